@@ -1,0 +1,1 @@
+"""The online service: loads published artefacts and answers requests over HTTP."""

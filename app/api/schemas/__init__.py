@@ -1,0 +1,1 @@
+"""Request and response models, with the examples that the docs page shows."""

@@ -1,0 +1,1 @@
+"""Who runs together, and who gets told."""

@@ -1,0 +1,94 @@
+"""The whole error tree. No HTTP here: `app.api.errors` is the one place that turns these into statuses.
+
+HooperError
+├── CallerError                 the request can never succeed as it stands
+│   ├── InvalidInput            a field is wrong (names it)
+│   ├── TooLarge                an item or a body exceeds a limit
+│   ├── UnknownModel            no such model, or none for this task
+│   └── Unauthorized            missing or wrong key
+├── TryLater                    the same request may succeed later
+│   ├── Overloaded              the queue is full (carries the seconds to wait)
+│   ├── DeadlineExceeded        the caller's deadline passed before the answer
+│   └── Unavailable             loading, draining, or the engine is down
+│       └── EngineFailed        the engine ran these rows and failed, or gave no finite numbers
+└── SetupError                  the service or the command cannot start as configured
+    ├── InvalidSettings         a setting is unknown or nonsense
+    ├── InvalidArtefact         a model folder is broken, altered or unsafe
+    └── ProviderUnavailable     the wished execution provider is not there
+"""
+
+from __future__ import annotations
+
+
+class HooperError(Exception):
+    """Base of everything Hooper raises on purpose; `detail` is safe to show to a caller."""
+
+    type = "error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class CallerError(HooperError):
+    type = "invalid_request"
+
+
+class InvalidInput(CallerError):
+    type = "invalid_input"
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(f"{field}: {detail}" if field else detail)
+        self.field = field
+
+
+class TooLarge(CallerError):
+    type = "too_large"
+
+
+class UnknownModel(CallerError):
+    type = "unknown_model"
+
+
+class Unauthorized(CallerError):
+    type = "unauthorized"
+
+
+class TryLater(HooperError):
+    type = "try_later"
+
+
+class Overloaded(TryLater):
+    type = "overloaded"
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(TryLater):
+    type = "deadline_exceeded"
+
+
+class Unavailable(TryLater):
+    type = "unavailable"
+
+
+class EngineFailed(Unavailable):
+    type = "engine_failed"
+
+
+class SetupError(HooperError):
+    type = "setup"
+
+
+class InvalidSettings(SetupError):
+    type = "invalid_settings"
+
+
+class InvalidArtefact(SetupError):
+    type = "invalid_artefact"
+
+
+class ProviderUnavailable(SetupError):
+    type = "provider_unavailable"

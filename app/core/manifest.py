@@ -1,0 +1,125 @@
+"""The manifest: what a published model folder says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from app.core.errors import InvalidArtefact
+from app.core.types import LayoutName, TaskName
+
+MANIFEST = "manifest.json"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+FileName = Annotated[str, StringConstraints(pattern=FILE_PATTERN)]
+ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Agreement = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Frozen):
+    """A file of the folder; the loader refuses it when either figure differs."""
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    num_bytes: Annotated[int, Field(ge=0)]
+
+
+class Output(_Frozen):
+    """An output tensor. `row` has one vector per row, `token` one per token, `marker` one per marked token."""
+
+    name: str
+    axis: Literal["row", "token", "marker"]
+
+
+class Graph(_Frozen):
+    """The ONNX file and how rows become its inputs."""
+
+    file: FileName
+    layout: LayoutName
+    inputs: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    pad_token_id: int = 0
+    position_offset: Annotated[int, Field(ge=0)] = 0
+    """Position id of a row's first token (2 for RoBERTa, 0 for BERT)."""
+    storage: Literal["fp32", "int8"]
+    """How the weights lie on disk: `int8` ones are dequantized once when the model is loaded."""
+
+
+class Parity(_Frozen):
+    """Measured agreement with the fp32 torch model for one way of running the graph."""
+
+    rows: Annotated[int, Field(ge=1)]
+    agreement: Agreement
+    max_abs_error: float
+    passed: bool
+
+
+class Manifest(_Frozen):
+    """Everything the service needs to know of a model version without opening its graph."""
+
+    format: Literal[1] = 1
+    name: ModelName
+    version: Annotated[int, Field(ge=1)]
+    task: TaskName
+    description: str = ""
+    created: str
+    license: str = ""
+    base_model: str
+    max_tokens: Annotated[int, Field(ge=8, le=8192)]
+    graph: Graph
+    tokenizer: FileName = "tokenizer.json"
+    golden: FileName = "golden.json"
+    task_options: dict[str, Any] = {}
+    """What the task's own module needs: labels, problem type, temperature, thresholds."""
+    parity: dict[str, Parity]
+    """Precision (`fp32`, `bf16`, …) to the parity measured when publishing."""
+    evaluation: dict[str, Any] = {}
+    """Headline figures; all of them are in evaluation.json."""
+    files: dict[FileName, FileEntry]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate `folder/manifest.json`.
+
+    Raises:
+        InvalidArtefact: the file is missing, is no JSON, or a field is wrong.
+    """
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidArtefact(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InvalidArtefact(f"{path}: {where}: {first['msg']}") from error
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every listed file with its checksum; symbolic links and unlisted needs are refused.
+
+    Raises:
+        InvalidArtefact: a file is missing, is a link, or differs from the manifest.
+    """
+    for needed in (manifest.graph.file, manifest.tokenizer, manifest.golden):
+        if needed not in manifest.files:
+            raise InvalidArtefact(f"{folder / MANIFEST}: {needed} is used but has no checksum")
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise InvalidArtefact(f"{path} is missing or is not a plain file")
+        if describe_file(path) != entry:
+            raise InvalidArtefact(f"{path} differs from the checksum in {MANIFEST}")
+
+
+def describe_file(path: Path) -> FileEntry:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(sha256=digest, num_bytes=path.stat().st_size)

@@ -1,0 +1,35 @@
+"""The values that travel between layers: rows on the way in, row outputs on the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+TaskName = Literal["text-classification", "question-answering", "summarization"]
+LayoutName = Literal["padded", "packed"]
+Truncation = Literal["error", "truncate", "window"]
+
+Array = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Tensors = Mapping[str, Ints]
+RowOutput = Mapping[str, Array]
+"""Output name to the part of it that belongs to one row; the axes depend on the output's `axis`:
+`row` -> (features,), `token` -> (num_tokens, features), `marker` -> (num_markers, features)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence of tokens for the model, special tokens included."""
+
+    input_ids: Sequence[int]
+    token_type_ids: Sequence[int]
+    markers: Sequence[int] = (0,)
+    """Token positions whose outputs are read where an output's axis is `marker`."""
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.input_ids)

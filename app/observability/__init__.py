@@ -1,0 +1,1 @@
+"""Metrics and logging: a leaf just above core."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: the only home of onnxruntime."""

@@ -1,0 +1,154 @@
+"""Rows to tensors and back, padded or packed. Pure: tasks and batcher never see which layout ran.
+
+Packed is what makes short texts cheap: several rows share one tensor row, the graph builds a block-diagonal attention mask
+from their segment ids, and position ids restart for every row, so that no row feels its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.core.manifest import Graph
+from app.core.types import Ints, LayoutName, Row, RowOutput, Tensors
+
+WIDTHS = (16, 32, 64, 128, 192, 256, 384, 512)
+HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+PACKED_WIDTH = 128
+"""Rows are packed to at least this width: narrower tensors hold too few texts to fill, wider ones cost attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row lies: its tensor row, and its first token's column there."""
+
+    line: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Places of all rows in one tensor of `height` x `width` tokens."""
+
+    places: Sequence[Place]
+    height: int
+    width: int
+
+
+def bucket(value: int, sizes: Sequence[int]) -> int:
+    """Smallest listed size that holds the value; past the list, the next multiple of its last."""
+    for size in sizes:
+        if value <= size:
+            return size
+    last = sizes[-1]
+    return -(-value // last) * last
+
+
+def plan(lengths: Sequence[int], layout: LayoutName, fixed_shapes: bool) -> Plan:
+    """Place rows of these lengths.
+
+    Args:
+        lengths: tokens of each row; at least one row.
+        layout: `padded` puts one row in a tensor row, `packed` as many as fit.
+        fixed_shapes: round the tensor up to a small set of shapes, for engines that compile per shape.
+    """
+    longest = max(lengths)
+    total = sum(lengths)
+    if layout == "packed" and len(lengths) > 1:
+        width = bucket(longest, WIDTHS) if fixed_shapes else longest
+        width = max(width, min(PACKED_WIDTH, bucket(total, WIDTHS)))
+        places = _first_fit_decreasing(lengths, width)
+    else:
+        width = bucket(longest, WIDTHS) if fixed_shapes else longest
+        places = [Place(line, 0) for line in range(len(lengths))]
+    height = 1 + max(place.line for place in places)
+    return Plan(places, bucket(height, HEIGHTS) if fixed_shapes else height, width)
+
+
+def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: bool) -> Tensors:
+    """Fill the graph's input tensors, int64, with the rows at their places.
+
+    `input_ids`, `token_type_ids`, `position_ids`, `segment_ids`, `attention_mask`: (height, width).
+    `segment_ids` numbers the rows of a tensor row from 1; 0 is padding. `gather`: flat indices of the tokens whose outputs
+    are read, row by row; padded with 0 to a fixed length where shapes are fixed.
+    """
+    shape = (where.height, where.width)
+    input_ids = np.full(shape, graph.pad_token_id, np.int64)
+    token_type_ids = np.zeros(shape, np.int64)
+    position_ids = np.zeros(shape, np.int64)
+    segment_ids = np.zeros(shape, np.int64)
+    longest = max(row.num_tokens for row in rows)
+    positions = np.arange(graph.position_offset, graph.position_offset + longest, dtype=np.int64)
+    for number, (row, place) in enumerate(zip(rows, where.places, strict=True), start=1):
+        span = slice(place.start, place.start + row.num_tokens)
+        input_ids[place.line, span] = row.input_ids
+        token_type_ids[place.line, span] = row.token_type_ids
+        position_ids[place.line, span] = positions[: row.num_tokens]
+        segment_ids[place.line, span] = number
+    made = {
+        "input_ids": input_ids,
+        "token_type_ids": token_type_ids,
+        "position_ids": position_ids,
+        "segment_ids": segment_ids,
+        "attention_mask": (segment_ids > 0).astype(np.int64),
+        "gather": _gather(rows, where, fixed_shapes),
+    }
+    return {name: made[name] for name in graph.inputs}
+
+
+def split(outputs: Sequence[np.ndarray], rows: Sequence[Row], where: Plan, graph: Graph) -> list[RowOutput]:
+    """Cut output tensors, in the graph's order, into each row's own part, as float32.
+
+    A `row` or `marker` output is (rows or markers, features) in a packed graph; a `token` output, and a `row` output of a
+    padded graph, starts with (height, ...).
+
+    Raises:
+        ValueError: an output has fewer entries than rows were sent.
+    """
+    marker_ends = np.cumsum([len(row.markers) for row in rows])
+    results: list[dict[str, np.ndarray]] = [{} for _ in rows]
+    for spec, tensor in zip(graph.outputs, outputs, strict=True):
+        values = np.asarray(tensor, np.float32)
+        expected = where.height if spec.axis == "token" else len(rows) if spec.axis == "row" else marker_ends[-1]
+        if values.shape[0] < expected:
+            raise ValueError(f"output {spec.name} has {values.shape[0]} entries, {expected} were expected")
+        for i, (row, place) in enumerate(zip(rows, where.places, strict=True)):
+            if spec.axis == "row":
+                results[i][spec.name] = values[i]
+            elif spec.axis == "marker":
+                results[i][spec.name] = values[marker_ends[i] - len(row.markers) : marker_ends[i]]
+            else:
+                results[i][spec.name] = values[place.line, place.start : place.start + row.num_tokens]
+    return list(results)
+
+
+def num_computed_tokens(where: Plan) -> int:
+    """Tokens the engine computes, padding included."""
+    return where.height * where.width
+
+
+def _first_fit_decreasing(lengths: Sequence[int], width: int) -> list[Place]:
+    places: list[Place | None] = [None] * len(lengths)
+    filled: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[index]
+        line = next((i for i, used in enumerate(filled) if used + length <= width), len(filled))
+        if line == len(filled):
+            filled.append(0)
+        places[index] = Place(line, filled[line])
+        filled[line] += length
+    return [place for place in places if place is not None]
+
+
+def _gather(rows: Sequence[Row], where: Plan, fixed_shapes: bool) -> Ints:
+    flat = [
+        place.line * where.width + place.start + marker
+        for row, place in zip(rows, where.places, strict=True)
+        for marker in row.markers
+    ]
+    size = bucket(len(flat), HEIGHTS) if fixed_shapes else len(flat)
+    gathered = np.zeros(size, np.int64)
+    gathered[: len(flat)] = flat
+    return gathered

@@ -1,0 +1,1 @@
+"""Joins tasks, batching and runtime into live deployments."""

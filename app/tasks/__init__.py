@@ -1,0 +1,1 @@
+"""Text to rows and row outputs to answers: stateless, synchronous, no I/O."""

@@ -1,0 +1,39 @@
+"""The Task protocol: a request item becomes rows, and row outputs become an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from app.core.errors import HooperError
+from app.core.types import Row, RowOutput
+
+
+ItemT = TypeVar("ItemT", contravariant=True)
+OptionsT = TypeVar("OptionsT", contravariant=True)
+AnswerT = TypeVar("AnswerT", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An item as rows, with what its task needs to read the outputs."""
+
+    rows: Sequence[Row]
+    num_tokens: int
+    """Tokens the model reads, special tokens included, summed over the rows."""
+    truncated: bool
+    state: Any = None
+    """Private to the task that made it."""
+
+
+class Task(Protocol[ItemT, OptionsT, AnswerT]):
+    """One task of one model. Stateless and synchronous, safe to call from several threads."""
+
+    def encode(self, items: Sequence[ItemT], options: OptionsT) -> list[Encoded | HooperError]:
+        """Turn items into rows; an item that cannot be encoded yields its error in its place."""
+        ...
+
+    def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: OptionsT) -> AnswerT:
+        """Read one item's row outputs, in the order of its rows."""
+        ...

@@ -1,0 +1,118 @@
+"""Text classification: single-label and multi-label, texts and text pairs, any length by windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.types import Array, Row, RowOutput, Truncation
+from app.tasks.base import Encoded
+from app.tasks.tokenizer import Pair, Tokenizer, Window, encodable
+
+Activation = Literal["softmax", "sigmoid", "none"]
+ProblemType = Literal["single_label_classification", "multi_label_classification"]
+OUTPUT = "logits"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationItem:
+    text: str
+    text_pair: str | None = None
+
+    @property
+    def sequences(self) -> str | Pair:
+        return self.text if self.text_pair is None else (self.text, self.text_pair)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationOptions:
+    top_k: int | None = None
+    activation: Activation | None = None
+    truncation: Truncation = "truncate"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Labels with their scores, best first; labels of equal score stay in the model's order."""
+
+    labels: Sequence[LabelScore]
+
+
+class TextClassification:
+    """Satisfies `Task`. Reads an output `logits` of axis `row`: (labels,)."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        problem_type: ProblemType = "single_label_classification",
+        window_overlap: int = 64,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
+        self.labels = tuple(labels)
+        self._default_activation: Activation = (
+            "sigmoid" if problem_type == "multi_label_classification" or len(labels) == 1 else "softmax"
+        )
+
+    def encode(
+        self, items: Sequence[ClassificationItem], options: ClassificationOptions
+    ) -> list[Encoded | HooperError]:
+        """One row per item, or one per window with `truncation="window"`."""
+        errors = [_refuse(item) for item in items]
+        texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]
+        tokenizer = self._windowed if options.truncation == "window" else self._tokenizer
+        windows = iter(tokenizer.windows(texts) if texts else [])
+        return [error or self._encoded(next(windows), options.truncation) for error in errors]
+
+    def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: ClassificationOptions) -> Classification:
+        """Scores from the logits, averaged over windows by the tokens each one read."""
+        weights = [row.num_tokens for row in encoded.rows]
+        logits = np.average([output[OUTPUT] for output in outputs], axis=0, weights=weights)  # (labels,)
+        scores = activate(logits, options.activation or self._default_activation)
+        order = np.argsort(-scores, kind="stable")[: options.top_k]
+        return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
+
+    def _encoded(self, windows: Sequence[Window], truncation: Truncation) -> Encoded | HooperError:
+        cut = len(windows) > 1
+        if cut and truncation == "error":
+            return TooLarge(
+                f"the text has more than {self._tokenizer.max_tokens} tokens, the longest this model reads;"
+                ' send it with "truncation": "truncate" or "window"'
+            )
+        read = windows if truncation == "window" else windows[:1]
+        rows = [Row(window.input_ids, window.token_type_ids) for window in read]
+        return Encoded(rows, sum(row.num_tokens for row in rows), cut and truncation == "truncate")
+
+
+def activate(logits: Array, activation: Activation) -> Array:
+    """Logits (labels,) to scores (labels,), computed in double precision so that no score overflows."""
+    wide = logits.astype(np.float64)
+    if activation == "softmax":
+        exponentials = np.exp(wide - wide.max())
+        wide = exponentials / exponentials.sum()
+    elif activation == "sigmoid":
+        wide = 0.5 * (1.0 + np.tanh(0.5 * wide))
+    scores: Array = wide.astype(np.float32)
+    return scores
+
+
+def _refuse(item: ClassificationItem) -> HooperError | None:
+    for field, text in (("text", item.text), ("text_pair", item.text_pair)):
+        if text is None:
+            continue
+        if not text.strip():
+            return InvalidInput("must not be empty", field)
+        if not encodable(text):
+            return InvalidInput("contains a lone surrogate, which is not valid Unicode", field)
+    return None

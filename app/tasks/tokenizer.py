@@ -1,0 +1,105 @@
+"""The one door to `tokenizers`: text in, token windows with character offsets out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as _Tokenizer
+
+from app.core.errors import InvalidArtefact
+
+Pair = tuple[str, str]
+Offsets = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One model input of a text: the whole of it, or one of its overlapping windows."""
+
+    input_ids: Sequence[int]
+    token_type_ids: Sequence[int]
+    encoding: Encoding
+
+    @property
+    def offsets(self) -> Offsets:
+        """Character span of each token in its own sequence; special tokens are (0, 0)."""
+        return self.encoding.offsets  # type: ignore[no-any-return]
+
+    @property
+    def sequence_ids(self) -> Sequence[int | None]:
+        """0 or 1 for the sequence a token belongs to, None for special tokens."""
+        return self.encoding.sequence_ids  # type: ignore[no-any-return]
+
+
+class Tokenizer:
+    """Tokenizes with one fixed window length and stride.
+
+    `tokenizers` keeps truncation as state of the instance, so an instance is never changed after it is built: a second
+    mode is a second instance (`with_windows`).
+    """
+
+    def __init__(self, definition: str, max_tokens: int, stride: int = 0, only_second: bool = False) -> None:
+        """
+        Args:
+            definition: the JSON text of a tokenizer.json.
+            max_tokens: longest window, special tokens included.
+            stride: tokens that two neighbouring windows share.
+            only_second: cut the second sequence of a pair and repeat the first in every window.
+
+        Raises:
+            InvalidArtefact: the definition cannot be parsed.
+        """
+        try:
+            self._tokenizer = _Tokenizer.from_str(definition)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise InvalidArtefact(f"the tokenizer cannot be read: {error}") from error
+        self._definition = definition
+        self.max_tokens = max_tokens
+        self._tokenizer.no_padding()
+        strategy = "only_second" if only_second else "longest_first"
+        self._tokenizer.enable_truncation(max_tokens, stride=stride, strategy=strategy)
+
+    @classmethod
+    def from_file(cls, path: Path, max_tokens: int) -> Tokenizer:
+        try:
+            return cls(path.read_text(encoding="utf-8"), max_tokens)
+        except OSError as error:
+            raise InvalidArtefact(f"{path} cannot be read: {error.strerror}") from error
+
+    def with_windows(self, max_tokens: int, stride: int, only_second: bool = False) -> Tokenizer:
+        """Another instance over the same vocabulary, with its own window length and stride."""
+        return Tokenizer(self._definition, max_tokens, stride, only_second)
+
+    def windows(self, texts: Sequence[str | Pair]) -> list[list[Window]]:
+        """All windows of each text, in order; always at least one."""
+        if len(texts) == 1:
+            text = texts[0]
+            one = self._tokenizer.encode(*text) if isinstance(text, tuple) else self._tokenizer.encode(text)
+            encodings = [one]
+        else:
+            encodings = self._tokenizer.encode_batch(list(texts))
+        return [[_window(first), *map(_window, first.overflowing)] for first in encodings]
+
+    def token_id(self, token: str) -> int | None:
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def num_special_tokens(self, pair: bool) -> int:
+        count: int = self._tokenizer.num_special_tokens_to_add(pair)
+        return count
+
+
+def _window(encoding: Encoding) -> Window:
+    return Window(encoding.ids, encoding.type_ids, encoding)
+
+
+def encodable(text: str) -> bool:
+    """Whether the text is Unicode that can be written down: lone surrogates are not."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

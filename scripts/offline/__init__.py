@@ -1,0 +1,1 @@
+"""One module per arrow of load > fine-tune > evaluate > export > optimize > compact > verify > card > publish."""

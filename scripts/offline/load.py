@@ -1,0 +1,130 @@
+"""load: records become examples; broken ones are counted and named, and the held-out part is split off."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record, read_records
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One usable row: what the service would be sent, and the right answer."""
+
+    item: Any
+    target: Any
+    source: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    where: str
+    why: str
+
+
+Parse = Callable[[Record, str], Example | Broken]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and held-out examples. No example is in both."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    broken: Sequence[Broken]
+    num_leaked: int = 0
+    """Training rows dropped because the same item is held out."""
+
+
+def load(recipe: Recipe, records: dict[str, list[Record]], parse: Parse, stratum: Callable[[Example], Any]) -> Dataset:
+    """Parse all records, stop if too many are broken, and split by stratum with the recipe's seed.
+
+    Raises:
+        InvalidSettings: too many rows are broken, or a part would be empty.
+    """
+    examples: dict[str, list[Example]] = {}
+    broken: list[Broken] = []
+    for source, rows in records.items():
+        parsed = [parse(record, source) for record in rows]
+        examples[source] = [one for one in parsed if isinstance(one, Example)]
+        broken.extend(one for one in parsed if isinstance(one, Broken))
+    _stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
+
+    held_out = [one for source in recipe.validation for one in examples[source]]
+    pool = [one for source in recipe.data for one in examples[source]]
+    if recipe.max_rows and len(pool) > recipe.max_rows:
+        pool = random.Random(recipe.seed).sample(pool, recipe.max_rows)
+    share = recipe.split or (1.0 if held_out else 0.8)
+    train, rest = split(pool, share, recipe.seed, stratum)
+    held_out += rest
+    if not train or not held_out:
+        raise InvalidSettings(f"{len(train)} rows to train on and {len(held_out)} held out: both must be above 0")
+    unseen = {repr(one.item) for one in held_out}
+    kept = [one for one in train if repr(one.item) not in unseen]
+    if not kept:
+        raise InvalidSettings("every training row is also held out")
+    return Dataset(_repeated(kept, recipe), held_out, broken, len(train) - len(kept))
+
+
+def read_all(recipe: Recipe) -> dict[str, list[Record]]:
+    """Records of each source once, however often the recipe names it."""
+    return {source: read_records(source) for source in dict.fromkeys([*recipe.data, *recipe.validation])}
+
+
+def split(
+    examples: Sequence[Example], share: float, seed: int, stratum: Callable[[Example], Any]
+) -> tuple[list[Example], list[Example]]:
+    """Draw `share` of each stratum, seeded; a stratum of one stays in training. Order is kept within each part."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        groups[stratum(example)].append(index)
+    held_out: set[int] = set()
+    generator = random.Random(seed)
+    for key in sorted(groups, key=repr):
+        indices = groups[key]
+        generator.shuffle(indices)
+        count = min(round(len(indices) * (1 - share)), len(indices) - 1)
+        held_out.update(indices[:count])
+    train = [one for index, one in enumerate(examples) if index not in held_out]
+    return train, [examples[index] for index in sorted(held_out)]
+
+
+def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
+    """`3 broken rows: data.csv:7 (empty text), …`"""
+    named = ", ".join(f"{one.where} ({one.why})" for one in broken[:shown])
+    more = f", and {len(broken) - shown} more" if len(broken) > shown else ""
+    return f"{len(broken)} broken row{'s' if len(broken) != 1 else ''}: {named}{more}"
+
+
+def default_name(source: str) -> str:
+    """A publishable name from a file, folder or hub id."""
+    stem = Path(source).name.split(".")[0].split(":")[0].lower()
+    if stem in ("train", "data", "dataset", "training"):
+        stem = Path(source).resolve().parent.name.lower()
+    cleaned = "".join(character if character.isalnum() and character.isascii() else "-" for character in stem).strip("-")
+    return cleaned or "model"
+
+
+def _stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None:
+    if not total:
+        raise InvalidSettings("the data has no rows")
+    if len(broken) > limit * total:
+        raise InvalidSettings(
+            f"{describe_broken(broken)}. That is {len(broken) / total:.1%} of {total} rows, more than the {limit:.1%}"
+            " that --max-bad-share allows; training was not started"
+        )
+
+
+def _repeated(train: Sequence[Example], recipe: Recipe) -> list[Example]:
+    if not recipe.repeat:
+        return list(train)
+    times = dict(zip(recipe.data, recipe.repeat, strict=True))
+    return [one for one in train for _ in range(times[one.source])]

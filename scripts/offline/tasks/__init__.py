@@ -1,0 +1,1 @@
+"""What differs between tasks offline: reading records, the head and its labels, the figures."""

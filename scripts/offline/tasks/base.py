@@ -1,0 +1,82 @@
+"""What a task must say about itself offline; everything else in the line is the same for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from app.core.types import Row
+from app.tasks.base import Task
+from app.tasks.tokenizer import Tokenizer
+from scripts.offline.load import Dataset, Example
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One row with its label, in the shape that the task's head takes."""
+
+    row: Row
+    label: Any
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Loaded data, and what the manifest will hand to the task's serving module."""
+
+    dataset: Dataset
+    task_options: dict[str, Any]
+    notes: Sequence[str] = field(default=())
+    """Sentences for the person at the terminal and for the card."""
+
+
+class OfflineTask(Protocol):
+    """One implementation per task, in `scripts/offline/tasks`."""
+
+    output_axis: Literal["row", "token", "marker"]
+    auto_class: str
+    """Name of the transformers Auto class that adds the head."""
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared: ...
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of `from_pretrained` that shape the head."""
+        ...
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]: ...
+
+    def serving_options(self) -> Any:
+        """The request options under which the model is evaluated and verified: the service's defaults."""
+        ...
+
+    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
+        """What to tokenize to see how long the inputs are."""
+        ...
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]: ...
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """Labels of a padded batch of this many tokens, as the head's loss takes them."""
+        ...
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """How many of how many decisions in a batch are right: for the progress bar only."""
+        ...
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Figures of production answers against the held-out truth; `headline` holds those for the manifest."""
+        ...
+
+    def same_decision(self, one: Any, other: Any) -> bool:
+        """Whether two answers to the same item agree: what the parity gate counts."""
+        ...
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """Requests to replay at every load, as the task's item fields."""
+        ...

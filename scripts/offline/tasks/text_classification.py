@@ -1,0 +1,237 @@
+"""Text classification offline: guessed columns, label sets, figures per class."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+from app.core.errors import HooperError, InvalidSettings
+from app.tasks.text_classification import (
+    Classification,
+    ClassificationItem,
+    ClassificationOptions,
+    ProblemType,
+    TextClassification,
+)
+from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline.load import Broken, Dataset, Example, load
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record
+from scripts.offline.tasks.base import Prepared, TrainingRow
+
+TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
+LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "sentiment", "topic", "tag", "tags")
+PAIR_NAMES = (("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"))
+PROBES = (
+    "This was exactly what I hoped for, thank you.",
+    "It broke after two days and nobody answers my messages.",
+    "Where can I find the opening hours?",
+    "The meeting has been moved to Thursday at noon.",
+    "Ünïcödé, 数字 and emoji 🙂 are text too.",
+    "no",
+)
+
+
+class OfflineTextClassification:
+    """Satisfies `OfflineTask`."""
+
+    output_axis = "row"
+    auto_class = "AutoModelForSequenceClassification"
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """Choose columns, parse, split, and settle the label set from the training part."""
+        columns = Columns.choose(recipe, records)
+        multi = columns.multi_label
+        dataset = load(recipe, records, columns.parse, lambda one: repr(one.target))
+        counts = Counter(label for one in dataset.train for label in (one.target if multi else [one.target]))
+        labels = sorted(counts)
+        if len(labels) < 2:
+            raise InvalidSettings(f"the training data has only one label ({labels[0] if labels else 'none'}); two are needed")
+        dataset = _without_unknown_labels(dataset, set(labels), multi, recipe.max_bad_share)
+        problem: ProblemType = "multi_label_classification" if multi else "single_label_classification"
+        pair = f" and {columns.pair!r}" if columns.pair else ""
+        notes = [f"text from column {columns.text!r}{pair}, label from {columns.label!r}; {len(labels)} labels"]
+        return Prepared(dataset, {"labels": labels, "problem_type": problem}, notes)
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        labels = task_options["labels"]
+        return {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+            "problem_type": task_options["problem_type"],
+        }
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TextClassification:
+        return TextClassification(tokenizer, **task_options)
+
+    def serving_options(self) -> ClassificationOptions:
+        return ClassificationOptions()
+
+    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return [one.item.sequences for one in examples]
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        index = {label: number for number, label in enumerate(task_options["labels"])}
+        encoded = self.serving_task(tokenizer, task_options).encode([one.item for one in examples], self.serving_options())
+        rows = []
+        for one, coded in zip(examples, encoded, strict=True):
+            if isinstance(coded, HooperError):
+                raise coded
+            if task_options["problem_type"] == "multi_label_classification":
+                label: Any = [float(name in one.target) for name in index]
+            else:
+                label = index[one.target]
+            rows.append(TrainingRow(coded.rows[0], label))
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        return np.array([one.label for one in rows])
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        if labels.ndim == 1:
+            return int((logits.argmax(-1) == labels).sum()), len(labels)
+        return int(((logits > 0) == (labels > 0.5)).all(-1).sum()), len(labels)
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Accuracy (multi-label: of the whole set), macro F1, a table per class, and the same per source."""
+        labels = task_options["labels"]
+        multi = task_options["problem_type"] == "multi_label_classification"
+        truth = np.array([_indicator(one.target if multi else [one.target], labels) for one in examples])
+        guess = np.array([_indicator(_decided(answer, multi), labels) for answer in answers])
+        precision, recall, f1, support = precision_recall_fscore_support(truth, guess, zero_division=0)
+        accuracy = float(accuracy_score(truth, guess))
+        macro_f1 = float(f1_score(truth, guess, average="macro", zero_division=0))
+        by_source: dict[str, list[bool]] = defaultdict(list)
+        for one, right in zip(examples, (truth == guess).all(-1), strict=True):
+            by_source[one.source].append(bool(right))
+        return {
+            "headline": {"accuracy": round(accuracy, 4), "macro_f1": round(macro_f1, 4), "rows": len(examples)},
+            "by_source": {
+                source: {"accuracy": round(float(np.mean(right)), 4), "rows": len(right)} for source, right in by_source.items()
+            },
+            "per_class": {
+                label: {
+                    "precision": round(float(precision[i]), 4),
+                    "recall": round(float(recall[i]), 4),
+                    "f1": round(float(f1[i]), 4),
+                    "rows": int(support[i]),
+                }
+                for i, label in enumerate(labels)
+            },
+        }
+
+    def same_decision(self, one: Classification, other: Classification) -> bool:
+        multi = [{score.label for score in answer.labels if score.score > 0.5} for answer in (one, other)]
+        return one.labels[0].label == other.labels[0].label and multi[0] == multi[1]
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or PROBES]
+
+
+class Columns:
+    """Which columns hold text, pair and label, and how to parse a record with them."""
+
+    def __init__(self, text: str, pair: str, label: str, multi_label: bool, separator: str) -> None:
+        self.text, self.pair, self.label = text, pair, label
+        self.multi_label = multi_label
+        self._separator = separator
+
+    @classmethod
+    def choose(cls, recipe: Recipe, records: dict[str, list[Record]]) -> Columns:
+        """From the recipe, else from names everybody uses, else with a clear question.
+
+        Raises:
+            InvalidSettings: a named column does not exist, or the right one is not obvious.
+        """
+        first = next((record for rows in records.values() for record in rows if not record.broken), None)
+        if first is None:
+            raise InvalidSettings("no row of the data could be read")
+        present = list(first.columns)
+        text, pair = recipe.text_column, recipe.text_pair_column
+        if not text:
+            pairs = [found for found in PAIR_NAMES if set(found) <= set(present)]
+            text, guessed = pairs[0] if pairs else (_guess("text", TEXT_NAMES, present), "")
+            pair = pair or guessed
+        label = recipe.label_column or _guess("label", LABEL_NAMES, [name for name in present if name not in (text, pair)])
+        for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
+            if name and name not in present:
+                raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
+        multi = isinstance(first.columns[label], list) if recipe.problem_type == "auto" else recipe.problem_type.startswith("multi")
+        return cls(text, pair, label, multi, recipe.label_separator)
+
+    def parse(self, record: Record, source: str) -> Example | Broken:
+        if record.broken:
+            return Broken(record.where, record.broken)
+        texts = []
+        for column in filter(None, (self.text, self.pair)):
+            value = record.columns.get(column)
+            if value is None:
+                return Broken(record.where, f"missing column {column!r}")
+            if not isinstance(value, str):
+                return Broken(record.where, f"{column!r} is not text")
+            if not value.strip():
+                return Broken(record.where, "empty text")
+            if not encodable(value):
+                return Broken(record.where, "not valid Unicode")
+            texts.append(value)
+        target = self._target(record.columns.get(self.label))
+        if target is None:
+            return Broken(record.where, f"no label in column {self.label!r}")
+        return Example(ClassificationItem(*texts), target, source, record.where)
+
+    def _target(self, cell: Any) -> Any:
+        if not self.multi_label:
+            return None if cell is None or isinstance(cell, list | dict) or not str(cell).strip() else str(cell).strip()
+        if isinstance(cell, str):
+            stripped = cell.strip()
+            cell = json.loads(stripped) if stripped.startswith("[") else stripped.split(self._separator)
+        if not isinstance(cell, list):
+            return None
+        return tuple(sorted({str(one).strip() for one in cell if str(one).strip()}))
+
+
+def _guess(what: str, names: Sequence[str], present: Sequence[str]) -> str:
+    lowered = {name.lower(): name for name in present}
+    found = [lowered[name] for name in names if name in lowered]
+    if found:
+        return found[0]
+    raise InvalidSettings(
+        f"which column holds the {what}? The data has {', '.join(map(repr, present))}; say --{what}-column NAME"
+    )
+
+
+def _without_unknown_labels(dataset: Dataset, known: set[str], multi: bool, limit: float) -> Dataset:
+    """Held-out rows whose label training never saw cannot be judged: they count as broken."""
+    kept, broken = [], list(dataset.broken)
+    for one in dataset.validation:
+        unknown = set(one.target if multi else [one.target]) - known
+        if unknown:
+            broken.append(Broken(one.where, f"label {sorted(unknown)[0]!r} is not in the training data"))
+        else:
+            kept.append(one)
+    num_unknown = len(dataset.validation) - len(kept)
+    if not kept or num_unknown > limit * len(dataset.validation):
+        named = broken[-1]
+        raise InvalidSettings(
+            f"{num_unknown} of {len(dataset.validation)} held-out rows have a label that training never saw,"
+            f" for example {named.where} ({named.why})"
+        )
+    return Dataset(dataset.train, kept, broken, dataset.num_leaked)
+
+
+def _decided(answer: Classification, multi: bool) -> list[str]:
+    if multi:
+        return [score.label for score in answer.labels if score.score > 0.5]
+    return [answer.labels[0].label]
+
+
+def _indicator(chosen: Sequence[str], labels: Sequence[str]) -> list[int]:
+    return [int(label in chosen) for label in labels]
