@@ -39,7 +39,11 @@ class InvalidInput(CallerError):
 
     def __init__(self, detail: str, field: str | None = None) -> None:
         super().__init__(f"{field}: {detail}" if field else detail)
-        self.field = field
+        self.field, self.reason = field, detail
+
+    def within(self, outer: str) -> InvalidInput:
+        """The same error, named from where the caller stands: `text` in `inputs` is `inputs.text`."""
+        return InvalidInput(self.reason, f"{outer}.{self.field}" if self.field else outer)
 
 
 class TooLarge(CallerError):

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.errors import HooperError
+
 TaskName = Literal["text-classification", "question-answering", "summarization"]
 LayoutName = Literal["padded", "packed"]
 Truncation = Literal["error", "truncate", "window"]
@@ -33,3 +35,17 @@ class Row:
     @property
     def num_tokens(self) -> int:
         return len(self.input_ids)
+
+
+Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run of the engine gave: an output or an error for every row, in order, and what it cost."""
+
+    outputs: Sequence[RowOutput | HooperError]
+    num_computed_tokens: int
+    """Tokens the engine multiplied, padding included."""
+    inference_s: float

@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 from app.core.errors import HooperError
 from app.core.types import Row, RowOutput
 
-
 ItemT = TypeVar("ItemT", contravariant=True)
 OptionsT = TypeVar("OptionsT", contravariant=True)
 AnswerT = TypeVar("AnswerT", covariant=True)

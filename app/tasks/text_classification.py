@@ -23,6 +23,10 @@ class ClassificationItem:
     text: str
     text_pair: str | None = None
 
+    def __len__(self) -> int:
+        """Characters: what tokenizing costs."""
+        return len(self.text) + len(self.text_pair or "")
+
     @property
     def sequences(self) -> str | Pair:
         return self.text if self.text_pair is None else (self.text, self.text_pair)
@@ -65,9 +69,7 @@ class TextClassification:
             "sigmoid" if problem_type == "multi_label_classification" or len(labels) == 1 else "softmax"
         )
 
-    def encode(
-        self, items: Sequence[ClassificationItem], options: ClassificationOptions
-    ) -> list[Encoded | HooperError]:
+    def encode(self, items: Sequence[ClassificationItem], options: ClassificationOptions) -> list[Encoded | HooperError]:
         """One row per item, or one per window with `truncation="window"`."""
         errors = [_refuse(item) for item in items]
         texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]

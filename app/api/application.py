@@ -1,0 +1,92 @@
+"""The HTTP application: routes, handlers and middleware put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import Depends, FastAPI
+
+from app.api.auth import require_key
+from app.api.errors import Problem, add_error_handlers
+from app.api.middleware import Edge
+from app.api.routes import classify, health, models, pages
+from app.observability.metrics import Metrics
+from app.settings import Settings
+
+DESCRIPTION = """
+Hooper answers text classification from fine-tuned BERT models. Send a text, get labels with scores.
+
+* `inputs` takes one item or a list; `results` is always a list in the same order.
+* `model` is optional: each task has a default.
+* Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457); every answer carries `X-Request-Id`.
+"""
+TAGS = [
+    {"name": "Predict", "description": "Ask a model."},
+    {"name": "Models", "description": "What is loaded, on which device, and how good it is."},
+    {"name": "Health", "description": "For orchestrators and Prometheus."},
+]
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) -> FastAPI:
+    """All routes of the HTTP contract over an application whose lifespan sets `state.hooper`."""
+    app = FastAPI(
+        title="Hooper",
+        summary="Serves BERT: classification over REST, batched, on whatever accelerator is there.",
+        description=DESCRIPTION,
+        version=product_version(),
+        openapi_tags=TAGS,
+        docs_url=None,
+        redoc_url=None,
+        root_path=settings.root_path,
+        lifespan=lifespan,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    keyed = [Depends(require_key)]
+    app.include_router(classify.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
+    app.include_router(models.router, prefix="/v1", tags=["Models"])
+    app.include_router(health.router, tags=["Health"])
+    app.include_router(pages.router)
+    pages.mount_static(app)
+    add_error_handlers(app)
+    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    _document_problem(app)
+    return app
+
+
+def product_version() -> str:
+    try:
+        return version("hooper")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "0.0.0"
+
+
+def _document_problem(app: FastAPI) -> None:
+    """Add the problem document to the OpenAPI file: the routes refer to it by name."""
+    make = app.openapi
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = make()
+            schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    _drop_fastapi_errors(operation)
+            schema["components"]["schemas"].pop("HTTPValidationError", None)
+            schema["components"]["schemas"].pop("ValidationError", None)
+        schema_now: dict[str, object] = app.openapi_schema or {}
+        return schema_now
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _drop_fastapi_errors(operation: dict[str, dict[str, object]]) -> None:
+    """FastAPI documents its own shape of 422, which this service never sends."""
+    found = operation["responses"].get("422")
+    if isinstance(found, dict) and "application/json" in found.get("content", {}):
+        found["content"].pop("application/json")
+        if not found["content"]:
+            operation["responses"].pop("422")

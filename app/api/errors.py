@@ -1,0 +1,130 @@
+"""The one table from errors to HTTP, and the problem document that callers get."""
+
+from __future__ import annotations
+
+import http
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.core.errors import (
+    CallerError,
+    DeadlineExceeded,
+    HooperError,
+    InvalidInput,
+    Overloaded,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownModel,
+)
+from app.observability.logging import request_id
+
+STATUS: dict[type[HooperError], int] = {
+    Unauthorized: 401,
+    UnknownModel: 404,
+    TooLarge: 413,
+    InvalidInput: 422,
+    CallerError: 422,
+    Overloaded: 429,
+    Unavailable: 503,
+    DeadlineExceeded: 504,
+    HooperError: 500,
+}
+PROBLEM_JSON = "application/problem+json"
+_UNION_TAGS = ("str", "list[", "function-", "nullable[")
+_PLAIN = {
+    "model_attributes_type": "should be an object",
+    "model_type": "should be an object",
+    "extra_forbidden": "is not a field that is known here",
+    "missing": "is required",
+    "too_short": "must not be empty",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """An error in the form of RFC 9457."""
+
+    type: str = Field(description="The kind of error, for programs.", examples=["invalid_input"])
+    title: str = Field(description="The HTTP status in words.", examples=["Unprocessable Entity"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
+    request_id: str = Field(description="As in the header X-Request-Id: quote it when you report a fault.")
+
+
+def status_of(error: HooperError) -> int:
+    """The status of the nearest ancestor in the table."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem(status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    title = http.HTTPStatus(status).phrase
+    body = Problem(type=kind, title=title, status=status, detail=detail, request_id=request_id.get())
+    return Response(body.model_dump_json(), status, headers, PROBLEM_JSON)
+
+
+def problem_of(error: HooperError) -> Response:
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(status_of(error), error.type, error.detail, headers)
+
+
+def internal_error(error: Exception) -> Response:
+    """500 without a word of what happened inside; the log has the place, never a value."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown"
+    logger.error("unexpected error", extra={"error": type(error).__name__, "where": where})
+    return problem(500, "internal", "something went wrong inside the service; it was logged under the request id")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(HooperError)
+    async def _domain(_: Request, error: HooperError) -> Response:
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        return problem(422, InvalidInput.type, describe_validation(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+        return problem(error.status_code, kind, str(error.detail), error.headers)
+
+
+def describe_validation(errors: Sequence[Mapping[str, Any]]) -> str:
+    """`field: what is wrong` for the first wrong field; the branches of a union are joined by "or"."""
+    if errors[0]["type"] == "json_invalid":
+        return f"the body is not valid JSON: {errors[0]['ctx']['error']}"
+    # of a union's branches the one that got past the type, or else deepest, is the one that was meant
+    meant = [error for error in errors if not error["type"].endswith("_type")] or errors
+    field = max((_field(error["loc"]) for error in meant), key=lambda name: name.count("."))
+    messages = dict.fromkeys(_reworded(error) for error in meant if _field(error["loc"]) == field)
+    return f"{field}: {' or '.join(messages).replace(' or should be ', ' or ')}"
+
+
+def _reworded(error: Mapping[str, Any]) -> str:
+    if error["type"] in _PLAIN:
+        return _PLAIN[error["type"]]
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def _field(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    named = [part for part in parts if not part.startswith(_UNION_TAGS) and not part[:1].isupper()]
+    return ".".join(named) or "body"

@@ -1,0 +1,40 @@
+"""`/health/*` and `/metrics`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from app.api.dependencies import Live, live
+from app.api.routes.problems import problems
+from app.api.schemas import health
+from app.core.errors import Unavailable
+from app.observability.metrics import CONTENT_TYPE
+
+router = APIRouter()
+State = Annotated[Live, Depends(live)]
+
+
+@router.get("/health/live", summary="Is the process alive?")
+async def is_live() -> health.Live:
+    """200 as long as the process answers at all. Restart it when this fails, and only then."""
+    return health.Live()
+
+
+@router.get("/health/ready", summary="Can it answer requests?", responses=problems(503))
+async def is_ready(state: State) -> health.Ready:
+    """200 when every model is loaded and every engine would answer; 503 while loading, draining or with a dead engine."""
+    registry = state.registry
+    if not registry.is_ready:
+        down = [one.manifest.name for one in registry.deployments if not one.is_alive]
+        raise Unavailable(f"the engine of {', '.join(down)} is down" if down else registry.not_ready_because)
+    return health.Ready(models=[f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments])
+
+
+@router.get(
+    "/metrics", summary="Metrics for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
+async def metrics(state: State) -> Response:
+    """Counters and histograms in the Prometheus text format."""
+    return Response(state.metrics.render(), media_type=CONTENT_TYPE)

@@ -1,0 +1,82 @@
+"""What all native routes share: the envelope, the usage, a failed item, the common options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WrapValidator
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+from app.core.errors import HooperError, InvalidInput
+
+ResultT = TypeVar("ResultT")
+
+TruncationField = Annotated[
+    Literal["error", "truncate", "window"],
+    Field(
+        description="What to do with a text longer than the model reads: refuse it (`error`), cut it (`truncate`),"
+        " or read all of it in overlapping windows (`window`)."
+    ),
+]
+ModelField = Annotated[
+    Annotated[str, StringConstraints(max_length=96)] | None,
+    Field(description="A loaded model, as `name` or `name/version`; null: the task's default.", examples=[None]),
+]
+
+
+class Request(BaseModel):
+    """Unknown fields are refused: a mistyped option must not be ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelRef(BaseModel):
+    """The model that answered."""
+
+    name: str
+    version: int
+
+
+class Usage(BaseModel):
+    """What the request cost."""
+
+    num_tokens: int = Field(description="Tokens that the model read for this request, special tokens included.")
+
+
+class ItemError(BaseModel):
+    """Why one item was not answered."""
+
+    type: str = Field(description="The kind of error.", examples=["invalid_input"])
+    detail: str = Field(description="One sentence for a person.", examples=["text: must not be empty"])
+
+
+class FailedItem(BaseModel):
+    """Stands in the place of an item that could not be answered; the others are."""
+
+    error: ItemError
+
+
+class Envelope(BaseModel, Generic[ResultT]):
+    """The answer to a request: one result per item, in the same order."""
+
+    model: ModelRef
+    results: list[ResultT | FailedItem]
+    usage: Usage
+
+
+def failed(error: HooperError) -> FailedItem:
+    return FailedItem(error=ItemError(type=error.type, detail=error.detail))
+
+
+def _keep_broken(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """In a list, an item of the wrong shape fails alone: its error takes its place."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("str", "function")))
+        return InvalidInput(first["msg"], field or None)
+
+
+OrBroken = WrapValidator(_keep_broken)
+"""Annotates the element of a list of items."""

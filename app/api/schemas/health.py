@@ -1,0 +1,20 @@
+"""`GET /health/*`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """Every model is loaded and every engine would answer."""
+
+    status: Literal["ready"] = "ready"
+    models: list[str] = Field(description="The loaded models, as name/version.", examples=[["sentiment/1"]])

@@ -1,0 +1,34 @@
+"""Admission: how much may wait, and how long a caller who is turned away should stay away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMOOTHING = 0.8
+MIN_RETRY_S = 1.0
+MAX_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimit:
+    """How many rows and tokens may wait for the engine."""
+
+    max_rows: int
+    max_tokens: int
+
+
+class DrainRate:
+    """Tokens a second that the engine has been working off lately."""
+
+    def __init__(self) -> None:
+        self._tokens_per_s = 0.0
+
+    def ran(self, num_tokens: int, seconds: float) -> None:
+        rate = num_tokens / max(seconds, 1e-6)
+        self._tokens_per_s = SMOOTHING * self._tokens_per_s + (1 - SMOOTHING) * rate if self._tokens_per_s else rate
+
+    def seconds_for(self, num_tokens: int) -> float:
+        """Seconds until so many tokens are worked off, between 1 and 60; 1 while nothing has been measured."""
+        if not self._tokens_per_s:
+            return MIN_RETRY_S
+        return min(MAX_RETRY_S, max(MIN_RETRY_S, num_tokens / self._tokens_per_s))

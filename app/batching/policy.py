@@ -1,0 +1,47 @@
+"""Budget and selection: pure functions over lengths, in the order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.core.types import LayoutName
+
+LOOKAHEAD_ROWS = 256
+"""How many waiting rows are looked at for a batch: enough to fill it, and a bound on the time that choosing takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one batch may hold. Tokens count what the engine computes: padded ones too where rows are padded."""
+
+    max_batch_tokens: int
+    max_batch_rows: int
+    layout: LayoutName
+
+    def cost(self, num_rows: int, longest: int, total: int) -> int:
+        """Tokens that a batch of these rows costs."""
+        return total if self.layout == "packed" else num_rows * longest
+
+    def fits(self, num_tokens: int) -> bool:
+        """Whether a row can ever run."""
+        return num_tokens <= self.max_batch_tokens
+
+
+def select(lengths: Iterable[int], budget: Budget) -> list[int]:
+    """Indices of the rows to run next, from the lengths of the waiting ones, oldest first.
+
+    The oldest row always runs, so nothing waits for ever; younger rows fill what the budget leaves, in order, and one that
+    does not fit is passed over for this batch only.
+    """
+    chosen: list[int] = []
+    longest = total = 0
+    for index, length in enumerate(lengths):
+        if len(chosen) == budget.max_batch_rows or index == LOOKAHEAD_ROWS:
+            break
+        cost = budget.cost(len(chosen) + 1, max(longest, length), total + length)
+        if chosen and cost > budget.max_batch_tokens:
+            continue
+        chosen.append(index)
+        longest, total = max(longest, length), total + length
+    return chosen

@@ -1,0 +1,97 @@
+"""create_app(settings): the composition root. The lifespan owns every resource."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.api.application import build_application
+from app.api.dependencies import Live
+from app.batching.admission import QueueLimit
+from app.core.errors import HooperError, InvalidArtefact, SetupError
+from app.observability.metrics import Metrics
+from app.serving.deployment import Deployment
+from app.serving.loader import LoadOptions, load
+from app.serving.registry import Registry
+from app.serving.repository import Artefact, Repository
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, on_setup_error: Callable[[HooperError], None] | None = None) -> FastAPI:
+    """The application; models load in the background from the moment it starts, and readiness tells when they are there.
+
+    Args:
+        settings: every knob.
+        on_setup_error: called when a model cannot be loaded at start; without it the service stays up, not ready.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        registry = Registry(settings.drain_s)
+        repository = Repository(settings.models)
+        options = load_options(settings)
+
+        async def load_one(artefact: Artefact) -> Deployment:
+            deployment = await load(artefact, options, metrics)
+            registry.replace(deployment)
+            return deployment
+
+        async def load_named(name: str, version: int | None) -> Deployment:
+            return await load_one(await asyncio.to_thread(repository.open, name, version))
+
+        async def load_all() -> None:
+            try:
+                for artefact in await asyncio.to_thread(wanted, repository, settings.serve):
+                    await load_one(artefact)
+                registry.loading_finished()
+            except HooperError as error:
+                logger.error("cannot start: %s", error.detail)
+                if on_setup_error is not None:
+                    on_setup_error(error)
+
+        metrics.track(lambda: [one.live_model() for one in registry.deployments])
+        app.state.hooper = Live(settings, registry, metrics, load_named)
+        loading = asyncio.create_task(load_all(), name="load-models")
+        app.state.loading = loading
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await registry.aclose()
+
+    return build_application(settings, metrics, lifespan)
+
+
+def wanted(repository: Repository, names: tuple[str, ...]) -> list[Artefact]:
+    """The artefacts to serve: those named, or the latest version of every model.
+
+    Raises:
+        SetupError: a name is unknown, or there is no model at all.
+    """
+    chosen = []
+    for name in names or repository.names():
+        short, _, version = name.partition("/")
+        if version and not version.isdecimal():
+            raise SetupError(f"{name!r} is no model: write `name` or `name/version`")
+        chosen.append(repository.open(short, int(version) if version else None))
+    if not chosen:
+        raise InvalidArtefact(f"{repository.root} holds no published model; publish one with `hooper train`")
+    return chosen
+
+
+def load_options(settings: Settings) -> LoadOptions:
+    return LoadOptions(
+        device=settings.device,
+        num_threads=settings.engine_threads,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_batch_rows=settings.max_batch_rows,
+        queue=QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens),
+    )

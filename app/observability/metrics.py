@@ -1,0 +1,79 @@
+"""What the service counts. One object per application, so that two in one process do not mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModel:
+    """A loaded model as the metrics tell it."""
+
+    model: str
+    version: str
+    provider: str
+    precision: str
+    layout: str
+    num_waiting_rows: int
+
+
+class Metrics:
+    """Prometheus metrics under the names of the HTTP contract. Times in seconds."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # they double the page and no dashboard of ours reads them
+        self.registry = CollectorRegistry()
+        of_model = ("model",)
+        self.requests = Counter(
+            "hooper_requests_total", "Requests answered.", ("task", "model", "status"), registry=self.registry
+        )
+        self.request_seconds = self._seconds("hooper_request_seconds", "Request received to answer ready.", ("task",))
+        self.tokenize_seconds = self._seconds("hooper_tokenize_seconds", "Text to rows, per request.", of_model)
+        self.queue_seconds = self._seconds("hooper_queue_seconds", "Rows ready to engine free, per request.", of_model)
+        self.inference_seconds = self._seconds("hooper_inference_seconds", "One batch in the engine.", of_model)
+        self.batch_rows = Histogram("hooper_batch_rows", "Rows in a batch.", of_model, registry=self.registry, buckets=ROWS)
+        self.batch_tokens = Histogram(
+            "hooper_batch_tokens", "Tokens in a batch, padding left out.", of_model, registry=self.registry, buckets=TOKENS
+        )
+        self.padding_ratio = Histogram(
+            "hooper_padding_ratio", "Share of the computed tokens that were padding.", of_model,
+            registry=self.registry, buckets=RATIOS,
+        )  # fmt: skip
+        self.truncated = Counter("hooper_truncated_total", "Items that were cut.", of_model, registry=self.registry)
+
+    def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:
+        """Report these models at every scrape: what is loaded then, not what once was."""
+        self.registry.register(_LiveModels(models))
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self.registry)
+
+    def _seconds(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=SECONDS)
+
+
+class _LiveModels(Collector):
+    def __init__(self, models: Callable[[], Iterable[LiveModel]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("hooper_waiting_rows", "Rows waiting for the engine.", labels=["model"])
+        names = ["model", "version", "provider", "precision", "layout"]
+        info = GaugeMetricFamily("hooper_model_info", "1 for each loaded model.", labels=names)
+        for one in self._models():
+            waiting.add_metric([one.model], one.num_waiting_rows)
+            info.add_metric([one.model, one.version, one.provider, one.precision, one.layout], 1)
+        yield waiting
+        yield info

@@ -1,0 +1,44 @@
+"""Runs the application under uvicorn until a signal, or until it cannot start."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from app.core.errors import HooperError
+from app.main import create_app
+from app.observability.logging import set_up_logging
+from app.settings import Settings
+
+EXIT_SETUP = 2
+
+
+def serve(settings: Settings) -> int:
+    """Listen, load, answer.
+
+    Returns:
+        0 after a signal; 2 if a model or the device could not be had, with one sentence on standard error.
+    """
+    set_up_logging(settings.log_level)
+    failures: list[HooperError] = []
+
+    def give_up(error: HooperError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, give_up),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_s) + 1,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if failures:
+        print(f"hooper: {failures[0].detail}", file=sys.stderr)
+        return EXIT_SETUP
+    return 0 if server.started else 1

@@ -1,0 +1,147 @@
+"""A deployment: one live model, which is a task, a batcher and a runner."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.batching.batcher import Answered, Batcher
+from app.core.errors import EngineFailed, HooperError
+from app.core.manifest import Manifest
+from app.core.types import RowOutput
+from app.observability.metrics import LiveModel, Metrics
+from app.runtime.providers import Provider
+from app.runtime.session import OnnxSession
+from app.tasks.base import Encoded, Task
+
+INLINE_CHARACTERS = 4_000
+"""Shorter requests are tokenized on the event loop (under a millisecond): a thread would cost more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One item's answer."""
+
+    answer: Any
+    num_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where a request's time went, in seconds."""
+
+    tokenize_s: float
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A result or an error for every item, in order."""
+
+    results: Sequence[Result | HooperError]
+    timings: Timings
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(one.num_tokens for one in self.results if isinstance(one, Result))
+
+
+class Deployment:
+    """Answers items of one model. Closing it waits for what was accepted."""
+
+    def __init__(
+        self, manifest: Manifest, task: Task[Any, Any, Any], session: OnnxSession, batcher: Batcher, metrics: Metrics
+    ) -> None:
+        self.manifest, self.task, self.batcher = manifest, task, batcher
+        self._session, self._metrics = session, metrics
+        self._label = {"model": manifest.name}
+
+    @property
+    def provider(self) -> Provider:
+        return self._session.provider
+
+    @property
+    def execution_providers(self) -> list[str]:
+        return self._session.execution_providers
+
+    @property
+    def num_threads(self) -> int:
+        return self._session.num_threads
+
+    @property
+    def is_alive(self) -> bool:
+        return self.batcher.is_alive
+
+    def live_model(self) -> LiveModel:
+        """What the metrics tell of it."""
+        manifest, provider = self.manifest, self.provider
+        return LiveModel(
+            manifest.name,
+            str(manifest.version),
+            provider.execution_provider,
+            provider.precision,
+            manifest.graph.layout,
+            self.batcher.num_waiting_rows,
+        )
+
+    async def predict(self, items: Sequence[Any], options: Any, deadline: float | None = None) -> Prediction:
+        """Answer items; one that cannot be answered yields its error in its place.
+
+        Args:
+            items: the task's own item type; at least one.
+            options: the task's own options.
+            deadline: `time.monotonic()` seconds after which nobody wants the answer.
+
+        Raises:
+            Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
+        """
+        self.batcher.check_open()
+        began = time.monotonic()
+        encoded = await self._encode(items, options)
+        tokenize_s = time.monotonic() - began
+        rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+        ran = await self.batcher.submit(rows, deadline) if rows else Answered([], 0.0, 0.0)
+        outputs = iter(ran.outputs)
+        results = [
+            one if isinstance(one, HooperError) else self._decode(one, [next(outputs) for _ in one.rows], options)
+            for one in encoded
+        ]
+        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s)
+        self._measure(results, timings)
+        return Prediction(results, timings)
+
+    async def aclose(self, drain_s: float) -> None:
+        """Finish what was accepted within `drain_s` seconds, then give the engine back."""
+        await self.batcher.aclose(drain_s)
+        await self._session.aclose()
+
+    async def _encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
+        if sum(len(item) for item in items) <= INLINE_CHARACTERS:
+            return self.task.encode(items, options)
+        return await asyncio.to_thread(self.task.encode, items, options)
+
+    def _decode(self, encoded: Encoded, outputs: Sequence[RowOutput | HooperError], options: Any) -> Result | HooperError:
+        good: list[RowOutput] = []
+        for output in outputs:
+            if isinstance(output, HooperError):
+                return output
+            good.append(output)
+        try:
+            answer = self.task.decode(encoded, good, options)
+        except HooperError as error:
+            return error
+        except (ValueError, IndexError, KeyError) as error:  # one poisonous item must not fail its neighbours
+            return EngineFailed(f"the model's output could not be read ({type(error).__name__})")
+        return Result(answer, encoded.num_tokens, encoded.truncated)
+
+    def _measure(self, results: Sequence[Result | HooperError], timings: Timings) -> None:
+        self._metrics.tokenize_seconds.labels(**self._label).observe(timings.tokenize_s)
+        self._metrics.queue_seconds.labels(**self._label).observe(timings.queue_s)
+        num_cut = sum(one.truncated for one in results if isinstance(one, Result))
+        if num_cut:
+            self._metrics.truncated.labels(**self._label).inc(num_cut)

@@ -1,0 +1,159 @@
+"""Manifest and options to a live Deployment: the only factory. Warm-up and golden requests live here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from app.batching.admission import QueueLimit
+from app.batching.batcher import Batcher, BatchRan
+from app.batching.policy import Budget
+from app.core.errors import HooperError, InvalidArtefact
+from app.core.manifest import Manifest
+from app.core.types import TaskName
+from app.observability.metrics import Metrics
+from app.runtime.providers import DeviceWish, Provider, choose_provider
+from app.runtime.session import OnnxSession
+from app.serving.deployment import Deployment, Result
+from app.serving.repository import Artefact
+from app.tasks.base import Task
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.tokenizer import Tokenizer
+
+GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05}
+"""How far a golden answer's scores may lie from those at publishing."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """How the service makes and asks one kind of task."""
+
+    build: Callable[[Tokenizer, dict[str, Any]], Task[Any, Any, Any]]
+    item: Callable[..., Any]
+    options: Callable[[], Any]
+
+
+TASK_KINDS: dict[TaskName, TaskKind] = {
+    "text-classification": TaskKind(
+        lambda tokenizer, options: TextClassification(tokenizer, **options), ClassificationItem, ClassificationOptions
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the settings say about loading a model."""
+
+    device: DeviceWish
+    num_threads: int
+    max_batch_tokens: int
+    max_batch_rows: int
+    queue: QueueLimit
+
+
+async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics) -> Deployment:
+    """Build a deployment, warm its engine up, and replay the golden requests.
+
+    Raises:
+        InvalidArtefact: the artefact cannot be run, or its golden answers do not come back.
+        ProviderUnavailable: the wished device is not there.
+    """
+    manifest = artefact.manifest
+    if manifest.task not in TASK_KINDS:
+        raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
+    provider = _verified(choose_provider(options.device), manifest)
+    session, task = await asyncio.to_thread(_build, artefact, provider, options.num_threads)
+    budget = Budget(max(options.max_batch_tokens, manifest.max_tokens), options.max_batch_rows, manifest.graph.layout)
+    batcher = Batcher(session, budget, options.queue, _observer(metrics, manifest.name))
+    deployment = Deployment(manifest, task, session, batcher, metrics)
+    try:
+        await _replay_golden(artefact, deployment)
+    except BaseException:
+        await deployment.aclose(0)
+        raise
+    logger.info("loaded %s", artefact.id, extra=describe_provider(provider))
+    return deployment
+
+
+def describe_provider(provider: Provider) -> dict[str, str]:
+    return {"device": provider.device, "precision": provider.precision, "reason": provider.reason}
+
+
+def _verified(provider: Provider, manifest: Manifest) -> Provider:
+    """The provider, in a precision whose parity the artefact has shown."""
+    if provider.precision == "fp32":
+        return provider
+    parity = manifest.parity.get(provider.precision)
+    if parity is not None and parity.passed:
+        return provider
+    found = "was not measured" if parity is None else f"was {parity.agreement:.4f}, below its gate"
+    return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {provider.precision} agreement {found}")
+
+
+def _build(artefact: Artefact, provider: Provider, num_threads: int) -> tuple[OnnxSession, Task[Any, Any, Any]]:
+    manifest = artefact.manifest
+    tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
+    try:
+        task = TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options)
+    except TypeError as error:
+        raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
+    return OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads), task
+
+
+async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:
+    """Ask what was asked when the model was published: it warms the engine up and shows that it still answers alike."""
+    kind = TASK_KINDS[artefact.manifest.task]
+    path = artefact.folder / artefact.manifest.golden
+    try:
+        golden = json.loads(path.read_text(encoding="utf-8"))
+        items = [kind.item(**one["item"]) for one in golden]
+        expected = [one["answer"] for one in golden]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InvalidArtefact(f"{path} cannot be read: {error}") from error
+    if not items:
+        raise InvalidArtefact(f"{path} holds no golden request")
+    prediction = await deployment.predict(items, kind.options())
+    tolerance = GOLDEN_TOLERANCE[deployment.provider.precision]
+    for number, (result, answer) in enumerate(zip(prediction.results, expected, strict=True)):
+        _compare(f"{artefact.id}: golden request {number}", result, answer, tolerance)
+
+
+def _compare(what: str, result: Result | HooperError, expected: Any, tolerance: float) -> None:
+    if isinstance(result, HooperError):
+        raise InvalidArtefact(f"{what} failed: {result.detail}")
+    difference = _difference(asdict(result.answer), expected, tolerance)
+    if difference:
+        raise InvalidArtefact(f"{what} is answered differently than when it was published: {difference}")
+
+
+def _difference(got: Any, expected: Any, tolerance: float, path: str = "answer") -> str:
+    """The first place where two JSON values differ by more than the tolerance, or nothing."""
+    if isinstance(expected, float) and isinstance(got, float):
+        return "" if abs(got - expected) <= tolerance else f"{path} is {got:.4f}, was {expected:.4f}"
+    if isinstance(expected, dict) and isinstance(got, dict) and got.keys() == expected.keys():
+        return next(filter(None, (_difference(got[k], expected[k], tolerance, f"{path}.{k}") for k in got)), "")
+    if isinstance(expected, list) and isinstance(got, list) and len(got) == len(expected):
+        pairs = enumerate(zip(got, expected, strict=True))
+        return next(filter(None, (_difference(a, b, tolerance, f"{path}[{i}]") for i, (a, b) in pairs)), "")
+    return "" if got == expected else f"{path} is {got!r}, was {expected!r}"
+
+
+def _observer(metrics: Metrics, model: str) -> Callable[[BatchRan], None]:
+    rows = metrics.batch_rows.labels(model)
+    tokens = metrics.batch_tokens.labels(model)
+    padding = metrics.padding_ratio.labels(model)
+    seconds = metrics.inference_seconds.labels(model)
+
+    def observe(batch: BatchRan) -> None:
+        rows.observe(batch.num_rows)
+        tokens.observe(batch.num_tokens)
+        padding.observe(1 - batch.num_tokens / batch.num_computed_tokens)
+        seconds.observe(batch.inference_s)
+
+    return observe

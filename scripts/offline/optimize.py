@@ -1,0 +1,39 @@
+"""optimize: the graph without what no engine needs: constants folded, dead nodes and duplicates gone. Standard operators only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+from app.core.errors import SetupError
+
+ERRORS_ONLY = 3
+STANDARD = frozenset({"", "ai.onnx"})
+
+
+def optimize(source: Path, target: Path) -> None:
+    """Write a cleaned copy of the graph.
+
+    ONNX Runtime's basic level keeps the meaning and the operators of a graph on every provider; the levels above put in
+    kernels of its own that only its CPU and CUDA providers know.
+
+    Raises:
+        SetupError: the result would need operators outside the ONNX standard.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    model = onnx.load(target)
+    used = {node.domain for node in model.graph.node}
+    if not used <= STANDARD:
+        raise SetupError(f"{source.name} needs operators outside the ONNX standard: {', '.join(sorted(used - STANDARD))}")
+    # the runtime lists all domains it knows; other engines may refuse those they do not
+    kept = [one for one in model.opset_import if one.domain in STANDARD]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    onnx.checker.check_model(model)
+    onnx.save(model, target)

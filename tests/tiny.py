@@ -1,0 +1,217 @@
+"""A tiny real model: ten words, two ONNX graphs of a few kilobytes, and a published folder made of them.
+
+A row's logits are the mean of its tokens' weights, each scaled by its position. Every token counts, order counts, and
+padding weighs so much that one padding token, or one token of a neighbour, read by mistake changes the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper, save
+from tokenizers import Tokenizer as _Tokenizer
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from app.core.manifest import MANIFEST, Graph, Manifest, Output, Parity, describe_file
+from app.core.types import LayoutName, Row, RowOutput
+from app.runtime.layout import plan, split, to_tensors
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.tokenizer import Tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+WORDS = ("a", "the", "film", "##s", "was", "not", "very", "good", "bad", ".")
+VOCABULARY = {token: index for index, token in enumerate((*SPECIAL, *WORDS))}
+MAX_TOKENS = 32
+NUM_POSITIONS = 640
+PACKED_INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids", "gather")
+PADDED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+GOLDEN_TEXTS = ("The film was good.", "A bad film.", "Not good, not bad.", "very very good films", "bad")
+
+
+def tokenizer_json() -> str:
+    """The text of a tokenizer.json: lower-casing WordPiece over ten words, BERT's templates for texts and pairs."""
+    tokenizer = _Tokenizer(models.WordPiece(VOCABULARY, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", VOCABULARY["[CLS]"]), ("[SEP]", VOCABULARY["[SEP]"])],
+    )
+    return str(tokenizer.to_str())
+
+
+def tiny_tokenizer(max_tokens: int = MAX_TOKENS) -> Tokenizer:
+    return Tokenizer(tokenizer_json(), max_tokens)
+
+
+def row(*token_ids: int, markers: Sequence[int] = (0,)) -> Row:
+    """A row of these tokens, all of the first sequence."""
+    return Row(token_ids, [0] * len(token_ids), markers)
+
+
+def packed_graph(path: Path, num_labels: int = 2) -> Graph:
+    """Write a graph that obeys the packed contract of `app.runtime.layout`.
+
+    Inputs: input_ids, token_type_ids, position_ids, segment_ids: (height, width) int64; gather: (rows,) int64.
+    Output: logits (rows, num_labels) float32.
+    """
+    nodes = [
+        *_token_weights("position_ids"),
+        helper.make_node("Unsqueeze", ["segment_ids", "axis_1"], ["segment_column"]),
+        helper.make_node("Unsqueeze", ["segment_ids", "axis_2"], ["segment_line"]),
+        helper.make_node("Equal", ["segment_column", "segment_line"], ["same_segment"]),
+        helper.make_node("Cast", ["same_segment"], ["mask"], to=TensorProto.FLOAT),  # (height, width, width)
+        helper.make_node("MatMul", ["mask", "weights"], ["sums"]),
+        helper.make_node("ReduceSum", ["mask", "axis_2"], ["counts"], keepdims=1),
+        helper.make_node("Div", ["sums", "counts"], ["means"]),
+        helper.make_node("Reshape", ["means", "flat_shape"], ["flat"]),  # (height * width, labels)
+        helper.make_node("Gather", ["flat", "gather"], ["logits"], axis=0),
+    ]
+    matrices = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "S"]) for name in PACKED_INPUTS[:-1]]
+    inputs = [*matrices, helper.make_tensor_value_info("gather", TensorProto.INT64, ["R"])]
+    _save(path, nodes, inputs, num_labels, {"axis_1": [1], "axis_2": [2], "flat_shape": [-1, num_labels]}, rows="R")
+    return _graph(path, "packed", PACKED_INPUTS)
+
+
+def padded_graph(path: Path, num_labels: int = 2) -> Graph:
+    """Write the same model in the padded layout.
+
+    Inputs: input_ids, attention_mask, token_type_ids: (rows, width) int64. Output: logits (rows, num_labels) float32.
+    """
+    nodes = [
+        helper.make_node("CumSum", ["attention_mask", "one"], ["ordinals"]),
+        helper.make_node("Mul", ["ordinals", "attention_mask"], ["from_one"]),
+        helper.make_node("Sub", ["from_one", "attention_mask"], ["position_ids"]),
+        *_token_weights("position_ids"),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "axis_1"], ["mask_line"]),  # (rows, 1, width)
+        helper.make_node("MatMul", ["mask_line", "weights"], ["sums_line"]),
+        helper.make_node("Squeeze", ["sums_line", "axis_1"], ["sums"]),
+        helper.make_node("ReduceSum", ["mask", "axis_1"], ["counts"], keepdims=1),
+        helper.make_node("Div", ["sums", "counts"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "S"]) for name in PADDED_INPUTS]
+    _save(path, nodes, inputs, num_labels, {"one": 1, "axis_1": [1]}, rows="B")
+    return _graph(path, "padded", PADDED_INPUTS)
+
+
+def logits_of(row: Row, num_labels: int = 2) -> np.ndarray:
+    """What both graphs must answer for a row wherever it lies, computed in numpy: (labels,)."""
+    tables = _tables(num_labels)
+    words = tables["word_table"][list(row.input_ids)] + tables["type_table"][list(row.token_type_ids)]
+    mean: np.ndarray = (words * tables["position_table"][: row.num_tokens]).mean(axis=0)
+    return mean
+
+
+def run_rows(path: Path, graph: Graph, rows: Sequence[Row], fixed_shapes: bool = False) -> list[RowOutput]:
+    """Rows through the layout and the ONNX file on the CPU, all in one batch."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    where = plan([one.num_tokens for one in rows], graph.layout, fixed_shapes)
+    tensors = to_tensors(rows, where, graph, fixed_shapes)
+    return split(session.run([output.name for output in graph.outputs], dict(tensors)), rows, where, graph)
+
+
+def publish_tiny(
+    models_dir: Path,
+    name: str = "tiny",
+    version: int = 1,
+    labels: Sequence[str] = ("bad", "good"),
+    *,
+    layout: LayoutName = "packed",
+    max_tokens: int = MAX_TOKENS,
+    problem_type: str = "single_label_classification",
+) -> Path:
+    """Write a complete model folder, `models_dir/name/version`: "bad" pushes the first label, "good" the last.
+
+    Returns:
+        The folder.
+    """
+    folder = models_dir / name / str(version)
+    folder.mkdir(parents=True)
+    make = packed_graph if layout == "packed" else padded_graph
+    graph = make(folder / "model.onnx", len(labels))
+    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    task_options = {"labels": list(labels), "problem_type": problem_type}
+    task = TextClassification(Tokenizer.from_file(folder / "tokenizer.json", max_tokens), **task_options)  # type: ignore[arg-type]
+    _write_json(folder / "golden.json", _golden(folder / "model.onnx", graph, task))
+    headline = {"accuracy": 1.0, "macro_f1": 1.0, "rows": len(GOLDEN_TEXTS)}
+    _write_json(folder / "evaluation.json", {"headline": headline})
+    files = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
+    manifest = Manifest(
+        name=name,
+        version=version,
+        task="text-classification",
+        description="Ten words, for tests.",
+        created="2026-01-01T00:00:00Z",
+        license="Apache-2.0",
+        base_model="none",
+        max_tokens=max_tokens,
+        graph=graph,
+        task_options=task_options,
+        parity={"fp32": Parity(rows=len(GOLDEN_TEXTS), agreement=1.0, max_abs_error=0.0, passed=True)},
+        evaluation=headline,
+        files=files,
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _token_weights(position_ids: str) -> list[Any]:
+    """Nodes from ids to `weights` (height, width, labels): (word + type) * position."""
+    return [
+        helper.make_node("Gather", ["word_table", "input_ids"], ["words"], axis=0),
+        helper.make_node("Gather", ["type_table", "token_type_ids"], ["types"], axis=0),
+        helper.make_node("Add", ["words", "types"], ["typed"]),
+        helper.make_node("Gather", ["position_table", position_ids], ["positions"], axis=0),
+        helper.make_node("Mul", ["typed", "positions"], ["weights"]),
+    ]
+
+
+def _tables(num_labels: int) -> dict[str, np.ndarray]:
+    """Weights without a random generator, so that they are the same for ever: word, type and position tables."""
+    words = 0.3 * np.sin(1.0 + np.arange(len(VOCABULARY) * num_labels, dtype=np.float32)).reshape(-1, num_labels)
+    words[VOCABULARY["[PAD]"]] = 40.0 * (1 + np.arange(num_labels))
+    words[VOCABULARY["bad"], 0] += 9.0 if num_labels > 1 else -9.0
+    words[VOCABULARY["good"], -1] += 9.0
+    types = 0.1 * np.cos(np.arange(2 * num_labels, dtype=np.float32)).reshape(-1, num_labels)
+    positions = (1.0 + 1.0 / (3.0 + np.arange(NUM_POSITIONS, dtype=np.float32))).reshape(-1, 1)
+    tables = {"word_table": words, "type_table": types, "position_table": positions}
+    return {name: table.astype(np.float32) for name, table in tables.items()}
+
+
+def _save(path: Path, nodes: list[Any], inputs: list[Any], num_labels: int, constants: dict[str, Any], rows: str) -> None:
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [rows, num_labels])
+    values = {**_tables(num_labels), **{name: np.array(value, np.int64) for name, value in constants.items()}}
+    initializers = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, [output], initializers)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def _graph(path: Path, layout: LayoutName, inputs: tuple[str, ...]) -> Graph:
+    outputs = (Output(name="logits", axis="row"),)
+    return Graph(file=path.name, layout=layout, inputs=inputs, outputs=outputs, pad_token_id=0, storage="fp32")
+
+
+def _golden(path: Path, graph: Graph, task: TextClassification) -> list[dict[str, Any]]:
+    options = ClassificationOptions()
+    items = [ClassificationItem(text) for text in GOLDEN_TEXTS]
+    golden = []
+    for item, encoded in zip(items, task.encode(items, options), strict=True):
+        if isinstance(encoded, Exception):
+            raise encoded
+        answer = task.decode(encoded, run_rows(path, graph, encoded.rows), options)
+        golden.append({"item": {"text": item.text}, "answer": asdict(answer)})
+    return golden
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
