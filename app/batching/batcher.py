@@ -198,7 +198,7 @@ class Batcher:
         excess = self._queue.num_tokens + num_tokens - self.limit.max_tokens / 2
         return Overloaded(
             f"{len(self._queue.rows)} rows of {self._queue.num_tokens} tokens are waiting, which is all the queue takes",
-            self._rate.seconds_for(max(excess, 0)),
+            self._rate.seconds_for(max(round(excess), 0)),
         )
 
     async def _work(self) -> None:

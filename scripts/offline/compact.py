@@ -62,7 +62,8 @@ def quantize(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rounded(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(rows / scale[:, None]), -LIMIT, LIMIT)
+    rounded: np.ndarray = np.clip(np.rint(rows / scale[:, None]), -LIMIT, LIMIT)
+    return rounded
 
 
 def _channel_axes(model: onnx.ModelProto) -> dict[str, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ import transformers
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from app.core.errors import InvalidSettings
 from app.core.manifest import Graph, Output
 from app.core.types import Row
 from app.runtime.layout import plan, to_tensors
 from scripts.offline.progress import TrainingProgress
 from scripts.offline.recipe import Recipe
+from scripts.offline.run_folder import Interrupted, RunFolder
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
+from scripts.offline.torch_runner import padded_graph
 
 CHECKPOINTS = 10
 """How many times a run saves its state; a crash costs at most this share of it."""
@@ -30,15 +32,8 @@ SORTED_BATCHES = 50
 """Rows are sorted by length within so many batches: little padding, and still a random order."""
 
 
-@dataclass(frozen=True)
-class Interrupted(Exception):
-    """The person stopped the run; its state is saved."""
-
-    checkpoint: Path
-
-
 def fine_tune(
-    recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[TrainingRow], run: Path, resume: bool
+    recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[TrainingRow], run: RunFolder, resume: bool
 ) -> dict[str, Any]:
     """Train the model in place.
 
@@ -46,33 +41,41 @@ def fine_tune(
         What the run cost: epochs, updates, seconds, final loss.
 
     Raises:
-        Interrupted: Ctrl-C was pressed; a checkpoint was saved.
+        Interrupted: Ctrl-C was pressed; what a resumed run goes on from is saved.
     """
+    _check_smoothing(recipe, model)
     epochs = recipe.epochs or default_epochs(len(rows), recipe.batch_size, model.config.num_labels)
-    updates = math.ceil(len(rows) / recipe.batch_size) * epochs
-    collator = Collator(task, _padded_graph(model), recipe.epoch_tokens)
+    updates = math.ceil(math.ceil(len(rows) / recipe.batch_size) * epochs)
+    collator = Collator(task, padded_graph(model, Output(name="logits", axis=task.output_axis)), recipe.epoch_tokens)
+    order = LengthGroups([one.row.num_tokens for one in rows], recipe.batch_size, recipe.seed)
+    stop = StopOnSignal()
     trainer = _Trainer(
         model=model,
         args=_arguments(recipe, epochs, updates, run),
         train_dataset=rows,
         data_collator=collator,
-        callbacks=[TrainingProgress(), collator.callback()],
+        callbacks=[TrainingProgress(), EpochStart(collator, order), stop],
         count_correct=task.num_correct,
+        order=order,
     )
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = get_last_checkpoint(str(run)) if resume and run.is_dir() else None
+    for unwanted in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(unwanted)  # type: ignore[no-untyped-call]
+    checkpoint = run.last_checkpoint if resume else None
     try:
-        result = trainer.train(resume_from_checkpoint=checkpoint)
-    except KeyboardInterrupt:
-        trainer._save_checkpoint(trainer.model, trial=None)
-        raise Interrupted(run / f"checkpoint-{trainer.state.global_step}") from None
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:  # a second Ctrl-C, in the middle of an update
+        raise Interrupted(run.last_checkpoint) from None
+    finally:
+        stop.release()
+    if stop.requested:
+        raise Interrupted(run.last_checkpoint)
     return {
         "epochs": epochs,
         "updates": result.global_step,
         "seconds": round(result.metrics["train_runtime"], 1),
         "loss": round(result.training_loss, 4),
         "precision": "bf16" if trainer.args.bf16 else "fp32",
+        "resumed_after_updates": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
     }
 
 
@@ -114,16 +117,9 @@ class Collator:
         made = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
         return {**made, "labels": torch.from_numpy(self._task.labels(batch, where.width))}
 
-    def callback(self) -> TrainerCallback:
-        collator = self
-
-        class _SetLimit(TrainerCallback):
-            def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if collator._epoch_tokens:
-                    epoch = min(round(state.epoch or 0, 6).__floor__(), len(collator._epoch_tokens) - 1)
-                    collator._limit = collator._epoch_tokens[epoch]
-
-        return _SetLimit()
+    def start_epoch(self, epoch: int) -> None:
+        if self._epoch_tokens:
+            self._limit = self._epoch_tokens[min(epoch, len(self._epoch_tokens) - 1)]
 
 
 class LengthGroups(Sampler[int]):
@@ -134,7 +130,8 @@ class LengthGroups(Sampler[int]):
         self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
         self._epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
+    # not called set_epoch: accelerate would call that too, with 0 for the rest of the epoch in which a run is resumed
+    def start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -155,34 +152,68 @@ class LengthGroups(Sampler[int]):
             yield from batch
 
 
+class EpochStart(TrainerCallback):
+    """Tells collator and order which epoch begins, or is gone on with."""
+
+    def __init__(self, *told: Collator | LengthGroups) -> None:
+        self._told = told
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for one in self._told:
+            one.start_epoch(math.floor(round(state.epoch or 0, 6)))
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C ends the run after the update in progress, with a checkpoint: a model stopped within an update is neither
+    the one before nor the one after it. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread do this
+            self._before = signal.signal(signal.SIGINT, self._request)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.requested:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.release()
+
+    def release(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _request(self, number: int, frame: Any) -> None:
+        self.requested = True
+        self.release()
+
+
 class _Trainer(Trainer):
-    def __init__(self, *args: Any, count_correct: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, count_correct: Any, order: LengthGroups, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._count_correct = count_correct
-        self.correct = [0, 0]
+        self._count_correct, self._order = count_correct, order
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows: Any = self.train_dataset
-        lengths = [one.row.num_tokens for one in rows]
-        return LengthGroups(lengths, self.args.train_batch_size, self.args.seed)
+        return self._order
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
-        if "labels" in inputs:
-            logits = outputs["logits"].detach().float().cpu().numpy()
-            right, total = self._count_correct(logits, inputs["labels"].cpu().numpy())
-            self.state.hooper_correct = [right, total]  # type: ignore[attr-defined]
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        labels = inputs["labels"]  # label smoothing takes them out of the inputs
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if "logits" in outputs:
+            right, total = self._count_correct(outputs["logits"].detach().float().cpu().numpy(), labels.cpu().numpy())
+            vars(self.state)["hooper_correct"] = (right, total)  # read by TrainingProgress
         return (loss, outputs) if return_outputs else loss
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        super().log(logs, start_time)
 
-
-def _arguments(recipe: Recipe, epochs: float, updates: float, run: Path) -> TrainingArguments:
+def _arguments(recipe: Recipe, epochs: float, updates: int, run: RunFolder) -> TrainingArguments:
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16())
     transformers.logging.set_verbosity_error()
     return TrainingArguments(
-        output_dir=str(run),
+        output_dir=str(run.path),
         num_train_epochs=epochs,
         per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
@@ -206,15 +237,6 @@ def _arguments(recipe: Recipe, epochs: float, updates: float, run: Path) -> Trai
     )
 
 
-def _padded_graph(model: Any) -> Graph:
-    inputs = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        inputs.append("token_type_ids")
-    return Graph(
-        file="model.onnx",
-        layout="padded",
-        inputs=tuple(inputs),
-        outputs=(Output(name="logits", axis="row"),),
-        pad_token_id=model.config.pad_token_id or 0,
-        storage="fp32",
-    )
+def _check_smoothing(recipe: Recipe, model: Any) -> None:
+    if recipe.label_smoothing and getattr(model.config, "problem_type", None) == "multi_label_classification":
+        raise InvalidSettings(f"label_smoothing is {recipe.label_smoothing}, but it is for single labels only; leave it out")

@@ -1,4 +1,4 @@
-"""optimize: the graph without what no engine needs: constants folded, dead nodes and duplicates gone. Standard operators only."""
+"""optimize: constants folded, dead nodes and duplicates gone, and still nothing but standard operators."""
 
 from __future__ import annotations
 

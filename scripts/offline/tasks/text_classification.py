@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
@@ -40,7 +40,7 @@ PROBES = (
 class OfflineTextClassification:
     """Satisfies `OfflineTask`."""
 
-    output_axis = "row"
+    output_axis: Literal["row", "token", "marker"] = "row"
     auto_class = "AutoModelForSequenceClassification"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
@@ -164,7 +164,9 @@ class Columns:
         for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
             if name and name not in present:
                 raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
-        multi = isinstance(first.columns[label], list) if recipe.problem_type == "auto" else recipe.problem_type.startswith("multi")
+        multi = (
+            isinstance(first.columns[label], list) if recipe.problem_type == "auto" else recipe.problem_type.startswith("multi")
+        )
         return cls(text, pair, label, multi, recipe.label_separator)
 
     def parse(self, record: Record, source: str) -> Example | Broken:
@@ -214,7 +216,7 @@ def _without_unknown_labels(dataset: Dataset, known: set[str], multi: bool, limi
     for one in dataset.validation:
         unknown = set(one.target if multi else [one.target]) - known
         if unknown:
-            broken.append(Broken(one.where, f"label {sorted(unknown)[0]!r} is not in the training data"))
+            broken.append(Broken(one.where, f"label {min(unknown)!r} is not in the training data"))
         else:
             kept.append(one)
     num_unknown = len(dataset.validation) - len(kept)

@@ -1,0 +1,167 @@
+"""verify: the parity gate. A graph answers the held-out examples through production code, and must agree with torch."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import EngineFailed, ProviderUnavailable, SetupError
+from app.core.manifest import Graph, Parity
+from app.core.types import Row, RowOutput
+from app.runtime.providers import Provider, choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.base import Task
+from scripts.offline.evaluate import Predictions, RowRunner, predict
+from scripts.offline.load import Example
+from scripts.offline.tasks.base import OfflineTask
+
+NEIGHBOURS = 64
+NEIGHBOUR_TOLERANCE = 1e-4
+NAMED = 5
+
+
+class ParityFailed(SetupError):
+    """The graph does not reproduce the torch model; it must not be published."""
+
+    type = "parity_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a graph must reach: the share of examples decided alike, and the largest error of a logit."""
+
+    name: str
+    agreement: float
+    max_abs_error: float = math.inf
+
+
+EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
+COMPACT = Gate("the compact graph", 0.995)
+BF16 = Gate("the graph in bf16", 0.995)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the answers of a graph differ from those of torch."""
+
+    parity: Parity
+    num_not_finite: int
+    disagreeing: Sequence[str]
+    """Where the examples stand that were decided otherwise."""
+
+    def __str__(self) -> str:
+        count = len(self.disagreeing)
+        named = f" ({', '.join(self.disagreeing[:NAMED])}{', …' if count > NAMED else ''})" if count else ""
+        return (
+            f"agreement {self.parity.agreement:.4f}, {count} of {self.parity.rows} decided otherwise{named},"
+            f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The torch model's answers to the held-out examples, and the production task that reads them."""
+
+    offline: OfflineTask
+    task: Task[Any, Any, Any]
+    examples: Sequence[Example]
+    predictions: Predictions
+
+    def predict(self, runner: RowRunner, title: str) -> Predictions:
+        return predict(self.task, self.offline.serving_options(), [one.item for one in self.examples], runner, title)
+
+    def verify(self, graph_file: Path, graph: Graph, gate: Gate) -> tuple[Parity, Predictions]:
+        """Run the graph on the CPU in fp32; a packed one must also answer each row alike whatever lies beside it.
+
+        Raises:
+            ParityFailed: it misses the gate, gives a number that is not finite, or rows feel their neighbours.
+        """
+        session = OnnxSession(graph_file, graph, choose_provider("cpu"))
+        try:
+            predictions = self.predict(session, "verifying")
+        except EngineFailed as error:
+            raise ParityFailed(f"{gate.name} failed on a held-out example: {error}") from error
+        found = self.compare(predictions, gate)
+        if not found.parity.passed:
+            raise ParityFailed(
+                f"{gate.name} does not reproduce the torch model: {found}; wanted are an agreement of {gate.agreement}"
+                + (f" and an error of at most {gate.max_abs_error:g}" if math.isfinite(gate.max_abs_error) else "")
+            )
+        if graph.layout == "packed":
+            check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        return found.parity, predictions
+
+    def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
+        """Parity in bf16 through OpenVINO, where this machine has it: passed or not, it is recorded, and the service
+        only takes what passed."""
+        try:
+            provider = choose_provider("openvino")
+        except ProviderUnavailable:
+            return None
+        if provider.precision != "bf16":
+            return None
+        return self.compare(self.predict(_Lenient(graph_file, graph, provider), "verifying bf16"), BF16)
+
+    def compare(self, candidate: Predictions, gate: Gate) -> Comparison:
+        """Example by example: an example with a logit that is not finite counts as decided otherwise."""
+        largest, disagreeing, not_finite = 0.0, [], 0
+        for index, one in enumerate(self.examples):
+            error = _largest_error(self.predictions.outputs[index], candidate.outputs[index])
+            finite = math.isfinite(error)
+            not_finite += not finite
+            largest = max(largest, error) if finite else largest
+            if not finite or not self.offline.same_decision(self.predictions.answers[index], candidate.answers[index]):
+                disagreeing.append(one.where)
+        agreement = 1 - len(disagreeing) / len(self.examples)
+        passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error
+        parity = Parity(rows=len(self.examples), agreement=agreement, max_abs_error=largest, passed=passed)
+        return Comparison(parity, not_finite, disagreeing)
+
+
+def check_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> None:
+    """Draw rows at random, run each alone and then all of them packed together in a random order.
+
+    Raises:
+        ParityFailed: a logit moved by more than 1e-4: a row felt its neighbours.
+    """
+    drawn = random.Random(seed).sample(list(rows), min(NEIGHBOURS, len(rows)))
+    alone = [session.run_rows([row])[0] for row in drawn]
+    errors = [_largest_error([one], [other]) for one, other in zip(alone, session.run_rows(drawn), strict=True)]
+    worst = max(errors)
+    if not worst <= NEIGHBOUR_TOLERANCE:  # also where it is NaN
+        moved = sum(not error <= NEIGHBOUR_TOLERANCE for error in errors)
+        raise ParityFailed(
+            f"{moved} of {len(drawn)} rows feel their neighbours when packed: a logit moved by {worst:.2g},"
+            f" allowed are {NEIGHBOUR_TOLERANCE:g}"
+        )
+
+
+class _Lenient:
+    """A session whose failures are counted instead of raised: NaN where the engine gave no finite numbers."""
+
+    def __init__(self, graph_file: Path, graph: Graph, provider: Provider) -> None:
+        self._session = OnnxSession(graph_file, graph, provider)
+        self._outputs = graph.outputs
+
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        try:
+            return self._session.run_rows(rows)
+        except EngineFailed:
+            if len(rows) > 1:
+                return [self.run_rows([row])[0] for row in rows]
+            return [{}]
+
+
+def _largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
+    """Largest absolute difference of any output of an example's rows; NaN where a number is not finite."""
+    return max(
+        float(np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0))
+        for expected, given in zip(reference, candidate, strict=True)
+        for name in expected
+    )
