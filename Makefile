@@ -39,7 +39,7 @@ lint:  ## ruff, mypy --strict and the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict app scripts
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format:  ## rewrite the code as ruff wants it
 	@$(ENVIRONMENT) test

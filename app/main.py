@@ -50,11 +50,15 @@ def create_app(settings: Settings, on_setup_error: Callable[[HooperError], None]
             try:
                 for artefact in await asyncio.to_thread(wanted, repository, settings.serve):
                     await load_one(artefact)
-                registry.loading_finished()
-            except HooperError as error:
-                logger.error("cannot start: %s", error.detail)
+            except Exception as error:  # whatever it is: a service that does not get ready must say why
+                failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
+                logger.error("cannot start: %s", failure.detail)
                 if on_setup_error is not None:
-                    on_setup_error(error)
+                    on_setup_error(failure)
+            else:
+                registry.loading_finished()
+                loaded = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
+                logger.info("ready: %s", ", ".join(loaded))
 
         metrics.track(lambda: [one.live_model() for one in registry.deployments])
         app.state.hooper = Live(settings, registry, metrics, load_named)
@@ -74,11 +78,14 @@ def wanted(repository: Repository, names: tuple[str, ...]) -> list[Artefact]:
     """The artefacts to serve: those named, or the latest version of every model.
 
     Raises:
-        SetupError: a name is unknown, or there is no model at all.
+        SetupError: a name is no model's or is there twice, or there is no model at all.
+        UnknownModel: there is no such model or version.
     """
-    chosen = []
+    chosen: list[Artefact] = []
     for name in names or repository.names():
         short, _, version = name.partition("/")
+        if short in (one.manifest.name for one in chosen):
+            raise SetupError(f"{short} is named twice; one version of a model can be served at a time")
         if version and not version.isdecimal():
             raise SetupError(f"{name!r} is no model: write `name` or `name/version`")
         chosen.append(repository.open(short, int(version) if version else None))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import uvicorn
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, SetupError
 from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.settings import Settings
@@ -18,7 +19,7 @@ def serve(settings: Settings) -> int:
     """Listen, load, answer.
 
     Returns:
-        0 after a signal; 2 if a model or the device could not be had, with one sentence on standard error.
+        0 after a signal; 2 if a model, the device or the port could not be had, with one sentence on standard error.
     """
     set_up_logging(settings.log_level)
     failures: list[HooperError] = []
@@ -37,8 +38,17 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=int(settings.drain_s) + 1,
     )
     server = uvicorn.Server(config)
-    server.run()
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that it cannot listen; it has logged why
+        failures.append(SetupError(f"HOOPER_HOST={settings.host} HOOPER_PORT={settings.port} cannot be listened on"))
     if failures:
         print(f"hooper: {failures[0].detail}", file=sys.stderr)
         return EXIT_SETUP
-    return 0 if server.started else 1
+    return 0

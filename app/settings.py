@@ -68,7 +68,8 @@ def read_settings(overrides: Mapping[str, Any] | None = None, environment: Mappi
         InvalidSettings: a variable with the prefix is unknown (pydantic-settings lets those pass), or a value is nonsense.
     """
     for name in environment if environment is not None else os.environ:
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+        upper = name.upper()  # pydantic-settings reads variables in either case
+        if upper.startswith(PREFIX) and upper.removeprefix(PREFIX).lower() not in Settings.model_fields:
             known = ", ".join(PREFIX + field.upper() for field in Settings.model_fields)
             raise InvalidSettings(f"{name} is not a setting; known are {known}")
     try:
@@ -76,6 +77,8 @@ def read_settings(overrides: Mapping[str, Any] | None = None, environment: Mappi
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = PREFIX + str(first["loc"][0]).upper()
+        if name.endswith("_HASHES"):  # what was given may be the key itself
+            raise InvalidSettings(f"{name}: an entry is no SHA-256 of a key in lower-case hex") from None
         raise InvalidSettings(f"{name}={first['input']!r}: {first['msg']}") from error
 
 

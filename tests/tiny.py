@@ -44,6 +44,7 @@ def tokenizer_json() -> str:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", VOCABULARY["[CLS]"]), ("[SEP]", VOCABULARY["[SEP]"])],
     )
+    tokenizer.add_special_tokens(list(SPECIAL))  # as in BERT's: they are recognized in a text, too
     return str(tokenizer.to_str())
 
 

@@ -41,7 +41,6 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
-        root_path=settings.root_path,
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
@@ -52,7 +51,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
     app.include_router(pages.router)
     pages.mount_static(app)
     add_error_handlers(app)
-    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes, root_path=settings.root_path.rstrip("/"))
     _document_problem(app)
     return app
 

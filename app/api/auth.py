@@ -17,7 +17,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, where the servic
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, in a header of its own.")
 
 
-def _presented(
+async def _presented(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> str:

@@ -45,7 +45,7 @@ class NativeRequest(Protocol):
     def options(self) -> Any: ...
 
 
-def live(request: Request) -> Live:
+async def live(request: Request) -> Live:  # async, as all dependencies here: FastAPI runs others on a thread
     state: Live = request.app.state.hooper
     return state
 
@@ -53,19 +53,16 @@ def live(request: Request) -> Live:
 class Call:
     """One request to a task: leases a model, asks it, and wraps what came back."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        state: Annotated[Live, Depends(live)],
-        x_request_timeout_ms: Annotated[
-            int | None,
-            Header(ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after which you no longer want the answer: then 504."),
-        ] = None,
-    ) -> None:
-        self._told: dict[str, str] = request.scope[TOLD]
-        self._response, self._state = response, state
-        self._deadline = None if x_request_timeout_ms is None else time.monotonic() + x_request_timeout_ms / 1000
+    def __init__(self, told: dict[str, str], response: Response, state: Live, timeout_ms: int | None) -> None:
+        """
+        Args:
+            told: where the task and the model are told to the metrics and the log.
+            response: gets the header Server-Timing.
+            state: what lives.
+            timeout_ms: milliseconds after which the caller no longer wants the answer.
+        """
+        self._told, self._response, self._state = told, response, state
+        self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
     async def answer(self, task: TaskName, request: NativeRequest, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
         """Answer a native request; see the HTTP contract for what fails as a whole and what fails alone."""
@@ -105,6 +102,22 @@ class Call:
             results=results,
             usage=Usage.model_construct(num_tokens=prediction.num_tokens),
         )
+
+
+async def _call(
+    request: Request,
+    response: Response,
+    state: Annotated[Live, Depends(live)],
+    x_request_timeout_ms: Annotated[
+        int | None,
+        Header(ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after which you no longer want the answer: then 504."),
+    ] = None,
+) -> Call:
+    return Call(request.scope[TOLD], response, state, x_request_timeout_ms)
+
+
+Asked = Annotated[Call, Depends(_call)]
+"""What a native route is given."""
 
 
 def _all_down(results: Sequence[Result | HooperError]) -> bool:

@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import Response
@@ -34,13 +35,16 @@ class ClientLeft(Exception):
 class Edge:
     """Outermost of our own middleware: everything it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
-        self._app, self._metrics, self._max_body_bytes = app, metrics, max_body_bytes
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, root_path: str = "") -> None:
+        self._app, self._metrics, self._max_body_bytes, self._root_path = app, metrics, max_body_bytes, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._root_path:  # not uvicorn's setting, which expects that every proxy cuts the prefix off
+            bare = scope["path"].removeprefix(self._root_path)
+            scope["root_path"], scope["path"] = self._root_path, self._root_path + bare
         headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
         wished = headers.get(b"x-request-id", "")
         token = request_id.set(wished if REQUEST_ID.match(wished) else uuid.uuid4().hex)
@@ -117,13 +121,15 @@ class Edge:
 
     def _record(self, scope: Scope, told: dict[str, str], status: int, seconds: float) -> None:
         task, model = told.get("task", ""), told.get("model", "")
+        path = scope["path"].removeprefix(self._root_path)
+        if task or (status >= HTTPStatus.BAD_REQUEST and path not in QUIET_PATHS):
+            self._metrics.requests.labels(task, model, str(status)).inc()  # refused before its task was known: no task
         if task:
-            self._metrics.requests.labels(task, model, str(status)).inc()
             self._metrics.request_seconds.labels(task).observe(seconds)
-        level = logging.DEBUG if scope["path"] in QUIET_PATHS else logging.INFO
+        level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
         if logger.isEnabledFor(level):
             extra = {"status": status, "ms": round(seconds * 1000, 2), **told}
-            logger.log(level, "%s %s", scope["method"], scope["path"], extra=extra)
+            logger.log(level, "%s %s", scope["method"], path, extra=extra)
 
 
 def _replay(body: bytes) -> Receive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from app.batching.admission import DrainRate, QueueLimit
 from app.batching.policy import LOOKAHEAD_ROWS, Budget, select
 from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Overloaded, TooLarge, Unavailable
 from app.core.types import Row, RowOutput, RunResult
+
+logger = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -161,13 +164,14 @@ class Batcher:
         for index, row in enumerate(rows):
             self._queue.push(_Waiting(row, submission, index))
         self._arrived.set()
-        if deadline is None:
-            return await submission.future
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 return await submission.future
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the engine answered") from None
+        finally:
+            if submission.missing:  # whoever leaves makes room for others at once, not when a batch comes across the rows
+                self._queue.drop(lambda one: one.submission is submission)
 
     async def aclose(self, drain_s: float = 0.0) -> None:
         """Take no more rows, give those accepted `drain_s` seconds to finish, then stop. Nobody is left waiting."""
@@ -195,10 +199,9 @@ class Batcher:
             raise self._overloaded(total)
 
     def _overloaded(self, num_tokens: int) -> Overloaded:
-        excess = self._queue.num_tokens + num_tokens - self.limit.max_tokens / 2
         return Overloaded(
             f"{len(self._queue.rows)} rows of {self._queue.num_tokens} tokens are waiting, which is all the queue takes",
-            self._rate.seconds_for(max(round(excess), 0)),
+            self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2),  # until half of it is worked off
         )
 
     async def _work(self) -> None:
@@ -212,6 +215,10 @@ class Batcher:
                 if not self._queue.rows:
                     self._arrived.clear()
                     self._idle.set()
+        except BaseException:
+            if self._closed_because is None:
+                logger.critical("the batcher has died; its model answers nothing until it is loaded again", exc_info=True)
+            raise
         finally:  # however the loop ends, nobody is left waiting
             self._closed_because = self._closed_because or "the engine is down"
             self._refuse_all(self._closed_because)

@@ -66,9 +66,9 @@ def available_cores() -> int:
 def _cgroup_cores() -> int | None:
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else -(-int(quota) // int(period))
     except (OSError, ValueError):
         return None
-    return None if quota == "max" else -(-int(quota) // int(period))
 
 
 def _cpu_flags() -> frozenset[str]:

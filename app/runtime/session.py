@@ -85,14 +85,23 @@ class OnnxSession:
 
     def _run(self, rows: Sequence[Row]) -> RunResult:
         began = time.perf_counter()
+        outputs, num_computed = self._compute(rows)
+        failed = [index for index, output in enumerate(outputs) if isinstance(output, HooperError)]
+        if len(rows) > 1:  # what is not finite spreads to whoever shares the tensor row: alone, a row shows its own
+            for index in failed:
+                (outputs[index],), more = self._compute([rows[index]])
+                num_computed += more
+        return RunResult(outputs, num_computed, time.perf_counter() - began)
+
+    def _compute(self, rows: Sequence[Row]) -> tuple[list[RowOutput | HooperError], int]:
+        """An output or an error for every row, and the tokens it cost."""
         fixed = self.provider.fixed_shapes
         where = plan([row.num_tokens for row in rows], self.graph.layout, fixed)
         tensors = to_tensors(rows, where, self.graph, fixed)
         produced = self._session.run(self._outputs, tensors)
         outputs = split(produced, rows, where, self.graph)
         finite = all(np.isfinite(tensor).all() for tensor in produced)
-        checked = outputs if finite else [_checked(output) for output in outputs]
-        return RunResult(checked, num_computed_tokens(where), time.perf_counter() - began)
+        return [output if finite else _checked(output) for output in outputs], num_computed_tokens(where)
 
 
 def _checked(output: RowOutput) -> RowOutput | HooperError:

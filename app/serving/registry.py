@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -122,12 +123,13 @@ class Registry:
 
     def _retire(self, entry: _Entry) -> None:
         async def close() -> None:
+            until = time.monotonic() + self._drain_s
             try:
                 async with asyncio.timeout(self._drain_s):
                     await entry.free.wait()
             except TimeoutError:
                 pass  # whoever still holds a lease is answered with Unavailable by the closing batcher
-            await entry.deployment.aclose(self._drain_s)
+            await entry.deployment.aclose(max(0.0, until - time.monotonic()))
 
         task = asyncio.create_task(close(), name=f"retire-{entry.deployment.manifest.name}")
         self._retiring.add(task)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.errors import InvalidArtefact, UnknownModel
 from app.core.manifest import MANIFEST, Manifest, read_manifest, verify_files
+
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Repository:
         folder = self.root / name
         if name.startswith(".") or not folder.is_dir():
             return []
-        return sorted(int(one.name) for one in folder.iterdir() if one.name.isdecimal() and (one / MANIFEST).is_file())
+        return sorted(int(one.name) for one in folder.iterdir() if VERSION.fullmatch(one.name) and (one / MANIFEST).is_file())
 
     def open(self, name: str, version: int | None = None) -> Artefact:
         """Read and verify one version, by default the latest.

@@ -21,7 +21,8 @@ with warnings.catch_warnings():
 
 from app.core.errors import SetupError
 from app.core.manifest import Graph, Output
-from scripts.offline.packed import Axis, PackedModel, is_packable, position_offset
+from scripts.offline.packed import PackedModel, is_packable, position_offset
+from scripts.offline.tasks.base import Axis
 
 OPSET = 17
 """The newest that every engine in sight reads, and the first with LayerNormalization as one operator."""

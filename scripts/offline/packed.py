@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from app.core.errors import SetupError
-
-Axis = Literal["row", "token", "marker"]
+from scripts.offline.tasks.base import Axis
 
 PACKABLE = frozenset(
     ["bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roberta-prelayernorm", "xlm-roberta"]

@@ -101,7 +101,7 @@ def choose_max_tokens(recipe: Recipe, definition: str, texts: Sequence[str | Pai
     tokenizer = Tokenizer(definition, limit)
     sample = texts[:: math.ceil(len(texts) / SAMPLED)]
     lengths = [len(windows[0].input_ids) for windows in tokenizer.windows(sample)]
-    needed = math.ceil(float(np.quantile(lengths, QUANTILE)) / MULTIPLE) * MULTIPLE
+    needed = math.ceil(float(np.quantile(lengths, QUANTILE, method="inverted_cdf")) / MULTIPLE) * MULTIPLE
     return min(limit, needed)
 
 
@@ -117,7 +117,7 @@ def _check_weights(model: Any, report: Mapping[str, Any], base: BaseModel) -> No
     """A head is new; a body that is partly new means that these are not the weights of this architecture."""
     prefix = model.base_model_prefix + "."
     missing = [key for key in report["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
-    misfits = [key for key, *_ in report["mismatched_keys"] if key.startswith(prefix)]
+    misfits = [key for key in report["mismatched_keys"] if key.startswith(prefix)]
     if missing or misfits:
         raise InvalidSettings(
             f"the weights of {base.location} do not fit {type(model).__name__}:"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import tomllib
 import types
 import typing
@@ -67,6 +68,8 @@ class Recipe:
     runs: str = knob("runs", "folder for checkpoints and logs")
 
 
+PLACES = ("models", "runs")
+"""Keys that say where things are put on one machine."""
 FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
 _TYPES = typing.get_type_hints(Recipe)
 
@@ -77,19 +80,7 @@ def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidSettings: the file cannot be read, or a key is unknown or of the wrong type.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidSettings(f"the recipe {path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise InvalidSettings(f"the recipe {path} is not valid TOML: {error}") from error
-    for key, value in values.items():
-        if key not in FIELDS:
-            raise InvalidSettings(f"the recipe {path} has an unknown key {key!r}; known are: {', '.join(FIELDS)}")
-        values[key] = _checked(key, value)
-    recipe = Recipe(**{**values, **overrides})
+    recipe = Recipe(**{**_read(path), **overrides})
     _check_ranges(recipe)
     return recipe
 
@@ -116,23 +107,33 @@ def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> No
         )
 
 
-def to_command(recipe: Recipe) -> str:
-    """The `hooper train` line that repeats this recipe."""
-    words: list[str] = ["hooper train"]
-    defaults = Recipe()
+def to_command(recipe: Recipe, file: Path | None = None) -> str:
+    """The `hooper train` line that repeats this recipe: the file it was read from, and every key that differs from it."""
+    words = ["hooper train"] if file is None else [f"hooper train --recipe {shlex.quote(str(file))}"]
+    given = Recipe(**_read(file))
     for name in FIELDS:
         value = getattr(recipe, name)
-        if value == getattr(defaults, name):
-            continue
-        rendered = [_quoted(one) for one in value] if isinstance(value, list) else [_quoted(value)]
-        words.append(f"--{name.replace('_', '-')} {' '.join(rendered)}")
+        if name not in PLACES and value != getattr(given, name):
+            rendered = value if isinstance(value, list) else [value]
+            words.append(f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(one)) for one in rendered)}")
     return " ".join(words)
 
 
-def _quoted(value: Any) -> str:
-    import shlex
-
-    return shlex.quote(str(value))
+def _read(path: Path | None) -> dict[str, Any]:
+    """The keys of a recipe file, each of the right type; none without a file."""
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"the recipe {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidSettings(f"the recipe {path} is not valid TOML: {error}") from error
+    for key, value in values.items():
+        if key not in FIELDS:
+            raise InvalidSettings(f"the recipe {path} has an unknown key {key!r}; known are: {', '.join(FIELDS)}")
+        values[key] = _checked(key, value)
+    return values
 
 
 def _checked(key: str, value: Any) -> Any:

@@ -6,7 +6,9 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,28 +63,41 @@ def _bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidSettings(f"{path} cannot be read: {error}") from error
 
 
 def _delimited(path: Path, delimiter: str) -> Iterator[Record]:
     # surrogateescape keeps the other rows readable when one row is not UTF-8; that row is then reported
     text = _bytes(path).decode("utf-8-sig", "surrogateescape")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            yield Record(f"{path}:{line}", {}, f"not readable as csv ({error})")
-            continue
-        if cells is None:
-            return
-        if header is None:
-            header = cells
+    rows = _csv_rows(list(io.StringIO(text, newline="")), delimiter)
+    _, header = next(rows, (1, []))
+    if isinstance(header, str):
+        raise InvalidSettings(f"{path}:1: the header is not readable as csv ({header})")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise InvalidSettings(f"{path}:1: the header names {twice[0]!r} twice")
+    for line, cells in rows:
+        if isinstance(cells, str):
+            yield Record(f"{path}:{line}", {}, f"not readable as csv ({cells})")
         elif cells:
             yield _row(f"{path}:{line}", header, cells)
+
+
+def _csv_rows(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The line each row begins on, with its cells or why it cannot be read. A broken row ends with its first line: a
+    quote that is never closed would otherwise take the rest of the file with it."""
+    start = 0
+    while start < len(lines):
+        reader = csv.reader(lines[start:], delimiter=delimiter, strict=True)
+        first = start
+        try:
+            for cells in reader:
+                yield start + 1, cells
+                start = first + reader.line_num
+        except csv.Error as error:
+            yield start + 1, str(error)
+            start += 1
 
 
 def _row(where: str, header: list[str], cells: list[str]) -> Record:

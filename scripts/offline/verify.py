@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from app.core.errors import EngineFailed, ProviderUnavailable, SetupError
 from app.core.manifest import Graph, Parity
 from app.core.types import Row, RowOutput
-from app.runtime.providers import Provider, choose_provider
+from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.base import Task
 from scripts.offline.evaluate import Predictions, RowRunner, predict
@@ -22,6 +22,7 @@ from scripts.offline.load import Example
 from scripts.offline.tasks.base import OfflineTask
 
 NEIGHBOURS = 64
+NEIGHBOUR_TOKENS = 8192
 NEIGHBOUR_TOLERANCE = 1e-4
 NAMED = 5
 
@@ -39,10 +40,11 @@ class Gate:
     name: str
     agreement: float
     max_abs_error: float = math.inf
+    way_out: str = ""
 
 
 EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
-COMPACT = Gate("the compact graph", 0.995)
+COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with fp32 weights: --resume --storage fp32")
 BF16 = Gate("the graph in bf16", 0.995)
 
 
@@ -70,6 +72,7 @@ class Reference:
 
     offline: OfflineTask
     task: Task[Any, Any, Any]
+    task_options: Mapping[str, Any]
     examples: Sequence[Example]
     predictions: Predictions
 
@@ -92,21 +95,27 @@ class Reference:
             raise ParityFailed(
                 f"{gate.name} does not reproduce the torch model: {found}; wanted are an agreement of {gate.agreement}"
                 + (f" and an error of at most {gate.max_abs_error:g}" if math.isfinite(gate.max_abs_error) else "")
+                + gate.way_out
             )
         if graph.layout == "packed":
             check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
         return found.parity, predictions
 
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
-        """Parity in bf16 through OpenVINO, where this machine has it: passed or not, it is recorded, and the service
-        only takes what passed."""
+        """Parity in bf16 through OpenVINO, where this machine has it. Passed or not, it is recorded: the service only
+        takes a precision that passed."""
         try:
             provider = choose_provider("openvino")
+            if provider.precision != "bf16":
+                return None
+            session = OnnxSession(graph_file, graph, provider)
         except ProviderUnavailable:
             return None
-        if provider.precision != "bf16":
-            return None
-        return self.compare(self.predict(_Lenient(graph_file, graph, provider), "verifying bf16"), BF16)
+        try:
+            return self.compare(self.predict(session, "verifying bf16"), BF16)
+        except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
+            parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
+            return Comparison(parity, len(self.examples), [])
 
     def compare(self, candidate: Predictions, gate: Gate) -> Comparison:
         """Example by example: an example with a logit that is not finite counts as decided otherwise."""
@@ -116,7 +125,8 @@ class Reference:
             finite = math.isfinite(error)
             not_finite += not finite
             largest = max(largest, error) if finite else largest
-            if not finite or not self.offline.same_decision(self.predictions.answers[index], candidate.answers[index]):
+            answers = self.predictions.answers[index], candidate.answers[index]
+            if not finite or not self.offline.same_decision(*answers, self.task_options):
                 disagreeing.append(one.where)
         agreement = 1 - len(disagreeing) / len(self.examples)
         passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error
@@ -125,43 +135,33 @@ class Reference:
 
 
 def check_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> None:
-    """Draw rows at random, run each alone and then all of them packed together in a random order.
+    """Draw rows at random, run each alone and then all of them packed together.
 
     Raises:
         ParityFailed: a logit moved by more than 1e-4: a row felt its neighbours.
     """
-    drawn = random.Random(seed).sample(list(rows), min(NEIGHBOURS, len(rows)))
+    drawn = _draw(rows, seed)
     alone = [session.run_rows([row])[0] for row in drawn]
     errors = [_largest_error([one], [other]) for one, other in zip(alone, session.run_rows(drawn), strict=True)]
-    worst = max(errors)
-    if not worst <= NEIGHBOUR_TOLERANCE:  # also where it is NaN
-        moved = sum(not error <= NEIGHBOUR_TOLERANCE for error in errors)
+    moved = [error for error in errors if not error <= NEIGHBOUR_TOLERANCE]  # also where it is NaN
+    if moved:
         raise ParityFailed(
-            f"{moved} of {len(drawn)} rows feel their neighbours when packed: a logit moved by {worst:.2g},"
+            f"{len(moved)} of {len(drawn)} rows feel their neighbours when packed: a logit moved by {max(moved):.2g},"
             f" allowed are {NEIGHBOUR_TOLERANCE:g}"
         )
 
 
-class _Lenient:
-    """A session whose failures are counted instead of raised: NaN where the engine gave no finite numbers."""
-
-    def __init__(self, graph_file: Path, graph: Graph, provider: Provider) -> None:
-        self._session = OnnxSession(graph_file, graph, provider)
-        self._outputs = graph.outputs
-
-    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
-        try:
-            return self._session.run_rows(rows)
-        except EngineFailed:
-            if len(rows) > 1:
-                return [self.run_rows([row])[0] for row in rows]
-            return [{}]
+def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
+    shuffled = random.Random(seed).sample(list(rows), min(NEIGHBOURS, len(rows)))
+    ends = np.cumsum([row.num_tokens for row in shuffled])
+    return shuffled[: max(2, int((ends <= NEIGHBOUR_TOKENS).sum()))]
 
 
 def _largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
-    """Largest absolute difference of any output of an example's rows; NaN where a number is not finite."""
-    return max(
-        float(np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0))
+    """Largest absolute difference of any output of an example's rows; not finite where one of them is not."""
+    differences = [
+        np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0)
         for expected, given in zip(reference, candidate, strict=True)
         for name in expected
-    )
+    ]
+    return float(np.max(differences))

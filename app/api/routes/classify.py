@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends
-
-from app.api.dependencies import Call
+from app.api.dependencies import Asked
 from app.api.routes.problems import EVERY_PREDICTION, problems
 from app.api.schemas.classify import ClassifyRequest, ClassifyResult
 from app.api.schemas.common import Envelope
@@ -15,7 +13,7 @@ router = APIRouter()
 
 
 @router.post("/classify", summary="Classify texts", responses=problems(*EVERY_PREDICTION))
-async def classify(request: ClassifyRequest, call: Annotated[Call, Depends()]) -> Envelope[ClassifyResult]:
+async def classify(request: ClassifyRequest, call: Asked) -> Envelope[ClassifyResult]:
     """Labels with scores for a text, a pair of texts, or a list of them.
 
     In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.

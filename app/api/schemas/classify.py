@@ -40,7 +40,9 @@ class ClassifyRequest(Request):
         description="A text, a pair, or a list of them."
     )
     model: ModelField = None
-    top_k: Annotated[int, Field(ge=1)] | None = Field(None, description="How many labels to return, best first; null: all.")
+    top_k: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        None, description="How many labels to return, best first; null: all."
+    )
     activation: Literal["softmax", "sigmoid", "none"] | None = Field(
         None, description="Turns the model's logits into scores; null: what the model was trained with."
     )

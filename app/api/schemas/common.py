@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
+from app.api.errors import wrong_field
 from app.core.errors import HooperError, InvalidInput
 
 ResultT = TypeVar("ResultT")
@@ -73,9 +74,8 @@ def _keep_broken(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
         return handler(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("str", "function")))
-        return InvalidInput(first["msg"], field or None)
+        field, message = wrong_field(error.errors(include_url=False, include_input=False))
+        return InvalidInput(message, field or None)
 
 
 OrBroken = WrapValidator(_keep_broken)

@@ -15,6 +15,9 @@ from scripts.offline.load import Dataset, Example
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 
+Axis = Literal["row", "token", "marker"]
+"""What one output vector of the head belongs to; see `app.core.manifest.Output`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
@@ -37,7 +40,7 @@ class Prepared:
 class OfflineTask(Protocol):
     """One implementation per task, in `scripts/offline/tasks`."""
 
-    output_axis: Literal["row", "token", "marker"]
+    output_axis: Axis
     auto_class: str
     """Name of the transformers Auto class that adds the head."""
 
@@ -73,8 +76,12 @@ class OfflineTask(Protocol):
         """Figures of production answers against the held-out truth; `headline` holds those for the manifest."""
         ...
 
-    def same_decision(self, one: Any, other: Any) -> bool:
+    def same_decision(self, one: Any, other: Any, task_options: Mapping[str, Any]) -> bool:
         """Whether two answers to the same item agree: what the parity gate counts."""
+        ...
+
+    def item(self, fields: Mapping[str, Any]) -> Any:
+        """An item of the production task from a request's fields."""
         ...
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
@@ -22,7 +23,7 @@ from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.load import Broken, Dataset, Example, load
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
-from scripts.offline.tasks.base import Prepared, TrainingRow
+from scripts.offline.tasks.base import Axis, Prepared, TrainingRow
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "sentiment", "topic", "tag", "tags")
@@ -40,7 +41,7 @@ PROBES = (
 class OfflineTextClassification:
     """Satisfies `OfflineTask`."""
 
-    output_axis: Literal["row", "token", "marker"] = "row"
+    output_axis: Axis = "row"
     auto_class = "AutoModelForSequenceClassification"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
@@ -128,9 +129,12 @@ class OfflineTextClassification:
             },
         }
 
-    def same_decision(self, one: Classification, other: Classification) -> bool:
-        multi = [{score.label for score in answer.labels if score.score > 0.5} for answer in (one, other)]
-        return one.labels[0].label == other.labels[0].label and multi[0] == multi[1]
+    def same_decision(self, one: Classification, other: Classification, task_options: Mapping[str, Any]) -> bool:
+        multi = task_options["problem_type"] == "multi_label_classification"
+        return set(_decided(one, multi)) == set(_decided(other, multi))
+
+    def item(self, fields: Mapping[str, Any]) -> ClassificationItem:
+        return ClassificationItem(**fields)
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"text": text} for text in recipe.golden or PROBES]
@@ -193,11 +197,18 @@ class Columns:
         if not self.multi_label:
             return None if cell is None or isinstance(cell, list | dict) or not str(cell).strip() else str(cell).strip()
         if isinstance(cell, str):
-            stripped = cell.strip()
-            cell = json.loads(stripped) if stripped.startswith("[") else stripped.split(self._separator)
+            cell = _labels(cell.strip(), self._separator)
         if not isinstance(cell, list):
             return None
         return tuple(sorted({str(one).strip() for one in cell if str(one).strip()}))
+
+
+def _labels(cell: str, separator: str) -> Any:
+    """Labels of one cell: a JSON list, or texts between separators."""
+    if cell.startswith("["):
+        with contextlib.suppress(ValueError):  # a label may well begin with a bracket
+            return json.loads(cell)
+    return cell.split(separator)
 
 
 def _guess(what: str, names: Sequence[str], present: Sequence[str]) -> str:

@@ -1,0 +1,205 @@
+"""The whole line: load > fine-tune > evaluate > export > optimize > compact > verify > card > publish."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.core.manifest import Output
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.tokenizer import Tokenizer
+from scripts.offline import pretrained
+from scripts.offline.base_model import BaseModel, resolve
+from scripts.offline.card import Story, write_card
+from scripts.offline.evaluate import predict
+from scripts.offline.fine_tune import fine_tune
+from scripts.offline.load import describe_broken, read_all
+from scripts.offline.publish import Artefact, check_name, golden_answers, publish
+from scripts.offline.recipe import Recipe, to_command
+from scripts.offline.run_folder import RunFolder
+from scripts.offline.tasks.base import Prepared
+from scripts.offline.tasks.registry import offline_task
+from scripts.offline.torch_runner import TorchRunner, padded_graph
+from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
+from scripts.offline.verify import Reference
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fine-tuned model, and what is needed to feed it."""
+
+    model: Any
+    base: BaseModel
+    tokenizer: str
+    max_tokens: int
+    cost: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the line made."""
+
+    folder: Path
+    evaluation: dict[str, Any]
+    request: dict[str, Any]
+    """An item to try it with."""
+
+
+class Line:
+    """One run of one recipe; every method is an arrow or a few."""
+
+    def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say) -> None:
+        check_name(recipe.name)
+        self.recipe, self.recipe_file, self.say = recipe, recipe_file, say
+        self.offline = offline_task(recipe.task)
+        self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
+        self.is_trained = False
+        """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
+
+    def run(self, resume: bool) -> Published:
+        """All arrows, from data to a published version."""
+        prepared = self.load()
+        trained = self.train(prepared, resume)
+        reference = self.evaluate(prepared, trained)
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            storage, axis = self.recipe.storage, self.offline.output_axis
+            verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
+            return self.publish(prepared, trained, verified)
+
+    def load(self) -> Prepared:
+        prepared = self.offline.prepare(self.recipe, read_all(self.recipe))
+        dataset = prepared.dataset
+        self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
+        for note in prepared.notes:
+            self.say("", note)
+        if dataset.broken:
+            self.say("", describe_broken(dataset.broken))
+        if dataset.num_leaked:
+            self.say("", f"{dataset.num_leaked} training rows left out: the same item is held out")
+        return prepared
+
+    def train(self, prepared: Prepared, resume: bool) -> Trained:
+        """Fine-tune, or go on from what an earlier run left."""
+        recipe, options, dataset = self.recipe, prepared.task_options, prepared.dataset
+        if resume:
+            self.run_folder.check_same(recipe, dataset)
+        base = resolve(recipe.base_model)
+        definition = pretrained.load_tokenizer(base)
+        finished = resume and self.run_folder.is_finished
+        if finished:
+            model = pretrained.load_finished(self.offline, options, self.run_folder.final)
+        else:
+            torch.manual_seed(recipe.seed)
+            model = pretrained.load_model(recipe, self.offline, options, base)
+        limit = pretrained.longest_input(model.config)
+        texts = self.offline.sample_texts(dataset.train)
+        max_tokens = pretrained.choose_max_tokens(recipe, definition, texts, limit)
+        self.say("fine-tune", f"{base.name}, inputs of up to {max_tokens} tokens")
+        if finished:
+            self.say("", f"finished before: {self.run_folder.final}")
+        else:
+            self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
+            # the trainer leaves its model in bf16 autocast; and what is evaluated should be what was saved
+            model = pretrained.load_finished(self.offline, options, self.run_folder.final)
+        self.is_trained = True
+        return Trained(model, base, definition, max_tokens, self.run_folder.cost)
+
+    def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
+        """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
+        task = self.offline.serving_task(Tokenizer(trained.tokenizer, trained.max_tokens), prepared.task_options)
+        graph = padded_graph(trained.model, Output(name="logits", axis=self.offline.output_axis))
+        examples = prepared.dataset.validation
+        predictions = predict(
+            task, self.offline.serving_options(), [one.item for one in examples], TorchRunner(trained.model, graph)
+        )
+        figures = self.offline.evaluate(predictions.answers, examples, prepared.task_options)
+        self.say("evaluate", describe_figures(figures["headline"]))
+        return Reference(self.offline, task, prepared.task_options, examples, predictions)
+
+    def publish(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph) -> Published:
+        """card > publish, with the figures of the very graph that is published."""
+        recipe, options = self.recipe, prepared.task_options
+        evaluation = self._evaluation(prepared, trained, verified)
+        task = self.offline.serving_task(Tokenizer(trained.tokenizer, trained.max_tokens), options)
+        requests = self.offline.golden_items(recipe)
+        session = OnnxSession(verified.file, verified.graph, choose_provider("cpu"))
+        artefact = Artefact(
+            name=recipe.name,
+            task=recipe.task,
+            description=recipe.description,
+            license=recipe.license,
+            base_model=trained.base.name,
+            max_tokens=trained.max_tokens,
+            graph_file=verified.file,
+            graph=verified.graph,
+            tokenizer=trained.tokenizer,
+            task_options=options,
+            parity=verified.parity,
+            evaluation=evaluation,
+            golden=golden_answers(self.offline, task, requests, session),
+            card=self._card(prepared, trained, verified, evaluation),
+        )
+        folder = publish(artefact, Path(recipe.models))
+        self.say("publish", str(folder))
+        return Published(folder, evaluation, requests[0])
+
+    def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
+        checkpoint = self.run_folder.last_checkpoint if resume else None
+        if checkpoint is not None:
+            self.say("", f"going on from {checkpoint}")
+        elif resume:
+            self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
+        else:
+            self.run_folder.start(self.recipe, prepared.dataset)
+        rows = self.offline.training_rows(prepared.dataset.train, tokenizer, prepared.task_options)
+        cost = fine_tune(self.recipe, self.offline, model, rows, self.run_folder, resume)
+        self.run_folder.save_final(model, cost)
+        self.say("", f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}")
+
+    def _evaluation(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph) -> dict[str, Any]:
+        dataset = prepared.dataset
+        figures = self.offline.evaluate(verified.predictions.answers, dataset.validation, prepared.task_options)
+        return {
+            **figures,
+            "parity": {name: one.model_dump() for name, one in verified.parity.items()},
+            "parity_before_compaction": verified.exported.model_dump(),
+            "data": {
+                "trained_on": len(dataset.train),
+                "held_out": len(dataset.validation),
+                "broken": len(dataset.broken),
+                "left_out_because_held_out": dataset.num_leaked,
+            },
+            "training": trained.cost,
+            "command": to_command(self.recipe, self.recipe_file),
+        }
+
+    def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
+        parity = dict(verified.parity)
+        if self.recipe.storage == "int8":
+            parity = {"before compaction": verified.exported, **parity}
+        return write_card(
+            Story(
+                recipe=self.recipe,
+                base_model=trained.base.name,
+                dataset=prepared.dataset,
+                max_tokens=trained.max_tokens,
+                num_bytes=verified.file.stat().st_size,
+                evaluation=evaluation,
+                parity=parity,
+                cost=trained.cost,
+                command=evaluation["command"],
+                notes=prepared.notes,
+            )
+        )
+
+
+def describe_figures(headline: dict[str, Any]) -> str:
+    """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
+    spoken = {"macro_f1": "macro F1"}
+    figures = [f"{spoken.get(key, key.replace('_', ' '))} {value:.4f}" for key, value in headline.items() if key != "rows"]
+    return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"

@@ -1,0 +1,38 @@
+"""OpenVINO in bf16 without ONNX Runtime around it: how bf16 parity is measured where the plug-in leaves the processor out."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.core.manifest import Graph
+from app.core.types import Row, RowOutput
+from app.runtime.layout import plan, split, to_tensors
+
+
+def has_openvino_bf16() -> bool:
+    """Whether the package `openvino` is installed and this processor multiplies bf16 through it."""
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoRunner:
+    """The engine and the precision that the service uses on Intel processors. Satisfies `RowRunner`."""
+
+    def __init__(self, graph_file: Path, graph: Graph) -> None:
+        import openvino
+
+        self._graph = graph
+        config = {"INFERENCE_PRECISION_HINT": "bf16"}
+        self._compiled: Any = openvino.Core().compile_model(str(graph_file), "CPU", config)
+
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        where = plan([row.num_tokens for row in rows], self._graph.layout, fixed_shapes=True)
+        tensors = to_tensors(rows, where, self._graph, fixed_shapes=True)
+        produced = self._compiled(dict(tensors))
+        return split([produced[output.name] for output in self._graph.outputs], rows, where, self._graph)

@@ -1,0 +1,141 @@
+"""`hooper train`: labelled data in, a verified and published model out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
+    sys.path.insert(0, str(ROOT))
+
+from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
+from scripts.offline.load import default_name  # noqa: E402
+from scripts.offline.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
+from scripts.offline.run_folder import Interrupted  # noqa: E402
+
+if TYPE_CHECKING:
+    from scripts.offline.line import Published
+
+RECIPES = ROOT / "scripts" / "recipes"
+ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
+EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
+EXAMPLES = """examples:
+  hooper train reviews.csv                          columns text and label, a fifth held out; published as models/reviews/1
+  hooper train train.jsonl.gz --validation dev.jsonl.gz --base-model bert-base-uncased --epochs 3 --name topics
+  hooper train --recipe sentiment --resume          go on with an interrupted run of scripts/recipes/sentiment.toml
+"""
+GROUPS = {"name": "what is made", "data": "data", "epochs": "training", "storage": "publishing"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the line.
+
+    Returns:
+        0; 1 where something broke; 2 where the line could not go on as configured; 130 where it was interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    again = f"hooper train {shlex.join([*given, *([] if options.resume else ['--resume'])])}"
+    try:
+        return _run(options, again)
+    except HooperError as error:
+        print(f"hooper train: {error.detail}", file=sys.stderr)
+        return EXIT_SETUP
+    except (Interrupted, KeyboardInterrupt) as stop:
+        checkpoint = getattr(stop, "checkpoint", None)
+        saved = f"saved as {checkpoint}" if checkpoint else "what was saved before is kept"
+        print(f"\nhooper train: stopped; {saved}. Go on with: {again}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception:  # a crash: its cause must be seen, and what was trained must not be lost
+        traceback.print_exc()
+        print(f"hooper train: unexpected, see above. The last checkpoint is kept; go on with: {again}", file=sys.stderr)
+        return EXIT_CRASHED
+
+
+def _run(options: argparse.Namespace, again: str) -> int:
+    recipe, file = read_recipe(options)
+    from scripts.offline.line import Line  # after the options are known to be right: torch takes seconds to import
+
+    line = Line(recipe, file, _say)
+    if options.dry_run:
+        line.load()
+        _say("", "dry run: stopped before training")
+        return 0
+    try:
+        published = line.run(options.resume)
+    except SetupError as error:
+        if not line.is_trained:
+            raise
+        raise SetupError(f"{error.detail}. The trained model is kept; go on with: {again}") from error
+    _report(published, recipe)
+    return 0
+
+
+def read_recipe(options: argparse.Namespace) -> tuple[Recipe, Path | None]:
+    """The recipe from its file and the options, with a name; and the file.
+
+    Raises:
+        InvalidSettings: the file or a key is wrong, or data is named twice.
+    """
+    overrides = {key: value for key, value in vars(options).items() if key in FIELDS}
+    if options.sources:
+        if "data" in overrides:
+            raise InvalidSettings("name the data either before the options or with --data, not both")
+        overrides["data"] = options.sources
+    file = _recipe_file(options.recipe) if options.recipe else None
+    recipe = load_recipe(file, overrides)
+    return (recipe if recipe.name else replace(recipe, name=default_name(recipe.data[0]))), file
+
+
+def _recipe_file(wish: str) -> Path:
+    """A path, or the short name of a recipe in scripts/recipes."""
+    known = RECIPES / f"{wish}.toml"
+    if Path(wish).is_file() or not known.is_file():
+        return Path(wish)
+    return known.relative_to(Path.cwd()) if known.is_relative_to(Path.cwd()) else known
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hooper train",
+        usage="hooper train [DATA ...] [--recipe FILE] [--resume] [--dry-run] [OPTION ...]",
+        description="Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("sources", nargs="*", metavar="DATA", help="training data, as for --data")
+    parser.add_argument("--recipe", metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
+    parser.add_argument("--resume", action="store_true", help="go on with the last run of this name")
+    parser.add_argument("--dry-run", action="store_true", help="read the data, say what would be trained on, and stop")
+    add_options(parser, GROUPS)
+    return parser
+
+
+def _say(arrow: str, text: str) -> None:
+    print(f"{arrow:<11}{text}", flush=True)
+
+
+def _report(published: Published, recipe: Recipe) -> None:
+    folder, headline = published.folder, published.evaluation["headline"]
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    figures = ", ".join(f"{key.replace('_', ' ').replace('f1', 'F1')} {value}" for key, value in headline.items())
+    parity = ", ".join(f"{name} {one['agreement']:.4f}" for name, one in published.evaluation["parity"].items())
+    request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
+    where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
+    body = shlex.quote(json.dumps(request, ensure_ascii=False))
+    print(f"\n{folder}: {figures}; agreement with torch: {parity}; {size / 1e6:.1f} MB")
+    print(f"serve it:  hooper serve{where}")
+    print(f"ask it:    curl -s http://127.0.0.1:8000/v1/{ROUTES[recipe.task]} -H 'content-type: application/json' -d {body}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""A hand-driven engine: a test sees each batch arrive and decides how it ends. Nothing here waits for a clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.core.errors import HooperError
+from app.core.types import Row, RowOutput, RunResult
+from app.observability.metrics import Metrics
+from app.runtime.providers import Provider
+from app.serving.deployment import Deployment
+
+
+def output_of(row: Row) -> RowOutput:
+    """What the gated engine answers: two logits that no other row has."""
+    return {"logits": np.array([row.input_ids[0], row.num_tokens], np.float32)}
+
+
+@dataclass(eq=False)
+class GatedBatch:
+    """A batch in the engine, until one of its methods is called."""
+
+    rows: list[Row]
+    _gate: asyncio.Future[RunResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def firsts(self) -> list[int]:
+        """The first token of each row: how tests name rows."""
+        return [row.input_ids[0] for row in self.rows]
+
+    def finish(self, outputs: Sequence[RowOutput | HooperError] | None = None, inference_s: float = 0.5) -> None:
+        made = [output_of(row) for row in self.rows] if outputs is None else outputs
+        self._settle(RunResult(made, sum(row.num_tokens for row in self.rows), inference_s))
+
+    def fail(self, error: BaseException) -> None:
+        self._settle(error)
+
+    def _settle(self, end: RunResult | BaseException) -> None:
+        if self._gate.done():  # the batcher gave up on it
+            return
+        if isinstance(end, BaseException):
+            self._gate.set_exception(end)
+        else:
+            self._gate.set_result(end)
+
+
+class GatedEngine:
+    """Stands in for `OnnxSession`: satisfies `Runner`, and what a deployment asks of its session."""
+
+    provider = Provider("cpu", "fp32", "driven by hand")
+    execution_providers = ("CPUExecutionProvider",)
+    num_threads = 1
+
+    def __init__(self) -> None:
+        self._batches: asyncio.Queue[GatedBatch] = asyncio.Queue()
+        self.is_closed = False
+
+    async def run(self, rows: Sequence[Row]) -> RunResult:
+        batch = GatedBatch(list(rows))
+        self._batches.put_nowait(batch)
+        return await batch._gate
+
+    async def batch(self) -> GatedBatch:
+        """The next batch that reaches the engine."""
+        return await self._batches.get()
+
+    @property
+    def has_batch(self) -> bool:
+        return not self._batches.empty()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A deployment over an engine that the test drives."""
+
+    deployment: Deployment
+    engine: GatedEngine
+    metrics: Metrics
+
+
+Deploy = Callable[..., Gated]
+"""Makes one: see the fixture `deploy`."""
+
+
+async def turn() -> None:
+    """Let everything run that can run without the engine."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -1,0 +1,80 @@
+"""Keys: who may ask, and who may change what is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from app.api.auth import is_known
+from tests.asked import Service, check_problem
+
+
+def hashed(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+USER, ADMIN = hashed("user"), hashed("admin")
+KEYED = [("POST", "/v1/classify"), ("GET", "/v1/models"), ("GET", "/v1/models/tiny")]
+OPEN = ["/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"]
+WRONG: list[dict[str, str]] = [
+    {},
+    {"Authorization": "Bearer wrong"},
+    {"Authorization": "Bearer "},
+    {"Authorization": "Basic user"},
+    {"Authorization": "user"},
+    {"X-API-Key": "wrong"},
+    {"X-API-Key": USER},
+    {"X-API-Key": ""},
+]
+
+
+async def ask(service: Service, method: str, path: str, headers: dict[str, str]) -> Any:
+    return await service.client.request(method, path, headers=headers, json={"inputs": "good"} if method == "POST" else None)
+
+
+@pytest.mark.parametrize("headers", WRONG, ids=str)
+async def test_without_a_known_key_nobody_is_answered(start: Any, headers: dict[str, str]) -> None:
+    async with start(api_key_hashes=(USER,)) as service:
+        for method, path in KEYED:
+            response = await ask(service, method, path, headers)
+            assert "key is needed" in check_problem(response, 401, "unauthorized")
+            assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer user"}, {"authorization": "bearer user"}, {"X-API-Key": "user"}])
+async def test_with_a_key_in_either_header_everything_is_answered(start: Any, headers: dict[str, str]) -> None:
+    async with start(api_key_hashes=(hashed("other"), USER)) as service:
+        for method, path in KEYED:
+            assert (await ask(service, method, path, headers)).status_code == 200
+
+
+async def test_probes_metrics_and_docs_need_no_key(start: Any) -> None:
+    async with start(api_key_hashes=(USER,)) as service:
+        for path in OPEN:
+            assert (await service.client.get(path)).status_code == 200
+
+
+async def test_an_admin_key_opens_everything_and_a_user_key_loads_nothing(start: Any) -> None:
+    async with start(api_key_hashes=(USER,), admin_key_hashes=(ADMIN,)) as service:
+        admin, user = {"Authorization": "Bearer admin"}, {"Authorization": "Bearer user"}
+        for method, path in KEYED:
+            assert (await ask(service, method, path, admin)).status_code == 200
+        for action in ("load", "unload"):
+            refused = await service.client.post(f"/v1/models/tiny/{action}", headers=user)
+            assert "admin key" in check_problem(refused, 401, "unauthorized")
+        assert (await service.client.post("/v1/models/tiny/load", headers=admin)).status_code == 200
+
+
+async def test_where_no_admin_key_is_configured_nobody_loads(service: Service) -> None:
+    for headers in ({}, {"Authorization": "Bearer admin"}, {"X-API-Key": ""}):
+        refused = await service.client.post("/v1/models/tiny/unload", headers=headers)
+        assert "HOOPER_ADMIN_KEY_HASHES" in check_problem(refused, 401, "unauthorized")
+
+
+def test_the_empty_key_is_known_only_if_its_hash_is_listed() -> None:
+    assert not is_known("", (USER,))
+    assert not is_known("", ())
+    assert is_known("user", (ADMIN, USER))
+    assert not is_known("us\udce9r", (USER,))

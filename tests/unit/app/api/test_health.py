@@ -1,0 +1,59 @@
+"""`/health/*` and `/metrics`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from app.observability.metrics import CONTENT_TYPE
+from tests.asked import Service
+
+CONTRACT = """
+hooper_requests_total{task,model,status} hooper_request_seconds hooper_tokenize_seconds hooper_queue_seconds
+hooper_inference_seconds hooper_waiting_rows hooper_batch_rows hooper_batch_tokens hooper_padding_ratio
+hooper_truncated_total hooper_model_info{model,version,provider,precision,layout}
+"""
+
+
+async def test_alive_and_ready(service: Service) -> None:
+    assert (await service.client.get("/health/live")).json() == {"status": "live"}
+    assert (await service.client.get("/health/ready")).json() == {"status": "ready", "models": ["tiny/1"]}
+
+
+async def test_metrics_have_the_names_of_the_contract_and_no_others(service: Service) -> None:
+    await service.classify("good " * 50)
+    response = await service.client.get("/metrics")
+    assert response.headers["content-type"] == CONTENT_TYPE
+    told = set(re.findall(r"^# TYPE (\S+)", response.text, re.MULTILINE))
+    assert told == {name.partition("{")[0] for name in CONTRACT.split()}
+    for name, labels in re.findall(r"(\w+)\{([\w,]+)\}", CONTRACT):
+        (line,) = re.findall(rf"^{name}\{{(.*)\}} 1.0$", response.text, re.MULTILINE)
+        assert set(re.findall(r"(\w+)=", line)) == set(labels.split(","))
+
+
+async def test_metrics_tell_the_live_models(service: Service) -> None:
+    labels = {"version": "1", "provider": "CPUExecutionProvider", "precision": "fp32", "layout": "packed"}
+    assert service.sample("hooper_model_info", model="tiny", **labels) == 1
+    assert service.sample("hooper_waiting_rows", model="tiny") == 0
+    service.live.registry.remove("tiny")
+    assert service.sample("hooper_model_info", model="tiny", **labels) is None
+
+
+async def test_a_request_leaves_its_mark_on_every_metric(service: Service) -> None:
+    before = service.sample("hooper_batch_rows_count", model="tiny") or 0
+    await service.classify(["good " * 50, "bad"])
+    for name in ("tokenize_seconds", "queue_seconds"):
+        assert service.sample(f"hooper_{name}_count", model="tiny") == 2  # the golden requests, and this one
+    assert service.sample("hooper_truncated_total", model="tiny") == 1
+    batches = (service.sample("hooper_batch_rows_count", model="tiny") or 0) - before
+    assert batches >= 1
+    for name in ("batch_tokens", "padding_ratio", "inference_seconds"):
+        assert service.sample(f"hooper_{name}_count", model="tiny") == before + batches
+
+
+async def test_two_services_in_one_process_count_apart(service: Service, start: object, models: Path) -> None:
+    async with start() as other:  # type: ignore[operator]
+        await service.classify("good")
+        labels = {"task": "text-classification", "model": "tiny", "status": "200"}
+        assert service.sample("hooper_requests_total", **labels) == 1
+        assert other.sample("hooper_requests_total", **labels) is None

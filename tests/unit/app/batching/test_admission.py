@@ -1,0 +1,38 @@
+"""How long a caller who is turned away should stay away."""
+
+import pytest
+
+from app.batching.admission import MAX_RETRY_S, MIN_RETRY_S, DrainRate
+
+
+def test_before_anything_ran_the_caller_is_told_the_least() -> None:
+    assert DrainRate().seconds_for(1_000_000) == MIN_RETRY_S
+
+
+def test_the_wait_is_the_backlog_at_the_measured_rate() -> None:
+    rate = DrainRate()
+    rate.ran(num_tokens=200, seconds=2.0)
+    assert rate.seconds_for(1000) == pytest.approx(10.0)
+
+
+def test_the_wait_lies_between_one_second_and_a_minute() -> None:
+    rate = DrainRate()
+    rate.ran(num_tokens=100, seconds=1.0)
+    assert rate.seconds_for(0) == MIN_RETRY_S
+    assert rate.seconds_for(1_000_000) == MAX_RETRY_S
+
+
+def test_the_rate_follows_what_was_measured_lately_without_jumping() -> None:
+    rate = DrainRate()
+    rate.ran(100, 1.0)
+    rate.ran(200, 1.0)
+    assert rate.seconds_for(1200) == pytest.approx(10.0)  # 120 tokens/s
+    for _ in range(50):
+        rate.ran(200, 1.0)
+    assert rate.seconds_for(1200) == pytest.approx(6.0, rel=1e-3)
+
+
+def test_a_batch_too_quick_to_be_measured_is_no_division_by_zero() -> None:
+    rate = DrainRate()
+    rate.ran(100, 0.0)
+    assert rate.seconds_for(1000) == MIN_RETRY_S

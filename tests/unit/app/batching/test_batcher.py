@@ -1,0 +1,602 @@
+"""The batcher: every accepted row is answered exactly once, whatever happens to the engine, the loop or the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.batching import batcher as batcher_module
+from app.batching.admission import QueueLimit
+from app.batching.batcher import Answered, Batcher, BatchRan
+from app.batching.policy import Budget
+from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Overloaded, TooLarge, Unavailable
+from app.core.types import Row
+from tests.gated import GatedEngine, output_of, turn
+
+BUDGET = Budget(max_batch_tokens=100, max_batch_rows=8, layout="packed")
+LIMIT = QueueLimit(max_rows=50, max_tokens=1000)
+Submit = asyncio.Task[Answered]
+
+
+def row(first: int, num_tokens: int = 10) -> Row:
+    return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
+
+
+class Bench:
+    """A batcher over a gated engine."""
+
+    def __init__(
+        self, budget: Budget = BUDGET, limit: QueueLimit = LIMIT, on_batch: Callable[[BatchRan], None] | None = None
+    ) -> None:
+        self.engine = GatedEngine()
+        self.batches: list[BatchRan] = []
+        self.batcher = Batcher(self.engine, budget, limit, on_batch or self.batches.append)
+        self._callers: list[Submit] = []
+
+    async def submit(self, *rows: Row, deadline: float | None = None) -> Submit:
+        """A caller whose rows have reached the queue."""
+        task = asyncio.create_task(self.batcher.submit(rows, deadline))
+        self._callers.append(task)
+        await turn()
+        return task
+
+    async def aclose(self) -> None:
+        await self.batcher.aclose()
+        await asyncio.gather(*self._callers, return_exceptions=True)
+
+    async def occupy(self) -> tuple[Submit, Callable[[], None]]:
+        """A caller in the engine, so that whoever comes next must wait; and what lets it go."""
+        task = await self.submit(row(0))
+        batch = await self.engine.batch()
+        return task, batch.finish
+
+
+@asynccontextmanager
+async def bench_of(**options: object) -> AsyncIterator[Bench]:
+    made = Bench(**options)  # type: ignore[arg-type]
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with bench_of() as made:
+        yield made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The batcher's clock, moved by hand."""
+    now = [time.monotonic()]
+    monkeypatch.setattr(batcher_module.time, "monotonic", lambda: now[0])
+    yield now
+    monkeypatch.undo()
+
+
+def firsts(answered: Answered) -> list[int]:
+    return [int(output["logits"][0]) for output in answered.outputs if not isinstance(output, HooperError)]
+
+
+# --- who runs together
+
+
+async def test_a_lone_row_runs_at_once(bench: Bench) -> None:
+    caller = await bench.submit(row(1))
+    (await bench.engine.batch()).finish()
+    assert firsts(await caller) == [1]
+
+
+async def test_arrivals_during_a_batch_become_the_next_batch(bench: Bench) -> None:
+    first, release = await bench.occupy()
+    others = [await bench.submit(row(number)) for number in (1, 2, 3)]
+    assert not bench.engine.has_batch
+    release()
+    batch = await bench.engine.batch()
+    assert batch.firsts == [1, 2, 3]
+    batch.finish()
+    assert [firsts(await one) for one in (first, *others)] == [[0], [1], [2], [3]]
+
+
+async def test_the_engine_gets_one_batch_at_a_time(bench: Bench) -> None:
+    callers = [await bench.submit(row(number, 100)) for number in range(5)]
+    for number in range(5):
+        batch = await bench.engine.batch()
+        await turn()
+        assert not bench.engine.has_batch
+        assert batch.firsts == [number]
+        batch.finish()
+    await asyncio.gather(*callers)
+
+
+async def test_rows_of_one_request_run_over_several_batches_and_come_back_in_order(bench: Bench) -> None:
+    caller = await bench.submit(*[row(number, 40) for number in range(5)])
+    sizes = []
+    while not caller.done():
+        batch = await bench.engine.batch()
+        sizes.append(len(batch.rows))
+        batch.finish(inference_s=0.5)
+        await turn()
+    answered = await caller
+    assert sizes == [2, 2, 1]
+    assert firsts(answered) == [0, 1, 2, 3, 4]
+    assert answered.inference_s == pytest.approx(1.5)
+
+
+async def test_a_long_row_is_not_starved_by_a_flood_of_short_ones(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    short = [await bench.submit(row(number, 60)) for number in range(1, 4)]
+    long = await bench.submit(row(99, 100))
+    release()
+    for number in range(100, 110):  # somebody new with a short row is there before every batch
+        short.append(await bench.submit(row(number, 10)))
+        batch = await bench.engine.batch()
+        batch.finish()
+        await turn()
+        if 99 in batch.firsts:
+            break
+    assert long.done()
+    assert number < 104
+
+
+async def test_a_row_passed_over_keeps_its_place(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    for first, length in ((1, 60), (2, 70), (3, 40), (4, 5)):
+        await bench.submit(row(first, length))
+    release()
+    one = await bench.engine.batch()
+    assert one.firsts == [1, 3]
+    one.finish()
+    assert (await bench.engine.batch()).firsts == [2, 4]
+
+
+async def test_what_ran_is_told_with_rows_tokens_and_time(bench: Bench) -> None:
+    await bench.submit(row(1, 7), row(2, 5))
+    (await bench.engine.batch()).finish(inference_s=0.25)
+    await turn()
+    assert bench.batches == [BatchRan(num_rows=2, num_tokens=12, num_computed_tokens=12, inference_s=0.25)]
+
+
+async def test_the_time_in_the_queue_ends_when_the_first_row_reaches_the_engine(bench: Bench, clock: list[float]) -> None:
+    _, release = await bench.occupy()
+    caller = await bench.submit(row(1, 100), row(2, 100))
+    clock[0] += 3.0
+    release()
+    batch = await bench.engine.batch()
+    clock[0] += 5.0
+    batch.finish()
+    (await bench.engine.batch()).finish()
+    assert (await caller).queue_s == pytest.approx(3.0)
+
+
+async def test_rows_that_wait_are_counted(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    await bench.submit(row(1), row(2))
+    assert bench.batcher.num_waiting_rows == 2
+    release()
+    await bench.engine.batch()
+    assert bench.batcher.num_waiting_rows == 0
+
+
+# --- the engine fails
+
+
+async def test_when_a_batch_raises_only_the_bad_row_fails(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    callers = [await bench.submit(row(number)) for number in (1, 2, 666, 4, 5)]
+    release()
+    while not all(one.done() for one in callers):
+        batch = await bench.engine.batch()
+        batch.fail(RuntimeError("boom")) if 666 in batch.firsts else batch.finish()
+        await turn()
+    outputs = [(await one).outputs[0] for one in callers]
+    assert [isinstance(one, EngineFailed) for one in outputs] == [False, False, True, False, False]
+    assert bench.batcher.is_alive
+
+
+async def test_an_engine_error_does_not_tell_what_the_engine_said(bench: Bench) -> None:
+    caller = await bench.submit(row(1))
+    (await bench.engine.batch()).fail(ValueError("the secret text"))
+    (error,) = (await caller).outputs
+    assert isinstance(error, EngineFailed)
+    assert "ValueError" in error.detail
+    assert "secret" not in error.detail
+
+
+async def test_a_row_with_an_error_in_its_place_fails_alone(bench: Bench) -> None:
+    caller = await bench.submit(row(1), row(2))
+    error = EngineFailed("no finite numbers")
+    (await bench.engine.batch()).finish([error, output_of(row(2))])
+    answered = await caller
+    assert answered.outputs[0] is error
+    assert firsts(answered) == [2]
+
+
+@pytest.mark.parametrize("num_outputs", [0, 1, 3])
+async def test_a_wrong_number_of_outputs_is_never_dealt_out(bench: Bench, num_outputs: int) -> None:
+    caller = await bench.submit(row(1), row(2))
+    (await bench.engine.batch()).finish([output_of(row(7))] * num_outputs)
+    for _ in range(2):
+        (await bench.engine.batch()).finish()
+    assert firsts(await caller) == [1, 2]
+
+
+async def test_rows_that_arrive_while_a_failed_batch_is_run_again_wait_for_it(bench: Bench) -> None:
+    first = await bench.submit(row(1), row(2))
+    (await bench.engine.batch()).fail(RuntimeError())
+    late = await bench.submit(row(3))
+    ran = []
+    for _ in range(3):
+        batch = await bench.engine.batch()
+        ran.append(batch.firsts)
+        batch.finish()
+    assert ran == [[1], [2], [3]]
+    await asyncio.gather(first, late)
+
+
+# --- the loop dies
+
+
+async def died(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    await turn()
+    assert not bench.batcher.is_alive
+    with pytest.raises(Unavailable, match="the engine is down"):
+        await bench.batcher.submit([row(9)])
+    assert "batcher" in caplog.text  # somebody must be told
+
+
+async def test_when_the_loop_dies_everybody_who_waits_gets_unavailable(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: BatchRan) -> None:
+        raise ZeroDivisionError
+
+    async with bench_of(on_batch=broken) as bench:
+        running, release = await bench.occupy()
+        waiting = [await bench.submit(row(number)) for number in (1, 2)]
+        release()
+        for one in (running, *waiting):
+            with pytest.raises(Unavailable, match="the engine is down"):
+                await one
+        await died(bench, caplog)
+        assert bench.batcher.num_waiting_rows == 0
+
+
+async def test_an_engine_that_cancels_its_caller_ends_the_loop_but_hangs_nobody(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await bench.submit(row(1))
+    batch = await bench.engine.batch()
+    waiting = await bench.submit(row(2))
+    batch.fail(asyncio.CancelledError())
+    for one in (running, waiting):
+        with pytest.raises(Unavailable):
+            await one
+    await died(bench, caplog)
+
+
+# --- the caller leaves, or has a deadline
+
+
+async def test_rows_of_a_caller_who_left_never_reach_the_engine(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    gone = await bench.submit(row(1), row(2))
+    stays = await bench.submit(row(3))
+    gone.cancel()
+    await turn()
+    release()
+    batch = await bench.engine.batch()
+    assert batch.firsts == [3]
+    batch.finish()
+    assert firsts(await stays) == [3]
+
+
+async def test_rows_of_a_caller_who_left_no_longer_take_up_the_queue(bench: Bench) -> None:
+    await bench.occupy()
+    gone = await bench.submit(*[row(number) for number in range(LIMIT.max_rows)])
+    with pytest.raises(Overloaded):
+        await bench.batcher.submit([row(99)])
+    gone.cancel()
+    await turn()
+    assert bench.batcher.num_waiting_rows == 0
+    await bench.submit(row(99))
+    assert bench.batcher.num_waiting_rows == 1
+
+
+async def test_a_caller_who_leaves_during_its_batch_disturbs_nobody(bench: Bench) -> None:
+    gone = await bench.submit(row(1))
+    batch = await bench.engine.batch()
+    gone.cancel()
+    batch.finish()
+    stays = await bench.submit(row(2))
+    (await bench.engine.batch()).finish()
+    assert firsts(await stays) == [2]
+
+
+async def test_a_caller_who_leaves_between_two_batches_takes_its_other_rows_along(bench: Bench) -> None:
+    gone = await bench.submit(row(1, 100), row(2, 100))
+    batch = await bench.engine.batch()
+    stays = await bench.submit(row(3, 100))
+    gone.cancel()
+    await turn()
+    batch.finish()
+    assert (await bench.engine.batch()).firsts == [3]
+    assert not stays.done()
+
+
+async def test_a_deadline_that_passed_already_is_refused_without_the_engine(bench: Bench) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await bench.batcher.submit([row(1)], deadline=time.monotonic() - 1)
+    await turn()
+    assert not bench.engine.has_batch
+
+
+async def test_a_deadline_ends_the_wait_while_the_engine_is_busy(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    with pytest.raises(DeadlineExceeded):
+        await bench.batcher.submit([row(1)], deadline=time.monotonic() + 0.001)
+    assert bench.batcher.num_waiting_rows == 0
+    release()
+    await turn()
+    assert not bench.engine.has_batch
+
+
+async def test_a_deadline_ends_the_wait_for_a_batch_that_has_begun(bench: Bench) -> None:
+    caller = await bench.submit(row(1), deadline=time.monotonic() + 0.001)
+    batch = await bench.engine.batch()
+    with pytest.raises(DeadlineExceeded):
+        await caller
+    batch.finish()
+    await turn()
+    assert bench.batcher.is_alive
+
+
+async def test_the_loop_drops_rows_whose_deadline_passed_before_their_caller_noticed(bench: Bench, clock: list[float]) -> None:
+    _, release = await bench.occupy()
+    late = await bench.submit(row(1), deadline=clock[0] + 60)
+    exact = await bench.submit(row(2), deadline=clock[0] + 120)
+    clock[0] += 60
+    release()
+    assert (await bench.engine.batch()).firsts == [2]
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert not exact.done()
+
+
+async def test_an_answer_before_the_deadline_is_given(bench: Bench) -> None:
+    caller = await bench.submit(row(1), deadline=time.monotonic() + 3600)
+    (await bench.engine.batch()).finish()
+    assert firsts(await caller) == [1]
+
+
+# --- admission
+
+
+async def test_a_row_beyond_the_budget_is_refused_at_the_door(bench: Bench) -> None:
+    with pytest.raises(TooLarge, match="101 tokens exceeds the batch budget of 100"):
+        await bench.batcher.submit([row(1), row(2, 101)])
+    assert bench.batcher.num_waiting_rows == 0
+
+
+@pytest.mark.parametrize("rows", [[row(1)] * 51, [row(1, 100)] * 11], ids=["rows", "tokens"])
+async def test_a_request_that_no_empty_queue_could_take_is_too_large(bench: Bench, rows: list[Row]) -> None:
+    with pytest.raises(TooLarge, match="may wait"):
+        await bench.batcher.submit(rows)
+
+
+@pytest.mark.parametrize(("waiting", "one_more"), [([row(1)] * 50, row(2)), ([row(1, 100)] * 10, row(2, 1))])
+async def test_a_full_queue_turns_callers_away(bench: Bench, waiting: list[Row], one_more: Row) -> None:
+    await bench.occupy()
+    bench.batcher.check_open()
+    await bench.submit(*waiting)
+    with pytest.raises(Overloaded):
+        await bench.batcher.submit([one_more])
+    with pytest.raises(Overloaded):
+        bench.batcher.check_open()
+
+
+@pytest.mark.parametrize("one_more", [[row(2)] * 2, [row(2, 31)]], ids=["rows", "tokens"])
+async def test_a_request_is_taken_whole_or_not_at_all(bench: Bench, one_more: list[Row]) -> None:
+    await bench.occupy()
+    waiting = [row(1, 20)] * 48 + [row(1, 10)]  # 49 rows, 970 tokens: room for 1 row and 30 tokens
+    await bench.submit(*waiting)
+    with pytest.raises(Overloaded):
+        await bench.batcher.submit(one_more)
+    assert bench.batcher.num_waiting_rows == 49
+    await bench.submit(row(2, 30))
+    assert bench.batcher.num_waiting_rows == 50
+
+
+async def retry_after(limit: QueueLimit, waiting: list[Row], seconds_per_100_tokens: float = 1.0) -> float:
+    """Seconds that a caller is told to stay away, with these rows in the queue and an engine of this speed."""
+    async with bench_of(limit=limit) as bench:
+        await bench.submit(row(0, 100))
+        (await bench.engine.batch()).finish(inference_s=seconds_per_100_tokens)
+        await bench.occupy()
+        await bench.submit(*waiting)
+        with pytest.raises(Overloaded) as refused:
+            bench.batcher.check_open()
+        return refused.value.retry_after_s
+
+
+async def test_retry_after_grows_with_the_backlog_whichever_limit_it_hit() -> None:
+    full_of_rows = QueueLimit(max_rows=50, max_tokens=1_000_000)
+    assert await retry_after(full_of_rows, [row(1, 20)] * 50) == pytest.approx(5)  # half of 1000 tokens at 100 a second
+    assert await retry_after(full_of_rows, [row(1, 60)] * 50) == pytest.approx(15)
+    full_of_tokens = QueueLimit(max_rows=1000, max_tokens=3000)
+    assert await retry_after(full_of_tokens, [row(1, 60)] * 50) == pytest.approx(15)
+
+
+async def test_retry_after_follows_the_measured_speed() -> None:
+    assert await retry_after(LIMIT, [row(1, 20)] * 50, seconds_per_100_tokens=4.0) == pytest.approx(20)
+
+
+async def test_retry_after_counts_the_rows_of_the_caller_too(bench: Bench) -> None:
+    await bench.submit(row(0, 100))
+    (await bench.engine.batch()).finish(inference_s=1.0)
+    await bench.occupy()
+    await bench.submit(*[row(1, 20)] * 40)
+    with pytest.raises(Overloaded) as refused:
+        await bench.batcher.submit([row(2, 20)] * 10 + [row(2, 1)])
+    assert refused.value.retry_after_s == pytest.approx((800 + 201) // 2 / 100)
+
+
+# --- closing
+
+
+async def test_closing_finishes_what_was_accepted(bench: Bench) -> None:
+    running, release = await bench.occupy()
+    waiting = await bench.submit(row(1))
+    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    await turn()
+    assert not bench.batcher.is_alive
+    with pytest.raises(Unavailable, match="unloaded"):
+        await bench.batcher.submit([row(2)])
+    release()
+    batch = await bench.engine.batch()
+    await turn()
+    assert not closing.done()
+    batch.finish()
+    await closing
+    assert [firsts(await one) for one in (running, waiting)] == [[0], [1]]
+
+
+async def test_closing_gives_up_after_its_time_and_leaves_nobody_waiting(bench: Bench) -> None:
+    running, _ = await bench.occupy()
+    waiting = await bench.submit(row(1))
+    await bench.batcher.aclose(drain_s=0.001)
+    for one in (running, waiting):
+        with pytest.raises(Unavailable, match="unloaded"):
+            await one
+
+
+async def test_closing_does_not_wait_for_callers_who_left(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    gone = await bench.submit(row(1))
+    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    await turn()
+    gone.cancel()
+    release()
+    await closing
+
+
+async def test_closing_an_idle_batcher_ends_at_once_and_may_be_repeated(bench: Bench) -> None:
+    await bench.batcher.aclose(drain_s=3600)
+    await bench.batcher.aclose(drain_s=3600)
+
+
+async def test_closing_after_the_loop_died_does_not_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench_of(on_batch=lambda _: 1 / 0) as bench:
+        caller, release = await bench.occupy()
+        release()
+        with pytest.raises(Unavailable):
+            await caller
+        await bench.batcher.aclose(drain_s=3600)
+
+
+# --- everything at once
+
+Step = tuple[str, int]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["submit", "submit", "pair", "poison", "expired"]), st.integers(1, 100)),
+        st.tuples(st.sampled_from(["finish", "finish", "fail", "miscount", "nan", "cancel", "turn"]), st.integers(0, 30)),
+        st.tuples(st.just("close"), st.integers(0, 1)),
+    ),
+    max_size=40,
+)
+POISON = 666
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_whatever_happens_every_submission_is_answered_exactly_once(sequence: list[Step]) -> None:
+    asyncio.run(_everything_at_once(sequence))
+
+
+async def _everything_at_once(sequence: list[Step]) -> None:
+    async with bench_of(limit=QueueLimit(20, 600)) as bench:
+        crowd = Crowd(bench)
+        for what, number in sequence:
+            await crowd.step(what, number)
+        while bench.batcher.num_waiting_rows or bench.engine.has_batch:
+            await crowd.step("finish", 0)
+        await bench.batcher.aclose()
+        await crowd.check()
+
+
+class Crowd:
+    """Many callers of one batcher, driven step by step."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.callers: list[tuple[Submit, list[Row]]] = []
+        self.answers: list[int] = []
+        self.closing: list[asyncio.Task[None]] = []
+
+    async def step(self, what: str, number: int) -> None:
+        match what:
+            case "submit" | "pair" | "poison" | "expired":
+                await self.submit(what, number)
+            case "cancel":
+                for task, _ in self.callers[number : number + 1]:
+                    task.cancel()
+            case "close":
+                self.closing.append(asyncio.create_task(self.bench.batcher.aclose(3600 if number else 0)))
+            case "turn":
+                await turn()
+            case _:
+                await self.engine(what)
+
+    async def submit(self, what: str, num_tokens: int) -> None:
+        caller = len(self.callers)
+        first = POISON if what == "poison" else caller + 1
+        rows = [row(first, num_tokens)] * (2 if what == "pair" else 1)
+        deadline = time.monotonic() - 1 if what == "expired" else None
+        task = asyncio.create_task(self.bench.batcher.submit(rows, deadline))
+        task.add_done_callback(lambda _: self.answers.append(caller))
+        self.callers.append((task, rows))
+
+    async def engine(self, what: str) -> None:
+        await turn()
+        if not self.bench.engine.has_batch:
+            return
+        batch = await self.bench.engine.batch()
+        num_tokens = sum(one.num_tokens for one in batch.rows)
+        assert len(batch.rows) <= BUDGET.max_batch_rows
+        assert len(batch.rows) == 1 or num_tokens <= BUDGET.max_batch_tokens
+        if what == "fail" or POISON in batch.firsts:
+            batch.fail(RuntimeError("boom"))
+        elif what == "miscount":
+            batch.finish([output_of(row(1))] * (len(batch.rows) + 1))
+        elif what == "nan":
+            batch.finish([EngineFailed("no finite numbers"), *map(output_of, batch.rows[1:])])
+        else:
+            batch.finish()
+        await turn()
+
+    async def check(self) -> None:
+        await asyncio.gather(*self.closing)
+        done, pending = await asyncio.wait([task for task, _ in self.callers], timeout=None) if self.callers else ((), ())
+        assert not pending
+        assert len(done) == len(self.callers)
+        assert sorted(self.answers) == list(range(len(self.callers)))
+        for task, rows in self.callers:
+            with contextlib.suppress(asyncio.CancelledError, Unavailable, Overloaded, DeadlineExceeded):
+                self.check_answer((await task).outputs, rows)
+
+    def check_answer(self, outputs: object, rows: list[Row]) -> None:
+        assert isinstance(outputs, list)
+        assert len(outputs) == len(rows)
+        for output, one in zip(outputs, rows, strict=True):
+            if isinstance(output, EngineFailed):
+                continue
+            assert one.input_ids[0] != POISON
+            assert np.array_equal(output["logits"], output_of(one)["logits"])

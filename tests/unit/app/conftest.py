@@ -1,0 +1,123 @@
+"""Tiny models on disk, deployments whose engine is driven by hand, and the application over either of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.api.application import build_application
+from app.api.dependencies import Live
+from app.batching.admission import QueueLimit
+from app.batching.batcher import Batcher
+from app.batching.policy import Budget
+from app.core.errors import UnknownModel
+from app.core.manifest import read_manifest
+from app.main import create_app
+from app.observability.metrics import Metrics
+from app.serving.deployment import Deployment
+from app.serving.registry import Registry
+from app.settings import PREFIX, Settings
+from app.tasks.text_classification import TextClassification
+from tests.asked import GatedService, Service
+from tests.gated import Deploy, Gated, GatedEngine
+from tests.tiny import publish_tiny, tiny_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with `tiny/1`, to be copied and never changed."""
+    root = tmp_path_factory.mktemp("published")
+    publish_tiny(root)
+    return root
+
+
+@pytest.fixture
+def models(published: Path, tmp_path: Path) -> Path:
+    """A model repository with `tiny/1` of the test's own."""
+    return Path(shutil.copytree(published, tmp_path / "models"))
+
+
+@pytest.fixture
+async def deploy(published: Path) -> AsyncIterator[Deploy]:
+    """Makes deployments; closes them after the test."""
+    manifest = read_manifest(published / "tiny" / "1")
+    task = TextClassification(tiny_tokenizer(), ["bad", "good"])
+    made: list[Gated] = []
+
+    def make(name: str = "tiny", version: int = 1, limit: QueueLimit | None = None, metrics: Metrics | None = None) -> Gated:
+        engine, metrics = GatedEngine(), metrics or Metrics()
+        batcher = Batcher(engine, Budget(64, 8, "packed"), limit or QueueLimit(100, 1000))
+        named = manifest.model_copy(update={"name": name, "version": version})
+        gated = Gated(Deployment(named, task, engine, batcher, metrics), engine, metrics)  # type: ignore[arg-type]
+        made.append(gated)
+        return gated
+
+    yield make
+    for one in made:
+        await one.deployment.aclose(0)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def start(models: Path) -> Start:
+    """Starts the service over `models`, with these settings, and waits until it has loaded them."""
+
+    @asynccontextmanager
+    async def started(**settings: Any) -> AsyncIterator[Service]:
+        app = create_app(Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings}))
+        async with app.router.lifespan_context(app), _client(app) as client:
+            await app.state.loading
+            yield Service(app, client)
+
+    return started
+
+
+@pytest.fixture
+async def service(start: Start) -> AsyncIterator[Service]:
+    """The service over `models`, as it comes."""
+    async with start() as one:
+        yield one
+
+
+@pytest.fixture
+async def gated_service(deploy: Deploy) -> AsyncIterator[GatedService]:
+    """The application over one deployment, `tiny/1`, whose engine the test drives; its queue takes four rows."""
+    metrics = Metrics()
+    gated = deploy(limit=QueueLimit(4, 1000), metrics=metrics)
+    registry = Registry(drain_s=0)
+    registry.replace(gated.deployment)
+    registry.loading_finished()
+
+    async def load(name: str, version: int | None) -> Deployment:
+        raise UnknownModel(name)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.hooper = Live(Settings(), registry, metrics, load)
+        metrics.track(lambda: [one.live_model() for one in registry.deployments])
+        yield
+        await registry.aclose()
+
+    app = build_application(Settings(), metrics, lifespan)
+    async with app.router.lifespan_context(app), _client(app) as client:
+        yield GatedService(app, client, gated)
+
+
+def _client(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hooper")

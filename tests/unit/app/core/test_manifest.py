@@ -1,0 +1,159 @@
+"""A model folder is served only if it is exactly what was published."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.core.errors import InvalidArtefact
+from app.core.manifest import MANIFEST, describe_file, read_manifest, verify_files
+from tests.tiny import publish_tiny
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish_tiny(tmp_path)
+
+
+def change(folder: Path, **fields: Any) -> None:
+    """Overwrite fields of the manifest; `graph__file=…` reaches into a part of it."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for key, value in fields.items():
+        part = manifest
+        *parents, last = key.split("__")
+        for parent in parents:
+            part = part[parent]
+        part[last] = value
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_a_published_folder_is_read_and_verified(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    assert (manifest.name, manifest.version, manifest.task) == ("tiny", 1, "text-classification")
+    assert manifest.graph.outputs[0].axis == "row"
+    assert set(manifest.files) == {"model.onnx", "tokenizer.json", "golden.json", "evaluation.json"}
+
+
+def test_a_manifest_survives_being_written_and_read_again(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    assert read_manifest(folder) == manifest
+
+
+def test_a_manifest_cannot_be_changed_in_memory(folder: Path) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        read_manifest(folder).version = 2
+
+
+def test_one_flipped_byte_is_refused(folder: Path) -> None:
+    model = folder / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(InvalidArtefact, match=r"model\.onnx differs from the checksum"):
+        verify_files(folder, read_manifest(folder))
+
+
+def test_an_appended_byte_is_refused(folder: Path) -> None:
+    with (folder / "tokenizer.json").open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(InvalidArtefact, match=r"tokenizer\.json differs"):
+        verify_files(folder, read_manifest(folder))
+
+
+def test_a_wrong_size_is_refused_even_if_the_checksum_holds(folder: Path) -> None:
+    entry = describe_file(folder / "model.onnx")
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    files["model.onnx"]["num_bytes"] = entry.num_bytes + 1
+    change(folder, files=files)
+    with pytest.raises(InvalidArtefact, match="differs"):
+        verify_files(folder, read_manifest(folder))
+
+
+def test_a_missing_file_is_refused(folder: Path) -> None:
+    (folder / "evaluation.json").unlink()
+    with pytest.raises(InvalidArtefact, match=r"evaluation\.json is missing"):
+        verify_files(folder, read_manifest(folder))
+
+
+def test_a_symbolic_link_is_refused_even_if_its_content_is_right(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.onnx"
+    (folder / "model.onnx").rename(elsewhere)
+    (folder / "model.onnx").symlink_to(elsewhere)
+    with pytest.raises(InvalidArtefact, match="not a plain file"):
+        verify_files(folder, read_manifest(folder))
+
+
+@pytest.mark.parametrize("needed", ["model.onnx", "tokenizer.json", "golden.json"])
+def test_a_file_that_is_used_must_have_a_checksum(folder: Path, needed: str) -> None:
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    del files[needed]
+    change(folder, files=files)
+    with pytest.raises(InvalidArtefact, match=f"{re.escape(needed)} is used but has no checksum"):
+        verify_files(folder, read_manifest(folder))
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/b.onnx", "..", ".hidden", "model.onnx\n", "a\\b", ""])
+def test_a_file_name_cannot_leave_the_folder(folder: Path, name: str) -> None:
+    change(folder, graph__file=name)
+    with pytest.raises(InvalidArtefact, match=r"graph\.file"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "a/b.onnx", ".."])
+def test_a_listed_file_name_cannot_leave_the_folder(folder: Path, name: str) -> None:
+    change(folder, files={name: {"sha256": "0" * 64, "num_bytes": 0}})
+    with pytest.raises(InvalidArtefact, match="files"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "Tiny"),
+        ("name", "-tiny"),
+        ("name", "tiny/../other"),
+        ("name", "x" * 65),
+        ("version", 0),
+        ("format", 2),
+        ("task", "text-generation"),
+        ("max_tokens", 7),
+        ("max_tokens", 8193),
+        ("graph__layout", "ragged"),
+        ("graph__storage", "int4"),
+        ("graph__position_offset", -1),
+        ("files__model.onnx__sha256", "0" * 63),
+        ("files__model.onnx__num_bytes", -1),
+        ("parity__fp32__agreement", 1.01),
+        ("parity__fp32__rows", 0),
+    ],
+)
+def test_a_field_out_of_its_range_is_refused_and_named(folder: Path, field: str, value: Any) -> None:
+    change(folder, **{field: value})
+    with pytest.raises(InvalidArtefact) as caught:
+        read_manifest(folder)
+    assert field.replace("__", ".") in caught.value.detail
+
+
+def test_an_unknown_field_is_refused_and_named(folder: Path) -> None:
+    change(folder, graph__trust_remote_code=True)
+    with pytest.raises(InvalidArtefact, match=r"graph\.trust_remote_code"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"name": "tiny"}'])
+def test_a_file_that_is_no_manifest_is_refused(folder: Path, content: bytes) -> None:
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(InvalidArtefact, match=re.escape(str(folder / MANIFEST))):
+        read_manifest(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArtefact, match="cannot be read: No such file"):
+        read_manifest(tmp_path)

@@ -1,0 +1,120 @@
+"""Device wish to execution provider: never a silent fallback."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from app.core.errors import ProviderUnavailable
+from app.runtime.machine import Machine
+from app.runtime.providers import DeviceWish, Provider, choose_provider
+
+BARE = Machine(
+    execution_providers=frozenset({"CPUExecutionProvider"}),
+    has_openvino_plugin=False,
+    has_openvino=False,
+    has_nvidia_driver=False,
+    has_tensorrt=False,
+    has_bf16=False,
+    num_cores=2,
+)
+INTEL = replace(BARE, has_openvino_plugin=True, has_openvino=True, has_bf16=True)
+OLD_INTEL = replace(INTEL, has_bf16=False)
+AMD = replace(INTEL, has_openvino=False)
+CUDA_PROVIDERS = frozenset({"CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"})
+GPU = replace(INTEL, execution_providers=CUDA_PROVIDERS, has_nvidia_driver=True)
+GPU_WITHOUT_CUDA = replace(INTEL, has_nvidia_driver=True)
+GPU_PACKAGE_ALONE = replace(INTEL, execution_providers=CUDA_PROVIDERS)
+TENSORRT = replace(GPU, has_tensorrt=True)
+
+EVERY_MACHINE = [
+    Machine(providers, *facts, num_cores=2)
+    for providers in (BARE.execution_providers, CUDA_PROVIDERS)
+    for facts in itertools.product([False, True], repeat=5)
+]
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "precision"),
+    [
+        (BARE, "cpu", "fp32"),
+        (INTEL, "openvino", "bf16"),
+        (OLD_INTEL, "cpu", "fp32"),
+        (AMD, "cpu", "fp32"),
+        (GPU, "cuda", "fp32"),
+        (TENSORRT, "cuda", "fp32"),
+        (GPU_WITHOUT_CUDA, "openvino", "bf16"),
+        (GPU_PACKAGE_ALONE, "openvino", "bf16"),
+        (replace(AMD, has_nvidia_driver=True), "cpu", "fp32"),
+    ],
+)
+def test_auto_takes_the_best_that_is_there(machine: Machine, device: str, precision: str) -> None:
+    chosen = choose_provider("auto", machine)
+    assert (chosen.device, chosen.precision) == (device, precision)
+
+
+@pytest.mark.parametrize("wish", get_args(DeviceWish))
+def test_a_wish_is_fulfilled_to_the_letter_or_refused_on_every_machine(wish: DeviceWish) -> None:
+    for machine in EVERY_MACHINE:
+        match _outcome(wish, machine):
+            case Provider(device=device, reason=reason):
+                assert wish in ("auto", device)
+                assert reason
+            case str(refusal):
+                assert wish not in ("auto", "cpu")
+                assert refusal.startswith(f"HOOPER_DEVICE={wish} cannot be had: ")
+                assert "install" in refusal or "HOOPER_DEVICE=cpu" in refusal
+                assert "\n" not in refusal
+
+
+def _outcome(wish: DeviceWish, machine: Machine) -> Provider | str:
+    try:
+        return choose_provider(wish, machine)
+    except ProviderUnavailable as error:
+        return error.detail
+
+
+@pytest.mark.parametrize(
+    ("wish", "machine", "what_to_do"),
+    [
+        ("openvino", BARE, "pip install onnxruntime-ep-openvino"),
+        ("openvino", AMD, "HOOPER_DEVICE=cpu"),
+        ("cuda", BARE, r"pip install 'hooper\[gpu\]'"),
+        ("cuda", GPU_WITHOUT_CUDA, r"pip install 'hooper\[gpu\]'"),
+        ("cuda", GPU_PACKAGE_ALONE, "install the driver"),
+        ("tensorrt", BARE, r"pip install 'hooper\[gpu\]'"),
+        ("tensorrt", GPU_PACKAGE_ALONE, "install the driver"),
+        ("tensorrt", GPU, "install TensorRT 10"),
+    ],
+)
+def test_a_refusal_says_what_to_do(wish: DeviceWish, machine: Machine, what_to_do: str) -> None:
+    with pytest.raises(ProviderUnavailable, match=what_to_do):
+        choose_provider(wish, machine)
+
+
+@pytest.mark.parametrize(
+    ("wish", "machine", "precision"),
+    [("cpu", INTEL, "fp32"), ("openvino", INTEL, "bf16"), ("openvino", OLD_INTEL, "fp32"), ("tensorrt", TENSORRT, "fp32")],
+)
+def test_bf16_is_for_processors_that_multiply_it(wish: DeviceWish, machine: Machine, precision: str) -> None:
+    assert choose_provider(wish, machine).precision == precision
+
+
+def test_auto_on_a_machine_with_an_unused_gpu_says_why() -> None:
+    reason = choose_provider("auto", replace(AMD, has_nvidia_driver=True)).reason
+    assert "NVIDIA driver is present" in reason
+    assert "hooper[gpu]" in reason
+
+
+@pytest.mark.parametrize(("device", "fixed"), [("cpu", False), ("cuda", False), ("openvino", True), ("tensorrt", True)])
+def test_engines_that_compile_per_shape_get_few_of_them(device: str, fixed: bool) -> None:
+    assert Provider(device, "fp32", "").fixed_shapes is fixed  # type: ignore[arg-type]
+
+
+def test_going_back_to_fp32_keeps_the_device_and_tells_why() -> None:
+    changed = choose_provider("auto", INTEL).in_fp32("parity")
+    assert changed == Provider("openvino", "fp32", "parity")
+    assert changed.execution_provider == "OpenVINOExecutionProvider"

@@ -1,0 +1,223 @@
+"""OnnxSession over tiny graphs: the right numbers for every row, in either layout, and nothing quietly different."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from app.core.errors import EngineFailed, HooperError, InvalidArtefact, ProviderUnavailable
+from app.core.manifest import Graph, Output
+from app.runtime import session as session_module
+from app.runtime.machine import openvino_devices
+from app.runtime.providers import Provider
+from app.runtime.session import OnnxSession
+from tests.tiny import VOCABULARY, logits_of, packed_graph, padded_graph, row
+
+CPU = Provider("cpu", "fp32", "for a test")
+ROWS = [row(2, 4, 6, 3), row(2, 11, 3), row(2, 12, 12, 12, 13, 3), row(2, 5, 3), row(2, *[6] * 20, 3)]
+NOT_A_NUMBER = VOCABULARY["not"]
+Write = Callable[[Path], Graph]
+
+
+@pytest.fixture(params=[packed_graph, padded_graph], ids=["packed", "padded"])
+def write(request: pytest.FixtureRequest) -> Write:
+    made: Write = request.param
+    return made
+
+
+@pytest.fixture
+async def session(tmp_path: Path, write: Write) -> AsyncIterator[OnnxSession]:
+    made = OnnxSession(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
+    yield made
+    await made.aclose()
+
+
+def poison(path: Path) -> None:
+    """Make one word's weights NaN."""
+    model = onnx.load(path)
+    (words,) = [one for one in model.graph.initializer if one.name == "word_table"]
+    table = numpy_helper.to_array(words).copy()
+    table[NOT_A_NUMBER] = np.nan
+    words.CopyFrom(numpy_helper.from_array(table, "word_table"))
+    onnx.save(model, path)
+
+
+def compact_graph(path: Path) -> Graph:
+    """Write a padded graph whose word table is int8 with a scale per word: logits = sum over all tokens."""
+    table = np.arange(-14, 14, dtype=np.int8).reshape(14, 2)
+    constants = {"table": table, "scales": scales(), "zeros": np.zeros(14, np.int8), "axis": np.array([1], np.int64)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["table", "scales", "zeros"], ["words"], axis=0),
+        helper.make_node("Gather", ["words", "input_ids"], ["tokens"], axis=0),
+        helper.make_node("ReduceSum", ["tokens", "axis"], ["logits"], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["B", "S"])]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 2])
+    graph = helper.make_graph(
+        nodes, "compact", inputs, [output], [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return Graph(
+        file=path.name, layout="padded", inputs=("input_ids",), outputs=(Output(name="logits", axis="row"),), storage="int8"
+    )
+
+
+def scales() -> np.ndarray:
+    return np.linspace(0.01, 0.5, 14, dtype=np.float32)
+
+
+async def test_every_row_gets_its_own_numbers(session: OnnxSession) -> None:
+    result = await session.run(ROWS)
+    for one, output in zip(ROWS, result.outputs, strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
+
+
+async def test_a_row_alone_gets_the_numbers_it_gets_in_company(session: OnnxSession) -> None:
+    together = session.run_rows(ROWS)
+    for one, output in zip(ROWS, together, strict=True):
+        np.testing.assert_allclose(session.run_rows([one])[0]["logits"], output["logits"], atol=1e-6)
+
+
+async def test_the_result_tells_what_was_computed(session: OnnxSession) -> None:
+    result = await session.run(ROWS)
+    assert result.num_computed_tokens >= sum(one.num_tokens for one in ROWS)
+    assert result.inference_s > 0
+
+
+async def test_the_session_says_what_it_runs_on(session: OnnxSession) -> None:
+    assert session.execution_providers == ["CPUExecutionProvider"]
+    assert session.provider is CPU
+    assert session.num_threads == 1
+
+
+def test_zero_threads_are_all_cores_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "available_cores", lambda: 3)
+    graph = packed_graph(tmp_path / "model.onnx")
+    assert OnnxSession(tmp_path / "model.onnx", graph, CPU).num_threads == 3
+
+
+# --- numbers that are none
+
+
+async def test_a_row_without_finite_numbers_fails_alone_whoever_shares_its_batch(tmp_path: Path, write: Write) -> None:
+    graph = write(tmp_path / "model.onnx")
+    poison(tmp_path / "model.onnx")
+    session = OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+    rows = [row(2, 11, 3), row(2, NOT_A_NUMBER, 3), row(2, 12, 3)]
+    outputs = (await session.run(rows)).outputs
+    assert isinstance(outputs[1], EngineFailed)
+    for index in (0, 2):
+        output = outputs[index]
+        assert not isinstance(output, HooperError)
+        np.testing.assert_allclose(output["logits"], logits_of(rows[index]), atol=1e-5)
+    await session.aclose()
+
+
+def test_offline_a_row_without_finite_numbers_is_an_error(tmp_path: Path, write: Write) -> None:
+    graph = write(tmp_path / "model.onnx")
+    poison(tmp_path / "model.onnx")
+    session = OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+    with pytest.raises(EngineFailed, match="no finite numbers"):
+        session.run_rows([row(2, 11, 3), row(2, NOT_A_NUMBER, 3)])
+
+
+# --- int8 storage
+
+
+def test_int8_weights_give_the_numbers_of_their_dequantized_selves(tmp_path: Path) -> None:
+    session = OnnxSession(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
+    table = np.arange(-14, 14, dtype=np.float32).reshape(14, 2) * scales()[:, None]
+    (output,) = session.run_rows([row(2, 7, 13)])
+    np.testing.assert_allclose(output["logits"], table[[2, 7, 13]].sum(axis=0), rtol=1e-6)
+
+
+def test_int8_weights_are_folded_once_into_standard_operators_and_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    operators: list[set[str]] = []
+    really_open = session_module._open
+
+    def watched(file: Path, *rest: object) -> object:
+        opened.append(file)
+        operators.append({node.op_type for node in onnx.load(file).graph.node})
+        return really_open(file, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session_module, "_open", watched)
+    OnnxSession(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
+    assert operators == [{"Gather", "ReduceSum"}]
+    assert not opened[0].parent.exists()
+
+
+def test_a_broken_compact_graph_is_refused_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    graph = compact_graph(tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"this is no graph")
+    with pytest.raises(InvalidArtefact, match=r"model.onnx cannot be loaded"):
+        OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no graph", None], ids=["empty", "garbage", "missing"])
+def test_a_broken_graph_file_is_refused_in_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "model.onnx"
+    graph = packed_graph(path)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidArtefact, match=r"^model.onnx cannot be loaded: .+") as refused:
+        OnnxSession(path, graph, CPU, 1)
+    assert "\n" not in refused.value.detail
+
+
+def test_a_graph_with_other_inputs_than_the_manifests_is_refused(tmp_path: Path) -> None:
+    graph = packed_graph(tmp_path / "model.onnx").model_copy(update={"inputs": ("input_ids", "attention_mask")})
+    with pytest.raises(InvalidArtefact, match=r"takes \[.*'gather'.*\], the manifest says \['attention_mask', 'input_ids'\]"):
+        OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+
+
+def test_an_engine_that_falls_back_to_the_cpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module.onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(session_module, "_chain", lambda _: ["CPUExecutionProvider"])
+    with pytest.raises(ProviderUnavailable, match="CUDAExecutionProvider was asked for, but the engine chose CPU"):
+        OnnxSession(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), Provider("cuda", "fp32", ""), 1)
+
+
+# --- its own thread, and the end
+
+
+async def test_runs_wait_for_each_other(session: OnnxSession) -> None:
+    results = await asyncio.gather(*[session.run([one]) for one in ROWS])
+    for one, result in zip(ROWS, results, strict=True):
+        np.testing.assert_allclose(result.outputs[0]["logits"], logits_of(one), atol=1e-5)
+
+
+async def test_closing_waits_for_the_run_in_progress_and_ends_the_thread(tmp_path: Path, write: Write) -> None:
+    session = OnnxSession(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
+    running = asyncio.ensure_future(session.run(ROWS))
+    await asyncio.sleep(0)
+    await session.aclose()
+    assert len((await running).outputs) == len(ROWS)
+    with pytest.raises(RuntimeError):
+        await session.run(ROWS)
+
+
+@pytest.mark.skipif(not openvino_devices(), reason="the OpenVINO plug-in does not offer this processor")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.2)])
+async def test_openvino_gives_the_same_numbers(tmp_path: Path, precision: str, tolerance: float) -> None:
+    provider = Provider("openvino", precision, "for a test")  # type: ignore[arg-type]
+    session = OnnxSession(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), provider, 1)
+    assert session.execution_providers[0] == "OpenVINOExecutionProvider"
+    for one, output in zip(ROWS, session.run_rows(ROWS), strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(one), atol=tolerance)
+    await session.aclose()

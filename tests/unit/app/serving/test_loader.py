@@ -1,0 +1,200 @@
+"""The loader: what it makes alive has answered its golden requests as it did when it was published."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.batching.admission import QueueLimit
+from app.core.errors import InvalidArtefact, ProviderUnavailable
+from app.observability.metrics import Metrics
+from app.runtime.providers import Provider
+from app.serving import loader
+from app.serving.deployment import Deployment, Result
+from app.serving.loader import LoadOptions, load
+from app.serving.repository import Repository
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from tests.altered import change_golden, golden_of, sign_again
+from tests.tiny import GOLDEN_TEXTS, MAX_TOKENS
+
+OPTIONS = LoadOptions(device="cpu", num_threads=1, max_batch_tokens=64, max_batch_rows=8, queue=QueueLimit(100, 1000))
+PARITY = {"rows": 5, "agreement": 0.998, "max_abs_error": 0.01, "passed": True}
+Load = Callable[..., Awaitable[Deployment]]
+
+
+@pytest.fixture
+def folder(models: Path) -> Path:
+    return models / "tiny" / "1"
+
+
+@pytest.fixture
+async def load_tiny(models: Path) -> AsyncIterator[Load]:
+    """Loads `tiny/1` as it lies there; closes it after the test."""
+    loaded: list[Deployment] = []
+
+    async def load_it(metrics: Metrics | None = None, **options: Any) -> Deployment:
+        artefact = Repository(models).open("tiny", 1)
+        loaded.append(await load(artefact, replace(OPTIONS, **options), metrics or Metrics()))
+        return loaded[-1]
+
+    yield load_it
+    for one in loaded:
+        await one.aclose(0)
+
+
+def engines() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("engine-tiny")]
+
+
+async def test_a_loaded_model_answers(load_tiny: Load) -> None:
+    deployment = await load_tiny()
+    prediction = await deployment.predict([ClassificationItem("good film")], ClassificationOptions())
+    (result,) = prediction.results
+    assert isinstance(result, Result)
+    assert result.answer.labels[0].label == "good"
+
+
+async def test_the_golden_requests_have_warmed_the_engine_up(load_tiny: Load) -> None:
+    metrics = Metrics()
+    await load_tiny(metrics)
+    assert metrics.registry.get_sample_value("hooper_batch_rows_sum", {"model": "tiny"}) == len(GOLDEN_TEXTS)
+    assert metrics.registry.get_sample_value("hooper_inference_seconds_count", {"model": "tiny"}) >= 1
+    assert metrics.registry.get_sample_value("hooper_padding_ratio_sum", {"model": "tiny"}) < 1
+
+
+async def test_the_budget_takes_at_least_the_models_longest_row(load_tiny: Load) -> None:
+    deployment = await load_tiny(max_batch_tokens=16)
+    assert deployment.batcher.budget.max_batch_tokens == MAX_TOKENS
+    assert deployment.batcher.budget.layout == "packed"
+
+
+# --- golden requests
+
+
+def shifted(folder: Path, by: float) -> Any:
+    golden = golden_of(folder)
+    golden[-1]["answer"]["labels"][0]["score"] += by
+    return golden
+
+
+@pytest.mark.parametrize("by", [-0.015, 0.015])
+async def test_a_golden_answer_within_the_tolerance_is_the_same(folder: Path, load_tiny: Load, by: float) -> None:
+    change_golden(folder, shifted(folder, by))
+    await load_tiny()
+
+
+@pytest.mark.parametrize("by", [-0.025, 0.025])
+async def test_a_golden_answer_beyond_the_tolerance_is_refused(folder: Path, load_tiny: Load, by: float) -> None:
+    change_golden(folder, shifted(folder, by))
+    with pytest.raises(InvalidArtefact, match=r"tiny/1: golden request 4 .* answer.labels\[0\].score is "):
+        await load_tiny()
+    assert engines() == []
+
+
+async def test_another_golden_label_is_refused(folder: Path, load_tiny: Load) -> None:
+    golden = golden_of(folder)
+    golden[0]["answer"]["labels"][0]["label"] = "awful"
+    change_golden(folder, golden)
+    with pytest.raises(InvalidArtefact, match=r"golden request 0 .* answer.labels\[0\].label is 'good', was 'awful'"):
+        await load_tiny()
+
+
+async def test_a_missing_golden_label_is_refused(folder: Path, load_tiny: Load) -> None:
+    golden = golden_of(folder)
+    del golden[0]["answer"]["labels"][1]
+    change_golden(folder, golden)
+    with pytest.raises(InvalidArtefact, match="golden request 0"):
+        await load_tiny()
+
+
+async def test_a_golden_request_that_fails_is_refused(folder: Path, load_tiny: Load) -> None:
+    change_golden(folder, [{"item": {"text": " "}, "answer": {}}])
+    with pytest.raises(InvalidArtefact, match="golden request 0 failed: text: must not be empty"):
+        await load_tiny()
+
+
+@pytest.mark.parametrize(
+    ("golden", "message"),
+    [
+        ([], "holds no golden request"),
+        ("{", "cannot be read"),
+        ({"item": 1}, "cannot be read"),
+        ([{"item": {"unheard_of": 1}, "answer": {}}], "cannot be read"),
+        ([{"item": {"text": "good"}}], "cannot be read"),
+    ],
+)
+async def test_broken_golden_requests_are_refused(folder: Path, load_tiny: Load, golden: Any, message: str) -> None:
+    change_golden(folder, golden)
+    with pytest.raises(InvalidArtefact, match=message):
+        await load_tiny()
+    assert engines() == []
+
+
+# --- artefacts that cannot be run
+
+
+async def test_a_task_of_another_version_of_hooper_is_refused(load_tiny: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "TASK_KINDS", {})
+    with pytest.raises(InvalidArtefact, match="tiny/1 is for text-classification, which this version cannot serve"):
+        await load_tiny()
+
+
+@pytest.mark.parametrize("options", [{}, {"labels": ["bad", "good"], "unheard_of": 1}, {"labels": 2}], ids=str)
+async def test_task_options_that_the_task_does_not_take_are_refused(
+    folder: Path, load_tiny: Load, options: dict[str, object]
+) -> None:
+    sign_again(folder, task_options=options)
+    with pytest.raises(InvalidArtefact, match="tiny/1: task_options"):
+        await load_tiny()
+
+
+@pytest.mark.parametrize("labels", [["only"], ["bad", "so-so", "good"]], ids=str)
+async def test_another_number_of_labels_than_the_graph_has_is_refused(folder: Path, load_tiny: Load, labels: list[str]) -> None:
+    sign_again(folder, task_options={"labels": labels})
+    with pytest.raises(InvalidArtefact):
+        await load_tiny()
+    assert engines() == []
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "model.onnx"])
+async def test_a_file_that_is_signed_but_broken_is_refused(folder: Path, load_tiny: Load, file: str) -> None:
+    (folder / file).write_text("nonsense")
+    sign_again(folder)
+    with pytest.raises(InvalidArtefact):
+        await load_tiny()
+
+
+# --- device and precision
+
+
+async def test_a_device_that_is_not_there_is_refused(load_tiny: Load) -> None:
+    with pytest.raises(ProviderUnavailable, match="HOOPER_DEVICE=tensorrt"):
+        await load_tiny(device="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("parity", "precision", "reason"),
+    [
+        ({"fp32": PARITY, "bf16": PARITY}, "bf16", "^the processor multiplies it$"),
+        (
+            {"fp32": PARITY},
+            "fp32",
+            "^the processor multiplies it; in fp32, since this model's bf16 agreement was not measured$",
+        ),
+        ({"bf16": PARITY | {"passed": False, "agreement": 0.9}}, "fp32", r"bf16 agreement was 0\.9000, below its gate$"),
+    ],
+)
+async def test_bf16_is_used_only_where_the_model_has_shown_its_parity(
+    folder: Path, load_tiny: Load, monkeypatch: pytest.MonkeyPatch, parity: dict[str, Any], precision: str, reason: str
+) -> None:
+    sign_again(folder, parity=parity)
+    monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cpu", "bf16", "the processor multiplies it"))
+    provider = (await load_tiny()).provider
+    assert provider.precision == precision
+    assert re.search(reason, provider.reason)

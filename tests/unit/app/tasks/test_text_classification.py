@@ -1,0 +1,254 @@
+"""Texts in, labels with scores out; whatever a caller sends, only its own item suffers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.manifest import read_manifest
+from app.core.types import Row, Truncation
+from app.tasks.base import Encoded
+from app.tasks.text_classification import (
+    Activation,
+    Classification,
+    ClassificationItem,
+    ClassificationOptions,
+    TextClassification,
+    activate,
+)
+from tests.tiny import MAX_TOKENS, VOCABULARY, publish_tiny, run_rows, tiny_tokenizer
+
+Item = ClassificationItem
+Options = ClassificationOptions
+TASK = TextClassification(tiny_tokenizer(), ("bad", "good"))
+LONGEST = MAX_TOKENS - 2
+LONE_SURROGATE = "good \ud800 film"
+
+
+def encode(text: str, truncation: Truncation = "truncate", text_pair: str | None = None) -> Encoded:
+    (encoded,) = TASK.encode([Item(text, text_pair)], Options(truncation=truncation))
+    assert isinstance(encoded, Encoded)
+    return encoded
+
+
+def refusal(text: str, truncation: Truncation = "truncate", text_pair: str | None = None) -> HooperError:
+    (error,) = TASK.encode([Item(text, text_pair)], Options(truncation=truncation))
+    assert isinstance(error, HooperError)
+    return error
+
+
+def decode(
+    *logits: list[float], task: TextClassification = TASK, lengths: list[int] | None = None, **options: Any
+) -> Classification:
+    """The answer to one item with these logits per window."""
+    rows = [Row([7] * length, [0] * length) for length in lengths or [5] * len(logits)]
+    encoded = Encoded(rows, sum(row.num_tokens for row in rows), False)
+    outputs = [{"logits": np.array(one, np.float32)} for one in logits]
+    return task.decode(encoded, outputs, Options(**options))
+
+
+def scores(answer: Classification) -> dict[str, float]:
+    return {one.label: one.score for one in answer.labels}
+
+
+def three_labels(**options: Any) -> TextClassification:
+    return TextClassification(tiny_tokenizer(), ("a", "b", "c"), **options)
+
+
+# encode
+
+
+def test_each_item_becomes_one_row_in_order() -> None:
+    texts = ["good", "a bad film", "the film was very good ."]
+    encoded = TASK.encode([Item(text) for text in texts], Options())
+    assert [[row.num_tokens for row in one.rows] for one in encoded if isinstance(one, Encoded)] == [[3], [5], [8]]
+    assert [one.num_tokens for one in encoded if isinstance(one, Encoded)] == [3, 5, 8]
+
+
+def test_a_row_is_read_at_its_first_token() -> None:
+    (row,) = encode("good").rows
+    assert (row.input_ids[0], tuple(row.markers)) == (VOCABULARY["[CLS]"], (0,))
+
+
+def test_a_pair_becomes_one_row_of_two_sequences() -> None:
+    (row,) = encode("a film", text_pair="very good").rows
+    assert row.token_type_ids == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_nothing_to_encode_is_nothing_encoded() -> None:
+    assert TASK.encode([], Options()) == []
+
+
+def test_a_bad_item_gets_its_error_in_its_place_and_the_others_are_encoded() -> None:
+    items = [Item("good"), Item(" "), Item("a bad film"), Item(LONE_SURROGATE), Item("bad " * 99)]
+    encoded = TASK.encode(items, Options(truncation="error"))
+    assert [type(one) for one in encoded] == [Encoded, InvalidInput, Encoded, InvalidInput, TooLarge]
+    assert [one.num_tokens for one in encoded if isinstance(one, Encoded)] == [3, 5]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\r\n", "\u00a0\u2003\u3000"])
+def test_an_empty_text_is_refused_and_its_field_named(text: str) -> None:
+    for error, field in ((refusal(text), "text"), (refusal("good", text_pair=text), "text_pair")):
+        assert isinstance(error, InvalidInput)
+        assert (error.field, error.detail) == (field, f"{field}: must not be empty")
+
+
+def test_a_lone_surrogate_is_refused_and_its_field_named() -> None:
+    for error, field in ((refusal(LONE_SURROGATE), "text"), (refusal("good", text_pair=LONE_SURROGATE), "text_pair")):
+        assert isinstance(error, InvalidInput)
+        assert error.field == field
+        assert "lone surrogate" in error.detail
+
+
+@pytest.mark.parametrize("truncation", get_args(Truncation))
+def test_a_text_of_exactly_the_longest_length_is_read_whole(truncation: Truncation) -> None:
+    encoded = encode("good " * LONGEST, truncation)
+    assert (len(encoded.rows), encoded.num_tokens, encoded.truncated) == (1, MAX_TOKENS, False)
+
+
+def test_one_token_more_is_cut_and_said_so() -> None:
+    encoded = encode("good " * (LONGEST + 1), "truncate")
+    assert (len(encoded.rows), encoded.num_tokens, encoded.truncated) == (1, MAX_TOKENS, True)
+
+
+def test_one_token_more_is_refused_where_the_caller_wants_an_error() -> None:
+    error = refusal("good " * (LONGEST + 1), "error")
+    assert isinstance(error, TooLarge)
+    assert f"more than {MAX_TOKENS} tokens" in error.detail
+
+
+def test_one_token_more_becomes_a_second_window_and_nothing_is_cut() -> None:
+    encoded = encode("good " * (LONGEST + 1), "window")
+    overlap = MAX_TOKENS // 4
+    assert [row.num_tokens for row in encoded.rows] == [MAX_TOKENS, overlap + 1 + 2]
+    assert (encoded.num_tokens, encoded.truncated) == (MAX_TOKENS + overlap + 3, False)
+
+
+def test_the_overlap_of_windows_can_be_chosen() -> None:
+    task = TextClassification(tiny_tokenizer(), ("bad", "good"), window_overlap=3)
+    (encoded,) = task.encode([Item("good " * (LONGEST + 1))], Options(truncation="window"))
+    assert isinstance(encoded, Encoded)
+    assert [row.num_tokens for row in encoded.rows] == [MAX_TOKENS, 3 + 1 + 2]
+
+
+def test_a_long_pair_is_cut_at_its_longer_half() -> None:
+    encoded = encode("good " * 100, "truncate", text_pair="bad film")
+    (row,) = encoded.rows
+    assert (row.num_tokens, list(row.token_type_ids).count(1), encoded.truncated) == (MAX_TOKENS, 3, True)
+
+
+anything = st.text(alphabet=st.characters(), max_size=120)
+
+
+@given(st.lists(st.builds(Item, anything, st.none() | anything), max_size=6), st.sampled_from(get_args(Truncation)))
+def test_no_text_breaks_more_than_its_own_item(items: list[ClassificationItem], truncation: Truncation) -> None:
+    options = Options(truncation=truncation)
+    encoded = TASK.encode(items, options)
+    assert len(encoded) == len(items)
+    for one in encoded:
+        if isinstance(one, HooperError):
+            continue
+        assert all(0 < row.num_tokens == len(row.token_type_ids) <= MAX_TOKENS for row in one.rows)
+        assert one.num_tokens == sum(row.num_tokens for row in one.rows)
+        answer = TASK.decode(one, [{"logits": np.array([0.0, 1.0], np.float32)}] * len(one.rows), options)
+        assert [label.label for label in answer.labels] == ["good", "bad"]
+
+
+@given(anything, anything)
+def test_an_item_is_encoded_the_same_alone_and_among_others(text: str, other: str) -> None:
+    def ids(items: list[ClassificationItem]) -> list[Any]:
+        encoded = TASK.encode(items, Options())
+        return [one.detail if isinstance(one, HooperError) else [row.input_ids for row in one.rows] for one in encoded]
+
+    assert ids([Item(other), Item(text), Item("good")])[1] == ids([Item(text)])[0]
+
+
+# decode
+
+
+def test_labels_come_best_first_and_their_scores_sum_to_one() -> None:
+    answer = decode([1.0, 3.0, 2.0], task=three_labels())
+    assert [one.label for one in answer.labels] == ["b", "c", "a"]
+    assert [one.score for one in answer.labels] == pytest.approx([0.66524, 0.24473, 0.09003], abs=1e-5)
+
+
+def test_equal_scores_stay_in_the_order_of_the_model() -> None:
+    assert [one.label for one in decode([1.0, 1.0, 1.0], task=three_labels()).labels] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(1, ["b"]), (2, ["b", "c"]), (9, ["b", "c", "a"]), (None, ["b", "c", "a"])])
+def test_top_k_keeps_the_best(top_k: int | None, expected: list[str]) -> None:
+    answer = decode([1.0, 3.0, 2.0], task=three_labels(), top_k=top_k)
+    assert [one.label for one in answer.labels] == expected
+
+
+def test_a_multi_label_model_scores_each_label_on_its_own() -> None:
+    answer = decode([0.0, 2.0, -2.0], task=three_labels(problem_type="multi_label_classification"))
+    assert scores(answer) == pytest.approx({"a": 0.5, "b": 0.880797, "c": 0.119203})
+
+
+def test_a_model_with_one_label_gives_a_probability() -> None:
+    task = TextClassification(tiny_tokenizer(), ("spam",))
+    assert scores(decode([2.0], task=task)) == pytest.approx({"spam": 0.880797})
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [
+        ("softmax", {"bad": 0.119203, "good": 0.880797}),
+        ("sigmoid", {"bad": 0.5, "good": 0.880797}),
+        ("none", {"bad": 0, "good": 2}),
+    ],
+)
+def test_the_caller_may_choose_the_activation(activation: Activation, expected: dict[str, float]) -> None:
+    assert scores(decode([0.0, 2.0], activation=activation)) == pytest.approx(expected)
+
+
+def test_windows_are_averaged_by_the_tokens_that_each_one_read() -> None:
+    answer = decode([0.0, 4.0], [0.0, 0.0], lengths=[30, 10], activation="none")
+    assert scores(answer) == pytest.approx({"bad": 0.0, "good": 3.0})
+
+
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=8),
+    st.sampled_from(get_args(Activation)),
+)
+def test_no_finite_logit_overflows(logits: list[float], activation: Activation) -> None:
+    made = activate(np.array(logits, np.float32), activation)
+    assert made.dtype == np.float32
+    assert np.isfinite(made).all()
+    if activation != "none":
+        assert ((made >= 0) & (made <= 1)).all()
+    if activation == "softmax":
+        assert made.sum() == pytest.approx(1, abs=1e-6)
+
+
+@given(st.floats(-40, 40), st.floats(-40, 40))
+def test_a_greater_logit_never_scores_less(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    for activation in get_args(Activation):
+        made = activate(np.array([low, high], np.float32), activation)
+        assert made[0] <= made[1]
+
+
+# with a real graph
+
+
+def test_a_published_model_calls_good_good_and_bad_bad(tmp_path: Path) -> None:
+    folder = publish_tiny(tmp_path)
+    graph = read_manifest(folder).graph
+    texts = ["The film was good.", "a very bad film", "good " * 80, "bad " * 80]
+    items = [Item(text) for text in texts]
+    for truncation in ("truncate", "window"):
+        options = Options(truncation=truncation, top_k=1)
+        best = []
+        for encoded in TASK.encode(items, options):
+            assert isinstance(encoded, Encoded)
+            best.append(TASK.decode(encoded, run_rows(folder / "model.onnx", graph, encoded.rows), options).labels[0].label)
+        assert best == ["good", "bad", "good", "bad"]

@@ -1,0 +1,166 @@
+"""create_app: models load in the background, readiness tells when, and what cannot be loaded is said once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import main
+from app.core.errors import HooperError, InvalidArtefact, SetupError, UnknownModel
+from app.main import create_app, wanted
+from app.serving import loader
+from app.serving.repository import Repository
+from app.settings import Settings
+from tests.altered import change_golden, sign_again
+
+
+def settings_for(models: Path, **more: Any) -> Settings:
+    return Settings(models=models, device="cpu", engine_threads=1, **more)
+
+
+async def failures_of(settings: Settings) -> list[HooperError]:
+    """What the start reports as its failure, once loading has ended."""
+    failures: list[HooperError] = []
+    app = create_app(settings, failures.append)
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        assert app.state.hooper.registry.is_ready is not bool(failures)
+    return failures
+
+
+def publish_as(models: Path, name: str, version: int) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / name / str(version))), name=name, version=version)
+
+
+# --- which models
+
+
+def test_without_names_the_latest_version_of_every_model_is_wanted(models: Path) -> None:
+    publish_as(models, "tiny", 2)
+    publish_as(models, "another", 1)
+    assert [one.id for one in wanted(Repository(models), ())] == ["another/1", "tiny/2"]
+
+
+def test_names_may_say_the_version(models: Path) -> None:
+    publish_as(models, "tiny", 2)
+    publish_as(models, "another", 1)
+    assert [one.id for one in wanted(Repository(models), ("tiny/1", "another"))] == ["tiny/1", "another/1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (("tiny/latest",), SetupError, "'tiny/latest' is no model: write `name` or `name/version`"),
+        (("other",), UnknownModel, "there is no model other in "),
+        (("tiny/7",), UnknownModel, "there is no model tiny/7 in "),
+        (("tiny/0",), UnknownModel, "there is no model tiny/0 in "),
+        (("tiny/1", "tiny/2"), SetupError, "tiny is named twice"),
+    ],
+)
+def test_a_name_that_stands_for_no_model_is_told(
+    models: Path, names: tuple[str, ...], error: type[HooperError], message: str
+) -> None:
+    publish_as(models, "tiny", 2)
+    with pytest.raises(error, match=message):
+        wanted(Repository(models), names)
+
+
+def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArtefact, match="publish one with `hooper train`"):
+        wanted(Repository(tmp_path), ())
+
+
+# --- the lifespan
+
+
+async def test_the_service_is_up_at_once_and_ready_when_its_models_are(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, replay = asyncio.Event(), loader._replay_golden
+
+    async def gated(*arguments: Any) -> None:
+        await gate.wait()
+        await replay(*arguments)
+
+    monkeypatch.setattr(loader, "_replay_golden", gated)
+    app = create_app(settings_for(models))
+    async with app.router.lifespan_context(app):
+        assert not app.state.hooper.registry.is_ready
+        gate.set()
+        await app.state.loading
+        assert app.state.hooper.registry.is_ready
+
+
+async def test_readiness_is_logged_with_the_models(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert await failures_of(settings_for(models)) == []
+    assert [one.message for one in caplog.records if one.name == "app.main"] == ["ready: tiny/1"]
+
+
+async def test_closing_gives_every_engine_back(models: Path) -> None:
+    await failures_of(settings_for(models))
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("engine-")]
+
+
+async def test_closing_while_models_load_ends_the_loading(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(loader, "_replay_golden", never)
+    app = create_app(settings_for(models))
+    async with app.router.lifespan_context(app):
+        loading = app.state.loading
+    assert loading.cancelled()
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("engine-")]
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_once_and_the_service_never_gets_ready(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (models / "tiny" / "1" / "model.onnx").write_bytes(b"broken")
+    (failure,) = await failures_of(settings_for(models))
+    assert isinstance(failure, InvalidArtefact)
+    assert caplog.text.count("cannot start: ") == 1
+
+
+async def test_a_device_that_is_not_there_is_told(models: Path) -> None:
+    (failure,) = await failures_of(Settings(models=models, device="tensorrt"))
+    assert "HOOPER_DEVICE=tensorrt" in failure.detail
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), TypeError("no")], ids=str)
+async def test_loading_never_dies_in_silence(models: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    async def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "load", broken)
+    (failure,) = await failures_of(settings_for(models))
+    assert isinstance(failure, SetupError)
+    assert type(error).__name__ in failure.detail
+
+
+async def test_a_golden_request_of_the_wrong_type_is_told_too(models: Path) -> None:
+    change_golden(models / "tiny" / "1", [{"item": {"text": 5}, "answer": {}}])
+    assert len(await failures_of(settings_for(models))) == 1
+
+
+async def test_without_anybody_to_tell_the_service_stays_up_and_not_ready(tmp_path: Path) -> None:
+    app = create_app(settings_for(tmp_path))
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        assert not app.state.hooper.registry.is_ready
+
+
+async def test_settings_reach_the_batcher(models: Path) -> None:
+    wished = {"max_batch_tokens": 99, "max_batch_rows": 3, "max_waiting_rows": 50, "max_waiting_tokens": 5000}
+    app = create_app(settings_for(models, **wished))
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        (one,) = app.state.hooper.registry.deployments
+        budget, limit = one.batcher.budget, one.batcher.limit
+        assert (budget.max_batch_tokens, budget.max_batch_rows, limit.max_rows, limit.max_tokens) == (99, 3, 50, 5000)
+        assert one.num_threads == 1

@@ -1,0 +1,146 @@
+"""Tiny transformers models with random weights, rows for them, and a base model folder: all offline tests share these."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from app.core.manifest import Graph, Output
+from app.core.types import Row
+from app.runtime import session
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from scripts.offline.export import export_graph
+from scripts.offline.tasks.base import Axis
+from tests.tiny import VOCABULARY, tokenizer_json
+
+LENGTHS = (3, 5, 17, 40, 2, 8, 9, 33)
+SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+DISTIL_SIZE = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+ROBERTA = {**SIZE, "max_position_embeddings": 66, "type_vocab_size": 1}
+SIZES: dict[str, dict[str, Any]] = {
+    "Bert": {**SIZE, "max_position_embeddings": 64},
+    "Electra": {**SIZE, "max_position_embeddings": 64, "embedding_size": 8},
+    "Albert": {**SIZE, "max_position_embeddings": 64, "embedding_size": 8},
+    "Roberta": ROBERTA,
+    "XLMRoberta": ROBERTA,
+    "DistilBert": {**DISTIL_SIZE, "max_position_embeddings": 64},
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A torch model and the graph made of it."""
+
+    model: Any
+    graph: Graph
+    file: Path
+
+    def session(self) -> OnnxSession:
+        return OnnxSession(self.file, self.graph, choose_provider("cpu"), num_threads=1)
+
+
+MakeModel = Callable[..., Any]
+Export = Callable[..., Exported]
+
+
+def make_model(family: str, head: str = "SequenceClassification", **config: Any) -> Any:
+    """A tiny model whose logits differ clearly from row to row."""
+    torch.manual_seed(1)
+    settings = getattr(transformers, f"{family}Config")(
+        vocab_size=len(VOCABULARY), num_labels=2 if head == "QuestionAnswering" else 3, **{**SIZES[family], **config}
+    )
+    model = getattr(transformers, f"{family}For{head}")(settings)
+    for weights in model.parameters():
+        if weights.ndim == 2:
+            torch.nn.init.normal_(weights, std=0.5)
+    return model.eval()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Models this small only lose time when two threads share them, and most of all on a busy machine."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session, "available_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture
+def tiny_model() -> MakeModel:
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Exports a tiny model once per session, whoever asks."""
+    made: dict[tuple[str, str, str], Exported] = {}
+
+    def get(family: str, head: str = "SequenceClassification", axis: Axis = "row") -> Exported:
+        key = (family, head, axis)
+        if key not in made:
+            file = tmp_path_factory.mktemp("exported") / "model.onnx"
+            model = make_model(family, head)
+            made[key] = Exported(model, export_graph(model, axis, file), file)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """Rows of many lengths; the second half of each is of the second sequence."""
+    words = random.Random(5)
+    return [
+        Row(
+            [2, *(words.randrange(4, len(VOCABULARY)) for _ in range(length - 2)), 3],
+            [0] * (length // 2) + [1] * (length - length // 2),
+        )
+        for length in LENGTHS
+    ]
+
+
+@pytest.fixture
+def marked_rows(rows: list[Row]) -> list[Row]:
+    """The same rows with their first and last token marked, and some with a third."""
+    return [replace(row, markers=(0, *([2] if row.num_tokens > 4 else []), row.num_tokens - 1)) for row in rows]
+
+
+@pytest.fixture
+def row_output() -> Output:
+    return Output(name="logits", axis="row")
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT without a head, as a hub would hand it out: config, safetensors, tokenizer."""
+    folder = tmp_path_factory.mktemp("base") / "tiny-bert"
+    make_model("Bert").bert.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}
+    transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens).save_pretrained(folder)
+    return folder
+
+
+def write_reviews(path: Path, count: int = 60, extra: Sequence[str] = ()) -> Path:
+    """A csv file whose label follows from one word."""
+    words = random.Random(3)
+    lines = ["text,label"]
+    for index in range(count):
+        word, label = (("good", "positive"), ("bad", "negative"))[index % 2]
+        filler = " ".join(words.choice(("a", "the", "film", "films", "was", "very")) for _ in range(2 + index % 5))
+        lines.append(f"{filler} {word} {index},{label}")
+    path.write_text("\n".join([*lines, *extra]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    return write_reviews(tmp_path / "reviews.csv")

@@ -1,0 +1,161 @@
+"""Weights, tokenizer and length limit of a base model, or a clear word about what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from app.core.errors import InvalidSettings
+from app.tasks.tokenizer import Tokenizer
+from scripts.offline.base_model import BaseModel
+from scripts.offline.pretrained import choose_max_tokens, load_finished, load_model, load_tokenizer, longest_input
+from scripts.offline.recipe import Recipe
+from scripts.offline.tasks.text_classification import OfflineTextClassification
+from tests.tiny import tokenizer_json
+
+TASK = OfflineTextClassification()
+OPTIONS = {"labels": ["bad", "good"], "problem_type": "single_label_classification"}
+
+
+def base(folder: Path) -> BaseModel:
+    return BaseModel(str(folder), folder.name)
+
+
+@pytest.fixture
+def copy(base_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base_folder, tmp_path / "base"))
+
+
+def test_the_head_is_new_and_the_body_is_that_of_the_base(base_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(3)
+    model = load_model(Recipe(), TASK, OPTIONS, base(base_folder))
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    weights = load_file(base_folder / "model.safetensors")
+    assert torch.equal(model.bert.embeddings.word_embeddings.weight, weights["embeddings.word_embeddings.weight"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_seed_makes_the_same_head(base_folder: Path) -> None:
+    heads = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        heads.append(load_model(Recipe(), TASK, OPTIONS, base(base_folder)).classifier.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_dropout_is_the_recipe_s(base_folder: Path) -> None:
+    model = load_model(Recipe(hidden_dropout=0.2, attention_dropout=0.3), TASK, OPTIONS, base(base_folder))
+    assert (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob) == (0.2, 0.3)
+    assert model.dropout.p == 0.2
+    plain = load_model(Recipe(), TASK, OPTIONS, base(base_folder))
+    assert {one.p for one in plain.modules() if isinstance(one, torch.nn.Dropout)} == {0.0}
+
+
+def test_dropout_reaches_models_that_call_it_otherwise(tiny_model: Any, tmp_path: Path) -> None:
+    tiny_model("DistilBert").distilbert.save_pretrained(tmp_path)
+    model = load_model(Recipe(hidden_dropout=0.2), TASK, OPTIONS, base(tmp_path))
+    assert (model.config.dropout, model.config.attention_dropout) == (0.2, 0.0)
+
+
+def test_a_classifier_of_other_labels_gets_a_new_head(tiny_model: Any, tmp_path: Path) -> None:
+    tiny_model("Bert").save_pretrained(tmp_path)
+    assert load_model(Recipe(), TASK, OPTIONS, base(tmp_path)).classifier.out_features == 2
+
+
+def test_weights_that_are_not_all_there_are_refused(copy: Path) -> None:
+    kept = {name: one for name, one in load_file(copy / "model.safetensors").items() if "layer.1" not in name}
+    save_file(kept, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InvalidSettings, match=r"do not fit BertForSequenceClassification: 16 are missing"):
+        load_model(Recipe(), TASK, OPTIONS, base(copy))
+
+
+def test_weights_of_another_shape_are_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "vocab_size": 99}))
+    with pytest.raises(InvalidSettings, match=r"1 have another shape.*word_embeddings"):
+        load_model(Recipe(), TASK, OPTIONS, base(copy))
+
+
+def test_code_that_comes_with_a_model_never_runs(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    auto = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
+    (copy / "config.json").write_text(json.dumps({**config, "model_type": "evil", "auto_map": auto}))
+    (copy / "evil.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(InvalidSettings, match="cannot be loaded"):
+        load_model(Recipe(), TASK, OPTIONS, base(copy))
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=f"the base model {tmp_path} cannot be loaded"):
+        load_model(Recipe(), TASK, OPTIONS, base(tmp_path))
+
+
+def test_a_finished_model_must_have_the_labels_of_the_data(base_folder: Path, tmp_path: Path) -> None:
+    load_model(Recipe(), TASK, OPTIONS, base(base_folder)).save_pretrained(tmp_path)
+    assert load_finished(TASK, OPTIONS, tmp_path).config.num_labels == 2
+    with pytest.raises(InvalidSettings, match="another id2label"):
+        load_finished(TASK, {**OPTIONS, "labels": ["bad", "fine"]}, tmp_path)
+
+
+def test_the_tokenizer_is_the_base_model_s_own(base_folder: Path) -> None:
+    loaded, original = (Tokenizer(text, 32) for text in (load_tokenizer(base(base_folder)), tokenizer_json()))
+    for text in ("A good film.", ("a", "b"), "films unheard of"):
+        assert loaded.windows([text])[0][0].input_ids == original.windows([text])[0][0].input_ids
+
+
+def test_a_vocabulary_alone_is_enough_for_a_fast_tokenizer(copy: Path) -> None:
+    vocabulary = json.loads((copy / "tokenizer.json").read_text())["model"]["vocab"]
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (copy / name).unlink()
+    (copy / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
+    assert Tokenizer(load_tokenizer(base(copy)), 32).token_id("good") == vocabulary["good"]
+
+
+def test_a_base_model_without_a_fast_tokenizer_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        is_fast = False
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Slow())
+    with pytest.raises(InvalidSettings, match="no fast tokenizer"):
+        load_tokenizer(base(copy))
+
+
+def test_a_broken_tokenizer_is_named(copy: Path) -> None:
+    (copy / "tokenizer.json").write_text("{")
+    with pytest.raises(InvalidSettings, match=r"the tokenizer of .*base cannot be loaded"):
+        load_tokenizer(base(copy))
+
+
+@pytest.mark.parametrize(("family", "longest"), [("Bert", 64), ("Roberta", 64), ("DistilBert", 64)])
+def test_the_longest_input_leaves_room_for_the_position_offset(family: str, longest: int, tiny_model: Any) -> None:
+    model = tiny_model(family)
+    assert longest_input(model.config) == longest
+    ids = torch.full((1, longest), 5)
+    model(input_ids=ids)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 5))
+
+
+TEXTS = ["film " * 10] * 400 + ["film " * 40]
+
+
+@pytest.mark.parametrize(("wish", "limit", "chosen"), [(0, 64, 16), (0, 8, 8), (20, 64, 20)])
+def test_the_length_is_the_recipe_s_or_fits_nearly_all_texts(wish: int, limit: int, chosen: int) -> None:
+    assert choose_max_tokens(Recipe(max_tokens=wish), tokenizer_json(), TEXTS, limit) == chosen
+
+
+def test_one_text_in_a_hundred_counts_for_the_length() -> None:
+    assert choose_max_tokens(Recipe(), tokenizer_json(), TEXTS[-100:], 64) == 48
+
+
+def test_more_than_the_model_reads_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="max_tokens is 65, but the base model reads at most 64"):
+        choose_max_tokens(Recipe(max_tokens=65), tokenizer_json(), TEXTS, 64)

@@ -1,0 +1,345 @@
+"""`hooper train`, from a csv file to a published folder, and every way it says no."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.core.manifest import read_manifest, verify_files
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.tokenizer import Tokenizer
+from scripts.offline import fine_tune
+from scripts.offline import line as line_module
+from scripts.offline.load import Example, load
+from scripts.offline.recipe import FIELDS, Recipe, load_recipe
+from scripts.offline.records import Record
+from scripts.offline.run_folder import RunFolder
+from scripts.offline.verify import ParityFailed
+from scripts.train_and_export import ROOT, main
+from tests.unit.scripts.conftest import write_reviews
+
+Train = Callable[..., int]
+
+
+@pytest.fixture
+def train(reviews: Path, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Runs the command on sixty reviews in an empty folder: a few seconds of training."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, data: str = reviews.name) -> int:
+        return main([*([data] if data else []), *options(base_folder), *arguments])
+
+    return run
+
+
+def options(base_folder: Path) -> list[str]:
+    return ["--base-model", str(base_folder), "--epochs", "1", "--batch-size", "8", "--precision", "fp32"]
+
+
+def as_example(record: Record, source: str) -> Example:
+    return Example(ClassificationItem(record.columns["t"]), record.columns["l"], source, record.where)
+
+
+def target(example: Example) -> str:
+    return repr(example.target)
+
+
+def stop_at(update: int, monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> None:
+    """Have something happen at the end of an update."""
+    progress = fine_tune.TrainingProgress
+
+    class Stopping(progress):  # type: ignore[misc, valid-type]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            super().on_step_end(args, state, control, **kwargs)
+            if state.global_step == update:
+                how()
+
+    monkeypatch.setattr(fine_tune, "TrainingProgress", Stopping)
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def classify(folder: Path, text: str) -> dict[str, float]:
+    """Ask a published folder as the service does."""
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    task = TextClassification(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), **manifest.task_options)
+    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    (encoded,) = task.encode([ClassificationItem(text)], ClassificationOptions())
+    assert not isinstance(encoded, Exception)
+    answer = task.decode(encoded, session.run_rows(encoded.rows), ClassificationOptions())
+    return {one.label: one.score for one in answer.labels}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one run of the command left and said."""
+
+    folder: Path
+    reviews: Path
+    printed: str
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def made(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """One whole run, for the tests that only look at its result."""
+    place = tmp_path_factory.mktemp("whole")
+    printed = io.StringIO()
+    with contextlib.chdir(place), contextlib.redirect_stdout(printed):
+        reviews = write_reviews(Path("reviews.csv"))
+        assert main([reviews.name, *options(base_folder), "--license", "MIT", "--description", "Films."]) == 0
+    return Made(place / "models" / "reviews" / "1", place / "reviews.csv", printed.getvalue())
+
+
+def test_a_csv_file_becomes_a_published_model_that_answers(made: Made) -> None:
+    manifest = read_manifest(made.folder)
+    assert (manifest.name, manifest.license, manifest.base_model) == ("reviews", "MIT", "tiny-bert")
+    assert manifest.task_options["labels"] == ["negative", "positive"]
+    assert (manifest.graph.layout, manifest.graph.storage) == ("packed", "fp32")  # nothing in it is large enough to compact
+    assert manifest.parity["fp32"].passed
+    assert (manifest.max_tokens, manifest.evaluation["rows"]) == (16, 12)
+    for one in made.json("golden.json"):
+        scores = classify(made.folder, one["item"]["text"])
+        assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in one["answer"]["labels"]} == scores
+
+
+def test_each_arrow_says_what_came_of_it(made: Made) -> None:
+    lines = made.printed.split("\n\n")[0].splitlines()
+    arrows = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish"]
+    assert "48 rows to train on, 12 held out" in lines[0]
+
+
+def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:
+    end = made.printed.split("\n\n")[1]
+    headline = made.json("evaluation.json")["headline"]
+    assert f"models/reviews/1: accuracy {headline['accuracy']}, macro F1 {headline['macro_f1']}, rows 12" in end
+    assert "agreement with torch: fp32 1.0000; 0." in end
+    assert "serve it:  hooper serve\n" in end
+    body = shlex.split(end.splitlines()[-1].partition("curl")[2])[-1]
+    assert json.loads(body) == {"model": "reviews", "inputs": [made.json("golden.json")[0]["item"]]}
+
+
+def test_the_figures_are_those_of_the_published_graph(made: Made) -> None:
+    rows = [line.rpartition(",") for line in made.reviews.read_text(encoding="utf-8").splitlines()[1:]]
+    evaluation = made.json("evaluation.json")
+    assert evaluation["headline"] == read_manifest(made.folder).evaluation
+    held_out = load(
+        Recipe(data=["r"]), {"r": [Record("", {"t": t, "l": label}) for t, _, label in rows]}, as_example, target
+    ).validation
+    right = sum(max(scores := classify(made.folder, one.item.text), key=scores.__getitem__) == one.target for one in held_out)
+    assert evaluation["headline"]["accuracy"] == pytest.approx(right / len(held_out), abs=1e-4)
+
+
+def test_the_command_in_the_card_repeats_the_figures(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made.reviews, tmp_path)
+    evaluation = made.json("evaluation.json")
+    assert f"```sh\n{evaluation['command']}\n```" in (made.folder / "README.md").read_text(encoding="utf-8")
+    program, command, *words = shlex.split(evaluation["command"])
+    assert (program, command) == ("hooper", "train")
+    assert main(words) == 0
+    again = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
+    for timed in (evaluation, again):
+        timed["training"].pop("seconds")
+    assert again == evaluation
+
+
+def test_the_front_matter_of_a_published_card_is_valid(made: Made) -> None:
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "mit"
+
+
+def test_no_text_of_the_data_is_published(made: Made) -> None:
+    texts = [line.rpartition(",")[0] for line in made.reviews.read_text(encoding="utf-8").splitlines()[1:]]
+    for path in made.folder.iterdir():
+        content = path.read_bytes()
+        assert not any(text.encode() in content for text in texts)
+
+
+def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "films.toml").write_text('name = "films"\ndata = ["reviews.csv"]\nepochs = 4\nseed = 5\n')
+    seen: list[Any] = []
+    monkeypatch.setattr(line_module.Line, "load", lambda line: seen.append(line))
+    assert train("--recipe", "films.toml", "--dry-run", data="") == 0
+    (line,) = seen
+    assert (line.recipe.name, line.recipe.data, line.recipe.seed, line.recipe.epochs) == ("films", ["reviews.csv"], 5, 1)
+    assert line.recipe_file == Path("films.toml")
+
+
+def test_several_labels_per_text_and_fp32_storage(train: Train, tmp_path: Path) -> None:
+    rows = [{"text": f"a {('good', 'bad')[i % 2]} film {i}", "labels": ["all", ("up", "down")[i % 2]]} for i in range(40)]
+    (tmp_path / "multi.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert train("--storage", "fp32", data="multi.jsonl") == 0
+    manifest = read_manifest(tmp_path / "models" / "multi" / "1")
+    assert manifest.task_options == {"labels": ["all", "down", "up"], "problem_type": "multi_label_classification"}
+    assert manifest.graph.storage == "fp32"
+
+
+def test_a_dry_run_reads_the_data_and_touches_nothing(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--dry-run") == 0
+    assert "48 rows to train on, 12 held out" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "twice", "crash"])
+def test_a_stopped_run_says_how_to_go_on_and_does(
+    how: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash() -> None:
+        raise RuntimeError("the power went")
+
+    def twice() -> None:
+        press_ctrl_c()
+        press_ctrl_c()
+
+    with monkeypatch.context() as patched:
+        stop_at(4, patched, {"ctrl-c": press_ctrl_c, "twice": twice, "crash": crash}[how])
+        assert train() == (1 if how == "crash" else 130)
+    errors = capsys.readouterr().err
+    assert "go on with: hooper train reviews.csv" in errors.replace("Go on", "go on")
+    assert errors.rstrip().endswith("--resume")
+    assert ("the power went" in errors) is (how == "crash")
+    assert not (tmp_path / "models").exists()
+    assert train("--resume") == 0
+    printed = capsys.readouterr().out
+    assert "going on from runs/reviews/checkpoint-" in printed
+    evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["training"]["resumed_after_updates"] >= 3
+    assert evaluation["training"]["updates"] == 6
+
+
+def test_a_run_that_failed_after_training_goes_on_without_training_again(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise ParityFailed("the exported fp32 graph does not reproduce the torch model")
+
+    def fail(*arguments: Any) -> None:
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(line_module, "make_graph", refuse)
+        assert train() == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == errors.count("training ") + 1  # the progress, and one line
+    assert "does not reproduce the torch model. The trained model is kept; go on with: hooper train" in errors
+    monkeypatch.setattr(line_module, "fine_tune", fail)
+    assert train("--resume", "--storage", "fp32") == 0
+    assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.storage == "fp32"
+
+
+def test_without_resume_a_run_begins_anew(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(4, patched, press_ctrl_c)
+        assert train() == 130
+    assert train("--seed", "4") == 0
+    evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["training"]["resumed_after_updates"] == 0
+
+
+def test_a_run_cannot_be_resumed_with_another_recipe_or_other_data(
+    train: Train, reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(4, patched, press_ctrl_c)
+        assert train() == 130
+    capsys.readouterr()
+    assert train("--resume", "--learning-rate", "0.5") == 2
+    assert "learning_rate (was 0.0001, is 0.5)" in capsys.readouterr().err
+    reviews.write_text(reviews.read_text(encoding="utf-8") + "a new film,positive\n", encoding="utf-8")
+    assert train("--resume") == 2
+    assert "the data has changed" in capsys.readouterr().err
+
+
+def test_a_finished_run_of_another_tool_is_accepted_once_its_recipe_is_written_down(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train() == 0
+    run = RunFolder(tmp_path / "runs" / "reviews")
+    for path in [*run.checkpoints, run.path / "cost.json", run.path / "recipe.json"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert train("--resume") == 2
+    overrides = {"data": ["reviews.csv"], "name": "reviews", "epochs": 1.0, "batch_size": 8, "precision": "fp32"}
+    base = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))["command"]
+    run.remember(load_recipe(None, {**overrides, "base_model": base.split("--base-model ")[1].split()[0]}))
+    assert train("--resume") == 0
+    assert "was not written down" in (tmp_path / "models" / "reviews" / "2" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.csv"], "missing.csv does not exist"),
+        ([], "data must name at least one source"),
+        (["reviews.csv", "--data", "reviews.csv"], "not both"),
+        (["--recipe", "missing"], "the recipe missing cannot be read"),
+        (["reviews.csv", "--name", "Not A Name"], "'Not A Name' cannot be a model's name"),
+        (["reviews.csv", "--base-model", "./missing"], "the base model folder ./missing does not exist"),
+        (["reviews.csv", "--max-tokens", "999"], "reads at most 64 tokens"),
+        (["reviews.csv", "--text-column", "body"], "has no column 'body'"),
+        (["reviews.csv", "--task", "summarization"], "no model can be trained for summarization yet"),
+        (["reviews.csv", "--resume"], "there is nothing to resume"),
+        (["reviews.csv", "--models", "reviews.csv"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    arguments: list[str], said: str, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [] if "--base-model" not in arguments else arguments[arguments.index("--base-model") :][:2]
+    assert train(*arguments, *own, data="") == 2
+    errors = capsys.readouterr().err
+    last = errors.splitlines()[-1]
+    assert last.startswith("hooper train: ")
+    assert said in last
+    assert "Traceback" not in errors
+
+
+def test_too_many_broken_rows_stop_before_training(train: Train, reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reviews.write_text(reviews.read_text(encoding="utf-8") + " ,positive\ngood film\n", encoding="utf-8")
+    assert train() == 2
+    assert "reviews.csv:62 (empty text), reviews.csv:63 (1 columns" in capsys.readouterr().err
+    assert train("--max-bad-share", "0.05") == 0
+    assert "2 broken rows" in capsys.readouterr().out
+
+
+def test_the_short_name_of_a_shipped_recipe_is_enough(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--recipe", "sentiment", "--data", str(tmp_path / "missing.csv"), "--repeat", "1"]) == 2
+    assert "missing.csv does not exist" in capsys.readouterr().err
+
+
+WITHOUT_TORCH = """
+import runpy, sys
+sys.argv = ["train_and_export.py", "--help"]
+try:
+    runpy.run_path("scripts/train_and_export.py", run_name="__main__")
+except SystemExit as end:
+    sys.exit(7 if "torch" in sys.modules else end.code)
+"""
+
+
+def test_help_comes_without_torch_and_names_every_knob() -> None:
+    found = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    for said in ("hooper train reviews.csv", "--resume", "--dry-run", *(f"--{key.replace('_', '-')}" for key in FIELDS)):
+        assert said in found.stdout
