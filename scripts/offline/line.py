@@ -90,24 +90,20 @@ class Line:
             self.run_folder.check_same(recipe, dataset)
         base = resolve(recipe.base_model)
         definition = pretrained.load_tokenizer(base)
-        finished = resume and self.run_folder.is_finished
-        if finished:
-            model = pretrained.load_finished(self.offline, options, self.run_folder.final)
-        else:
-            torch.manual_seed(recipe.seed)
-            model = pretrained.load_model(recipe, self.offline, options, base)
+        torch.manual_seed(recipe.seed)  # the head is drawn here
+        model = pretrained.load_model(recipe, self.offline, options, base)
         limit = pretrained.longest_input(model.config)
         texts = self.offline.sample_texts(dataset.train)
         max_tokens = pretrained.choose_max_tokens(recipe, definition, texts, limit)
         self.say("fine-tune", f"{base.name}, inputs of up to {max_tokens} tokens")
-        if finished:
+        if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
             self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
-            # the trainer leaves its model in bf16 autocast; and what is evaluated should be what was saved
-            model = pretrained.load_finished(self.offline, options, self.run_folder.final)
+        # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
+        model = pretrained.load_finished(self.offline, options, self.run_folder.final)
         self.is_trained = True
-        return Trained(model, base, definition, max_tokens, self.run_folder.cost)
+        return Trained(model.to(_device()), base, definition, max_tokens, self.run_folder.cost)
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
@@ -196,6 +192,10 @@ class Line:
                 notes=prepared.notes,
             )
         )
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def describe_figures(headline: dict[str, Any]) -> str:

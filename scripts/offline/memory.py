@@ -20,4 +20,5 @@ def keep_freed_memory() -> bool:
         return False
     set_option = ctypes.CDLL(None).mallopt
     options = ((M_MMAP_THRESHOLD, KEPT_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, PAD_BYTES))
-    return all([set_option(option, value) == 1 for option, value in options])
+    taken = [set_option(option, value) == 1 for option, value in options]  # each of them, whatever became of the others
+    return all(taken)

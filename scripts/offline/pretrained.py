@@ -44,7 +44,7 @@ def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any
             **_dropouts(recipe, config),
             **task.head_config(task_options),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the base model {base.location} cannot be loaded: {_first_line(error)}") from error
     _check_weights(model, report, base)
     return model

@@ -101,6 +101,7 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             model.save_pretrained(partial)
             (self.path / COST).write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
+            shutil.rmtree(self.final, ignore_errors=True)
             partial.rename(self.final)
         except OSError as error:
             raise SetupError(f"the finished model cannot be saved in {self.path}: {error.strerror or error}") from error

@@ -19,6 +19,7 @@ from app.runtime.session import OnnxSession
 from app.tasks.base import Task
 from scripts.offline.evaluate import Predictions, RowRunner, predict
 from scripts.offline.load import Example
+from scripts.offline.openvino_runner import OpenVinoRunner, has_openvino_bf16
 from scripts.offline.tasks.base import OfflineTask
 
 NEIGHBOURS = 64
@@ -104,15 +105,11 @@ class Reference:
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
         """Parity in bf16 through OpenVINO, where this machine has it. Passed or not, it is recorded: the service only
         takes a precision that passed."""
-        try:
-            provider = choose_provider("openvino")
-            if provider.precision != "bf16":
-                return None
-            session = OnnxSession(graph_file, graph, provider)
-        except ProviderUnavailable:
+        runner = bf16_runner(graph_file, graph)
+        if runner is None:
             return None
         try:
-            return self.compare(self.predict(session, "verifying bf16"), BF16)
+            return self.compare(self.predict(runner, "verifying bf16"), BF16)
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
             parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
             return Comparison(parity, len(self.examples), [])
@@ -132,6 +129,15 @@ class Reference:
         passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error
         parity = Parity(rows=len(self.examples), agreement=agreement, max_abs_error=largest, passed=passed)
         return Comparison(parity, not_finite, disagreeing)
+
+
+def bf16_runner(graph_file: Path, graph: Graph) -> RowRunner | None:
+    """OpenVINO in bf16: through ONNX Runtime as the service does it, else by itself, else not at all."""
+    try:
+        provider = choose_provider("openvino")
+    except ProviderUnavailable:
+        return OpenVinoRunner(graph_file, graph) if has_openvino_bf16() else None
+    return OnnxSession(graph_file, graph, provider) if provider.precision == "bf16" else None
 
 
 def check_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> None:

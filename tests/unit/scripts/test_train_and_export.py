@@ -180,11 +180,22 @@ def test_no_text_of_the_data_is_published(made: Made) -> None:
 def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "films.toml").write_text('name = "films"\ndata = ["reviews.csv"]\nepochs = 4\nseed = 5\n')
     seen: list[Any] = []
-    monkeypatch.setattr(line_module.Line, "load", lambda line: seen.append(line))
+
+    def load(line: Any) -> None:
+        seen.append(line)
+
+    monkeypatch.setattr(line_module.Line, "load", load)
     assert train("--recipe", "films.toml", "--dry-run", data="") == 0
     (line,) = seen
     assert (line.recipe.name, line.recipe.data, line.recipe.seed, line.recipe.epochs) == ("films", ["reviews.csv"], 5, 1)
     assert line.recipe_file == Path("films.toml")
+
+
+def test_a_model_trained_in_bf16_is_judged_in_fp32(train: Train, tmp_path: Path) -> None:
+    assert train("--precision", "bf16") == 0
+    evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["training"]["precision"] == "bf16"
+    assert evaluation["parity_before_compaction"]["max_abs_error"] < 1e-5
 
 
 def test_several_labels_per_text_and_fp32_storage(train: Train, tmp_path: Path) -> None:

@@ -174,9 +174,27 @@ def test_bf16_is_not_recorded_where_the_machine_lacks_it(
         raise ProviderUnavailable("not here")
 
     exported = export("Bert")
+    monkeypatch.setattr(verify, "has_openvino_bf16", lambda: False)
     for choose in (missing, lambda wish: Provider("cpu", "fp32", "no bf16 in hardware")):
         monkeypatch.setattr(verify, "choose_provider", choose)
         assert reference.measure_bf16(exported.file, exported.graph) is None
+
+
+def test_bf16_is_measured_by_openvino_itself_where_the_plug_in_leaves_the_processor_out(
+    reference: Reference, export: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(wish: str) -> Provider:
+        raise ProviderUnavailable("not offered")
+
+    pytest.importorskip("openvino", reason="the package openvino is not installed")
+    if not verify.has_openvino_bf16():
+        pytest.skip("this processor does not multiply bf16")
+    monkeypatch.setattr(verify, "choose_provider", missing)
+    exported = export("Bert")
+    found = reference.measure_bf16(exported.file, exported.graph)
+    assert found is not None
+    assert found.parity.rows == len(reference.examples)
+    assert 0 < found.parity.max_abs_error < 0.1
 
 
 def test_an_engine_that_fails_is_a_failed_parity(reference: Reference, export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
