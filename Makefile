@@ -58,7 +58,8 @@ openapi:  ## regenerate docs/openapi.json
 
 settings:  ## regenerate docs/settings.md
 	@$(ENVIRONMENT) serve
-	@$(BIN)/hooper settings --markdown > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	@{ awk '/^\|/ { exit } { print }' docs/settings.md; $(BIN)/hooper settings; } > docs/settings.md.new \
+		&& mv docs/settings.md.new docs/settings.md
 
 # Both extras are locked in one file, since constraints install nothing. What torch and onnxruntime-gpu bring of CUDA is
 # left to their own pins, and torch has no local version, so that a CPU build satisfies it too.

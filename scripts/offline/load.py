@@ -107,7 +107,7 @@ def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
 def default_name(source: str) -> str:
     """A publishable name from a file, folder or hub id."""
     stem = Path(source).name.split(".")[0].split(":")[0].lower()
-    if stem in ("train", "data", "dataset", "training"):
+    if stem in ("train", "data", "dataset", "training", "validation", "dev", "test"):
         stem = Path(source).resolve().parent.name.lower()
     cleaned = "".join(character if character.isalnum() and character.isascii() else "-" for character in stem).strip("-")
     return cleaned or "model"
