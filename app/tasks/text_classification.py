@@ -16,6 +16,8 @@ from app.tasks.tokenizer import Pair, Tokenizer, Window, encodable
 Activation = Literal["softmax", "sigmoid", "none"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 OUTPUT = "logits"
+MAX_PAIR_CHARACTERS = 20_000
+"""A pair's windows combine those of both texts: their number grows with the square of the length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +119,6 @@ def _refuse(item: ClassificationItem) -> HooperError | None:
             return InvalidInput("must not be empty", field)
         if not encodable(text):
             return InvalidInput("contains a lone surrogate, which is not valid Unicode", field)
+    if item.text_pair is not None and len(item) > MAX_PAIR_CHARACTERS:
+        return TooLarge(f"the pair has {len(item)} characters, at most {MAX_PAIR_CHARACTERS} are read")
     return None

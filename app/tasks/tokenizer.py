@@ -68,6 +68,8 @@ class Tokenizer:
             return cls(path.read_text(encoding="utf-8"), max_tokens)
         except OSError as error:
             raise InvalidArtefact(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InvalidArtefact(f"{path} is not UTF-8") from error
 
     def with_windows(self, max_tokens: int, stride: int, only_second: bool = False) -> Tokenizer:
         """Another instance over the same vocabulary, with its own window length and stride."""

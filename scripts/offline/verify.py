@@ -105,11 +105,11 @@ class Reference:
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
         """Parity in bf16 through OpenVINO, where this machine has it. Passed or not, it is recorded: the service only
         takes a precision that passed."""
-        runner = bf16_runner(graph_file, graph)
-        if runner is None:
-            return None
         try:
-            return self.compare(self.predict(runner, "verifying bf16"), BF16)
+            runner = bf16_runner(graph_file, graph)
+            return None if runner is None else self.compare(self.predict(runner, "verifying bf16"), BF16)
+        except ProviderUnavailable:  # the plug-in is there, but will not take this graph: nor will the service's
+            return None
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
             parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
             return Comparison(parity, len(self.examples), [])

@@ -468,6 +468,16 @@ async def test_closing_finishes_what_was_accepted(bench: Bench) -> None:
     assert [firsts(await one) for one in (running, waiting)] == [[0], [1]]
 
 
+async def test_closing_waits_for_the_batch_in_the_engine(bench: Bench) -> None:
+    running, release = await bench.occupy()
+    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    await turn()
+    assert not closing.done()
+    release()
+    await closing
+    assert firsts(await running) == [0]
+
+
 async def test_closing_gives_up_after_its_time_and_leaves_nobody_waiting(bench: Bench) -> None:
     running, _ = await bench.occupy()
     waiting = await bench.submit(row(1))

@@ -131,6 +131,12 @@ def test_few_short_rows_are_not_packed_wider_than_they_need() -> None:
     assert plan([5, 6], "packed", fixed_shapes=False).width == 16
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_longest_row_sets_the_width_rounded_up_only_where_shapes_are_fixed(layout: LayoutName) -> None:
+    assert plan([200, 10], layout, fixed_shapes=False).width == 200
+    assert plan([200, 10], layout, fixed_shapes=True).width == 256
+
+
 def test_the_longest_rows_are_placed_first() -> None:
     where = plan([20, 100, 28, 108], "packed", fixed_shapes=False)
     assert where.height == 2, "in order of arrival, three lines would be needed"
@@ -150,6 +156,7 @@ def test_a_bucket_is_the_next_size_and_beyond_the_list_a_multiple_of_the_last(va
 def test_the_set_of_fixed_shapes_is_small_and_ascending() -> None:
     for sizes in (WIDTHS, HEIGHTS):
         assert list(sizes) == sorted(set(sizes))
+    assert PACKED_WIDTH in WIDTHS
     assert len(WIDTHS) * len(HEIGHTS) <= 100, "an engine keeps about a megabyte for each shape it has met"
 
 

@@ -61,6 +61,10 @@ def three_labels(**options: Any) -> TextClassification:
     return TextClassification(tiny_tokenizer(), ("a", "b", "c"), **options)
 
 
+def test_an_item_is_as_long_as_its_texts_together() -> None:
+    assert (len(Item("good")), len(Item("good", "film!"))) == (4, 9)
+
+
 # encode
 
 
@@ -128,6 +132,13 @@ def test_one_token_more_becomes_a_second_window_and_nothing_is_cut() -> None:
     overlap = MAX_TOKENS // 4
     assert [row.num_tokens for row in encoded.rows] == [MAX_TOKENS, overlap + 1 + 2]
     assert (encoded.num_tokens, encoded.truncated) == (MAX_TOKENS + overlap + 3, False)
+
+
+def test_windows_of_a_long_model_share_64_tokens() -> None:
+    task = TextClassification(tiny_tokenizer(512), ("bad", "good"))
+    (encoded,) = task.encode([Item("good " * 511)], Options(truncation="window"))
+    assert isinstance(encoded, Encoded)
+    assert [row.num_tokens for row in encoded.rows] == [512, 64 + 1 + 2]
 
 
 def test_the_overlap_of_windows_can_be_chosen() -> None:
@@ -252,3 +263,9 @@ def test_a_published_model_calls_good_good_and_bad_bad(tmp_path: Path) -> None:
             assert isinstance(encoded, Encoded)
             best.append(TASK.decode(encoded, run_rows(folder / "model.onnx", graph, encoded.rows), options).labels[0].label)
         assert best == ["good", "bad", "good", "bad"]
+
+
+def test_a_pair_whose_windows_would_be_countless_is_refused() -> None:
+    error = refusal("good " * 2500, text_pair="bad " * 2500)
+    assert isinstance(error, TooLarge)
+    assert "20000" in error.detail

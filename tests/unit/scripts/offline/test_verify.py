@@ -197,6 +197,18 @@ def test_bf16_is_measured_by_openvino_itself_where_the_plug_in_leaves_the_proces
     assert 0 < found.parity.max_abs_error < 0.1
 
 
+def test_a_plug_in_that_will_not_take_the_graph_stops_nothing(
+    reference: Reference, export: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise ProviderUnavailable("OpenVINO cannot run it")
+
+    monkeypatch.setattr(verify, "choose_provider", bf16_on_the_cpu)
+    monkeypatch.setattr(verify, "OnnxSession", refuse)
+    exported = export("Bert")
+    assert reference.measure_bf16(exported.file, exported.graph) is None
+
+
 def test_an_engine_that_fails_is_a_failed_parity(reference: Reference, export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Any, rows: Sequence[Row]) -> list[RowOutput]:
         raise EngineFailed("out of memory")
