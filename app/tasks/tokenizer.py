@@ -85,9 +85,40 @@ class Tokenizer:
             encodings = self._tokenizer.encode_batch(list(texts))
         return [[_window(first), *map(_window, first.overflowing)] for first in encodings]
 
+    def pieces(self) -> Pieces:
+        """The same vocabulary, tokenizing texts whole."""
+        return Pieces(self._definition)
+
     def token_id(self, token: str) -> int | None:
         found: int | None = self._tokenizer.token_to_id(token)
         return found
+
+    def num_special_tokens(self, pair: bool) -> int:
+        count: int = self._tokenizer.num_special_tokens_to_add(pair)
+        return count
+
+
+class Pieces:
+    """Tokenizes texts whole, without special tokens, and joins them into windows afterwards.
+
+    What a window holds can so be chosen per request, and the windows of a long text cost no more than its length.
+    """
+
+    def __init__(self, definition: str) -> None:
+        self._tokenizer = _Tokenizer.from_str(definition)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokens of each text with their character offsets; the caller may change them."""
+        if len(texts) == 1:
+            return [self._tokenizer.encode(texts[0], add_special_tokens=False)]
+        encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return encodings
+
+    def joined(self, first: Encoding, second: Encoding | None = None) -> Window:
+        """One text, or a pair of them, with the special tokens around them."""
+        return _window(self._tokenizer.post_process(first, second, True))
 
     def num_special_tokens(self, pair: bool) -> int:
         count: int = self._tokenizer.num_special_tokens_to_add(pair)

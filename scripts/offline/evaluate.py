@@ -54,6 +54,12 @@ def predict(
     return Predictions(answers, all_encoded, all_outputs)
 
 
+def read_again(task: Task[Any, Any, Any], options: Any, before: Predictions) -> Predictions:
+    """The same outputs, decoded by a task with other options."""
+    pairs = zip(before.encoded, before.outputs, strict=True)
+    return Predictions([task.decode(*one, options) for one in pairs], before.encoded, before.outputs)
+
+
 def _encoded(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) -> Iterator[Encoded]:
     for one in task.encode(items, options):
         if isinstance(one, HooperError):

@@ -13,7 +13,6 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 from app.core.manifest import Graph
-from app.core.types import Row
 from app.runtime.layout import plan, to_tensors
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
 
@@ -21,33 +20,33 @@ SORTED_BATCHES = 50
 """Rows are sorted by length within so many batches: little padding, and still a random order."""
 
 
-def crop(row: Row, limit: int) -> Row:
-    """The row's first and last tokens, `limit` in all: both ends of a text say more than its middle."""
-    if row.num_tokens <= limit:
-        return row
-    tail = limit // 2
-    head = limit - tail
-    ids, types = list(row.input_ids), list(row.token_type_ids)
-    return Row(ids[:head] + ids[-tail:], types[:head] + types[-tail:])
-
-
 class Collator:
     """Rows to a padded batch of torch tensors, cropped to the epoch's limit."""
 
-    def __init__(self, task: OfflineTask, graph: Graph, epoch_tokens: Sequence[int]) -> None:
-        self._task, self._graph, self._epoch_tokens = task, graph, epoch_tokens
-        self._limit = epoch_tokens[0] if epoch_tokens else 0
+    def __init__(self, task: OfflineTask, graph: Graph, epoch_tokens: Sequence[int], seed: int = 0) -> None:
+        self._task, self._graph, self._epoch_tokens, self._seed = task, graph, epoch_tokens, seed
+        self._epoch = 0
 
     def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
-        rows = [crop(one.row, self._limit) if self._limit else one.row for one in batch]
+        batch = [self._cropped(one) for one in batch]
+        rows = [one.row for one in batch]
         where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
         tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
         made = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
         return {**made, "labels": torch.from_numpy(self._task.labels(batch, where.width))}
 
     def start_epoch(self, epoch: int) -> None:
-        if self._epoch_tokens:
-            self._limit = self._epoch_tokens[min(epoch, len(self._epoch_tokens) - 1)]
+        self._epoch = epoch
+
+    def _cropped(self, one: TrainingRow) -> TrainingRow:
+        if not self._epoch_tokens:
+            return one
+        limit = self._epoch_tokens[min(self._epoch, len(self._epoch_tokens) - 1)]
+        if one.row.num_tokens <= limit:
+            return one
+        # a function of seed, epoch and row alone, so that a resumed run crops alike
+        generator = random.Random(hash((self._seed, self._epoch, *one.row.input_ids)))
+        return self._task.crop(one, limit, generator)
 
 
 class LengthGroups(Sampler[int]):

@@ -16,7 +16,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.offline import pretrained
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.card import Story, write_card
-from scripts.offline.evaluate import predict
+from scripts.offline.evaluate import predict, read_again
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
 from scripts.offline.publish import Artefact, check_name, golden_answers, publish
@@ -69,7 +69,7 @@ class Line:
         with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             storage, axis = self.recipe.storage, self.offline.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
-            return self.publish(prepared, trained, verified)
+            return self.publish(prepared, trained, reference, verified)
 
     def load(self) -> Prepared:
         prepared = self.offline.prepare(self.recipe, read_all(self.recipe))
@@ -107,21 +107,26 @@ class Line:
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
-        task = self.offline.serving_task(Tokenizer(trained.tokenizer, trained.max_tokens), prepared.task_options)
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        task = self.offline.serving_task(tokenizer, prepared.task_options)
         graph = padded_graph(trained.model, Output(name="logits", axis=self.offline.output_axis))
         examples = prepared.dataset.validation
         predictions = predict(
             task, self.offline.serving_options(), [one.item for one in examples], TorchRunner(trained.model, graph)
         )
-        figures = self.offline.evaluate(predictions.answers, examples, prepared.task_options)
+        calibration = self.offline.calibrate(predictions, examples, tokenizer, prepared.task_options)
+        options = {**prepared.task_options, **calibration.task_options}
+        if calibration.task_options:
+            task = self.offline.serving_task(tokenizer, options)
+            predictions = read_again(task, self.offline.serving_options(), predictions)
+        figures = self.offline.evaluate(predictions.answers, examples, options)
         self.say("evaluate", describe_figures(figures["headline"]))
-        return Reference(self.offline, task, prepared.task_options, examples, predictions)
+        return Reference(self.offline, task, options, examples, predictions, calibration.figures)
 
-    def publish(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph) -> Published:
+    def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> Published:
         """card > publish, with the figures of the very graph that is published."""
-        recipe, options = self.recipe, prepared.task_options
-        evaluation = self._evaluation(prepared, trained, verified)
-        task = self.offline.serving_task(Tokenizer(trained.tokenizer, trained.max_tokens), options)
+        recipe = self.recipe
+        evaluation = self._evaluation(prepared, trained, reference, verified)
         requests = self.offline.golden_items(recipe)
         session = OnnxSession(verified.file, verified.graph, choose_provider("cpu"))
         artefact = Artefact(
@@ -134,10 +139,10 @@ class Line:
             graph_file=verified.file,
             graph=verified.graph,
             tokenizer=trained.tokenizer,
-            task_options=options,
+            task_options=reference.task_options,
             parity=verified.parity,
             evaluation=evaluation,
-            golden=golden_answers(self.offline, task, requests, session),
+            golden=golden_answers(self.offline, reference.task, requests, session),
             card=self._card(prepared, trained, verified, evaluation),
         )
         folder = publish(artefact, Path(recipe.models))
@@ -157,11 +162,14 @@ class Line:
         self.run_folder.save_final(model, cost)
         self.say("", f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}")
 
-    def _evaluation(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph) -> dict[str, Any]:
+    def _evaluation(
+        self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph
+    ) -> dict[str, Any]:
         dataset = prepared.dataset
-        figures = self.offline.evaluate(verified.predictions.answers, dataset.validation, prepared.task_options)
+        figures = self.offline.evaluate(verified.predictions.answers, dataset.validation, reference.task_options)
         return {
             **figures,
+            **({"calibration": dict(reference.calibration)} if reference.calibration else {}),
             "parity": {name: one.model_dump() for name, one in verified.parity.items()},
             "parity_before_compaction": verified.exported.model_dump(),
             "data": {

@@ -44,8 +44,21 @@ class Dataset:
     """Training rows dropped because the same item is held out."""
 
 
-def load(recipe: Recipe, records: dict[str, list[Record]], parse: Parse, stratum: Callable[[Example], Any]) -> Dataset:
+def load(
+    recipe: Recipe,
+    records: dict[str, list[Record]],
+    parse: Parse,
+    stratum: Callable[[Example], Any] = lambda one: None,
+    group: Callable[[Example], Any] | None = None,
+) -> Dataset:
     """Parse all records, stop if too many are broken, and split by stratum with the recipe's seed.
+
+    Args:
+        recipe: names the sources and the split.
+        records: of each source.
+        parse: one record to an example, or why not.
+        stratum: the same share of each stratum is held out.
+        group: examples of one group stay together, for data in which several rows share a text.
 
     Raises:
         InvalidSettings: too many rows are broken, or a part would be empty.
@@ -63,7 +76,10 @@ def load(recipe: Recipe, records: dict[str, list[Record]], parse: Parse, stratum
     if recipe.max_rows and len(pool) > recipe.max_rows:
         pool = random.Random(recipe.seed).sample(pool, recipe.max_rows)
     share = recipe.split or (1.0 if held_out else 0.8)
-    train, rest = split(pool, share, recipe.seed, stratum)
+    if group is None:
+        train, rest = split(pool, share, recipe.seed, stratum)
+    else:
+        train, rest = split_groups(pool, share, recipe.seed, group)
     held_out += rest
     if not train or not held_out:
         raise InvalidSettings(f"{len(train)} rows to train on and {len(held_out)} held out: both must be above 0")
@@ -95,6 +111,16 @@ def split(
         held_out.update(indices[:count])
     train = [one for index, one in enumerate(examples) if index not in held_out]
     return train, [examples[index] for index in sorted(held_out)]
+
+
+def split_groups(
+    examples: Sequence[Example], share: float, seed: int, group: Callable[[Example], Any]
+) -> tuple[list[Example], list[Example]]:
+    """Draw `share` of the groups, seeded, at least one group; order is kept within each part."""
+    names = list(dict.fromkeys(group(one) for one in examples))
+    random.Random(seed).shuffle(names)
+    kept = set(names[: max(1, round(len(names) * share))])
+    return [one for one in examples if group(one) in kept], [one for one in examples if group(one) not in kept]
 
 
 def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:

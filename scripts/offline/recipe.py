@@ -47,6 +47,9 @@ class Recipe:
         "auto", "one label per text or any number of them; auto: multi where labels are lists"
     )
     label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
+    no_answer_share: float = knob(
+        0.05, "question answering: rows added whose context does not answer the question, per row; 0 where the data has such"
+    )
     max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
 
     epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
@@ -160,6 +163,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("split must be between 0 and 1", 0 <= recipe.split <= 1),
         ("split is 1 and validation is empty: nothing would be held out", recipe.split < 1 or bool(recipe.validation)),
         ("max_bad_share must be between 0 and 1", 0 <= recipe.max_bad_share <= 1),
+        ("no_answer_share must be between 0 and 1", 0 <= recipe.no_answer_share <= 1),
         ("epochs must not be negative", recipe.epochs >= 0),
         ("batch_size must be at least 1", recipe.batch_size >= 1),
         ("learning_rate must be above 0", recipe.learning_rate > 0),

@@ -134,7 +134,25 @@ def _json(path: Path) -> Iterator[Record]:
         raise InvalidSettings(f'{path} must be a list of objects, or an object with such a list under "data"')
     for number, row in enumerate(rows, start=1):
         broken = "" if isinstance(row, dict) else "not a JSON object"
-        yield Record(f"{path}#{number}", row if not broken else {}, broken)
+        if not broken and "paragraphs" in row:
+            yield from _squad(f"{path}#{number}", row)
+        else:
+            yield Record(f"{path}#{number}", row if not broken else {}, broken)
+
+
+def _squad(where: str, article: Mapping[str, Any]) -> Iterator[Record]:
+    """One record per question of an article in SQuAD's own nesting, v1.1 or v2.0."""
+    paragraphs = article["paragraphs"]
+    for number, paragraph in enumerate(paragraphs if isinstance(paragraphs, list) else [None], start=1):
+        place = f"{where}.{number}"
+        questions = paragraph.get("qas") if isinstance(paragraph, dict) else None
+        if not isinstance(questions, list):
+            yield Record(place, {}, "not a SQuAD paragraph with qas")
+            continue
+        for index, one in enumerate(questions, start=1):
+            broken = "" if isinstance(one, dict) else "not a JSON object"
+            columns = {} if broken else {**one, "context": paragraph.get("context"), "title": article.get("title")}
+            yield Record(f"{place}.{index}", columns, broken)
 
 
 def _parquet(path: Path) -> Iterator[Record]:

@@ -38,7 +38,7 @@ class TorchRunner:
         where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
         tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
         made = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
-        logits = _logits(self._model(**made)).float().cpu().numpy()
+        logits = head_logits(self._model(**made)).float().cpu().numpy()
         if self._output.axis == "marker":  # (rows, tokens, labels) -> (markers, labels)
             logits = np.concatenate([logits[line, list(row.markers)] for line, row in enumerate(rows)])
         return split([logits], rows, where, self._graph)
@@ -59,7 +59,8 @@ def padded_graph(model: Any, output: Output) -> Graph:
     )
 
 
-def _logits(outputs: Any) -> torch.Tensor:
+def head_logits(outputs: Any) -> torch.Tensor:
+    """What the head gave, whatever transformers calls it."""
     if "logits" in outputs:
         logits: torch.Tensor = outputs["logits"]
         return logits

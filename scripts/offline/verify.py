@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class Reference:
     task_options: Mapping[str, Any]
     examples: Sequence[Example]
     predictions: Predictions
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of what was fitted on the held-out predictions."""
 
     def predict(self, runner: RowRunner, title: str) -> Predictions:
         return predict(self.task, self.offline.serving_options(), [one.item for one in self.examples], runner, title)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from app.core.types import Row
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
+from scripts.offline.evaluate import Predictions
 from scripts.offline.load import Dataset, Example
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
@@ -37,8 +39,19 @@ class Prepared:
     """Sentences for the person at the terminal and for the card."""
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on held-out predictions: task options that change, and figures for the evaluation."""
+
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
 class OfflineTask(Protocol):
     """One implementation per task, in `scripts/offline/tasks`."""
+
+    loss: Callable[[Any, Any], Any] | None
+    """From the model's outputs and the batch's labels to a scalar tensor; none: the loss of the transformers model."""
 
     output_axis: Axis
     auto_class: str
@@ -68,8 +81,18 @@ class OfflineTask(Protocol):
         """Labels of a padded batch of this many tokens, as the head's loss takes them."""
         ...
 
+    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """A longer row with its label, cut to `limit` tokens for an epoch of short rows."""
+        ...
+
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         """How many of how many decisions in a batch are right: for the progress bar only."""
+        ...
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        """Fit what is fitted after training, on the held-out predictions."""
         ...
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:

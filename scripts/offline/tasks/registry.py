@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.offline.tasks.base import OfflineTask
+from scripts.offline.tasks.question_answering import OfflineQuestionAnswering
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 
 
@@ -18,4 +19,7 @@ def offline_task(name: TaskName) -> OfflineTask:
     return _TASKS[name]
 
 
-_TASKS: dict[TaskName, OfflineTask] = {"text-classification": OfflineTextClassification()}
+_TASKS: dict[TaskName, OfflineTask] = {
+    "text-classification": OfflineTextClassification(),
+    "question-answering": OfflineQuestionAnswering(),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,10 +21,12 @@ from app.tasks.text_classification import (
     TextClassification,
 )
 from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline.crop import head_and_tail
+from scripts.offline.evaluate import Predictions
 from scripts.offline.load import Broken, Dataset, Example, load
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
-from scripts.offline.tasks.base import Axis, Prepared, TrainingRow
+from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "sentiment", "topic", "tag", "tags")
@@ -41,6 +44,7 @@ PROBES = (
 class OfflineTextClassification:
     """Satisfies `OfflineTask`."""
 
+    loss = None
     output_axis: Axis = "row"
     auto_class = "AutoModelForSequenceClassification"
 
@@ -96,10 +100,18 @@ class OfflineTextClassification:
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
         return np.array([one.label for one in rows])
 
+    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        return TrainingRow(head_and_tail(one.row, limit), one.label)
+
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         if labels.ndim == 1:
             return int((logits.argmax(-1) == labels).sum()), len(labels)
         return int(((logits > 0) == (labels > 0.5)).all(-1).sum()), len(labels)
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        return Calibration()
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Accuracy (multi-label: of the whole set), macro F1, a table per class, and the same per source."""

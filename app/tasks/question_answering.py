@@ -1,0 +1,239 @@
+"""Extractive question answering: the answer is a span of the context, found in overlapping windows of it.
+
+Spans are read as the `question-answering` pipeline of transformers 4 read them: in each window the probability of a span is
+that of its start times that of its end, among the context's tokens and the window's first token, which stands for "no answer
+here"; a span is widened to whole words, and spans of the same text add up. Unlike there, a span that two windows share counts
+once, answers do not overlap, and all probabilities are calibrated by one temperature.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.types import Array, Row, RowOutput, Truncation
+from app.tasks.base import Encoded
+from app.tasks.tokenizer import Encoding, Tokenizer, Window, encodable
+
+OUTPUT = "logits"
+MERGED_SPANS = 64
+"""So many of a window's best spans are merged where they read the same; further ones only fill up a long list of answers."""
+ZERO_WIDTH_JOINER = "\u200d"
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionItem:
+    question: str
+    context: str
+
+    def __len__(self) -> int:
+        """Characters: what tokenizing costs."""
+        return len(self.question) + len(self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    top_k: int = 1
+    max_answer_tokens: int = 30
+    allow_no_answer: bool = False
+    stride: int = 128
+    """Tokens that two neighbouring windows share; at most half of what fits in one."""
+    truncation: Truncation = "window"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`context[start:end] == answer`; the empty answer from 0 to 0 says that there is none."""
+
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers that do not overlap, best first."""
+
+    answers: Sequence[Answer]
+    no_answer_score: float
+    """Probability that the context does not answer the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The windows of one item: what its rows were made from."""
+
+    context: str
+    windows: Sequence[Window]
+
+
+class QuestionAnswering:
+    """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, 2), for start and end."""
+
+    def __init__(self, tokenizer: Tokenizer, temperature: float = 1.0) -> None:
+        """
+        Args:
+            tokenizer: its `max_tokens` is the length of a window, the question included.
+            temperature: divides the logits; fitted on held-out data.
+        """
+        self._pieces = tokenizer.pieces()
+        self._max_tokens = tokenizer.max_tokens
+        self._num_special = self._pieces.num_special_tokens(pair=True)
+        self._temperature = temperature
+
+    @property
+    def max_question_tokens(self) -> int:
+        """A question may take half of a window, so that the other half is left for the context."""
+        return (self._max_tokens - self._num_special) // 2
+
+    def encode(self, items: Sequence[QuestionItem], options: AnswerOptions) -> list[Encoded | HooperError]:
+        """One row per window of the context, the question in each."""
+        errors = [_refuse(item) for item in items]
+        good = [item for item, error in zip(items, errors, strict=True) if error is None]
+        texts = [text for item in good for text in (item.question, item.context)]
+        encodings = iter(self._pieces.encode(texts) if texts else [])
+        pairs = zip(good, encodings, encodings, strict=False)
+        return [error or self._encoded(*next(pairs), options) for error in errors]
+
+    def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: AnswerOptions) -> Answers:
+        """The best spans of all windows."""
+        reading: Reading = encoded.state
+        best: dict[str, Answer] = {}
+        no_answer = 1.0
+        for window, output in zip(reading.windows, outputs, strict=True):
+            start, end, null = span_probabilities(output[OUTPUT], context_mask(window), self._temperature)
+            no_answer = min(no_answer, null)
+            for key, answer in _read_window(window, reading.context, start, end, options).items():
+                if key not in best or answer.score > best[key].score:
+                    best[key] = answer
+        ranked = sorted(best.values(), key=lambda one: (-one.score, one.start))
+        if options.allow_no_answer:
+            ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda one: -one.score)
+        return Answers(list(_without_overlaps(ranked, options.top_k)), no_answer)
+
+    def _encoded(self, item: QuestionItem, question: Encoding, context: Encoding, options: AnswerOptions) -> Encoded | HooperError:
+        cut_question = len(question) > self.max_question_tokens
+        if cut_question and options.truncation == "error":
+            return TooLarge(f"the question has {len(question)} tokens, at most {self.max_question_tokens} are read")
+        question.truncate(self.max_question_tokens)
+        room = self._max_tokens - self._num_special - len(question)
+        context.truncate(room, stride=min(options.stride, room // 2))
+        parts = [context, *context.overflowing]
+        if len(parts) > 1 and options.truncation == "error":
+            return TooLarge(
+                f"question and context have more than {self._max_tokens} tokens, the longest this model reads at once;"
+                ' send them with "truncation": "window" or "truncate"'
+            )
+        cut_context = len(parts) > 1 and options.truncation == "truncate"
+        windows = [self._pieces.joined(question, part) for part in (parts[:1] if cut_context else parts)]
+        rows = [Row(window.input_ids, window.token_type_ids) for window in windows]
+        num_tokens = sum(row.num_tokens for row in rows)
+        return Encoded(rows, num_tokens, cut_question or cut_context, Reading(item.context, windows))
+
+
+def context_mask(window: Window) -> NDArray[np.bool_]:
+    """Which tokens of a window are the context's: (tokens,)."""
+    return np.fromiter((one == 1 for one in window.sequence_ids), bool, len(window.input_ids))
+
+
+def span_probabilities(logits: Array, mask: NDArray[np.bool_], temperature: float) -> tuple[Array, Array, float]:
+    """Probabilities of start and end per token, 0 outside the context, and of "no answer in this window".
+
+    Args:
+        logits: (tokens, 2).
+        mask: (tokens,), true for the context's tokens.
+        temperature: divides the logits.
+    """
+    allowed = mask.copy()
+    allowed[0] = True
+    scaled = np.where(allowed[:, None], logits.astype(np.float64) / temperature, -np.inf)  # (tokens, 2)
+    exponentials = np.exp(scaled - scaled.max(axis=0))
+    start, end = (exponentials / exponentials.sum(axis=0)).T
+    null = float(start[0] * end[0])
+    return np.where(mask, start, 0.0), np.where(mask, end, 0.0), null
+
+
+def _read_window(window: Window, context: str, start: Array, end: Array, options: AnswerOptions) -> dict[str, Answer]:
+    """The window's answers by what they read, in lower case; the scores of spans that read the same are added."""
+    spans = _best_spans(start, end, options.max_answer_tokens, None if options.top_k > 1 else MERGED_SPANS)
+    word_ids, offsets = window.encoding.word_ids, window.offsets
+    found: dict[str, Answer] = {}
+    for number, (first, last, score) in enumerate(spans):
+        begin, finish = _characters(first, last, word_ids, offsets, context)
+        text = context[begin:finish]
+        key = text.lower()
+        if key in found and number < MERGED_SPANS:
+            known = found[key]
+            found[key] = Answer(known.answer, min(1.0, known.score + score), known.start, known.end)
+        elif key and key not in found:
+            found[key] = Answer(text, score, begin, finish)
+    return found
+
+
+def _best_spans(start: Array, end: Array, longest: int, count: int | None) -> Iterator[tuple[int, int, float]]:
+    """First and last token of the likeliest spans of at most `longest` tokens, best first."""
+    (tokens,) = np.nonzero(start + end)
+    if not tokens.size:
+        return
+    first, size = int(tokens[0]), int(tokens[-1] - tokens[0]) + 1
+    scores = np.outer(start[first : first + size], end[first : first + size])  # (starts, ends)
+    scores = np.tril(np.triu(scores), longest - 1).ravel()
+    if count is not None and count < scores.size:
+        kept = np.argpartition(-scores, count)[:count]
+        kept.sort()
+    else:
+        kept = np.flatnonzero(scores)
+    for index in kept[np.argsort(-scores[kept], kind="stable")]:
+        if scores[index] <= 0:
+            return
+        yield first + int(index) // size, first + int(index) % size, float(scores[index])
+
+
+def _characters(
+    first: int, last: int, word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]], context: str
+) -> tuple[int, int]:
+    """Character span of tokens, widened to whole words and whole characters as a reader sees them."""
+    words = word_ids[first], word_ids[last]
+    while words[0] is not None and first > 0 and word_ids[first - 1] == words[0]:
+        first -= 1
+    while words[1] is not None and last + 1 < len(word_ids) and word_ids[last + 1] == words[1]:
+        last += 1
+    begin, finish = offsets[first][0], offsets[last][1]
+    while begin < finish and context[begin].isspace():
+        begin += 1
+    while finish > begin and context[finish - 1].isspace():
+        finish -= 1
+    while begin < finish < len(context) and _continues(context[finish - 1], context[finish]):
+        finish += 1
+    return begin, finish
+
+
+def _continues(before: str, character: str) -> bool:
+    """Whether a character belongs to the one before it: combining marks, variation selectors, joined emoji."""
+    joined = ZERO_WIDTH_JOINER in (before, character)
+    return joined or unicodedata.category(character).startswith("M") or "\U0001f3fb" <= character <= "\U0001f3ff"
+
+
+def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:
+    taken: list[Answer] = []
+    for answer in ranked:
+        if len(taken) == count:
+            return
+        if all(answer.end <= one.start or answer.start >= one.end for one in taken if one.answer) or not answer.answer:
+            taken.append(answer)
+            yield answer
+
+
+def _refuse(item: QuestionItem) -> HooperError | None:
+    for field, text in (("question", item.question), ("context", item.context)):
+        if not text.strip():
+            return InvalidInput("must not be empty", field)
+        if not encodable(text):
+            return InvalidInput("contains a lone surrogate, which is not valid Unicode", field)
+    return None

@@ -1,0 +1,35 @@
+"""Losses of the heads that transformers does not train as we label them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+IGNORED = -1.0
+"""Label of a token that takes no part in the loss."""
+
+
+def span_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of start and end against what the annotators chose, by the share of them who chose it.
+
+    Args:
+        outputs: of a question answering model: `start_logits` and `end_logits` (rows, tokens), padding included.
+        labels: (rows, tokens, 2) shares that sum to 1 over the tokens; `IGNORED` at padding.
+    """
+    logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()  # (rows, tokens, 2)
+    padding = labels == IGNORED
+    log_probabilities = logits.masked_fill(padding, -1e4).log_softmax(dim=1)
+    return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
+
+
+def marker_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy at the marked tokens, averaged over them.
+
+    Args:
+        outputs: of a token classification model with one label: `logits` (rows, tokens, 1).
+        labels: (rows, tokens) between 0 and 1 at markers, `IGNORED` elsewhere.
+    """
+    logits = outputs["logits"][..., 0].float()
+    marked = labels != IGNORED
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits[marked], labels[marked])

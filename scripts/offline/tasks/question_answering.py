@@ -1,0 +1,299 @@
+"""Extractive question answering offline: SQuAD's forms, hard negatives, EM and F1, a fitted temperature."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import HooperError, InvalidSettings
+from app.core.types import Row
+from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading, context_mask
+from app.tasks.tokenizer import Tokenizer, Window, encodable
+from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
+from scripts.offline.evaluate import Predictions
+from scripts.offline.load import Broken, Example, load
+from scripts.offline.losses import IGNORED, span_loss
+from scripts.offline.negatives import unanswered
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record
+from scripts.offline.squad import exact_match, f1
+from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
+
+CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
+PROBES = (
+    {
+        "question": "When did the library open?",
+        "context": "The old library burned down in 1897. A new library opened in 1903, and a museum was added in 1911.",
+    },
+    {
+        "question": "Who repaired the bridge?",
+        "context": "The bridge over the Elbe was repaired by Anna Schmidt and her brothers. It had been closed for two years.",
+    },
+)
+TEMPERATURES = np.geomspace(0.5, 4.0, 43)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """One annotator's answer: `context[start:end] == text`."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanLabel:
+    """What the annotators chose in one window: token spans with the share of them who chose it; (0, 0) is "not here"."""
+
+    first_context: int
+    """The context's first token."""
+    spans: Sequence[tuple[int, int, float]]
+
+
+class OfflineQuestionAnswering:
+    """Satisfies `OfflineTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
+
+    output_axis: Axis = "token"
+    auto_class = "AutoModelForQuestionAnswering"
+    loss = staticmethod(span_loss)
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """Read SQuAD's forms; questions about one context stay on one side of the split."""
+        dataset = load(recipe, records, parse, group=lambda one: one.item.context)
+        notes = []
+        own = sum(not one.target for one in dataset.train)
+        if own:
+            notes.append(f"{own:,} questions without an answer in their context")
+        else:
+            made = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
+            if made:
+                notes.append(f"{len(made):,} rows added in which a similar context does not answer the question")
+            dataset = replace(dataset, train=[*dataset.train, *made])
+        return Prepared(dataset, {}, notes)
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> QuestionAnswering:
+        return QuestionAnswering(tokenizer, **task_options)
+
+    def serving_options(self) -> AnswerOptions:
+        return AnswerOptions()
+
+    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return [(one.item.question, one.item.context) for one in examples]
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """One row per window; a window that holds no whole answer is labelled "not here"."""
+        rows = []
+        for start in range(0, len(examples), 1024):  # the encodings of a whole data set would fill gigabytes
+            some = examples[start : start + 1024]
+            encoded = self.serving_task(tokenizer, task_options).encode([one.item for one in some], self.serving_options())
+            for one, coded in zip(some, encoded, strict=True):
+                if isinstance(coded, HooperError):
+                    raise coded
+                reading: Reading = coded.state
+                rows += [TrainingRow(row, label(w, one.target)) for row, w in zip(coded.rows, reading.windows, strict=True)]
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """Shares (rows, width, 2) of annotators per start and end token."""
+        made = np.full((len(rows), width, 2), IGNORED, np.float32)
+        for line, one in enumerate(rows):
+            made[line, : one.row.num_tokens] = 0
+            for first, last, share in one.label.spans:
+                made[line, first, 0] += share
+                made[line, last, 1] += share
+        return made
+
+    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """The question, and a part of the context drawn at random around one of the answers."""
+        first, length = one.label.first_context, one.row.num_tokens
+        room = limit - first - 1  # the row ends with a special token
+        begin, end, _ = generator.choice(one.label.spans)
+        if room < end - begin + 1:
+            return one
+        if begin < first:  # not here: any part will do
+            begin, end = first, first - 1
+        offset = generator.randint(max(first, end + 1 - room), max(first, min(begin, length - 1 - room)))
+        kept = [*range(first), *range(offset, offset + room), *range(length - 1, length)]
+        moved = [
+            (s if s < first else s - offset + first, e if e < first else e - offset + first, share)
+            for s, e, share in one.label.spans
+            if s < first or (offset <= s and e < offset + room)
+        ]
+        total = sum(share for _, _, share in moved)
+        row = Row([one.row.input_ids[i] for i in kept], [one.row.token_type_ids[i] for i in kept])
+        return TrainingRow(row, SpanLabel(first, [(s, e, share / total) for s, e, share in moved]))
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """Rows whose likeliest start and end somebody chose."""
+        masked = np.where(labels == IGNORED, -np.inf, logits)  # (rows, tokens, 2)
+        chosen = np.take_along_axis(labels, masked.argmax(1)[:, None], 1)[:, 0]  # (rows, 2)
+        return int((chosen > 0).all(-1).sum()), len(labels)
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        """The temperature under which scores are probabilities of an exact match; how good it is, is measured by fitting
+        it on either half of the examples and looking at the other."""
+        if not any(one.target for one in examples):
+            return Calibration()
+        known = [index for index, one in enumerate(examples) if one.target]
+        right = np.array([exact_match(predictions.answers[i].answers[0].answer, _texts(examples[i])) for i in known])
+
+        def scores(temperature: float) -> np.ndarray:
+            task = self.serving_task(tokenizer, {**task_options, "temperature": temperature})
+            return np.array([_best_score(task, predictions, i) for i in known])
+
+        table = {float(one): scores(float(one)) for one in TEMPERATURES}
+        chosen = fit_temperature(table, right)
+        before = expected_calibration_error(scores(1.0), right)
+        after = np.zeros(len(known))
+        for fitted, measured in halves(len(known)):
+            after[measured] = table[fit_temperature({key: one[fitted] for key, one in table.items()}, right[fitted])][measured]
+        figures = {
+            "temperature": round(chosen, 4),
+            "expected_calibration_error_before": round(before, 4),
+            "expected_calibration_error": round(expected_calibration_error(after, right), 4),
+            "rows": len(known),
+            "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
+        }
+        return Calibration({"temperature": round(chosen, 4)}, figures)
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""
+        figures: dict[str, Any] = {"headline": _figures(answers, examples)}
+        sources: dict[str, list[int]] = defaultdict(list)
+        for index, one in enumerate(examples):
+            sources[one.source].append(index)
+        figures["by_source"] = {
+            source: _figures([answers[i] for i in rows], [examples[i] for i in rows]) for source, rows in sources.items()
+        }
+        return figures
+
+    def same_decision(self, one: Answers, other: Answers, task_options: Mapping[str, Any]) -> bool:
+        return _first(one) == _first(other)
+
+    def item(self, fields: Mapping[str, Any]) -> QuestionItem:
+        return QuestionItem(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """From JSON objects with `question` and `context`."""
+        try:
+            made = [json.loads(one) for one in recipe.golden]
+            for one in made:
+                QuestionItem(**one)
+        except (ValueError, TypeError) as error:
+            raise InvalidSettings('golden must be JSON objects {"question": …, "context": …}, one per request') from error
+        return made or list(PROBES)
+
+
+def parse(record: Record, source: str) -> Example | Broken:
+    """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`."""
+    if record.broken:
+        return Broken(record.where, record.broken)
+    columns = record.columns
+    name = next((one for one in CONTEXT_NAMES if one in columns), "context")
+    for column in ("question", name):
+        value = columns.get(column)
+        if not isinstance(value, str) or not value.strip():
+            return Broken(record.where, f"no text in column {column!r}")
+        if not encodable(value):
+            return Broken(record.where, "not valid Unicode")
+    item = QuestionItem(columns["question"].strip(), columns[name])
+    given = _given(columns)
+    if given is None:
+        return Broken(record.where, "no column 'answers' as SQuAD has it, nor 'answer'")
+    found = [_gold(item.context, *one) for one in given if one[0].strip()]
+    golds = tuple(one for one in found if one is not None)
+    if len(golds) < len(found):
+        return Broken(record.where, "an answer does not stand in the context")
+    return Example(item, golds, source, record.where)
+
+
+def label(window: Window, golds: Sequence[Gold]) -> SpanLabel:
+    """Which tokens of a window the annotators chose."""
+    mask = context_mask(window)
+    first = int(mask.argmax())
+    begins = np.array([begin for begin, _ in window.offsets])
+    ends = np.array([end for _, end in window.offsets])
+    spans: dict[tuple[int, int], float] = defaultdict(float)
+    for gold in golds:
+        tokens = np.flatnonzero(mask & (ends > gold.start) & (begins < gold.end))
+        if tokens.size and begins[tokens[0]] <= gold.start and ends[tokens[-1]] >= gold.end:
+            spans[int(tokens[0]), int(tokens[-1])] += 1
+    total = sum(spans.values())
+    return SpanLabel(first, [(s, e, count / total) for (s, e), count in spans.items()] or [(0, 0, 1.0)])
+
+
+def _given(columns: Mapping[str, Any]) -> list[tuple[str, Any]] | None:
+    """Answer texts with their offsets, as far as they are given."""
+    if columns.get("is_impossible") is True:
+        return []
+    answers = columns.get("answers", columns.get("answer"))
+    if isinstance(answers, str):
+        return [(answers, columns.get("answer_start"))]
+    if isinstance(answers, dict):
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        texts = [texts] if isinstance(texts, str) else texts
+        starts = starts if isinstance(starts, list) else [starts] * len(texts or [])
+        answers = [{"text": t, "answer_start": s} for t, s in zip(texts or [], starts, strict=False)]
+    if not isinstance(answers, list):
+        return None
+    answers = [{"text": one} if isinstance(one, str) else one for one in answers]
+    if not all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in answers):
+        return None
+    return [(one["text"], one.get("answer_start")) for one in answers]
+
+
+def _gold(context: str, text: str, start: Any) -> Gold | None:
+    """The answer where it is said to stand, else where it first stands."""
+    lead = len(text) - len(text.lstrip())
+    text = text.strip()
+    begin = start + lead if isinstance(start, int) else -1
+    if begin < 0 or context[begin : begin + len(text)] != text:
+        begin = context.find(text)
+    return None if begin < 0 else Gold(text, begin, begin + len(text))
+
+
+def _figures(answers: Sequence[Answers], examples: Sequence[Example]) -> dict[str, Any]:
+    pairs = list(zip(answers, examples, strict=True))
+    answerable = [(_first(answer), _texts(one)) for answer, one in pairs if one.target]
+    figures: dict[str, Any] = {}
+    if answerable:
+        figures["exact_match"] = round(100 * float(np.mean([exact_match(*one) for one in answerable])), 2)
+        figures["f1"] = round(100 * float(np.mean([f1(*one) for one in answerable])), 2)
+    if len(answerable) < len(pairs):
+        decided = [("" if _says_none(answer) else _first(answer), _texts(one)) for answer, one in pairs]
+        figures["v2_exact_match"] = round(100 * float(np.mean([exact_match(*one) for one in decided])), 2)
+        figures["v2_f1"] = round(100 * float(np.mean([f1(*one) for one in decided])), 2)
+    return {**figures, "rows": len(pairs)}
+
+
+def _first(answers: Answers) -> str:
+    return answers.answers[0].answer if answers.answers else ""
+
+
+def _says_none(answers: Answers) -> bool:
+    return not answers.answers or answers.no_answer_score > answers.answers[0].score
+
+
+def _texts(example: Example) -> list[str]:
+    return [gold.text for gold in example.target]
+
+
+def _best_score(task: QuestionAnswering, predictions: Predictions, index: int) -> float:
+    answers = task.decode(predictions.encoded[index], predictions.outputs[index], AnswerOptions()).answers
+    return answers[0].score if answers else 0.0
+
+
