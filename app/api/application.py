@@ -11,12 +11,13 @@ from fastapi import Depends, FastAPI
 from app.api.auth import require_key
 from app.api.errors import Problem, add_error_handlers
 from app.api.middleware import Edge
-from app.api.routes import classify, health, models, pages
+from app.api.routes import answer, classify, health, models, pages, summarize
 from app.observability.metrics import Metrics
 from app.settings import Settings
 
 DESCRIPTION = """
-Hooper answers text classification from fine-tuned BERT models. Send a text, get labels with scores.
+Hooper answers from fine-tuned BERT models: labels for a text, the words of a text that answer a question, and the sentences of
+a document that sum it up.
 
 * `inputs` takes one item or a list; `results` is always a list in the same order.
 * `model` is optional: each task has a default.
@@ -35,7 +36,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
     """All routes of the HTTP contract over an application whose lifespan sets `state.hooper`."""
     app = FastAPI(
         title="Hooper",
-        summary="Serves BERT: classification over REST, batched, on whatever accelerator is there.",
+        summary="Serves BERT: classification, question answering and summarization over REST, batched, on whatever accelerator is there.",
         description=DESCRIPTION,
         version=product_version(),
         openapi_tags=TAGS,
@@ -45,7 +46,8 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     keyed = [Depends(require_key)]
-    app.include_router(classify.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
+    for predicting in (classify, answer, summarize):
+        app.include_router(predicting.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
     app.include_router(models.router, prefix="/v1", tags=["Models"])
     app.include_router(health.router, tags=["Health"])
     app.include_router(pages.router)

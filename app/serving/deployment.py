@@ -20,6 +20,9 @@ from app.tasks.base import Encoded, Task
 INLINE_CHARACTERS = 4_000
 """Shorter requests are tokenized on the event loop (under a millisecond): a thread would cost more than it saves."""
 
+INLINE_ROWS = 32
+"""Requests of more rows are decoded on a thread: a book's windows would hold up everybody else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -106,11 +109,10 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
         ran = await self.batcher.submit(rows, deadline) if rows else Answered([], 0.0, 0.0)
-        outputs = iter(ran.outputs)
-        results = [
-            one if isinstance(one, HooperError) else self._decode(one, [next(outputs) for _ in one.rows], options)
-            for one in encoded
-        ]
+        if len(rows) <= INLINE_ROWS:
+            results = self._decode_all(encoded, ran.outputs, options)
+        else:
+            results = await asyncio.to_thread(self._decode_all, encoded, ran.outputs, options)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s)
         self._measure(results, timings)
         return Prediction(results, timings)
@@ -124,6 +126,15 @@ class Deployment:
         if sum(len(item) for item in items) <= INLINE_CHARACTERS:
             return self.task.encode(items, options)
         return await asyncio.to_thread(self.task.encode, items, options)
+
+    def _decode_all(
+        self, encoded: Sequence[Encoded | HooperError], outputs: Sequence[RowOutput | HooperError], options: Any
+    ) -> list[Result | HooperError]:
+        coming = iter(outputs)
+        return [
+            one if isinstance(one, HooperError) else self._decode(one, [next(coming) for _ in one.rows], options)
+            for one in encoded
+        ]
 
     def _decode(self, encoded: Encoded, outputs: Sequence[RowOutput | HooperError], options: Any) -> Result | HooperError:
         good: list[RowOutput] = []

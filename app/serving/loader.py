@@ -21,6 +21,8 @@ from app.runtime.session import OnnxSession
 from app.serving.deployment import Deployment, Result
 from app.serving.repository import Artefact
 from app.tasks.base import Task
+from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
@@ -42,6 +44,12 @@ class TaskKind:
 TASK_KINDS: dict[TaskName, TaskKind] = {
     "text-classification": TaskKind(
         lambda tokenizer, options: TextClassification(tokenizer, **options), ClassificationItem, ClassificationOptions
+    ),
+    "question-answering": TaskKind(
+        lambda tokenizer, options: QuestionAnswering(tokenizer, **options), QuestionItem, AnswerOptions
+    ),
+    "summarization": TaskKind(
+        lambda tokenizer, options: ExtractiveSummarization(tokenizer, **options), SummaryItem, SummaryOptions
     ),
 }
 

@@ -26,8 +26,6 @@ from scripts.offline.tasks.base import OfflineTask, TrainingRow
 from scripts.offline.torch_runner import head_logits, padded_graph
 
 MICRO_BATCH_TOKENS = 4096
-EAGER_TOKENS = 384
-"""Up to this length plain matrix products train faster on a CPU than the fused attention (measured: by a third at 160)."""
 CHECKPOINTS = 10
 """How many times a run saves its state; a crash costs at most this share of it."""
 
@@ -50,8 +48,6 @@ def fine_tune(
     lengths = [one.row.num_tokens for one in rows]
     longest = min(max(lengths), max(recipe.epoch_tokens, default=max(lengths)))
     at_once = micro_batch(recipe.batch_size, longest)
-    if longest <= EAGER_TOKENS and not torch.cuda.is_available():
-        model.set_attn_implementation("eager")
     order = LengthGroups(lengths, at_once, recipe.seed)
     keep_freed_memory()
     stop = StopOnSignal()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 
 from app.core.errors import InvalidSettings
@@ -41,6 +42,8 @@ def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            # on a CPU plain matrix products train faster than the fused attention: by a third at 160 tokens, alike at 512
+            attn_implementation=None if torch.cuda.is_available() else "eager",
             **_dropouts(recipe, config),
             **task.head_config(task_options),
         )

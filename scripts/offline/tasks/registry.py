@@ -6,6 +6,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.offline.tasks.base import OfflineTask
 from scripts.offline.tasks.question_answering import OfflineQuestionAnswering
+from scripts.offline.tasks.summarization import OfflineSummarization
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 
 
@@ -22,4 +23,5 @@ def offline_task(name: TaskName) -> OfflineTask:
 _TASKS: dict[TaskName, OfflineTask] = {
     "text-classification": OfflineTextClassification(),
     "question-answering": OfflineQuestionAnswering(),
+    "summarization": OfflineSummarization(),
 }

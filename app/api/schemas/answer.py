@@ -1,0 +1,109 @@
+"""`POST /v1/answer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.common import ModelField, OrBroken, Request
+from app.core.errors import HooperError
+from app.serving.deployment import Result
+from app.tasks.question_answering import AnswerOptions, QuestionItem
+
+MAX_TOP_K = 100
+MAX_ANSWER_TOKENS = 512
+
+
+class Question(Request):
+    """A question, and the text in which its answer is looked for."""
+
+    question: str = Field(description="The question.")
+    context: str = Field(description="The text that may answer it, of any length; longer ones are read in windows.")
+
+
+class AnswerRequest(Request):
+    """One question with its context or a list of them, and how to answer."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": {
+                        "question": "When did the library open?",
+                        "context": "The old library burned down in 1897. A new library opened in 1903.",
+                    }
+                },
+                {
+                    "inputs": [
+                        {"question": "Who repaired the bridge?", "context": "Anna Schmidt repaired the bridge over the Elbe."}
+                    ],
+                    "top_k": 3,
+                    "allow_no_answer": True,
+                },
+            ]
+        },
+    )
+
+    inputs: Question | Annotated[list[Annotated[Question, OrBroken]], Field(min_length=1)] = Field(
+        description="A question with its context, or a list of them."
+    )
+    model: ModelField = None
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, strict=True)] = Field(
+        1, description="How many answers to return, best first; they do not overlap, and there may be fewer."
+    )
+    max_answer_tokens: Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] = Field(
+        30, description="Longest answer in tokens, before it is widened to whole words."
+    )
+    allow_no_answer: bool = Field(
+        False, description="Whether the empty answer, with `no_answer_score` as its score, competes with the others."
+    )
+    stride: Annotated[int, Field(ge=0, strict=True)] = Field(
+        128, description="Tokens that two neighbouring windows of a long context share; at most half of a window is taken."
+    )
+    truncation: Literal["error", "truncate", "window"] = Field(
+        "window",
+        description="What to do with a context longer than the model reads at once: read all of it in overlapping windows"
+        " (`window`), read only its beginning (`truncate`), or refuse it (`error`). A question longer than half of what the"
+        " model reads is cut, or refused with `error`.",
+    )
+
+    def options(self) -> AnswerOptions:
+        return AnswerOptions(self.top_k, self.max_answer_tokens, self.allow_no_answer, self.stride, self.truncation)
+
+    def items(self) -> Sequence[QuestionItem | HooperError]:
+        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
+        return [one if isinstance(one, HooperError) else QuestionItem(one.question, one.context) for one in inputs]
+
+
+class AnswerSpan(BaseModel):
+    """One answer: a span of the context."""
+
+    answer: str = Field(description="The words of the context; empty where it says that there is no answer.")
+    score: float = Field(description="Probability that this is the answer, between 0 and 1, calibrated on held-out data.")
+    start: int = Field(description="Its first character in the context, counted in Unicode code points from 0.")
+    end: int = Field(description="The character after its last: `context[start:end] == answer`.")
+
+
+class AnswerResult(BaseModel):
+    """The answers to one question, best first."""
+
+    answers: list[AnswerSpan]
+    no_answer_score: float = Field(description="Probability that the context does not answer the question, between 0 and 1.")
+    num_tokens: int = Field(description="Tokens that the model read for this item, special tokens and all windows included.")
+    truncated: bool = Field(description="Whether a part of the question or the context was cut off unread.")
+
+    @classmethod
+    def of(cls, result: Result) -> AnswerResult:
+        answers = [
+            AnswerSpan.model_construct(answer=one.answer, score=one.score, start=one.start, end=one.end)
+            for one in result.answer.answers
+        ]
+        return cls.model_construct(
+            answers=answers,
+            no_answer_score=result.answer.no_answer_score,
+            num_tokens=result.num_tokens,
+            truncated=result.truncated,
+        )

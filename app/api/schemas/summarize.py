@@ -1,0 +1,79 @@
+"""`POST /v1/summarize`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.common import ModelField, OrBroken, Request
+from app.core.errors import HooperError
+from app.serving.deployment import Result
+from app.tasks.extractive_summarization import SummaryItem, SummaryOptions
+
+MAX_SENTENCES = 1000
+EXAMPLE = (
+    "The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could fall."
+    " About forty traders will move to a tent on the station square by March. Some of them have sold fish there for three"
+    " generations. The council expects the repair to cost four million euros and to take two years."
+)
+
+
+class SummarizeRequest(Request):
+    """One document or a list of them, and how much of it to keep."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE, "max_sentences": 2}, {"inputs": [EXAMPLE]}]}
+    )
+
+    inputs: str | Annotated[list[Annotated[str, OrBroken]], Field(min_length=1)] = Field(
+        description="A document of any length, or a list of them."
+    )
+    model: ModelField = None
+    method: Literal["extractive"] | None = Field(
+        None, description="`extractive`: sentences of the document, verbatim; null: the model's own, which is that."
+    )
+    max_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
+        3, description="How many sentences to keep; fewer where the document has fewer, or where others repeat them."
+    )
+    truncation: Literal["error", "truncate", "window"] = Field(
+        "window",
+        description="What to do with a document longer than the model reads at once: read all of it in windows of whole"
+        " sentences (`window`), choose from its beginning alone (`truncate`), or refuse it (`error`).",
+    )
+
+    def options(self) -> SummaryOptions:
+        return SummaryOptions(self.max_sentences, self.truncation)
+
+    def items(self) -> Sequence[SummaryItem | HooperError]:
+        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
+        return [one if isinstance(one, HooperError) else SummaryItem(one) for one in inputs]
+
+
+class SummarySentence(BaseModel):
+    """One sentence of the document."""
+
+    text: str = Field(description="The sentence, verbatim.")
+    start: int = Field(description="Its first character in the document, counted in Unicode code points from 0.")
+    end: int = Field(description="The character after its last: `document[start:end] == text`.")
+    score: float = Field(description="How much it belongs into a summary, between 0 and 1.")
+
+
+class SummarizeResult(BaseModel):
+    """The summary of one document."""
+
+    summary: str = Field(description="The chosen sentences, joined by spaces.")
+    sentences: list[SummarySentence] = Field(description="The chosen sentences in the document's order.")
+    num_tokens: int = Field(description="Tokens that the model read for this item, special tokens and all windows included.")
+    truncated: bool = Field(description="Whether a part of the document was not read.")
+
+    @classmethod
+    def of(cls, result: Result) -> SummarizeResult:
+        sentences = [
+            SummarySentence.model_construct(text=one.text, start=one.start, end=one.end, score=one.score)
+            for one in result.answer.sentences
+        ]
+        return cls.model_construct(
+            summary=result.answer.summary, sentences=sentences, num_tokens=result.num_tokens, truncated=result.truncated
+        )

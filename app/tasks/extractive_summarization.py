@@ -1,0 +1,184 @@
+"""Extractive summarization: the sentences that say most, verbatim and in the document's order.
+
+Several sentences share a row, each behind a first token of its own whose output scores it in the context of the others, as in
+Liu and Lapata, "Text Summarization with Pretrained Encoders" (2019). A longer document is read in windows of whole sentences;
+token types tell the first window, with the document's opening, from later ones. Sentences that repeat a chosen one are passed
+over by trigram blocking, as there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.types import Array, Row, RowOutput, Truncation
+from app.tasks.base import Encoded
+from app.tasks.sentences import Span, sentences
+from app.tasks.tokenizer import Encoding, Tokenizer, encodable
+
+OUTPUT = "logits"
+MAX_SENTENCE_TOKENS = 128
+"""Of a longer sentence only the beginning is read."""
+SHARED_SENTENCES = 2
+"""Sentences that two neighbouring windows share; their scores are averaged."""
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryItem:
+    text: str
+
+    def __len__(self) -> int:
+        """Characters: what tokenizing costs."""
+        return len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryOptions:
+    max_sentences: int = 3
+    truncation: Truncation = "window"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """`document[start:end] == text`; the score is between 0 and 1."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The chosen sentences in the document's order, and all of them as one text."""
+
+    summary: str
+    sentences: Sequence[Sentence]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The sentences of one item, and which of them each of its rows holds."""
+
+    text: str
+    spans: Sequence[Span]
+    windows: Sequence[range]
+
+
+class ExtractiveSummarization:
+    """Satisfies `Task`. Reads an output `logits` of axis `marker`: (sentences of the row, 1)."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """
+        Args:
+            tokenizer: its `max_tokens` is the length of a window.
+        """
+        self._pieces = tokenizer.pieces()
+        self._max_tokens = tokenizer.max_tokens
+        self._max_sentence = min(MAX_SENTENCE_TOKENS, self._max_tokens - self._pieces.num_special_tokens(pair=False))
+
+    def encode(self, items: Sequence[SummaryItem], options: SummaryOptions) -> list[Encoded | HooperError]:
+        """One row per window of whole sentences."""
+        return [_refuse(item) or self._encoded(item.text, options) for item in items]
+
+    def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: SummaryOptions) -> Summary:
+        """The best sentences that do not repeat each other."""
+        reading: Reading = encoded.state
+        scores = sentence_scores(reading, outputs)
+        texts = [reading.text[start:end] for start, end in reading.spans]
+        chosen = select(texts, scores, options.max_sentences)
+        found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
+        return Summary(" ".join(one.text for one in found), found)
+
+    def _encoded(self, text: str, options: SummaryOptions) -> Encoded | HooperError:
+        spans = sentences(text)
+        encodings = self._pieces.encode([text[start:end] for start, end in spans])
+        cut = any(len(one) > self._max_sentence for one in encodings)
+        windows = self._windows([min(len(one), self._max_sentence) for one in encodings])
+        if options.truncation == "error" and (cut or len(windows) > 1):
+            return TooLarge(
+                f"the text has more than {self._max_tokens} tokens, the longest this model reads at once, or a sentence of"
+                f' more than {self._max_sentence}; send it with "truncation": "window" or "truncate"'
+            )
+        if options.truncation == "truncate" and len(windows) > 1:
+            cut, windows = True, windows[:1]
+        rows = [self._row([encodings[i] for i in window], number > 0) for number, window in enumerate(windows)]
+        reading = Reading(text, spans[: windows[-1].stop], windows)
+        return Encoded(rows, sum(row.num_tokens for row in rows), cut, reading)
+
+    def _windows(self, lengths: Sequence[int]) -> list[range]:
+        """Runs of sentences that fit into a row; the last one reaches back as far as it can."""
+        costs = [length + self._pieces.num_special_tokens(pair=False) for length in lengths]
+        windows: list[range] = []
+        start = 0
+        while True:
+            stop = _fill(costs, start, self._max_tokens)
+            if stop == len(costs):
+                first = len(costs) - _fill(costs[::-1], 0, self._max_tokens)
+                windows.append(range(first if windows else start, stop))
+                return windows
+            windows.append(range(start, stop))
+            start = max(start + 1, stop - SHARED_SENTENCES)
+
+    def _row(self, encodings: Sequence[Encoding], is_later: bool) -> Row:
+        input_ids: list[int] = []
+        markers = []
+        for one in encodings:
+            one.truncate(self._max_sentence)
+            markers.append(len(input_ids))
+            input_ids += self._pieces.joined(one).input_ids
+        return Row(input_ids, [int(is_later)] * len(input_ids), markers)
+
+
+def sentence_scores(reading: Reading, outputs: Sequence[RowOutput]) -> Array:
+    """Score of each sentence between 0 and 1, from its logits averaged over the windows that hold it: (sentences,)."""
+    sums = np.zeros(len(reading.spans))
+    counts = np.zeros(len(reading.spans))
+    for window, output in zip(reading.windows, outputs, strict=True):
+        sums[window.start : window.stop] += output[OUTPUT][:, 0]
+        counts[window.start : window.stop] += 1
+    scores: Array = 0.5 * (1.0 + np.tanh(0.5 * sums / counts))
+    return scores
+
+
+def select(texts: Sequence[str], scores: Array, count: int) -> list[int]:
+    """Indices of at most `count` sentences, best first taken, in order; one that shares three words in a row with a chosen
+    one is passed over."""
+    chosen: list[int] = []
+    said: set[tuple[str, ...]] = set()
+    for index in np.argsort(-scores, kind="stable"):
+        if len(chosen) == count:
+            break
+        trigrams = _trigrams(texts[index])
+        if not trigrams & said:
+            chosen.append(int(index))
+            said |= trigrams
+    return sorted(chosen)
+
+
+def _trigrams(text: str) -> set[tuple[str, ...]]:
+    """Runs of three words; all words of a shorter sentence, so that it is not repeated either."""
+    words = _WORD.findall(text.lower()) or [text]
+    return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+
+
+def _fill(costs: Sequence[int], start: int, budget: int) -> int:
+    """How far sentences from `start` on fit into the budget; at least one of them."""
+    stop, used = start, 0
+    while stop < len(costs) and used + costs[stop] <= budget:
+        used += costs[stop]
+        stop += 1
+    return max(stop, start + 1)
+
+
+def _refuse(item: SummaryItem) -> HooperError | None:
+    if not item.text.strip():
+        return InvalidInput("must not be empty", "text")
+    if not encodable(item.text):
+        return InvalidInput("contains a lone surrogate, which is not valid Unicode", "text")
+    return None

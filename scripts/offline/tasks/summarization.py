@@ -1,0 +1,184 @@
+"""Extractive summarization offline: greedy oracle labels, ROUGE beside the lead and the oracle."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import HooperError, InvalidSettings
+from app.core.types import Row
+from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
+from app.tasks.sentences import sentences
+from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline.evaluate import Predictions
+from scripts.offline.load import Broken, Example, load
+from scripts.offline.losses import IGNORED, marker_loss
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record
+from scripts.offline.rouge import LEAD, METRICS, closeness, oracle, rouge
+from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
+
+TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
+SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
+LATER_WINDOWS = 0.25
+NEAR_LABEL = 0.5
+PROBES = (
+    "The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could fall."
+    " About forty traders will move to a tent on the station square by March. Some of them have sold fish there for three"
+    " generations. The council expects the repair to cost four million euros and to take two years.",
+    "One sentence stands alone.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The reference summary, in sentences."""
+
+    sentences: tuple[str, ...]
+
+
+class OfflineSummarization:
+    """Satisfies `OfflineTask`. An example's target is a `Target`."""
+
+    output_axis: Axis = "marker"
+    auto_class = "AutoModelForTokenClassification"
+    loss = staticmethod(marker_loss)
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """A document and its summary per record; columns by the names everybody uses."""
+        columns = _columns(recipe, records)
+        dataset = load(recipe, records, lambda record, source: _parse(record, source, *columns))
+        return Prepared(dataset, {}, [f"document from column {columns[0]!r}, summary from {columns[1]!r}"])
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"num_labels": 1}
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> ExtractiveSummarization:
+        return ExtractiveSummarization(tokenizer, **task_options)
+
+    def serving_options(self) -> SummaryOptions:
+        return SummaryOptions()
+
+    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return [one.item.text for one in examples]
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """One row per window, labelled by the greedy oracle of the whole document. Of the windows after the first only some are
+        trained on: documents are summed up by their beginnings, and later windows are many and alike."""
+        rows = []
+        generator = random.Random(len(examples))
+        encoded = self.serving_task(tokenizer, task_options).encode([one.item for one in examples], self.serving_options())
+        for one, coded in zip(examples, encoded, strict=True):
+            if isinstance(coded, HooperError):
+                raise coded
+            reading: Reading = coded.state
+            texts = [reading.text[start:end] for start, end in reading.spans]
+            wanted = labels(one.target.sentences, texts)
+            for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):
+                if number == 0 or generator.random() < LATER_WINDOWS:
+                    rows.append(TrainingRow(row, [wanted[index] for index in window]))
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """(rows, width): at each sentence's marker whether it is wanted."""
+        made = np.full((len(rows), width), IGNORED, np.float32)
+        for line, one in enumerate(rows):
+            made[line, list(one.row.markers)] = one.label
+        return made
+
+    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """The first sentences that fit, at least one."""
+        ends = [*one.row.markers[1:], one.row.num_tokens]
+        kept = max(1, sum(end <= limit for end in ends))
+        row = Row(one.row.input_ids[: ends[kept - 1]], one.row.token_type_ids[: ends[kept - 1]], one.row.markers[:kept])
+        return TrainingRow(row, one.label[:kept])
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """Sentences told right."""
+        marked = labels != IGNORED
+        return int(((logits[..., 0] > 0) == (labels > 0.5))[marked].sum()), int(marked.sum())
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        return Calibration()
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
+        rows = [_scores(answer, one) for answer, one in zip(answers, examples, strict=True)]
+        sources: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for one, row in zip(examples, rows, strict=True):
+            sources[one.source].append(row)
+        return {"headline": _means(rows), "by_source": {source: _means(found) for source, found in sources.items()}}
+
+    def same_decision(self, one: Summary, other: Summary, task_options: Mapping[str, Any]) -> bool:
+        return [found.start for found in one.sentences] == [found.start for found in other.sentences]
+
+    def item(self, fields: Mapping[str, Any]) -> SummaryItem:
+        return SummaryItem(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or PROBES]
+
+
+def labels(reference: Sequence[str], document: Sequence[str]) -> list[float]:
+    """1 for each sentence of the greedy oracle, which may take as many as the reference has and at least three. Of the others,
+    one that is as close to the reference as the closest gets half of that, less close ones less: with few documents the
+    difference between the first choice and an equally good second one would be noise."""
+    close = closeness(reference, document)
+    top = max(close, default=0.0) or 1.0
+    chosen = set(oracle(reference, document, max(LEAD, len(reference))))
+    return [1.0 if index in chosen else NEAR_LABEL * (one / top) ** 2 for index, one in enumerate(close)]
+
+
+def _columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
+    first = next((record for rows in records.values() for record in rows if not record.broken), None)
+    if first is None:
+        raise InvalidSettings("no row of the data could be read")
+    text = recipe.text_column or next((name for name in TEXT_NAMES if name in first.columns), "")
+    summary = recipe.label_column or next((name for name in SUMMARY_NAMES if name in first.columns), "")
+    for what, option, name in (("document", "--text-column", text), ("summary", "--label-column", summary)):
+        if name not in first.columns:
+            present = ", ".join(map(repr, first.columns))
+            raise InvalidSettings(f"which column holds the {what}? The data has {present}; say {option} NAME")
+    return text, summary
+
+
+def _parse(record: Record, source: str, text: str, summary: str) -> Example | Broken:
+    if record.broken:
+        return Broken(record.where, record.broken)
+    for column in (text, summary):
+        value = record.columns.get(column)
+        if not isinstance(value, str) or not value.strip():
+            return Broken(record.where, f"no text in column {column!r}")
+        if not encodable(value):
+            return Broken(record.where, "not valid Unicode")
+    return Example(SummaryItem(record.columns[text]), Target(_sentences(record.columns[summary])), source, record.where)
+
+
+def _sentences(text: str) -> tuple[str, ...]:
+    return tuple(text[start:end] for start, end in sentences(text))
+
+
+def _scores(answer: Summary, example: Example) -> dict[str, float]:
+    reference, document = example.target.sentences, _sentences(example.item.text)
+    chosen = {
+        "": [one.text for one in answer.sentences],
+        "lead3_": document[:LEAD],
+        "oracle_": [document[index] for index in oracle(reference, document, LEAD)],
+    }
+    return {
+        f"{whose}{metric}": value for whose, summary in chosen.items() for metric, value in rouge(reference, summary).items()
+    }
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    names = [f"{whose}{metric}" for whose in ("", "lead3_", "oracle_") for metric in METRICS]
+    return {**{name: round(float(np.mean([row[name] for row in rows])), 2) for name in names}, "rows": len(rows)}
