@@ -28,12 +28,17 @@ class Service:
         return state
 
     async def classify(self, inputs: object, headers: dict[str, str] | None = None, **options: object) -> httpx.Response:
-        return await self.send(json.dumps({"inputs": inputs, **options}).encode(), headers)
+        return await self.ask("classify", inputs, headers, **options)
 
-    async def send(self, body: bytes | AsyncIterator[bytes], headers: dict[str, str] | None = None) -> httpx.Response:
+    async def ask(self, route: str, inputs: object, headers: dict[str, str] | None = None, **options: object) -> httpx.Response:
+        return await self.send(json.dumps({"inputs": inputs, **options}).encode(), headers, f"/v1/{route}")
+
+    async def send(
+        self, body: bytes | AsyncIterator[bytes], headers: dict[str, str] | None = None, path: str = "/v1/classify"
+    ) -> httpx.Response:
         """A body as it is, under `Content-Type: application/json` where nothing else is said."""
         named = {"Content-Type": "application/json"} | (headers or {})
-        return await self.client.post("/v1/classify", content=body, headers=named)
+        return await self.client.post(path, content=body, headers=named)
 
     def sample(self, metric: str, **labels: str) -> float | None:
         """A metric's value, None where it was never counted."""

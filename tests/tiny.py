@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -19,11 +19,14 @@ from tokenizers import Tokenizer as _Tokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from app.core.manifest import MANIFEST, Graph, Manifest, Output, Parity, describe_file
-from app.core.types import LayoutName, Row, RowOutput
+from app.core.types import LayoutName, Row, RowOutput, TaskName
 from app.runtime.layout import plan, split, to_tensors
+from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
+Axis = Literal["row", "token", "marker"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("a", "the", "film", "##s", "was", "not", "very", "good", "bad", ".")
 VOCABULARY = {token: index for index, token in enumerate((*SPECIAL, *WORDS))}
@@ -57,11 +60,12 @@ def row(*token_ids: int, markers: Sequence[int] = (0,)) -> Row:
     return Row(token_ids, [0] * len(token_ids), markers)
 
 
-def packed_graph(path: Path, num_labels: int = 2) -> Graph:
+def packed_graph(path: Path, num_labels: int = 2, axis: Axis = "row") -> Graph:
     """Write a graph that obeys the packed contract of `app.runtime.layout`.
 
-    Inputs: input_ids, token_type_ids, position_ids, segment_ids: (height, width) int64; gather: (rows,) int64.
-    Output: logits (rows, num_labels) float32.
+    Inputs: input_ids, token_type_ids, position_ids, segment_ids: (height, width) int64; gather: (rows or markers,) int64,
+    not for the axis `token`. Output: logits float32, (rows or markers, num_labels), or (height, width, num_labels). To the mean
+    of a row are added, for the axis `token`, the token's own weights, and for `marker` those of the word after the marker.
     """
     nodes = [
         *_token_weights("position_ids"),
@@ -72,13 +76,23 @@ def packed_graph(path: Path, num_labels: int = 2) -> Graph:
         helper.make_node("MatMul", ["mask", "weights"], ["sums"]),
         helper.make_node("ReduceSum", ["mask", "axis_2"], ["counts"], keepdims=1),
         helper.make_node("Div", ["sums", "counts"], ["means"]),
-        helper.make_node("Reshape", ["means", "flat_shape"], ["flat"]),  # (height * width, labels)
-        helper.make_node("Gather", ["flat", "gather"], ["logits"], axis=0),
+        helper.make_node("Add", ["means", "weights"], ["logits" if axis == "token" else "own"]),
+        helper.make_node("Slice", ["weights", "axis_1", "far", "axis_1"], ["following"]),
+        helper.make_node("Pad", ["following", "one_column"], ["next_weights"]),
+        helper.make_node("Add", ["means", "next_weights"], ["marked"]),
     ]
     matrices = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "S"]) for name in PACKED_INPUTS[:-1]]
+    constants = {"axis_1": [1], "axis_2": [2], "flat_shape": [-1, num_labels], "far": [9999], "one_column": [0, 0, 0, 0, 1, 0]}
+    if axis == "token":
+        _save(path, nodes, matrices, num_labels, constants, "B", "S")
+        return _graph(path, "packed", PACKED_INPUTS[:-1], axis)
+    nodes += [
+        helper.make_node("Reshape", ["means" if axis == "row" else "marked", "flat_shape"], ["flat"]),  # (height * width, labels)
+        helper.make_node("Gather", ["flat", "gather"], ["logits"], axis=0),
+    ]
     inputs = [*matrices, helper.make_tensor_value_info("gather", TensorProto.INT64, ["R"])]
-    _save(path, nodes, inputs, num_labels, {"axis_1": [1], "axis_2": [2], "flat_shape": [-1, num_labels]}, rows="R")
-    return _graph(path, "packed", PACKED_INPUTS)
+    _save(path, nodes, inputs, num_labels, constants, "R")
+    return _graph(path, "packed", PACKED_INPUTS, axis)
 
 
 def padded_graph(path: Path, num_labels: int = 2) -> Graph:
@@ -99,8 +113,8 @@ def padded_graph(path: Path, num_labels: int = 2) -> Graph:
         helper.make_node("Div", ["sums", "counts"], ["logits"]),
     ]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "S"]) for name in PADDED_INPUTS]
-    _save(path, nodes, inputs, num_labels, {"one": 1, "axis_1": [1]}, rows="B")
-    return _graph(path, "padded", PADDED_INPUTS)
+    _save(path, nodes, inputs, num_labels, {"one": 1, "axis_1": [1]}, "B")
+    return _graph(path, "padded", PADDED_INPUTS, "row")
 
 
 def logits_of(row: Row, num_labels: int = 2) -> np.ndarray:
@@ -119,6 +133,34 @@ def run_rows(path: Path, graph: Graph, rows: Sequence[Row], fixed_shapes: bool =
     where = plan([one.num_tokens for one in rows], graph.layout, fixed_shapes)
     tensors = to_tensors(rows, where, graph, fixed_shapes)
     return split(session.run([output.name for output in graph.outputs], dict(tensors)), rows, where, graph)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a tiny model of one task is made of."""
+
+    axis: Axis
+    num_labels: int
+    task: Any
+    options: Any
+    items: Sequence[Any]
+    headline: dict[str, Any]
+
+
+KINDS: dict[TaskName, Kind] = {
+    "text-classification": Kind(
+        "row", 2, TextClassification, ClassificationOptions(), [ClassificationItem(text) for text in GOLDEN_TEXTS],
+        {"accuracy": 1.0, "macro_f1": 1.0, "rows": len(GOLDEN_TEXTS)},
+    ),
+    "question-answering": Kind(
+        "token", 2, QuestionAnswering, AnswerOptions(), [QuestionItem("Was the film good?", text) for text in GOLDEN_TEXTS],
+        {"exact_match": 100.0, "f1": 100.0, "rows": len(GOLDEN_TEXTS)},
+    ),
+    "summarization": Kind(
+        "marker", 1, ExtractiveSummarization, SummaryOptions(), [SummaryItem(" ".join(GOLDEN_TEXTS))],
+        {"rouge1": 40.0, "rows": 1},
+    ),
+}  # fmt: skip
 
 
 def publish_tiny(
@@ -140,17 +182,36 @@ def publish_tiny(
     folder.mkdir(parents=True)
     make = packed_graph if layout == "packed" else padded_graph
     graph = make(folder / "model.onnx", len(labels))
-    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     task_options = {"labels": list(labels), "problem_type": problem_type}
-    task = TextClassification(Tokenizer.from_file(folder / "tokenizer.json", max_tokens), **task_options)  # type: ignore[arg-type]
-    _write_json(folder / "golden.json", _golden(folder / "model.onnx", graph, task))
-    headline = {"accuracy": 1.0, "macro_f1": 1.0, "rows": len(GOLDEN_TEXTS)}
-    _write_json(folder / "evaluation.json", {"headline": headline})
+    return _publish(folder, "text-classification", graph, task_options, max_tokens)
+
+
+def publish_tiny_task(models_dir: Path, task: TaskName, name: str, *, max_tokens: int = MAX_TOKENS) -> Path:
+    """Write `models_dir/name/1`, a packed model of any task. Its spans begin at "bad" and end at "good"; its best sentences
+    begin with "good".
+
+    Returns:
+        The folder.
+    """
+    if task == "text-classification":
+        return publish_tiny(models_dir, name, max_tokens=max_tokens)
+    folder = models_dir / name / "1"
+    folder.mkdir(parents=True)
+    graph = packed_graph(folder / "model.onnx", KINDS[task].num_labels, KINDS[task].axis)
+    return _publish(folder, task, graph, {}, max_tokens)
+
+
+def _publish(folder: Path, task: TaskName, graph: Graph, task_options: dict[str, Any], max_tokens: int) -> Path:
+    kind = KINDS[task]
+    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    serving = kind.task(Tokenizer.from_file(folder / "tokenizer.json", max_tokens), **task_options)
+    _write_json(folder / "golden.json", _golden(folder / "model.onnx", graph, serving, kind))
+    _write_json(folder / "evaluation.json", {"headline": kind.headline})
     files = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
     manifest = Manifest(
-        name=name,
-        version=version,
-        task="text-classification",
+        name=folder.parent.name,
+        version=int(folder.name),
+        task=task,
         description="Ten words, for tests.",
         created="2026-01-01T00:00:00Z",
         license="Apache-2.0",
@@ -159,7 +220,7 @@ def publish_tiny(
         graph=graph,
         task_options=task_options,
         parity={"fp32": Parity(rows=len(GOLDEN_TEXTS), agreement=1.0, max_abs_error=0.0, passed=True)},
-        evaluation=headline,
+        evaluation=kind.headline,
         files=files,
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -189,28 +250,28 @@ def _tables(num_labels: int) -> dict[str, np.ndarray]:
     return {name: table.astype(np.float32) for name, table in tables.items()}
 
 
-def _save(path: Path, nodes: list[Any], inputs: list[Any], num_labels: int, constants: dict[str, Any], rows: str) -> None:
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [rows, num_labels])
+def _save(path: Path, nodes: list[Any], inputs: list[Any], num_labels: int, constants: dict[str, Any], *axes: str) -> None:
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*axes, num_labels])
     values = {**_tables(num_labels), **{name: np.array(value, np.int64) for name, value in constants.items()}}
     initializers = [numpy_helper.from_array(value, name) for name, value in values.items()]
     graph = helper.make_graph(nodes, "tiny", inputs, [output], initializers)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def _graph(path: Path, layout: LayoutName, inputs: tuple[str, ...]) -> Graph:
-    outputs = (Output(name="logits", axis="row"),)
+def _graph(path: Path, layout: LayoutName, inputs: tuple[str, ...], axis: Axis) -> Graph:
+    outputs = (Output(name="logits", axis=axis),)
     return Graph(file=path.name, layout=layout, inputs=inputs, outputs=outputs, pad_token_id=0, storage="fp32")
 
 
-def _golden(path: Path, graph: Graph, task: TextClassification) -> list[dict[str, Any]]:
-    options = ClassificationOptions()
-    items = [ClassificationItem(text) for text in GOLDEN_TEXTS]
+def _golden(path: Path, graph: Graph, task: Any, kind: Kind) -> list[dict[str, Any]]:
+    options = type(kind.options)()  # the service replays them with the defaults
     golden = []
-    for item, encoded in zip(items, task.encode(items, options), strict=True):
+    for item, encoded in zip(kind.items, task.encode(kind.items, options), strict=True):
         if isinstance(encoded, Exception):
             raise encoded
         answer = task.decode(encoded, run_rows(path, graph, encoded.rows), options)
-        golden.append({"item": {"text": item.text}, "answer": asdict(answer)})
+        fields = {name: value for name, value in asdict(item).items() if value is not None}
+        golden.append({"item": fields, "answer": asdict(answer)})
     return golden
 
 

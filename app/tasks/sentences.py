@@ -26,8 +26,10 @@ def sentences(text: str) -> list[Span]:
     """
     found = []
     for start, end in _blocks(text):
-        for one in get_sentence_boundaries(LANGUAGE, text[start:end]):
-            found += _bounded(text, start + one["start_index"], start + one["end_index"])
+        item = _LIST_ITEM.match(text, start, end)
+        first = item.end() if item and text[item.end() : end].strip() else start  # the full stop of "1." ends no sentence
+        for one in get_sentence_boundaries(LANGUAGE, text[first:end]):
+            found += _bounded(text, first + one["start_index"] if one["start_index"] else start, first + one["end_index"])
     return found
 
 

@@ -28,7 +28,7 @@ from app.settings import PREFIX, Settings
 from app.tasks.text_classification import TextClassification
 from tests.asked import GatedService, Service
 from tests.gated import Deploy, Gated, GatedEngine
-from tests.tiny import publish_tiny, tiny_tokenizer
+from tests.tiny import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,22 @@ def start(models: Path) -> Start:
 async def service(start: Start) -> AsyncIterator[Service]:
     """The service over `models`, as it comes."""
     async with start() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def published_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with a tiny model of every task, named after it; never changed."""
+    root = tmp_path_factory.mktemp("tasks")
+    for task in KINDS:
+        publish_tiny_task(root, task, task)
+    return root
+
+
+@pytest.fixture
+async def every_task(published_tasks: Path, start: Start) -> AsyncIterator[Service]:
+    """The service over a model of every task."""
+    async with start(models=published_tasks) as one:
         yield one
 
 

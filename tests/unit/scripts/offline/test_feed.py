@@ -12,19 +12,10 @@ from hypothesis import strategies as st
 
 from app.core.manifest import Output
 from app.core.types import Row
-from scripts.offline.feed import Collator, EpochStart, LengthGroups, crop
+from scripts.offline.feed import Collator, EpochStart, LengthGroups
 from scripts.offline.tasks.base import TrainingRow
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 from scripts.offline.torch_runner import padded_graph
-
-
-@given(st.integers(1, 60), st.integers(2, 70))
-def test_a_long_row_keeps_both_its_ends(length: int, limit: int) -> None:
-    row = Row(list(range(length)), [index % 2 for index in range(length)])
-    cut = crop(row, limit)
-    assert cut.num_tokens == len(cut.token_type_ids) == min(length, limit)
-    assert (cut.input_ids[0], cut.input_ids[-1]) == (0, length - 1)
-    assert [index % 2 for index in cut.input_ids] == list(cut.token_type_ids)
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))

@@ -1,0 +1,87 @@
+"""`POST /v1/summarize`: what is answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.asked import Service
+from tests.tiny import MAX_TOKENS
+
+DOCUMENT = "A bad film. Good films! Not very bad. Good was the film that was not bad. The film was a film."
+
+
+async def summarize(service: Service, inputs: object, **options: object) -> Any:
+    response = await service.ask("summarize", inputs, **options)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def problem(service: Service, inputs: object, status: int, **options: object) -> str:
+    response = await service.ask("summarize", inputs, **options)
+    assert response.status_code == status, response.text
+    detail: str = response.json()["detail"]
+    return detail
+
+
+async def test_a_summary_is_made_of_the_documents_own_sentences(every_task: Service) -> None:
+    told = await summarize(every_task, DOCUMENT, max_sentences=2)
+    assert told["model"] == {"name": "summarization", "version": 1}
+    (result,) = told["results"]
+    assert list(result) == ["summary", "sentences", "num_tokens", "truncated"]
+    found = result["sentences"]
+    assert [list(one) for one in found] == [["text", "start", "end", "score"]] * 2
+    assert all(DOCUMENT[one["start"] : one["end"]] == one["text"] for one in found)
+    assert [one["start"] for one in found] == sorted(one["start"] for one in found)
+    assert result["summary"] == " ".join(one["text"] for one in found)
+    assert result["summary"] == "Good films! Good was the film that was not bad."  # the tiny model likes what begins with it
+
+
+async def test_three_sentences_are_kept_where_nothing_is_said(every_task: Service) -> None:
+    (result,) = (await summarize(every_task, DOCUMENT))["results"]
+    assert len(result["sentences"]) == 3
+
+
+async def test_a_list_is_answered_in_its_order_and_a_bad_item_fails_alone(every_task: Service) -> None:
+    one, empty, wrong, other = (await summarize(every_task, [DOCUMENT, " ", 5, "good"], method="extractive"))["results"]
+    assert one == (await summarize(every_task, DOCUMENT))["results"][0]
+    assert empty["error"]["detail"] == "text: must not be empty"
+    assert wrong["error"]["type"] == "invalid_input"
+    assert other["summary"] == "good"
+
+
+async def test_a_long_document_is_read_to_its_end(every_task: Service) -> None:
+    text = "The film was not very. " * 30 + "Good good end."
+    (read,) = (await summarize(every_task, text, max_sentences=1))["results"]
+    assert read["summary"] == "Good good end."
+    assert read["num_tokens"] > MAX_TOKENS
+    assert not read["truncated"]
+    (cut,) = (await summarize(every_task, text, max_sentences=1, truncation="truncate"))["results"]
+    assert cut["truncated"]
+    assert cut["sentences"][0]["end"] < text.index("Good")
+    assert "tokens" in await problem(every_task, text, 413, truncation="error")
+
+
+@pytest.mark.parametrize("text", ["- good\n- bad\n- film", "HEADLINE\n\nTEXT", "good bad " * 200, "...", "电影。好！", "\u0301"])
+async def test_whatever_the_text_looks_like_some_of_it_is_kept(every_task: Service, text: str) -> None:
+    (result,) = (await summarize(every_task, text))["results"]
+    assert result["sentences"]
+    assert all(text[one["start"] : one["end"]] == one["text"] for one in result["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("max_sentences", 0), ("max_sentences", "3"), ("method", "abstractive"), ("truncation", "x"), ("num_sentences", 2)],
+)
+async def test_a_wrong_option_is_named(every_task: Service, option: str, value: object) -> None:
+    assert option in await problem(every_task, DOCUMENT, 422, **{option: value})
+
+
+@pytest.mark.parametrize("inputs", [3, None, {}, [], {"text": "good"}])
+async def test_inputs_of_another_shape_are_refused(every_task: Service, inputs: object) -> None:
+    assert "inputs" in await problem(every_task, inputs, 422)
+
+
+async def test_an_empty_document_is_refused(every_task: Service) -> None:
+    assert await problem(every_task, "\n", 422) == "inputs: must not be empty"

@@ -1,0 +1,158 @@
+"""A document in, some of its sentences out: verbatim, in order, the best ones, none said twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.tasks.base import Encoded
+from app.tasks.extractive_summarization import ExtractiveSummarization, Summary, SummaryItem, SummaryOptions, select
+from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer
+
+TASK = ExtractiveSummarization(tiny_tokenizer())
+DOCUMENT = "The film was good. A bad film was not very good.\n\nVery bad films. Not a good film.  The end was bad."
+SENTENCES = ["The film was good.", "A bad film was not very good.", "Very bad films.", "Not a good film.", "The end was bad."]
+LONG = " ".join(f"The film number {index} was not very good." for index in range(40))
+
+
+def encode(text: str = DOCUMENT, **options: Any) -> Encoded:
+    (encoded,) = TASK.encode([SummaryItem(text)], SummaryOptions(**options))
+    assert isinstance(encoded, Encoded)
+    return encoded
+
+
+def refusal(text: str, **options: Any) -> HooperError:
+    (error,) = TASK.encode([SummaryItem(text)], SummaryOptions(**options))
+    assert isinstance(error, HooperError)
+    return error
+
+
+def summarize(logits: Sequence[float], text: str = DOCUMENT, **options: Any) -> Summary:
+    """The summary when the sentences of the document have these logits in every window."""
+    encoded = encode(text, **options)
+    outputs = [{"logits": np.array([[logits[i]] for i in window], np.float32)} for window in encoded.state.windows]
+    return TASK.decode(encoded, outputs, SummaryOptions(**options))
+
+
+def test_an_item_is_as_long_as_its_text() -> None:
+    assert len(SummaryItem("good")) == 4
+
+
+# encode
+
+
+def test_sentences_share_a_row_each_behind_a_marker_of_its_own() -> None:
+    encoded = encode("The film was good. A bad film.")
+    (row,) = encoded.rows
+    assert list(row.markers) == [0, 7]
+    assert [row.input_ids[marker] for marker in row.markers] == [VOCABULARY["[CLS]"]] * 2
+    assert list(row.input_ids).count(VOCABULARY["[SEP]"]) == 2
+    assert encoded.num_tokens == row.num_tokens == 13
+
+
+def test_a_long_document_is_read_in_windows_that_together_hold_every_sentence() -> None:
+    encoded = encode(LONG)
+    assert len(encoded.rows) > 2
+    assert all(row.num_tokens <= MAX_TOKENS for row in encoded.rows)
+    assert {i for window in encoded.state.windows for i in window} == set(range(40))
+    assert all(len(row.markers) == len(window) for row, window in zip(encoded.rows, encoded.state.windows, strict=True))
+    assert not encoded.truncated
+    assert len(encoded.state.windows[-1]) == len(encoded.state.windows[0])  # the last window is as full as the others
+
+
+def test_token_types_tell_the_opening_from_the_rest() -> None:
+    first, *later = encode(LONG).rows
+    assert set(first.token_type_ids) == {0}
+    assert all(set(row.token_type_ids) == {1} for row in later)
+
+
+def test_only_the_opening_is_read_where_the_caller_wants_it_cut() -> None:
+    encoded = encode(LONG, truncation="truncate")
+    assert len(encoded.rows) == 1
+    assert encoded.truncated
+    assert len(encoded.state.spans) == len(encoded.rows[0].markers)
+
+
+def test_a_long_document_is_refused_where_the_caller_wants_it_whole() -> None:
+    error = refusal(LONG, truncation="error")
+    assert isinstance(error, TooLarge)
+    assert str(MAX_TOKENS) in error.detail
+
+
+def test_a_sentence_longer_than_a_row_is_read_in_part_and_the_cut_is_told() -> None:
+    encoded = encode("good " * 100)
+    assert encoded.truncated
+    assert all(row.num_tokens <= MAX_TOKENS for row in encoded.rows)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "good \ud800 film"])
+def test_what_holds_nothing_is_refused(text: str) -> None:
+    error = refusal(text)
+    assert isinstance(error, InvalidInput)
+    assert error.field == "text"
+
+
+# decode
+
+
+def test_the_best_sentences_come_verbatim_in_the_documents_order() -> None:
+    summary = summarize([0.0, -3.0, 2.0, 1.0, 3.0])
+    assert [one.text for one in summary.sentences] == [SENTENCES[2], SENTENCES[3], SENTENCES[4]]
+    assert all(DOCUMENT[one.start : one.end] == one.text for one in summary.sentences)
+    assert summary.summary == " ".join([SENTENCES[2], SENTENCES[3], SENTENCES[4]])
+    assert summary.sentences[2].score == pytest.approx(1 / (1 + np.exp(-3.0)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 50])
+def test_at_most_so_many_sentences_are_chosen(count: int) -> None:
+    assert len(summarize([1.0, 2.0, 3.0, 4.0, 5.0], max_sentences=count).sentences) == min(count, 5)
+
+
+def test_one_that_repeats_a_chosen_one_is_passed_over() -> None:
+    texts = ["He said it was very good.", "It was very good, he said.", "They went home."]
+    assert select(texts, np.array([0.9, 0.8, 0.1]), 2) == [0, 2]
+    assert select(["Yes.", "yes", "No."], np.array([0.5, 0.9, 0.1]), 3) == [1, 2]
+
+
+def test_logits_of_a_sentence_in_two_windows_are_averaged() -> None:
+    encoded = encode(LONG)
+    windows = encoded.state.windows
+    (shared, *_) = set(windows[0]) & set(windows[1])
+    outputs = [{"logits": np.array([[-9.0 if i != shared else height] for i in window], np.float32)}
+               for window, height in zip(windows, [3.0, 1.0, *[-9.0] * len(windows)], strict=False)]  # fmt: skip
+    (best,) = TASK.decode(encoded, outputs, SummaryOptions(max_sentences=1)).sentences
+    assert best.text == f"The film number {shared} was not very good."
+    assert best.score == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_a_document_of_one_sentence_is_its_own_summary() -> None:
+    assert summarize([-5.0], "Good film").summary == "Good film"
+
+
+@given(text=st.lists(st.sampled_from([*"ago d.\n-", "film ", "é", "🙂", "。"]), min_size=1).map("".join), seed=st.integers(0, 999))
+def test_whatever_the_model_says_a_summary_is_made_of_the_document(text: str, seed: int) -> None:
+    (encoded,) = TASK.encode([SummaryItem(text)], SummaryOptions())
+    if isinstance(encoded, HooperError):
+        assert not text.strip()
+        return
+    random = np.random.default_rng(seed)
+    outputs = [{"logits": random.normal(0, 3, (len(row.markers), 1)).astype(np.float32)} for row in encoded.rows]
+    summary = TASK.decode(encoded, outputs, SummaryOptions())
+    assert 1 <= len(summary.sentences) <= 3
+    assert all(text[one.start : one.end] == one.text for one in summary.sentences)
+    starts = [one.start for one in summary.sentences]
+    assert starts == sorted(starts)
+
+
+def test_200_kilobytes_are_summed_up() -> None:
+    text = " ".join(f"Sentence {index} of a long film was good." for index in range(5500))
+    encoded = encode(text)
+    assert len(text) > 200_000
+    outputs = [{"logits": np.zeros((len(row.markers), 1), np.float32)} for row in encoded.rows]
+    assert len(TASK.decode(encoded, outputs, SummaryOptions()).sentences) >= 1

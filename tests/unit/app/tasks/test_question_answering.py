@@ -1,0 +1,293 @@
+"""A question and a text in, spans of that text out: in the caller's own characters, however long or strange the text is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.types import RowOutput
+from app.tasks.base import Encoded
+from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, context_mask, span_probabilities
+from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer
+
+TASK = QuestionAnswering(tiny_tokenizer())
+QUESTION = "was the film good ?"
+CONTEXT = "The film was very good. A bad film was not good."
+STRANGE = "Th\u00e9 film\twas 🙂👩\u200d👩\u200d👧 good\r\nnot ba\u0308d. 电影很好 e\u0301 fi\u200dlms ¿no? \u0301"
+LOW = -20.0
+PARTS = st.sampled_from([*"agod fim.s\t\n", "\r\n", "é", "e\u0301", "🙂", "\u200d", "电", "[SEP]", "\u2028", "film "])
+
+
+def encode(context: str = CONTEXT, question: str = QUESTION, **options: Any) -> Encoded:
+    (encoded,) = TASK.encode([QuestionItem(question, context)], AnswerOptions(**options))
+    assert isinstance(encoded, Encoded)
+    return encoded
+
+
+def refusal(context: str = CONTEXT, question: str = QUESTION, **options: Any) -> HooperError:
+    (error,) = TASK.encode([QuestionItem(question, context)], AnswerOptions(**options))
+    assert isinstance(error, HooperError)
+    return error
+
+
+def outputs(encoded: Encoded, spans: Sequence[tuple[int, int, float]], null: float = 0.0) -> list[RowOutput]:
+    """Logits that prefer these character spans by so much; the first token stands at `null`."""
+    made = []
+    for window in encoded.state.windows:
+        logits = np.full((len(window.input_ids), 2), LOW, np.float32)
+        logits[0] = null
+        mask = context_mask(window)
+        for start, end, height in spans:
+            inside = [i for i, (b, e) in enumerate(window.offsets) if mask[i] and b < end and e > start]
+            if inside and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end:
+                logits[inside[0], 0] = logits[inside[-1], 1] = height
+        made.append({"logits": logits})
+    return made
+
+
+def ask(spans: Sequence[tuple[int, int, float]], context: str = CONTEXT, null: float = 0.0, **options: Any) -> Answers:
+    encoded = encode(context, **options)
+    return TASK.decode(encoded, outputs(encoded, spans, null), AnswerOptions(**options))
+
+
+def place(text: str, context: str = CONTEXT) -> tuple[int, int]:
+    start = context.index(text)
+    return start, start + len(text)
+
+
+def test_an_item_is_as_long_as_question_and_context_together() -> None:
+    assert len(QuestionItem("who?", "me.")) == 7
+
+
+# encode
+
+
+def test_a_short_context_is_one_row_with_the_question_first() -> None:
+    encoded = encode("the film was good .")
+    (row,) = encoded.rows
+    words = [VOCABULARY[word] for word in ("was", "the", "film", "good")]
+    assert list(row.input_ids[:7]) == [VOCABULARY["[CLS]"], *words, VOCABULARY["[UNK]"], VOCABULARY["[SEP]"]]
+    assert list(row.token_type_ids) == [0] * 7 + [1] * (row.num_tokens - 7)
+    assert encoded.num_tokens == row.num_tokens
+    assert not encoded.truncated
+
+
+@pytest.mark.parametrize("stride", [0, 3, 8])
+def test_windows_cover_a_long_context_and_share_as_many_tokens_as_wished(stride: int) -> None:
+    encoded = encode("good bad " * 40, stride=stride)
+    covered: list[list[int]] = []
+    for row, window in zip(encoded.rows, encoded.state.windows, strict=True):
+        assert row.num_tokens <= MAX_TOKENS
+        covered.append([begin for (begin, _), inside in zip(window.offsets, context_mask(window), strict=True) if inside])
+    assert {begin for one in covered for begin in one} == {begin for begin, _ in _words("good bad " * 40)}
+    for one, other in zip(covered, covered[1:], strict=False):
+        assert len(set(one) & set(other)) == stride
+    assert encoded.num_tokens == sum(row.num_tokens for row in encoded.rows)
+    assert not encoded.truncated
+
+
+def _words(text: str) -> list[tuple[int, int]]:
+    return [(i, i + len(word)) for i, word in ((text.index(w, n), w) for n, w in _numbered(text))]
+
+
+def _numbered(text: str) -> list[tuple[int, str]]:
+    found, position = [], 0
+    for word in text.split():
+        position = text.index(word, position)
+        found.append((position, word))
+        position += len(word)
+    return found
+
+
+def test_a_stride_wider_than_half_a_window_is_taken_as_half() -> None:
+    assert len(encode("good bad " * 40, stride=1000).rows) == len(encode("good bad " * 40, stride=12).rows)
+
+
+def test_only_the_first_window_is_read_where_the_caller_wants_it_cut() -> None:
+    encoded = encode("good bad " * 40, truncation="truncate")
+    assert len(encoded.rows) == 1
+    assert encoded.truncated
+
+
+def test_a_long_context_is_refused_where_the_caller_wants_it_whole() -> None:
+    error = refusal("good bad " * 40, truncation="error")
+    assert isinstance(error, TooLarge)
+    assert str(MAX_TOKENS) in error.detail
+
+
+def test_a_question_takes_at_most_half_of_a_window_and_the_cut_is_told() -> None:
+    encoded = encode("the film was good .", question="was " * 100)
+    assert encoded.truncated
+    assert TASK.max_question_tokens == (MAX_TOKENS - 3) // 2
+    assert list(encoded.rows[0].input_ids).count(VOCABULARY["was"]) == TASK.max_question_tokens + 1
+    assert isinstance(refusal(question="was " * 100, truncation="error"), TooLarge)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "good \ud800"])
+def test_what_holds_nothing_is_refused_by_the_name_of_its_field(text: str) -> None:
+    for field in ("question", "context"):
+        error = refusal(**{field: text})
+        assert isinstance(error, InvalidInput)
+        assert error.field == field
+
+
+def test_a_bad_item_fails_alone() -> None:
+    items = [QuestionItem("", "a"), QuestionItem(QUESTION, CONTEXT), QuestionItem("good", " ")]
+    first, second, third = TASK.encode(items, AnswerOptions())
+    assert isinstance(first, InvalidInput)
+    assert isinstance(second, Encoded)
+    assert isinstance(third, InvalidInput)
+    assert second.rows[0].input_ids == encode().rows[0].input_ids
+
+
+# decode
+
+
+def test_the_likeliest_span_is_the_answer_in_the_callers_characters() -> None:
+    answers = ask([(*place("very good"), 9.0), (*place("bad film"), 5.0)])
+    (best,) = answers.answers
+    assert (best.answer, best.start, best.end) == ("very good", *place("very good"))
+    assert best.score == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_span_is_widened_to_whole_words() -> None:
+    context = "the films was good"
+    encoded = encode(context)
+    (output,) = outputs(encoded, [])
+    tokens = list(encoded.rows[0].input_ids)
+    first, last = len(tokens) - 1 - tokens[::-1].index(VOCABULARY["##s"]), tokens.index(VOCABULARY["good"], 7)
+    output["logits"][first, 0] = output["logits"][last, 1] = 9.0
+    (best,) = TASK.decode(encoded, [output], AnswerOptions()).answers
+    assert best.answer == "films was good"
+
+
+def test_spans_that_read_the_same_add_up() -> None:
+    context = "film . bad . film"
+    last = (context.rindex("film"), len(context))
+    answers = ask([(0, 4, 4.0), (*place("bad", context), 4.3), (*last, 4.0)], context, null=LOW, max_answer_tokens=1)
+    (best,) = answers.answers
+    assert best.answer == "film"
+    share = np.exp(4.0) / (2 * np.exp(4.0) + np.exp(4.3))
+    assert best.score == pytest.approx(2 * share**2, rel=1e-3)
+
+
+def test_a_span_in_two_windows_counts_once() -> None:
+    context = "good " * 12 + "bad " + "good " * 12
+    assert len(encode(context, stride=12).rows) > 1
+    once = ask([(*place("bad", context), 3.0)], context, stride=0)
+    twice = ask([(*place("bad", context), 3.0)], context, stride=12)
+    assert once.answers[0].answer == twice.answers[0].answer == "bad"
+    assert twice.answers[0].score == pytest.approx(once.answers[0].score, rel=1e-3)
+    assert twice.answers[0].score <= 1
+
+
+def test_a_window_that_says_not_here_does_not_outvote_one_that_answers() -> None:
+    context = "film " * 30 + "very bad"
+    answers = ask([(*place("very bad", context), 8.0), (0, 4, 1.0)], context, null=3.0)
+    assert answers.answers[0].answer == "very bad"
+    assert answers.no_answer_score < 0.1
+
+
+def test_several_answers_come_best_first_and_do_not_overlap() -> None:
+    spans = [(*place("very good"), 9.0), (*place("good"), 8.0), (*place("bad film"), 7.0), (*place("not"), 6.0)]
+    found = ask(spans, top_k=4).answers
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    for index, one in enumerate(found):
+        assert CONTEXT[one.start : one.end] == one.answer
+        assert all(one.end <= other.start or one.start >= other.end for other in found[:index])
+    assert [one.answer for one in found[:2]] == ["very good", "bad film"]
+
+
+def test_there_may_be_fewer_answers_than_wished() -> None:
+    assert 1 <= len(ask([(0, 4, 5.0)], "film", top_k=50).answers) <= 2
+
+
+def test_an_answer_has_at_most_so_many_tokens() -> None:
+    longest = (CONTEXT.index("film"), CONTEXT.index("film was not"))
+    for limit in (1, 2, 5):
+        (best,) = ask([(*longest, 9.0)], max_answer_tokens=limit).answers
+        assert len(best.answer.split()) <= limit
+
+
+def test_the_empty_answer_competes_only_where_the_caller_allows_it() -> None:
+    spans = [(*place("very good"), 1.0)]
+    told = ask(spans, null=6.0)
+    assert told.answers[0].answer == "very good"
+    assert told.no_answer_score > 0.9
+    allowed = ask(spans, null=6.0, allow_no_answer=True, top_k=2)
+    assert (allowed.answers[0].answer, allowed.answers[0].start, allowed.answers[0].end) == ("", 0, 0)
+    assert allowed.answers[0].score == allowed.no_answer_score
+    assert allowed.answers[1].answer == "very good"
+    unlikely = ask(spans, null=-6.0, allow_no_answer=True)
+    assert unlikely.answers[0].answer == "very good"
+
+
+def test_temperature_changes_the_score_and_not_the_answer() -> None:
+    encoded = encode()
+    logits = outputs(encoded, [(*place("very good"), 6.0), (*place("bad film"), 5.0)])
+    cold = QuestionAnswering(tiny_tokenizer()).decode(encoded, logits, AnswerOptions()).answers[0]
+    warm = QuestionAnswering(tiny_tokenizer(), temperature=3.0).decode(encoded, logits, AnswerOptions()).answers[0]
+    assert warm.answer == cold.answer
+    assert warm.score < cold.score
+
+
+def test_probabilities_are_those_of_the_softmax_over_context_and_first_token() -> None:
+    logits = np.array([[1.0, 0.0], [50.0, 50.0], [2.0, 1.0], [0.5, 3.0]], np.float32)
+    mask = np.array([False, False, True, True])
+    start, end, null = span_probabilities(logits, mask, 1.0)
+    starts, ends = np.exp([1.0, 2.0, 0.5]), np.exp([0.0, 1.0, 3.0])
+    np.testing.assert_allclose(start, [0, 0, *(starts[1:] / starts.sum())])
+    np.testing.assert_allclose(end, [0, 0, *(ends[1:] / ends.sum())])
+    assert null == pytest.approx(starts[0] / starts.sum() * ends[0] / ends.sum())
+
+
+@pytest.mark.parametrize("word", ["🙂", "电", "bad", "ba\u0308d", "e\u0301", "not ba\u0308d", "good\r\nnot", "film\twas", "¿no?"])
+def test_offsets_are_the_callers_own_in_a_strange_text(word: str) -> None:
+    context = STRANGE if word != "bad" else STRANGE.replace("ba\u0308d", "bad")
+    (best,) = ask([(*place(word, context), 9.0)], context).answers
+    assert context[best.start : best.end] == best.answer
+    assert word in best.answer
+
+
+def test_an_answer_does_not_tear_a_character_apart() -> None:
+    family = "👩\u200d👩\u200d👧"
+    for context in (f"very {family} good", "very e\u0301\u0301 good", "very 👍🏽 good", "very ❤\ufe0f good"):
+        shown = context.split()[1]
+        (best,) = ask([(5, 6, 9.0)], context).answers
+        assert best.answer == shown
+
+
+@given(
+    context=st.lists(PARTS, min_size=1).map("".join),
+    seed=st.integers(0, 2**16),
+    top_k=st.integers(1, 8),
+    stride=st.integers(0, 20),
+)
+def test_whatever_the_model_says_an_answer_is_a_piece_of_the_context(context: str, seed: int, top_k: int, stride: int) -> None:
+    options = AnswerOptions(top_k=top_k, stride=stride, allow_no_answer=bool(seed % 2))
+    (encoded,) = TASK.encode([QuestionItem("good", context)], options)
+    if isinstance(encoded, HooperError):
+        assert not context.strip()
+        return
+    random = np.random.default_rng(seed)
+    logits = [{"logits": random.normal(0, 5, (row.num_tokens, 2)).astype(np.float32)} for row in encoded.rows]
+    answers = TASK.decode(encoded, logits, options)
+    assert len(answers.answers) <= top_k
+    assert 0 <= answers.no_answer_score <= 1
+    for one in answers.answers:
+        assert context[one.start : one.end] == one.answer
+        assert 0 <= one.score <= 1 + 1e-9
+        assert one.answer.strip() == one.answer
+
+
+def test_a_context_of_a_lone_mark_breaks_nothing() -> None:
+    encoded = encode("\u0301")
+    answers = TASK.decode(encoded, outputs(encoded, []), AnswerOptions(allow_no_answer=True))
+    assert all("\u0301"[one.start : one.end] == one.answer for one in answers.answers)
+    assert answers.answers
