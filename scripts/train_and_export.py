@@ -20,6 +20,7 @@ from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E4
 from scripts.offline.load import default_name  # noqa: E402
 from scripts.offline.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
 from scripts.offline.run_folder import Interrupted  # noqa: E402
+from scripts.offline.spoken import figure, spoken  # noqa: E402
 
 if TYPE_CHECKING:
     from scripts.offline.line import Published
@@ -127,7 +128,7 @@ def _say(arrow: str, text: str) -> None:
 def _report(published: Published, recipe: Recipe) -> None:
     folder, headline = published.folder, published.evaluation["headline"]
     size = sum(path.stat().st_size for path in folder.iterdir())
-    figures = ", ".join(f"{key.replace('_', ' ').replace('f1', 'F1')} {value}" for key, value in headline.items())
+    figures = ", ".join(f"{spoken(key)} {figure(value)}" for key, value in headline.items())
     parity = ", ".join(f"{name} {one['agreement']:.4f}" for name, one in published.evaluation["parity"].items())
     request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
     where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"

@@ -87,7 +87,9 @@ def packed_graph(path: Path, num_labels: int = 2, axis: Axis = "row") -> Graph:
         _save(path, nodes, matrices, num_labels, constants, "B", "S")
         return _graph(path, "packed", PACKED_INPUTS[:-1], axis)
     nodes += [
-        helper.make_node("Reshape", ["means" if axis == "row" else "marked", "flat_shape"], ["flat"]),  # (height * width, labels)
+        helper.make_node(
+            "Reshape", ["means" if axis == "row" else "marked", "flat_shape"], ["flat"]
+        ),  # (height * width, labels)
         helper.make_node("Gather", ["flat", "gather"], ["logits"], axis=0),
     ]
     inputs = [*matrices, helper.make_tensor_value_info("gather", TensorProto.INT64, ["R"])]

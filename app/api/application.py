@@ -36,7 +36,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
     """All routes of the HTTP contract over an application whose lifespan sets `state.hooper`."""
     app = FastAPI(
         title="Hooper",
-        summary="Serves BERT: classification, question answering and summarization over REST, batched, on whatever accelerator is there.",
+        summary="Serves BERT: classification, question answering and summarization over REST, on the hardware that is there.",
         description=DESCRIPTION,
         version=product_version(),
         openapi_tags=TAGS,

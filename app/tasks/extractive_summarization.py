@@ -142,7 +142,7 @@ def sentence_scores(reading: Reading, outputs: Sequence[RowOutput]) -> Array:
     for window, output in zip(reading.windows, outputs, strict=True):
         sums[window.start : window.stop] += output[OUTPUT][:, 0]
         counts[window.start : window.stop] += 1
-    scores: Array = 0.5 * (1.0 + np.tanh(0.5 * sums / counts))
+    scores: Array = (0.5 * (1.0 + np.tanh(0.5 * sums / counts))).astype(np.float32)
     return scores
 
 

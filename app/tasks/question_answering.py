@@ -117,7 +117,9 @@ class QuestionAnswering:
             ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda one: -one.score)
         return Answers(list(_without_overlaps(ranked, options.top_k)), no_answer)
 
-    def _encoded(self, item: QuestionItem, question: Encoding, context: Encoding, options: AnswerOptions) -> Encoded | HooperError:
+    def _encoded(
+        self, item: QuestionItem, question: Encoding, context: Encoding, options: AnswerOptions
+    ) -> Encoded | HooperError:
         cut_question = len(question) > self.max_question_tokens
         if cut_question and options.truncation == "error":
             return TooLarge(f"the question has {len(question)} tokens, at most {self.max_question_tokens} are read")
@@ -182,8 +184,8 @@ def _best_spans(start: Array, end: Array, longest: int, count: int | None) -> It
     if not tokens.size:
         return
     first, size = int(tokens[0]), int(tokens[-1] - tokens[0]) + 1
-    scores = np.outer(start[first : first + size], end[first : first + size])  # (starts, ends)
-    scores = np.tril(np.triu(scores), longest - 1).ravel()
+    pairs = np.outer(start[first : first + size], end[first : first + size])  # (starts, ends)
+    scores = np.tril(np.triu(pairs), longest - 1).ravel()
     if count is not None and count < scores.size:
         kept = np.argpartition(-scores, count)[:count]
         kept.sort()

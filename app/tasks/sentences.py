@@ -24,7 +24,7 @@ def sentences(text: str) -> list[Span]:
 
     Blank lines, list items and short lines end a sentence even without a full stop.
     """
-    found = []
+    found: list[Span] = []
     for start, end in _blocks(text):
         item = _LIST_ITEM.match(text, start, end)
         first = item.end() if item and text[item.end() : end].strip() else start  # the full stop of "1." ends no sentence

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Encoding
+from tokenizers import Encoding as Encoding  # re-exported: what tasks hold between encode and decode
 from tokenizers import Tokenizer as _Tokenizer
 
 from app.core.errors import InvalidArtefact

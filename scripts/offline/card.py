@@ -12,12 +12,17 @@ from typing import Any
 from app.core.manifest import Parity
 from scripts.offline.load import Dataset, default_name
 from scripts.offline.recipe import Recipe
+from scripts.offline.spoken import figure, spoken
 
 MOST_CLASSES = 30
 WORST_CLASSES = 20
 NAMED = 20
 """Broken rows named in the card."""
-FRONT_METRICS = {"text-classification": ["accuracy", "f1"]}
+FRONT_METRICS = {
+    "text-classification": ["accuracy", "f1"],
+    "question-answering": ["exact_match", "f1"],
+    "summarization": ["rouge"],
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ def write_card(story: Story) -> str:
         "## Figures",
         _figures(story.evaluation),
         *_classes(story.evaluation.get("per_class", {})),
+        *_calibration(story.evaluation.get("calibration", {})),
         "These figures repeat with",
         f"```sh\n{story.command}\n```",
         "## Data",
@@ -87,7 +93,7 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
     headline = evaluation["headline"]
     rows = [["all", *headline.values()]]
     rows += [[source, *(figures.get(key, "") for key in headline)] for source, figures in evaluation["by_source"].items()]
-    return "On rows that training did not see:\n\n" + _table(["held out from", *map(_spoken, headline)], rows)
+    return "On rows that training did not see:\n\n" + _table(["held out from", *map(spoken, headline)], rows)
 
 
 def _classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -99,7 +105,19 @@ def _classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
         shown = sorted(shown, key=lambda one: one[1]["f1"])[:WORST_CLASSES]
         said = f"The {WORST_CLASSES} worst of {len(per_class)} classes by F1 (all of them are in evaluation.json):"
     keys = list(shown[0][1])
-    return [f"{said}\n\n" + _table(["class", *map(_spoken, keys)], [[name, *one.values()] for name, one in shown])]
+    return [f"{said}\n\n" + _table(["class", *map(spoken, keys)], [[name, *one.values()] for name, one in shown])]
+
+
+def _calibration(figures: Mapping[str, Any]) -> list[str]:
+    if not figures:
+        return []
+    return [
+        (
+            f"Scores are calibrated: the logits are divided by a temperature of {figures['temperature']:g}, fitted on held-out"
+            f" rows. The expected calibration error is {figures['expected_calibration_error']:.4f} (without the temperature"
+            f" {figures['expected_calibration_error_before']:.4f}; {figures['method']}, {figures['rows']:,} rows)."
+        )
+    ]
 
 
 def _data(story: Story) -> list[str]:
@@ -151,9 +169,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _spoken(key: str) -> str:
-    return {"macro_f1": "macro F1", "f1": "F1"}.get(key, key.replace("_", " "))
+    return figure(value).replace("|", "\\|").replace("\n", " ")

@@ -44,7 +44,9 @@ def fine_tune(
     _check_smoothing(recipe, task, model)
     epochs = recipe.epochs or default_epochs(len(rows), recipe.batch_size, model.config.num_labels)
     updates = math.ceil(math.ceil(len(rows) / recipe.batch_size) * epochs)
-    collator = Collator(task, padded_graph(model, Output(name="logits", axis=task.output_axis)), recipe.epoch_tokens, recipe.seed)
+    collator = Collator(
+        task, padded_graph(model, Output(name="logits", axis=task.output_axis)), recipe.epoch_tokens, recipe.seed
+    )
     lengths = [one.row.num_tokens for one in rows]
     longest = min(max(lengths), max(recipe.epoch_tokens, default=max(lengths)))
     at_once = micro_batch(recipe.batch_size, longest)

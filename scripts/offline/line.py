@@ -22,6 +22,7 @@ from scripts.offline.load import describe_broken, read_all
 from scripts.offline.publish import Artefact, check_name, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
 from scripts.offline.run_folder import RunFolder
+from scripts.offline.spoken import figure, spoken
 from scripts.offline.tasks.base import Prepared
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.torch_runner import TorchRunner, padded_graph
@@ -208,6 +209,5 @@ def _device() -> str:
 
 def describe_figures(headline: dict[str, Any]) -> str:
     """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
-    spoken = {"macro_f1": "macro F1"}
-    figures = [f"{spoken.get(key, key.replace('_', ' '))} {value:.4f}" for key, value in headline.items() if key != "rows"]
+    figures = [f"{spoken(key)} {figure(value)}" for key, value in headline.items() if key != "rows"]
     return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"

@@ -48,7 +48,7 @@ class SummarizeRequest(Request):
 
     def items(self) -> Sequence[SummaryItem | HooperError]:
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [one if isinstance(one, HooperError) else SummaryItem(one) for one in inputs]
+        return [_item(one) for one in inputs]
 
 
 class SummarySentence(BaseModel):
@@ -77,3 +77,7 @@ class SummarizeResult(BaseModel):
         return cls.model_construct(
             summary=result.answer.summary, sentences=sentences, num_tokens=result.num_tokens, truncated=result.truncated
         )
+
+
+def _item(one: str | HooperError) -> SummaryItem | HooperError:
+    return SummaryItem(one) if isinstance(one, str) else one

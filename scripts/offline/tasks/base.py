@@ -50,8 +50,10 @@ class Calibration:
 class OfflineTask(Protocol):
     """One implementation per task, in `scripts/offline/tasks`."""
 
-    loss: Callable[[Any, Any], Any] | None
-    """From the model's outputs and the batch's labels to a scalar tensor; none: the loss of the transformers model."""
+    @property
+    def loss(self) -> Callable[[Any, Any], Any] | None:
+        """From the model's outputs and the batch's labels to a scalar tensor; none: the loss of the transformers model."""
+        ...
 
     output_axis: Axis
     auto_class: str

@@ -79,7 +79,7 @@ class OfflineQuestionAnswering:
         return Prepared(dataset, {}, notes)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
+        return {"num_labels": 2}
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> QuestionAnswering:
         return QuestionAnswering(tokenizer, **task_options)
@@ -120,7 +120,7 @@ class OfflineQuestionAnswering:
         first, length = one.label.first_context, one.row.num_tokens
         room = limit - first - 1  # the row ends with a special token
         begin, end, _ = generator.choice(one.label.spans)
-        if room < end - begin + 1:
+        if length <= limit or room < end - begin + 1:
             return one
         if begin < first:  # not here: any part will do
             begin, end = first, first - 1
@@ -295,5 +295,3 @@ def _texts(example: Example) -> list[str]:
 def _best_score(task: QuestionAnswering, predictions: Predictions, index: int) -> float:
     answers = task.decode(predictions.encoded[index], predictions.outputs[index], AnswerOptions()).answers
     return answers[0].score if answers else 0.0
-
-

@@ -28,11 +28,11 @@ SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
 LATER_WINDOWS = 0.25
 NEAR_LABEL = 0.5
 PROBES = (
-    "The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could fall."
-    " About forty traders will move to a tent on the station square by March. Some of them have sold fish there for three"
-    " generations. The council expects the repair to cost four million euros and to take two years.",
+    ("The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could"
+    " fall. About forty traders will move to a tent on the station square by March. Some of them have sold fish there for"
+    " three generations. The council expects the repair to cost four million euros and to take two years."),
     "One sentence stands alone.",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

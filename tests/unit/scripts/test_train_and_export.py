@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from scripts.offline.load import Example, load
 from scripts.offline.recipe import FIELDS, Recipe, load_recipe
 from scripts.offline.records import Record
 from scripts.offline.run_folder import RunFolder
+from scripts.offline.tasks.registry import offline_task
 from scripts.offline.verify import ParityFailed
 from scripts.train_and_export import ROOT, main
 from tests.unit.scripts.conftest import write_reviews
@@ -134,7 +135,7 @@ def test_each_arrow_says_what_came_of_it(made: Made) -> None:
 def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:
     end = made.printed.split("\n\n")[1]
     headline = made.json("evaluation.json")["headline"]
-    assert f"models/reviews/1: accuracy {headline['accuracy']}, macro F1 {headline['macro_f1']}, rows 12" in end
+    assert f"models/reviews/1: accuracy {headline['accuracy']:.4f}, macro F1 {headline['macro_f1']:.4f}, rows 12" in end
     assert re.search(r"agreement with torch: fp32 1\.0000(, bf16 [01]\.\d{4})?; 0\.\d MB", end)  # bf16 where the machine has it
     assert "serve it:  hooper serve\n" in end
     body = shlex.split(end.splitlines()[-1].partition("curl")[2])[-1]
@@ -310,7 +311,8 @@ def test_a_finished_run_of_another_tool_is_accepted_once_its_recipe_is_written_d
         (["reviews.csv", "--base-model", "./missing"], "the base model folder ./missing does not exist"),
         (["reviews.csv", "--max-tokens", "999"], "reads at most 64 tokens"),
         (["reviews.csv", "--text-column", "body"], "has no column 'body'"),
-        (["reviews.csv", "--task", "summarization"], "no model can be trained for summarization yet"),
+        (["reviews.csv", "--task", "summarization"], "which column holds the summary?"),
+        (["reviews.csv", "--task", "question-answering"], "no text in column 'question'"),
         (["reviews.csv", "--resume"], "there is nothing to resume"),
         (["reviews.csv", "--models", "reviews.csv"], "cannot be written"),
     ],
@@ -355,3 +357,86 @@ def test_help_comes_without_torch_and_names_every_knob() -> None:
     assert found.returncode == 0, found.stderr
     for said in ("hooper train reviews.csv", "--resume", "--dry-run", *(f"--{key.replace('_', '-')}" for key in FIELDS)):
         assert said in found.stdout
+
+
+# the other tasks
+
+
+def write_squad(path: Path) -> Path:
+    """An article of twenty paragraphs in SQuAD's own nesting."""
+    paragraphs = []
+    for number in range(20):
+        context = f"the film was {('good', 'bad')[number % 2]} and very very good films was not the film {number}"
+        answer = {"text": "very good", "answer_start": context.index("very good")}
+        questions = [{"id": f"{number}/{i}", "question": f"was film {i} good ?", "answers": [answer]} for i in range(3)]
+        paragraphs.append({"context": context, "qas": questions})
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "films", "paragraphs": paragraphs}]}), encoding="utf-8")
+    return path
+
+
+def write_news(path: Path) -> Path:
+    """Thirty documents of four sentences; the third sums them up."""
+    lines = []
+    for number in range(30):
+        third = f"Very good films {number}."
+        text = f"The film {number} was a film. Not the film. {third} The bad film was not very bad."
+        lines.append(json.dumps({"text": text, "summary": third}))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def answers(folder: Path) -> list[tuple[Any, Any]]:
+    """The golden answers of a published folder, with those it gives now."""
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    offline = offline_task(manifest.task)
+    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
+    task, options = offline.serving_task(tokenizer, manifest.task_options), offline.serving_options()
+    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    found = []
+    for one in json.loads((folder / manifest.golden).read_text(encoding="utf-8")):
+        (encoded,) = task.encode([offline.item(one["item"])], options)
+        assert not isinstance(encoded, Exception)
+        found.append((one["answer"], asdict(task.decode(encoded, session.run_rows(encoded.rows), options))))
+    return found
+
+
+def test_squad_becomes_a_published_model_that_answers_questions(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_squad(tmp_path / "squad.json")
+    options = ("--task", "question-answering", "--epoch-tokens", "16", "--no-answer-share", "0.1", "--max-tokens", "48")
+    assert train(*options, data="squad.json") == 0
+    folder = tmp_path / "models" / "squad" / "1"
+    manifest = read_manifest(folder)
+    assert (manifest.task, manifest.graph.outputs[0].axis, manifest.graph.layout) == ("question-answering", "token", "packed")
+    assert manifest.task_options["temperature"] > 0
+    assert {"exact_match", "f1", "rows"} == set(manifest.evaluation)
+    assert "temperature" in (folder / "README.md").read_text(encoding="utf-8")
+    for published, now in answers(folder):
+        assert [one["answer"] for one in now["answers"]] == [one["answer"] for one in published["answers"]]
+    printed = capsys.readouterr().out
+    assert "exact match" in printed
+    assert "/v1/answer" in printed
+    assert '"context"' in printed
+
+
+def test_documents_and_summaries_become_a_published_model_that_sums_up(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_news(tmp_path / "news.jsonl")
+    assert train("--task", "summarization", "--epoch-tokens", "16", "64", data="news.jsonl") == 0
+    folder = tmp_path / "models" / "news" / "1"
+    manifest = read_manifest(folder)
+    assert (manifest.task, manifest.graph.outputs[0].axis, manifest.graph.layout) == ("summarization", "marker", "packed")
+    assert {"rouge1", "lead3_rouge1", "oracle_rouge1"} < set(manifest.evaluation)
+    assert "lead-3 ROUGE-1" in (folder / "README.md").read_text(encoding="utf-8")
+    for published, now in answers(folder):
+        assert now["summary"] == published["summary"]
+    assert "/v1/summarize" in capsys.readouterr().out
+
+
+def test_label_smoothing_is_for_labels(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_news(tmp_path / "news.jsonl")
+    assert train("--task", "summarization", "--label-smoothing", "0.1", data="news.jsonl") == 2
+    assert "label_smoothing" in capsys.readouterr().err

@@ -85,7 +85,15 @@ async def test_the_empty_answer_is_given_only_where_it_is_allowed(every_task: Se
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("top_k", 0), ("top_k", 101), ("top_k", "1"), ("max_answer_tokens", 0), ("stride", -1), ("truncation", "cut"), ("topk", 1)],
+    [
+        ("top_k", 0),
+        ("top_k", 101),
+        ("top_k", "1"),
+        ("max_answer_tokens", 0),
+        ("stride", -1),
+        ("truncation", "cut"),
+        ("topk", 1),
+    ],
 )
 async def test_a_wrong_option_is_named(every_task: Service, option: str, value: object) -> None:
     assert option in await problem(every_task, QUESTION, 422, **{option: value})

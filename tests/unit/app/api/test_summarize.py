@@ -63,7 +63,9 @@ async def test_a_long_document_is_read_to_its_end(every_task: Service) -> None:
     assert "tokens" in await problem(every_task, text, 413, truncation="error")
 
 
-@pytest.mark.parametrize("text", ["- good\n- bad\n- film", "HEADLINE\n\nTEXT", "good bad " * 200, "...", "电影。好！", "\u0301"])
+@pytest.mark.parametrize(
+    "text", ["- good\n- bad\n- film", "HEADLINE\n\nTEXT", "good bad " * 200, "...", "电影。好！", "\u0301"]
+)
 async def test_whatever_the_text_looks_like_some_of_it_is_kept(every_task: Service, text: str) -> None:
     (result,) = (await summarize(every_task, text))["results"]
     assert result["sentences"]

@@ -135,7 +135,9 @@ def test_a_document_of_one_sentence_is_its_own_summary() -> None:
     assert summarize([-5.0], "Good film").summary == "Good film"
 
 
-@given(text=st.lists(st.sampled_from([*"ago d.\n-", "film ", "é", "🙂", "。"]), min_size=1).map("".join), seed=st.integers(0, 999))
+@given(
+    text=st.lists(st.sampled_from([*"ago d.\n-", "film ", "é", "🙂", "。"]), min_size=1).map("".join), seed=st.integers(0, 999)
+)
 def test_whatever_the_model_says_a_summary_is_made_of_the_document(text: str, seed: int) -> None:
     (encoded,) = TASK.encode([SummaryItem(text)], SummaryOptions())
     if isinstance(encoded, HooperError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import RowOutput
 from app.tasks.base import Encoded
-from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, context_mask, span_probabilities
+from app.tasks.question_answering import (
+    AnswerOptions,
+    Answers,
+    QuestionAnswering,
+    QuestionItem,
+    context_mask,
+    span_probabilities,
+)
 from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer
 
 TASK = QuestionAnswering(tiny_tokenizer())
@@ -86,7 +94,7 @@ def test_windows_cover_a_long_context_and_share_as_many_tokens_as_wished(stride:
         assert row.num_tokens <= MAX_TOKENS
         covered.append([begin for (begin, _), inside in zip(window.offsets, context_mask(window), strict=True) if inside])
     assert {begin for one in covered for begin in one} == {begin for begin, _ in _words("good bad " * 40)}
-    for one, other in zip(covered, covered[1:], strict=False):
+    for one, other in itertools.pairwise(covered):
         assert len(set(one) & set(other)) == stride
     assert encoded.num_tokens == sum(row.num_tokens for row in encoded.rows)
     assert not encoded.truncated
@@ -247,7 +255,9 @@ def test_probabilities_are_those_of_the_softmax_over_context_and_first_token() -
     assert null == pytest.approx(starts[0] / starts.sum() * ends[0] / ends.sum())
 
 
-@pytest.mark.parametrize("word", ["🙂", "电", "bad", "ba\u0308d", "e\u0301", "not ba\u0308d", "good\r\nnot", "film\twas", "¿no?"])
+@pytest.mark.parametrize(
+    "word", ["🙂", "电", "bad", "ba\u0308d", "e\u0301", "not ba\u0308d", "good\r\nnot", "film\twas", "¿no?"]
+)
 def test_offsets_are_the_callers_own_in_a_strange_text(word: str) -> None:
     context = STRANGE if word != "bad" else STRANGE.replace("ba\u0308d", "bad")
     (best,) = ask([(*place(word, context), 9.0)], context).answers

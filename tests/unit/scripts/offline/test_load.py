@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
-from scripts.offline.load import Broken, Dataset, Example, default_name, describe_broken, load, read_all, split
+from scripts.offline.load import (
+    Broken,
+    Dataset,
+    Example,
+    default_name,
+    describe_broken,
+    load,
+    read_all,
+    split,
+    split_groups,
+)
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 
@@ -209,3 +219,13 @@ def test_the_first_broken_rows_are_named_and_the_rest_counted() -> None:
 )
 def test_a_model_is_named_after_its_data(source: str, name: str) -> None:
     assert default_name(source) == name
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0.05, 0.95), st.integers(0, 99))
+def test_a_group_stays_on_one_side_of_the_split(groups: list[int], share: float, seed: int) -> None:
+    examples = [Example(number, group, "s", f"s:{number}") for number, group in enumerate(groups)]
+    train, held_out = split_groups(examples, share, seed, lambda one: one.target)
+    assert sorted([*train, *held_out], key=lambda one: one.item) == examples
+    assert train
+    assert not {one.target for one in train} & {one.target for one in held_out}
+    assert [one.item for one in train] == sorted(one.item for one in train)

@@ -243,3 +243,13 @@ def test_a_hub_that_cannot_be_reached_says_that_neither_a_file_was_found(hub: Ca
     hub(ConnectionError("no route"))
     with pytest.raises(InvalidSettings, match=r"films is neither a file nor a folder.*no route"):
         read_records("films")
+
+
+def test_squads_own_nesting_gives_a_record_per_question(tmp_path: Path) -> None:
+    first = {"id": "1", "question": "q1?", "answers": [{"text": "a", "answer_start": 0}]}
+    second = {"id": "2", "question": "q2?", "answers": [], "is_impossible": True}
+    article = {"title": "t", "paragraphs": [{"context": "a b", "qas": [first, second, 3]}, {"context": "c"}, "d"]}
+    found = read_records(write(tmp_path, "squad.json", json.dumps({"version": "v2.0", "data": [article]}).encode()))
+    assert columns(found[:2]) == [{**one, "context": "a b", "title": "t"} for one in (first, second)]
+    assert [one.where.rpartition("#")[2] for one in found] == ["1.1.1", "1.1.2", "1.1.3", "1.2", "1.3"]
+    assert [bool(one.broken) for one in found] == [False, False, True, True, True]

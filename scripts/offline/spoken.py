@@ -1,0 +1,32 @@
+"""Figures as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_NAMES = {
+    "macro_f1": "macro F1",
+    "f1": "F1",
+    "v2_f1": "v2 F1",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeLsum": "ROUGE-Lsum",
+    "lead3": "lead-3",
+}
+
+
+def spoken(key: str) -> str:
+    """`macro_f1` -> `macro F1`, `lead3_rouge1` -> `lead-3 ROUGE-1`."""
+    if key in _NAMES:
+        return _NAMES[key]
+    first, _, rest = key.partition("_")
+    if rest in _NAMES:
+        return f"{_NAMES.get(first, first)} {_NAMES[rest]}"
+    return key.replace("_", " ")
+
+
+def figure(value: Any) -> str:
+    """Shares with four digits, percentages with two, counts with commas."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) <= 1 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

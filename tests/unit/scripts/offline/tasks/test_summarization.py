@@ -1,0 +1,140 @@
+"""Documents and summaries are read, the oracle labels sentences, and figures stand beside those of the lead."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.core.errors import InvalidSettings
+from app.core.types import Row
+from app.tasks.extractive_summarization import Sentence, Summary, SummaryItem
+from scripts.offline.evaluate import Predictions
+from scripts.offline.load import Example
+from scripts.offline.losses import IGNORED
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record
+from scripts.offline.tasks.base import Prepared, TrainingRow
+from scripts.offline.tasks.summarization import OfflineSummarization, Target, labels
+from tests.tiny import MAX_TOKENS, tiny_tokenizer
+
+TASK = OfflineSummarization()
+DOCUMENT = "Rain fell on the town. The council closed the market hall. Nobody was there. Forty traders move by March."
+REFERENCE = ("The market hall is closed.", "Forty traders move by March.")
+
+
+def example(text: str = DOCUMENT, reference: tuple[str, ...] = REFERENCE, source: str = "news") -> Example:
+    return Example(SummaryItem(text), Target(reference), source, "news:1")
+
+
+def summary(*texts: str) -> Summary:
+    return Summary(" ".join(texts), [Sentence(one, DOCUMENT.find(one), 0, 0.5) for one in texts])
+
+
+def prepare(*rows: dict[str, Any], **fields: Any) -> Prepared:
+    records = {"news": [Record(f"news:{number}", row) for number, row in enumerate(rows)]}
+    return TASK.prepare(Recipe(data=["news"], split=0.5, **{"max_bad_share": 0.5, **fields}), records)
+
+
+# reading
+
+
+@pytest.mark.parametrize(("text", "reference"), [("text", "summary"), ("article", "highlights"), ("document", "target")])
+def test_names_that_everybody_uses_are_guessed(text: str, reference: str) -> None:
+    row = {text: DOCUMENT, reference: "One.\nTwo.", "id": 3}
+    prepared = prepare(row, {**row, text: "Other."})
+    (one,) = prepared.dataset.train
+    assert one.target == Target(("One.", "Two."))
+    assert f"{text!r}" in prepared.notes[0]
+
+
+def test_the_recipe_overrules_the_guess_and_a_wrong_name_is_told() -> None:
+    row = {"text": "a", "story": DOCUMENT, "tldr": "b"}
+    prepared = prepare(row, {**row, "story": "Other."}, text_column="story", label_column="tldr")
+    assert {one.item.text for one in [*prepared.dataset.train, *prepared.dataset.validation]} == {DOCUMENT, "Other."}
+    with pytest.raises(InvalidSettings, match=r"--label-column NAME"):
+        prepare(row, row)
+    with pytest.raises(InvalidSettings, match=r"--text-column NAME"):
+        prepare(row, row, text_column="novel", label_column="tldr")
+
+
+def test_what_cannot_be_used_is_told() -> None:
+    good = {"text": DOCUMENT, "summary": "One."}
+    rows = [good, {**good, "text": "b"}, {**good, "summary": " "}, {**good, "text": 3}, {**good, "text": "\ud800"}]
+    broken = prepare(*rows, max_bad_share=0.7).dataset.broken
+    assert [one.why for one in broken] == ["no text in column 'summary'", "no text in column 'text'", "not valid Unicode"]
+
+
+# labels
+
+
+def test_the_oracles_sentences_are_wanted_and_others_by_how_near_they_come() -> None:
+    found = labels(
+        ["Forty traders move by March."], ["Rain fell.", "Forty traders move by April.", "Forty traders move by March."]
+    )
+    assert found[0] == 0
+    assert 0 < found[1] < 0.5
+    assert found[2] == 1
+
+
+def test_a_row_carries_a_label_per_marker() -> None:
+    rows = TASK.training_rows([example()], tiny_tokenizer(), {})
+    first = rows[0]
+    assert len(first.label) == len(first.row.markers)
+    assert first.row.num_tokens <= MAX_TOKENS
+    made = TASK.labels([first], MAX_TOKENS)
+    assert [made[0, marker] for marker in first.row.markers] == pytest.approx(first.label)
+    assert (made != IGNORED).sum() == len(first.row.markers)
+
+
+def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
+    text = "The film was not very good. " * 40
+    several = [example(f"{text}{index}") for index in range(30)]
+    rows = TASK.training_rows(several, tiny_tokenizer(), {})
+    first = [one for one in rows if not one.row.token_type_ids[0]]
+    later = len(rows) - len(first)
+    encoded = TASK.serving_task(tiny_tokenizer(), {}).encode([one.item for one in several], TASK.serving_options())
+    all_windows = sum(len(one.rows) for one in encoded)  # type: ignore[union-attr]
+    assert len(first) == 30
+    assert 0.15 < later / (all_windows - 30) < 0.35
+    assert rows == TASK.training_rows(several, tiny_tokenizer(), {})
+
+
+def test_a_crop_keeps_whole_sentences_from_the_beginning() -> None:
+    row = TrainingRow(Row([2, 5, 3, 2, 6, 7, 3, 2, 8, 3], [1] * 10, (0, 3, 7)), [1.0, 0.0, 0.5])
+    cut = TASK.crop(row, 8, random.Random(0))
+    assert (list(cut.row.input_ids), list(cut.row.markers), cut.label) == ([2, 5, 3, 2, 6, 7, 3], [0, 3], [1.0, 0.0])
+    assert TASK.crop(row, 2, random.Random(0)).label == [1.0]
+
+
+def test_sentences_told_right_are_counted_at_markers_only() -> None:
+    made = np.full((1, 4), IGNORED, np.float32)
+    made[0, 0], made[0, 2] = 1.0, 0.2
+    assert TASK.num_correct(np.array([[[1.0], [9.0], [1.0], [9.0]]]), made) == (1, 2)
+
+
+# figures
+
+
+def test_figures_stand_beside_those_of_the_lead_and_the_oracle() -> None:
+    examples = [example(), example(source="science")]
+    best = summary("The council closed the market hall.", "Forty traders move by March.")
+    figures = TASK.evaluate([best, summary("Rain fell on the town.")], examples, {})
+    by_source = figures["by_source"]
+    assert by_source["news"]["rouge1"] == by_source["news"]["oracle_rouge1"] > by_source["news"]["lead3_rouge1"]
+    assert by_source["science"]["rouge1"] < by_source["science"]["lead3_rouge1"]
+    assert figures["headline"]["rows"] == 2
+    assert figures["headline"]["rouge1"] == pytest.approx(
+        (by_source["news"]["rouge1"] + by_source["science"]["rouge1"]) / 2, abs=0.01
+    )
+
+
+def test_nothing_is_calibrated() -> None:
+    assert TASK.calibrate(Predictions([], [], []), [], tiny_tokenizer(), {}).task_options == {}
+
+
+def test_golden_requests_are_texts() -> None:
+    assert TASK.golden_items(Recipe(golden=["One. Two."])) == [{"text": "One. Two."}]
+    assert len(TASK.golden_items(Recipe())) >= 2
