@@ -47,7 +47,7 @@ class OnnxSession:
         self.graph, self.provider = graph, provider
         self.num_threads = num_threads or available_cores()
         with ExitStack() as stack:
-            file = stack.enter_context(FoldedGraph(graph_file)) if graph.storage == "int8" else graph_file
+            file = stack.enter_context(FoldedGraph(graph_file)) if graph.storage != "fp32" else graph_file
             self._session = _open(file, provider, self.num_threads)
         inputs = {one.name for one in self._session.get_inputs()}
         if inputs != set(graph.inputs):
@@ -164,7 +164,7 @@ def _openvino_config(provider: Provider, num_threads: int) -> dict[str, str]:
 
 
 class FoldedGraph:
-    """A temporary copy of a graph with its int8 weights dequantized to fp32, in standard operators only."""
+    """A temporary copy of a graph with its int8 or fp16 weights as fp32, in standard operators only."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

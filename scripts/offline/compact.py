@@ -1,9 +1,10 @@
-"""compact: weights lie on disk as int8, a quarter of the room; they are dequantized once when the model is loaded."""
+"""compact: weights lie on disk as int8 or fp16, a quarter or half of the room; they become fp32 once, when the model loads."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from app.core.manifest import Graph
 
+Storage = Literal["int8", "fp16"]
 MIN_WEIGHTS = 65_536
 """Smaller matrices stay as they are: a head of a few labels decides everything and saves nothing."""
 LIMIT = 127
@@ -18,12 +20,13 @@ SHRINKS = np.linspace(0.80, 1.0, 11)
 """Shares of a channel's largest weight that are tried as the end of its scale."""
 
 
-def compact(source: Path, target: Path, graph: Graph, min_weights: int = MIN_WEIGHTS) -> Graph:
-    """Write a copy of the graph whose large matrices are int8: matrix products per output channel, word embeddings per
-    word; symmetric, each followed by a DequantizeLinear. What the graph computes with stays fp32.
+def compact(source: Path, target: Path, graph: Graph, storage: Storage = "int8", min_weights: int = MIN_WEIGHTS) -> Graph:
+    """Write a copy of the graph whose large matrices are small: int8 (matrix products per output channel, word embeddings
+    per word, symmetric, each followed by a DequantizeLinear) or fp16 (each followed by a Cast). What the graph computes with
+    stays fp32.
 
     Returns:
-        The graph's manifest entry with `storage` int8, or the given one where nothing was large enough.
+        The graph's manifest entry with its `storage`, or the given one where nothing was large enough.
     """
     model = onnx.load(source)
     axes = {name: axis for name, axis in _channel_axes(model).items() if _size(model, name) >= min_weights}
@@ -31,6 +34,11 @@ def compact(source: Path, target: Path, graph: Graph, min_weights: int = MIN_WEI
     for tensor in model.graph.initializer:
         if tensor.name not in axes:
             weights.append(tensor)
+            continue
+        if storage == "fp16":
+            stored_as = f"{tensor.name}_fp16"
+            weights.append(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored_as))
+            nodes.append(helper.make_node("Cast", [stored_as], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT))
             continue
         axis = axes[tensor.name]
         quantized, scale = quantize(numpy_helper.to_array(tensor), axis)
@@ -40,7 +48,7 @@ def compact(source: Path, target: Path, graph: Graph, min_weights: int = MIN_WEI
     _replace(model, nodes + list(model.graph.node), weights)
     onnx.checker.check_model(model)
     onnx.save(model, target)
-    return graph.model_copy(update={"storage": "int8" if nodes else graph.storage, "file": target.name})
+    return graph.model_copy(update={"storage": storage if nodes else graph.storage, "file": target.name})
 
 
 def quantize(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

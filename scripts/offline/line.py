@@ -185,7 +185,7 @@ class Line:
 
     def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
         parity = dict(verified.parity)
-        if self.recipe.storage == "int8":
+        if self.recipe.storage != "fp32":
             parity = {"before compaction": verified.exported, **parity}
         return write_card(
             Story(

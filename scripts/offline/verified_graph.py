@@ -34,7 +34,7 @@ class VerifiedGraph:
 
 
 def make_graph(
-    model: Any, axis: Axis, storage: Literal["int8", "fp32"], reference: Reference, folder: Path, say: Say
+    model: Any, axis: Axis, storage: Literal["int8", "fp16", "fp32"], reference: Reference, folder: Path, say: Say
 ) -> VerifiedGraph:
     """Turn a torch model into a graph in `folder`.
 
@@ -50,8 +50,8 @@ def make_graph(
     exported, predictions = reference.verify(file, graph, EXPORTED)
     parity = exported
     say("verify", describe_parity(exported))
-    if storage == "int8":
-        graph = compact(file, folder / "compact.onnx", graph)
+    if storage != "fp32":
+        graph = compact(file, folder / "compact.onnx", graph, storage)
         file = folder / "compact.onnx"
         say("compact", _megabytes(file))
         parity, predictions = reference.verify(file, graph, COMPACT)

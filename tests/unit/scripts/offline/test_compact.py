@@ -1,4 +1,4 @@
-"""Large matrices lie on disk as int8, and are fp32 again when the production session has loaded them."""
+"""Large matrices lie on disk as int8 or fp16, and are fp32 again when the production session has loaded them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from app.core.manifest import Graph, Output
 from app.core.types import Row
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from scripts.offline.compact import compact, quantize
+from scripts.offline.compact import Storage, compact, quantize
 from scripts.offline.optimize import optimize
 
 GRAPH = Graph(file="g.onnx", layout="packed", inputs=("x",), outputs=(Output(name="y", axis="row"),), storage="fp32")
 
 
-def compacted(exported: Any, folder: Path, min_weights: int = 1) -> tuple[Path, Graph]:
+def compacted(exported: Any, folder: Path, min_weights: int = 1, storage: Storage = "int8") -> tuple[Path, Graph]:
     optimize(exported.file, folder / "optimized.onnx")
     target = folder / "compact.onnx"
-    return target, compact(folder / "optimized.onnx", target, exported.graph, min_weights)
+    return target, compact(folder / "optimized.onnx", target, exported.graph, storage, min_weights)
 
 
 def save(path: Path, nodes: list[Any], weights: dict[str, np.ndarray], inputs: dict[str, int], opset: int = 17) -> Path:
@@ -42,17 +42,31 @@ def stored(path: Path) -> dict[str, onnx.TensorProto]:
     return {one.name: one for one in onnx.load(path).graph.initializer}
 
 
+@pytest.mark.parametrize(("storage", "largest"), [("int8", 0.5), ("fp16", 0.01)])
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Albert"])
-def test_the_compact_graph_answers_nearly_alike(family: str, export: Any, rows: list[Row], tmp_path: Path) -> None:
+def test_the_compact_graph_answers_nearly_alike(
+    family: str, storage: Storage, largest: float, export: Any, rows: list[Row], tmp_path: Path
+) -> None:
     exported = export(family)
-    file, graph = compacted(exported, tmp_path)
-    assert graph.storage == "int8"
+    file, graph = compacted(exported, tmp_path, storage=storage)
+    assert graph.storage == storage
     session = OnnxSession(file, graph, choose_provider("cpu"), num_threads=1)
     errors = [
         np.abs(one["logits"] - other["logits"]).max()
         for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True)
     ]
-    assert 0 < max(errors) < 0.5
+    assert 0 < max(errors) < largest
+
+
+def test_fp16_weights_take_half_of_the_room(export: Any, tmp_path: Path) -> None:
+    file, _ = compacted(export("Bert"), tmp_path, storage="fp16")
+    weights = onnx.load(tmp_path / "optimized.onnx").graph.initializer
+    halved = [one for one in onnx.load(file).graph.initializer if one.data_type == TensorProto.FLOAT16]
+    assert {one.name.removesuffix("_fp16") for one in halved} <= {one.name for one in weights}
+    for one in halved:
+        (original,) = [w for w in weights if w.name == one.name.removesuffix("_fp16")]
+        assert 2 * len(numpy_helper.to_array(one).tobytes()) == len(numpy_helper.to_array(original).tobytes())
+    assert len(halved) > 10
 
 
 def test_all_matrices_and_the_word_embeddings_are_int8_and_the_rest_is_not(export: Any, tmp_path: Path) -> None:
@@ -100,7 +114,7 @@ def test_each_output_channel_of_a_product_has_its_own_scale(transposed: int, cha
     weights = np.arange(12, dtype=np.float32).reshape(4, 3)
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=transposed)
     source = save(tmp_path / "g.onnx", [node], {"w": weights}, {"x": TensorProto.FLOAT})
-    compact(source, tmp_path / "c.onnx", GRAPH, 1)
+    compact(source, tmp_path / "c.onnx", GRAPH, min_weights=1)
     assert stored(tmp_path / "c.onnx")["w_scale"].dims == [channels]
 
 
@@ -110,7 +124,7 @@ def test_a_matrix_used_in_two_ways_is_left_alone(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["words", "w"], ["y"]),
     ]
     source = save(tmp_path / "g.onnx", nodes, {"w": np.ones((4, 4), np.float32)}, {"input_ids": TensorProto.INT64})
-    assert compact(source, tmp_path / "c.onnx", GRAPH, 1).storage == "fp32"
+    assert compact(source, tmp_path / "c.onnx", GRAPH, min_weights=1).storage == "fp32"
 
 
 def test_a_channel_of_zeros_stays_zero() -> None:

@@ -84,7 +84,7 @@ def test_an_option_of_the_wrong_type_is_refused() -> None:
         ("data = 'a.csv'", "data must be a list of str"),
         ("data = ['a.csv', 1]", "data must be a list of str"),
         ("epoch_tokens = [128, 'x']", "epoch_tokens must be a list of int"),
-        ("storage = 'int4'", "storage must be one of int8, fp32, not 'int4'"),
+        ("storage = 'int4'", "storage must be one of int8, fp16, fp32, not 'int4'"),
         ("task = 'translation'", "task must be one of"),
         ("name = ", "not valid TOML"),
         ("[model]\nname = 'films'", "unknown key 'model'"),
@@ -169,7 +169,7 @@ changes = st.fixed_dictionaries(
         "learning_rate": st.floats(1e-9, 1),
         "seed": st.integers(0, 2**31),
         "precision": st.sampled_from(["auto", "fp32", "bf16"]),
-        "storage": st.sampled_from(["int8", "fp32"]),
+        "storage": st.sampled_from(["int8", "fp16", "fp32"]),
     },
 )
 

@@ -65,7 +65,7 @@ def test_a_faithful_graph_passes(reference: Reference, export: Any) -> None:
 
 def test_a_faithful_compact_graph_passes_its_own_gate(reference: Reference, export: Any, tmp_path: Path) -> None:
     exported = export("Bert")
-    graph = compact(exported.file, tmp_path / "compact.onnx", exported.graph, 1)
+    graph = compact(exported.file, tmp_path / "compact.onnx", exported.graph, min_weights=1)
     parity, _ = reference.verify(tmp_path / "compact.onnx", graph, COMPACT)
     assert parity.passed
     assert parity.max_abs_error > EXPORTED.max_abs_error
@@ -90,7 +90,7 @@ def test_an_error_too_small_to_change_a_decision_fails_too(reference: Reference,
 def test_a_failing_compact_graph_says_what_can_be_done(reference: Reference, export: Any, tmp_path: Path) -> None:
     exported = export("Bert")
     file = altered(exported, tmp_path / "altered.onnx", lambda bias: bias + np.array([9, 0, 0], np.float32))
-    with pytest.raises(ParityFailed, match="--resume --storage fp32"):
+    with pytest.raises(ParityFailed, match="--resume --storage fp16"):
         reference.verify(file, exported.graph, COMPACT)
 
 
