@@ -95,5 +95,117 @@ def test_a_long_text_is_cut_refused_or_read_in_windows_as_the_caller_wishes(clie
 
 def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    for example in schema["components"]["schemas"]["ClassifyRequest"]["examples"]:
-        assert client.post("/v1/classify", json=example).status_code == 200
+    for route, body in (("classify", "ClassifyRequest"), ("answer", "AnswerRequest"), ("summarize", "SummarizeRequest")):
+        for example in schema["components"]["schemas"][body]["examples"]:
+            response = client.post(f"/v1/{route}", json=example)
+            assert response.status_code == 200, response.text
+            assert all("error" not in one for one in response.json()["results"])
+
+
+# --- question answering
+
+
+def answer(client: httpx.Client, question: str, context: str, **options: Any) -> Any:
+    inputs = {"question": question, "context": context}
+    response = client.post("/v1/answer", json={"inputs": inputs, "model": "qa", **options})
+    assert response.status_code == 200, response.text
+    (result,) = response.json()["results"]
+    for one in result["answers"]:
+        assert context[one["start"] : one["end"]] == one["answer"]
+        assert 0 <= one["score"] <= 1
+    return result
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "expected"),
+    [
+        ("Who painted the portrait?", "The portrait was painted by Maria Lopez in 1899 and hangs in Madrid.", "Maria Lopez"),
+        ("When was it painted?", "The portrait was painted by Maria Lopez in 1899 and hangs in Madrid.", "1899"),
+        ("Where does it hang?", "The portrait was painted by Maria Lopez in 1899 and hangs in Madrid.", "Madrid"),
+        ("How many people live there?", "About 4,200 people live in the village, most of them farmers.", "4,200"),
+    ],
+)
+def test_what_a_text_says_plainly_is_found_in_it(client: httpx.Client, question: str, context: str, expected: str) -> None:
+    best = answer(client, question, context)["answers"][0]
+    assert expected in best["answer"]
+    assert len(best["answer"]) < len(expected) + 20
+
+
+@pytest.mark.parametrize(
+    "filler", ["🙂👩\u200d👩\u200d👧 ", "电影很好。", "Cafe\u0301 e\u0301tude ", "\tone\r\n", "¿Ünïcödé? "]
+)
+def test_offsets_are_counted_in_the_callers_own_characters(client: httpx.Client, filler: str) -> None:
+    context = f"{filler * 8}The bridge was repaired by Anna Schmidt in 2011.{filler * 3}"
+    best = answer(client, "Who repaired the bridge?", context)["answers"][0]
+    assert "Anna Schmidt" in best["answer"]
+
+
+def test_an_answer_far_into_a_long_text_is_found(client: httpx.Client) -> None:
+    context = PLAIN * 150 + "The password of the old safe is marmalade, said the clerk. " + PLAIN * 150
+    found = answer(client, "What is the password of the old safe?", context)
+    assert "marmalade" in found["answers"][0]["answer"]
+    assert not found["truncated"]
+    cut = answer(client, "What is the password of the old safe?", context, truncation="truncate")
+    assert cut["truncated"]
+    assert "marmalade" not in cut["answers"][0]["answer"]
+
+
+def test_no_answer_is_likelier_where_there_is_none(client: httpx.Client) -> None:
+    context = "The portrait was painted by Maria Lopez in 1899 and hangs in Madrid."
+    there = answer(client, "Who painted the portrait?", context, allow_no_answer=True)
+    missing = answer(client, "How many moons does Jupiter have?", context, allow_no_answer=True, top_k=3)
+    assert there["answers"][0]["answer"]
+    assert missing["no_answer_score"] > there["no_answer_score"]
+    assert "" in [one["answer"] for one in missing["answers"]]
+
+
+def test_several_answers_do_not_overlap(client: httpx.Client) -> None:
+    context = "Anna repaired the bridge in 2011, Ben the road in 2015 and Clara the tower in 2020."
+    found = answer(client, "Who repaired something?", context, top_k=5)["answers"]
+    assert len(found) > 1
+    assert all(one["end"] <= other["start"] or one["start"] >= other["end"] for one in found for other in found if one != other)
+
+
+# --- summarization
+
+
+def summarize(client: httpx.Client, text: str, **options: Any) -> Any:
+    response = client.post("/v1/summarize", json={"inputs": text, "model": "summary", **options})
+    assert response.status_code == 200, response.text
+    (result,) = response.json()["results"]
+    for one in result["sentences"]:
+        assert text[one["start"] : one["end"]] == one["text"]
+    return result
+
+
+NEWS = (
+    "The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could fall."
+    " About forty traders will move to a tent on the station square by March. It rained on the day of the vote. Some of them"
+    " have sold fish there for three generations. The mayor wore a blue coat. The council expects the repair to cost four"
+    " million euros and to take two years. Nobody spoke for a while."
+)
+
+
+def test_a_summary_keeps_what_matters(client: httpx.Client) -> None:
+    found = summarize(client, NEWS)
+    assert 1 <= len(found["sentences"]) <= 3
+    assert "market hall" in found["summary"]
+    assert "blue coat" not in found["summary"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["One", "One sentence.", "...", "- eggs\n- milk\n- flour\n- sugar", "NEWS\n\nHALL CLOSES", "word " * 3000, "电影很好。我喜欢它。"],
+)  # fmt: skip
+def test_whatever_a_text_looks_like_some_of_it_is_kept(client: httpx.Client, text: str) -> None:
+    assert summarize(client, text)["sentences"]
+
+
+def test_two_hundred_kilobytes_are_summed_up(client: httpx.Client) -> None:
+    text = " ".join(
+        f"On day {number} the expedition walked {number % 17} miles and saw {number % 5} birds." for number in range(3200)
+    )
+    found = summarize(client, text, max_sentences=5)
+    assert len(text) > 200_000
+    assert 1 <= len(found["sentences"]) <= 5
+    assert not found["truncated"]
