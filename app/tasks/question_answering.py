@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from app.tasks.tokenizer import Encoding, Tokenizer, Window, encodable
 
 OUTPUT = "logits"
 MERGED_SPANS = 64
-"""So many of a window's best spans are merged where they read the same; further ones only fill up a long list of answers."""
+"""So many of a window's best spans are added up where they read the same."""
 ZERO_WIDTH_JOINER = "\u200d"
 
 
@@ -162,39 +162,52 @@ def span_probabilities(logits: Array, mask: NDArray[np.bool_], temperature: floa
 
 
 def _read_window(window: Window, context: str, start: Array, end: Array, options: AnswerOptions) -> dict[str, Answer]:
-    """The window's answers by what they read, in lower case; the scores of spans that read the same are added."""
-    spans = _best_spans(start, end, options.max_answer_tokens, None if options.top_k > 1 else MERGED_SPANS)
+    """The window's answers by what they read, in lower case; the scores of its best spans that read the same are added."""
+    scores = _span_scores(start, end, options.max_answer_tokens)
     word_ids, offsets = window.encoding.word_ids, window.offsets
     found: dict[str, Answer] = {}
-    for number, (first, last, score) in enumerate(spans):
+    for first, last in _best(scores, MERGED_SPANS):
+        begin, finish = _characters(first, last, word_ids, offsets, context)
+        text, score = context[begin:finish], float(scores[first, last])
+        known = found.get(text.lower())
+        if known is not None:
+            found[text.lower()] = replace(known, score=min(1.0, known.score + score))
+        elif text:
+            found[text.lower()] = Answer(text, score, begin, finish)
+    for first, last in _apart(scores, options.top_k) if options.top_k > 1 else ():
         begin, finish = _characters(first, last, word_ids, offsets, context)
         text = context[begin:finish]
-        key = text.lower()
-        if key in found and number < MERGED_SPANS:
-            known = found[key]
-            found[key] = Answer(known.answer, min(1.0, known.score + score), known.start, known.end)
-        elif key and key not in found:
-            found[key] = Answer(text, score, begin, finish)
+        if text:
+            found.setdefault(text.lower(), Answer(text, float(scores[first, last]), begin, finish))
     return found
 
 
-def _best_spans(start: Array, end: Array, longest: int, count: int | None) -> Iterator[tuple[int, int, float]]:
-    """First and last token of the likeliest spans of at most `longest` tokens, best first."""
-    (tokens,) = np.nonzero(start + end)
-    if not tokens.size:
-        return
-    first, size = int(tokens[0]), int(tokens[-1] - tokens[0]) + 1
-    pairs = np.outer(start[first : first + size], end[first : first + size])  # (starts, ends)
-    scores = np.tril(np.triu(pairs), longest - 1).ravel()
-    if count is not None and count < scores.size:
-        kept = np.argpartition(-scores, count)[:count]
-        kept.sort()
-    else:
-        kept = np.flatnonzero(scores)
-    for index in kept[np.argsort(-scores[kept], kind="stable")]:
-        if scores[index] <= 0:
+def _span_scores(start: Array, end: Array, longest: int) -> Array:
+    """Probability of each span of at most `longest` tokens, 0 for what is none: (first tokens, last tokens)."""
+    scores: Array = np.tril(np.triu(np.outer(start, end)), longest - 1)
+    return scores
+
+
+def _best(scores: Array, count: int) -> Iterator[tuple[int, int]]:
+    """First and last token of the likeliest spans, best first; of equal ones the first in the text."""
+    flat = scores.ravel()
+    kept = np.sort(np.argpartition(-flat, count)[:count]) if count < flat.size else np.arange(flat.size)
+    for index in kept[np.argsort(-flat[kept], kind="stable")]:
+        if flat[index] <= 0:
             return
-        yield first + int(index) // size, first + int(index) % size, float(scores[index])
+        first, last = divmod(int(index), scores.shape[1])
+        yield first, last
+
+
+def _apart(scores: Array, count: int) -> Iterator[tuple[int, int]]:
+    """The likeliest span, then the likeliest that shares no token with it, and so on."""
+    left = scores.copy()
+    for _ in range(count):
+        first, last = divmod(int(left.argmax()), left.shape[1])
+        if left[first, last] <= 0:
+            return
+        yield first, last
+        left[: last + 1, first:] = 0
 
 
 def _characters(

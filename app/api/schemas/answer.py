@@ -57,7 +57,7 @@ class AnswerRequest(Request):
     max_answer_tokens: Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] = Field(
         30, description="Longest answer in tokens, before it is widened to whole words."
     )
-    allow_no_answer: bool = Field(
+    allow_no_answer: Annotated[bool, Field(strict=True)] = Field(
         False, description="Whether the empty answer, with `no_answer_score` as its score, competes with the others."
     )
     stride: Annotated[int, Field(ge=0, strict=True)] = Field(

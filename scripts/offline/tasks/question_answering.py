@@ -149,7 +149,7 @@ class OfflineQuestionAnswering:
         if not any(one.target for one in examples):
             return Calibration()
         known = [index for index, one in enumerate(examples) if one.target]
-        right = np.array([exact_match(predictions.answers[i].answers[0].answer, _texts(examples[i])) for i in known])
+        right = np.array([exact_match(_first(predictions.answers[i]), _texts(examples[i])) for i in known])
 
         def scores(temperature: float) -> np.ndarray:
             task = self.serving_task(tokenizer, {**task_options, "temperature": temperature})

@@ -53,7 +53,9 @@ def outputs(encoded: Encoded, spans: Sequence[tuple[int, int, float]], null: flo
         mask = context_mask(window)
         for start, end, height in spans:
             inside = [i for i, (b, e) in enumerate(window.offsets) if mask[i] and b < end and e > start]
-            if inside and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end:
+            if (
+                inside and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end - 1
+            ):  # marks may stay out
                 logits[inside[0], 0] = logits[inside[-1], 1] = height
         made.append({"logits": logits})
     return made
@@ -263,6 +265,7 @@ def test_offsets_are_the_callers_own_in_a_strange_text(word: str) -> None:
     (best,) = ask([(*place(word, context), 9.0)], context).answers
     assert context[best.start : best.end] == best.answer
     assert word in best.answer
+    assert best.score > 0.5
 
 
 def test_an_answer_does_not_tear_a_character_apart() -> None:
