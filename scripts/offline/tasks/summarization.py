@@ -25,7 +25,7 @@ from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
 
 TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
-LATER_WINDOWS = 0.2
+LATER_WINDOWS = 0.1
 NEAR_LABEL = 0.5
 PROBES = (
     ("The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could"
