@@ -84,6 +84,7 @@ def packed_graph(path: Path, num_labels: int = 2, axis: Axis = "row") -> Graph:
     matrices = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "S"]) for name in PACKED_INPUTS[:-1]]
     constants = {"axis_1": [1], "axis_2": [2], "flat_shape": [-1, num_labels], "far": [9999], "one_column": [0, 0, 0, 0, 1, 0]}
     if axis == "token":
+        del constants["flat_shape"]
         _save(path, nodes, matrices, num_labels, constants, "B", "S")
         return _graph(path, "packed", PACKED_INPUTS[:-1], axis)
     nodes += [
