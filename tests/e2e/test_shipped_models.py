@@ -203,7 +203,7 @@ def test_whatever_a_text_looks_like_some_of_it_is_kept(client: httpx.Client, tex
 
 def test_two_hundred_kilobytes_are_summed_up(client: httpx.Client) -> None:
     text = " ".join(
-        f"On day {number} the expedition walked {number % 17} miles and saw {number % 5} birds." for number in range(3200)
+        f"On day {number} the expedition walked {number % 17} miles and saw {number % 5} birds." for number in range(3500)
     )
     found = summarize(client, text, max_sentences=5)
     assert len(text) > 200_000
