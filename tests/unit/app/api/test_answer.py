@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
+from app.tasks.question_answering import QuestionAnswering
 from tests.asked import Service
 from tests.tiny import MAX_TOKENS
 
@@ -117,3 +119,17 @@ async def test_many_callers_get_each_their_own_answer(every_task: Service) -> No
     told = await asyncio.gather(*(answer(every_task, {"question": "a", "context": one}) for one in contexts))
     for context, one in zip(contexts, told, strict=True):
         assert one["results"][0]["answers"][0]["start"] == context.index("bad")
+
+
+async def test_a_book_is_decoded_beside_the_event_loop(every_task: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+    really = QuestionAnswering.decode
+
+    def watched(self: Any, *arguments: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return really(self, *arguments)
+
+    monkeypatch.setattr(QuestionAnswering, "decode", watched)
+    await answer(every_task, QUESTION)
+    await answer(every_task, {"question": "a", "context": "film " * 40 * MAX_TOKENS})
+    assert threads == [True, False]

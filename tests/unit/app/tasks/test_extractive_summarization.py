@@ -158,3 +158,9 @@ def test_200_kilobytes_are_summed_up() -> None:
     assert len(text) > 200_000
     outputs = [{"logits": np.zeros((len(row.markers), 1), np.float32)} for row in encoded.rows]
     assert len(TASK.decode(encoded, outputs, SummaryOptions()).sentences) >= 1
+
+
+def test_the_last_window_reaches_back_until_it_is_full() -> None:
+    windows = encode("The film. " * 15).state.windows
+    assert [len(window) for window in windows] == [6] * len(windows)
+    assert windows[-1] == range(9, 15)

@@ -304,3 +304,49 @@ def test_a_context_of_a_lone_mark_breaks_nothing() -> None:
     answers = TASK.decode(encoded, outputs(encoded, []), AnswerOptions(allow_no_answer=True))
     assert all("\u0301"[one.start : one.end] == one.answer for one in answers.answers)
     assert answers.answers
+
+
+def test_of_two_windows_that_hold_a_span_the_surer_one_counts() -> None:
+    context = "good " * 12 + "bad " + "good " * 12
+    encoded = encode(context, stride=12)
+    logits = outputs(encoded, [(*place("bad", context), 3.0)])
+    holding = [one for one in logits if (one["logits"][1:] == 3.0).any()]
+    assert len(holding) == 2
+    for unsure in holding:
+        unsure["logits"][0] = 9.0
+        (best,) = TASK.decode(encoded, logits, AnswerOptions(stride=12)).answers
+        assert best.answer == "bad"
+        assert best.score > 0.8
+        unsure["logits"][0] = 0.0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_span_of_one_token_too_many_is_no_answer(limit: int) -> None:
+    words = "very good bad film"
+    exact = " ".join(words.split()[:limit])
+    too_long = " ".join(words.split()[: limit + 1])
+    assert ask([(*place(exact, words), 9.0)], words, max_answer_tokens=limit).answers[0].answer == exact
+    assert ask([(*place(too_long, words), 9.0)], words, max_answer_tokens=limit).answers[0].answer != too_long
+
+
+def test_a_further_answer_is_found_behind_a_hundred_overlapping_ones() -> None:
+    context = "the a film very good was not bad the a film very good was not bad . . . bad"
+    encoded = encode(context, question="a")
+    (output,) = outputs(encoded, [(len(context) - 3, len(context), 0.5)], null=LOW)
+    first = int(context_mask(encoded.state.windows[0]).argmax())
+    output["logits"][first : first + 8, 0] = 5.0
+    output["logits"][first + 8 : first + 16, 1] = 5.0
+    best, second = TASK.decode(encoded, [output], AnswerOptions(top_k=2)).answers
+    assert best.end > best.start
+    assert (second.start, second.end) == (len(context) - 3, len(context))
+
+
+def test_a_span_that_ends_within_a_word_takes_the_rest_of_it() -> None:
+    context = "good films"
+    encoded = encode(context)
+    (output,) = outputs(encoded, [])
+    tokens = list(encoded.rows[0].input_ids)
+    last = len(tokens) - 1 - tokens[::-1].index(VOCABULARY["film"])
+    output["logits"][last - 1, 0] = output["logits"][last, 1] = 9.0
+    (best,) = TASK.decode(encoded, [output], AnswerOptions()).answers
+    assert best.answer == "good films"

@@ -68,3 +68,9 @@ def test_every_character_that_is_no_space_is_in_exactly_one_sentence(text: str) 
     assert all(start < end for start, end in found)
     assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
     assert "".join("".join(text[start:end].split()) for start, end in found) == "".join(text.split())
+
+
+def test_a_long_line_ends_a_sentence_before_a_blank_line_or_after_a_colon() -> None:
+    line = "The engineers of the city had warned for many years that the roof could fall"
+    assert split(f"{line}\n\nIt did not") == [line, "It did not"]
+    assert split(f"{line}:\nIt did not") == [f"{line}:", "It did not"]

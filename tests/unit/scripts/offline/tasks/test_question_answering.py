@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.question_answering import Answer, Answers, QuestionItem
+from app.tasks.question_answering import Answer, AnswerOptions, Answers, QuestionItem
 from scripts.offline.evaluate import Predictions
 from scripts.offline.load import Broken, Example
 from scripts.offline.losses import IGNORED
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 from scripts.offline.tasks.base import TrainingRow
-from scripts.offline.tasks.question_answering import Gold, OfflineQuestionAnswering, SpanLabel, parse
+from scripts.offline.tasks.question_answering import Gold, OfflineQuestionAnswering, SpanLabel, label, parse
 from tests.tiny import MAX_TOKENS, tiny_tokenizer, tokenizer_json
 
 TASK = OfflineQuestionAnswering()
@@ -265,3 +265,18 @@ def test_golden_requests_are_json_objects() -> None:
 def test_windows_hold_no_more_than_the_model_reads() -> None:
     rows = TASK.training_rows([example("good " * 200)], tiny_tokenizer(), {})
     assert max(one.row.num_tokens for one in rows) == MAX_TOKENS
+
+
+def test_an_answer_that_a_window_cuts_in_two_is_not_in_it() -> None:
+    context = "film " * 23 + "very good " + "film " * 20
+    task = TASK.serving_task(tiny_tokenizer(), {})
+    for shift in range(8):
+        item = QuestionItem("a " * (shift + 1), context)
+        (encoded,) = task.encode([item], AnswerOptions(stride=0))
+        start = context.index("very good")
+        gold = Gold("very good", start, start + 9)
+        spans = [label(window, [gold]).spans for window in encoded.state.windows]  # type: ignore[union-attr]
+        whole = [one for one in spans if one != [(0, 0, 1.0)]]
+        assert len(whole) <= 1
+        for ((first, last, share),) in whole:
+            assert (last - first, share) == (1, 1.0)
