@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, InvalidInput
 from app.core.types import Row, RowOutput
+from app.tasks.tokenizer import encodable
 
 ItemT = TypeVar("ItemT", contravariant=True)
 OptionsT = TypeVar("OptionsT", contravariant=True)
@@ -36,3 +37,12 @@ class Task(Protocol[ItemT, OptionsT, AnswerT]):
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: OptionsT) -> AnswerT:
         """Read one item's row outputs, in the order of its rows."""
         ...
+
+
+def refuse_text(text: str, field: str) -> InvalidInput | None:
+    """Why no model can read this text, if so; `field` is its name in the item."""
+    if not text.strip():
+        return InvalidInput("must not be empty", field)
+    if not encodable(text):
+        return InvalidInput("contains a lone surrogate, which is not valid Unicode", field)
+    return None

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.errors import HooperError, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Encoded
+from app.tasks.base import Encoded, refuse_text
 from app.tasks.sentences import Span, sentences
-from app.tasks.tokenizer import Encoding, Tokenizer, encodable
+from app.tasks.tokenizer import Encoding, Tokenizer
 
 OUTPUT = "logits"
 MAX_SENTENCE_TOKENS = 128
@@ -84,7 +84,7 @@ class ExtractiveSummarization:
 
     def encode(self, items: Sequence[SummaryItem], options: SummaryOptions) -> list[Encoded | HooperError]:
         """One row per window of whole sentences."""
-        return [_refuse(item) or self._encoded(item.text, options) for item in items]
+        return [refuse_text(item.text, "text") or self._encoded(item.text, options) for item in items]
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: SummaryOptions) -> Summary:
         """The best sentences that do not repeat each other."""
@@ -174,11 +174,3 @@ def _fill(costs: Sequence[int], start: int, budget: int) -> int:
         used += costs[stop]
         stop += 1
     return max(stop, start + 1)
-
-
-def _refuse(item: SummaryItem) -> HooperError | None:
-    if not item.text.strip():
-        return InvalidInput("must not be empty", "text")
-    if not encodable(item.text):
-        return InvalidInput("contains a lone surrogate, which is not valid Unicode", "text")
-    return None

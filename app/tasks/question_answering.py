@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.errors import HooperError, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Encoded
-from app.tasks.tokenizer import Encoding, Tokenizer, Window, encodable
+from app.tasks.base import Encoded, refuse_text
+from app.tasks.tokenizer import Encoding, Tokenizer, Window
 
 OUTPUT = "logits"
 MERGED_SPANS = 64
@@ -94,7 +94,7 @@ class QuestionAnswering:
 
     def encode(self, items: Sequence[QuestionItem], options: AnswerOptions) -> list[Encoded | HooperError]:
         """One row per window of the context, the question in each."""
-        errors = [_refuse(item) for item in items]
+        errors = [refuse_text(one.question, "question") or refuse_text(one.context, "context") for one in items]
         good = [item for item, error in zip(items, errors, strict=True) if error is None]
         texts = [text for item in good for text in (item.question, item.context)]
         encodings = iter(self._pieces.encode(texts) if texts else [])
@@ -243,12 +243,3 @@ def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:
         if all(answer.end <= one.start or answer.start >= one.end for one in taken if one.answer) or not answer.answer:
             taken.append(answer)
             yield answer
-
-
-def _refuse(item: QuestionItem) -> HooperError | None:
-    for field, text in (("question", item.question), ("context", item.context)):
-        if not text.strip():
-            return InvalidInput("must not be empty", field)
-        if not encodable(text):
-            return InvalidInput("contains a lone surrogate, which is not valid Unicode", field)
-    return None

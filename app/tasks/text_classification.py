@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.errors import HooperError, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Encoded
-from app.tasks.tokenizer import Pair, Tokenizer, Window, encodable
+from app.tasks.base import Encoded, refuse_text
+from app.tasks.tokenizer import Pair, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
@@ -112,13 +112,11 @@ def activate(logits: Array, activation: Activation) -> Array:
 
 
 def _refuse(item: ClassificationItem) -> HooperError | None:
-    for field, text in (("text", item.text), ("text_pair", item.text_pair)):
-        if text is None:
-            continue
-        if not text.strip():
-            return InvalidInput("must not be empty", field)
-        if not encodable(text):
-            return InvalidInput("contains a lone surrogate, which is not valid Unicode", field)
+    refused = refuse_text(item.text, "text")
+    if refused is None and item.text_pair is not None:
+        refused = refuse_text(item.text_pair, "text_pair")
+    if refused is not None:
+        return refused
     if item.text_pair is not None and len(item) > MAX_PAIR_CHARACTERS:
         return TooLarge(f"the pair has {len(item)} characters, at most {MAX_PAIR_CHARACTERS} are read")
     return None

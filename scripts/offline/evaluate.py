@@ -46,7 +46,7 @@ def predict(
     all_outputs: list[list[RowOutput]] = []
     with tqdm(total=len(items), desc=title, unit="item", disable=not sys.stderr.isatty(), leave=False) as bar:
         for start in range(0, len(items), CHUNK):
-            encoded = list(_encoded(task, options, items[start : start + CHUNK]))
+            encoded = list(encode_all(task, options, items[start : start + CHUNK]))
             outputs = iter(_run(runner, [row for one in encoded for row in one.rows], bar, len(encoded)))
             all_encoded += encoded
             all_outputs += [[next(outputs) for _ in one.rows] for one in encoded]
@@ -60,7 +60,12 @@ def read_again(task: Task[Any, Any, Any], options: Any, before: Predictions) -> 
     return Predictions([task.decode(*one, options) for one in pairs], before.encoded, before.outputs)
 
 
-def _encoded(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) -> Iterator[Encoded]:
+def encode_all(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) -> Iterator[Encoded]:
+    """Encoded items, in order.
+
+    Raises:
+        HooperError: an item cannot be encoded.
+    """
     for one in task.encode(items, options):
         if isinstance(one, HooperError):
             raise one

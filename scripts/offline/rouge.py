@@ -27,8 +27,8 @@ def rouge(reference: Sequence[str], summary: Sequence[str]) -> dict[str, float]:
 
 def oracle(reference: Sequence[str], sentences: Sequence[str], count: int) -> list[int]:
     """Indices, in order, of at most `count` sentences that together come closest to the reference."""
-    wanted = [_grams(reference, size) for size in (1, 2)]
-    offered = [[_grams([sentence], size) for size in (1, 2)] for sentence in sentences]
+    wanted = _words_and_pairs(reference)
+    offered = [_words_and_pairs([sentence]) for sentence in sentences]
     chosen: list[int] = []
     so_far: list[Grams] = [Counter(), Counter()]
     best = 0.0
@@ -49,8 +49,12 @@ def oracle(reference: Sequence[str], sentences: Sequence[str], count: int) -> li
 
 def closeness(reference: Sequence[str], sentences: Sequence[str]) -> list[float]:
     """What the oracle sees in each sentence alone: the sum of the F1 of its words and of its word pairs, 0 to 2."""
-    wanted = [_grams(reference, size) for size in (1, 2)]
-    return [_closeness([_grams([sentence], size) for size in (1, 2)], wanted) for sentence in sentences]
+    wanted = _words_and_pairs(reference)
+    return [_closeness(_words_and_pairs([sentence]), wanted) for sentence in sentences]
+
+
+def _words_and_pairs(sentences: Sequence[str]) -> list[Grams]:
+    return [_grams(sentences, size) for size in (1, 2)]
 
 
 def _grams(sentences: Sequence[str], size: int) -> Grams:

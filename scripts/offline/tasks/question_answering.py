@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from app.core.errors import HooperError, InvalidSettings
+from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading, context_mask
 from app.tasks.tokenizer import Tokenizer, Window, encodable
 from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
-from scripts.offline.evaluate import Predictions
+from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Example, load
 from scripts.offline.losses import IGNORED, span_loss
 from scripts.offline.negatives import unanswered
@@ -95,12 +95,11 @@ class OfflineQuestionAnswering:
     ) -> list[TrainingRow]:
         """One row per window; a window that holds no whole answer is labelled "not here"."""
         rows = []
+        task = self.serving_task(tokenizer, task_options)
         for start in range(0, len(examples), 1024):  # the encodings of a whole data set would fill gigabytes
             some = examples[start : start + 1024]
-            encoded = self.serving_task(tokenizer, task_options).encode([one.item for one in some], self.serving_options())
+            encoded = encode_all(task, self.serving_options(), [one.item for one in some])
             for one, coded in zip(some, encoded, strict=True):
-                if isinstance(coded, HooperError):
-                    raise coded
                 reading: Reading = coded.state
                 rows += [TrainingRow(row, label(w, one.target)) for row, w in zip(coded.rows, reading.windows, strict=True)]
         return rows

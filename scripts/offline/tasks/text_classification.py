@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
-from app.core.errors import HooperError, InvalidSettings
+from app.core.errors import InvalidSettings
 from app.tasks.text_classification import (
     Classification,
     ClassificationItem,
@@ -22,7 +22,7 @@ from app.tasks.text_classification import (
 )
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.crop import head_and_tail
-from scripts.offline.evaluate import Predictions
+from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Dataset, Example, load
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
@@ -85,11 +85,10 @@ class OfflineTextClassification:
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
         index = {label: number for number, label in enumerate(task_options["labels"])}
-        encoded = self.serving_task(tokenizer, task_options).encode([one.item for one in examples], self.serving_options())
+        task = self.serving_task(tokenizer, task_options)
+        encoded = encode_all(task, self.serving_options(), [one.item for one in examples])
         rows = []
         for one, coded in zip(examples, encoded, strict=True):
-            if isinstance(coded, HooperError):
-                raise coded
             if task_options["problem_type"] == "multi_label_classification":
                 label: Any = [float(name in one.target) for name in index]
             else:
