@@ -4,11 +4,15 @@ Several sentences share a row, each behind a first token of its own whose output
 Liu and Lapata, "Text Summarization with Pretrained Encoders" (2019). A longer document is read in windows of whole sentences;
 token types tell the first window, with the document's opening, from later ones. Sentences that repeat a chosen one are passed
 over by trigram blocking, as there.
+
+A sentence's score is the share of its words that a summary is expected to say. How many sentences to keep follows from that:
+those that make the expected F1 of the words largest for a summary of the usual length (`select`).
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +29,12 @@ MAX_SENTENCE_TOKENS = 128
 """Of a longer sentence only the beginning is read."""
 SHARED_SENTENCES = 2
 """Sentences that two neighbouring windows share; their scores are averaged."""
+USUAL_WORDS = 50.0
+"""Words of a usual summary where a model does not say."""
+USUAL_SENTENCES = 3
+"""`max_sentences` of a caller who wants a summary of the usual length; other wishes change the length in proportion."""
+NOVELTY = 0.7
+"""Share of what a further sentence says of the summary that no sentence chosen before has said."""
 _WORD = re.compile(r"\w+")
 
 
@@ -39,7 +49,9 @@ class SummaryItem:
 
 @dataclass(frozen=True, slots=True)
 class SummaryOptions:
-    max_sentences: int = 3
+    max_sentences: int = USUAL_SENTENCES
+    min_sentences: int = 1
+    """At most `max_sentences`; fewer are kept only where the document has fewer that do not repeat each other."""
     truncation: Truncation = "window"
 
 
@@ -73,11 +85,13 @@ class Reading:
 class ExtractiveSummarization:
     """Satisfies `Task`. Reads an output `logits` of axis `marker`: (sentences of the row, 1)."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, usual_words: float = USUAL_WORDS) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window.
+            usual_words: words of the summaries that the model was trained on.
         """
+        self._usual_words = usual_words
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
         self._max_sentence = min(MAX_SENTENCE_TOKENS, self._max_tokens - self._pieces.num_special_tokens(pair=False))
@@ -87,11 +101,11 @@ class ExtractiveSummarization:
         return [refuse_text(item.text, "text") or self._encoded(item.text, options) for item in items]
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: SummaryOptions) -> Summary:
-        """The best sentences that do not repeat each other."""
+        """The sentences that together are expected to say most, none of which repeats another."""
         reading: Reading = encoded.state
         scores = sentence_scores(reading, outputs)
         texts = [reading.text[start:end] for start, end in reading.spans]
-        chosen = select(texts, scores, options.max_sentences)
+        chosen = select(texts, scores, options, self._usual_words)
         found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
         return Summary(" ".join(one.text for one in found), found)
 
@@ -146,18 +160,40 @@ def sentence_scores(reading: Reading, outputs: Sequence[RowOutput]) -> Array:
     return scores
 
 
-def select(texts: Sequence[str], scores: Array, count: int) -> list[int]:
-    """Indices of at most `count` sentences, best first taken, in order; one that shares three words in a row with a chosen
-    one is passed over."""
+def select(texts: Sequence[str], scores: Array, options: SummaryOptions, usual_words: float) -> list[int]:
+    """Indices, in order, of the sentences that greedily raise the expected F1 of the summary's words.
+
+    With `score` the share of a sentence's words that the summary is expected to say, sentences of `w` words in all match about
+    `m = Σ NOVELTY^k · score · words` of them, k counting the sentences chosen before, and F1 is `2m / (w + words wanted)`. A
+    sentence that shares three words in a row with a chosen one is passed over.
+
+    Args:
+        texts: the document's sentences.
+        scores: between 0 and 1: (sentences,).
+        options: how many sentences to keep. Up to `min_sentences` are taken even where F1 falls.
+        usual_words: words wanted of a summary of up to `USUAL_SENTENCES`.
+    """
+    lengths = np.array([max(1, len(_WORD.findall(text))) for text in texts])
+    wanted = usual_words * options.max_sentences / USUAL_SENTENCES
+    trigrams = [_trigrams(text) for text in texts]
+    holders = defaultdict(list)  # trigram to the sentences that hold it
+    for place, own in enumerate(trigrams):
+        for trigram in own:
+            holders[trigram].append(place)
+    free = np.ones(len(texts), bool)
     chosen: list[int] = []
-    said: set[tuple[str, ...]] = set()
-    for index in np.argsort(-scores, kind="stable"):
-        if len(chosen) == count:
+    matched = best = 0.0
+    num_words = 0
+    while len(chosen) < options.max_sentences and free.any():
+        gains = NOVELTY ** len(chosen) * scores * lengths  # (sentences,)
+        f1 = np.where(free, (matched + gains) / (num_words + lengths + wanted), -1.0)
+        index = int(np.argmax(f1))
+        if f1[index] <= best and len(chosen) >= options.min_sentences:
             break
-        trigrams = _trigrams(texts[index])
-        if not trigrams & said:
-            chosen.append(int(index))
-            said |= trigrams
+        chosen.append(index)
+        best, matched, num_words = float(f1[index]), matched + float(gains[index]), num_words + int(lengths[index])
+        for trigram in trigrams[index]:
+            free[holders[trigram]] = False
     return sorted(chosen)
 
 

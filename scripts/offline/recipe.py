@@ -50,6 +50,9 @@ class Recipe:
     no_answer_share: float = knob(
         0.05, "question answering: rows added whose context does not answer the question, per row; 0 where the data has such"
     )
+    summary_words: float = knob(
+        0, "summarization: words of a usual summary, from which follows how many sentences are kept; 0: as in the data"
+    )
     max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
 
     epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
@@ -166,6 +169,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("split is 1 and validation is empty: nothing would be held out", recipe.split < 1 or bool(recipe.validation)),
         ("max_bad_share must be between 0 and 1", 0 <= recipe.max_bad_share <= 1),
         ("no_answer_share must be between 0 and 1", 0 <= recipe.no_answer_share <= 1),
+        ("summary_words must not be negative", recipe.summary_words >= 0),
         ("epochs must not be negative", recipe.epochs >= 0),
         ("batch_size must be at least 1", recipe.batch_size >= 1),
         ("learning_rate must be above 0", recipe.learning_rate > 0),

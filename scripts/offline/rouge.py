@@ -47,10 +47,10 @@ def oracle(reference: Sequence[str], sentences: Sequence[str], count: int) -> li
     return sorted(chosen)
 
 
-def closeness(reference: Sequence[str], sentences: Sequence[str]) -> list[float]:
-    """What the oracle sees in each sentence alone: the sum of the F1 of its words and of its word pairs, 0 to 2."""
+def precision(reference: Sequence[str], sentences: Sequence[str]) -> list[float]:
+    """Of each sentence alone, the share of its words and of its word pairs that the reference has too, averaged: 0 to 1."""
     wanted = _words_and_pairs(reference)
-    return [_closeness(_words_and_pairs([sentence]), wanted) for sentence in sentences]
+    return [_precision(_words_and_pairs([sentence]), wanted) for sentence in sentences]
 
 
 def _words_and_pairs(sentences: Sequence[str]) -> list[Grams]:
@@ -67,6 +67,11 @@ def _grams(sentences: Sequence[str], size: int) -> Grams:
 
 def _closeness(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
     return sum(_f1(one, other) for one, other in zip(grams, wanted, strict=True))
+
+
+def _precision(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
+    shares = [(one & other).total() / one.total() if one else 0.0 for one, other in zip(grams, wanted, strict=True)]
+    return sum(shares) / len(shares)
 
 
 def _f1(one: Grams, other: Grams) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.api.schemas.common import ModelField, OrBroken, Request
 from app.core.errors import HooperError
@@ -31,11 +31,20 @@ class SummarizeRequest(Request):
         description="A document of any length, or a list of them."
     )
     model: ModelField = None
-    method: Literal["extractive"] | None = Field(
-        None, description="`extractive`: sentences of the document, verbatim; null: the model's own, which is that."
+    method: Literal["extractive", "abstractive"] | None = Field(
+        None,
+        description="`extractive`: sentences of the document, verbatim; null: the model's own, which is that. `abstractive`, a"
+        " text written anew, is refused as long as no model can do it.",
     )
     max_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
-        3, description="How many sentences to keep; fewer where the document has fewer, or where others repeat them."
+        3,
+        description="How many sentences to keep at most, and with it how long a summary you want; fewer where further ones are"
+        " expected to add less than they take room, or repeat others.",
+    )
+    min_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
+        1,
+        description="How many sentences to keep at least, as far as the document has so many that do not repeat each other; at"
+        " most `max_sentences`. The same number in both: exactly so many.",
     )
     truncation: Literal["error", "truncate", "window"] = Field(
         "window",
@@ -44,7 +53,20 @@ class SummarizeRequest(Request):
     )
 
     def options(self) -> SummaryOptions:
-        return SummaryOptions(self.max_sentences, self.truncation)
+        return SummaryOptions(self.max_sentences, self.min_sentences, self.truncation)
+
+    @field_validator("method")
+    @classmethod
+    def _possible(cls, method: str | None) -> str | None:
+        if method == "abstractive":
+            raise ValueError("no model can summarize abstractively, all are extractive; leave it out or say 'extractive'")
+        return method
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SummarizeRequest:
+        if self.min_sentences > self.max_sentences:
+            raise ValueError(f"min_sentences is {self.min_sentences}, more than max_sentences, {self.max_sentences}")
+        return self
 
     def items(self) -> Sequence[SummaryItem | HooperError]:
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
@@ -57,7 +79,7 @@ class SummarySentence(BaseModel):
     text: str = Field(description="The sentence, verbatim.")
     start: int = Field(description="Its first character in the document, counted in Unicode code points from 0.")
     end: int = Field(description="The character after its last: `document[start:end] == text`.")
-    score: float = Field(description="How much it belongs into a summary, between 0 and 1.")
+    score: float = Field(description="Share of its words that a summary is expected to say, between 0 and 1.")
 
 
 class SummarizeResult(BaseModel):

@@ -1,4 +1,4 @@
-"""Extractive summarization offline: greedy oracle labels, ROUGE beside the lead and the oracle."""
+"""Extractive summarization offline: how much of each sentence a summary says, ROUGE beside the lead and the oracle."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from scripts.offline.load import Broken, Example, load
 from scripts.offline.losses import IGNORED, marker_loss
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
-from scripts.offline.rouge import LEAD, METRICS, closeness, oracle, rouge
+from scripts.offline.rouge import LEAD, METRICS, oracle, precision, rouge
 from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
 
 TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
-LATER_WINDOWS = 0.1
-NEAR_LABEL = 0.5
+LATER_WINDOWS = 0.25
+TOLD_RIGHT = 0.1
+"""How near to its label a sentence counts as told right."""
 PROBES = (
     ("The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could"
     " fall. About forty traders will move to a tent on the station square by March. Some of them have sold fish there for"
@@ -54,7 +55,9 @@ class OfflineSummarization:
         """A document and its summary per record; columns by the names everybody uses."""
         columns = _columns(recipe, records)
         dataset = load(recipe, records, lambda record, source: _parse(record, source, *columns))
-        return Prepared(dataset, {}, [f"document from column {columns[0]!r}, summary from {columns[1]!r}"])
+        words = recipe.summary_words or usual_words(dataset.train)
+        notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
+        return Prepared(dataset, {"usual_words": words}, notes)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}
@@ -71,8 +74,9 @@ class OfflineSummarization:
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
-        """One row per window, labelled by the greedy oracle of the whole document. Of the windows after the first only some are
-        trained on: documents are summed up by their beginnings, and later windows are many and alike."""
+        """One row per window; a sentence's label is the share of it that the summary says. With few documents such graded
+        labels tell more than the greedy oracle's yes or no. Of the windows after the first only some are trained on: documents
+        are summed up by their beginnings, and later windows are many and alike."""
         rows = []
         generator = random.Random(len(examples))
         task = self.serving_task(tokenizer, task_options)
@@ -80,14 +84,14 @@ class OfflineSummarization:
         for one, coded in zip(examples, encoded, strict=True):
             reading: Reading = coded.state
             texts = [reading.text[start:end] for start, end in reading.spans]
-            wanted = labels(one.target.sentences, texts)
+            wanted = precision(one.target.sentences, texts)
             for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):
                 if number == 0 or generator.random() < LATER_WINDOWS:
                     rows.append(TrainingRow(row, [wanted[index] for index in window]))
         return rows
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        """(rows, width): at each sentence's marker whether it is wanted."""
+        """(rows, width): at each sentence's marker how much of it is wanted."""
         made = np.full((len(rows), width), IGNORED, np.float32)
         for line, one in enumerate(rows):
             made[line, list(one.row.markers)] = one.label
@@ -103,7 +107,8 @@ class OfflineSummarization:
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         """Sentences told right."""
         marked = labels != IGNORED
-        return int(((logits[..., 0] > 0) == (labels > 0.5))[marked].sum()), int(marked.sum())
+        told = 1 / (1 + np.exp(-logits[..., 0][marked]))
+        return int((np.abs(told - labels[marked]) < TOLD_RIGHT).sum()), int(marked.sum())
 
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -128,14 +133,9 @@ class OfflineSummarization:
         return [{"text": text} for text in recipe.golden or PROBES]
 
 
-def labels(reference: Sequence[str], document: Sequence[str]) -> list[float]:
-    """1 for each sentence of the greedy oracle, which may take as many as the reference has and at least three. Of the others,
-    one that is as close to the reference as the closest gets half of that, less close ones less: with few documents the
-    difference between the first choice and an equally good second one would be noise."""
-    close = closeness(reference, document)
-    top = max(close, default=0.0) or 1.0
-    chosen = set(oracle(reference, document, max(LEAD, len(reference))))
-    return [1.0 if index in chosen else NEAR_LABEL * (one / top) ** 2 for index, one in enumerate(close)]
+def usual_words(examples: Sequence[Example]) -> float:
+    """Words of a reference summary, on average."""
+    return round(float(np.mean([len(" ".join(one.target.sentences).split()) for one in examples])), 1)
 
 
 def _columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:

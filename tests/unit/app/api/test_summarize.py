@@ -26,7 +26,7 @@ async def problem(service: Service, inputs: object, status: int, **options: obje
 
 
 async def test_a_summary_is_made_of_the_documents_own_sentences(every_task: Service) -> None:
-    told = await summarize(every_task, DOCUMENT, max_sentences=2)
+    told = await summarize(every_task, DOCUMENT, max_sentences=2, min_sentences=2)
     assert told["model"] == {"name": "summarization", "version": 1}
     (result,) = told["results"]
     assert list(result) == ["summary", "sentences", "num_tokens", "truncated"]
@@ -38,9 +38,17 @@ async def test_a_summary_is_made_of_the_documents_own_sentences(every_task: Serv
     assert result["summary"] == "Good films! Good was the film that was not bad."  # the tiny model likes what begins with it
 
 
-async def test_three_sentences_are_kept_where_nothing_is_said(every_task: Service) -> None:
+async def test_the_caller_says_how_many_sentences_to_keep_at_most_and_at_least(every_task: Service) -> None:
     (result,) = (await summarize(every_task, DOCUMENT))["results"]
-    assert len(result["sentences"]) == 3
+    assert 1 <= len(result["sentences"]) <= 3
+    (all_of_it,) = (await summarize(every_task, DOCUMENT, max_sentences=9, min_sentences=9))["results"]
+    assert all_of_it["summary"] == DOCUMENT
+    detail = await problem(every_task, DOCUMENT, 422, max_sentences=2, min_sentences=4)
+    assert "min_sentences is 4, more than max_sentences, 2" in detail
+
+
+async def test_an_abstract_of_its_own_words_is_refused_with_what_can_be_had(every_task: Service) -> None:
+    assert "method: no model can summarize abstractively" in await problem(every_task, DOCUMENT, 422, method="abstractive")
 
 
 async def test_a_list_is_answered_in_its_order_and_a_bad_item_fails_alone(every_task: Service) -> None:
@@ -74,7 +82,14 @@ async def test_whatever_the_text_looks_like_some_of_it_is_kept(every_task: Servi
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("max_sentences", 0), ("max_sentences", "3"), ("method", "abstractive"), ("truncation", "x"), ("num_sentences", 2)],
+    [
+        ("max_sentences", 0),
+        ("max_sentences", "3"),
+        ("method", "poetic"),
+        ("min_sentences", 0),
+        ("truncation", "x"),
+        ("num_sentences", 2),
+    ],
 )
 async def test_a_wrong_option_is_named(every_task: Service, option: str, value: object) -> None:
     assert option in await problem(every_task, DOCUMENT, 422, **{option: value})

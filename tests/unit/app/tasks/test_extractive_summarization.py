@@ -102,7 +102,7 @@ def test_what_holds_nothing_is_refused(text: str) -> None:
 
 
 def test_the_best_sentences_come_verbatim_in_the_documents_order() -> None:
-    summary = summarize([0.0, -3.0, 2.0, 1.0, 3.0])
+    summary = summarize([0.0, -3.0, 2.0, 1.0, 3.0], min_sentences=3)
     assert [one.text for one in summary.sentences] == [SENTENCES[2], SENTENCES[3], SENTENCES[4]]
     assert all(DOCUMENT[one.start : one.end] == one.text for one in summary.sentences)
     assert summary.summary == " ".join([SENTENCES[2], SENTENCES[3], SENTENCES[4]])
@@ -110,14 +110,45 @@ def test_the_best_sentences_come_verbatim_in_the_documents_order() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 50])
-def test_at_most_so_many_sentences_are_chosen(count: int) -> None:
-    assert len(summarize([1.0, 2.0, 3.0, 4.0, 5.0], max_sentences=count).sentences) == min(count, 5)
+def test_at_most_so_many_sentences_are_chosen_and_exactly_so_many_where_that_is_wished(count: int) -> None:
+    logits = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert len(summarize(logits, max_sentences=count).sentences) <= count
+    assert len(summarize(logits, max_sentences=count, min_sentences=count).sentences) == min(count, 5)
+
+
+TEN = [" ".join(f"{letter}{index}" for index in range(10)) for letter in "abcdef"]
+"""Sentences of ten words that have none in common."""
+
+
+def test_a_sentence_is_kept_only_where_the_expected_f1_of_the_words_rises() -> None:
+    scores = np.array([0.1, 0.9, 0.1, 0.8, 0.1, 0.1], np.float32)
+    options = SummaryOptions(max_sentences=3)
+    # 9 / (10 + 20) = 0.30 alone, (9 + 0.7 * 8) / (20 + 20) = 0.37 with the second, 15.1 / (30 + 20) = 0.30 with a third
+    assert select(TEN, scores, options, usual_words=20) == [1, 3]
+    # 9 / (10 + 2) = 0.75 alone, 14.6 / (20 + 2) = 0.66 with the second
+    assert select(TEN, scores, options, usual_words=2) == [1]
+    assert select(TEN, scores, SummaryOptions(max_sentences=3, min_sentences=3), usual_words=2) == [0, 1, 3]
+
+
+def test_who_allows_more_sentences_wants_a_longer_summary() -> None:
+    scores = np.array([0.9, 0.6, 0.6, 0.6, 0.5, 0.5], np.float32)
+    kept = [len(select(TEN, scores, SummaryOptions(max_sentences=count), usual_words=20)) for count in (2, 3, 6)]
+    assert kept == sorted(kept)
+    assert kept[0] < kept[-1]
+
+
+def test_of_two_equally_good_sentences_the_one_that_says_more_is_kept() -> None:
+    assert select(["one two", TEN[0], "three"], np.full(3, 0.5, np.float32), SummaryOptions(max_sentences=1), 30) == [1]
 
 
 def test_one_that_repeats_a_chosen_one_is_passed_over() -> None:
     texts = ["He said it was very good.", "It was very good, he said.", "They went home."]
-    assert select(texts, np.array([0.9, 0.8, 0.1]), 2) == [0, 2]
-    assert select(["Yes.", "yes", "No."], np.array([0.5, 0.9, 0.1]), 3) == [1, 2]
+    assert select(texts, np.array([0.9, 0.8, 0.1]), SummaryOptions(2, 2), 50) == [0, 2]
+    assert select(["Yes.", "yes", "No."], np.array([0.5, 0.9, 0.1]), SummaryOptions(3, 3), 50) == [1, 2]
+
+
+def test_a_text_of_marks_alone_has_a_summary_too() -> None:
+    assert select(["!!!", "???"], np.array([0.0, 0.0]), SummaryOptions(), 50) == [0]
 
 
 def test_logits_of_a_sentence_in_two_windows_are_averaged() -> None:

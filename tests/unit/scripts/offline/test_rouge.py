@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.offline.rouge import closeness, oracle, rouge
+from scripts.offline.rouge import oracle, precision, rouge
 
 DOCUMENT = ["The council met on Tuesday.", "It closed the market hall.", "Rain fell.", "Forty traders must move by March."]
 REFERENCE = ["The market hall is closed.", "Forty traders move by March."]
@@ -31,7 +31,6 @@ def test_the_oracle_stops_where_nothing_helps() -> None:
     assert oracle(["x"], [], 3) == []
 
 
-def test_closeness_is_that_of_each_sentence_alone() -> None:
-    close = closeness(["Rain fell."], DOCUMENT)
-    assert close[2] == pytest.approx(2.0)
-    assert close[3] == 0.0
+def test_precision_is_the_share_of_a_sentence_that_the_reference_has() -> None:
+    found = precision(["Heavy rain fell."], ["Rain fell.", "Rain fell on a town.", "Nothing", "", "rain rain"])
+    assert found == pytest.approx([1.0, (2 / 5 + 1 / 4) / 2, 0.0, 0.0, 1 / 4])

@@ -1,4 +1,4 @@
-"""Documents and summaries are read, the oracle labels sentences, and figures stand beside those of the lead."""
+"""Documents and summaries are read, sentences labelled by what a summary says of them, figures beside those of the lead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.offline.losses import IGNORED
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 from scripts.offline.tasks.base import Prepared, TrainingRow
-from scripts.offline.tasks.summarization import OfflineSummarization, Target, labels
+from scripts.offline.tasks.summarization import OfflineSummarization, Target
 from tests.tiny import MAX_TOKENS, tiny_tokenizer
 
 TASK = OfflineSummarization()
@@ -70,13 +70,20 @@ def test_what_cannot_be_used_is_told() -> None:
 # labels
 
 
-def test_the_oracles_sentences_are_wanted_and_others_by_how_near_they_come() -> None:
-    found = labels(
-        ["Forty traders move by March."], ["Rain fell.", "Forty traders move by April.", "Forty traders move by March."]
-    )
-    assert found[0] == 0
-    assert 0 < found[1] < 0.5
-    assert found[2] == 1
+def test_a_sentence_is_labelled_by_how_much_of_it_the_summary_says() -> None:
+    (row,) = TASK.training_rows([example("Rain fell. Forty traders move by April. The hall is closed.")], tiny_tokenizer(), {})
+    assert row.label == pytest.approx([0.0, (4 / 5 + 3 / 4) / 2, (4 / 4 + 2 / 3) / 2])
+
+
+def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_it() -> None:
+    rows = [{"text": f"{index}. {DOCUMENT}", "summary": "One two. " * index} for index in (1, 2, 3, 4)]
+    learned = prepare(*rows)
+    mean = np.mean([len(" ".join(one.target.sentences).split()) for one in learned.dataset.train])
+    assert learned.task_options == {"usual_words": pytest.approx(mean, abs=0.05)}
+    said = prepare(*rows, summary_words=34.0)
+    assert said.task_options == {"usual_words": 34.0}
+    assert "about 34 words" in said.notes[0]
+    assert TASK.serving_task(tiny_tokenizer(), said.task_options)
 
 
 def test_a_row_carries_a_label_per_marker() -> None:
@@ -98,7 +105,7 @@ def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
     encoded = TASK.serving_task(tiny_tokenizer(), {}).encode([one.item for one in several], TASK.serving_options())
     all_windows = sum(len(one.rows) for one in encoded)  # type: ignore[union-attr]
     assert len(first) == 30
-    assert 0.04 < later / (all_windows - 30) < 0.18
+    assert 0.15 < later / (all_windows - 30) < 0.35
     assert rows == TASK.training_rows(several, tiny_tokenizer(), {})
 
 
@@ -109,10 +116,10 @@ def test_a_crop_keeps_whole_sentences_from_the_beginning() -> None:
     assert TASK.crop(row, 2, random.Random(0)).label == [1.0]
 
 
-def test_sentences_told_right_are_counted_at_markers_only() -> None:
+def test_a_sentence_told_to_within_a_tenth_counts_as_right_at_markers_only() -> None:
     made = np.full((1, 4), IGNORED, np.float32)
-    made[0, 0], made[0, 2] = 1.0, 0.2
-    assert TASK.num_correct(np.array([[[1.0], [9.0], [1.0], [9.0]]]), made) == (1, 2)
+    made[0, 0], made[0, 2] = 0.95, 0.2
+    assert TASK.num_correct(np.array([[[3.0], [9.0], [1.0], [9.0]]]), made) == (1, 2)
 
 
 # figures
