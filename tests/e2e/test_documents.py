@@ -1,0 +1,101 @@
+"""The documents' commands run, and print what the documents show."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.documented import Shown, differs, hooper_lines, shown
+from tests.live import ROOT, serving
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ADDRESS = "http://127.0.0.1:8000"
+ADMIN_KEY = "a key of the documents' tests"
+
+
+@pytest.fixture(scope="module")
+def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PATH whose `hooper` and `python` are this checkout's."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name, words in (("hooper", [sys.executable, "-m", "app.cli"]), ("python", [sys.executable])):
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(words)} "$@"\n')
+        script.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """What a reader has before them: a checkout, to write into."""
+    for name in ("models", "docs/tutorial"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def _id(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if shown(one)], ids=_id)
+def test_what_is_shown_is_what_is_printed(document: Path, workplace: Path, bin_folder: Path) -> None:
+    failures = list(_failures(shown(document), workplace, bin_folder))
+    assert not failures, "\n\n".join(failures)
+
+
+def _failures(commands: list[Shown], workplace: Path, bin_folder: Path) -> Iterator[str]:
+    """Run a document's commands in one folder; those that serve start a service that the later ones ask."""
+    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "120"}
+    address = ADDRESS
+    with ExitStack() as stack:
+        for one in commands:
+            if re.match(r"(hooper|make) serve\b", one.command):
+                address = stack.enter_context(_served(one.command, workplace)).url
+                continue
+            command = one.command.replace(ADDRESS, address)
+            ran = subprocess.run(
+                ["bash", "-c", command], cwd=workplace, env=environment, capture_output=True, text=True, check=False
+            )
+            difference = differs(ran.stdout + ran.stderr, one.output)
+            if difference:
+                yield f"$ {one.command}\n{difference}\n{ran.stderr[-2000:]}"
+
+
+def _served(command: str, workplace: Path):  # type: ignore[no-untyped-def]
+    """A service of the folder's models, with the settings that stand before or behind the command as options."""
+    words = shlex.split(command)[2:]
+    given = {words[index].removeprefix("--").replace("-", "_"): words[index + 1] for index in range(0, len(words), 2)}
+    return serving(workplace / "models", **given)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_id)
+def test_every_option_that_a_document_names_is_one_of_its_command(document: Path) -> None:
+    for line in hooper_lines(document):
+        words = shlex.split(line, comments=True)[1:]
+        commands = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
+        known = _help(tuple(commands)) or _help(tuple(commands[:1]))
+        for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+            assert re.search(rf"{option}\b", known), f"{line}: there is no option {option}"
+
+
+_HELP: dict[tuple[str, ...], str] = {}
+
+
+def _help(commands: tuple[str, ...]) -> str:
+    """What a command says of itself; nothing where there is no such command."""
+    if commands not in _HELP:
+        ran = subprocess.run(
+            [sys.executable, "-m", "app.cli", *commands, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        _HELP[commands] = ran.stdout if ran.returncode == 0 else ""
+    return _HELP[commands]
