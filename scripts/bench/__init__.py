@@ -1,0 +1,1 @@
+"""How fast the service is, beside what the machine could do."""

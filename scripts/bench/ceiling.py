@@ -1,0 +1,118 @@
+"""What could be reached at best: the engine without a service around it, and matrix products without a model."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.core.manifest import read_manifest
+from app.core.types import Row
+from app.runtime.providers import DeviceWish, choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.base import Encoded
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.tokenizer import Tokenizer
+
+PRODUCT = (1024, 384, 1536)
+"""Rows, inner and columns of the matrix product that is timed: the widest of a MiniLM, over a batch of 1,024 tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The engine alone, on batches as full as the budget allows."""
+
+    texts_per_s: float
+    tokens_per_s: float
+    gflop_per_s: float
+    """Of the model's own matrix products: 2 per weight and token, attention and embeddings left out."""
+
+
+def engine_ceiling(
+    folder: Path, texts: Sequence[str], device: DeviceWish, threads: int, max_tokens: int, max_rows: int, seconds: float
+) -> Ceiling:
+    """Rows tokenized beforehand, in the order of the texts, through the production session in full batches."""
+    manifest = read_manifest(folder)
+    tokenizer = Tokenizer((folder / manifest.tokenizer).read_text(encoding="utf-8"), manifest.max_tokens)
+    task = TextClassification(tokenizer, **manifest.task_options)
+    encoded = task.encode([ClassificationItem(text) for text in texts], ClassificationOptions())
+    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider(device), threads)
+    batches = list(_batches(rows, max_tokens, max_rows))
+    num_rows, num_tokens, took = _repeat(batches, session.run_rows, seconds)
+    flop_per_token = 2 * num_multiplied_weights(folder / manifest.graph.file)
+    return Ceiling(num_rows / took, num_tokens / took, flop_per_token * num_tokens / took / 1e9)
+
+
+def num_multiplied_weights(graph_file: Path) -> int:
+    """Elements of a graph's matrices, tables that are only looked up left out."""
+    import onnx
+
+    graph = onnx.load(graph_file).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    looked_up = {
+        name
+        for node in graph.node
+        if node.op_type == "Gather"
+        for name in (node.input[0], *(makers[node.input[0]].input if node.input[0] in makers else ()))
+    }
+    return sum(int(np.prod(one.dims)) for one in graph.initializer if len(one.dims) == 2 and one.name not in looked_up)
+
+
+def matrix_ceiling(threads: int, seconds: float) -> float:
+    """GFLOP/s of one fp32 matrix product through ONNX Runtime on the CPU."""
+    import onnxruntime
+    from onnx import TensorProto, helper, save
+
+    rows, inner, columns = PRODUCT
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["c"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [rows, inner])],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [rows, columns])],
+        [helper.make_tensor("b", TensorProto.FLOAT, [inner, columns], np.ones(inner * columns, np.float32))],
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "product.onnx"
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), file)
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    given = {"a": np.ones((rows, inner), np.float32)}
+    times, _, took = _repeat([[0]], lambda _: session.run(None, given), seconds)
+    return 2 * rows * inner * columns * times / took / 1e9
+
+
+def _batches(rows: Sequence[Row], max_tokens: int, max_rows: int) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    num_tokens = 0
+    for row in rows:
+        if batch and (num_tokens + row.num_tokens > max_tokens or len(batch) == max_rows):
+            yield batch
+            batch, num_tokens = [], 0
+        batch.append(row)
+        num_tokens += row.num_tokens
+    yield batch
+
+
+def _repeat(batches: Sequence[Sequence[Any]], run: Callable[[Any], Any], seconds: float) -> tuple[int, int, float]:
+    """Run batches in turn for some seconds.
+
+    Returns:
+        Rows, tokens and seconds.
+    """
+    run(batches[0])
+    num_rows = num_tokens = index = 0
+    began = time.perf_counter()
+    while (took := time.perf_counter() - began) < seconds:
+        batch = batches[index % len(batches)]
+        run(batch)
+        num_rows += len(batch)
+        num_tokens += sum(row.num_tokens for row in batch if isinstance(row, Row))
+        index += 1
+    return num_rows, num_tokens, took

@@ -1,0 +1,146 @@
+"""`hooper bench`: load on a service, beside what its engine and the machine could do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import HooperError, SetupError
+from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
+from scripts.bench.connection import prepared
+from scripts.bench.load import Measured, closed_loop, open_loop
+from scripts.bench.report import Line, Report
+from scripts.bench.service import Address, started
+from scripts.bench.texts import PROFILES, Profile, profile_texts
+
+EXAMPLES = """examples:
+  hooper bench                                       start the service, all profiles, one and 32 texts a request
+  hooper bench --profile short --items 1 --seconds 30
+  hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
+  hooper bench --url http://127.0.0.1:8000           a service that runs already (no engine beside it)
+  hooper bench --output results                      keep results/bench.json and results/bench.md
+"""
+EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark.
+
+    Returns:
+        0; 1 if a request failed; 2 if it could not start; 130 if it was interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        report = run(options)
+    except HooperError as error:
+        print(f"hooper bench: {error.detail}", file=sys.stderr)
+        return EXIT_SETUP
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    print(json.dumps(report.to_json(), indent=2) if options.json else report.to_markdown())
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "bench.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+        (options.output / "bench.md").write_text(report.to_markdown(), encoding="utf-8")
+    return int(any(one.failed for one in report.lines))
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Every profile and request size in turn; the engine alone first, then the service."""
+    with ExitStack() as stack:
+        if options.url:
+            address = Address.of(options.url)
+        else:
+            settings = {"HOOPER_MODELS": str(options.models), "HOOPER_DEVICE": options.device}
+            address = stack.enter_context(started({**settings, "HOOPER_SERVE": options.model}))
+        state = _model(address, options.model)
+        report = Report({key: state[key] for key in ("name", "version", "precision", "layout")} | {
+            "provider": state["execution_providers"][0]
+        })  # fmt: skip
+        if not options.url:
+            report.matrix_gflop_per_s = round(matrix_ceiling(options.threads, options.seconds / 4), 1)
+        for profile in options.profile:
+            engine = None if options.url else _engine(options, state, profile, report)
+            for items in options.items:
+                report.lines += _loads(options, address, profile, items, engine)
+    return report
+
+
+def _engine(options: argparse.Namespace, state: dict[str, Any], profile: Profile, report: Report) -> float:
+    limits, folder = state["limits"], options.models / state["name"] / str(state["version"])
+    ceiling = engine_ceiling(
+        folder, profile_texts(profile), options.device, options.threads,
+        limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2,
+    )  # fmt: skip
+    report.ceilings[profile] = asdict(ceiling)
+    return ceiling.texts_per_s
+
+
+def _loads(options: argparse.Namespace, address: Address, profile: Profile, items: int, engine: float | None) -> list[Line]:
+    requests = _requests(options.model, profile_texts(profile), items, address.host)
+
+    def closed(connections: int) -> Measured:
+        return asyncio.run(closed_loop(address.host, address.port, requests, connections, options.seconds, options.seconds / 5))
+
+    lines = [
+        Line.of(profile, f"{connections} connections", items, closed(connections), engine)
+        for connections in options.connections
+    ]
+    for rate in options.rate:
+        measured = asyncio.run(open_loop(address.host, address.port, requests, rate, options.seconds))
+        lines.append(Line.of(profile, f"{rate:g} requests/s", items, measured, engine))
+    return lines
+
+
+def _requests(model: str, texts: Sequence[str], items: int, host: str) -> list[bytes]:
+    groups = [texts[start : start + items] for start in range(0, len(texts) - items + 1, items)]
+    bodies = [{"model": model, "inputs": group if items > 1 else group[0]} for group in groups]
+    return [prepared(host, "/v1/classify", body) for body in bodies]
+
+
+def _model(address: Address, name: str) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = address.get(f"/v1/models/{name.partition('/')[0]}")
+    except OSError as error:
+        raise SetupError(f"http://{address.host}:{address.port} does not tell of a model {name}: {error}") from error
+    if state["task"] != "text-classification":
+        raise SetupError(f"{name} is for {state['task']}; the benchmark sends texts to classify")
+    return state
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hooper bench",
+        description="Put load on a service and say how fast it answers, beside what its engine and the machine could do.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--url", help="a running service; default: one is started for the benchmark")
+    parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
+    parser.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
+    parser.add_argument(
+        "--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="short sentences, 1 in 10 a review, or reviews"
+    )
+    parser.add_argument("--items", nargs="+", type=int, default=[1, 32], metavar="N", help="texts in a request (1 32)")
+    parser.add_argument(
+        "--connections", nargs="+", type=int, default=[1, 32], metavar="N", help="callers of the closed loops (1 32)"
+    )
+    parser.add_argument("--rate", nargs="+", type=float, default=[], metavar="R", help="open loops: requests a second (none)")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds per load (10)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="also write bench.json and bench.md into this folder")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The service under load: one that runs already, or one started for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.core.errors import SetupError
+
+START_S = 60.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        parts = urlsplit(url)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 80)
+
+    def get(self, path: str) -> Any:
+        """The JSON behind a path.
+
+        Raises:
+            OSError: nobody answers, or not with 200.
+        """
+        with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=5) as response:
+            return json.load(response)
+
+
+@contextmanager
+def started(settings: Mapping[str, str]) -> Iterator[Address]:
+    """`hooper serve` on a free port until the block ends.
+
+    Args:
+        settings: environment variables, such as `HOOPER_MODELS`.
+
+    Raises:
+        SetupError: it does not get ready.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = Address("127.0.0.1", probe.getsockname()[1])
+    environment = {**os.environ, "HOOPER_LOG_LEVEL": "warning", **settings, "HOOPER_PORT": str(address.port)}
+    with subprocess.Popen([sys.executable, "-m", "app.cli", "serve"], env=environment) as process:
+        try:
+            _wait_until_ready(address, process)
+            yield address
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(address: Address, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise SetupError(f"the service ended with exit code {process.returncode} before it was ready")
+        try:
+            address.get("/health/ready")
+        except OSError:
+            time.sleep(POLL_S)
+        else:
+            return
+    raise SetupError(f"the service was not ready after {START_S:.0f} seconds")
