@@ -2,7 +2,7 @@
 
 A fence ```console holds lines `$ command`, each followed by what it prints. It is run unless `<!-- not run: reason -->` stands
 before it. In shown output a line `…` stands for any lines, `…` within a line for any text, and decimal numbers may differ a
-little.
+little. A fence ```python holds a script; what it prints stands behind `# →` at the ends of its lines.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 _FENCE = re.compile(r"(?P<before>[^\n]*\n)?[ ]*```(?P<kind>\w*)\n(?P<body>.*?)\n[ ]*```", re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+_PRINTED = re.compile(r"# → (.*)$", re.MULTILINE)
 NEAR = 0.05
 """How far a decimal number may be from the one that is shown: processors round differently, and training more so."""
 
@@ -30,8 +31,15 @@ class Shown:
 
 def shown(document: Path) -> list[Shown]:
     """The commands of a document that a test can run, in order."""
-    return [one for kind, body, before in _fences(document) if kind == "console" and not _NOT_RUN.search(before)
-            for one in _commands(body)]  # fmt: skip
+    found: list[Shown] = []
+    for kind, body, before in _fences(document):
+        if _NOT_RUN.search(before):
+            continue
+        if kind == "console":
+            found += _commands(body)
+        elif kind == "python":
+            found.append(Shown(f"python - <<'END'\n{body}\nEND", _PRINTED.findall(body)))
+    return found
 
 
 def hooper_lines(document: Path) -> list[str]:

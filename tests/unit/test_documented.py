@@ -21,6 +21,10 @@ DOCUMENT = """# How to
    {}
    ```
 
+```python
+print("a")  # → a
+```
+
 <!-- not run: takes an hour -->
 ```console
 $ hooper train big.csv
@@ -39,6 +43,7 @@ def test_commands_are_found_with_their_output(tmp_path: Path) -> None:
     assert shown(document) == [
         Shown("hooper models", ["sentiment/1  accuracy 0.92", "…"]),
         Shown("curl -s http://127.0.0.1:8000    -d 1", ["{}"]),
+        Shown("python - <<'END'\nprint(\"a\")  # → a\nEND", ["a"]),
     ]
     assert hooper_lines(document) == ["hooper models", "hooper train big.csv", "hooper serve --port 9000"]
 
