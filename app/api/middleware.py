@@ -24,7 +24,6 @@ REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 CLIENT_LEFT = 499
 QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
 TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
-TENSORS_HEADER = b"inference-header-content-length"
 TOLD = "hooper.told"
 """Key of the scope under which a route tells the task and model that it asked, for metrics and log."""
 
@@ -103,7 +102,7 @@ class Edge:
                 scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is", {"Connection": "close"}
             )
         content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if content_type == "application/json" or content_type.endswith("+json") or _holds_tensors(scope, headers, content_type):
+        if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, content_type):
             return None
         shown = content_type or "missing"
         return refusal(scope, 415, "not_json", f"Content-Type is {shown}; send application/json", {"Connection": "close"})
@@ -144,12 +143,10 @@ def _has_body(headers: dict[bytes, str]) -> bool:
     return headers.get(b"content-length", "") != "0" and (b"content-length" in headers or b"transfer-encoding" in headers)
 
 
-def _holds_tensors(scope: Scope, headers: dict[bytes, str], content_type: str) -> bool:
-    """Whether this is an inference request of the Open Inference Protocol: its clients name no type, or that of bytes where
-    the JSON is followed by them."""
-    if TENSORS_PATH.fullmatch(path_of(scope)) is None:
-        return False
-    return not content_type or (content_type == "application/octet-stream" and TENSORS_HEADER in headers)
+def _may_be_tensors(scope: Scope, content_type: str) -> bool:
+    """Whether this is an inference request of the Open Inference Protocol, whose clients name no type or that of bytes, be
+    there bytes behind the JSON or not."""
+    return content_type in ("", "application/octet-stream") and TENSORS_PATH.fullmatch(path_of(scope)) is not None
 
 
 def _replay(body: bytes) -> Receive:

@@ -16,6 +16,7 @@ from jsonschema import Draft6Validator, Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT6
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
+from tritonclient.http.aio import InferenceServerClient as AsyncInferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from app.api.schemas.hugging_face import EXAMPLES as HUGGING_FACE_EXAMPLES
@@ -87,7 +88,7 @@ def test_inference_client_answers_questions(service: Running) -> None:
 
 def test_inference_client_answers_with_all_of_its_options(service: Running) -> None:
     answers: Any = inference(service, "qa").question_answering(
-        question="When was it stolen?", context=CONTEXT, top_k=3, max_answer_len=4, max_seq_len=24, max_question_len=8,
+        question="When was it stolen?", context=CONTEXT, top_k=3, max_answer_len=4, max_seq_len=64, max_question_len=8,
         doc_stride=4, handle_impossible_answer=True, align_to_words=True,
     )  # fmt: skip
     assert isinstance(answers, list)
@@ -240,6 +241,19 @@ def test_triton_client_may_send_a_column(triton: InferenceServerClient) -> None:
 def test_triton_client_asks_in_the_background(triton: InferenceServerClient) -> None:
     asked = [triton.async_infer("sentiment", [tensor("text", text)]) for text in ("Great.", "Dreadful.")]
     assert [texts_of(one.get_result(), "label")[0][0] for one in asked] == ["positive", "negative"]
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
+def test_the_asynchronous_triton_client_works_as_well(service: Running, binary: bool) -> None:
+    async def ask() -> list[str]:
+        async with AsyncInferenceServerClient(f"127.0.0.1:{service.port}") as asking:
+            assert await asking.is_server_ready()
+            outputs = [InferRequestedOutput("label", binary_data=binary)]
+            texts = [[tensor("text", text, binary=binary)] for text in ("Great.", "Dreadful.")]
+            results = await asyncio.gather(*[asking.infer("sentiment", one, outputs=outputs) for one in texts])
+            return [texts_of(one, "label")[0][0] for one in results]
+
+    assert asyncio.run(ask()) == ["positive", "negative"]
 
 
 def test_a_text_that_was_cut_is_told(triton: InferenceServerClient) -> None:

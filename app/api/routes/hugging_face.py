@@ -19,8 +19,9 @@ from fastapi import APIRouter, Body, Header, Path, Response
 
 from app.api.dependencies import Asked
 from app.api.dialects import HUGGING_FACE
+from app.api.hub import items, options, shaped
 from app.api.routes.problems import EVERY_PREDICTION, problems
-from app.api.schemas.hugging_face import EXAMPLES, InferenceAnswer, InferenceRequest, shaped
+from app.api.schemas.hugging_face import EXAMPLES, InferenceAnswer, InferenceRequest
 
 HUB_CLIENT = re.compile(r"hf_hub/|@huggingface/")
 """What Hugging Face's Python and JavaScript clients call themselves."""
@@ -46,7 +47,7 @@ async def infer(
     """
     with call.lease(None, name) as deployment:
         task = deployment.manifest.task
-        results = await call.results(deployment, request.items(task), request.task_options(task), request.place)
+        results = await call.results(deployment, items(task, request), options(task, request), request.place)
         response.headers["Vary"] = "User-Agent"
         if request.ignored:
             response.headers["X-Ignored-Parameters"] = ", ".join(request.ignored)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from typing import Any
 
 import httpx
 import pytest
 
 from app.api.dialects import HUGGING_FACE, NATIVE, OPEN_INFERENCE, TEI, spoken
+from app.observability.logging import JsonFormatter
 from tests.asked import GatedService, Service, check_problem
 
 INFER: dict[str, Any] = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["bad"]}]}
@@ -91,7 +94,7 @@ async def test_a_body_over_the_limit_is_refused(start: Any, path: str) -> None:
 @every_protocol
 @pytest.mark.parametrize(
     "headers",
-    [{"Content-Type": "text/plain"}, {"Content-Type": "application/octet-stream"}, {"Content-Encoding": "gzip"}],
+    [{"Content-Type": "text/plain"}, {"Content-Type": "application/x-ndjson"}, {"Content-Encoding": "gzip"}],
     ids=str,
 )
 async def test_what_is_not_json_as_it_is_is_refused_unread(service: Service, path: str, headers: dict[str, str]) -> None:
@@ -181,3 +184,25 @@ async def test_requests_are_counted_and_timed_as_native_ones_are(service: Servic
     labels = {"task": "text-classification", "model": "tiny", "status": "200"}
     assert service.sample("hooper_requests_total", **labels) == 1
     assert service.sample("hooper_request_seconds_count", task="text-classification") == 1
+
+
+SECRET = "very private words"
+
+
+async def test_no_log_line_shows_the_text_whatever_goes_wrong(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    texts = [SECRET, f"{SECRET} \ud800", f"{SECRET} " * 50]
+    for text in texts:
+        for path, body in (
+            ("/models/tiny", {"inputs": text, "parameters": {SECRET: 1}}),
+            ("/models/tiny", {"inputs": [text, ""]}),
+            ("/predict", {"inputs": [[text], [text, ""]]}),
+            (
+                "/v2/models/tiny/infer",
+                {"inputs": [INFER["inputs"][0] | {"data": [text]}], "parameters": {"truncation": "error"}},
+            ),
+        ):
+            await service.send(json.dumps(body).encode(), None, path)
+    assert len([one for one in caplog.records if one.name == "hooper.access"]) == 12
+    for record in caplog.records:
+        assert SECRET not in JsonFormatter().format(record)

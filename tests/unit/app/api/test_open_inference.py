@@ -201,6 +201,8 @@ async def test_an_output_may_be_wanted_otherwise_than_all(service: Service) -> N
 
 async def test_json_without_a_content_type_is_read_here_and_refused_elsewhere(service: Service) -> None:
     body = json.dumps({"inputs": [tensor("text", "good")]}).encode()
+    as_bytes = {"Content-Type": "application/octet-stream"}
+    assert (await service.client.post("/v2/models/tiny/infer", content=body, headers=as_bytes)).status_code == 200
     assert (await service.client.post("/v2/models/tiny/infer", content=body)).status_code == 200
     assert (await service.client.post("/v2/models/tiny/versions/1/infer", content=body)).status_code == 200
     for path in ("/v1/classify", "/models/tiny", "/predict", "/v2/models/tiny", "/v2/models/tiny/infer/more"):
