@@ -69,7 +69,7 @@ lock:  ## regenerate constraints.txt
 	$(COMPILE) --extra cpu --extra train --extra dev --output-file build/cpu.txt > /dev/null; \
 	$(COMPILE) --extra gpu --constraint build/cpu.txt --output-file build/gpu.txt > /dev/null; \
 	{ echo '# Versions that were tested together. Made by `make lock`; installs nothing by itself (pip install -c).'; \
-	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \
+	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton==)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \
 	  | LC_ALL=C sort -u; } > build/constraints.txt && mv build/constraints.txt constraints.txt
 
 clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay

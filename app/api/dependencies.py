@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from app.api.middleware import TOLD
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
-from app.core.errors import HooperError, InvalidInput, Unavailable
+from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, Result, Timings
@@ -51,7 +52,10 @@ async def live(request: Request) -> Live:  # async, as all dependencies here: Fa
 
 
 class Call:
-    """One request to a task: leases a model, asks it, and wraps what came back."""
+    """One request to a model: leases it, asks it, and tells what it was and how long it took.
+
+    A native route needs `answer` alone; other protocols `lease`, then `results`, and wrap those themselves.
+    """
 
     def __init__(self, told: dict[str, str], response: Response, state: Live, timeout_ms: int | None) -> None:
         """
@@ -64,36 +68,80 @@ class Call:
         self._told, self._response, self._state = told, response, state
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a route that makes its own response puts on it."""
+        return dict(self._response.headers)
+
     async def answer(self, task: TaskName, request: NativeRequest, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
         """Answer a native request; see the HTTP contract for what fails as a whole and what fails alone."""
-        self._told["task"] = task
         items = request.items()
-        if len(items) > self._state.settings.max_items:
-            raise InvalidInput(f"{len(items)} items are too many; at most {self._state.settings.max_items}", "inputs")
-        with self._state.registry.lease(task, request.model) as deployment:
-            self._told["model"] = deployment.manifest.name
+        with self.lease(task, request.model) as deployment:
             prediction = await self._predict(deployment, items, request.options())
             if not isinstance(request.inputs, list) or _all_down(prediction.results):
                 _raise_first(prediction.results, "" if isinstance(request.inputs, str) else "inputs")
             return self._envelope(deployment, prediction, wrap)
 
+    @contextmanager
+    def lease(self, task: TaskName | None, model: str | None) -> Iterator[Deployment]:
+        """The deployment to ask, told to the metrics and the log; see `Registry.lease`."""
+        if task is not None:
+            self._told["task"] = task
+        with self._state.registry.lease(task, model) as deployment:
+            self._told["task"], self._told["model"] = deployment.manifest.task, deployment.manifest.name
+            yield deployment
+
+    async def results(
+        self,
+        deployment: Deployment,
+        items: Sequence[Any],
+        options: Any,
+        place: Callable[[int, str], str],
+        timeout_s: float | None = None,
+    ) -> list[Result]:
+        """Answer items for a protocol in which none can fail alone; how many were cut goes into the header X-Truncated.
+
+        Args:
+            deployment: what `lease` gave.
+            items: the task's own item type; at least one.
+            options: the task's own options.
+            place: from an item's number and the name of its field, which may be empty, to how the caller names it.
+            timeout_s: seconds after which the caller no longer wants the answer, where the protocol has a field for it.
+
+        Raises:
+            HooperError: the first item's that could not be answered, or one that concerns the whole request.
+        """
+        if timeout_s is not None:
+            until = time.monotonic() + timeout_s
+            self._deadline = until if self._deadline is None else min(until, self._deadline)
+        prediction = await self._predict(deployment, items, options)
+        good: list[Result] = []
+        for number, one in enumerate(prediction.results):
+            if isinstance(one, InvalidInput):
+                raise InvalidInput(one.reason, place(number, one.field or ""))
+            if isinstance(one, HooperError):
+                raise one
+            good.append(one)
+        num_cut = sum(one.truncated for one in good)
+        if num_cut:
+            self._response.headers["X-Truncated"] = str(num_cut)
+        return good
+
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
+        most = self._state.settings.max_items
+        if len(items) > most:
+            raise TooManyItems(f"{len(items)} items are too many; at most {most}", "inputs")
         good = [item for item in items if not isinstance(item, HooperError)]
         if not good:
             return Prediction(list(items), Timings(0, 0, 0))
         prediction = await deployment.predict(good, options, self._deadline)
+        self._response.headers["Server-Timing"] = _server_timing(prediction.timings)
         results = iter(prediction.results)
         merged = [item if isinstance(item, HooperError) else next(results) for item in items]
         return Prediction(merged, prediction.timings)
 
     def _envelope(self, deployment: Deployment, prediction: Prediction, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
-        manifest, timings = deployment.manifest, prediction.timings
-        self._response.headers["Server-Timing"] = ", ".join(
-            f"{name};dur={seconds * 1000:.2f}"
-            for name, seconds in (
-                ("tokenize", timings.tokenize_s), ("queue", timings.queue_s), ("inference", timings.inference_s),
-            )
-        )  # fmt: skip
+        manifest = deployment.manifest
         results: list[ResultT | FailedItem] = [
             failed(one) if isinstance(one, HooperError) else wrap(one) for one in prediction.results
         ]
@@ -118,6 +166,11 @@ async def _call(
 
 Asked = Annotated[Call, Depends(_call)]
 """What a native route is given."""
+
+
+def _server_timing(timings: Timings) -> str:
+    parts = (("tokenize", timings.tokenize_s), ("queue", timings.queue_s), ("inference", timings.inference_s))
+    return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts)
 
 
 def _all_down(results: Sequence[Result | HooperError]) -> bool:

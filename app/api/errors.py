@@ -1,8 +1,7 @@
-"""The one table from errors to HTTP, and the problem document that callers get."""
+"""The one table from errors to HTTP, and the answer that a caller gets, in the shape that the path's protocol has for it."""
 
 from __future__ import annotations
 
-import http
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from app.api.dialects import NATIVE, Dialect, Fault, spoken
 from app.core.errors import (
     CallerError,
     DeadlineExceeded,
@@ -25,7 +25,6 @@ from app.core.errors import (
     Unavailable,
     UnknownModel,
 )
-from app.observability.logging import request_id
 
 STATUS: dict[type[HooperError], int] = {
     Unauthorized: 401,
@@ -38,7 +37,6 @@ STATUS: dict[type[HooperError], int] = {
     DeadlineExceeded: 504,
     HooperError: 500,
 }
-PROBLEM_JSON = "application/problem+json"
 _SOURCES = ("body", "query", "path", "header")
 _UNION_TAGS = ("list[", "function-", "nullable[", "constrained-")
 _PLAIN = {
@@ -52,61 +50,56 @@ _PLAIN = {
 logger = logging.getLogger(__name__)
 
 
-class Problem(BaseModel):
-    """An error in the form of RFC 9457."""
-
-    type: str = Field(description="The kind of error, for programs.", examples=["invalid_input"])
-    title: str = Field(description="The HTTP status in words.", examples=["Unprocessable Entity"])
-    status: int = Field(description="The HTTP status.", examples=[422])
-    detail: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
-    request_id: str = Field(description="As in the header X-Request-Id: quote it when you report a fault.")
-
-
-def status_of(error: HooperError) -> int:
-    """The status of the nearest ancestor in the table."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+def status_of(error: HooperError, dialect: Dialect = NATIVE) -> int:
+    """The status of the nearest ancestor in the protocol's own table, then in the common one."""
+    for table in (dialect.statuses, STATUS):
+        for kind in type(error).__mro__:
+            if kind in table:
+                return table[kind]
+    return 500
 
 
-def problem(status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    title = http.HTTPStatus(status).phrase
-    body = Problem(type=kind, title=title, status=status, detail=detail, request_id=request_id.get())
-    return Response(body.model_dump_json(), status, headers, PROBLEM_JSON)
+def refusal(scope: Scope, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as the protocol of the request's path tells it."""
+    dialect = spoken(scope)
+    body = dialect.told(Fault(status, kind, detail))
+    return Response(body.model_dump_json(), status, headers, dialect.media_type)
 
 
-def problem_of(error: HooperError) -> Response:
+def refusal_of(scope: Scope, error: HooperError) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(status_of(error), error.type, error.detail, headers)
+    return refusal(scope, status_of(error, spoken(scope)), error.type, error.detail, headers)
 
 
-def internal_error(error: Exception) -> Response:
+def internal_error(scope: Scope, error: Exception) -> Response:
     """500 without a word of what happened inside; the log has the place, never a value."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown"
     logger.error("unexpected error", extra={"error": type(error).__name__, "where": where})
-    return problem(500, "internal", "something went wrong inside the service; it was logged under the request id")
+    return refusal(scope, 500, "internal", "something went wrong inside the service; it was logged under the request id")
 
 
 def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HooperError)
-    async def _domain(_: Request, error: HooperError) -> Response:
-        return problem_of(error)
+    async def _domain(request: Request, error: HooperError) -> Response:
+        return refusal_of(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        return problem(422, InvalidInput.type, describe_validation(error.errors()))
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return refusal(request.scope, 422, InvalidInput.type, describe_validation(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
+    async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's answer to a body that is no text, or nested without end
-            return problem(422, InvalidInput.type, "the body is not valid JSON in UTF-8")
+            return refusal(request.scope, 422, InvalidInput.type, "the body is not valid JSON in UTF-8")
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-        return problem(error.status_code, kind, str(error.detail), error.headers)
+        return refusal(request.scope, error.status_code, kind, str(error.detail), error.headers)
 
 
 def describe_validation(errors: Sequence[Mapping[str, Any]]) -> str:

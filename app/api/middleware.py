@@ -14,14 +14,16 @@ from typing import Any
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import internal_error, problem
+from app.api.dialects import path_of
+from app.api.errors import internal_error, refusal
 from app.core.errors import TooLarge
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 CLIENT_LEFT = 499
-QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
+QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
+TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
 TOLD = "hooper.told"
 """Key of the scope under which a route tells the task and model that it asked, for metrics and log."""
 
@@ -76,29 +78,34 @@ class Edge:
         except Exception as error:
             if status != CLIENT_LEFT:
                 raise  # the answer has begun: the server can only cut it off
-            await internal_error(error)(scope, receive, send_with_id)
+            await internal_error(scope, error)(scope, receive, send_with_id)
         finally:
             self._record(scope, told, status, time.perf_counter() - began)
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
-        refusal = self._refuse(headers)
-        body = b"" if refusal else await self._read(headers, receive)
+        refused = self._refuse(scope, headers)
+        body = b"" if refused else await self._read(headers, receive)
         if body is None:
-            refusal = problem(413, TooLarge.type, f"the body exceeds {self._max_body_bytes} bytes", {"Connection": "close"})
-        if refusal is not None:
-            await refusal(scope, receive, send)
+            detail = f"the body exceeds {self._max_body_bytes} bytes"
+            refused = refusal(scope, 413, TooLarge.type, detail, {"Connection": "close"})
+        if refused is not None:
+            await refused(scope, receive, send)
             return
         await _unless_client_leaves(lambda: self._app(scope, _replay(body or b""), send), receive)
 
-    def _refuse(self, headers: dict[bytes, str]) -> Response | None:
+    def _refuse(self, scope: Scope, headers: dict[bytes, str]) -> Response | None:
+        if not _has_body(headers):
+            return None
+        encoding = headers.get(b"content-encoding", "identity").strip().lower()
+        if encoding != "identity":  # a few compressed bytes can unfold into more than the limit
+            return refusal(
+                scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is", {"Connection": "close"}
+            )
         content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        has_body = headers.get(b"content-length", "") != "0" and (
-            b"content-length" in headers or b"transfer-encoding" in headers
-        )
-        if has_body and content_type != "application/json" and not content_type.endswith("+json"):
-            shown = content_type or "missing"
-            return problem(415, "not_json", f"Content-Type is {shown}; send application/json", {"Connection": "close"})
-        return None
+        if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, content_type):
+            return None
+        shown = content_type or "missing"
+        return refusal(scope, 415, "not_json", f"Content-Type is {shown}; send application/json", {"Connection": "close"})
 
     async def _read(self, headers: dict[bytes, str], receive: Receive) -> bytes | None:
         """The whole body, or None as soon as it exceeds the limit."""
@@ -130,6 +137,16 @@ class Edge:
         if logger.isEnabledFor(level):
             extra = {"status": status, "ms": round(seconds * 1000, 2), **told}
             logger.log(level, "%s %s", scope["method"], path, extra=extra)
+
+
+def _has_body(headers: dict[bytes, str]) -> bool:
+    return headers.get(b"content-length", "") != "0" and (b"content-length" in headers or b"transfer-encoding" in headers)
+
+
+def _may_be_tensors(scope: Scope, content_type: str) -> bool:
+    """Whether this is an inference request of the Open Inference Protocol, whose clients name no type or that of bytes, be
+    there bytes behind the JSON or not."""
+    return content_type in ("", "application/octet-stream") and TENSORS_PATH.fullmatch(path_of(scope)) is not None
 
 
 def _replay(body: bytes) -> Receive:

@@ -3,6 +3,8 @@
 HooperError
 ├── CallerError                 the request can never succeed as it stands
 │   ├── InvalidInput            a field is wrong (names it)
+│   │   ├── EmptyBatch          a list of items has none
+│   │   └── TooManyItems        a list has more items than one request may hold
 │   ├── TooLarge                an item or a body exceeds a limit
 │   ├── UnknownModel            no such model, or none for this task
 │   └── Unauthorized            missing or wrong key
@@ -44,6 +46,14 @@ class InvalidInput(CallerError):
     def within(self, outer: str) -> InvalidInput:
         """The same error, named from where the caller stands: `text` in `inputs` is `inputs.text`."""
         return InvalidInput(self.reason, f"{outer}.{self.field}" if self.field else outer)
+
+
+class EmptyBatch(InvalidInput):
+    """Told as any invalid input, but by protocols that have a status of their own for it."""
+
+
+class TooManyItems(InvalidInput):
+    """Told as any invalid input, but by protocols that have a status of their own for it."""
 
 
 class TooLarge(CallerError):

@@ -44,6 +44,10 @@ class AnswerOptions:
     stride: int = 128
     """Tokens that two neighbouring windows share; at most half of what fits in one."""
     truncation: Truncation = "window"
+    max_window_tokens: int | None = None
+    """Shorter windows than the model reads at once, the question included; None: as long as it reads."""
+    max_question_tokens: int | None = None
+    """So much of the question is read, and never more than half of a window; None: that half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,8 @@ class QuestionAnswering:
 
     @property
     def max_question_tokens(self) -> int:
-        """A question may take half of a window, so that the other half is left for the context."""
-        return (self._max_tokens - self._num_special) // 2
+        """So much of a question is read where nothing else is asked for."""
+        return self._lengths(AnswerOptions())[1]
 
     def encode(self, items: Sequence[QuestionItem], options: AnswerOptions) -> list[Encoded | HooperError]:
         """One row per window of the context, the question in each."""
@@ -117,19 +121,26 @@ class QuestionAnswering:
             ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda one: -one.score)
         return Answers(list(_without_overlaps(ranked, options.top_k)), no_answer)
 
+    def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
+        """Tokens of a window, and of the longest question: at most half of it, the rest is the context's."""
+        window = min(self._max_tokens, options.max_window_tokens or self._max_tokens)
+        half = (window - self._num_special) // 2
+        return window, min(half, options.max_question_tokens or half)
+
     def _encoded(
         self, item: QuestionItem, question: Encoding, context: Encoding, options: AnswerOptions
     ) -> Encoded | HooperError:
-        cut_question = len(question) > self.max_question_tokens
+        length, longest_question = self._lengths(options)
+        cut_question = len(question) > longest_question
         if cut_question and options.truncation == "error":
-            return TooLarge(f"the question has {len(question)} tokens, at most {self.max_question_tokens} are read")
-        question.truncate(self.max_question_tokens)
-        room = self._max_tokens - self._num_special - len(question)
+            return TooLarge(f"the question has {len(question)} tokens, at most {longest_question} are read")
+        question.truncate(longest_question)
+        room = length - self._num_special - len(question)
         context.truncate(room, stride=min(options.stride, room // 2))
         parts = [context, *context.overflowing]
         if len(parts) > 1 and options.truncation == "error":
             return TooLarge(
-                f"question and context have more than {self._max_tokens} tokens, the longest this model reads at once;"
+                f"question and context have more than {length} tokens, the longest this model reads at once;"
                 ' send them with "truncation": "window" or "truncate"'
             )
         cut_context = len(parts) > 1 and options.truncation == "truncate"

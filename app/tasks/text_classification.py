@@ -11,7 +11,7 @@ import numpy as np
 from app.core.errors import HooperError, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Encoded, refuse_text
-from app.tasks.tokenizer import Pair, Tokenizer, Window
+from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
@@ -39,6 +39,8 @@ class ClassificationOptions:
     top_k: int | None = None
     activation: Activation | None = None
     truncation: Truncation = "truncate"
+    truncation_side: Side = "right"
+    """Which end of a longer text `truncate` cuts off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class TextClassification:
     ) -> None:
         self._tokenizer = tokenizer
         self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
+        self._left = tokenizer.cut_on("left")
         self.labels = tuple(labels)
         self._default_activation: Activation = (
             "sigmoid" if problem_type == "multi_label_classification" or len(labels) == 1 else "softmax"
@@ -75,7 +78,8 @@ class TextClassification:
         """One row per item, or one per window with `truncation="window"`."""
         errors = [_refuse(item) for item in items]
         texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]
-        tokenizer = self._windowed if options.truncation == "window" else self._tokenizer
+        kept = self._left if options.truncation_side == "left" else self._tokenizer
+        tokenizer = self._windowed if options.truncation == "window" else kept
         windows = iter(tokenizer.windows(texts) if texts else [])
         return [error or self._encoded(next(windows), options.truncation) for error in errors]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import Encoding as Encoding  # re-exported: what tasks hold between encode and decode
 from tokenizers import Tokenizer as _Tokenizer
@@ -13,6 +14,7 @@ from app.core.errors import InvalidArtefact
 
 Pair = tuple[str, str]
 Offsets = Sequence[tuple[int, int]]
+Side = Literal["right", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,16 @@ class Tokenizer:
     mode is a second instance (`with_windows`).
     """
 
-    def __init__(self, definition: str, max_tokens: int, stride: int = 0, only_second: bool = False) -> None:
+    def __init__(
+        self, definition: str, max_tokens: int, stride: int = 0, only_second: bool = False, side: Side = "right"
+    ) -> None:
         """
         Args:
             definition: the JSON text of a tokenizer.json.
             max_tokens: longest window, special tokens included.
             stride: tokens that two neighbouring windows share.
             only_second: cut the second sequence of a pair and repeat the first in every window.
+            side: where a longer text is cut, so that the first window is its beginning (`right`) or its end (`left`).
 
         Raises:
             InvalidArtefact: the definition cannot be parsed.
@@ -60,7 +65,7 @@ class Tokenizer:
         self.max_tokens = max_tokens
         self._tokenizer.no_padding()
         strategy = "only_second" if only_second else "longest_first"
-        self._tokenizer.enable_truncation(max_tokens, stride=stride, strategy=strategy)
+        self._tokenizer.enable_truncation(max_tokens, stride=stride, strategy=strategy, direction=side)
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int) -> Tokenizer:
@@ -74,6 +79,10 @@ class Tokenizer:
     def with_windows(self, max_tokens: int, stride: int, only_second: bool = False) -> Tokenizer:
         """Another instance over the same vocabulary, with its own window length and stride."""
         return Tokenizer(self._definition, max_tokens, stride, only_second)
+
+    def cut_on(self, side: Side) -> Tokenizer:
+        """Another instance over the same vocabulary and length, that cuts longer texts on this side."""
+        return Tokenizer(self._definition, self.max_tokens, side=side)
 
     def windows(self, texts: Sequence[str | Pair]) -> list[list[Window]]:
         """All windows of each text, in order; always at least one."""

@@ -17,7 +17,12 @@ def hashed(key: str) -> str:
 
 USER, ADMIN = hashed("user"), hashed("admin")
 KEYED = [("POST", "/v1/classify"), ("GET", "/v1/models"), ("GET", "/v1/models/tiny")]
-OPEN = ["/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"]
+FOREIGN = [
+    ("POST", "/models/tiny"), ("POST", "/predict"), ("GET", "/info"), ("POST", "/v2/models/tiny/infer"),
+    ("POST", "/v2/models/tiny/versions/1/infer"), ("GET", "/v2/models/tiny"), ("GET", "/v2/models/tiny/versions/1"),
+    ("GET", "/v2/models/tiny/ready"), ("GET", "/v2/models/tiny/versions/1/ready"), ("GET", "/v2/models/tiny/config"),
+]  # fmt: skip
+OPEN = ["/v2", "/v2/health/live", "/v2/health/ready", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"]
 WRONG: list[dict[str, str]] = [
     {},
     {"Authorization": "Bearer wrong"},
@@ -41,6 +46,18 @@ async def test_without_a_known_key_nobody_is_answered(start: Any, headers: dict[
             response = await ask(service, method, path, headers)
             assert "key is needed" in check_problem(response, 401, "unauthorized")
             assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "path"), FOREIGN)
+async def test_routes_of_other_protocols_want_a_key_too_and_say_so_in_their_own_words(
+    start: Any, method: str, path: str
+) -> None:
+    async with start(api_key_hashes=(USER,)) as service:
+        refused = await ask(service, method, path, {})
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert "key is needed" in refused.json()["error"]
+        assert (await ask(service, method, path, {"Authorization": "Bearer user"})).status_code in (200, 422)
 
 
 @pytest.mark.parametrize("headers", [{"Authorization": "Bearer user"}, {"authorization": "bearer user"}, {"X-API-Key": "user"}])

@@ -55,6 +55,14 @@ async def test_what_is_not_loaded_is_unknown_and_the_error_says_what_is(registry
         pass
 
 
+async def test_a_name_alone_is_answered_whatever_its_task(registry: Registry, deploy: Deploy) -> None:
+    registry.replace(deploy().deployment)
+    with registry.lease(None, "tiny/1") as found:
+        assert found.manifest.task == TASK
+    with pytest.raises(UnknownModel, match="loaded are: tiny"), registry.lease(None, "other"):
+        pass
+
+
 async def test_a_model_of_another_task_is_refused(registry: Registry, deploy: Deploy) -> None:
     registry.replace(deploy().deployment)
     with pytest.raises(UnknownModel, match="is for text-classification, not for summarization"):

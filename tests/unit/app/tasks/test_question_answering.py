@@ -139,6 +139,22 @@ def test_a_question_takes_at_most_half_of_a_window_and_the_cut_is_told() -> None
     assert isinstance(refusal(question="was " * 100, truncation="error"), TooLarge)
 
 
+def test_windows_may_be_shorter_than_the_model_reads_and_never_longer() -> None:
+    short = encode("good bad " * 40, max_window_tokens=20)
+    assert max(row.num_tokens for row in short.rows) == 20
+    assert len(short.rows) > len(encode("good bad " * 40).rows)
+    assert len(encode("good bad " * 40, max_window_tokens=10_000).rows) == len(encode("good bad " * 40).rows)
+
+
+def test_a_question_may_be_cut_shorter_than_half_of_a_window_and_is_never_left_longer() -> None:
+    encoded = encode("the film was good .", question="was " * 10, max_question_tokens=4)
+    assert encoded.truncated
+    assert list(encoded.rows[0].input_ids).count(VOCABULARY["was"]) == 4 + 1
+    assert not encode("the film was good .", question="was " * 4, max_question_tokens=4).truncated
+    more = encode("the film was good .", question="was " * 100, max_question_tokens=1000)
+    assert list(more.rows[0].input_ids).count(VOCABULARY["was"]) == TASK.max_question_tokens + 1
+
+
 @pytest.mark.parametrize("text", ["", " \n\t", "good \ud800"])
 def test_what_holds_nothing_is_refused_by_the_name_of_its_field(text: str) -> None:
     for field in ("question", "context"):

@@ -110,6 +110,20 @@ def test_a_lone_surrogate_is_refused_and_its_field_named() -> None:
         assert "lone surrogate" in error.detail
 
 
+def test_a_longer_text_is_cut_on_the_side_that_the_caller_names() -> None:
+    text = "bad " + "film " * LONGEST + "good"
+    kept = {}
+    for side in ("left", "right"):
+        (encoded,) = TASK.encode([Item(text)], Options(truncation_side=side))  # type: ignore[arg-type]
+        assert isinstance(encoded, Encoded)
+        assert encoded.truncated
+        (row,) = encoded.rows
+        assert row.num_tokens == MAX_TOKENS
+        kept[side] = (row.input_ids[1], row.input_ids[-2])
+    film, bad, good = (VOCABULARY[word] for word in ("film", "bad", "good"))
+    assert kept == {"left": (film, good), "right": (bad, film)}
+
+
 @pytest.mark.parametrize("truncation", get_args(Truncation))
 def test_a_text_of_exactly_the_longest_length_is_read_whole(truncation: Truncation) -> None:
     encoded = encode("good " * LONGEST, truncation)

@@ -1,0 +1,225 @@
+"""`/v2`: what travels over the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.common import Request
+from app.api.schemas.summarize import EXAMPLE
+from app.core.types import TaskName
+from app.serving.deployment import Deployment
+
+EXTENSIONS = ("binary_tensor_data", "model_configuration")
+Datatype = Literal["BYTES", "FP32", "INT64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The tensors of a task: a name for each, and the type of its elements. All inputs are texts."""
+
+    inputs: tuple[str, ...]
+    optional: tuple[str, ...]
+    outputs: Mapping[str, Datatype]
+    rank: Literal[1, 2]
+    """Axes of the outputs: items, or items and labels."""
+
+
+SIGNATURES: dict[TaskName, Signature] = {
+    "text-classification": Signature(("text",), ("text_pair",), {"label": "BYTES", "score": "FP32"}, 2),
+    "question-answering": Signature(
+        ("question", "context"), (), {"answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64"}, 1
+    ),
+    "summarization": Signature(("text",), (), {"summary": "BYTES"}, 1),
+}
+
+
+def _example(*tensors: tuple[str, list[str]], **parameters: Any) -> dict[str, Any]:
+    inputs = [{"name": name, "shape": [len(data)], "datatype": "BYTES", "data": data} for name, data in tensors]
+    return {"inputs": inputs, "parameters": parameters} if parameters else {"inputs": inputs}
+
+
+EXAMPLES: dict[str, Any] = {
+    "sentiment": {
+        "summary": "Text classification",
+        "value": _example(("text", ["Great value.", "It broke after two days."]), top_k=1),
+    },
+    "qa": {
+        "summary": "Question answering",
+        "value": _example(
+            ("question", ["When did the library open?"]),
+            ("context", ["The old library burned down in 1897. A new library opened in 1903."]),
+        ),
+    },
+    "summary": {"summary": "Summarization", "value": _example(("text", [EXAMPLE]), max_sentences=2)},
+}
+"""A body for each of the shipped models, by its name."""
+
+
+class ServerLive(BaseModel):
+    """The process answers."""
+
+    live: Literal[True] = True
+
+
+class ServerReady(BaseModel):
+    """Every model is loaded and every engine would answer."""
+
+    live: Literal[True] = True  # so it stands in the protocol's text
+    ready: Literal[True] = True
+
+
+class ServerMetadata(BaseModel):
+    """What serves here."""
+
+    name: Literal["hooper"] = "hooper"
+    version: str = Field(description="Of Hooper.", examples=["0.1.0"])
+    extensions: list[str] = Field(examples=[list(EXTENSIONS)])
+
+
+class ModelReady(BaseModel):
+    """A model that would answer."""
+
+    name: str
+    ready: Literal[True] = True
+
+
+class TensorMetadata(BaseModel):
+    """A tensor of a model."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int] = Field(description="Its axes; -1: of any length. The first one counts the items.")
+
+
+class ModelMetadata(BaseModel):
+    """A loaded model and its tensors."""
+
+    name: str
+    versions: list[str] = Field(description="The loaded version, the only one that is answered.")
+    platform: Literal["onnx_onnxv1"] = "onnx_onnxv1"
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+    @classmethod
+    def of(cls, one: Deployment) -> ModelMetadata:
+        signature = SIGNATURES[one.manifest.task]
+        return cls(
+            name=one.manifest.name,
+            versions=[str(one.manifest.version)],
+            inputs=[TensorMetadata(name=name, datatype="BYTES", shape=[-1]) for name in signature.inputs],
+            outputs=[
+                TensorMetadata(name=name, datatype=datatype, shape=[-1] * signature.rank)
+                for name, datatype in signature.outputs.items()
+            ],
+        )
+
+
+class ConfiguredTensor(BaseModel):
+    """A tensor, as the model configuration extension tells it."""
+
+    name: str
+    data_type: Literal["TYPE_STRING", "TYPE_FP32", "TYPE_INT64"]
+    dims: list[int]
+    optional: bool = False
+
+
+class ModelConfig(BaseModel):
+    """A loaded model, as the model configuration extension tells it. `max_batch_size` 0: the first axis is not left out."""
+
+    name: str
+    platform: Literal["onnx_onnxv1"] = "onnx_onnxv1"
+    max_batch_size: Literal[0] = 0
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+
+    @classmethod
+    def of(cls, one: Deployment) -> ModelConfig:
+        signature = SIGNATURES[one.manifest.task]
+        types: dict[Datatype, Any] = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT64": "TYPE_INT64"}
+        return cls(
+            name=one.manifest.name,
+            input=[
+                ConfiguredTensor(name=name, data_type="TYPE_STRING", dims=[-1], optional=name in signature.optional)
+                for name in (*signature.inputs, *signature.optional)
+            ],
+            output=[
+                ConfiguredTensor(name=name, data_type=types[datatype], dims=[-1] * signature.rank)
+                for name, datatype in signature.outputs.items()
+            ],
+        )
+
+
+class InputParameters(Request):
+    """How an input's data travels."""
+
+    binary_data_size: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        None, description="Bytes behind the JSON that hold the data, each text after its length as four bytes, lowest first."
+    )
+
+
+class OutputParameters(Request):
+    """How an output's data travels."""
+
+    binary_data: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Behind the JSON instead of within it; null: as `binary_data_output` says for all."
+    )
+
+
+class RequestInput(Request):
+    """A tensor of texts."""
+
+    name: str = Field(description="As the model's metadata names it.")
+    shape: list[Annotated[int, Field(ge=0, strict=True)]] = Field(description="`[n]`, or `[n, 1]`, for n items.")
+    datatype: str = Field(description="`BYTES`, the protocol's name for texts.", examples=["BYTES"])
+    data: list[Any] | None = Field(None, description="The texts; left out where they follow the JSON as bytes.")
+    parameters: InputParameters | None = None
+
+
+class RequestOutput(Request):
+    """A tensor that is wanted."""
+
+    name: str = Field(description="As the model's metadata names it.")
+    parameters: OutputParameters | None = None
+
+
+class InferRequest(Request):
+    """Items as tensors: one row of each input per item."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [one["value"] for one in EXAMPLES.values()]})
+
+    id: str | None = Field(None, description="Comes back with the answer.")
+    inputs: list[RequestInput]
+    outputs: list[RequestOutput] | None = Field(None, description="The tensors that are wanted; null: all of them.")
+    parameters: dict[str, Any] | None = Field(
+        None,
+        description="The options of the native route for the model's task (`/v1/classify`, `/v1/answer` but for `top_k`,"
+        " `/v1/summarize`); `binary_data_output`: all outputs behind the JSON; `timeout`: microseconds after which the answer"
+        " is no longer wanted.",
+    )
+
+
+class ResponseOutput(BaseModel):
+    """A tensor of the answer."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    data: list[Any] | None = Field(None, description="Row after row in one list; left out where it follows the JSON as bytes.")
+    parameters: dict[str, int] | None = Field(None, description="`binary_data_size`, where the data follows the JSON as bytes.")
+
+
+class InferResponse(BaseModel):
+    """The answer to an inference request."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: dict[str, int] = Field(
+        description="`num_tokens` that the model read, and `num_truncated` items that were cut.",
+        examples=[{"num_tokens": 11, "num_truncated": 0}],
+    )
+    outputs: list[ResponseOutput]

@@ -1,0 +1,347 @@
+"""Clients that people already have, unchanged, against the models of this repository: the real libraries, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from huggingface_hub import AsyncInferenceClient, InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+from jsonschema import Draft6Validator, Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT6
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
+from tritonclient.http.aio import InferenceServerClient as AsyncInferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from app.api.schemas.hugging_face import EXAMPLES as HUGGING_FACE_EXAMPLES
+from app.api.schemas.open_inference import EXAMPLES as OPEN_INFERENCE_EXAMPLES
+from tests.live import ROOT, Running, serving
+
+MODELS = ROOT / "models"
+SPECS = ROOT.parent / "shared" / "specs"
+with_specs = pytest.mark.skipif(not SPECS.is_dir(), reason="the protocols' own files are not beside this checkout")
+
+CONTEXT = "The portrait was painted by Maria Lopez in 1899 and hangs in Madrid. 🙂 It was stolen in 1911."
+DOCUMENT = (
+    "The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could fall."
+    " About forty traders will move to a tent on the station square by March. Some of them have sold fish there for three"
+    " generations. The council expects the repair to cost four million euros and to take two years."
+)
+LONG = "They sat at the table and talked about the weather while the train went by. " * 60
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with serving(MODELS, device=None, engine_threads=None) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: Running) -> Iterator[httpx.Client]:
+    with service.client() as made:
+        yield made
+
+
+# --- Hugging Face
+
+
+def inference(service: Running, model: str, **options: Any) -> InferenceClient:
+    return InferenceClient(model=f"{service.url}/models/{model}", **options)
+
+
+def test_inference_client_classifies(service: Running) -> None:
+    labels = inference(service, "sentiment").text_classification("A warm, funny film.")
+    assert isinstance(labels, list)
+    assert [one.label for one in labels] == ["positive", "negative"]
+    assert labels[0].score > 0.9
+    assert sum(one.score for one in labels) == pytest.approx(1)
+
+
+def test_inference_client_classifies_with_its_options(service: Running) -> None:
+    (best,) = inference(service, "sentiment").text_classification("Dreadful.", top_k=1, function_to_apply="none")
+    assert best.label == "negative"
+    assert best.score > 1  # a logit
+
+
+@pytest.mark.parametrize("form", ["model", "base_url", "call"])
+def test_inference_client_may_be_told_the_model_in_three_ways(service: Running, form: str) -> None:
+    url = f"{service.url}/models/sentiment"
+    if form == "call":
+        labels = InferenceClient().text_classification("Great.", model=url)
+    else:
+        labels = InferenceClient(**{form: url}).text_classification("Great.")  # type: ignore[arg-type]
+    assert labels[0].label == "positive"
+
+
+def test_inference_client_answers_questions(service: Running) -> None:
+    answer: Any = inference(service, "qa").question_answering(question="Who painted it?", context=CONTEXT)
+    assert answer.answer == "Maria Lopez"
+    assert CONTEXT[answer.start : answer.end] == answer.answer
+    assert 0.5 < answer.score <= 1
+
+
+def test_inference_client_answers_with_all_of_its_options(service: Running) -> None:
+    answers: Any = inference(service, "qa").question_answering(
+        question="When was it stolen?", context=CONTEXT, top_k=3, max_answer_len=4, max_seq_len=64, max_question_len=8,
+        doc_stride=4, handle_impossible_answer=True, align_to_words=True,
+    )  # fmt: skip
+    assert isinstance(answers, list)
+    assert 1 < len(answers) <= 3
+    assert answers[0].answer == "1911"
+    assert all(CONTEXT[one.start : one.end] == one.answer for one in answers)
+
+
+def test_inference_client_summarizes(service: Running) -> None:
+    summary = inference(service, "summary").summarization(DOCUMENT, truncation="only_first", clean_up_tokenization_spaces=True)
+    assert summary.summary_text
+    assert all(f"{sentence}." in DOCUMENT for sentence in summary.summary_text.rstrip(".").split(". "))
+
+
+def test_what_a_model_that_generates_nothing_cannot_obey_is_told(client: httpx.Client) -> None:
+    body = {"inputs": DOCUMENT, "parameters": {"generate_parameters": {"max_new_tokens": 5}}}
+    response = client.post("/models/summary", json=body)
+    assert response.headers["x-ignored-parameters"] == "generate_parameters"
+    assert response.json() == client.post("/models/summary", json={"inputs": DOCUMENT}).json()
+
+
+def test_the_asynchronous_inference_client_works_as_well(service: Running) -> None:
+    async def ask() -> list[Any]:
+        asking = AsyncInferenceClient(model=f"{service.url}/models/sentiment")
+        return list(await asyncio.gather(*[asking.text_classification(text) for text in ("Great.", "Dreadful.")]))
+
+    assert [labels[0].label for labels in asyncio.run(ask())] == ["positive", "negative"]
+
+
+def test_inference_client_is_told_what_was_wrong(service: Running) -> None:
+    with pytest.raises(HfHubHTTPError, match="inputs: must not be empty") as caught:
+        inference(service, "sentiment").text_classification(" ")
+    assert caught.value.response is not None
+    assert caught.value.response.status_code == 422
+    with pytest.raises(HfHubHTTPError, match="model 'other' is not loaded"):
+        inference(service, "other").text_classification("Great.")
+    with pytest.raises(HfHubHTTPError, match="for this model does question-answering"):
+        inference(service, "qa").summarization("Great.")
+
+
+def schema_of(task: str) -> Draft6Validator:
+    folder = SPECS / "hf_tasks"
+    common = json.loads((folder / "common-definitions.json").read_text())
+    schema = json.loads((folder / task / "output.json").read_text())
+    registry: Registry[Any] = Registry().with_resource(common["$id"], Resource(common, DRAFT6))
+    return Draft6Validator(schema, registry=registry)
+
+
+@with_specs
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [("sentiment", "text-classification"), ("qa", "question-answering"), ("summary", "summarization")],
+)
+def test_answers_are_valid_by_the_specification_of_their_task(client: httpx.Client, model: str, task: str) -> None:
+    body = HUGGING_FACE_EXAMPLES[model]["value"]
+    schema_of(task).validate(client.post(f"/models/{model}", json=body).json())
+    several = client.post(f"/models/{model}", json={"inputs": [body["inputs"]] * 2}).json()
+    assert len(several) == 2
+    for one in several:
+        schema_of(task).validate(one)
+    assert not schema_of(task).is_valid(5)
+
+
+# --- Open Inference Protocol
+
+
+@pytest.fixture
+def triton(service: Running) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(f"127.0.0.1:{service.port}") as made:
+        yield made
+
+
+def tensor(name: str, *texts: object, shape: list[int] | None = None, binary: bool = True) -> InferInput:
+    made = InferInput(name, shape or [len(texts)], "BYTES")
+    made.set_data_from_numpy(np.array(texts, object).reshape(shape or [-1]), binary_data=binary)
+    return made
+
+
+def texts_of(result: InferResult, name: str) -> list[Any]:
+    array = result.as_numpy(name)
+    assert array is not None
+    return np.vectorize(lambda one: one.decode() if isinstance(one, bytes) else one, otypes=[object])(array).tolist()  # type: ignore[no-any-return]
+
+
+def test_triton_client_finds_the_service_alive_and_ready(triton: InferenceServerClient) -> None:
+    assert triton.is_server_live()
+    assert triton.is_server_ready()
+    assert triton.is_model_ready("sentiment")
+    assert triton.is_model_ready("sentiment", "1")
+    assert not triton.is_model_ready("sentiment", "2")
+    assert not triton.is_model_ready("other")
+
+
+def test_triton_client_reads_the_metadata(triton: InferenceServerClient) -> None:
+    server = triton.get_server_metadata()
+    assert server["name"] == "hooper"
+    assert "binary_tensor_data" in server["extensions"]
+    model = triton.get_model_metadata("qa")
+    assert model["versions"] == ["1"]
+    assert [one["name"] for one in model["inputs"]] == ["question", "context"]
+    assert {one["name"]: one["datatype"] for one in model["outputs"]} == {
+        "answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64",
+    }  # fmt: skip
+    config = triton.get_model_config("sentiment", "1")
+    assert [one["name"] for one in config["input"]] == ["text", "text_pair"]
+
+
+@pytest.mark.parametrize("binary_in", [True, False], ids=["bytes in", "json in"])
+@pytest.mark.parametrize("binary_out", [None, True, False], ids=["default out", "bytes out", "json out"])
+def test_triton_client_classifies_several_texts(
+    triton: InferenceServerClient, binary_in: bool, binary_out: bool | None
+) -> None:
+    outputs = None if binary_out is None else [InferRequestedOutput(name, binary_out) for name in ("label", "score")]
+    asked = [tensor("text", "Wunderschön! A warm, funny film. 🙂", b"Dreadful.", binary=binary_in)]
+    result = triton.infer("sentiment", asked, outputs=outputs, request_id="42")
+    assert texts_of(result, "label") == [["positive", "negative"], ["negative", "positive"]]
+    scores = result.as_numpy("score")
+    assert scores is not None
+    assert (scores.shape, scores.dtype) == ((2, 2), np.float32)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert result.get_response()["id"] == "42"
+
+
+def test_triton_client_takes_the_options_of_the_native_route(triton: InferenceServerClient) -> None:
+    result = triton.infer("sentiment", [tensor("text", "Great.")], parameters={"top_k": 1, "activation": "none"})
+    scores = result.as_numpy("score")
+    assert scores is not None
+    assert scores.shape == (1, 1)
+    assert scores[0, 0] > 1
+
+
+def test_triton_client_asks_for_chosen_outputs_of_a_version(triton: InferenceServerClient) -> None:
+    asked = [tensor("question", "Who painted it?", "When was it stolen?"), tensor("context", CONTEXT, CONTEXT)]
+    wanted = [InferRequestedOutput("end"), InferRequestedOutput("answer", binary_data=False), InferRequestedOutput("start")]
+    result = triton.infer("qa", asked, model_version="1", outputs=wanted)
+    assert [one["name"] for one in result.get_response()["outputs"]] == ["end", "answer", "start"]
+    answers, starts, ends = (texts_of(result, name) for name in ("answer", "start", "end"))
+    assert answers == ["Maria Lopez", "1911"]
+    assert [CONTEXT[start:end] for start, end in zip(starts, ends, strict=True)] == answers
+    assert result.as_numpy("score") is None
+
+
+def test_triton_client_may_send_a_column(triton: InferenceServerClient) -> None:
+    result = triton.infer("summary", [tensor("text", DOCUMENT, shape=[1, 1])], parameters={"max_sentences": 1})
+    (summary,) = texts_of(result, "summary")
+    assert summary in DOCUMENT
+    assert summary.count(".") == 1
+
+
+def test_triton_client_asks_in_the_background(triton: InferenceServerClient) -> None:
+    asked = [triton.async_infer("sentiment", [tensor("text", text)]) for text in ("Great.", "Dreadful.")]
+    assert [texts_of(one.get_result(), "label")[0][0] for one in asked] == ["positive", "negative"]
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
+def test_the_asynchronous_triton_client_works_as_well(service: Running, binary: bool) -> None:
+    async def ask() -> list[str]:
+        async with AsyncInferenceServerClient(f"127.0.0.1:{service.port}") as asking:
+            assert await asking.is_server_ready()
+            outputs = [InferRequestedOutput("label", binary_data=binary)]
+            texts = [[tensor("text", text, binary=binary)] for text in ("Great.", "Dreadful.")]
+            results = await asyncio.gather(*[asking.infer("sentiment", one, outputs=outputs) for one in texts])
+            return [texts_of(one, "label")[0][0] for one in results]
+
+    assert asyncio.run(ask()) == ["positive", "negative"]
+
+
+def test_a_text_that_was_cut_is_told(triton: InferenceServerClient) -> None:
+    result = triton.infer("sentiment", [tensor("text", LONG, "Great.")])
+    assert result.get_response()["parameters"]["num_truncated"] == 1
+    read = triton.infer("sentiment", [tensor("text", LONG)], parameters={"truncation": "window"})
+    assert read.get_response()["parameters"]["num_truncated"] == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "options", "status", "message"),
+    [
+        ("other", [tensor("text", "a")], {}, "404", "model 'other' is not loaded"),
+        ("sentiment", [tensor("text", "a")], {"model_version": "9"}, "404", "model 'sentiment/9' is not loaded"),
+        ("sentiment", [tensor("words", "a")], {}, "422", "'words' is not an input of this model, which has text, text_pair"),
+        ("sentiment", [tensor("text", "a", " ")], {}, "422", "inputs.text.1: must not be empty"),
+        ("sentiment", [tensor("text", b"\xff")], {}, "422", "inputs.text.0: is not UTF-8"),
+        ("qa", [tensor("question", "a"), tensor("context", "a", "b")], {}, "422", "question has 1, context has 2"),
+        ("sentiment", [tensor("text", "a")], {"priority": 1}, "422", "parameters.priority: is not a field"),
+        ("sentiment", [tensor("text", LONG)], {"parameters": {"truncation": "error"}}, "413", "more than 512 tokens"),
+        ("sentiment", [tensor("text", "a")], {"outputs": [InferRequestedOutput("x")]}, "422", "'x' is not an output"),
+        ("sentiment", [tensor("text", "a")], {"request_compression_algorithm": "gzip"}, "415", "Content-Encoding is gzip"),
+        ("sentiment", [tensor("text", "a" * 3_000_000)], {}, "413", "the body exceeds"),
+    ],
+)  # fmt: skip
+def test_triton_client_is_told_what_was_wrong(
+    triton: InferenceServerClient, model: str, inputs: list[InferInput], options: dict[str, Any], status: str, message: str
+) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        triton.infer(model, inputs, **options)
+    assert caught.value.status() == status
+    assert message in caught.value.message()
+
+
+# --- text-embeddings-inference
+
+
+def tei_schema(name: str) -> Draft202012Validator:
+    document = json.loads((SPECS / "text_embeddings_inference" / "openapi.json").read_text())
+    components = json.loads(json.dumps(document["components"]).replace("#/components/", "#/$defs/"))
+    return Draft202012Validator({"$ref": f"#/$defs/schemas/{name}", "$defs": components})
+
+
+@with_specs
+def test_text_embeddings_answers_are_valid_by_its_openapi_file(client: httpx.Client) -> None:
+    asked: list[Any] = ["Great.", ["Great.", "Dreadful."], [["Great."], ["Great.", "Dreadful."]]]
+    for inputs in asked:
+        tei_schema("PredictRequest").validate({"inputs": inputs})
+        tei_schema("PredictResponse").validate(client.post("/predict", json={"inputs": inputs}).json())
+    info = {key: value for key, value in client.get("/info").json().items() if value is not None}
+    tei_schema("Info").validate(info)
+    for wrong in (["a"], ["a", "b", "c"], [], "", 5, LONG):
+        tei_schema("ErrorResponse").validate(client.post("/predict", json={"inputs": wrong}).json())
+
+
+def test_text_embeddings_tells_a_pair_from_a_batch(client: httpx.Client) -> None:
+    pair = client.post("/predict", json={"inputs": ["Great.", "Dreadful."]}).json()
+    native = client.post("/v1/classify", json={"inputs": {"text": "Great.", "text_pair": "Dreadful."}}).json()
+    expected = {one["label"]: one["score"] for one in native["results"][0]["labels"]}
+    assert {one["label"]: one["score"] for one in pair} == pytest.approx(expected, abs=1e-4)
+    batch = client.post("/predict", json={"inputs": [["Great."], ["Dreadful."]]}).json()
+    assert [labels[0]["label"] for labels in batch] == ["positive", "negative"]
+
+
+def test_text_embeddings_cuts_only_where_it_may_and_where_it_is_told(client: httpx.Client) -> None:
+    text = "It was wonderful. " + LONG * 2 + " It was dreadful."
+    refused = client.post("/predict", json={"inputs": text})
+    assert refused.status_code == 413
+    assert refused.json()["error_type"] == "Validation"
+
+    def best(**options: Any) -> str:
+        answer = client.post("/predict", json={"inputs": text, "truncate": True, **options})
+        assert answer.headers["x-truncated"] == "1"
+        return str(answer.json()[0]["score"])
+
+    assert best() == best(truncation_direction="Right") != best(truncation_direction="Left")
+
+
+# --- the docs page
+
+
+def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.Client) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(HUGGING_FACE_EXAMPLES) == set(OPEN_INFERENCE_EXAMPLES) == {"sentiment", "qa", "summary"}
+    for path in ("/models/{name}", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        examples = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        for name, example in examples.items():
+            response = client.post(path.format(name=name, version=1), json=example["value"])
+            assert response.status_code == 200, response.text
+    for example in schema["components"]["schemas"]["PredictRequest"]["examples"]:
+        assert client.post("/predict", json=example).status_code == 200

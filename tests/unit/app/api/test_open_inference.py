@@ -1,0 +1,296 @@
+"""`/v2`: the Open Inference Protocol over a tiny model of every task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from app.core.errors import InvalidInput
+from tests.asked import Caller, GatedService, Service
+from tests.tiny import MAX_TOKENS
+
+CONTEXT = "The film was bad. It was a very good film."
+
+
+def tensor(name: str, *data: Any) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)], "datatype": "BYTES", "data": list(data)}
+
+
+async def send(service: Service, model: str, *inputs: Any, **fields: Any) -> httpx.Response:
+    return await service.client.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **fields})
+
+
+async def infer(service: Service, model: str, *inputs: Any, **fields: Any) -> Any:
+    response = await send(service, model, *inputs, **fields)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def data(answer: Any) -> dict[str, Any]:
+    return {one["name"]: one["data"] for one in answer["outputs"]}
+
+
+# --- what is there
+
+
+async def test_the_server_tells_what_it_is(service: Service) -> None:
+    for path in ("/v2", "/v2/"):
+        told = (await service.client.get(path)).json()
+        assert told["name"] == "hooper"
+        assert told["extensions"] == ["binary_tensor_data", "model_configuration"]
+    assert (await service.client.get("/v2/health/live")).json() == {"live": True}
+    assert (await service.client.get("/v2/health/ready")).json() == {"live": True, "ready": True}
+
+
+@pytest.mark.parametrize("model", ["text-classification", "question-answering", "summarization"])
+async def test_what_the_metadata_names_is_what_is_taken_and_given(every_task: Service, model: str) -> None:
+    told = (await every_task.client.get(f"/v2/models/{model}")).json()
+    assert (told["name"], told["versions"], told["platform"]) == (model, ["1"], "onnx_onnxv1")
+    assert (await every_task.client.get(f"/v2/models/{model}/versions/1")).json() == told
+    answer = await infer(every_task, model, *[tensor(one["name"], "good film", "bad") for one in told["inputs"]])
+    assert [one["name"] for one in answer["outputs"]] == [one["name"] for one in told["outputs"]]
+    for given, named in zip(answer["outputs"], told["outputs"], strict=True):
+        assert given["datatype"] == named["datatype"]
+        assert len(given["shape"]) == len(named["shape"])
+        assert given["shape"][0] == 2
+
+
+async def test_the_configuration_tells_the_optional_input_too(every_task: Service) -> None:
+    for path in ("/v2/models/text-classification/config", "/v2/models/text-classification/versions/1/config"):
+        config = (await every_task.client.get(path)).json()
+        assert {one["name"]: one["optional"] for one in config["input"]} == {"text": False, "text_pair": True}
+        assert [(one["data_type"], one["dims"]) for one in config["output"]] == [
+            ("TYPE_STRING", [-1, -1]),
+            ("TYPE_FP32", [-1, -1]),
+        ]
+        assert config["max_batch_size"] == 0
+
+
+async def test_a_model_is_ready_while_its_engine_lives(gated_service: GatedService) -> None:
+    for path in ("/v2/models/tiny/ready", "/v2/models/tiny/versions/1/ready"):
+        assert (await gated_service.client.get(path)).json() == {"name": "tiny", "ready": True}
+    for path in ("/v2/models/tiny/versions/2/ready", "/v2/models/other/ready"):
+        assert (await gated_service.client.get(path)).status_code == 404
+    waiting = asyncio.ensure_future(gated_service.classify("good"))
+    (await gated_service.gated.engine.batch()).fail(asyncio.CancelledError())
+    await waiting
+    response = await gated_service.client.get("/v2/models/tiny/ready")
+    assert (response.status_code, response.json()) == (503, {"error": "the engine of tiny is down"})
+
+
+async def test_probes_are_not_counted(service: Service) -> None:
+    await service.live.registry.aclose()
+    assert (await service.client.get("/v2/health/ready")).status_code == 503
+    assert service.sample("hooper_requests_total", task="", model="", status="503") is None
+
+
+# --- inference
+
+
+async def test_classification_gives_labels_and_scores_best_first(every_task: Service) -> None:
+    answer = await infer(every_task, "text-classification", tensor("text", "very good", "bad", "film"), id="7")
+    assert (answer["id"], answer["model_name"], answer["model_version"]) == ("7", "text-classification", "1")
+    assert [one["shape"] for one in answer["outputs"]] == [[3, 2], [3, 2]]
+    native = (await every_task.classify(["very good", "bad", "film"])).json()
+    labels = [one for result in native["results"] for one in result["labels"]]
+    assert data(answer)["label"] == [one["label"] for one in labels]
+    assert data(answer)["score"] == pytest.approx([one["score"] for one in labels])
+    assert answer["parameters"] == {"num_tokens": native["usage"]["num_tokens"], "num_truncated": 0}
+
+
+async def test_classification_takes_pairs_and_options(every_task: Service) -> None:
+    inputs = tensor("text_pair", "bad"), tensor("text", "very good")
+    answer = await infer(every_task, "text-classification", *inputs, parameters={"top_k": 1, "activation": "none"})
+    item = {"text": "very good", "text_pair": "bad"}
+    (best,) = (await every_task.classify(item, top_k=1, activation="none")).json()["results"][0]["labels"]
+    assert data(answer) == {"label": [best["label"]], "score": [pytest.approx(best["score"])]}
+    assert answer["outputs"][0]["shape"] == [1, 1]
+
+
+async def test_question_answering_gives_the_best_answer_of_each_item(every_task: Service) -> None:
+    inputs = tensor("question", "Was the film good?", "Was it bad?"), tensor("context", CONTEXT, CONTEXT)
+    answer = await infer(every_task, "question-answering", *inputs, parameters={"max_answer_tokens": 3})
+    items = [{"question": question, "context": CONTEXT} for question in ("Was the film good?", "Was it bad?")]
+    native = (await every_task.ask("answer", items, max_answer_tokens=3)).json()["results"]
+    best = [one["answers"][0] for one in native]
+    assert data(answer) == {name: [one[name] for one in best] for name in ("answer", "score", "start", "end")}
+    assert all(one["shape"] == [2] for one in answer["outputs"])
+
+
+async def test_summarization_gives_a_summary_of_each_document(every_task: Service) -> None:
+    documents = ["Good film. Bad film. The film.", "A very good film."]
+    answer = await infer(every_task, "summarization", tensor("text", *documents), parameters={"max_sentences": 1})
+    native = (await every_task.ask("summarize", documents, max_sentences=1)).json()["results"]
+    assert data(answer) == {"summary": [one["summary"] for one in native]}
+
+
+async def test_a_version_may_be_named(every_task: Service) -> None:
+    body = {"inputs": [tensor("text", "good")]}
+    right = await every_task.client.post("/v2/models/text-classification/versions/1/infer", json=body)
+    assert right.json() == await infer(every_task, "text-classification", tensor("text", "good"))
+    wrong = await every_task.client.post("/v2/models/text-classification/versions/2/infer", json=body)
+    assert wrong.status_code == 404
+
+
+async def test_chosen_outputs_come_in_the_order_wanted(every_task: Service) -> None:
+    outputs = [{"name": "score", "parameters": {"binary_data": False}}, {"name": "label"}]
+    answer = await infer(every_task, "text-classification", tensor("text", "good"), outputs=outputs)
+    assert [one["name"] for one in answer["outputs"]] == ["score", "label"]
+    answer = await infer(every_task, "text-classification", tensor("text", "good"), outputs=outputs[:1])
+    assert [one["name"] for one in answer["outputs"]] == ["score"]
+
+
+async def test_a_cut_is_told_twice(every_task: Service) -> None:
+    response = await send(every_task, "text-classification", tensor("text", "good " * 99, "good"))
+    assert response.json()["parameters"] == {"num_tokens": MAX_TOKENS + 3, "num_truncated": 1}
+    assert response.headers["x-truncated"] == "1"
+
+
+async def test_a_context_without_any_span_gets_the_empty_answer(every_task: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.tasks.question_answering import Answers, QuestionAnswering
+
+    monkeypatch.setattr(QuestionAnswering, "decode", lambda *_: Answers([], 1.0))
+    answer = await infer(every_task, "question-answering", tensor("question", "a"), tensor("context", "good"))
+    assert data(answer) == {"answer": [""], "score": [0.0], "start": [0], "end": [0]}
+
+
+# --- bytes
+
+
+def packed(text: str) -> bytes:
+    return struct.pack("<I", len(text.encode())) + text.encode()
+
+
+def body_of(text: str, **parameters: Any) -> tuple[bytes, int]:
+    tail = packed(text)
+    one = {"name": "text", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(tail)}}
+    head = json.dumps({"inputs": [one], "parameters": parameters}).encode()
+    return head + tail, len(head)
+
+
+@pytest.mark.parametrize("content_type", [None, "application/octet-stream", "application/json"])
+async def test_bytes_go_in_and_come_out(service: Service, content_type: str | None) -> None:
+    body, length = body_of("very good", binary_data_output=True)
+    headers = {"Inference-Header-Content-Length": str(length)} | ({"Content-Type": content_type} if content_type else {})
+    response = await service.client.post("/v2/models/tiny/infer", content=body, headers=headers)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert "server-timing" in response.headers
+    head = int(response.headers["inference-header-content-length"])
+    outputs = json.loads(response.content[:head])["outputs"]
+    sizes = [one["parameters"]["binary_data_size"] for one in outputs]
+    assert sum(sizes) == len(response.content) - head
+    assert response.content[head : head + sizes[0]] == packed("good") + packed("bad")
+
+
+async def test_an_output_may_be_wanted_otherwise_than_all(service: Service) -> None:
+    body = {"inputs": [tensor("text", "good")], "parameters": {"binary_data_output": True}}
+    body["outputs"] = [{"name": "label", "parameters": {"binary_data": False}}, {"name": "score"}]
+    response = await service.client.post("/v2/models/tiny/infer", json=body)
+    head = int(response.headers["inference-header-content-length"])
+    label, score = json.loads(response.content[:head])["outputs"]
+    assert label["data"] == ["good", "bad"]
+    assert len(response.content) - head == score["parameters"]["binary_data_size"] == 8
+
+
+async def test_json_without_a_content_type_is_read_here_and_refused_elsewhere(service: Service) -> None:
+    body = json.dumps({"inputs": [tensor("text", "good")]}).encode()
+    as_bytes = {"Content-Type": "application/octet-stream"}
+    assert (await service.client.post("/v2/models/tiny/infer", content=body, headers=as_bytes)).status_code == 200
+    assert (await service.client.post("/v2/models/tiny/infer", content=body)).status_code == 200
+    assert (await service.client.post("/v2/models/tiny/versions/1/infer", content=body)).status_code == 200
+    for path in ("/v1/classify", "/models/tiny", "/predict", "/v2/models/tiny", "/v2/models/tiny/infer/more"):
+        assert (await service.client.post(path, content=body)).status_code == 415
+    with_header = {"Inference-Header-Content-Length": "3", "Content-Type": "application/octet-stream"}
+    assert (await service.client.post("/v1/classify", content=body, headers=with_header)).status_code == 415
+
+
+async def test_bytes_count_towards_the_limit_of_a_body(start: Any) -> None:
+    async with start(max_body_bytes=1024) as service:
+        caller = Caller(service.app, path="/v2/models/tiny/infer", **{"content-type": "application/octet-stream",
+                        "inference-header-content-length": "10", "content-length": "1025"})  # fmt: skip
+        await caller.task  # refused by what was announced: nothing was ever sent
+        assert caller.status == 413
+
+
+@pytest.mark.parametrize("length", ["-1", "many", "1.5", "100000", "10"])
+async def test_a_length_of_the_json_that_cannot_be_is_named(service: Service, length: str) -> None:
+    body, _ = body_of("good")
+    headers = {"Inference-Header-Content-Length": length}
+    response = await service.client.post("/v2/models/tiny/infer", content=body, headers=headers)
+    assert response.status_code == 422
+    message = response.json()["error"].lower()
+    assert message.startswith("inference-header-content-length: ") or (length == "10" and "not valid json" in message)
+
+
+# --- what is refused
+
+INVALID: list[tuple[str, str, dict[str, Any]]] = [
+    ("inputs.text.1: must not be empty", "text-classification", {"inputs": [tensor("text", "good", " ")]}),
+    (
+        "inputs.text_pair.0: must not be empty",
+        "text-classification",
+        {"inputs": [tensor("text", "a"), tensor("text_pair", "")]},
+    ),
+    (
+        "inputs.context.0: must not be empty",
+        "question-answering",
+        {"inputs": [tensor("question", "a"), tensor("context", " ")]},
+    ),
+    ("inputs.context: is required", "question-answering", {"inputs": [tensor("question", "a")]}),
+    ("outputs: 'x' is not an output", "summarization", {"inputs": [tensor("text", "a")], "outputs": [{"name": "x"}]}),
+    (
+        "outputs.summary: is there twice",
+        "summarization",
+        {"inputs": [tensor("text", "a")], "outputs": [{"name": "summary"}, {"name": "summary"}]},
+    ),
+]
+CLASSIFY, SUMMARIZE = "text-classification", "summarization"
+PARAMETERS: list[tuple[str, str, Any]] = [
+    (CLASSIFY, "top_k", 0), (CLASSIFY, "activation", "relu"), (CLASSIFY, "model", "tiny"), (CLASSIFY, "inputs", "a"),
+    (CLASSIFY, "max_sentences", 1), (CLASSIFY, "sequence_id", 1), (CLASSIFY, "timeout", 0), (CLASSIFY, "timeout", True),
+    (CLASSIFY, "timeout", "1"), (CLASSIFY, "binary_data_output", 1), (SUMMARIZE, "max_sentences", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "model", "body"), INVALID, ids=[one[0] for one in INVALID])
+async def test_what_is_wrong_is_named(every_task: Service, message: str, model: str, body: dict[str, Any]) -> None:
+    response = await every_task.client.post(f"/v2/models/{model}/infer", json=body)
+    assert response.status_code == 422
+    assert message in response.json()["error"]
+
+
+@pytest.mark.parametrize(("model", "name", "value"), PARAMETERS)
+async def test_a_wrong_parameter_is_named(every_task: Service, model: str, name: str, value: Any) -> None:
+    response = await send(every_task, model, tensor("text", "good"), parameters={name: value})
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(f"parameters.{name}: ")
+
+
+async def test_an_answer_has_one_row_so_that_more_are_refused(every_task: Service) -> None:
+    inputs = tensor("question", "a"), tensor("context", "good")
+    response = await send(every_task, "question-answering", *inputs, parameters={"top_k": 2})
+    assert response.json() == {"error": "parameters.top_k: is not a field that is known here"}
+
+
+@pytest.mark.parametrize(("header", "expected"), [(None, 1500), ("2000000", 1500), ("1000000", 1000)])
+async def test_the_earlier_of_both_deadlines_counts(
+    gated_service: GatedService, monkeypatch: pytest.MonkeyPatch, header: str | None, expected: float
+) -> None:
+    seen: list[float] = []
+
+    async def predict(items: Any, options: Any, deadline: float) -> None:
+        seen.append(deadline - time.monotonic())
+        raise InvalidInput("enough")
+
+    monkeypatch.setattr(gated_service.gated.deployment, "predict", predict)
+    body = {"inputs": [tensor("text", "good")], "parameters": {"timeout": 1_500_000_000}}
+    headers = {"X-Request-Timeout-Ms": header} if header else {}
+    await gated_service.client.post("/v2/models/tiny/infer", json=body, headers=headers)
+    assert expected - 100 < seen[0] <= expected
