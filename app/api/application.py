@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from app.api.auth import require_key
 from app.api.errors import Problem, add_error_handlers
 from app.api.middleware import Edge
-from app.api.routes import answer, classify, health, models, pages, summarize
+from app.api.routes import answer, classify, explain, health, models, pages, summarize
 from app.observability.metrics import Metrics
 from app.settings import Settings
 
@@ -46,7 +46,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     keyed = [Depends(require_key)]
-    for predicting in (classify, answer, summarize):
+    for predicting in (classify, answer, summarize, explain):
         app.include_router(predicting.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
     app.include_router(models.router, prefix="/v1", tags=["Models"])
     app.include_router(health.router, tags=["Health"])

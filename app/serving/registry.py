@@ -52,11 +52,11 @@ class Registry:
         self._loaded = True
 
     @contextmanager
-    def lease(self, task: TaskName, name: str | None = None) -> Iterator[Deployment]:
+    def lease(self, task: TaskName | None, name: str | None = None) -> Iterator[Deployment]:
         """The deployment for a request; it stays open until the block ends.
 
         Args:
-            task: what the request asks for.
+            task: what the request asks for; None, with a name: whatever the model is for.
             name: a model, `name` or `name/version`; None: the task's default, the first by name.
 
         Raises:
@@ -102,7 +102,7 @@ class Registry:
             self.remove(name)
         await asyncio.gather(*self._retiring)
 
-    def _find(self, task: TaskName, name: str | None) -> _Entry:
+    def _find(self, task: TaskName | None, name: str | None) -> _Entry:
         if name is None:
             for key in sorted(self._entries):
                 if self._entries[key].deployment.manifest.task == task:
@@ -117,7 +117,7 @@ class Registry:
                 raise Unavailable(self.not_ready_because)
             raise UnknownModel(f"model {name!r} is not loaded; loaded are: {', '.join(sorted(self._entries)) or 'none'}")
         found = entry.deployment.manifest.task
-        if found != task:
+        if task is not None and found != task:
             raise UnknownModel(f"model {name!r} is for {found}, not for {task}")
         return entry
 

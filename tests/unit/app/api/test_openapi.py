@@ -21,6 +21,7 @@ CONTRACT = {
     "/v1/classify": PREDICTION,
     "/v1/answer": PREDICTION,
     "/v1/summarize": PREDICTION,
+    "/v1/explain": PREDICTION,
     "/v1/models": {"get": {"200", "401"}},
     "/v1/models/{name}": {"get": {"200", "401", "404"}},
     "/v1/models/{name}/load": {"post": {"200", "401", "404", "422"}},
@@ -93,7 +94,7 @@ def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
 
 async def test_every_example_runs(every_task: Service, schema: dict[str, Any]) -> None:
     asked = bodies(schema)
-    assert {path for path, _ in asked} == {"/v1/classify", "/v1/answer", "/v1/summarize"}
+    assert {path for path, _ in asked} == {"/v1/classify", "/v1/answer", "/v1/summarize", "/v1/explain"}
     for path, example in asked:
         response = await every_task.client.post(path, json=example)
         assert response.status_code == 200, response.text
