@@ -151,7 +151,7 @@ async def _merged(items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable
     return Prediction([item if isinstance(item, HooperError) else next(results) for item in items], prediction.timings)
 
 
-def _check_results(request: NativeRequest, results: Sequence[Result | HooperError]) -> None:
+def _check_results(request: NativeRequest | ExplainRequest, results: Sequence[Result | HooperError]) -> None:
     """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
     if not isinstance(request.inputs, list) or all(isinstance(one, Unavailable) or _of(request, one) for one in results):
         for one in results:
@@ -161,6 +161,6 @@ def _check_results(request: NativeRequest, results: Sequence[Result | HooperErro
                 raise one
 
 
-def _of(request: NativeRequest, one: Result | HooperError) -> bool:
+def _of(request: NativeRequest | ExplainRequest, one: Result | HooperError) -> bool:
     """Whether an error is about a field that stands beside `inputs`, not in it."""
     return isinstance(one, InvalidInput) and one.field is not None and hasattr(request, one.field)
