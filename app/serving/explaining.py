@@ -93,7 +93,7 @@ async def explain(
     """
     if not isinstance(deployment.task, Explainable):
         raise InvalidInput(
-            f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which has no words to weigh", "model"
+            f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained", "model"
         )
     deployment.batcher.check_open(priority)
     began = time.monotonic()

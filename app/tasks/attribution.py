@@ -1,18 +1,22 @@
 """How much each word of a passage matters: methods that only ask what the model says to some of the words.
 
 A method is a generator: it yields waves of selections of words and is sent the target's log-odds for each of them, so that
-whoever drives it decides how rows are run. `shapley` is the partition form of Owen values, "Values of games with a priori
-unions" (1977), that SHAP's PartitionExplainer computes (Lundberg and Lee, "A unified approach to interpreting model
-predictions", 2017): the unions are a binary tree of adjacent words, cut at sentences and clauses first, and branches that make
-the largest difference are followed first. `occlusion` hides parts of the text one at a time (Zeiler and Fergus, 2014), down
-the same tree.
+whoever drives it decides how rows are run. Both follow a binary tree of adjacent words, cut at sentences and clauses first, as
+SHAP's PartitionExplainer does (Lundberg and Lee, "A unified approach to interpreting model predictions", 2017), and follow
+first what makes the largest difference for the tokens that it costs.
+
+`shapley`: at every node each half gets the mean of what it adds alone and what it adds beside the other half, as in Owen,
+"Values of games with a priori unions" (1977). Owen averages over all companies that the rest of the tree can make, two to the
+power of the depth; here the node is looked at in two of them, with nothing else of the text and with all else of it.
+`occlusion`: what the whole loses when a part of it is hidden (Zeiler and Fergus, "Visualizing and understanding convolutional
+networks", 2014).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -46,139 +50,141 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Adjacent words `start:stop`, in the company of others: what they add there."""
+    """The adjacent words `start:stop`, alone or beside all the others."""
 
     start: int
     stop: int
-    company: Keep
-    """Words that are read beside them; none of their own."""
-    alone: float
-    """Log-odds of the company by itself."""
-    joined: float
-    """Log-odds of the company with these words."""
-    share: float
-    """Part of their weight that is decided in this company."""
+    is_beside: bool
 
-    @property
-    def gain(self) -> float:
-        return self.share * (self.joined - self.alone)
+    def halves(self, middle: int) -> tuple[Branch, Branch]:
+        return Branch(self.start, middle, self.is_beside), Branch(middle, self.stop, self.is_beside)
 
-    def with_own(self, start: int, stop: int) -> Keep:
-        keep = self.company.copy()
-        keep[start:stop] = True
+    def asked(self, count: int) -> Keep:
+        """What the model reads to tell the branch's gain: only its words, or all but them."""
+        keep = np.full(count, self.is_beside)
+        keep[self.start : self.stop] = not self.is_beside
         return keep
 
 
+@dataclass(slots=True)
+class Tree:
+    """What has been found out: what branches add to their company, and where those that were followed are cut."""
+
+    passage: Passage
+    whole: float
+    empty: float
+    gains: dict[Branch, float] = field(default_factory=dict)
+    middles: dict[Branch, int] = field(default_factory=dict)
+
+    def learn(self, branch: Branch, log_odds: float) -> None:
+        self.gains[branch] = self.whole - log_odds if branch.is_beside else log_odds - self.empty
+
+    def cost(self, branch: Branch) -> int:
+        """Tokens that it costs to follow a branch: one of its halves at a time is hidden, or is all that is shown."""
+        own = int(self.passage.costs[branch.start : branch.stop].sum())
+        return 2 * self.passage.row.num_tokens - own if branch.is_beside else 2 * self.passage.overhead + own
+
+    def middle(self, branch: Branch) -> int:
+        """Where to cut: at the strongest gap, of equal ones at that nearest to the middle."""
+        words, centre = self.passage.words, (branch.start + branch.stop) / 2
+        places = range(branch.start + 1, branch.stop)
+        return max(places, key=lambda place: (words[place - 1].gap, -abs(place - centre)))
+
+
 def shapley(passage: Passage, spending: Spending) -> Search:
-    """Owen values over the tree of words. The weights add up to `whole - empty`, however little is spent."""
-    count = len(passage.words)
-    nobody, everybody = np.zeros(count, bool), np.ones(count, bool)
-    whole, empty = yield [everybody, nobody]
-    weights = np.zeros(count)
-    queue = _Queue(passage, spending, lambda branch: 2 * _cost(passage, branch.company) + _own_cost(passage, branch))
-    queue.push(Branch(0, count, nobody, empty, whole, 1.0))
-    while wave := queue.next_wave():
-        halves = [(one, _middle(passage, one)) for one in wave]
-        answers = yield [
-            keep for one, middle in halves for keep in (one.with_own(one.start, middle), one.with_own(middle, one.stop))
-        ]
-        for (one, middle), left, right in zip(halves, answers[::2], answers[1::2], strict=True):
-            for branch in _children(one, middle, left, right):
-                queue.push(branch)
-    for one in queue.left:
-        weights[one.start : one.stop] += one.gain / (one.stop - one.start)
-    return Attribution(weights, whole, empty)
+    """Shares in what all words add. The weights add up to `whole - empty`, however little is spent."""
+    tree = yield from _explore(passage, spending, (False, True))
+    weights = np.zeros(len(passage.words))
+    left = [(0, len(weights), tree.whole - tree.empty)]
+    while left:
+        start, stop, total = left.pop()
+        seen = [one for one in _both(start, stop) if one in tree.middles]
+        if not seen:  # a word, or words that share what they add together
+            weights[start:stop] = total / max(1, stop - start)
+            continue
+        middle = tree.middles[seen[0]]
+        difference = float(
+            np.mean([tree.gains[first] - tree.gains[last] for first, last in (one.halves(middle) for one in seen)])
+        )
+        together = float(np.mean([tree.gains[one] for one in seen]))
+        # what the halves add together in these companies is not all that they were given above: all words share the rest
+        rest = (total - together) / (stop - start)
+        left.append((start, middle, (together + difference) / 2 + rest * (middle - start)))
+        left.append((middle, stop, (together - difference) / 2 + rest * (stop - middle)))
+    return Attribution(weights, tree.whole, tree.empty)
 
 
 def occlusion(passage: Passage, spending: Spending) -> Search:
-    """What is lost when a word, or else the part of the text around it, is hidden from the whole. Does not add up."""
-    count = len(passage.words)
-    everybody = np.ones(count, bool)
-    whole, empty = yield [everybody, ~everybody]
-    weights = np.zeros(count)
-    queue = _Queue(passage, spending, lambda branch: 2 * _cost(passage, everybody) - _own_cost(passage, branch))
-    queue.push(Branch(0, count, ~everybody, empty, whole, 1.0))
-    while wave := queue.next_wave():
-        halves = [half for one in wave for half in _halves(one, _middle(passage, one))]
-        answers = yield [_all_but(count, start, stop) for start, stop in halves]
-        for (start, stop), answer in zip(halves, answers, strict=True):
-            queue.push(Branch(start, stop, _all_but(count, start, stop), answer, whole, 1.0))
-    for one in queue.left:
-        weights[one.start : one.stop] += one.gain / (one.stop - one.start)
-    return Attribution(weights, whole, empty)
+    """What the whole loses without a word, or without the part of the text around it. Does not add up."""
+    tree = yield from _explore(passage, spending, (True,))
+    weights = np.zeros(len(passage.words))
+    for branch, gain in tree.gains.items():
+        if branch not in tree.middles:
+            weights[branch.start : branch.stop] = gain / max(1, branch.stop - branch.start)
+    return Attribution(weights, tree.whole, tree.empty)
 
 
 METHODS: dict[Method, Callable[[Passage, Spending], Search]] = {"shapley": shapley, "occlusion": occlusion}
 
 
-class _Queue:
-    """Branches to follow, those with the largest gain first, as long as there are tokens to spend."""
+def _both(start: int, stop: int) -> tuple[Branch, Branch]:
+    return Branch(start, stop, False), Branch(start, stop, True)
 
-    def __init__(self, passage: Passage, spending: Spending, cost: Callable[[Branch], int]) -> None:
-        self._spending, self._cost = spending, cost
+
+def _explore(
+    passage: Passage, spending: Spending, companies: Sequence[bool]
+) -> Generator[Sequence[Keep], Sequence[float], Tree]:
+    """Follow branches as long as there are tokens to spend."""
+    count = len(passage.words)
+    whole, empty = yield [np.ones(count, bool), np.zeros(count, bool)]
+    tree = Tree(passage, whole, empty)
+    root = Branch(0, count, companies[-1])  # in either company nobody else is there
+    tree.gains[root] = whole - empty
+    frontier = _Frontier(tree, spending)
+    frontier.push([root])
+    while wave := frontier.next_wave():
+        halves = [half for one in wave for half in one.halves(tree.middles[one])]
+        for half, log_odds in zip(halves, (yield [half.asked(count) for half in halves]), strict=True):
+            tree.learn(half, log_odds)
+        if wave == [root] and len(companies) > 1:  # without the one half, the other is alone
+            mirrored = Branch(0, count, False).halves(tree.middles[root])
+            for half, other in zip(mirrored, reversed(halves), strict=True):
+                tree.learn(half, whole - tree.gains[other])
+            halves = [*halves, *mirrored]
+        frontier.push(halves)
+    return tree
+
+
+class _Frontier:
+    """Branches that can be followed: first those with the largest gain for their cost, as long as tokens are left."""
+
+    def __init__(self, tree: Tree, spending: Spending) -> None:
+        self._tree, self._spending = tree, spending
         self._heap: list[tuple[float, int, Branch]] = []
-        self._done: list[Branch] = []
         self._count = 0
-        self._tokens_left = spending.max_tokens - 2 * passage.overhead - int(passage.costs.sum())
+        self._tokens_left = spending.max_tokens - tree.passage.row.num_tokens - tree.passage.overhead
 
-    def push(self, branch: Branch) -> None:
-        if branch.stop == branch.start:  # a text in which the tokenizer sees nothing
-            return
-        if branch.stop - branch.start == 1:
-            self._done.append(branch)
-            return
-        heapq.heappush(self._heap, (-abs(branch.gain), self._count, branch))
-        self._count += 1
+    def push(self, branches: Iterable[Branch]) -> None:
+        for one in branches:
+            if one.stop - one.start > 1:
+                # the root of the cost, since a cheap look at little of the text also tells less
+                urgency = abs(self._tree.gains[one]) / self._tree.cost(one) ** 0.5
+                heapq.heappush(self._heap, (-urgency, self._count, one))
+                self._count += 1
 
     def next_wave(self) -> list[Branch]:
+        """Branches to follow now; where they are cut is written down."""
         wave: list[Branch] = []
         wave_left = self._spending.wave_tokens
         while self._heap:
-            cost = self._cost(self._heap[0][2])
-            if cost > self._tokens_left or (wave and cost > wave_left):
+            cost = self._tree.cost(self._heap[0][2])
+            if wave and cost > wave_left:
                 break
-            wave.append(heapq.heappop(self._heap)[2])
+            branch = heapq.heappop(self._heap)[2]
+            if cost > self._tokens_left:  # too dear now, but a cheaper one may still be paid for
+                continue
+            wave.append(branch)
+            self._tree.middles[branch] = self._tree.middle(branch)
             self._tokens_left -= cost
             wave_left -= cost
         return wave
-
-    @property
-    def left(self) -> Iterator[Branch]:
-        """Words, and parts of the text that were not followed to their words."""
-        yield from self._done
-        yield from (branch for _, _, branch in self._heap)
-
-
-def _children(one: Branch, middle: int, left: float, right: float) -> Iterator[Branch]:
-    """Each half, once without and once with the other half in its company: its gain is the mean of both."""
-    share = one.share / 2
-    without, beside_left, beside_right = one.company, one.with_own(one.start, middle), one.with_own(middle, one.stop)
-    yield Branch(one.start, middle, without, one.alone, left, share)
-    yield Branch(one.start, middle, beside_right, right, one.joined, share)
-    yield Branch(middle, one.stop, without, one.alone, right, share)
-    yield Branch(middle, one.stop, beside_left, left, one.joined, share)
-
-
-def _halves(one: Branch, middle: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (one.start, middle), (middle, one.stop)
-
-
-def _middle(passage: Passage, branch: Branch) -> int:
-    """Where to cut: at the strongest gap, of equal ones at that nearest to the middle."""
-    centre = (branch.start + branch.stop) / 2
-    return max(range(branch.start + 1, branch.stop), key=lambda place: (passage.words[place - 1].gap, -abs(place - centre)))
-
-
-def _all_but(count: int, start: int, stop: int) -> Keep:
-    keep = np.ones(count, bool)
-    keep[start:stop] = False
-    return keep
-
-
-def _cost(passage: Passage, keep: Keep) -> int:
-    """Tokens of the row with these words."""
-    return passage.overhead + int(passage.costs[keep].sum())
-
-
-def _own_cost(passage: Passage, branch: Branch) -> int:
-    return int(passage.costs[branch.start : branch.stop].sum())

@@ -64,7 +64,7 @@ class Passage:
         if self.mask_id is not None:
             return Row(np.where(shown, ids, self.mask_id).tolist(), self.row.token_type_ids, self.row.markers)
         places = np.cumsum(shown) - 1
-        markers = [int(places[marker]) for marker in self.row.markers]
+        markers = tuple(int(places[marker]) for marker in self.row.markers)
         return Row(ids[shown].tolist(), types[shown].tolist(), markers)
 
     @cached_property

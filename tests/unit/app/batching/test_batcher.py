@@ -159,6 +159,17 @@ async def test_a_row_passed_over_keeps_its_place(bench: Bench) -> None:
     assert (await bench.engine.batch()).firsts == [2, 4]
 
 
+async def test_rows_passed_over_together_keep_their_order(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    for first, length in ((1, 60), (2, 41), (3, 42), (4, 40)):
+        await bench.submit(row(first, length))
+    release()
+    one = await bench.engine.batch()
+    assert one.firsts == [1, 4]
+    one.finish()
+    assert (await bench.engine.batch()).firsts == [2, 3]
+
+
 async def test_what_ran_is_told_with_rows_tokens_and_time(bench: Bench) -> None:
     await bench.submit(row(1, 7), row(2, 5))
     (await bench.engine.batch()).finish(inference_s=0.25)
