@@ -13,7 +13,18 @@ from app.api.auth import require_key
 from app.api.dialects import HUGGING_FACE, NATIVE, TEI
 from app.api.errors import add_error_handlers
 from app.api.middleware import Edge
-from app.api.routes import answer, classify, health, hugging_face, models, open_inference, pages, summarize, text_embeddings
+from app.api.routes import (
+    answer,
+    classify,
+    explain,
+    health,
+    hugging_face,
+    models,
+    open_inference,
+    pages,
+    summarize,
+    text_embeddings,
+)  # fmt: skip
 from app.api.schemas.open_inference import InferRequest
 from app.observability.metrics import Metrics
 from app.settings import Settings
@@ -57,7 +68,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     keyed = [Depends(require_key)]
-    for predicting in (classify, answer, summarize):
+    for predicting in (classify, answer, summarize, explain):
         app.include_router(predicting.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
     app.include_router(models.router, prefix="/v1", tags=["Models"])
     app.include_router(health.router, tags=["Health"])

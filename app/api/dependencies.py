@@ -13,10 +13,12 @@ from pydantic import BaseModel
 
 from app.api.middleware import TOLD
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
+from app.api.schemas.explain import ExplainRequest
 from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
-from app.core.types import TaskName
+from app.core.types import Priority, TaskName
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, Result, Timings
+from app.serving.explaining import explain
 from app.serving.registry import Registry
 from app.settings import Settings
 
@@ -57,15 +59,18 @@ class Call:
     A native route needs `answer` alone; other protocols `lease`, then `results`, and wrap those themselves.
     """
 
-    def __init__(self, told: dict[str, str], response: Response, state: Live, timeout_ms: int | None) -> None:
+    def __init__(
+        self, told: dict[str, str], response: Response, state: Live, timeout_ms: int | None, priority: Priority | None
+    ) -> None:
         """
         Args:
             told: where the task and the model are told to the metrics and the log.
             response: gets the header Server-Timing.
             state: what lives.
             timeout_ms: milliseconds after which the caller no longer wants the answer.
+            priority: how urgent the caller says it is.
         """
-        self._told, self._response, self._state = told, response, state
+        self._told, self._response, self._state, self._priority = told, response, state, priority
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
     @property
@@ -78,8 +83,17 @@ class Call:
         items = request.items()
         with self.lease(task, request.model) as deployment:
             prediction = await self._predict(deployment, items, request.options())
-            if not isinstance(request.inputs, list) or _all_down(prediction.results):
-                _raise_first(prediction.results, "" if isinstance(request.inputs, str) else "inputs")
+            _check_results(request, prediction.results)
+            return self._envelope(deployment, prediction, wrap)
+
+    async def explain(self, request: ExplainRequest, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
+        """Explain what a model answers to the items; the model, or else the first item's shape, says which task it is."""
+        with self.lease(request.task, request.model) as deployment:
+            prediction = await self._merged(
+                request.items(deployment.manifest.task),
+                lambda good: explain(deployment, good, request.options(), self._deadline, self._priority or "bulk"),
+            )
+            _check_results(request, prediction.results)
             return self._envelope(deployment, prediction, wrap)
 
     @contextmanager
@@ -128,13 +142,18 @@ class Call:
         return good
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
+        priority = self._priority or "interactive"
+        return await self._merged(items, lambda good: deployment.predict(good, options, self._deadline, priority))
+
+    async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
+        """Ask for the items that are none of them an error already, and put those errors in their places."""
         most = self._state.settings.max_items
         if len(items) > most:
             raise TooManyItems(f"{len(items)} items are too many; at most {most}", "inputs")
         good = [item for item in items if not isinstance(item, HooperError)]
         if not good:
             return Prediction(list(items), Timings(0, 0, 0))
-        prediction = await deployment.predict(good, options, self._deadline)
+        prediction = await ask(good)
         self._response.headers["Server-Timing"] = _server_timing(prediction.timings)
         results = iter(prediction.results)
         merged = [item if isinstance(item, HooperError) else next(results) for item in items]
@@ -160,8 +179,15 @@ async def _call(
         int | None,
         Header(ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after which you no longer want the answer: then 504."),
     ] = None,
+    x_priority: Annotated[
+        Priority | None,
+        Header(
+            description="`bulk`: run when nothing interactive waits, and turn away earlier when much does; for work that nobody"
+            " sits in front of. Without it `interactive`, and `bulk` for explanations."
+        ),
+    ] = None,
 ) -> Call:
-    return Call(request.scope[TOLD], response, state, x_request_timeout_ms)
+    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority)
 
 
 Asked = Annotated[Call, Depends(_call)]
@@ -173,14 +199,16 @@ def _server_timing(timings: Timings) -> str:
     return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts)
 
 
-def _all_down(results: Sequence[Result | HooperError]) -> bool:
-    return all(isinstance(one, Unavailable) for one in results)
+def _check_results(request: NativeRequest | ExplainRequest, results: Sequence[Result | HooperError]) -> None:
+    """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
+    if not isinstance(request.inputs, list) or all(isinstance(one, Unavailable) or _of(request, one) for one in results):
+        for one in results:
+            if isinstance(one, InvalidInput) and not _of(request, one):
+                raise InvalidInput(one.reason, "inputs") if isinstance(request.inputs, str) else one.within("inputs")
+            if isinstance(one, HooperError):
+                raise one
 
 
-def _raise_first(results: Sequence[Result | HooperError], within: str) -> None:
-    """Raise what a single item failed with; `within` is the field that holds the item's fields, if it is an object."""
-    for one in results:
-        if isinstance(one, InvalidInput):
-            raise one.within(within) if within else InvalidInput(one.reason, "inputs")
-        if isinstance(one, HooperError):
-            raise one
+def _of(request: NativeRequest | ExplainRequest, one: Result | HooperError) -> bool:
+    """Whether an error is about a field that stands beside `inputs`, not in it."""
+    return isinstance(one, InvalidInput) and one.field is not None and hasattr(request, one.field)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.core.types import Priority
+
 SMOOTHING = 0.8
 MIN_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
@@ -15,6 +17,11 @@ class QueueLimit:
 
     max_rows: int
     max_tokens: int
+
+    def of(self, priority: Priority) -> QueueLimit:
+        """What a row of this priority meets: bulk ones are taken only while the queue is at most half full, so that they
+        alone never turn an interactive one away."""
+        return self if priority == "interactive" else QueueLimit(max(1, self.max_rows // 2), max(1, self.max_tokens // 2))
 
 
 class DrainRate:

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.batching.admission import DrainRate, QueueLimit
-from app.batching.policy import LOOKAHEAD_ROWS, Budget, select
+from app.batching.policy import Budget
+from app.batching.queue import Answered as Answered  # what `submit` returns
+from app.batching.queue import Queue, Submission, Waiting, is_unwanted
 from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Overloaded, TooLarge, Unavailable
-from app.core.types import Row, RowOutput, RunResult
+from app.core.types import Priority, Row, RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -36,72 +36,6 @@ class BatchRan:
     inference_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A submission's outputs, in the order of its rows, and where its time went."""
-
-    outputs: Sequence[RowOutput | HooperError]
-    queue_s: float
-    """From submission until its first row reached the engine."""
-    inference_s: float
-    """Spent in the engine, summed over the batches that held its rows."""
-
-
-@dataclass(eq=False, slots=True)
-class _Submission:
-    future: asyncio.Future[Answered]
-    outputs: list[RowOutput | HooperError | None]
-    missing: int
-    deadline: float | None
-    submitted: float
-    started: float | None = None
-    inference_s: float = 0.0
-
-    def answer(self, index: int, output: RowOutput | HooperError) -> None:
-        self.outputs[index] = output
-        self.missing -= 1
-        if self.missing == 0 and not self.future.done():
-            outputs = [output for output in self.outputs if output is not None]
-            started = self.started if self.started is not None else time.monotonic()
-            self.future.set_result(Answered(outputs, started - self.submitted, self.inference_s))
-
-    def refuse(self, error: HooperError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Waiting:
-    row: Row
-    submission: _Submission
-    index: int
-
-
-@dataclass(eq=False, slots=True)
-class _Queue:
-    """Rows in the order of arrival, with their tokens counted."""
-
-    rows: deque[_Waiting] = field(default_factory=deque)
-    num_tokens: int = 0
-
-    def push(self, waiting: _Waiting) -> None:
-        self.rows.append(waiting)
-        self.num_tokens += waiting.row.num_tokens
-
-    def take(self, chosen: Sequence[int]) -> list[_Waiting]:
-        """Remove the rows at these ascending indices, all within the lookahead."""
-        head = [self.rows.popleft() for _ in range(chosen[-1] + 1)]
-        picked = set(chosen)
-        self.rows.extendleft(one for index, one in reversed(list(enumerate(head))) if index not in picked)
-        taken = [head[index] for index in chosen]
-        self.num_tokens -= sum(one.row.num_tokens for one in taken)
-        return taken
-
-    def drop(self, unwanted: Callable[[_Waiting], bool]) -> None:
-        self.rows = deque(one for one in self.rows if not unwanted(one))
-        self.num_tokens = sum(one.row.num_tokens for one in self.rows)
-
-
 class Batcher:
     """Work-conserving: a batch starts as soon as the engine is free and takes what is waiting; no timer.
 
@@ -113,25 +47,25 @@ class Batcher:
     ) -> None:
         self.budget, self.limit = budget, limit
         self._runner, self._on_batch = runner, on_batch
-        self._queue = _Queue()
+        self._queue = Queue()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._rate = DrainRate()
-        self._running: list[_Waiting] = []
+        self._running: list[Waiting] = []
         self._closed_because: str | None = None
         self._loop = asyncio.create_task(self._work(), name="batcher")
 
     @property
     def num_waiting_rows(self) -> int:
-        return len(self._queue.rows)
+        return self._queue.num_rows
 
     @property
     def is_alive(self) -> bool:
         """Whether a submission would be answered by the engine."""
         return self._closed_because is None and not self._loop.done()
 
-    def check_open(self) -> None:
+    def check_open(self, priority: Priority = "interactive") -> None:
         """Refuse early, before a request is worth any work.
 
         Raises:
@@ -140,15 +74,18 @@ class Batcher:
         """
         if not self.is_alive:
             raise Unavailable(self._closed_because or "the engine is down")
-        if len(self._queue.rows) >= self.limit.max_rows or self._queue.num_tokens >= self.limit.max_tokens:
+        limit = self.limit.of(priority)
+        if self._queue.num_rows >= limit.max_rows or self._queue.num_tokens >= limit.max_tokens:
             raise self._overloaded(0)
 
-    async def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Answered:
+    async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
         """Run rows, together with other callers' where that fits.
 
         Args:
             rows: at least one row, each within the budget.
             deadline: `time.monotonic()` seconds after which the caller no longer wants an answer.
+            priority: `bulk` rows run where interactive ones leave room, the oldest at the latest after `BULK_PATIENCE`
+                batches; while the queue is more than half full, they are turned away.
 
         Raises:
             TooLarge: a row, or all rows together, could never be accepted.
@@ -156,13 +93,13 @@ class Batcher:
             Unavailable: the batcher is closed, or its loop died while the rows were waiting.
             DeadlineExceeded: the deadline passed first.
         """
-        self.check_open()
-        self._check_size(rows)
-        submission = _Submission(
+        self.check_open(priority)
+        self._check_size(rows, self.limit.of(priority))
+        submission = Submission(
             asyncio.get_running_loop().create_future(), [None] * len(rows), len(rows), deadline, time.monotonic()
         )
         for index, row in enumerate(rows):
-            self._queue.push(_Waiting(row, submission, index))
+            self._queue.lanes[priority].push(Waiting(row, submission, index))
         self._arrived.set()
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
@@ -178,29 +115,29 @@ class Batcher:
         self._closed_because = self._closed_because or "the model is being unloaded"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
-                while not self._loop.done() and (self._queue.rows or self._running):
+                while not self._loop.done() and (self._queue.num_rows or self._running):
                     self._idle.clear()
                     await self._idle.wait()
         self._loop.cancel()
         await asyncio.gather(self._loop, return_exceptions=True)
         self._refuse_all("the model was unloaded before the engine answered")
 
-    def _check_size(self, rows: Sequence[Row]) -> None:
+    def _check_size(self, rows: Sequence[Row], limit: QueueLimit) -> None:
         total = sum(row.num_tokens for row in rows)
         longest = max(row.num_tokens for row in rows)
         if not self.budget.fits(longest):
             raise TooLarge(f"a row of {longest} tokens exceeds the batch budget of {self.budget.max_batch_tokens}")
-        if len(rows) > self.limit.max_rows or total > self.limit.max_tokens:
+        if len(rows) > limit.max_rows or total > limit.max_tokens:
             raise TooLarge(
-                f"the request has {len(rows)} rows of {total} tokens in all; at most {self.limit.max_rows} rows"
-                f" and {self.limit.max_tokens} tokens may wait"
+                f"the request has {len(rows)} rows of {total} tokens in all; at most {limit.max_rows} rows"
+                f" and {limit.max_tokens} tokens may wait"
             )
-        if len(self._queue.rows) + len(rows) > self.limit.max_rows or self._queue.num_tokens + total > self.limit.max_tokens:
+        if self._queue.num_rows + len(rows) > limit.max_rows or self._queue.num_tokens + total > limit.max_tokens:
             raise self._overloaded(total)
 
     def _overloaded(self, num_tokens: int) -> Overloaded:
         return Overloaded(
-            f"{len(self._queue.rows)} rows of {self._queue.num_tokens} tokens are waiting, which is all the queue takes",
+            f"{self._queue.num_rows} rows of {self._queue.num_tokens} tokens are waiting, which is all the queue takes",
             self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2),  # until half of it is worked off
         )
 
@@ -212,7 +149,7 @@ class Batcher:
                 if self._running:
                     await self._execute(self._running)
                     self._running = []
-                if not self._queue.rows:
+                if not self._queue.num_rows:
                     self._arrived.clear()
                     self._idle.set()
         except BaseException:
@@ -224,18 +161,14 @@ class Batcher:
             self._refuse_all(self._closed_because)
             self._idle.set()
 
-    def _next_batch(self) -> list[_Waiting]:
+    def _next_batch(self) -> list[Waiting]:
         """Rows to run now; those whose caller has left or whose deadline has passed are dropped first."""
         now = time.monotonic()
-        head = list(islice(self._queue.rows, LOOKAHEAD_ROWS))
-        if any(_is_unwanted(one, now) for one in head):
-            self._queue.drop(lambda one: _is_unwanted(one, now))
-            head = list(islice(self._queue.rows, LOOKAHEAD_ROWS))
-        if not head:
-            return []
-        return self._queue.take(select([one.row.num_tokens for one in head], self.budget))
+        if any(is_unwanted(one, now) for lane in self._queue.lanes.values() for one in lane.head()):
+            self._queue.drop(lambda one: is_unwanted(one, now))
+        return self._queue.next_batch(self.budget)
 
-    async def _execute(self, batch: Sequence[_Waiting]) -> None:
+    async def _execute(self, batch: Sequence[Waiting]) -> None:
         now = time.monotonic()
         for one in batch:
             if one.submission.started is None:
@@ -261,7 +194,7 @@ class Batcher:
             raise EngineFailed(f"the engine gave {len(result.outputs)} outputs for {len(rows)} rows")
         return result
 
-    async def _isolate(self, batch: Sequence[_Waiting], error: HooperError) -> None:
+    async def _isolate(self, batch: Sequence[Waiting], error: HooperError) -> None:
         """Run the halves of a failed batch once more, so that one bad row fails alone."""
         if len(batch) == 1:
             batch[0].submission.answer(batch[0].index, error)
@@ -270,7 +203,7 @@ class Batcher:
         await self._execute(batch[:middle])
         await self._execute(batch[middle:])
 
-    def _account(self, batch: Sequence[_Waiting], result: RunResult) -> None:
+    def _account(self, batch: Sequence[Waiting], result: RunResult) -> None:
         num_tokens = sum(one.row.num_tokens for one in batch)
         self._rate.ran(num_tokens, result.inference_s)
         self._on_batch(BatchRan(len(batch), num_tokens, result.num_computed_tokens, result.inference_s))
@@ -279,11 +212,4 @@ class Batcher:
         for one in [*self._running, *self._queue.rows]:
             one.submission.refuse(Unavailable(reason))
         self._running = []
-        self._queue = _Queue()
-
-
-def _is_unwanted(waiting: _Waiting, now: float) -> bool:
-    submission = waiting.submission
-    if submission.deadline is not None and submission.deadline <= now:
-        submission.refuse(DeadlineExceeded("the deadline passed before the engine was free"))
-    return submission.future.done()
+        self._queue = Queue()

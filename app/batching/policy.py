@@ -1,14 +1,20 @@
-"""Budget and selection: pure functions over lengths, in the order of arrival."""
+"""Budget and selection: pure functions over lengths, interactive rows before bulk ones, each in the order of arrival."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from app.core.types import LayoutName
 
 LOOKAHEAD_ROWS = 256
 """How many waiting rows are looked at for a batch: enough to fill it, and a bound on the time that choosing takes."""
+
+BULK_PATIENCE = 8
+"""So many batches in a row may pass over the oldest bulk row; it opens the next one."""
+
+WaitingT = TypeVar("WaitingT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +34,22 @@ class Budget:
         return num_tokens <= self.max_batch_tokens
 
 
-def select(lengths: Iterable[int], budget: Budget) -> list[int]:
-    """Indices of the rows to run next, from the lengths of the waiting ones, oldest first.
+def offered(interactive: Sequence[WaitingT], bulk: Sequence[WaitingT], num_passed_over: int) -> list[WaitingT]:
+    """Waiting rows in the order in which they may join the next batch: interactive ones, then bulk.
 
-    The oldest row always runs, so nothing waits for ever; younger rows fill what the budget leaves, in order, and one that
-    does not fit is passed over for this batch only.
+    Args:
+        interactive, bulk: the waiting rows of either lane, oldest first.
+        num_passed_over: batches since the bulk lane's oldest row first waited in vain; `BULK_PATIENCE` of them put it first.
+    """
+    num_first = int(num_passed_over >= BULK_PATIENCE)
+    return [*bulk[:num_first], *interactive, *bulk[num_first:]]
+
+
+def select(lengths: Iterable[int], budget: Budget) -> list[int]:
+    """Indices of the rows to run next, from the lengths of the waiting ones, in the order in which they are offered.
+
+    The first row always runs, so nothing waits for ever; the rows after it fill what the budget leaves, in order, and one
+    that does not fit is passed over for this batch only.
     """
     chosen: list[int] = []
     longest = total = 0

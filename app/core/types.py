@@ -14,6 +14,8 @@ from app.core.errors import HooperError
 TaskName = Literal["text-classification", "question-answering", "summarization"]
 LayoutName = Literal["padded", "packed"]
 Truncation = Literal["error", "truncate", "window"]
+Priority = Literal["interactive", "bulk"]
+"""Interactive rows run first; bulk rows take what those leave, and are never left out for long."""
 
 Array = NDArray[np.float32]
 Ints = NDArray[np.int64]

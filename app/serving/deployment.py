@@ -11,7 +11,7 @@ from typing import Any
 from app.batching.batcher import Answered, Batcher
 from app.core.errors import EngineFailed, HooperError
 from app.core.manifest import Manifest
-from app.core.types import RowOutput
+from app.core.types import Priority, RowOutput
 from app.observability.metrics import LiveModel, Metrics
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
@@ -92,29 +92,32 @@ class Deployment:
             self.batcher.num_waiting_rows,
         )
 
-    async def predict(self, items: Sequence[Any], options: Any, deadline: float | None = None) -> Prediction:
+    async def predict(
+        self, items: Sequence[Any], options: Any, deadline: float | None = None, priority: Priority = "interactive"
+    ) -> Prediction:
         """Answer items; one that cannot be answered yields its error in its place.
 
         Args:
             items: the task's own item type; at least one.
             options: the task's own options.
             deadline: `time.monotonic()` seconds after which nobody wants the answer.
+            priority: `bulk` waits until the engine has nothing interactive to do.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
         """
-        self.batcher.check_open()
+        self.batcher.check_open(priority)
         began = time.monotonic()
-        encoded = await self._encode(items, options)
+        encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
-        ran = await self.batcher.submit(rows, deadline) if rows else Answered([], 0.0, 0.0)
+        ran = await self.batcher.submit(rows, deadline, priority) if rows else Answered([], 0.0, 0.0)
         if len(rows) <= INLINE_ROWS:
             results = self._decode_all(encoded, ran.outputs, options)
         else:
             results = await asyncio.to_thread(self._decode_all, encoded, ran.outputs, options)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s)
-        self._measure(results, timings)
+        self.measure(results, timings)
         return Prediction(results, timings)
 
     async def aclose(self, drain_s: float) -> None:
@@ -122,7 +125,8 @@ class Deployment:
         await self.batcher.aclose(drain_s)
         await self._session.aclose()
 
-    async def _encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
+    async def encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
+        """Items as rows, on a thread where that would hold up everybody else."""
         if sum(len(item) for item in items) <= INLINE_CHARACTERS:
             return self.task.encode(items, options)
         return await asyncio.to_thread(self.task.encode, items, options)
@@ -150,7 +154,8 @@ class Deployment:
             return EngineFailed(f"the model's output could not be read ({type(error).__name__})")
         return Result(answer, encoded.num_tokens, encoded.truncated)
 
-    def _measure(self, results: Sequence[Result | HooperError], timings: Timings) -> None:
+    def measure(self, results: Sequence[Result | HooperError], timings: Timings) -> None:
+        """Tell the metrics where a request's time went, and what was cut."""
         self._metrics.tokenize_seconds.labels(**self._label).observe(timings.tokenize_s)
         self._metrics.queue_seconds.labels(**self._label).observe(timings.queue_s)
         num_cut = sum(one.truncated for one in results if isinstance(one, Result))

@@ -56,7 +56,7 @@ class Registry:
         """The deployment for a request; it stays open until the block ends.
 
         Args:
-            task: what the request asks for; None: whatever the named model does.
+            task: what the request asks for; None, with a name: whatever the model is for.
             name: a model, `name` or `name/version`; None: the task's default, the first by name.
 
         Raises:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from app.core.errors import HooperError, TooLarge
+from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Encoded, refuse_text
+from app.tasks.passage import Passage, words_of
 from app.tasks.sentences import Span, sentences
 from app.tasks.tokenizer import Encoding, Tokenizer
 
@@ -35,6 +36,8 @@ USUAL_SENTENCES = 3
 """`max_sentences` of a caller who wants a summary of the usual length; other wishes change the length in proportion."""
 NOVELTY = 0.7
 """Share of what a further sentence says of the summary that no sentence chosen before has said."""
+SHOWN = 60
+"""Characters of a sentence that an error repeats."""
 _WORD = re.compile(r"\w+")
 
 
@@ -80,6 +83,7 @@ class Reading:
     text: str
     spans: Sequence[Span]
     windows: Sequence[range]
+    encodings: Sequence[Encoding]
 
 
 class ExtractiveSummarization:
@@ -109,6 +113,35 @@ class ExtractiveSummarization:
         found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
         return Summary(" ".join(one.text for one in found), found)
 
+    def passage(self, item: SummaryItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
+        """What speaks for a sentence, in the window where it scores highest.
+
+        Raises:
+            InvalidInput: the target is no sentence of what was read.
+        """
+        reading: Reading = encoded.state
+        sentence = _sentence_saying(target, reading, sentence_scores(reading, outputs))
+        number = max(
+            (number for number, window in enumerate(reading.windows) if sentence in window),
+            key=lambda number: outputs[number][OUTPUT][sentence - reading.windows[number].start, 0],
+        )
+        window = reading.windows[number]
+        tokens = list(self._tokens([reading.encodings[i] for i in window], [reading.spans[i][0] for i in window]))
+        start, end = reading.spans[sentence]
+        place = sentence - window.start
+        found = words_of("text", item.text, tokens)
+        return Passage(encoded.rows[number], found, item.text[start:end], lambda output: float(output[OUTPUT][place, 0]))
+
+    def _tokens(self, encodings: Sequence[Encoding], starts: Sequence[int]) -> Iterator[tuple[int, Span]]:
+        """Position in the row and span in the text of each token of a row's sentences, which begin at `starts`."""
+        before = 0
+        for encoding, begin in zip(encodings, starts, strict=True):
+            window = self._pieces.joined(encoding)
+            for position, (sequence, (start, end)) in enumerate(zip(window.sequence_ids, window.offsets, strict=True)):
+                if sequence is not None:
+                    yield before + position, (begin + start, begin + end)
+            before += len(window.input_ids)
+
     def _encoded(self, text: str, options: SummaryOptions) -> Encoded | HooperError:
         spans = sentences(text)
         encodings = self._pieces.encode([text[start:end] for start, end in spans])
@@ -122,7 +155,7 @@ class ExtractiveSummarization:
         if options.truncation == "truncate" and len(windows) > 1:
             cut, windows = True, windows[:1]
         rows = [self._row([encodings[i] for i in window], number > 0) for number, window in enumerate(windows)]
-        reading = Reading(text, spans[: windows[-1].stop], windows)
+        reading = Reading(text, spans[: windows[-1].stop], windows, encodings)
         return Encoded(rows, sum(row.num_tokens for row in rows), cut, reading)
 
     def _windows(self, lengths: Sequence[int]) -> list[range]:
@@ -158,6 +191,17 @@ def sentence_scores(reading: Reading, outputs: Sequence[RowOutput]) -> Array:
         counts[window.start : window.stop] += 1
     scores: Array = (0.5 * (1.0 + np.tanh(0.5 * sums / counts))).astype(np.float32)
     return scores
+
+
+def _sentence_saying(target: str | None, reading: Reading, scores: Array) -> int:
+    """The sentence that is meant, by default the best."""
+    if target is None:
+        return int(scores.argmax())
+    texts = [reading.text[start:end] for start, end in reading.spans]
+    if target not in texts:
+        named = ", ".join(repr(one if len(one) <= SHOWN else f"{one[:SHOWN]}…") for one in texts[:3])
+        raise InvalidInput(f"is none of the {len(texts)} sentences that are read, verbatim; they begin with {named}", "target")
+    return texts.index(target)
 
 
 def select(texts: Sequence[str], scores: Array, options: SummaryOptions, usual_words: float) -> list[int]:

@@ -8,22 +8,27 @@ once, answers do not overlap, and all probabilities are calibrated by one temper
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+import math
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import HooperError, TooLarge
+from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Encoded, refuse_text
+from app.tasks.passage import Passage, mask_of, words_of_window
 from app.tasks.tokenizer import Encoding, Tokenizer, Window
+from app.tasks.words import continues
 
 OUTPUT = "logits"
 MERGED_SPANS = 64
 """So many of a window's best spans are added up where they read the same."""
-ZERO_WIDTH_JOINER = "\u200d"
+SMALLEST = 1e-9
+"""Probabilities are kept so far from 0 and 1 where log-odds are made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class QuestionAnswering:
         self._max_tokens = tokenizer.max_tokens
         self._num_special = self._pieces.num_special_tokens(pair=True)
         self._temperature = temperature
+        self._mask_id = mask_of(tokenizer) or 0
 
     @property
     def max_question_tokens(self) -> int:
@@ -126,6 +132,44 @@ class QuestionAnswering:
         window = min(self._max_tokens, options.max_window_tokens or self._max_tokens)
         half = (window - self._num_special) // 2
         return window, min(half, options.max_question_tokens or half)
+
+    def passage(self, item: QuestionItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
+        """What speaks for an answer, in the window where it is likeliest. Words are masked, not left out: an answer would
+        otherwise win because the words it competes with are gone.
+
+        Raises:
+            InvalidInput: the target stands nowhere in what was read of the context, or nothing there can be an answer.
+        """
+        if target is None:
+            found = self.decode(encoded, outputs, AnswerOptions()).answers
+            target = found[0].answer if found else ""
+        windows: Sequence[Window] = encoded.state.windows
+        readings = [
+            (read(output), window, row, read)
+            for window, row, output in zip(windows, encoded.rows, outputs, strict=True)
+            if (read := self._log_odds(window, item.context, target, output)) is not None
+        ]
+        if not readings:
+            raise InvalidInput("must be words of the context, as `answer` gives them, in the part that is read", "target")
+        _, window, row, best = max(readings, key=lambda one: one[0])
+        fields = {"question": item.question, "context": item.context}
+        return Passage(row, words_of_window(fields, window.sequence_ids, window.offsets), target, best, self._mask_id)
+
+    def _log_odds(self, window: Window, context: str, target: str, output: RowOutput) -> Callable[[RowOutput], float] | None:
+        """Reads the log-odds of all spans of a window that say the target; None where there is none."""
+        mask = context_mask(window)
+        start, end, _ = span_probabilities(output[OUTPUT], mask, self._temperature)
+        spans = _spans_saying(target, window, context, _span_scores(start, end, AnswerOptions().max_answer_tokens))
+        if not spans:
+            return None
+        first, last = np.array(spans).T
+
+        def read(output: RowOutput) -> float:
+            start, end, _ = span_probabilities(output[OUTPUT], mask, self._temperature)
+            probability = float(np.clip((start[first] * end[last]).sum(), SMALLEST, 1 - SMALLEST))
+            return math.log(probability / (1 - probability))
+
+        return read
 
     def _encoded(
         self, item: QuestionItem, question: Encoding, context: Encoding, options: AnswerOptions
@@ -193,6 +237,25 @@ def _read_window(window: Window, context: str, start: Array, end: Array, options
     return found
 
 
+def _spans_saying(target: str, window: Window, context: str, scores: Array) -> list[tuple[int, int]]:
+    """First and last token of the spans that `_read_window` adds up as this answer, else of those that are it verbatim."""
+    word_ids, offsets = window.encoding.word_ids, window.offsets
+    found = [
+        (first, last)
+        for first, last in _best(scores, MERGED_SPANS)
+        if context[slice(*_characters(first, last, word_ids, offsets, context))].lower() == target.lower()
+    ]
+    if found or not target.strip():
+        return found
+    places = [place for place, is_context in enumerate(context_mask(window)) if is_context]
+    starts, ends = [offsets[place][0] for place in places], [offsets[place][1] for place in places]
+    for match in re.finditer(re.escape(target), context[: max(ends, default=0)]):
+        first, last = bisect_right(ends, match.start()), bisect_left(starts, match.end()) - 1
+        if places and match.start() >= starts[0] and first <= last:
+            found.append((places[first], places[last]))
+    return found
+
+
 def _span_scores(start: Array, end: Array, longest: int) -> Array:
     """Probability of each span of at most `longest` tokens, 0 for what is none: (first tokens, last tokens)."""
     scores: Array = np.tril(np.triu(np.outer(start, end)), longest - 1)
@@ -235,15 +298,9 @@ def _characters(
         begin += 1
     while finish > begin and context[finish - 1].isspace():
         finish -= 1
-    while begin < finish < len(context) and _continues(context[finish - 1], context[finish]):
+    while begin < finish < len(context) and continues(context[finish - 1], context[finish]):
         finish += 1
     return begin, finish
-
-
-def _continues(before: str, character: str) -> bool:
-    """Whether a character belongs to the one before it: combining marks, variation selectors, joined emoji."""
-    joined = ZERO_WIDTH_JOINER in (before, character)
-    return joined or unicodedata.category(character).startswith("M") or "\U0001f3fb" <= character <= "\U0001f3ff"
 
 
 def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from app.core.errors import HooperError, TooLarge
+from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Encoded, refuse_text
+from app.tasks.passage import Passage, words_of_window
 from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -91,6 +92,26 @@ class TextClassification:
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
 
+    def passage(self, item: ClassificationItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
+        """What speaks for a label: of a text in several windows, the one that speaks most for it.
+
+        Raises:
+            InvalidInput: no label is called so.
+        """
+        best = self.decode(encoded, outputs, ClassificationOptions(top_k=1)).labels[0].label
+        label = best if target is None else target
+        if label not in self.labels:
+            raise InvalidInput(f"{label!r} is no label of this model; it knows {', '.join(self.labels)}", "target")
+
+        def read(output: RowOutput) -> float:
+            return log_odds(output[OUTPUT], self.labels.index(label), self._default_activation)
+
+        number = max(range(len(outputs)), key=lambda index: read(outputs[index]))
+        window: Window = encoded.state[number]
+        fields = {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
+        found = words_of_window(fields, window.sequence_ids, window.offsets)
+        return Passage(encoded.rows[number], found, label, read)
+
     def _encoded(self, windows: Sequence[Window], truncation: Truncation) -> Encoded | HooperError:
         cut = len(windows) > 1
         if cut and truncation == "error":
@@ -100,7 +121,7 @@ class TextClassification:
             )
         read = windows if truncation == "window" else windows[:1]
         rows = [Row(window.input_ids, window.token_type_ids) for window in read]
-        return Encoded(rows, sum(row.num_tokens for row in rows), cut and truncation == "truncate")
+        return Encoded(rows, sum(row.num_tokens for row in rows), cut and truncation == "truncate", read)
 
 
 def activate(logits: Array, activation: Activation) -> Array:
@@ -113,6 +134,15 @@ def activate(logits: Array, activation: Activation) -> Array:
         wide = 0.5 * (1.0 + np.tanh(0.5 * wide))
     scores: Array = wide.astype(np.float32)
     return scores
+
+
+def log_odds(logits: Array, index: int, activation: Activation) -> float:
+    """Log-odds of one label, from logits (labels,), in double precision so that they never saturate."""
+    wide = logits.astype(np.float64)
+    if activation != "softmax":
+        return float(wide[index])
+    others = np.delete(wide, index)
+    return float(wide[index] - others.max() - np.log(np.exp(others - others.max()).sum()))
 
 
 def _refuse(item: ClassificationItem) -> HooperError | None:

@@ -95,7 +95,8 @@ def test_a_long_text_is_cut_refused_or_read_in_windows_as_the_caller_wishes(clie
 
 def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    for route, body in (("classify", "ClassifyRequest"), ("answer", "AnswerRequest"), ("summarize", "SummarizeRequest")):
+    for route in ("classify", "answer", "summarize", "explain"):
+        body = f"{route.capitalize()}Request"
         for example in schema["components"]["schemas"][body]["examples"]:
             response = client.post(f"/v1/{route}", json=example)
             assert response.status_code == 200, response.text

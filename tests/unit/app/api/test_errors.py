@@ -210,7 +210,7 @@ async def test_a_deadline_far_away_changes_nothing(service: Service) -> None:
 async def test_a_deadline_counts_milliseconds(gated_service: GatedService, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
-    async def predict(items: Any, options: Any, deadline: float) -> None:
+    async def predict(items: Any, options: Any, deadline: float, priority: str) -> None:
         seen.append(deadline - time.monotonic())
         raise InvalidInput("enough")
 

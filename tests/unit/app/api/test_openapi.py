@@ -23,6 +23,7 @@ CONTRACT = {
     "/v1/classify": PREDICTION,
     "/v1/answer": PREDICTION,
     "/v1/summarize": PREDICTION,
+    "/v1/explain": PREDICTION,
     "/v1/models": {"get": {"200", "401"}},
     "/v1/models/{name}": {"get": {"200", "401", "404"}},
     "/v1/models/{name}/load": {"post": {"200", "401", "404", "422"}},

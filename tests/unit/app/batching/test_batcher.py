@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from app.batching import batcher as batcher_module
 from app.batching.admission import QueueLimit
 from app.batching.batcher import Answered, Batcher, BatchRan
-from app.batching.policy import Budget
+from app.batching.policy import BULK_PATIENCE, Budget
 from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Overloaded, TooLarge, Unavailable
-from app.core.types import Row
+from app.core.types import Priority, Row
 from tests.gated import GatedEngine, output_of, turn
 
 BUDGET = Budget(max_batch_tokens=100, max_batch_rows=8, layout="packed")
@@ -41,9 +41,9 @@ class Bench:
         self.batcher = Batcher(self.engine, budget, limit, on_batch or self.batches.append)
         self._callers: list[Submit] = []
 
-    async def submit(self, *rows: Row, deadline: float | None = None) -> Submit:
+    async def submit(self, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
         """A caller whose rows have reached the queue."""
-        task = asyncio.create_task(self.batcher.submit(rows, deadline))
+        task = asyncio.create_task(self.batcher.submit(rows, deadline, priority))
         self._callers.append(task)
         await turn()
         return task
@@ -159,6 +159,17 @@ async def test_a_row_passed_over_keeps_its_place(bench: Bench) -> None:
     assert (await bench.engine.batch()).firsts == [2, 4]
 
 
+async def test_rows_passed_over_together_keep_their_order(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    for first, length in ((1, 60), (2, 41), (3, 42), (4, 40)):
+        await bench.submit(row(first, length))
+    release()
+    one = await bench.engine.batch()
+    assert one.firsts == [1, 4]
+    one.finish()
+    assert (await bench.engine.batch()).firsts == [2, 3]
+
+
 async def test_what_ran_is_told_with_rows_tokens_and_time(bench: Bench) -> None:
     await bench.submit(row(1, 7), row(2, 5))
     (await bench.engine.batch()).finish(inference_s=0.25)
@@ -185,6 +196,122 @@ async def test_rows_that_wait_are_counted(bench: Bench) -> None:
     release()
     await bench.engine.batch()
     assert bench.batcher.num_waiting_rows == 0
+
+
+# --- the bulk lane
+
+
+async def test_interactive_rows_run_before_bulk_rows_that_came_first(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    await bench.submit(row(1, 60), row(2, 30), priority="bulk")
+    await bench.submit(row(3, 40), row(4, 20))
+    release()
+    batch = await bench.engine.batch()
+    assert batch.firsts == [3, 4, 2]  # the bulk row that fits into what they leave rides along
+    batch.finish()
+    assert (await bench.engine.batch()).firsts == [1]
+
+
+async def test_bulk_rows_run_at_once_while_nothing_interactive_waits(bench: Bench) -> None:
+    caller = await bench.submit(row(1), row(2), priority="bulk")
+    (await bench.engine.batch()).finish()
+    assert firsts(await caller) == [1, 2]
+
+
+@pytest.mark.parametrize("num_riders", [0, 1], ids=["alone", "while younger bulk rows ride along"])
+async def test_the_oldest_bulk_row_is_passed_over_only_so_often(bench: Bench, num_riders: int) -> None:
+    _, finish = await bench.occupy()
+    waits = await bench.submit(row(99, 100), priority="bulk")
+    for number in range(1, BULK_PATIENCE + 1):  # somebody interactive is there before every batch
+        await bench.submit(row(number, 90))
+        for _ in range(num_riders):
+            await bench.submit(row(200 + number), priority="bulk")
+        finish()
+        batch = await bench.engine.batch()
+        assert batch.firsts == [number, *[200 + number] * num_riders]
+        finish = batch.finish
+    await bench.submit(row(100, 90))
+    finish()
+    batch = await bench.engine.batch()
+    assert batch.firsts == [99]
+    batch.finish()
+    assert firsts(await waits) == [99]
+    assert (await bench.engine.batch()).firsts == [100]  # and then it is the others' turn again
+
+
+async def test_patience_begins_anew_for_each_oldest_bulk_row(bench: Bench) -> None:
+    _, finish = await bench.occupy()
+    await bench.submit(row(98, 100), row(99, 100), priority="bulk")
+    ran = []
+    for number in range(1, 2 * BULK_PATIENCE + 3):
+        await bench.submit(row(number, 90))
+        finish()
+        batch = await bench.engine.batch()
+        ran += batch.firsts
+        finish = batch.finish
+    assert (ran.index(98), ran.index(99)) == (BULK_PATIENCE, 2 * BULK_PATIENCE + 1)
+
+
+async def test_bulk_rows_are_turned_away_while_there_is_still_room_for_interactive_ones(bench: Bench) -> None:
+    await bench.occupy()
+    await bench.submit(*[row(1)] * (LIMIT.max_rows // 2), priority="bulk")
+    with pytest.raises(Overloaded):
+        bench.batcher.check_open("bulk")
+    with pytest.raises(Overloaded):
+        await bench.batcher.submit([row(2)], priority="bulk")
+    bench.batcher.check_open()
+    await bench.submit(*[row(3)] * (LIMIT.max_rows // 2))
+    with pytest.raises(Overloaded):
+        await bench.batcher.submit([row(4)])
+
+
+async def test_interactive_rows_take_up_the_room_of_bulk_ones(bench: Bench) -> None:
+    await bench.occupy()
+    await bench.submit(*[row(1)] * (LIMIT.max_rows // 2))
+    with pytest.raises(Overloaded):
+        await bench.batcher.submit([row(2)], priority="bulk")
+
+
+async def test_a_bulk_request_that_could_never_be_accepted_is_too_large(bench: Bench) -> None:
+    with pytest.raises(TooLarge, match="at most 25 rows and 500 tokens may wait"):
+        await bench.batcher.submit([row(1, 1)] * 26, priority="bulk")
+
+
+async def test_bulk_rows_have_deadlines_and_callers_who_leave(bench: Bench, clock: list[float]) -> None:
+    _, release = await bench.occupy()
+    gone = await bench.submit(row(1), priority="bulk")
+    late = await bench.submit(row(2), deadline=clock[0] + 60, priority="bulk")
+    stays = await bench.submit(row(3), priority="bulk")
+    gone.cancel()
+    await turn()
+    assert bench.batcher.num_waiting_rows == 2
+    clock[0] += 60
+    release()
+    batch = await bench.engine.batch()
+    assert batch.firsts == [3]
+    batch.finish()
+    assert firsts(await stays) == [3]
+    with pytest.raises(DeadlineExceeded):
+        await late
+
+
+async def test_closing_finishes_bulk_rows_too(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    waiting = await bench.submit(row(1), priority="bulk")
+    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    release()
+    (await bench.engine.batch()).finish()
+    await closing
+    assert firsts(await waiting) == [1]
+
+
+async def test_when_the_loop_dies_bulk_callers_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench_of(on_batch=lambda _: 1 / 0) as bench:
+        _, release = await bench.occupy()
+        waiting = await bench.submit(row(1), priority="bulk")
+        release()
+        with pytest.raises(Unavailable, match="the engine is down"):
+            await waiting
 
 
 # --- the engine fails
@@ -516,7 +643,7 @@ async def test_closing_after_the_loop_died_does_not_wait_for_it(caplog: pytest.L
 Step = tuple[str, int]
 steps = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["submit", "submit", "pair", "poison", "expired"]), st.integers(1, 100)),
+        st.tuples(st.sampled_from(["submit", "bulk", "pair", "poison", "expired"]), st.integers(1, 100)),
         st.tuples(st.sampled_from(["finish", "finish", "fail", "miscount", "nan", "cancel", "turn"]), st.integers(0, 30)),
         st.tuples(st.just("close"), st.integers(0, 1)),
     ),
@@ -553,7 +680,7 @@ class Crowd:
 
     async def step(self, what: str, number: int) -> None:
         match what:
-            case "submit" | "pair" | "poison" | "expired":
+            case "submit" | "bulk" | "pair" | "poison" | "expired":
                 await self.submit(what, number)
             case "cancel":
                 for task, _ in self.callers[number : number + 1]:
@@ -568,9 +695,10 @@ class Crowd:
     async def submit(self, what: str, num_tokens: int) -> None:
         caller = len(self.callers)
         first = POISON if what == "poison" else caller + 1
-        rows = [row(first, num_tokens)] * (2 if what == "pair" else 1)
+        rows = [row(first, num_tokens)] * (2 if what in ("pair", "bulk") else 1)
         deadline = time.monotonic() - 1 if what == "expired" else None
-        task = asyncio.create_task(self.bench.batcher.submit(rows, deadline))
+        priority: Priority = "bulk" if what == "bulk" else "interactive"
+        task = asyncio.create_task(self.bench.batcher.submit(rows, deadline, priority))
         task.add_done_callback(lambda _: self.answers.append(caller))
         self.callers.append((task, rows))
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.policy import LOOKAHEAD_ROWS, Budget, select
+from app.batching.policy import BULK_PATIENCE, LOOKAHEAD_ROWS, Budget, offered, select
 
 PACKED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="packed")
 PADDED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="padded")
@@ -51,6 +51,15 @@ def test_only_so_many_rows_are_looked_at() -> None:
     full_but_for_one = [99, *[2] * (LOOKAHEAD_ROWS - 1), 1]
     assert select(full_but_for_one, PACKED) == [0]
     assert select(full_but_for_one[1:], PACKED)[-1] < LOOKAHEAD_ROWS
+
+
+def test_interactive_rows_are_offered_before_bulk_ones() -> None:
+    assert offered(["i", "j"], ["b", "c"], num_passed_over=BULK_PATIENCE - 1) == ["i", "j", "b", "c"]
+
+
+def test_the_oldest_bulk_row_goes_first_once_it_was_passed_over_often_enough() -> None:
+    assert offered(["i", "j"], ["b", "c"], num_passed_over=BULK_PATIENCE) == ["b", "i", "j", "c"]
+    assert offered(["i"], [], num_passed_over=BULK_PATIENCE) == ["i"]
 
 
 @given(queues, budgets)

@@ -1,0 +1,213 @@
+"""Explaining: which words of an item made the model decide, asked of the engine in the bulk lane."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from app.batching.admission import QueueLimit
+from app.core.errors import HooperError, InvalidInput, TryLater
+from app.core.types import Priority, Row, RowOutput, Truncation
+from app.serving.deployment import Deployment, Prediction, Result, Timings
+from app.serving.loader import TASK_KINDS
+from app.tasks.attribution import METHODS, Attribution, Method, Spending
+from app.tasks.base import Encoded
+from app.tasks.passage import Keep, Passage
+
+DEFAULT_METHOD: Method = "shapley"
+DEFAULT_BUDGET = 8_192
+MAX_BUDGET = 131_072
+
+
+@runtime_checkable
+class Explainable(Protocol):
+    """What explaining needs of a task beside `Task` itself."""
+
+    def passage(self, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
+        """The part of the item that is explained, and how to read from the model's outputs what speaks for the target.
+
+        Raises:
+            InvalidInput: there is no such target.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """None stands for the best label, answer or sentence, the default method, and the task's own way with long texts."""
+
+    target: str | None = None
+    method: Method | None = None
+    budget: int = DEFAULT_BUDGET
+    """Tokens that the model may read for one item beyond reading it once."""
+    truncation: Truncation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WordWeight:
+    """`item.<field>[start:end] == text`; the weight is in log-odds of the target."""
+
+    field: str
+    text: str
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The words in the order of the item's fields, and the target's score with all of them and with none."""
+
+    words: Sequence[WordWeight]
+    target: str
+    score: float
+    base_score: float
+    method: Method
+    num_evaluations: int
+    """Altered versions of the item that the model read."""
+
+
+async def explain(
+    deployment: Deployment,
+    items: Sequence[Any],
+    options: ExplainOptions = ExplainOptions(),
+    deadline: float | None = None,
+    priority: Priority = "bulk",
+) -> Prediction:
+    """Explain items; one that cannot be explained yields its error in its place. Each answer is an `Explanation`.
+
+    Args:
+        deployment: the model that is to explain itself.
+        items: the task's own item type; at least one.
+        options: what is explained, and how.
+        deadline: `time.monotonic()` seconds after which nobody wants the answer.
+        priority: the lane in which rows wait for the engine.
+
+    Raises:
+        InvalidInput: the model's task cannot be explained.
+        Overloaded, Unavailable, DeadlineExceeded: for the request as a whole.
+    """
+    if not isinstance(deployment.task, Explainable):
+        raise InvalidInput(
+            f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained", "model"
+        )
+    deployment.batcher.check_open(priority)
+    began = time.monotonic()
+    task_options = TASK_KINDS[deployment.manifest.task].options()
+    if options.truncation is not None:
+        task_options = replace(task_options, truncation=options.truncation)
+    encoded = await deployment.encode(items, task_options)
+    tokenize_s = time.monotonic() - began
+    asked = [_Asking(deployment, deployment.task, deadline, priority) for _ in items]
+    try:
+        async with asyncio.TaskGroup() as group:  # beside each other: the rows of several items share batches
+            answers = [
+                group.create_task(asking.result(item, one, options))
+                for asking, item, one in zip(asked, items, encoded, strict=True)
+            ]
+    except* HooperError as errors:
+        raise _first(errors) from None
+    results = [one.result() for one in answers]
+    timings = Timings(tokenize_s, max(one.queue_s for one in asked), sum(one.inference_s for one in asked))
+    deployment.measure(results, timings)
+    return Prediction(results, timings)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One item's questions to the engine, and what they cost."""
+
+    deployment: Deployment
+    task: Explainable
+    deadline: float | None
+    priority: Priority
+    num_tokens: int = 0
+    num_rows: int = 0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+    async def result(self, item: Any, encoded: Encoded | HooperError, options: ExplainOptions) -> Result | HooperError:
+        """Its explanation, or what this item failed with; what fails the whole request is raised."""
+        if isinstance(encoded, HooperError):
+            return encoded
+        try:
+            passage = self.task.passage(item, encoded, await self._run(encoded.rows), options.target)
+            num_asked = self.num_rows
+            method = options.method or DEFAULT_METHOD
+            found = await self._search(passage, method, Spending(options.budget))
+        except _ItemFailed as failure:
+            return failure.error
+        except HooperError as error:
+            if isinstance(error, TryLater):
+                raise
+            return error
+        answer = _explanation(passage, found, method, self.num_rows - num_asked)
+        return Result(answer, self.num_tokens, encoded.truncated)
+
+    async def _search(self, passage: Passage, method: Method, spending: Spending) -> Attribution:
+        search = METHODS[method](passage, spending)
+        wave: Sequence[Keep] = next(search)
+        while True:
+            outputs = await self._run([passage.without(keep) for keep in wave])
+            try:
+                wave = search.send([passage.log_odds(output) for output in outputs])
+            except StopIteration as end:
+                found: Attribution = end.value
+                return found
+
+    async def _run(self, rows: Sequence[Row]) -> list[RowOutput]:
+        batcher = self.deployment.batcher
+        outputs: list[RowOutput] = []
+        for portion in portions(rows, batcher.limit.of(self.priority)):
+            ran = await batcher.submit(portion, self.deadline, self.priority)
+            self.num_tokens += sum(row.num_tokens for row in portion)
+            self.num_rows += len(portion)
+            self.queue_s += ran.queue_s
+            self.inference_s += ran.inference_s
+            for output in ran.outputs:
+                if isinstance(output, HooperError):
+                    raise _ItemFailed(output)
+                outputs.append(output)
+        return outputs
+
+
+class _ItemFailed(Exception):
+    """The engine could not read one of the item's rows: the other items are not concerned."""
+
+    def __init__(self, error: HooperError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+def portions(rows: Sequence[Row], limit: QueueLimit) -> Iterator[Sequence[Row]]:
+    """Rows in order, as many at a time as may wait; a row that is too long by itself comes alone."""
+    start = num_tokens = 0
+    for index, row in enumerate(rows):
+        if index > start and (index - start == limit.max_rows or num_tokens + row.num_tokens > limit.max_tokens):
+            yield rows[start:index]
+            start, num_tokens = index, 0
+        num_tokens += row.num_tokens
+    if rows:
+        yield rows[start:]
+
+
+def _explanation(passage: Passage, found: Attribution, method: Method, num_evaluations: int) -> Explanation:
+    words = [
+        WordWeight(one.field, one.text, one.start, one.end, float(weight))
+        for one, weight in zip(passage.words, found.weights, strict=True)
+    ]
+    return Explanation(words, passage.target, _score(found.whole), _score(found.empty), method, num_evaluations)
+
+
+def _score(log_odds: float) -> float:
+    return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
+
+
+def _first(errors: BaseExceptionGroup[HooperError]) -> HooperError:
+    """What the first item failed with, of a group that may hold groups."""
+    found = errors.exceptions[0]
+    return found if isinstance(found, HooperError) else _first(found)
