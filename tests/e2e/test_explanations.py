@@ -70,7 +70,7 @@ def test_the_words_that_made_an_answer_win_are_found_in_question_and_context(cli
 def test_a_sentence_of_a_summary_is_explained(client: httpx.Client) -> None:
     text = "The council voted to close the market hall.\r\nIt rained.\tThe mayor wore a blue coat."
     result = explain(client, text, model="summary", target="It rained.")
-    assert len(result["tokens"]) == 18
+    assert " ".join(one["text"] for one in result["tokens"]).endswith("It rained . The mayor wore a blue coat .")
 
 
 @pytest.mark.parametrize(
