@@ -19,7 +19,8 @@ from app.tasks.base import Encoded
 from app.tasks.passage import Keep, Passage
 
 DEFAULT_METHOD: Method = "shapley"
-DEFAULT_BUDGET = 8_192
+DEFAULT_BUDGET = 4_096
+"""Tokens: under a second on two cores for a model of six layers, by the figures in docs/explanations.md."""
 MAX_BUDGET = 131_072
 
 
