@@ -88,12 +88,7 @@ class Call:
 
     def _envelope(self, deployment: Deployment, prediction: Prediction, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
         manifest, timings = deployment.manifest, prediction.timings
-        self._response.headers["Server-Timing"] = ", ".join(
-            f"{name};dur={seconds * 1000:.2f}"
-            for name, seconds in (
-                ("tokenize", timings.tokenize_s), ("queue", timings.queue_s), ("inference", timings.inference_s),
-            )
-        )  # fmt: skip
+        self._response.headers["Server-Timing"] = _server_timing(timings)
         results: list[ResultT | FailedItem] = [
             failed(one) if isinstance(one, HooperError) else wrap(one) for one in prediction.results
         ]
@@ -118,6 +113,13 @@ async def _call(
 
 Asked = Annotated[Call, Depends(_call)]
 """What a native route is given."""
+
+
+def _server_timing(timings: Timings) -> str:
+    """Milliseconds, and the rows of the batch: a description, since the header knows no counts."""
+    parts = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    spent = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
+    return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
 
 
 def _all_down(results: Sequence[Result | HooperError]) -> bool:

@@ -45,6 +45,8 @@ class Answered:
     """From submission until its first row reached the engine."""
     inference_s: float
     """Spent in the engine, summed over the batches that held its rows."""
+    batch_rows: int = 0
+    """Rows of the largest of those batches, other callers' included; 0 where none ran."""
 
 
 @dataclass(eq=False, slots=True)
@@ -56,6 +58,7 @@ class _Submission:
     submitted: float
     started: float | None = None
     inference_s: float = 0.0
+    batch_rows: int = 0
 
     def answer(self, index: int, output: RowOutput | HooperError) -> None:
         self.outputs[index] = output
@@ -63,7 +66,7 @@ class _Submission:
         if self.missing == 0 and not self.future.done():
             outputs = [output for output in self.outputs if output is not None]
             started = self.started if self.started is not None else time.monotonic()
-            self.future.set_result(Answered(outputs, started - self.submitted, self.inference_s))
+            self.future.set_result(Answered(outputs, started - self.submitted, self.inference_s, self.batch_rows))
 
     def refuse(self, error: HooperError) -> None:
         if not self.future.done():
@@ -248,6 +251,7 @@ class Batcher:
         self._account(batch, result)
         for submission in {id(one.submission): one.submission for one in batch}.values():
             submission.inference_s += result.inference_s
+            submission.batch_rows = max(submission.batch_rows, len(batch))
         for one, output in zip(batch, result.outputs, strict=True):
             one.submission.answer(one.index, output)
 
