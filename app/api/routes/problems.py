@@ -1,25 +1,68 @@
-"""The errors of a route, as the docs page shows them."""
+"""What the docs page shows of a route's answers: the errors, each with an example, and the headers."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from app.api.errors import PROBLEM_JSON, Problem
+from app.core import errors
 
 MEANING = {
     401: "A key is needed, or the one that was sent is wrong.",
     404: "No such model, or none for this task.",
-    413: "The body, or a single text, exceeds a limit.",
+    413: "The body, or a single text, exceeds a limit; `detail` has both numbers.",
     415: "The body is not JSON.",
     422: "A field is wrong; `detail` names it.",
     429: "The queue is full; `Retry-After` says how many seconds to wait.",
+    500: "A fault of the service or of the model's folder, logged under the request id.",
     503: "Models are loading, the service is draining, or the engine is down.",
     504: "The deadline in `X-Request-Timeout-Ms` passed.",
 }
+EXAMPLES = {
+    401: (errors.Unauthorized.type, "a valid API key is needed: send it as `Authorization: Bearer KEY`"),
+    404: (errors.UnknownModel.type, "model 'sentimant' is not loaded"),
+    413: (errors.TooLarge.type, "the body exceeds 2097152 bytes"),
+    415: ("not_json", "Content-Type is text/plain; send application/json"),
+    422: (errors.InvalidInput.type, "inputs: must not be empty"),
+    429: (errors.Overloaded.type, "2048 rows of 61440 tokens are waiting, which is all the queue takes"),
+    500: (errors.InvalidArtefact.type, "models/sentiment/2: model.onnx differs from its checksum"),
+    503: (errors.Unavailable.type, "models are loading"),
+    504: (errors.DeadlineExceeded.type, "the deadline passed before the engine answered"),
+}
 EVERY_PREDICTION = (401, 404, 413, 415, 422, 429, 503, 504)
+REQUEST_ID = "0f8b6a0a9c5d4f7f8d6a1c2b3e4f5a6b"
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait, from the measured rate at which the queue empties.",
+        "schema": {"type": "integer", "minimum": 0, "examples": [2]},
+    }
+}
+SERVER_TIMING = {
+    "Server-Timing": {
+        "description": "Where the time went, in milliseconds, and how many rows ran in the same batch.",
+        "schema": {
+            "type": "string",
+            "examples": ['tokenize;dur=0.21, queue;dur=0.05, inference;dur=8.30, batch;desc="12 rows"'],
+        },
+    }
+}
+ANSWERED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "One result per item, in the order of the items.", "headers": SERVER_TIMING}
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Responses for a route's decorator."""
+    return {status: _response(status) for status in statuses}
+
+
+def _response(status: int) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    return {status: {"description": MEANING[status], "content": {PROBLEM_JSON: {"schema": schema}}} for status in statuses}
+    kind, detail = EXAMPLES[status]
+    example = Problem(type=kind, title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=REQUEST_ID)
+    response = {
+        "description": MEANING[status],
+        "content": {PROBLEM_JSON: {"schema": schema, "example": example.model_dump()}},
+    }
+    return response | ({"headers": RETRY_AFTER} if status == HTTPStatus.TOO_MANY_REQUESTS else {})
