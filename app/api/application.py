@@ -46,6 +46,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # generated clients name their functions after it
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )

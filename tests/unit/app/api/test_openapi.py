@@ -138,6 +138,12 @@ async def test_every_model_route_and_answer_is_described(schema: dict[str, Any])
             assert all(response["description"] for response in operation["responses"].values()), path
 
 
+async def test_a_generated_client_gets_short_names_and_none_twice(schema: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operations in schema["paths"].values() for operation in operations.values()]
+    assert len(set(names)) == len(names)
+    assert {"classify", "answer", "summarize", "list_models"} <= set(names)
+
+
 async def test_every_tag_is_described_and_the_first_one_is_for_newcomers(schema: dict[str, Any]) -> None:
     tags = {one["name"]: one["description"] for one in schema["tags"]}
     used = {tag for operations in schema["paths"].values() for operation in operations.values() for tag in operation["tags"]}
