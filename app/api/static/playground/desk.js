@@ -19,6 +19,7 @@ export function desk(model, task, page) {
   const form = task.form(again);
 
   async function submit() {
+    const isFirst = !place.querySelector(".facts");
     running?.abort();
     const mine = (running = new AbortController());
     const asked = { model: model.name, ...form.read() };
@@ -36,6 +37,7 @@ export function desk(model, task, page) {
       place.replaceChildren(troubled(trouble));
       if (trouble.status === 401) page.needKey();
     }
+    if (isFirst) bringIntoView(place.previousElementSibling);
     place.removeAttribute("aria-busy");
     button.classList.remove("busy");
   }
@@ -105,6 +107,12 @@ export function desk(model, task, page) {
     ),
     el("section", { class: "card", "aria-labelledby": "answer-title" }, el("h2", { id: "answer-title" }, "Answer"), place),
   );
+}
+
+/** On a phone the answer lies below the form: show where it begins, unless that can be seen already. */
+function bringIntoView(heading) {
+  const { top } = heading.getBoundingClientRect();
+  if (top > window.innerHeight - 120) heading.scrollIntoView({ block: "start" });
 }
 
 /** Keep a button switched off for so many seconds, and say how many are left. */

@@ -43,17 +43,17 @@ export function select(choices, chosen) {
 /** A slider with its value written beside it; `show` turns the number into that text. */
 export function slider(text, range, show, changed) {
   const input = el("input", { type: "range", ...range, id: `field-${++lastId}` });
-  const output = el("output", { for: input.id });
+  const shown = el("span", { class: "value", "aria-hidden": "true" }); // the slider itself tells it
   const tell = () => {
-    output.value = show(Number(input.value));
-    input.setAttribute("aria-valuetext", output.value);
+    shown.textContent = show(Number(input.value));
+    input.setAttribute("aria-valuetext", shown.textContent);
   };
   input.addEventListener("input", () => {
     tell();
     changed(Number(input.value));
   });
   tell();
-  const node = el("div", { class: "slider" }, el("label", { for: input.id }, text), input, output);
+  const node = el("div", { class: "slider" }, el("label", { for: input.id }, text), input, shown);
   return { node, get: () => Number(input.value) };
 }
 

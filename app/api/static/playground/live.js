@@ -4,7 +4,7 @@ import { el, svg } from "./dom.js";
 import { read } from "./service.js";
 
 const EVERY_MS = 2000;
-const KEPT = 60; // points: two minutes
+const KEPT = 30; // points: one minute
 const WIDTH = 240;
 const HEIGHT = 56;
 
@@ -74,7 +74,7 @@ const CHARTS = [
   { title: "Requests answered", unit: "per second", values: (one) => [one.throughput], digits: 1 },
   { title: "Rows waiting", unit: "for an engine", values: (one) => [one.waiting], digits: 0 },
   { title: "Rows per batch", unit: "on average", values: (one) => [one.batch], digits: 1 },
-  { title: "Latency", unit: "ms, median", more: "95 % faster than the thin line", values: (one) => [one.median, one.slowest], digits: 0 },
+  { title: "Latency", unit: "ms, median", more: "thin: 95th percentile", values: (one) => [one.median, one.slowest], digits: 0 },
 ];
 
 /** Fill `place` with the charts and keep them moving; `state` is told when the service does not answer. */

@@ -60,6 +60,7 @@ async function start(waitMs = 1000) {
     const count = list(JSON.parse(await read("v1/models")).models);
     notice(count ? "" : "No model is loaded yet. This page shows them as soon as they are.");
     await read("health/ready");
+    if (!count) later();
   } catch (error) {
     if (error.status === 401) {
       notice("");
