@@ -14,7 +14,7 @@ ARGS ?=
 
 BIN := .venv/bin
 ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
-TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts)
+TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts tests/browser)
 RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml

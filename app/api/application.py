@@ -7,12 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import Depends, FastAPI
-from pydantic.json_schema import models_json_schema
 
 from app.api.auth import require_key
-from app.api.dialects import HUGGING_FACE, NATIVE, TEI
 from app.api.errors import add_error_handlers
 from app.api.middleware import Edge
+from app.api.openapi import document
 from app.api.routes import (
     answer,
     classify,
@@ -25,22 +24,24 @@ from app.api.routes import (
     summarize,
     text_embeddings,
 )  # fmt: skip
-from app.api.schemas.open_inference import InferRequest
 from app.observability.metrics import Metrics
 from app.settings import Settings
 
 DESCRIPTION = """
 Hooper answers from fine-tuned BERT models: labels for a text, the words of a text that answer a question, and the sentences of
-a document that sum it up.
+a document that sum it up. To look around first, open the [playground](./).
 
-* `inputs` takes one item or a list; `results` is always a list in the same order.
-* `model` is optional: each task has a default.
-* Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457); every answer carries `X-Request-Id`.
+* `inputs` takes one item or a list; `results` is always a list in the same order. `model` is optional: each task has a default.
+* Every body under **Predict** has examples that run as they are: *Execute* sends the one you see.
+* An error is a [problem document](https://www.rfc-editor.org/rfc/rfc9457) with one sentence in `detail`. Every answer carries
+  `X-Request-Id`: quote it when you report a fault.
+* Where the service was started with API keys, send one as `Authorization: Bearer KEY`; the button *Authorize* does so on this
+  page.
 * Clients written for Hugging Face's Inference API, for the Open Inference Protocol (Triton, KServe) or for
   text-embeddings-inference find their own routes, with their own errors.
 """
 TAGS = [
-    {"name": "Predict", "description": "Ask a model."},
+    {"name": "Predict", "description": "Start here: ask a model."},
     {"name": "Models", "description": "What is loaded, on which device, and how good it is."},
     {"name": "Health", "description": "For orchestrators and Prometheus."},
     {
@@ -64,6 +65,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # generated clients name their functions after it
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
@@ -79,7 +81,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
     pages.mount_static(app)
     add_error_handlers(app)
     app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes, root_path=settings.root_path.rstrip("/"))
-    _document_unseen(app)
+    document(app)
     return app
 
 
@@ -88,30 +90,3 @@ def product_version() -> str:
         return version("hooper")
     except PackageNotFoundError:  # run from a checkout that was not installed
         return "0.0.0"
-
-
-def _document_unseen(app: FastAPI) -> None:
-    """Add what routes refer to by name to the OpenAPI file: errors, and the body that is read by hand."""
-    make = app.openapi
-    models = (NATIVE.model, HUGGING_FACE.model, TEI.model, InferRequest)
-    _, unseen = models_json_schema([(model, "validation") for model in models], ref_template="#/components/schemas/{model}")
-
-    def openapi() -> dict[str, object]:
-        if app.openapi_schema is None:
-            schema = make()
-            schema["components"]["schemas"].update(unseen["$defs"])
-            for path in schema["paths"].values():
-                for operation in path.values():
-                    _drop_fastapi_errors(operation)
-            schema["components"]["schemas"].pop("HTTPValidationError", None)
-            schema["components"]["schemas"].pop("ValidationError", None)
-        schema_now: dict[str, object] = app.openapi_schema or {}
-        return schema_now
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _drop_fastapi_errors(operation: dict[str, dict[str, object]]) -> None:
-    """FastAPI documents its own shape of 422, which this service never sends, where a route documents none."""
-    if "HTTPValidationError" in str(operation["responses"].get("422")):
-        operation["responses"].pop("422")

@@ -195,8 +195,10 @@ Asked = Annotated[Call, Depends(_call)]
 
 
 def _server_timing(timings: Timings) -> str:
-    parts = (("tokenize", timings.tokenize_s), ("queue", timings.queue_s), ("inference", timings.inference_s))
-    return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts)
+    """Milliseconds, and the rows of the batch: a description, since the header knows no counts."""
+    parts = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    spent = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
+    return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
 
 
 def _check_results(request: NativeRequest | ExplainRequest, results: Sequence[Result | HooperError]) -> None:

@@ -23,7 +23,10 @@ class Problem(BaseModel):
     title: str = Field(description="The HTTP status in words.", examples=["Unprocessable Entity"])
     status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
-    request_id: str = Field(description="As in the header X-Request-Id: quote it when you report a fault.")
+    request_id: str = Field(
+        description="As in the header X-Request-Id: quote it when you report a fault.",
+        examples=["0f8b6a0a9c5d4f7f8d6a1c2b3e4f5a6b"],
+    )
 
 
 class ErrorMessage(BaseModel):

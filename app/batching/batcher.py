@@ -181,6 +181,7 @@ class Batcher:
         self._account(batch, result)
         for submission in {id(one.submission): one.submission for one in batch}.values():
             submission.inference_s += result.inference_s
+            submission.batch_rows = max(submission.batch_rows, len(batch))
         for one, output in zip(batch, result.outputs, strict=True):
             one.submission.answer(one.index, output)
 

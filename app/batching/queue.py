@@ -25,6 +25,8 @@ class Answered:
     """From submission until its first row reached the engine."""
     inference_s: float
     """Spent in the engine, summed over the batches that held its rows."""
+    batch_rows: int = 0
+    """Rows of the largest of those batches, other callers' included; 0 where none ran."""
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +38,7 @@ class Submission:
     submitted: float
     started: float | None = None
     inference_s: float = 0.0
+    batch_rows: int = 0
 
     def answer(self, index: int, output: RowOutput | HooperError) -> None:
         self.outputs[index] = output
@@ -43,7 +46,7 @@ class Submission:
         if self.missing == 0 and not self.future.done():
             outputs = [output for output in self.outputs if output is not None]
             started = self.started if self.started is not None else time.monotonic()
-            self.future.set_result(Answered(outputs, started - self.submitted, self.inference_s))
+            self.future.set_result(Answered(outputs, started - self.submitted, self.inference_s, self.batch_rows))
 
     def refuse(self, error: HooperError) -> None:
         if not self.future.done():

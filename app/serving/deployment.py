@@ -35,11 +35,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where a request's time went, in seconds."""
+    """Where a request's time went, in seconds, and how many rows ran together."""
 
     tokenize_s: float
     queue_s: float
     inference_s: float
+    batch_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Deployment:
             results = self._decode_all(encoded, ran.outputs, options)
         else:
             results = await asyncio.to_thread(self._decode_all, encoded, ran.outputs, options)
-        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s)
+        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)
         self.measure(results, timings)
         return Prediction(results, timings)
 

@@ -113,7 +113,12 @@ async def explain(
     except* HooperError as errors:
         raise _first(errors) from None
     results = [one.result() for one in answers]
-    timings = Timings(tokenize_s, max(one.queue_s for one in asked), sum(one.inference_s for one in asked))
+    timings = Timings(
+        tokenize_s,
+        max(one.queue_s for one in asked),
+        sum(one.inference_s for one in asked),
+        max(one.batch_rows for one in asked),
+    )
     deployment.measure(results, timings)
     return Prediction(results, timings)
 
@@ -130,6 +135,7 @@ class _Asking:
     num_rows: int = 0
     queue_s: float = 0.0
     inference_s: float = 0.0
+    batch_rows: int = 0
 
     async def result(self, item: Any, encoded: Encoded | HooperError, options: ExplainOptions) -> Result | HooperError:
         """Its explanation, or what this item failed with; what fails the whole request is raised."""
@@ -169,6 +175,7 @@ class _Asking:
             self.num_rows += len(portion)
             self.queue_s += ran.queue_s
             self.inference_s += ran.inference_s
+            self.batch_rows = max(self.batch_rows, ran.batch_rows)
             for output in ran.outputs:
                 if isinstance(output, HooperError):
                     raise _ItemFailed(output)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api.dependencies import Asked
-from app.api.routes.problems import EVERY_PREDICTION, problems
+from app.api.routes.problems import ANSWERED, EVERY_PREDICTION, problems
 from app.api.schemas.answer import AnswerRequest, AnswerResult
 from app.api.schemas.common import Envelope
 
 router = APIRouter()
 
 
-@router.post("/answer", summary="Answer questions about a text", responses=problems(*EVERY_PREDICTION))
+@router.post("/answer", summary="Answer questions about a text", responses=ANSWERED | problems(*EVERY_PREDICTION))
 async def answer(request: AnswerRequest, call: Asked) -> Envelope[AnswerResult]:
     """The words of a text that answer a question, with their place in it; for one question or a list.
 

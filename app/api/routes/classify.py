@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api.dependencies import Asked
-from app.api.routes.problems import EVERY_PREDICTION, problems
+from app.api.routes.problems import ANSWERED, EVERY_PREDICTION, problems
 from app.api.schemas.classify import ClassifyRequest, ClassifyResult
 from app.api.schemas.common import Envelope
 
 router = APIRouter()
 
 
-@router.post("/classify", summary="Classify texts", responses=problems(*EVERY_PREDICTION))
+@router.post("/classify", summary="Classify texts", responses=ANSWERED | problems(*EVERY_PREDICTION))
 async def classify(request: ClassifyRequest, call: Asked) -> Envelope[ClassifyResult]:
     """Labels with scores for a text, a pair of texts, or a list of them.
 

@@ -32,7 +32,7 @@ Inference = Annotated[InferenceRequest, Body(openapi_examples=EXAMPLES)]
 
 
 @router.post("/models/{name}", summary="Ask a model by its name", responses=problems(*EVERY_PREDICTION, dialect=HUGGING_FACE))
-async def infer(
+async def ask_by_name(
     name: Name,
     request: Inference,
     call: Asked,

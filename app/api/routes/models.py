@@ -13,7 +13,7 @@ from app.api.schemas.models import ModelList, ModelState, Published
 from app.core.errors import UnknownModel
 
 router = APIRouter()
-Name = Annotated[str, Path(description="A model's name.", max_length=64)]
+Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]
 State = Annotated[Live, Depends(live)]
 
 
@@ -33,10 +33,12 @@ async def show_model(name: Name, state: State) -> ModelState:
 
 
 @router.post(
-    "/models/{name}/load", summary="Load a model", dependencies=[Depends(require_admin)], responses=problems(401, 404, 422)
+    "/models/{name}/load", summary="Load a model", dependencies=[Depends(require_admin)], responses=problems(401, 404, 422, 500)
 )
 async def load_model(
-    name: Name, state: State, version: Annotated[int | None, Query(ge=1, description="Null: the latest.")] = None
+    name: Name,
+    state: State,
+    version: Annotated[int | None, Query(ge=1, description="Which of its versions, from 1; null: the latest.")] = None,
 ) -> Published:
     """Load a version from the repository and answer with it from then on. Requests in flight finish on the old one."""
     deployment = await state.load(name, version)

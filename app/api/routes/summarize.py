@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api.dependencies import Asked
-from app.api.routes.problems import EVERY_PREDICTION, problems
+from app.api.routes.problems import ANSWERED, EVERY_PREDICTION, problems
 from app.api.schemas.common import Envelope
 from app.api.schemas.summarize import SummarizeRequest, SummarizeResult
 
 router = APIRouter()
 
 
-@router.post("/summarize", summary="Summarize texts", responses=problems(*EVERY_PREDICTION))
+@router.post("/summarize", summary="Summarize texts", responses=ANSWERED | problems(*EVERY_PREDICTION))
 async def summarize(request: SummarizeRequest, call: Asked) -> Envelope[SummarizeResult]:
     """The sentences of a document that say most, verbatim and in its order, with their places and scores.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import ModelField, OrBroken, Request
+from app.api.schemas.common import MANY, ModelField, OrBroken, Request
 from app.core.errors import HooperError
 from app.serving.deployment import Result
 from app.tasks.question_answering import AnswerOptions, QuestionItem
@@ -19,7 +19,7 @@ MAX_ANSWER_TOKENS = 512
 class Question(Request):
     """A question, and the text in which its answer is looked for."""
 
-    question: str = Field(description="The question.")
+    question: str = Field(description="The question; one character or more that is not a space.")
     context: str = Field(description="The text that may answer it, of any length; longer ones are read in windows.")
 
 
@@ -48,14 +48,14 @@ class AnswerRequest(Request):
     )
 
     inputs: Question | Annotated[list[Annotated[Question, OrBroken]], Field(min_length=1)] = Field(
-        description="A question with its context, or a list of them."
+        description=f"A question with its context, or a list of them. {MANY}"
     )
     model: ModelField = None
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, strict=True)] = Field(
-        1, description="How many answers to return, best first; they do not overlap, and there may be fewer."
+        1, description=f"How many answers to return, best first, 1 to {MAX_TOP_K}; they do not overlap, and there may be fewer."
     )
     max_answer_tokens: Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] = Field(
-        30, description="Longest answer in tokens, before it is widened to whole words."
+        30, description=f"Longest answer in tokens, 1 to {MAX_ANSWER_TOKENS}, before it is widened to whole words."
     )
     allow_no_answer: Annotated[bool, Field(strict=True)] = Field(
         False, description="Whether the empty answer, with `no_answer_score` as its score, competes with the others."
@@ -81,19 +81,25 @@ class AnswerRequest(Request):
 class AnswerSpan(BaseModel):
     """One answer: a span of the context."""
 
-    answer: str = Field(description="The words of the context; empty where it says that there is no answer.")
-    score: float = Field(description="Probability that this is the answer, between 0 and 1, calibrated on held-out data.")
-    start: int = Field(description="Its first character in the context, counted in Unicode code points from 0.")
-    end: int = Field(description="The character after its last: `context[start:end] == answer`.")
+    answer: str = Field(description="The words of the context; empty where it says that there is no answer.", examples=["1903"])
+    score: float = Field(
+        description="Probability that this is the answer, between 0 and 1, calibrated on held-out data.", examples=[0.9739]
+    )
+    start: int = Field(description="Its first character in the context, counted in Unicode code points from 0.", examples=[61])
+    end: int = Field(description="The character after its last: `context[start:end] == answer`.", examples=[65])
 
 
 class AnswerResult(BaseModel):
     """The answers to one question, best first."""
 
-    answers: list[AnswerSpan]
-    no_answer_score: float = Field(description="Probability that the context does not answer the question, between 0 and 1.")
-    num_tokens: int = Field(description="Tokens that the model read for this item, special tokens and all windows included.")
-    truncated: bool = Field(description="Whether a part of the question or the context was cut off unread.")
+    answers: list[AnswerSpan] = Field(description="The answers, best first; they do not overlap.")
+    no_answer_score: float = Field(
+        description="Probability that the context does not answer the question, between 0 and 1.", examples=[0.0]
+    )
+    num_tokens: int = Field(
+        description="Tokens that the model read for this item, special tokens and all windows included.", examples=[24]
+    )
+    truncated: bool = Field(description="Whether a part of the question or the context was cut off unread.", examples=[False])
 
     @classmethod
     def of(cls, result: Result) -> AnswerResult:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import ModelField, OrBroken, Request, TruncationField
+from app.api.schemas.common import MANY, ModelField, OrBroken, Request, TruncationField
 from app.core.errors import HooperError
 from app.serving.deployment import Result
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
@@ -16,8 +16,10 @@ from app.tasks.text_classification import ClassificationItem, ClassificationOpti
 class TextPair(Request):
     """A text, or a pair of texts for a model that was trained on pairs."""
 
-    text: str = Field(description="The text.")
-    text_pair: str | None = Field(None, description="The second text of a pair.")
+    text: str = Field(description="The text; one character or more that is not a space.")
+    text_pair: str | None = Field(
+        None, description="The second text of a pair; null for a model that was trained on single texts."
+    )
 
 
 Item = str | TextPair
@@ -37,11 +39,11 @@ class ClassifyRequest(Request):
     )
 
     inputs: Item | Annotated[list[Annotated[Item, OrBroken]], Field(min_length=1)] = Field(
-        description="A text, a pair, or a list of them."
+        description=f"A text, a pair, or a list of them. {MANY}"
     )
     model: ModelField = None
     top_k: Annotated[int, Field(ge=1, strict=True)] | None = Field(
-        None, description="How many labels to return, best first; null: all."
+        None, description="How many labels to return, best first, 1 or more; null: all."
     )
     activation: Literal["softmax", "sigmoid", "none"] | None = Field(
         None, description="Turns the model's logits into scores; null: what the model was trained with."
@@ -59,16 +61,18 @@ class ClassifyRequest(Request):
 class Label(BaseModel):
     """One label and its score."""
 
-    label: str = Field(description="The label, as it stood in the training data.")
-    score: float = Field(description="Between 0 and 1 with `softmax` or `sigmoid`; the raw logit with `none`.")
+    label: str = Field(description="The label, as it stood in the training data.", examples=["positive"])
+    score: float = Field(
+        description="Between 0 and 1 with `softmax` or `sigmoid`; the raw logit with `none`.", examples=[0.9989]
+    )
 
 
 class ClassifyResult(BaseModel):
     """The labels of one item, best first."""
 
-    labels: list[Label]
-    num_tokens: int = Field(description="Tokens that the model read for this item, special tokens included.")
-    truncated: bool = Field(description="Whether the end of the text was cut off unread.")
+    labels: list[Label] = Field(description="The labels with their scores, best first.")
+    num_tokens: int = Field(description="Tokens that the model read for this item, special tokens included.", examples=[14])
+    truncated: bool = Field(description="Whether the end of the text was cut off unread.", examples=[False])
 
     @classmethod
     def of(cls, result: Result) -> ClassifyResult:

@@ -9,8 +9,14 @@ from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from app.api.errors import wrong_field
 from app.core.errors import HooperError, InvalidInput
+from app.settings import Settings
 
 ResultT = TypeVar("ResultT")
+MANY = (
+    f"At most {Settings.model_fields['max_items'].default} items, in a body of at most"
+    f" {Settings.model_fields['max_body_bytes'].default:,} bytes, unless the service is set otherwise."
+)
+"""The limits of `inputs`, for its description."""
 
 TruncationField = Annotated[
     Literal["error", "truncate", "window"],
@@ -21,7 +27,10 @@ TruncationField = Annotated[
 ]
 ModelField = Annotated[
     Annotated[str, StringConstraints(max_length=96)] | None,
-    Field(description="A loaded model, as `name` or `name/version`; null: the task's default.", examples=[None]),
+    Field(
+        description="A loaded model, as `name` or `name/version`, of at most 96 characters; null: the task's default.",
+        examples=[None],
+    ),
 ]
 
 
@@ -34,14 +43,14 @@ class Request(BaseModel):
 class ModelRef(BaseModel):
     """The model that answered."""
 
-    name: str
-    version: int
+    name: str = Field(description="Its name.", examples=["sentiment"])
+    version: int = Field(description="Its version, counted from 1.", examples=[1])
 
 
 class Usage(BaseModel):
     """What the request cost."""
 
-    num_tokens: int = Field(description="Tokens that the model read for this request, special tokens included.")
+    num_tokens: int = Field(description="Tokens that the model read for this request, special tokens included.", examples=[14])
 
 
 class ItemError(BaseModel):
@@ -54,15 +63,15 @@ class ItemError(BaseModel):
 class FailedItem(BaseModel):
     """Stands in the place of an item that could not be answered; the others are."""
 
-    error: ItemError
+    error: ItemError = Field(description="Why it could not be answered.")
 
 
 class Envelope(BaseModel, Generic[ResultT]):
     """The answer to a request: one result per item, in the same order."""
 
-    model: ModelRef
-    results: list[ResultT | FailedItem]
-    usage: Usage
+    model: ModelRef = Field(description="The model that answered.")
+    results: list[ResultT | FailedItem] = Field(description="One result per item, in the order of `inputs`.")
+    usage: Usage = Field(description="What the request cost.")
 
 
 def failed(error: HooperError) -> FailedItem:

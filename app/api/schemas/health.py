@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 class Live(BaseModel):
     """The process answers."""
 
-    status: Literal["live"] = "live"
+    status: Literal["live"] = Field(default="live", description="Always `live`: otherwise there is no answer.")
 
 
 class Ready(BaseModel):
     """Every model is loaded and every engine would answer."""
 
-    status: Literal["ready"] = "ready"
+    status: Literal["ready"] = Field(default="ready", description="Always `ready`: otherwise the answer is a 503.")
     models: list[str] = Field(description="The loaded models, as name/version.", examples=[["sentiment/1"]])

@@ -96,8 +96,8 @@ class InferenceRequest(Request):
         description="Classification: a text, or a pair; question answering: a question with its context; summarization: a"
         " document. Or a list of them: then the answer is a list, too."
     )
-    parameters: Parameters | None = None
-    options: Options | None = None
+    parameters: Parameters | None = Field(None, description="What is wished of the answer, by the model's task.")
+    options: Options | None = Field(None, description="What Hugging Face's clients send along.")
 
     def listed(self) -> Sequence[Input]:
         return self.inputs if isinstance(self.inputs, list) else [self.inputs]

@@ -12,20 +12,38 @@ from app.serving.deployment import Deployment
 class ModelState(BaseModel):
     """A loaded model: what it is, what it runs on, and how well it did on data that training never saw."""
 
-    name: str
-    version: int
-    task: str = Field(examples=["text-classification"])
-    description: str
-    labels: list[str] | None = Field(description="For classification: every label, in the model's order.")
+    name: str = Field(description="Its name, by which requests ask for it.", examples=["sentiment"])
+    version: int = Field(description="Its version, counted from 1.", examples=[1])
+    task: str = Field(description="What it does, by the name of the Hugging Face task.", examples=["text-classification"])
+    description: str = Field(
+        description="One sentence for a person.", examples=["Whether an English sentence or review is positive or negative."]
+    )
+    labels: list[str] | None = Field(
+        description="For classification: every label, in the model's order; else null.", examples=[["negative", "positive"]]
+    )
     state: Literal["ready", "down"] = Field(description="`down`: its engine has died and requests get 503.")
-    execution_providers: list[str] = Field(description="The chain really in use, as the engine reports it.")
-    device_reason: str = Field(description="Why this device and precision were chosen.")
+    execution_providers: list[str] = Field(
+        description="The chain really in use, as the engine reports it.", examples=[["CPUExecutionProvider"]]
+    )
+    device_reason: str = Field(
+        description="Why this device and precision were chosen.", examples=["the only provider on this machine"]
+    )
     precision: str = Field(description="Arithmetic of the engine.", examples=["fp32"])
-    layout: str = Field(description="`packed`: several texts share a tensor row, nothing is computed for padding.")
-    engine_threads: int
-    limits: dict[str, int] = Field(description="Longest input and batch budget, in tokens and rows.")
-    parity: dict[str, Any] = Field(description="Measured agreement with the trained model, per precision.")
-    evaluation: dict[str, Any] = Field(description="Headline figures on held-out data.")
+    layout: str = Field(
+        description="`packed`: several texts share a tensor row, nothing is computed for padding.", examples=["packed"]
+    )
+    engine_threads: int = Field(description="Threads that the engine computes with.", examples=[2])
+    limits: dict[str, int] = Field(
+        description="In tokens: the longest input read at once, a batch, the queue. In rows: a batch, the queue.",
+        examples=[{"max_tokens": 512, "max_batch_tokens": 1024, "max_batch_rows": 64, "max_waiting_rows": 2048}],
+    )
+    parity: dict[str, Any] = Field(
+        description="Measured agreement with the trained model, per precision, as a share of the rows compared.",
+        examples=[{"fp32": {"rows": 2148, "agreement": 0.9986, "max_abs_error": 0.74, "passed": True}}],
+    )
+    evaluation: dict[str, Any] = Field(
+        description="Headline figures on held-out data, named in the model card.", examples=[{"accuracy": 0.9111, "rows": 2148}]
+    )
 
     @classmethod
     def of(cls, one: Deployment) -> ModelState:
@@ -58,12 +76,12 @@ class ModelState(BaseModel):
 class ModelList(BaseModel):
     """Every loaded model, by name."""
 
-    models: list[ModelState]
+    models: list[ModelState] = Field(description="The loaded models.")
 
 
 class Published(BaseModel):
     """A model that was loaded or unloaded."""
 
-    name: str
-    version: int | None
-    state: Literal["ready", "unloaded"]
+    name: str = Field(description="The model's name.", examples=["sentiment"])
+    version: int | None = Field(description="The version that answers from now on; null after unloading.", examples=[1])
+    state: Literal["ready", "unloaded"] = Field(description="Whether it answers from now on, or is gone.")

@@ -62,47 +62,47 @@ EXAMPLES: dict[str, Any] = {
 class ServerLive(BaseModel):
     """The process answers."""
 
-    live: Literal[True] = True
+    live: Annotated[Literal[True], Field(description="Whether the process answers at all.")] = True
 
 
 class ServerReady(BaseModel):
     """Every model is loaded and every engine would answer."""
 
-    live: Literal[True] = True  # so it stands in the protocol's text
-    ready: Literal[True] = True
+    live: Annotated[Literal[True], Field(description="The same as `ready`: it stands so in the text of the protocol.")] = True
+    ready: Annotated[Literal[True], Field(description="Whether every model is loaded and every engine would answer.")] = True
 
 
 class ServerMetadata(BaseModel):
     """What serves here."""
 
-    name: Literal["hooper"] = "hooper"
+    name: Annotated[Literal["hooper"], Field(description="What the server calls itself.")] = "hooper"
     version: str = Field(description="Of Hooper.", examples=["0.1.0"])
-    extensions: list[str] = Field(examples=[list(EXTENSIONS)])
+    extensions: list[str] = Field(description="Extensions of the protocol that are understood.", examples=[list(EXTENSIONS)])
 
 
 class ModelReady(BaseModel):
     """A model that would answer."""
 
-    name: str
-    ready: Literal[True] = True
+    name: str = Field(description="The model's name.")
+    ready: Annotated[Literal[True], Field(description="Whether its engine would answer.")] = True
 
 
 class TensorMetadata(BaseModel):
     """A tensor of a model."""
 
-    name: str
-    datatype: Datatype
+    name: str = Field(description="What the tensor is called in requests and answers.")
+    datatype: Datatype = Field(description="The type of its elements; `BYTES` are texts in UTF-8.")
     shape: list[int] = Field(description="Its axes; -1: of any length. The first one counts the items.")
 
 
 class ModelMetadata(BaseModel):
     """A loaded model and its tensors."""
 
-    name: str
+    name: str = Field(description="The model's name.")
     versions: list[str] = Field(description="The loaded version, the only one that is answered.")
-    platform: Literal["onnx_onnxv1"] = "onnx_onnxv1"
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
+    platform: Annotated[Literal["onnx_onnxv1"], Field(description="The protocol's word for ONNX models.")] = "onnx_onnxv1"
+    inputs: list[TensorMetadata] = Field(description="Tensors that a request holds, one row per item.")
+    outputs: list[TensorMetadata] = Field(description="Tensors that an answer holds, one row per item.")
 
     @classmethod
     def of(cls, one: Deployment) -> ModelMetadata:
@@ -121,20 +121,24 @@ class ModelMetadata(BaseModel):
 class ConfiguredTensor(BaseModel):
     """A tensor, as the model configuration extension tells it."""
 
-    name: str
-    data_type: Literal["TYPE_STRING", "TYPE_FP32", "TYPE_INT64"]
-    dims: list[int]
-    optional: bool = False
+    name: str = Field(description="What the tensor is called in requests and answers.")
+    data_type: Literal["TYPE_STRING", "TYPE_FP32", "TYPE_INT64"] = Field(
+        description="The type of its elements; strings are texts in UTF-8."
+    )
+    dims: list[int] = Field(description="Its axes; -1: of any length. The first one counts the items.")
+    optional: Annotated[bool, Field(description="Whether a request may leave it out.")] = False
 
 
 class ModelConfig(BaseModel):
     """A loaded model, as the model configuration extension tells it. `max_batch_size` 0: the first axis is not left out."""
 
-    name: str
-    platform: Literal["onnx_onnxv1"] = "onnx_onnxv1"
-    max_batch_size: Literal[0] = 0
-    input: list[ConfiguredTensor]
-    output: list[ConfiguredTensor]
+    name: str = Field(description="The model's name.")
+    platform: Annotated[Literal["onnx_onnxv1"], Field(description="The protocol's word for ONNX models.")] = "onnx_onnxv1"
+    max_batch_size: Annotated[
+        Literal[0], Field(description="0: the number of items is the first axis of each tensor and not left out of `dims`.")
+    ] = 0
+    input: list[ConfiguredTensor] = Field(description="Tensors that a request holds.")
+    output: list[ConfiguredTensor] = Field(description="Tensors that an answer holds.")
 
     @classmethod
     def of(cls, one: Deployment) -> ModelConfig:
@@ -176,14 +180,14 @@ class RequestInput(Request):
     shape: list[Annotated[int, Field(ge=0, strict=True)]] = Field(description="`[n]`, or `[n, 1]`, for n items.")
     datatype: str = Field(description="`BYTES`, the protocol's name for texts.", examples=["BYTES"])
     data: list[Any] | None = Field(None, description="The texts; left out where they follow the JSON as bytes.")
-    parameters: InputParameters | None = None
+    parameters: InputParameters | None = Field(None, description="How long its bytes are, where they follow the JSON.")
 
 
 class RequestOutput(Request):
     """A tensor that is wanted."""
 
     name: str = Field(description="As the model's metadata names it.")
-    parameters: OutputParameters | None = None
+    parameters: OutputParameters | None = Field(None, description="How it is sent.")
 
 
 class InferRequest(Request):
@@ -192,7 +196,7 @@ class InferRequest(Request):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [one["value"] for one in EXAMPLES.values()]})
 
     id: str | None = Field(None, description="Comes back with the answer.")
-    inputs: list[RequestInput]
+    inputs: list[RequestInput] = Field(description="The tensors that the model's metadata names, one row per item.")
     outputs: list[RequestOutput] | None = Field(None, description="The tensors that are wanted; null: all of them.")
     parameters: dict[str, Any] | None = Field(
         None,
@@ -205,9 +209,9 @@ class InferRequest(Request):
 class ResponseOutput(BaseModel):
     """A tensor of the answer."""
 
-    name: str
-    datatype: Datatype
-    shape: list[int]
+    name: str = Field(description="As the model's metadata names it.")
+    datatype: Datatype = Field(description="The type of its elements; `BYTES` are texts in UTF-8.")
+    shape: list[int] = Field(description="Its axes: items, then labels where there are several per item.")
     data: list[Any] | None = Field(None, description="Row after row in one list; left out where it follows the JSON as bytes.")
     parameters: dict[str, int] | None = Field(None, description="`binary_data_size`, where the data follows the JSON as bytes.")
 
@@ -215,11 +219,11 @@ class ResponseOutput(BaseModel):
 class InferResponse(BaseModel):
     """The answer to an inference request."""
 
-    model_name: str
-    model_version: str
-    id: str | None = None
+    model_name: str = Field(description="The model that answered.")
+    model_version: str = Field(description="Its version.")
+    id: str | None = Field(None, description="That of the request, if it had one.")
     parameters: dict[str, int] = Field(
         description="`num_tokens` that the model read, and `num_truncated` items that were cut.",
         examples=[{"num_tokens": 11, "num_truncated": 0}],
     )
-    outputs: list[ResponseOutput]
+    outputs: list[ResponseOutput] = Field(description="The tensors that were wanted, in their order.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.api.schemas.common import ModelField, OrBroken, Request
+from app.api.schemas.common import MANY, ModelField, OrBroken, Request
 from app.core.errors import HooperError
 from app.serving.deployment import Result
 from app.tasks.extractive_summarization import SummaryItem, SummaryOptions
@@ -28,7 +28,7 @@ class SummarizeRequest(Request):
     )
 
     inputs: str | Annotated[list[Annotated[str, OrBroken]], Field(min_length=1)] = Field(
-        description="A document of any length, or a list of them."
+        description=f"A document of any length, or a list of them. {MANY}"
     )
     model: ModelField = None
     method: Literal["extractive", "abstractive"] | None = Field(
@@ -38,8 +38,8 @@ class SummarizeRequest(Request):
     )
     max_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
         3,
-        description="How many sentences to keep at most, and with it how long a summary you want; fewer where further ones are"
-        " expected to add less than they take room, or repeat others.",
+        description=f"How many sentences to keep at most, 1 to {MAX_SENTENCES}, and with it how long a summary you want; fewer"
+        " where further ones are expected to add less than they take room, or repeat others.",
     )
     min_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
         1,
@@ -76,19 +76,23 @@ class SummarizeRequest(Request):
 class SummarySentence(BaseModel):
     """One sentence of the document."""
 
-    text: str = Field(description="The sentence, verbatim.")
-    start: int = Field(description="Its first character in the document, counted in Unicode code points from 0.")
-    end: int = Field(description="The character after its last: `document[start:end] == text`.")
-    score: float = Field(description="Share of its words that a summary is expected to say, between 0 and 1.")
+    text: str = Field(description="The sentence, verbatim.", examples=[EXAMPLE[:63]])
+    start: int = Field(description="Its first character in the document, counted in Unicode code points from 0.", examples=[0])
+    end: int = Field(description="The character after its last: `document[start:end] == text`.", examples=[63])
+    score: float = Field(
+        description="Share of its words that a summary is expected to say, between 0 and 1.", examples=[0.3355]
+    )
 
 
 class SummarizeResult(BaseModel):
     """The summary of one document."""
 
-    summary: str = Field(description="The chosen sentences, joined by spaces.")
+    summary: str = Field(description="The chosen sentences, joined by spaces.", examples=[EXAMPLE[:63]])
     sentences: list[SummarySentence] = Field(description="The chosen sentences in the document's order.")
-    num_tokens: int = Field(description="Tokens that the model read for this item, special tokens and all windows included.")
-    truncated: bool = Field(description="Whether a part of the document was not read.")
+    num_tokens: int = Field(
+        description="Tokens that the model read for this item, special tokens and all windows included.", examples=[76]
+    )
+    truncated: bool = Field(description="Whether a part of the document was not read.", examples=[False])
 
     @classmethod
     def of(cls, result: Result) -> SummarizeResult:

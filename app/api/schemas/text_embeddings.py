@@ -98,8 +98,10 @@ class PredictRequest(Request):
 class Classifier(BaseModel):
     """The labels of a classifier."""
 
-    id2label: dict[str, str] = Field(examples=[{"0": "negative", "1": "positive"}])
-    label2id: dict[str, int] = Field(examples=[{"negative": 0, "positive": 1}])
+    id2label: dict[str, str] = Field(
+        description="Number of each label to the label.", examples=[{"0": "negative", "1": "positive"}]
+    )
+    label2id: dict[str, int] = Field(description="Label to its number.", examples=[{"negative": 0, "positive": 1}])
 
 
 class ModelType(BaseModel):

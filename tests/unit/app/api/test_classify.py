@@ -124,7 +124,15 @@ async def test_a_row_the_engine_fails_on_fails_alone(gated_service: GatedService
 
 async def test_the_answer_says_where_the_time_went(service: Service) -> None:
     timing = (await service.classify("good")).headers["server-timing"]
-    assert re.fullmatch(r"tokenize;dur=\d+\.\d\d, queue;dur=\d+\.\d\d, inference;dur=\d+\.\d\d", timing)
+    assert re.fullmatch(r'tokenize;dur=\d+\.\d\d, queue;dur=\d+\.\d\d, inference;dur=\d+\.\d\d, batch;desc="1 row"', timing)
+
+
+async def test_the_answer_says_how_many_rows_ran_together(service: Service) -> None:
+    assert 'batch;desc="3 rows"' in (await service.classify(["good", "bad", "film"])).headers["server-timing"]
+    (failed, answered) = (await service.classify(["", "good"])).json()["results"]
+    assert "error" in failed
+    assert "labels" in answered
+    assert 'batch;desc="1 row"' in (await service.classify(["", "good"])).headers["server-timing"]
 
 
 async def test_server_timing_is_in_milliseconds(gated_service: GatedService) -> None:

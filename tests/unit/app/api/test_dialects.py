@@ -179,7 +179,7 @@ async def test_requests_are_counted_and_timed_as_native_ones_are(service: Servic
     response = await service.client.post(path, json=FOREIGN[path])
     assert response.status_code == 200, response.text
     assert [part.partition(";")[0] for part in response.headers["server-timing"].split(", ")] == [
-        "tokenize", "queue", "inference",
+        "tokenize", "queue", "inference", "batch",
     ]  # fmt: skip
     labels = {"task": "text-classification", "model": "tiny", "status": "200"}
     assert service.sample("hooper_requests_total", **labels) == 1

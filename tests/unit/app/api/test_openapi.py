@@ -1,10 +1,12 @@
-"""The OpenAPI file: the same as its golden copy, and every example in it runs. The docs page needs no network."""
+"""The OpenAPI file: the same as its golden copy, every field of it described, and every example in it runs."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 
 from app import cli
 from app.api import application
-from app.api.dialects import spoken
+from app.api.dialects import NATIVE, Problem, spoken
+from app.api.errors import STATUS
 from tests.asked import Service
 
 ROOT = Path(__file__).parents[4]
@@ -26,7 +29,7 @@ CONTRACT = {
     "/v1/explain": PREDICTION,
     "/v1/models": {"get": {"200", "401"}},
     "/v1/models/{name}": {"get": {"200", "401", "404"}},
-    "/v1/models/{name}/load": {"post": {"200", "401", "404", "422"}},
+    "/v1/models/{name}/load": {"post": {"200", "401", "404", "422", "500"}},
     "/v1/models/{name}/unload": {"post": {"200", "401", "404"}},
     "/health/live": {"get": {"200"}},
     "/health/ready": {"get": {"200", "503"}},
@@ -111,23 +114,119 @@ def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
         assert name in schema["components"]["schemas"]
 
 
-def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Every route with a body, and each example of that body; a shipped model's name stands for the tiny one of its task."""
-    found = []
+# --- descriptions
+
+
+UNITS = re.compile(
+    r"token|row|item|label|answer|sentence|character|byte|second|thread|version|status|probab|between 0 and 1|share|logit|beam"
+    r"|dimension|count|number|seed|weight|score|times|texts|log-odds",
+    re.IGNORECASE,
+)
+
+
+def fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field of every body, `Model.field`, and every parameter of every route."""
+    models = schema["components"]["schemas"]
+    for name, model in models.items():
+        for field, described in model.get("properties", {}).items():
+            # pydantic leaves out of a field what the model it refers to says in the same words
+            yield f"{name}.{field}", models.get(described.get("$ref", "").rpartition("/")[2], {}) | described
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                yield f"{method} {path} {parameter['name']}", parameter["schema"] | parameter
+
+
+def is_number(described: dict[str, Any]) -> bool:
+    kinds = [described.get("type"), *(one.get("type") for one in described.get("anyOf", []))]
+    return "integer" in kinds or "number" in kinds
+
+
+async def test_every_field_and_parameter_is_described(schema: dict[str, Any]) -> None:
+    found = dict(fields(schema))
+    assert len(found) > 40
+    assert [name for name, described in found.items() if not described.get("description", "").strip()] == []
+    assert [name for name, described in found.items() if described["description"].strip()[-1] not in ".!?)"] == []
+
+
+async def test_every_number_says_what_it_counts(schema: dict[str, Any]) -> None:
+    assert [name for name, one in fields(schema) if is_number(one) and not UNITS.search(one["description"])] == []
+
+
+async def test_every_number_that_a_caller_gives_has_a_least_value(schema: dict[str, Any]) -> None:
+    asked = {name.rpartition("/")[2] for name in re.findall(r"#/components/schemas/\w*Request\w*", json.dumps(schema))}
+    given = {name: one for name, one in fields(schema) if " " in name or name.partition(".")[0] in asked}
+    integers = {name: one for name, one in given.items() if '"integer"' in json.dumps(one)}
+    assert len(integers) >= 5
+    assert [name for name, one in integers.items() if "inimum" not in json.dumps(one)] == []
+
+
+async def test_every_model_route_and_answer_is_described(schema: dict[str, Any]) -> None:
+    assert [name for name, model in schema["components"]["schemas"].items() if not model.get("description")] == []
     for path, operations in schema["paths"].items():
         for operation in operations.values():
-            if "requestBody" in operation:
-                content = operation["requestBody"]["content"]["application/json"]
-                named = content.get("examples", {})
-                reference = content["schema"]["$ref"]
-                unnamed = [] if named else schema["components"]["schemas"][reference.rpartition("/")[2]]["examples"]
-                found += [(path, example) for example in unnamed]
-                found += [(_filled(path, SHIPPED_TASKS[name]), example["value"]) for name, example in named.items()]
-    return found
+            assert operation["summary"], path
+            assert operation["description"], path
+            assert all(response["description"] for response in operation["responses"].values()), path
+
+
+async def test_a_generated_client_gets_short_names_and_none_twice(schema: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operations in schema["paths"].values() for operation in operations.values()]
+    assert len(set(names)) == len(names)
+    assert {"classify", "answer", "summarize", "list_models"} <= set(names)
+
+
+async def test_every_tag_is_described_and_the_first_one_is_for_newcomers(schema: dict[str, Any]) -> None:
+    tags = {one["name"]: one["description"] for one in schema["tags"]}
+    used = {tag for operations in schema["paths"].values() for operation in operations.values() for tag in operation["tags"]}
+    assert used == set(tags)
+    assert all(tags.values())
+    assert next(iter(tags)) == "Predict"
+
+
+def problem_examples(schema: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if NATIVE.media_type in response.get("content", {}):
+                    yield int(status), response["content"][NATIVE.media_type]["example"]
+
+
+async def test_every_problem_is_shown_with_an_example_of_its_own_status(schema: dict[str, Any]) -> None:
+    kinds = {kind.type: STATUS[kind] for kind in STATUS} | {"not_json": 415, "invalid_artefact": 500}
+    found = list(problem_examples(schema))
+    assert {status for status, _ in found} == {401, 404, 413, 415, 422, 429, 500, 503, 504}
+    for status, example in found:
+        assert Problem.model_validate(example).status == status
+        assert example["title"] == HTTPStatus(status).phrase
+        assert kinds[example["type"]] == status
+
+
+# --- examples
+
+
+def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Every route with a body, and each example of that body; a shipped model's name stands for the tiny one of its task."""
+    return [
+        (_filled(path, SHIPPED_TASKS.get(name, "")), example["value"])
+        for path, operations in schema["paths"].items()
+        for operation in operations.values()
+        if "requestBody" in operation
+        for name, example in operation["requestBody"]["content"]["application/json"]["examples"].items()
+    ]
 
 
 def _filled(path: str, name: str) -> str:
     return path.replace("{name}", name).replace("{version}", "1")
+
+
+async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(schema: dict[str, Any]) -> None:
+    for path in ("/v1/classify", "/v1/answer", "/v1/summarize"):
+        content = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        model = schema["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+        assert [one["value"] for one in content["examples"].values()] == model["examples"]
+    answer = schema["paths"]["/v1/answer"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert list(answer) == ["one item", "a list, with allow_no_answer and top_k"]
 
 
 async def test_every_example_runs(every_task: Service, schema: dict[str, Any]) -> None:
@@ -138,42 +237,3 @@ async def test_every_example_runs(every_task: Service, schema: dict[str, Any]) -
         response = await every_task.client.post(path, json=example)
         assert response.status_code == 200, response.text
         assert "error" not in response.text
-
-
-# --- pages
-
-
-async def test_the_docs_page_refers_only_to_files_of_our_own_and_they_are_there(service: Service) -> None:
-    page = await service.client.get("/docs")
-    assert page.status_code == 200
-    referred = re.findall(r"""(?:href|src|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
-    assert len(referred) >= 4
-    for address in referred:
-        assert address.startswith("/"), address
-        assert (await service.client.get(address)).status_code == 200
-
-
-async def test_the_docs_page_loads_nothing_from_elsewhere(service: Service) -> None:
-    page = (await service.client.get("/docs")).text
-    assert not re.findall(r"""["'(]\s*(?:https?:)?//[^"')]+""", page)
-
-
-async def test_behind_a_proxy_the_docs_page_keeps_the_prefix(start: Any) -> None:
-    async with start(root_path="/hooper/") as service:
-        page = (await service.client.get("/docs")).text
-        assert "'/hooper/openapi.json'" in page
-        assert 'src="/hooper/static/swagger-ui-bundle.js"' in page
-        assert (await service.client.get("/")).headers["location"] == "/hooper/docs"
-        assert (await service.client.get("/openapi.json")).json()["servers"] == [{"url": "/hooper"}]
-
-
-@pytest.mark.parametrize("prefix", ["", "/hooper"])
-async def test_a_proxy_may_cut_the_prefix_off_or_not(start: Any, prefix: str) -> None:
-    async with start(root_path="/hooper") as service:
-        assert (await service.client.get(f"{prefix}/health/ready")).status_code == 200
-        assert (await service.client.get(f"{prefix}/static/favicon.svg")).status_code == 200
-
-
-async def test_the_front_page_leads_to_the_docs(service: Service) -> None:
-    response = await service.client.get("/")
-    assert (response.status_code, response.headers["location"]) == (307, "/docs")

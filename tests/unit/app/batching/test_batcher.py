@@ -107,6 +107,14 @@ async def test_arrivals_during_a_batch_become_the_next_batch(bench: Bench) -> No
     assert [firsts(await one) for one in (first, *others)] == [[0], [1], [2], [3]]
 
 
+async def test_the_rows_of_a_batch_are_told_to_each_of_its_callers(bench: Bench) -> None:
+    first, release = await bench.occupy()
+    others = [await bench.submit(row(number)) for number in (1, 2, 3)]
+    release()
+    (await bench.engine.batch()).finish()
+    assert [(await one).batch_rows for one in (first, *others)] == [1, 3, 3, 3]
+
+
 async def test_the_engine_gets_one_batch_at_a_time(bench: Bench) -> None:
     callers = [await bench.submit(row(number, 100)) for number in range(5)]
     for number in range(5):
@@ -130,6 +138,7 @@ async def test_rows_of_one_request_run_over_several_batches_and_come_back_in_ord
     assert sizes == [2, 2, 1]
     assert firsts(answered) == [0, 1, 2, 3, 4]
     assert answered.inference_s == pytest.approx(1.5)
+    assert answered.batch_rows == 2
 
 
 async def test_a_long_row_is_not_starved_by_a_flood_of_short_ones(bench: Bench) -> None:

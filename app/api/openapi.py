@@ -1,0 +1,78 @@
+"""The OpenAPI file: what FastAPI makes of the routes, put right for people and for programs that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from app.api.dialects import HUGGING_FACE, JSON, NATIVE, TEI
+from app.api.schemas.open_inference import InferRequest
+
+UNSEEN = (NATIVE.model, HUGGING_FACE.model, TEI.model, InferRequest)
+"""Models that routes refer to by name alone: errors, and the body that is read by hand."""
+Schema = dict[str, Any]
+
+
+def document(app: FastAPI) -> None:
+    """Let the application's file hold what routes refer to by name, leave out what is never sent, and show every example."""
+    make = app.openapi
+    _, unseen = models_json_schema([(model, "validation") for model in UNSEEN], ref_template="#/components/schemas/{model}")
+
+    def openapi() -> Schema:
+        if app.openapi_schema is None:
+            schema = make()  # FastAPI keeps it
+            schemas = schema["components"]["schemas"]
+            schemas.update(unseen["$defs"])
+            for operation in operations(schema):
+                _drop_fastapi_errors(operation)
+                _show_examples(operation, schemas)
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            _describe_generics(schemas)
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def operations(schema: Schema) -> Iterator[Schema]:
+    """Every operation of every path."""
+    for path in schema["paths"].values():
+        yield from path.values()
+
+
+def example_title(example: Any) -> str:
+    """What an example shows, for the list one chooses from: `a list, with top_k`."""
+    if not isinstance(example, dict) or "inputs" not in example:
+        return "a request"
+    kind = "a list" if isinstance(example["inputs"], list) else "one item"
+    options = [name for name in example if name != "inputs"]
+    return f"{kind}, with {' and '.join(options)}" if options else kind
+
+
+def _show_examples(operation: Schema, schemas: dict[str, Schema]) -> None:
+    """Put the examples of a body where the docs page lets one choose; beside its schema it shows only the first."""
+    content = operation.get("requestBody", {}).get("content", {}).get(JSON, {})
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    if "examples" in content or "example" in content:
+        return
+    examples = schemas.get(name, {}).get("examples", [])
+    titles = [example_title(one) for one in examples]
+    unique = [title if titles.count(title) == 1 else f"{title} ({number})" for number, title in enumerate(titles, 1)]
+    if examples:
+        content["examples"] = {title: {"summary": title, "value": one} for title, one in zip(unique, examples, strict=True)}
+
+
+def _describe_generics(schemas: dict[str, Schema]) -> None:
+    """A generic model's docstring is not its specialization's: pydantic leaves those without one."""
+    for name, schema in schemas.items():
+        if name.startswith("Envelope_") and "description" not in schema:
+            schema["description"] = "The answer to a request: one result per item, in the same order."
+
+
+def _drop_fastapi_errors(operation: Schema) -> None:
+    """FastAPI documents its own shape of 422, which this service never sends, where a route documents none."""
+    if "HTTPValidationError" in str(operation["responses"].get("422")):
+        operation["responses"].pop("422")

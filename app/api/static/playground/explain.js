@@ -1,0 +1,100 @@
+// "Why?": the words of the text, coloured by what they did to the answer.
+
+import { el, percent } from "./dom.js";
+import { ask, Trouble, troubleOfItem } from "./service.js";
+import { cutter, pieces } from "./text.js";
+
+const STEPS = [0.1, 0.35, 0.7]; // of the largest weight: below the first a word stays plain
+const LISTED = 4;
+
+/** A button, and the place where its answer appears. `asked` is the body of the request that is explained. */
+export function why(model, asked, say, needKey) {
+  const place = el("div", { class: "why", hidden: true });
+  const button = el("button", { type: "button", class: "quiet" }, "Why?");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    place.hidden = false;
+    place.replaceChildren(el("p", { class: "hint" }, "Asking the model again with words left out…"));
+    try {
+      const reply = await ask("v1/explain", { model: model.name, inputs: asked.inputs, target: null });
+      const result = reply.body.results[0];
+      if (result.error) throw troubleOfItem(result.error);
+      place.replaceChildren(...explanation(result, sources(asked.inputs)));
+      say(`Explained. ${spoken(result)}`);
+    } catch (error) {
+      const trouble = inWords(error);
+      place.replaceChildren(el("div", { class: "note cut" }, el("p", {}, el("strong", {}, `${trouble.message} `), trouble.detail)));
+      say(`${trouble.message} ${trouble.detail}`);
+      if (trouble.status === 401) needKey();
+    }
+    button.disabled = false;
+  });
+  return { button, place };
+}
+
+function inWords(error) {
+  if (!(error instanceof Trouble)) return new Trouble("The explanation could not be read.", String(error));
+  const missing = error.status === 404 && error.message.includes("route");
+  return missing ? new Trouble("This service cannot explain its answers.", "It has no route /v1/explain; a newer version has.") : error;
+}
+
+/** The texts that a token's place may be counted in. */
+function sources(inputs) {
+  if (typeof inputs === "string") return [inputs];
+  return [inputs.context, inputs.question, inputs.text, inputs.text_pair].filter((text) => typeof text === "string");
+}
+
+function explanation(result, texts) {
+  const largest = Math.max(...result.tokens.map((one) => Math.abs(one.weight)), 1e-9);
+  const paragraphs = placed(result.tokens, texts).map(([text, tokens]) =>
+    el("p", { class: "document words" }, ...pieces(text, tokens).map((piece) => word(piece, largest))),
+  );
+  const about = `What spoke for “${result.target}”, and what against it. Its score was ${percent(result.score)}.`;
+  return [el("h3", {}, "Why?"), el("p", { class: "hint" }, about), legend(), ...paragraphs, el("p", {}, spoken(result))];
+}
+
+/** Tokens with the text that they are places of: pairs `[text, tokens]`. */
+function placed(tokens, texts) {
+  const cutters = texts.map((text) => [text, cutter(text)]);
+  const fits = (one, cut) => cut(one.start, one.end) === one.text;
+  const whole = cutters.find(([, cut]) => tokens.every((one) => fits(one, cut)));
+  if (whole) return [[whole[0], tokens]];
+  const found = new Map(texts.map((text) => [text, []]));
+  for (const one of tokens) {
+    const match = cutters.find(([, cut]) => fits(one, cut));
+    if (match) found.get(match[0]).push(one);
+  }
+  return [...found].filter(([, some]) => some.length);
+}
+
+function word(piece, largest) {
+  if (!piece.span) return piece.text;
+  const share = Math.abs(piece.span.weight) / largest;
+  const step = STEPS.filter((limit) => share >= limit).length;
+  if (!step) return piece.text;
+  const side = piece.span.weight > 0 ? "for" : "against";
+  return el("span", { class: `${side} step-${step}`, title: `${side} it: ${signed(piece.span.weight)}` }, piece.text);
+}
+
+function legend() {
+  return el(
+    "p",
+    { class: "legend" },
+    el("span", { class: "for step-2" }, "for it, solid line"),
+    el("span", { class: "against step-2" }, "against it, dashed line"),
+    "The darker and thicker, the more.",
+  );
+}
+
+/** The strongest words of both sides, in a sentence: colours are not for everybody. */
+function spoken(result) {
+  const sorted = [...result.tokens].sort((one, other) => other.weight - one.weight);
+  const named = (some) => some.slice(0, LISTED).map((one) => `${one.text} (${signed(one.weight)})`).join(", ");
+  const helped = named(sorted.filter((one) => one.weight > 0));
+  const hurt = named(sorted.filter((one) => one.weight < 0).reverse());
+  return [helped && `Most for it: ${helped}.`, hurt && `Most against it: ${hurt}.`].filter(Boolean).join(" ");
+}
+
+function signed(weight) {
+  return `${weight < 0 ? "−" : "+"}${Math.abs(weight).toFixed(2)}`;
+}

@@ -1,0 +1,65 @@
+// What stands beside every answer: where the time went, who answered, and how much of the text was read.
+
+import { el } from "./dom.js";
+
+/** Timings, batch, tokens, model and device. `model` is one of /v1/models, `reply` what `ask` returned. */
+export function facts(model, reply) {
+  const { timing, roundTripMs, body } = reply;
+  const rest = Math.max(0, roundTripMs - (timing.tokenize ?? 0) - (timing.queue ?? 0) - (timing.inference ?? 0));
+  const parts = [
+    ["Tokenize", timing.tokenize, "tokenize"],
+    ["Queue", timing.queue, "queue"],
+    ["Inference", timing.inference, "inference"],
+    ["Network and browser", rest, "rest"],
+  ];
+  const version = `${body.model.name}/${body.model.version}`;
+  return el(
+    "div",
+    { class: "facts" },
+    timeline(parts),
+    el(
+      "dl",
+      {},
+      ...parts.flatMap(([name, ms, kind]) => fact(name, milliseconds(ms), kind)),
+      ...fact("Batch", timing.batch ?? "not told"),
+      ...fact("Read", `${body.usage.num_tokens.toLocaleString("en")} tokens`),
+      ...fact("Model", version),
+      ...fact("Runs on", `${model.execution_providers[0].replace("ExecutionProvider", "")}, ${model.precision}`),
+    ),
+  );
+}
+
+function fact(name, value, kind = "") {
+  const key = kind ? [el("span", { class: `dot ${kind}`, "aria-hidden": "true" })] : [];
+  return [el("div", {}, el("dt", {}, ...key, name), el("dd", {}, value))];
+}
+
+function timeline(parts) {
+  const total = parts.reduce((sum, [, ms]) => sum + (ms ?? 0), 0) || 1;
+  const spans = parts.map(([, ms, kind]) => {
+    const span = el("span", { class: kind });
+    span.style.width = `${((ms ?? 0) / total) * 100}%`;
+    return span;
+  });
+  return el("div", { class: "timeline", "aria-hidden": "true" }, ...spans);
+}
+
+function milliseconds(ms) {
+  return ms === undefined ? "not told" : `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+}
+
+/** Says that a text was cut, or read in windows; null where it was short enough. `readAll` asks again for all of it. */
+export function lengthNote(model, result, wholeSentences, readAll) {
+  const limit = model.limits.max_tokens.toLocaleString("en");
+  const read = result.num_tokens.toLocaleString("en");
+  if (result.truncated) {
+    const again = readAll && el("button", { type: "button", class: "quiet", onclick: readAll }, "Read all of it, in windows");
+    const words = `Only the beginning was read: ${read} tokens, and the model reads ${limit} at once. The rest was cut off.`;
+    return el("div", { class: "note cut" }, el("p", {}, el("strong", {}, "Cut. "), words), again || null);
+  }
+  if (result.num_tokens <= model.limits.max_tokens) return null;
+  const how = wholeSentences ? "in windows of whole sentences" : "in overlapping windows";
+  const windows = Math.ceil(result.num_tokens / model.limits.max_tokens);
+  const words = `The model reads ${limit} tokens at once, so this was read ${how}: at least ${windows}, ${read} tokens in all.`;
+  return el("div", { class: "note" }, el("p", {}, el("strong", {}, "All of it was read. "), words));
+}

@@ -1,0 +1,83 @@
+// The page: which models there are, which one is asked, and the key where one is needed.
+
+import { answer } from "./answer.js";
+import { classify } from "./classify.js";
+import { desk } from "./desk.js";
+import { el } from "./dom.js";
+import { watch } from "./live.js";
+import { read, useKey } from "./service.js";
+import { summarize } from "./summarize.js";
+
+const TASKS = { "text-classification": classify, "question-answering": answer, summarization: summarize };
+const LONGEST_WAIT_MS = 30_000;
+
+const byId = (id) => document.getElementById(id);
+const desks = new Map(); // by name/version: what was typed stays when another model is looked at
+let chosen = "";
+
+const page = {
+  say(sentence) {
+    byId("said").textContent = sentence;
+  },
+  needKey() {
+    byId("key").hidden = false;
+    byId("key-input").focus();
+  },
+};
+
+function choose(model) {
+  const name = `${model.name}/${model.version}`;
+  if (!desks.has(name)) desks.set(name, desk(model, TASKS[model.task], page));
+  chosen = name;
+  byId("desk").replaceChildren(desks.get(name));
+}
+
+function choice(model, isChosen) {
+  const input = el("input", { type: "radio", name: "model", value: model.name, checked: isChosen, onchange: () => choose(model) });
+  const words = el("span", { class: "task" }, TASKS[model.task].words, model.state === "down" ? ", its engine is down" : "");
+  return el("label", { class: "model" }, input, el("span", { class: "name" }, model.name), words);
+}
+
+function list(models) {
+  const order = Object.keys(TASKS); // the simplest first
+  const usable = models.filter((one) => one.task in TASKS).sort((one, other) => order.indexOf(one.task) - order.indexOf(other.task));
+  const still = usable.find((one) => `${one.name}/${one.version}` === chosen) ?? usable[0];
+  byId("models").replaceChildren(el("legend", {}, "Model"), ...usable.map((one) => choice(one, one === still)));
+  byId("models").hidden = usable.length === 0;
+  if (still && `${still.name}/${still.version}` !== chosen) choose(still);
+  return usable.length;
+}
+
+function notice(words) {
+  byId("notice").textContent = words;
+  byId("notice").hidden = words === "";
+}
+
+/** Show what is loaded, and look again, ever more rarely, until all of it is. */
+async function start(waitMs = 1000) {
+  const later = () => setTimeout(() => start(Math.min(2 * waitMs, LONGEST_WAIT_MS)), waitMs);
+  try {
+    const count = list(JSON.parse(await read("v1/models")).models);
+    notice(count ? "" : "No model is loaded yet. This page shows them as soon as they are.");
+    await read("health/ready");
+    if (!count) later();
+  } catch (error) {
+    if (error.status === 401) {
+      notice("");
+      page.needKey();
+      if (byId("key-input").value) notice(error.message);
+      return; // the key's form starts it again
+    }
+    if (!chosen) notice(`${error.message} ${error.detail ?? ""}`);
+    later();
+  }
+}
+
+byId("key").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  useKey(byId("key-input").value.trim());
+  byId("key").hidden = true;
+  await start();
+});
+start();
+watch(byId("charts"), byId("live-state"));

@@ -1,0 +1,54 @@
+// Extractive summaries: the chosen sentences lit up in the document, and a slider for how many.
+
+import { el, field, percent, select, slider } from "./dom.js";
+import { pieces } from "./text.js";
+
+const SETTLED_MS = 250; // a slider moves through many values; the one it rests on is asked for
+
+export const summarize = {
+  route: "v1/summarize",
+  verb: "Summarize",
+  words: "summarization",
+  wholeSentences: true,
+
+  form(again) {
+    const text = el("textarea", { rows: 13, required: true, spellcheck: false });
+    const truncation = select(
+      [
+        ["window", "Read all of it, in windows"],
+        ["truncate", "Cut it"],
+        ["error", "Refuse it"],
+      ],
+      "window",
+    );
+    let timer = 0;
+    const count = slider("Sentences to keep", { min: 1, max: 10, step: 1, value: 3 }, String, () => {
+      clearTimeout(timer);
+      timer = setTimeout(again, SETTLED_MS);
+    });
+    return {
+      main: [field("Document", text), count.node],
+      options: [field("Where the document is too long for the model", truncation)],
+      truncation,
+      read: () => ({ inputs: text.value, max_sentences: count.get(), truncation: truncation.value }),
+      fill: (example) => {
+        text.value = example.text;
+      },
+    };
+  },
+
+  show(result, asked) {
+    const marked = pieces(asked.inputs, result.sentences).map((piece) =>
+      piece.span ? el("mark", { title: `Score ${percent(piece.span.score)}` }, piece.text) : piece.text,
+    );
+    return el(
+      "div",
+      {},
+      el("p", { class: "best prose" }, result.summary),
+      el("p", { class: "hint" }, `${result.sentences.length} of its sentences, word for word. In the document:`),
+      el("p", { class: "document", tabIndex: 0, role: "group", "aria-label": "The document, with the chosen sentences marked" }, ...marked),
+    );
+  },
+
+  say: (result) => `${result.sentences.length} sentences chosen`,
+};

@@ -1,0 +1,167 @@
+"""`python -m scripts.screenshots`: photographs the playground and the docs page over the shipped models, for the documents.
+
+Needs playwright (the extra `dev`) and a Chromium on the PATH (on Debian: apt install chromium).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "docs" / "images"
+MAX_BYTES = 200_000
+START_S = 120.0
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+TRAFFIC = """async () => {
+  for (let round = 1; round <= 24; round++) {
+    const body = JSON.stringify({inputs: `Film number ${round} was good.`});
+    const asked = Array.from({length: 3 + round % 8 * 4}, () => fetch("v1/classify", {
+      method: "POST", headers: {"Content-Type": "application/json"}, body}));
+    await Promise.all([...asked, new Promise((done) => setTimeout(done, 700))]);
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: what is done on which page, and how it is looked at."""
+
+    name: str
+    take: Callable[[Page], None]
+    width: int = 1200
+    height: int = 900
+    scheme: Literal["light", "dark"] = "light"
+    page: str = ""
+
+
+def ask(model: str, example: str) -> Callable[[Page], None]:
+    """Choose a model, take one of its examples, and wait for the answer."""
+
+    def take(page: Page) -> None:
+        page.get_by_role("radio", name=model).check()
+        page.get_by_role("button", name=example, exact=True).click()
+        page.locator(".facts").wait_for()
+
+    return take
+
+
+def under_load(page: Page) -> None:
+    page.evaluate(TRAFFIC)
+    page.locator("#live").scroll_into_view_if_needed()
+
+
+def open_first_operation(page: Page) -> None:
+    page.locator(".opblock-summary").first.click()
+    page.get_by_role("button", name="Execute").wait_for()
+    page.evaluate("scrollTo(0, 0)")
+
+
+SHOTS = (
+    Shot("playground-classify", ask("sentiment", "Mixed")),
+    Shot("playground-answer", ask("qa", "Who?"), height=1150),
+    Shot("playground-summarize-dark", ask("summary", "Market hall"), height=1050, scheme="dark"),
+    Shot("playground-phone", ask("sentiment", "Praise"), width=390, height=1180),
+    Shot("playground-live", under_load, height=420),
+    Shot("docs-page", open_first_operation, height=1000, page="docs"),
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser that talks to nobody on its own.
+
+    Raises:
+        FileNotFoundError: there is no `chromium` on the PATH.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        raise FileNotFoundError("there is no chromium on the PATH; on Debian: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def service() -> Iterator[str]:
+    """The address of `hooper serve` over the shipped models, once it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"HOOPER_PORT": str(port), "HOOPER_MODELS": str(ROOT / "models")}
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}/"
+            _wait_until_ready(f"{url}health/ready", process)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
+    last = time.monotonic() + START_S
+    while time.monotonic() < last and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address):  # noqa: S310 - an address of our own
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    raise RuntimeError("the service did not get ready; `hooper serve` says why")
+
+
+def photograph(browser: Browser, url: str, shot: Shot, out: Path) -> Path:
+    """Take one picture.
+
+    Raises:
+        ValueError: the file is too large to be kept in the repository.
+    """
+    size = {"width": shot.width, "height": shot.height}
+    context = browser.new_context(color_scheme=shot.scheme, viewport=size, reduced_motion="reduce")  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(url + shot.page)
+    page.locator(".opblock" if shot.page else "#models label").first.wait_for()
+    shot.take(page)
+    path = out / f"{shot.name}.png"
+    page.screenshot(path=path)
+    context.close()
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes; at most {MAX_BYTES} are kept")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.screenshots", description="Photograph the pages of the service.")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for the pictures (docs/images)")
+    parser.add_argument("--only", metavar="NAME", choices=[one.name for one in SHOTS], help="take this picture alone")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with service() as url, chromium() as browser:
+        for shot in SHOTS:
+            if options.only in (None, shot.name):
+                print(photograph(browser, url, shot, options.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

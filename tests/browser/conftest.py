@@ -1,0 +1,69 @@
+"""A headless Chromium, the service over the shipped models, and pages that must stay quiet and at home."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from scripts.screenshots import chromium
+from tests.live import ROOT, Running, serving
+
+Open = Callable[..., AbstractContextManager[Page]]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def needs_chromium() -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("there is no chromium on the PATH; on Debian: apt install chromium")
+
+
+# of a module, not of the session: while it is open, no asyncio test could run in this thread
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)  # milliseconds: a bound, not a wait; the machine may be busy with other things
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with serving(ROOT / "models", device=None, engine_threads=None) as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(browser: Browser, service: Running) -> Open:
+    """Opens a page of a service, the shared one unless another is given; when it is left, nothing may have been amiss.
+
+    `expected`: words of console errors that belong to the test, such as a refused request.
+    """
+
+    @contextmanager
+    def opened(path: str = "/", url: str = "", expected: tuple[str, ...] = (), **options: Any) -> Iterator[Page]:
+        origin = url or service.url
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+        page = context.new_page()
+        amiss: list[str] = []
+        strangers: list[str] = []
+        page.on("console", lambda one: amiss.append(one.text) if one.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: amiss.append(str(error)))
+        page.on("request", lambda one: strangers.append(one.url) if is_stranger(one.url, origin) else None)
+        page.goto(origin + path)
+        try:
+            yield page
+        finally:
+            context.close()
+        assert [one for one in amiss if not any(words in one for words in expected)] == []
+        assert strangers == []
+
+    return opened
+
+
+def is_stranger(url: str, origin: str) -> bool:
+    return not url.startswith("data:") and urlsplit(url)[:2] != urlsplit(origin)[:2]

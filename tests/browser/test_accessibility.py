@@ -1,0 +1,100 @@
+"""What everybody can read and reach: names of controls, the order of headings, contrast in both schemes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import Open
+from tests.browser.test_playground import EXPLAINED, TASKS, choose, press
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+
+
+def everything_shown(page: Page, model: str, verb: str) -> None:
+    """One task with all that its answer can show: an explanation, a copied request, the options."""
+
+    def explain(route: Route) -> None:
+        answered = {"model": {"name": model, "version": 1}, "usage": {"num_tokens": 14}}
+        route.fulfill(json=answered | {"results": [EXPLAINED]})
+
+    page.route("**/v1/explain", explain)
+    choose(page, model)
+    press(page, verb)
+    page.get_by_role("button", name="Copy as Python").click()
+    page.get_by_role("button", name="Why?").click()
+    page.get_by_text("Options").click()
+    expect(page.locator(".legend")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("model", "verb"), TASKS)
+def test_every_text_has_enough_contrast(open_page: Open, model: str, verb: str, scheme: Literal["light", "dark"]) -> None:
+    with open_page(color_scheme=scheme, reduced_motion="reduce") as page:
+        everything_shown(page, model, verb)
+        found = page.evaluate(CONTRAST)
+        assert found["seen"] > 60
+        assert found["faint"] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_error_and_a_note_have_enough_contrast(open_page: Open, scheme: Literal["light", "dark"]) -> None:
+    with open_page(color_scheme=scheme, reduced_motion="reduce", expected=("422",)) as page:
+        page.get_by_role("button", name="Too long for the model").click()
+        expect(page.locator(".note.cut")).to_be_visible()
+        assert page.evaluate(CONTRAST)["faint"] == []
+        page.get_by_label("Text", exact=True).fill(" ")
+        page.get_by_role("button", name="Classify").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        assert page.evaluate(CONTRAST)["faint"] == []
+
+
+def test_the_measure_of_contrast_finds_what_is_too_faint(open_page: Open) -> None:
+    with open_page() as page:
+        expect(page.get_by_role("radio", name="sentiment")).to_be_visible()
+        page.evaluate("document.querySelector('h1').style.color = '#b0b0b0'")
+        assert [one for one in page.evaluate(CONTRAST)["faint"] if one.startswith("Ask a model")]
+
+
+@pytest.mark.parametrize(("model", "verb"), TASKS)
+def test_every_control_has_a_name(open_page: Open, model: str, verb: str) -> None:
+    with open_page() as page:
+        everything_shown(page, model, verb)
+        session = page.context.new_cdp_session(page)
+        tree: list[dict[str, Any]] = session.send("Accessibility.getFullAXTree")["nodes"]
+        roles = {"button", "link", "radio", "checkbox", "slider", "textbox", "combobox", "img", "DisclosureTriangle"}
+        found = [one for one in tree if one.get("role", {}).get("value") in roles and not one.get("ignored")]
+        assert len(found) >= 20
+        assert [one["role"]["value"] for one in found if not one.get("name", {}).get("value", "").strip()] == []
+
+
+def test_headings_descend_one_level_at_a_time(open_page: Open) -> None:
+    with open_page() as page:
+        everything_shown(page, "sentiment", "Classify")
+        levels = [
+            int(one.evaluate("one => one.tagName[1]")) for one in page.locator("h1, h2, h3, h4").all() if one.is_visible()
+        ]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(below <= above + 1 for above, below in pairwise(levels))
+
+
+def test_every_name_in_the_page_is_given_once(open_page: Open) -> None:
+    with open_page() as page:
+        for model, verb in TASKS:
+            choose(page, model)
+            press(page, verb)
+        names = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+        assert len(names) == len(set(names))
+        assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_what_changes_is_told_to_a_screen_reader(open_page: Open) -> None:
+    with open_page() as page:
+        press(page, "Classify")
+        expect(page.get_by_role("status")).to_have_text("Answer: positive, 99.9 %")
+        assert page.get_by_role("status").get_attribute("aria-live") == "polite"

@@ -1,0 +1,56 @@
+"""The docs page in a real browser."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.live import ROOT, serving
+
+
+def test_an_example_is_executed_where_it_stands(open_page: Open) -> None:
+    with open_page("/docs") as page:
+        page.locator(".opblock-summary-path", has_text="/v1/answer").click()
+        page.locator(".examples-select-element").first.select_option(label="a list, with allow_no_answer and top_k")
+        page.get_by_role("button", name="Execute").click()
+        response = page.locator(".live-responses-table .response").first
+        expect(response.locator(".response-col_status")).to_contain_text("200")
+        expect(response).to_contain_text("Anna Schmidt")
+
+
+def test_tags_come_in_the_order_a_newcomer_needs(open_page: Open) -> None:
+    with open_page("/docs") as page:
+        expect(page.locator(".opblock-tag").first).to_be_visible()
+        tags = [one.get_attribute("data-tag") for one in page.locator(".opblock-tag").all()]
+        assert tags[0] == "Predict"
+        assert tags.index("Models") < tags.index("Health")
+
+
+def test_every_error_is_shown_with_its_own_example(open_page: Open) -> None:
+    with open_page("/docs") as page:
+        page.locator(".opblock-summary-path", has_text="/v1/classify").click()
+        for status in (401, 404, 413, 415, 422, 429, 503, 504):
+            row = page.locator(f".responses-table .response[data-code='{status}']")
+            expect(row).to_contain_text(f'"status": {status}')
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_follows_the_scheme_of_the_system(open_page: Open, scheme: Literal["light", "dark"]) -> None:
+    with open_page("/docs", color_scheme=scheme) as page:
+        expect(page.locator(".opblock").first).to_be_visible()
+        assert page.evaluate("document.documentElement.classList.contains('dark-mode')") is (scheme == "dark")
+
+
+def test_it_works_behind_a_prefix(open_page: Open) -> None:
+    with (
+        serving(ROOT / "models", serve="sentiment", root_path="/hooper") as prefixed,
+        open_page("/hooper/docs", url=prefixed.url) as page,
+    ):
+        page.locator(".opblock-summary-path", has_text="/v1/classify").click()
+        page.get_by_role("button", name="Execute").click()
+        response = page.locator(".live-responses-table .response").first
+        expect(response).to_contain_text("positive")
+        expect(page.locator(".live-responses-table")).to_contain_text("sentiment")

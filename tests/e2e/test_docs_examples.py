@@ -1,0 +1,108 @@
+"""Every example of the OpenAPI file, sent to the shipped models as the docs page would send it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from tests.live import ROOT, serving
+
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+ADMIN_KEY = "the key of the example"
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request that the file shows, and the operation that documents it."""
+
+    method: str
+    path: str
+    name: str
+    body: Any
+    operation: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """The path with its parameters' examples in their places."""
+        examples = {one["name"]: _example_of(one) for one in self.operation.get("parameters", []) if one["in"] == "path"}
+        return re.sub(r"\{(\w+)\}", lambda match: str(examples[match[1]]), self.path)
+
+
+def _example_of(parameter: dict[str, Any]) -> Any:
+    found = [parameter.get("example"), *parameter["schema"].get("examples", []), *_values(parameter.get("examples", {}))]
+    return next((one for one in found if one is not None), f"no example of {parameter['name']}")
+
+
+def _values(examples: Any) -> list[Any]:
+    return [one["value"] for one in examples.values()] if isinstance(examples, dict) else list(examples)
+
+
+def bodies(operation: dict[str, Any]) -> dict[str, Any]:
+    """The examples of an operation's body by what they show, wherever the file keeps them; without a body, one of nothing."""
+    if "requestBody" not in operation:
+        return {"": None}
+    content = operation["requestBody"]["content"][JSON]
+    named = {name: one["value"] for name, one in content.get("examples", {}).items()}
+    model = SCHEMA["components"]["schemas"].get(content["schema"].get("$ref", "").rpartition("/")[2], {})
+    given = [*([content["example"]] if "example" in content else []), *model.get("examples", [])]
+    return named | {f"example {number}": one for number, one in enumerate(given, 1) if one not in named.values()}
+
+
+def every_example() -> list[Example]:
+    """In the order of the file, but what takes a model away comes last."""
+    found = [
+        Example(method, path, name, body, operation)
+        for path, operations in SCHEMA["paths"].items()
+        for method, operation in operations.items()
+        for name, body in bodies(operation).items()
+    ]
+    return sorted(found, key=lambda one: one.path.endswith("/unload"))
+
+
+def name_of(example: Example) -> str:
+    return f"{example.method} {example.path} {example.name}".strip()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    hashed = hashlib.sha256(ADMIN_KEY.encode()).hexdigest()
+    with (
+        serving(ROOT / "models", device=None, engine_threads=None, admin_key_hashes=hashed) as running,
+        running.client() as made,
+    ):
+        made.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
+        yield made
+
+
+def test_every_route_with_a_body_has_an_example_of_it() -> None:
+    paths = {path for path, operations in SCHEMA["paths"].items() for one in operations.values() if "requestBody" in one}
+    assert {"/v1/classify", "/v1/answer", "/v1/summarize"} <= paths
+    assert paths - {one.path for one in every_example()} == set()
+
+
+def test_every_part_of_a_path_has_an_example() -> None:
+    assert [name_of(one) for one in every_example() if "no example" in one.address] == []
+
+
+@pytest.mark.parametrize("example", every_example(), ids=name_of)
+def test_an_example_gets_the_answer_that_is_documented(client: httpx.Client, example: Example) -> None:
+    response = client.request(example.method, example.address, json=example.body)
+    assert response.status_code == 200, response.text
+    documented = example.operation["responses"]["200"].get("content", {})
+    kind = response.headers["content-type"].partition(";")[0]
+    if documented:
+        assert kind in documented
+    if kind == JSON:
+        answer = response.json()
+        jsonschema.validate(answer, documented[JSON]["schema"] | {"components": SCHEMA["components"]})
+        results = answer.get("results", []) if isinstance(answer, dict) else []
+        assert [one for one in results if "error" in one] == []
