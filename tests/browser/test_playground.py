@@ -178,6 +178,27 @@ def test_an_explanation_colours_words_and_tells_their_sides_without_colour_too(o
         assert asked == [{"model": "sentiment", "inputs": text, "target": None}]
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["field named", "field not named"])
+def test_the_words_of_a_question_and_of_its_context_are_told_apart(open_page: Open, named: bool) -> None:
+    placed = [("context", "When", 0, 0.4), ("context", "it", 5, -0.3), ("question", "did", 5, 0.2)]
+    tokens = [
+        {"text": text, "start": start, "end": start + len(text), "weight": weight} | ({"field": field} if named else {})
+        for field, text, start, weight in placed
+    ]
+    answered = {"model": {"name": "qa", "version": 1}, "usage": {"num_tokens": 9}, "results": [EXPLAINED | {"tokens": tokens}]}
+    with open_page() as page:
+        page.route("**/v1/explain", lambda route: route.fulfill(json=answered))
+        choose(page, "qa")
+        page.get_by_role("textbox", name="Question").fill("When did it open?")
+        page.get_by_label("Text that may answer it").fill("When it opened in 1903, it rained.")
+        press(page, "Answer")
+        page.get_by_role("button", name="Why?").click()
+        paragraphs = page.locator(".words")
+        expect(paragraphs).to_have_text(["When it opened in 1903, it rained.", "When did it open?"])
+        assert paragraphs.nth(0).locator(".for, .against").all_inner_texts() == ["When", "it"]
+        assert paragraphs.nth(1).locator(".for, .against").all_inner_texts() == ["did"]
+
+
 @pytest.mark.parametrize(("model", "verb"), TASKS)
 def test_why_explains_or_says_in_a_sentence_that_this_service_cannot(open_page: Open, model: str, verb: str) -> None:
     with open_page(expected=("404",)) as page:

@@ -38,10 +38,10 @@ function inWords(error) {
   return missing ? new Trouble("This service cannot explain its answers.", "It has no route /v1/explain; a newer version has.") : error;
 }
 
-/** The texts that a token's place may be counted in. */
+/** The texts that a token's place may be counted in: pairs of a field and its text, the one that is read most first. */
 function sources(inputs) {
-  if (typeof inputs === "string") return [inputs];
-  return [inputs.context, inputs.question, inputs.text, inputs.text_pair].filter((text) => typeof text === "string");
+  if (typeof inputs === "string") return [["text", inputs]];
+  return ["context", "question", "text", "text_pair"].filter((name) => name in inputs).map((name) => [name, inputs[name]]);
 }
 
 function explanation(result, texts) {
@@ -55,16 +55,13 @@ function explanation(result, texts) {
 
 /** Tokens with the text that they are places of: pairs `[text, tokens]`. */
 function placed(tokens, texts) {
-  const cutters = texts.map((text) => [text, cutter(text)]);
+  const cutters = texts.map(([name, text]) => [name, cutter(text)]);
   const fits = (one, cut) => cut(one.start, one.end) === one.text;
-  const whole = cutters.find(([, cut]) => tokens.every((one) => fits(one, cut)));
-  if (whole) return [[whole[0], tokens]];
-  const found = new Map(texts.map((text) => [text, []]));
-  for (const one of tokens) {
-    const match = cutters.find(([, cut]) => fits(one, cut));
-    if (match) found.get(match[0]).push(one);
-  }
-  return [...found].filter(([, some]) => some.length);
+  const only = cutters.find(([, cut]) => tokens.every((one) => fits(one, cut)))?.[0];
+  // a token may name its field; else it lies in the field that fits all of them, or the first that fits it
+  const fieldOf = (one) => one.field ?? only ?? cutters.find(([, cut]) => fits(one, cut))?.[0];
+  const found = texts.map(([name, text]) => [text, tokens.filter((one) => fieldOf(one) === name)]);
+  return found.filter(([, some]) => some.length);
 }
 
 function word(piece, largest) {
