@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from app.core.manifest import Output
+from app.core.release import check_name
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ from scripts.offline.card import Story, write_card
 from scripts.offline.evaluate import predict, read_again
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
-from scripts.offline.publish import Artefact, check_name, golden_answers, publish
+from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
 from scripts.offline.run_folder import RunFolder
 from scripts.offline.spoken import figure, spoken
