@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from app.cli.inputs import Asked
 
@@ -17,7 +17,7 @@ class ReadAhead:
     The thread is a daemon: whoever stops does not wait for a pipe in which nothing comes.
     """
 
-    def __init__(self, inputs: Iterator[Asked]) -> None:
+    def __init__(self, inputs: Generator[Asked, None, None]) -> None:
         self._inputs = inputs
         self._held: list[Asked] = []
         self._num_characters = 0
@@ -53,7 +53,9 @@ class ReadAhead:
                     return
         except BaseException as error:  # it belongs to whoever takes
             self._failure = error
-        self.close()
+        finally:
+            self._inputs.close()  # the file, too
+            self.close()
 
     def _put(self, one: Asked) -> bool:
         with self._changed:

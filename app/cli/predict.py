@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any, Literal
@@ -87,12 +86,14 @@ def _answer_all(asker: Asker, ahead: ReadAhead, shown: Show) -> int:
     return 1 if num_failed else 0
 
 
-def _inputs(options: argparse.Namespace, sources: list[str], shape: Shape) -> Iterator[Asked]:
+def _inputs(options: argparse.Namespace, sources: list[str], shape: Shape) -> Generator[Asked, None, None]:
     if options.text or (not options.files and len(shape.given) == 2):
         texts = [{shape.text_field: text} for text in options.text] or [{}]
         fields = [{**shape.given, **one} for one in texts]
-        return iter([Asked("--text", number, one) for number, one in enumerate(fields, start=1)])
-    return itertools.chain.from_iterable(read(source, shape) for source in sources)
+        yield from (Asked("--text", number, one) for number, one in enumerate(fields, start=1))
+        return
+    for source in sources:
+        yield from read(source, shape)
 
 
 def _chosen(repository: Repository, wish: str | None) -> Artefact:

@@ -66,8 +66,10 @@ def withdraw(folder: Path) -> None:
     """
     try:
         grave = Path(tempfile.mkdtemp(prefix=REMOVED, dir=folder.parent))
-        folder.rename(grave / folder.name)
-        shutil.rmtree(grave)
+        try:
+            folder.rename(grave / folder.name)
+        finally:
+            shutil.rmtree(grave)
     except OSError as error:
         raise SetupError(f"{folder} cannot be removed: {error.strerror or error}") from error
     _remove_empty([folder.parent])
