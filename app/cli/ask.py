@@ -46,7 +46,8 @@ class Route:
 
     @property
     def option_names(self) -> list[str]:
-        return [one.name for one in dataclasses.fields(self.options)]
+        """The task's options that the service's own route takes."""
+        return [one.name for one in dataclasses.fields(self.options) if one.name in self.request.model_fields]
 
 
 ROUTES: Mapping[TaskName, Route] = {

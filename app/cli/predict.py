@@ -127,7 +127,8 @@ def _add_request_options(group: Any) -> None:
     for name, tasks in _request_options().items():
         route = ROUTES[tasks[0]]
         kind = typing.get_type_hints(route.options)[name]
-        text = route.request.model_fields[name].description if len(tasks) == 1 else _COMMON[name]
+        own = route.request.model_fields[name].description
+        text = own if len(tasks) == 1 else _COMMON.get(name, own)
         kinds: Mapping[str, Any] = {"action": "store_true"} if kind is bool else _valued(kind)
         only = f" ({tasks[0]})" if len(tasks) == 1 else ""
         group.add_argument(

@@ -133,7 +133,7 @@ def test_a_folder_elsewhere_is_served_by_its_path(tmp_path: Path) -> None:
         (["predict", "--model", "sentiment", "--unheard-of"], 2), (["predict", "missing.txt", "--model", "sentiment"], 2),
         (["serve", "--model", "nothing"], 2), (["doctor"], 0),
     ],
-    ids=" ".join,
+    ids=str,
 )  # fmt: skip
 def test_the_exit_code_tells_how_it_went(arguments: list[str], code: int, hooper: Hooper) -> None:
     ran = hooper(*arguments)
