@@ -82,13 +82,11 @@ def wanted(repository: Repository, names: tuple[str, ...]) -> list[Artefact]:
         UnknownModel: there is no such model or version.
     """
     chosen: list[Artefact] = []
-    for name in names or repository.names():
-        short, _, version = name.partition("/")
-        if short in (one.manifest.name for one in chosen):
-            raise SetupError(f"{short} is named twice; one version of a model can be served at a time")
-        if version and not version.isdecimal():
-            raise SetupError(f"{name!r} is no model: write `name` or `name/version`")
-        chosen.append(repository.open(short, int(version) if version else None))
+    for wish in names or repository.names():
+        artefact = repository.find(wish)
+        if artefact.manifest.name in (one.manifest.name for one in chosen):
+            raise SetupError(f"{artefact.manifest.name} is named twice; one version of a model can be served at a time")
+        chosen.append(artefact)
     if not chosen:
         raise InvalidArtefact(f"{repository.root} holds no published model; publish one with `hooper train`")
     return chosen

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
     models: Path = Field(Path("models"), description="Folder of the model repository.")
     serve: Words = Field(
-        (), description="Models to load, as `name` or `name/version`, separated by commas; empty: all, latest."
+        (), description="Models to load, as `name`, `name/version` or a folder's path, separated by commas; empty: all, latest."
     )
     device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = Field(
         "auto", description="What to compute on; `auto` takes the best that is there, anything else must be there."

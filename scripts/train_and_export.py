@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 where something broke; 2 where the line could not go on as configured; 130 where it was interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
+    options = parser().parse_args(given)
     again = f"hooper train {shlex.join([*given, *([] if options.resume else ['--resume'])])}"
     try:
         return _run(options, again)
@@ -104,8 +104,8 @@ def _recipe_file(wish: str) -> Path:
     return known.relative_to(Path.cwd()) if known.is_relative_to(Path.cwd()) else known
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="hooper train",
         usage="hooper train [DATA ...] [--recipe FILE] [--resume] [--dry-run] [OPTION ...]",
         description="Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model.",
@@ -113,12 +113,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("sources", nargs="*", metavar="DATA", help="training data, as for --data")
-    parser.add_argument("--recipe", metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
-    parser.add_argument("--resume", action="store_true", help="go on with the last run of this name")
-    parser.add_argument("--dry-run", action="store_true", help="read the data, say what would be trained on, and stop")
-    add_options(parser, GROUPS)
-    return parser
+    made.add_argument("sources", nargs="*", metavar="DATA", help="training data, as for --data")
+    made.add_argument("--recipe", metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
+    made.add_argument("--resume", action="store_true", help="go on with the last run of this name")
+    made.add_argument("--dry-run", action="store_true", help="read the data, say what would be trained on, and stop")
+    add_options(made, GROUPS)
+    return made
 
 
 def _say(arrow: str, text: str) -> None:

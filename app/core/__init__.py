@@ -1,1 +1,1 @@
-"""The nouns everybody shares: types, manifest, errors. No HTTP, no I/O beyond a manifest file."""
+"""The nouns everybody shares: types, manifest, release, errors. No HTTP, no I/O beyond the files of a model folder."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.errors import InvalidArtefact, UnknownModel
+from app.core.errors import InvalidArtefact, SetupError, UnknownModel
 from app.core.manifest import MANIFEST, Manifest, read_manifest, verify_files
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -57,8 +57,62 @@ class Repository:
         folder = self.root / name / str(version or versions[-1])
         if folder.is_symlink() or folder.parent.is_symlink():
             raise InvalidArtefact(f"{folder} is a symbolic link; models must be plain folders")
-        manifest = read_manifest(folder)
-        if (manifest.name, str(manifest.version)) != (name, folder.name):
-            raise InvalidArtefact(f"{folder} says that it is {manifest.name}/{manifest.version}")
-        verify_files(folder, manifest)
-        return Artefact(folder, manifest)
+        artefact = open_folder(folder)
+        if artefact.id != f"{name}/{folder.name}":
+            raise InvalidArtefact(f"{folder} says that it is {artefact.id}")
+        return artefact
+
+    def find(self, wish: str) -> Artefact:
+        """What a person named: `name`, `name/version`, or the path of a published folder (see `is_path`).
+
+        Raises:
+            SetupError: it is none of these.
+            UnknownModel, InvalidArtefact: as for `open`.
+        """
+        if is_path(wish):
+            return open_folder(Path(wish).expanduser())
+        name, _, version = wish.partition("/")
+        if version and not version.isdecimal():
+            raise SetupError(f"{wish!r} is no model: write `name`, `name/version`, or a folder as `./folder`")
+        return self.open(name, int(version) if version else None)
+
+    def manifests(self) -> dict[str, Manifest | InvalidArtefact]:
+        """What each published version says of itself, by `name/version`; files are not compared with their checksums."""
+        found: dict[str, Manifest | InvalidArtefact] = {}
+        for name in self.names():
+            for version in self.versions(name):
+                try:
+                    found[f"{name}/{version}"] = read_manifest(self.root / name / str(version))
+                except InvalidArtefact as error:
+                    found[f"{name}/{version}"] = error
+        return found
+
+    def folder(self, wish: str) -> Path:
+        """Where `name/version` lies, sound or not.
+
+        Raises:
+            SetupError: the wish names no version.
+            UnknownModel: there is no such version.
+        """
+        name, _, version = wish.partition("/")
+        if not VERSION.fullmatch(version):
+            raise SetupError(f"{wish!r} names no version; write `name/version`")
+        if name not in self.names() or int(version) not in self.versions(name):
+            raise UnknownModel(f"there is no model {wish} in {self.root}")
+        return self.root / name / version
+
+
+def is_path(wish: str) -> bool:
+    """Whether a wish for a model is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
+    return wish.startswith((".", "/", "~")) or wish.count("/") > 1
+
+
+def open_folder(folder: Path) -> Artefact:
+    """Read and verify a published version, wherever it lies.
+
+    Raises:
+        InvalidArtefact: the folder is broken or altered.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    return Artefact(folder, manifest)

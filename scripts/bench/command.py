@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 if a request failed; 2 if it could not start; 130 if it was interrupted.
     """
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         report = run(options)
     except HooperError as error:
@@ -115,31 +115,32 @@ def _model(address: Address, name: str) -> dict[str, Any]:
     return state
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options, for completion too."""
+    made = argparse.ArgumentParser(
         prog="hooper bench",
         description="Put load on a service and say how fast it answers, beside what its engine and the machine could do.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--url", help="a running service; default: one is started for the benchmark")
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
-    parser.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
-    parser.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
-    parser.add_argument(
+    made.add_argument("--url", help="a running service; default: one is started for the benchmark")
+    made.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
+    made.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
+    made.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
+    made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
+    made.add_argument(
         "--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="short sentences, 1 in 10 a review, or reviews"
     )
-    parser.add_argument("--items", nargs="+", type=int, default=[1, 32], metavar="N", help="texts in a request (1 32)")
-    parser.add_argument(
+    made.add_argument("--items", nargs="+", type=int, default=[1, 32], metavar="N", help="texts in a request (1 32)")
+    made.add_argument(
         "--connections", nargs="+", type=int, default=[1, 32], metavar="N", help="callers of the closed loops (1 32)"
     )
-    parser.add_argument("--rate", nargs="+", type=float, default=[], metavar="R", help="open loops: requests a second (none)")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds per load (10)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="also write bench.json and bench.md into this folder")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser
+    made.add_argument("--rate", nargs="+", type=float, default=[], metavar="R", help="open loops: requests a second (none)")
+    made.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds per load (10)")
+    made.add_argument("--output", type=Path, metavar="FOLDER", help="also write bench.json and bench.md into this folder")
+    made.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return made
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def write_card(story: Story) -> str:
         recipe.description or f"A model for {recipe.task}, fine-tuned from {story.base_model}.",
         f"{story.num_bytes / 1e6:.1f} MB, reads up to {story.max_tokens} tokens. Made and served by Hooper.",
         "## Figures",
-        _figures(story.evaluation),
-        *_classes(story.evaluation.get("per_class", {})),
-        *_calibration(story.evaluation.get("calibration", {})),
+        figures_of(story.evaluation),
+        *classes_of(story.evaluation.get("per_class", {})),
+        *calibration_of(story.evaluation.get("calibration", {})),
         "These figures repeat with",
         f"```sh\n{story.command}\n```",
         "## Data",
@@ -60,7 +60,7 @@ def write_card(story: Story) -> str:
         "## Training",
         _training(story),
         "## Agreement with the torch model",
-        _parity(story.parity),
+        parity_of(story.parity, "the rows held out"),
         "## Limits",
         recipe.limits or "None were stated by the maker.",
     ]
@@ -71,17 +71,22 @@ def _front_matter(story: Story) -> str:
     recipe = story.recipe
     sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
     fields = {
-        **_license(recipe.license),
+        **license_of(recipe.license),
         "pipeline_tag": recipe.task,
         "base_model": story.base_model,
         "datasets": list(sources),
         "metrics": FRONT_METRICS.get(recipe.task, []),
-        "library_name": "onnx",
     }
+    return front_matter(fields)
+
+
+def front_matter(fields: Mapping[str, Any]) -> str:
+    """Lines of YAML."""
+    fields = {**fields, "library_name": "onnx"}
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())  # JSON is YAML
 
 
-def _license(words: str) -> dict[str, str]:
+def license_of(words: str) -> dict[str, str]:
     if not words:
         return {}
     if re.fullmatch(r"[A-Za-z0-9.+-]+", words):
@@ -89,14 +94,14 @@ def _license(words: str) -> dict[str, str]:
     return {"license": "other", "license_name": words}  # the hub's own identifiers have no room for a condition
 
 
-def _figures(evaluation: Mapping[str, Any]) -> str:
+def figures_of(evaluation: Mapping[str, Any], said: str = "On rows that training did not see") -> str:
     headline = evaluation["headline"]
     rows = [["all", *headline.values()]]
     rows += [[source, *(figures.get(key, "") for key in headline)] for source, figures in evaluation["by_source"].items()]
-    return "On rows that training did not see:\n\n" + _table(["held out from", *map(spoken, headline)], rows)
+    return f"{said}:\n\n" + _table(["rows from", *map(spoken, headline)], rows)
 
 
-def _classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def classes_of(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not per_class:
         return []
     shown = list(per_class.items())
@@ -108,7 +113,7 @@ def _classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{said}\n\n" + _table(["class", *map(spoken, keys)], [[name, *one.values()] for name, one in shown])]
 
 
-def _calibration(figures: Mapping[str, Any]) -> list[str]:
+def calibration_of(figures: Mapping[str, Any]) -> list[str]:
     if not figures:
         return []
     return [
@@ -154,12 +159,12 @@ def _training(story: Story) -> str:
     return f"{said} The run was interrupted; the time is that of the part after update {after:,}." if after else said
 
 
-def _parity(parity: Mapping[str, Parity]) -> str:
+def parity_of(parity: Mapping[str, Parity], texts: str) -> str:
     rows = [
         [name, one.rows, f"{one.agreement:.4f}", f"{one.max_abs_error:.2g}", "yes" if one.passed else "no"]
         for name, one in parity.items()
     ]
-    said = "The published files, run by the code that serves them, against torch in fp32 on the rows held out:"
+    said = f"The published files, run by the code that serves them, against torch in fp32 on {texts}:"
     return f"{said}\n\n" + _table(["way of running", "rows", "same decision", "largest logit error", "passed"], rows)
 
 

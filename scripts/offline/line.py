@@ -9,23 +9,22 @@ from typing import Any
 
 import torch
 
-from app.core.manifest import Output
+from app.core.release import check_name
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline import pretrained
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.card import Story, write_card
-from scripts.offline.evaluate import predict, read_again
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
-from scripts.offline.publish import Artefact, check_name, golden_answers, publish
+from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
+from scripts.offline.reference import ask_torch
 from scripts.offline.run_folder import RunFolder
 from scripts.offline.spoken import figure, spoken
 from scripts.offline.tasks.base import Prepared
 from scripts.offline.tasks.registry import offline_task
-from scripts.offline.torch_runner import TorchRunner, padded_graph
 from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
 from scripts.offline.verify import Reference
 
@@ -109,20 +108,11 @@ class Line:
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
-        task = self.offline.serving_task(tokenizer, prepared.task_options)
-        graph = padded_graph(trained.model, Output(name="logits", axis=self.offline.output_axis))
         examples = prepared.dataset.validation
-        predictions = predict(
-            task, self.offline.serving_options(), [one.item for one in examples], TorchRunner(trained.model, graph)
-        )
-        calibration = self.offline.calibrate(predictions, examples, tokenizer, prepared.task_options)
-        options = {**prepared.task_options, **calibration.task_options}
-        if calibration.task_options:
-            task = self.offline.serving_task(tokenizer, options)
-            predictions = read_again(task, self.offline.serving_options(), predictions)
-        figures = self.offline.evaluate(predictions.answers, examples, options)
+        reference = ask_torch(self.offline, trained.model, tokenizer, prepared.task_options, examples)
+        figures = self.offline.evaluate(reference.predictions.answers, examples, reference.task_options)
         self.say("evaluate", describe_figures(figures["headline"]))
-        return Reference(self.offline, task, options, examples, predictions, calibration.figures)
+        return reference
 
     def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> Published:
         """card > publish, with the figures of the very graph that is published."""

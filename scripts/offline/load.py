@@ -69,7 +69,7 @@ def load(
         parsed = [parse(record, source) for record in rows]
         examples[source] = [one for one in parsed if isinstance(one, Example)]
         broken.extend(one for one in parsed if isinstance(one, Broken))
-    _stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
+    stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
 
     held_out = [one for source in recipe.validation for one in examples[source]]
     pool = [one for source in recipe.data for one in examples[source]]
@@ -139,13 +139,13 @@ def default_name(source: str) -> str:
     return cleaned or "model"
 
 
-def _stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None:
+def stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None:
     if not total:
         raise InvalidSettings("the data has no rows")
     if len(broken) > limit * total:
         raise InvalidSettings(
             f"{describe_broken(broken)}. That is {len(broken) / total:.1%} of {total} rows, more than the {limit:.1%}"
-            " that --max-bad-share allows; training was not started"
+            " that --max-bad-share allows; nothing was made of them"
         )
 
 

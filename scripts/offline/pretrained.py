@@ -48,7 +48,7 @@ def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any
             **task.head_config(task_options),
         )
     except Exception as error:  # a broken file raises whatever its parser does
-        raise InvalidSettings(f"the base model {base.location} cannot be loaded: {_first_line(error)}") from error
+        raise InvalidSettings(f"the base model {base.location} cannot be loaded: {first_line(error)}") from error
     _check_weights(model, report, base)
     return model
 
@@ -73,16 +73,25 @@ def load_tokenizer(base: BaseModel) -> str:
     Raises:
         InvalidSettings: it has none.
     """
+    definition: str = fast_tokenizer(base).backend_tokenizer.to_str()
+    return definition
+
+
+def fast_tokenizer(base: BaseModel) -> Any:
+    """The model's own tokenizer, as transformers has it.
+
+    Raises:
+        InvalidSettings: it has none.
+    """
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(base.location, trust_remote_code=False, use_fast=True)
     except Exception as error:  # a broken file raises whatever its parser does
-        raise InvalidSettings(f"the tokenizer of {base.location} cannot be loaded: {_first_line(error)}") from error
+        raise InvalidSettings(f"the tokenizer of {base.location} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise InvalidSettings(
             f"{base.location} has no fast tokenizer (tokenizer.json), which serving needs; choose another base model"
         )
-    definition: str = tokenizer.backend_tokenizer.to_str()
-    return definition
+    return tokenizer
 
 
 def longest_input(config: Any) -> int:
@@ -128,5 +137,5 @@ def _check_weights(model: Any, report: Mapping[str, Any], base: BaseModel) -> No
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

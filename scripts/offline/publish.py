@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import HooperError, InvalidSettings, SetupError
-from app.core.manifest import MANIFEST, NAME_PATTERN, Graph, Manifest, Parity, describe_file, read_manifest, verify_files
+from app.core.errors import HooperError, InvalidSettings
+from app.core.manifest import MANIFEST, Graph, Manifest, Parity, describe_file, read_manifest, verify_files
+from app.core.release import next_release
 from app.core.types import TaskName
 from app.tasks.base import Task
 from scripts.offline.evaluate import RowRunner, predict
 from scripts.offline.tasks.base import OfflineTask
 
-STAGING = ".staging-"
 MODEL, TOKENIZER, GOLDEN, EVALUATION, CARD = "model.onnx", "tokenizer.json", "golden.json", "evaluation.json", "README.md"
-READABLE = 0o755
 
 
 @dataclass(frozen=True)
@@ -56,38 +51,12 @@ def publish(artefact: Artefact, models: Path) -> Path:
         The version's folder.
 
     Raises:
+        InvalidSettings: the name cannot be a model's.
         SetupError: the folder cannot be written; nothing is left behind.
     """
-    check_name(artefact.name)
-    parent = models / artefact.name
-    made = _missing_folders(parent)
-    staging: Path | None = None
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        version = next_version(parent)
-        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
-        _fill(staging, artefact, version)
-        staging.chmod(READABLE)  # mkdtemp lets only its maker in
-        return _reveal(staging, parent / str(version))
-    except OSError as error:
-        raise SetupError(f"{parent} cannot be written: {error.strerror or error}") from error
-    finally:  # however it ended, nothing half-written stays
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        _remove_empty(made)
-
-
-def check_name(name: str) -> None:
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InvalidSettings(
-            f"{name!r} cannot be a model's name: lower-case letters, digits, '.', '_' and '-', at most 64, not '.' first"
-        )
-
-
-def next_version(parent: Path) -> int:
-    """One more than the highest version in the folder, whatever gaps there are."""
-    numbers = [int(path.name) for path in parent.glob("*") if re.fullmatch(r"[0-9]+", path.name)]
-    return max(numbers, default=0) + 1
+    with next_release(models, artefact.name) as release:
+        _fill(release.staging, artefact, release.version)
+    return release.folder
 
 
 def golden_answers(
@@ -127,16 +96,6 @@ def _fill(folder: Path, artefact: Artefact, version: int) -> None:
     verify_files(folder, read_manifest(folder))
 
 
-def _reveal(staging: Path, target: Path) -> Path:
-    for path in [*staging.iterdir(), staging]:
-        _sync(path)
-    if target.exists():  # rename would replace an empty folder without a word
-        raise SetupError(f"{target} appeared while it was being written; publish again")
-    staging.rename(target)
-    _sync(target.parent)
-    return target
-
-
 def _unpadded(definition: str) -> str:
     """The tokenizer without padding and truncation, which the service sets for itself."""
     return json.dumps({**json.loads(definition), "padding": None, "truncation": None}, ensure_ascii=False)
@@ -148,22 +107,3 @@ def _json(value: Any) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Have the file or folder on the disk before its name is."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _missing_folders(folder: Path) -> list[Path]:
-    return [one for one in (folder, *folder.parents) if not one.exists()]
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):  # not empty: something was published
-            folder.rmdir()

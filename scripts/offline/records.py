@@ -59,7 +59,7 @@ def _file(path: Path) -> Iterator[Record]:
     return readers[kind](path)
 
 
-def _bytes(path: Path) -> bytes:
+def read_file_bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
@@ -69,7 +69,7 @@ def _bytes(path: Path) -> bytes:
 
 def _delimited(path: Path, delimiter: str) -> Iterator[Record]:
     # surrogateescape keeps the other rows readable when one row is not UTF-8; that row is then reported
-    text = _bytes(path).decode("utf-8-sig", "surrogateescape")
+    text = read_file_bytes(path).decode("utf-8-sig", "surrogateescape")
     rows = _csv_rows(list(io.StringIO(text, newline="")), delimiter)
     _, header = next(rows, (1, []))
     if isinstance(header, str):
@@ -109,7 +109,7 @@ def _row(where: str, header: list[str], cells: list[str]) -> Record:
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(_bytes(path).splitlines(), start=1):
+    for number, line in enumerate(read_file_bytes(path).splitlines(), start=1):
         if line.strip():
             yield _json_record(f"{path}:{number}", line)
 
@@ -126,7 +126,7 @@ def _json_record(where: str, line: bytes) -> Record:
 
 def _json(path: Path) -> Iterator[Record]:
     try:
-        value = json.loads(_bytes(path))
+        value = json.loads(read_file_bytes(path))
     except ValueError as error:
         raise InvalidSettings(f"{path} is not valid JSON: {error}") from error
     rows = value.get("data") if isinstance(value, dict) else value

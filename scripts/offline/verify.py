@@ -45,7 +45,7 @@ class Gate:
 
 
 EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
-COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --resume --storage fp16")
+COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
 BF16 = Gate("the graph in bf16", 0.995)
 
 

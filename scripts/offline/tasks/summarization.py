@@ -53,8 +53,8 @@ class OfflineSummarization:
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
-        columns = _columns(recipe, records)
-        dataset = load(recipe, records, lambda record, source: _parse(record, source, *columns))
+        columns = choose_columns(recipe, records)
+        dataset = load(recipe, records, lambda record, source: parse(record, source, *columns))
         words = recipe.summary_words or usual_words(dataset.train)
         notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
         return Prepared(dataset, {"usual_words": words}, notes)
@@ -138,7 +138,7 @@ def usual_words(examples: Sequence[Example]) -> float:
     return round(float(np.mean([len(" ".join(one.target.sentences).split()) for one in examples])), 1)
 
 
-def _columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
+def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
     first = next((record for rows in records.values() for record in rows if not record.broken), None)
     if first is None:
         raise InvalidSettings("no row of the data could be read")
@@ -151,7 +151,7 @@ def _columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str
     return text, summary
 
 
-def _parse(record: Record, source: str, text: str, summary: str) -> Example | Broken:
+def parse(record: Record, source: str, text: str, summary: str) -> Example | Broken:
     if record.broken:
         return Broken(record.where, record.broken)
     for column in (text, summary):

@@ -56,7 +56,7 @@ def test_names_may_say_the_version(models: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "error", "message"),
     [
-        (("tiny/latest",), SetupError, "'tiny/latest' is no model: write `name` or `name/version`"),
+        (("tiny/latest",), SetupError, "'tiny/latest' is no model: write `name`, `name/version`, or a folder"),
         (("other",), UnknownModel, "there is no model other in "),
         (("tiny/7",), UnknownModel, "there is no model tiny/7 in "),
         (("tiny/0",), UnknownModel, "there is no model tiny/0 in "),

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.errors import InvalidArtefact, UnknownModel
 from app.core.manifest import MANIFEST
-from app.serving.repository import Repository
+from app.serving.repository import Repository, is_path
 from tests.altered import sign_again
 
 
@@ -136,3 +136,32 @@ def test_a_wrong_field_of_the_manifest_is_named(models: Path, change: dict[str, 
     sign_again(models / "tiny" / "1", **change)
     with pytest.raises(InvalidArtefact, match=f"{MANIFEST}: {field}: "):
         Repository(models).open("tiny")
+
+
+# --- what a person names
+
+
+@pytest.mark.parametrize("wish", ["tiny", "tiny/1", "{models}/tiny/1"])
+def test_a_model_is_found_by_name_by_version_and_by_path(wish: str, models: Path) -> None:
+    assert Repository(models).find(wish.format(models=models)).id == "tiny/1"
+
+
+def test_a_folder_elsewhere_is_found_without_a_repository(models: Path, tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(models / "tiny" / "1", tmp_path / "elsewhere"))
+    assert Repository(tmp_path / "nowhere").find(str(elsewhere)).folder == elsewhere
+    (elsewhere / "model.onnx").write_bytes(b"")
+    with pytest.raises(InvalidArtefact, match="differs from the checksum"):
+        Repository(tmp_path / "nowhere").find(str(elsewhere))
+
+
+@pytest.mark.parametrize(("wish", "is_one"), [("a", False), ("a/1", False), ("./a", True), ("../a", True), ("/a", True),
+                                              ("~/a", True), ("a/b/1", True)])  # fmt: skip
+def test_a_path_is_told_from_a_name(wish: str, is_one: bool) -> None:
+    assert is_path(wish) is is_one
+
+
+def test_every_version_is_listed_with_what_is_wrong_with_it(models: Path) -> None:
+    (copy_version(models, "tiny", 2) / MANIFEST).write_text("{}")
+    found = Repository(models).manifests()
+    assert list(found) == ["tiny/1", "tiny/2"]
+    assert isinstance(found["tiny/2"], InvalidArtefact)

@@ -165,7 +165,7 @@ def test_more_broken_rows_than_allowed_stop_before_training_and_are_named() -> N
         loaded(recipe, train=[None, None, *(f"a{i}" for i in range(8))])
     assert "2 broken rows: train:0 (torn), train:1 (torn)" in caught.value.detail
     assert "20.0% of 10 rows, more than the 10.0%" in caught.value.detail
-    assert "training was not started" in caught.value.detail
+    assert "nothing was made of them" in caught.value.detail
 
 
 def test_broken_rows_of_the_validation_count_too() -> None:

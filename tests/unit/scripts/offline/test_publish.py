@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.core import release
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import Parity, read_manifest, verify_files
 from app.tasks.text_classification import ClassificationItem
@@ -84,18 +85,20 @@ def test_the_tokenizer_is_published_without_padding_and_truncation(artefact: Art
     assert written["model"] == definition["model"]
 
 
-@pytest.mark.parametrize("step", ["_fill", "verify_files", "_sync", "describe_file"])
+@pytest.mark.parametrize(
+    ("place", "step"), [(module, "_fill"), (module, "verify_files"), (module, "describe_file"), (release, "_sync")]
+)
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_in_the_middle_leaves_nothing(
-    step: str, error: BaseException, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, step: str, error: BaseException, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = getattr(module, step)
+    before = getattr(place, step)
 
     def fail(*arguments: Any) -> None:
         before(*arguments)
         raise error
 
-    monkeypatch.setattr(module, step, fail)
+    monkeypatch.setattr(place, step, fail)
     with pytest.raises((SetupError, KeyboardInterrupt)):
         publish(artefact, tmp_path / "models")
     assert not list(tmp_path.iterdir())

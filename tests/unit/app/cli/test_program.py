@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from app import cli, server
+from app.cli import catalogue
 from app.settings import Settings, settings_table
 
 
@@ -17,7 +20,7 @@ from app.settings import Settings, settings_table
 def plugins(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Commands that other packages add; none at first."""
     found: list[Any] = []
-    monkeypatch.setattr(cli, "entry_points", lambda group: found if group == "hooper.commands" else [])
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: found if group == catalogue.OFFLINE else [])
     return found
 
 
@@ -32,7 +35,18 @@ def test_settings_are_printed_as_a_table(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_models_are_listed_with_their_figures(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "--models", str(models)]) == 0
-    assert capsys.readouterr().out == "tiny/1  text-classification  accuracy 1.0, macro_f1 1.0, rows 5\n"
+    words = capsys.readouterr().out.split()
+    assert words[:2] == ["tiny/1", "text-classification"]
+    assert " ".join(words[4:]) == "accuracy 1.0, macro_f1 1.0, rows 5"
+
+
+def test_a_broken_version_is_listed_as_such_and_told_by_the_exit_code(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")
+    (models / "tiny" / "2" / "manifest.json").write_text("{}")
+    assert cli.main(["models", "--models", str(models)]) == 1
+    sound, broken = capsys.readouterr().out.splitlines()
+    assert sound.startswith("tiny/1  text-classification")
+    assert broken.startswith("tiny/2  BAD")
 
 
 def test_models_are_listed_for_programs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,13 +102,87 @@ def test_an_unknown_variable_stops_every_command_that_reads_settings(
     assert (code, "HOOPER_DEVISE" in capsys.readouterr().err) == ((0, False) if command == "settings" else (2, True))
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--unheard-of", "1"], ["models", "--port", "1"]], ids=str)
-def test_what_is_no_command_or_option_exits_with_the_usage(
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fly"], "hooper: there is no command 'fly' (`hooper --help` lists them)"),
+        (["modles"], "hooper: there is no command 'modles'; did you mean 'models'? (`hooper --help` lists them)"),
+        (["models", "shwo"], "hooper: there is no command 'models shwo'; did you mean 'models show'?"),
+        (["serve", "--prot", "1"], "hooper serve: '--prot' is not known here; did you mean '--port'? (`hooper serve --help`"),
+        (["serve", "--prot=1"], "hooper serve: '--prot=1' is not known here; did you mean '--port'?"),
+        (["models", "--port", "1"], "hooper models: '--port' is not known here"),
+        (["models", "show"], "hooper models show: the following arguments are required: NAME[/VERSION]"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_with_a_suggestion(
+    arguments: list[str], sentence: str, plugins: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:
+        code = int(str(stop.code))
+    error = capsys.readouterr().err
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(sentence)
+
+
+def test_no_command_at_all_shows_the_help_and_is_a_mistake(plugins: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert capsys.readouterr().err.startswith("usage: hooper")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
+def test_the_help_lists_every_command_and_the_exit_codes(
     arguments: list[str], plugins: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(arguments)
-    assert "usage: hooper" in capsys.readouterr().err
+    assert cli.main(arguments) == 0
+    told = capsys.readouterr().out
+    for one in catalogue.commands():
+        assert f"\n  {one.name} " in told or one.name == "models list"
+    for code in (0, 1, 2, 130, 141):
+        assert f"\n  {code} " in told
+
+
+@pytest.mark.parametrize("command", [one.name for one in catalogue.OWN])
+def test_the_help_of_a_command_teaches_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["help", *command.split()])
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: hooper {command}")
+    assert "examples:\n  " in told
+    assert max(map(len, told.splitlines())) <= 128
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hooper {version('hooper')}\n"
+
+
+def test_ctrl_c_ends_without_a_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(settings: Settings) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "serve", interrupt)
+    assert cli.main(["serve"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "served"),
+    [
+        (["--model", "a"], ("a",)),
+        (["--model", "a", "--model", "./b/3"], ("a", "./b/3")),
+        (["--serve", "c", "--model", "a"], ("c", "a")),
+        ([], ()),
+    ],
+)
+def test_serve_takes_models_by_name_and_path(
+    arguments: list[str], served: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(server, "serve", lambda settings: seen.append(settings) or 0)
+    assert cli.main(["serve", *arguments]) == 0
+    assert seen[0].serve == served
 
 
 # --- commands of other packages
@@ -118,10 +206,16 @@ def test_a_plug_in_whose_packages_are_missing_says_what_to_install(
     assert capsys.readouterr().err == "hooper train: torch is not installed; run `pip install 'hooper[train]'`\n"
 
 
+def test_a_plug_in_of_two_words_joins_a_group(plugins: list[Any]) -> None:
+    asked: list[list[str]] = []
+    plugins.append(plugin("models add", lambda: lambda arguments: asked.append(arguments) or 0))
+    assert cli.main(["models", "add", "./checkpoint", "--name", "films"]) == 0
+    assert asked == [["./checkpoint", "--name", "films"]]
+
+
 def test_plug_ins_are_listed_in_the_help_and_not_loaded_for_it(plugins: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     plugins.append(plugin("train", lambda: pytest.fail("loaded")))
-    with pytest.raises(SystemExit):
-        cli.main(["--help"])
+    assert cli.main(["--help"]) == 0
     told = capsys.readouterr().out
     assert "fine-tune on labelled text" in told
     assert "hooper train reviews.csv" in told

@@ -1,0 +1,122 @@
+"""Asks one model as the service does: the same checks of options and items, the same deployment, the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from app.api.errors import wrong_field
+from app.api.schemas.answer import AnswerRequest, AnswerResult
+from app.api.schemas.classify import ClassifyRequest, ClassifyResult
+from app.api.schemas.common import failed
+from app.api.schemas.summarize import SummarizeRequest, SummarizeResult
+from app.batching.admission import QueueLimit
+from app.cli.inputs import Asked
+from app.core.errors import HooperError, InvalidSettings
+from app.core.types import TaskName
+from app.main import load_options
+from app.observability.metrics import Metrics
+from app.serving.deployment import Deployment, Result
+from app.serving.loader import load
+from app.serving.repository import Artefact
+from app.settings import Settings
+from app.tasks.extractive_summarization import SummaryOptions
+from app.tasks.question_answering import AnswerOptions
+from app.tasks.text_classification import ClassificationOptions
+
+NO_LIMIT = QueueLimit(2**31, 2**31)
+"""Nobody else waits here: what was read is answered, however many windows a text has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How the service takes requests for a task and wraps its answers."""
+
+    request: Any
+    options: type[Any]
+    wrap: Callable[[Result], BaseModel]
+    item: Any
+    """One item, to check options with."""
+
+    @property
+    def option_names(self) -> list[str]:
+        """The task's options that the service's own route takes."""
+        return [one.name for one in dataclasses.fields(self.options) if one.name in self.request.model_fields]
+
+
+ROUTES: Mapping[TaskName, Route] = {
+    "text-classification": Route(ClassifyRequest, ClassificationOptions, ClassifyResult.of, "text"),
+    "question-answering": Route(AnswerRequest, AnswerOptions, AnswerResult.of, {"question": "question", "context": "context"}),
+    "summarization": Route(SummarizeRequest, SummaryOptions, SummarizeResult.of, "text"),
+}
+
+
+class Asker:
+    """One loaded model on an event loop of its own; see `asking`."""
+
+    def __init__(self, deployment: Deployment, options: Mapping[str, Any], runner: asyncio.Runner) -> None:
+        self._deployment, self._options, self._runner = deployment, options, runner
+        self._route = ROUTES[deployment.manifest.task]
+
+    def ask(self, inputs: Sequence[Asked]) -> list[dict[str, Any]]:
+        """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
+        results = iter(self._ask([one.fields for one in inputs if not isinstance(one.fields, HooperError)]))
+        return [self._wrapped(one.fields if isinstance(one.fields, HooperError) else next(results)) for one in inputs]
+
+    def _ask(self, items: Sequence[Mapping[str, Any]]) -> list[Result | HooperError]:
+        if not items:
+            return []
+        inputs = [one["text"] if list(one) == ["text"] else dict(one) for one in items]
+        request = self._route.request.model_validate({"inputs": inputs, **self._options})
+        asked = request.items()
+        sound = [one for one in asked if not isinstance(one, HooperError)]
+        results = iter(self._runner.run(self._deployment.predict(sound, request.options())).results if sound else [])
+        return [one if isinstance(one, HooperError) else next(results) for one in asked]
+
+    def _wrapped(self, result: Result | HooperError) -> dict[str, Any]:
+        wrapped = failed(result) if isinstance(result, HooperError) else self._route.wrap(result)
+        return wrapped.model_dump()
+
+
+@contextmanager
+def asking(artefact: Artefact, settings: Settings, options: Mapping[str, Any]) -> Iterator[Asker]:
+    """The model, loaded as the service loads it.
+
+    Args:
+        artefact: the model.
+        settings: what to compute on.
+        options: of each request, by the names that the service gives them.
+
+    Raises:
+        InvalidSettings: an option is not one of the task's, or its value is refused.
+        InvalidArtefact, ProviderUnavailable: as for `load`.
+    """
+    checked = checked_options(artefact, options)
+    with asyncio.Runner() as runner:
+        wishes = dataclasses.replace(load_options(settings), queue=NO_LIMIT)
+        deployment = runner.run(load(artefact, wishes, Metrics()))
+        try:
+            yield Asker(deployment, checked, runner)
+        finally:
+            runner.run(deployment.aclose(0))
+
+
+def checked_options(artefact: Artefact, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, once the service's own schema has taken them."""
+    task = artefact.manifest.task
+    route = ROUTES[task]
+    for name in options:
+        if name not in route.option_names:
+            raise InvalidSettings(f"--{name.replace('_', '-')} is no option of {task}, which is what {artefact.id} does")
+    try:
+        route.request.model_validate({"inputs": [route.item], **options})
+    except ValidationError as error:
+        name, message = wrong_field(error.errors(include_url=False))
+        raise InvalidSettings(f"--{name.replace('_', '-')}: {message}") from error
+    return dict(options)

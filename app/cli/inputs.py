@@ -1,0 +1,230 @@
+"""What `hooper predict` is asked: lines of text, json lines, csv and tsv, also gzipped, read one at a time."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from app.cli.rows import Lines, decoded, read_rows
+from app.core.errors import HooperError, InvalidInput, SetupError
+from app.core.types import TaskName
+
+Format = Literal["auto", "lines", "jsonl", "csv", "tsv"]
+STANDARD_INPUT = "-"
+BY_SUFFIX: Mapping[str, Format] = {
+    ".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
+}  # fmt: skip
+NOT_LINES = (".json", ".parquet")
+TEXT_NAMES = ("text", "sentence", "review", "content", "body", "document", "article", "query", "message", "title")
+COLUMNS: Mapping[TaskName, Mapping[str, Sequence[str]]] = {
+    "text-classification": {
+        "text": (*TEXT_NAMES, "sentence1", "premise"),
+        "text_pair": ("text_pair", "sentence2", "hypothesis"),
+    },
+    "question-answering": {"question": ("question",), "context": ("context", "passage", "paragraph", "text")},
+    "summarization": {"text": TEXT_NAMES},
+}
+"""The fields of each task's items, with the names under which columns hold them; the first that is there is taken."""
+OPTIONAL = "text_pair"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One input: where it stands, and its fields or why it cannot be asked."""
+
+    source: str
+    line: int
+    fields: Mapping[str, Any] | HooperError
+    id: Any = None
+    num_characters: int = 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How inputs are read."""
+
+    task: TaskName
+    max_bytes: int
+    """Of one line, and of one row of a csv file."""
+    format: Format = "auto"
+    text_column: str = ""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Fields that are the same for every input, such as the question."""
+
+    @property
+    def text_field(self) -> str:
+        """The field that a plain line of text stands for."""
+        wanted = [name for name in COLUMNS[self.task] if name != OPTIONAL and name not in self.given]
+        return wanted[-1] if wanted else next(iter(COLUMNS[self.task]))
+
+    def fields(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """The item's fields among the columns; those that are given are filled in."""
+        found: dict[str, Any] = dict(self.given)
+        for name, names in COLUMNS[self.task].items():
+            wanted = (self.text_column,) if self.text_column and name == self.text_field else names
+            present = [one for one in wanted if one in columns]
+            if present and name not in self.given:
+                found[name] = columns[present[0]]
+        return found
+
+    def missing(self, columns: Sequence[str]) -> list[str]:
+        return [name for name in COLUMNS[self.task] if name != OPTIONAL and name not in self.fields(dict.fromkeys(columns))]
+
+
+def read(source: str, shape: Shape) -> Iterator[Asked]:
+    """The inputs of a file or of standard input, `-`. A line that cannot be read becomes an error in its place; blank ones
+    are passed over.
+
+    Raises:
+        SetupError: the file cannot be opened, or its columns are not those of the task.
+        InvalidInput: the file ends in the middle of what was compressed.
+    """
+    with _open(source) as stream:
+        try:
+            yield from _reader(source, shape)(source, shape, _lines(stream, shape.max_bytes))
+        except (OSError, EOFError) as error:
+            raise InvalidInput(f"{source} cannot be read further: {error}") from error
+
+
+def check(sources: Sequence[str]) -> None:
+    """
+    Raises:
+        SetupError: one of the files cannot be opened.
+    """
+    for source in sources:
+        if source != STANDARD_INPUT:
+            _open(source).close()
+
+
+def _open(source: str) -> BinaryIO:
+    try:
+        # a stream of our own: at exit the interpreter would wait for the lock of sys.stdin's
+        raw = open(0, "rb", closefd=False) if source == STANDARD_INPUT else Path(source).open("rb")  # noqa: SIM115
+    except OSError as error:
+        raise SetupError(f"{source} cannot be read: {error.strerror}") from error
+    if source != STANDARD_INPUT and not Path(source).is_file() and not Path(source).is_fifo():
+        raw.close()
+        raise SetupError(f"{source} is no file")
+    return raw
+
+
+Reader = Callable[[str, Shape, Lines], Iterator[Asked]]
+
+
+def _reader(source: str, shape: Shape) -> Reader:
+    kind = shape.format
+    if kind == "auto" and source != STANDARD_INPUT:
+        suffix = Path(source.removesuffix(".gz")).suffix.lower()
+        if suffix in NOT_LINES:
+            raise SetupError(f"{source} cannot be read line by line; write it as json lines, csv or tsv, or say --format")
+        kind = BY_SUFFIX.get(suffix, "auto")
+    readers: dict[str, Reader] = {
+        "lines": _texts,
+        "jsonl": _json_lines,
+        "csv": partial(_delimited, ","),
+        "tsv": partial(_delimited, "\t"),
+        "auto": _by_first_line,
+    }
+    return readers[kind]
+
+
+def _lines(stream: BinaryIO, max_bytes: int) -> Lines:
+    """Lines with their ends, none longer than `max_bytes` in memory; gzip is known by its first bytes."""
+    buffered = cast(io.BufferedReader, stream)
+    packed = buffered.peek(2)[:2] == b"\x1f\x8b"
+    readable: Any = io.BufferedReader(gzip.GzipFile(fileobj=stream)) if packed else stream
+    number = 0
+    while line := readable.readline(max_bytes + 1):
+        number += 1
+        rest = line
+        while len(rest) > max_bytes and not rest.endswith(b"\n"):
+            rest = readable.readline(max_bytes + 1)
+        yield number, line if len(line) <= max_bytes else None
+
+
+def _by_first_line(source: str, shape: Shape, lines: Lines) -> Iterator[Asked]:
+    """Json lines where the first line that is not blank is a JSON object, else lines of text."""
+    kept = []
+    reader: Reader = _texts
+    for number, line in lines:
+        kept.append((number, line))
+        if line is None or line.strip():
+            is_object = line is not None and line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") and _is_json(line)
+            reader = _json_lines if is_object else _texts
+            break
+    yield from reader(source, shape, _chained(kept, lines))
+
+
+def _chained(first: Sequence[tuple[int, bytes | None]], rest: Lines) -> Lines:
+    yield from first
+    yield from rest
+
+
+def _texts(source: str, shape: Shape, lines: Lines) -> Iterator[Asked]:
+    for number, line in lines:
+        text = decoded(number, line, shape.max_bytes)
+        if isinstance(text, HooperError):
+            yield Asked(source, number, text)
+        elif text.strip():
+            fields = {**shape.given, shape.text_field: text.rstrip("\r\n")}
+            yield Asked(source, number, fields, num_characters=len(text))
+
+
+def _json_lines(source: str, shape: Shape, lines: Lines) -> Iterator[Asked]:
+    for number, line in lines:
+        text = decoded(number, line, shape.max_bytes)
+        if isinstance(text, HooperError):
+            yield Asked(source, number, text)
+        elif text.strip():
+            yield _from_json(source, number, text, shape)
+
+
+def _from_json(source: str, number: int, text: str, shape: Shape) -> Asked:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", "nested too deeply")
+        return Asked(source, number, InvalidInput(f"the line is not valid JSON: {why}"))
+    if isinstance(value, str):
+        value = {shape.text_field: value}
+    if not isinstance(value, dict):
+        return Asked(source, number, InvalidInput("the line is neither a JSON object nor a JSON string"))
+    missing = shape.missing(list(value))
+    if missing:
+        return Asked(source, number, InvalidInput(f"the line has no {missing[0]!r}"), value.get("id"))
+    return Asked(source, number, shape.fields(value), value.get("id"), len(text))
+
+
+def _delimited(delimiter: str, source: str, shape: Shape, lines: Lines) -> Iterator[Asked]:
+    rows = read_rows(lines, delimiter, shape.max_bytes)
+    _, header = next(rows, (1, []))
+    if isinstance(header, HooperError):
+        raise SetupError(f"{source}: the header cannot be read: {header.detail}")
+    missing = shape.missing(header)
+    if missing:
+        present = ", ".join(map(repr, header)) or "no column"
+        raise SetupError(f"which column of {source} holds the {missing[0]}? It has {present}; say --text-column NAME")
+    for number, cells in rows:
+        if isinstance(cells, HooperError):
+            yield Asked(source, number, cells)
+        elif len(cells) != len(header):
+            wrong = InvalidInput(f"the row has {len(cells)} columns, the header {len(header)}")
+            yield Asked(source, number, wrong)
+        else:
+            columns = dict(zip(header, cells, strict=True))
+            fields = {name: text for name, text in shape.fields(columns).items() if text or name != OPTIONAL}
+            yield Asked(source, number, fields, columns.get("id"), sum(map(len, cells)))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

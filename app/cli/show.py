@@ -1,0 +1,57 @@
+"""`hooper models show`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from app.cli.output import figures, plain, print_json, print_table
+from app.cli.parser import Parser, add_settings, settings_from
+from app.core.manifest import Manifest
+from app.serving.repository import Artefact, Repository
+
+EXAMPLES = """  hooper models show sentiment                 the latest version
+  hooper models show sentiment/1 --json
+  hooper models show sentiment --card | less   its model card: data, training, figures, limits
+"""
+
+
+def add_options(parser: Parser) -> None:
+    parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model, or a published folder's path")
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    parser.add_argument("--card", action="store_true", help="print the model card")
+    add_settings(parser, ("models",))
+
+
+def run(options: argparse.Namespace) -> int:
+    artefact = Repository(settings_from(options).models).find(options.model)
+    if options.card:
+        print((artefact.folder / "README.md").read_text(encoding="utf-8"), end="")
+    elif options.json:
+        print_json({**artefact.manifest.model_dump(), "folder": str(artefact.folder)})
+    else:
+        print_table([[name, plain(value)] for name, value in _facts(artefact)])
+    return 0
+
+
+def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
+    manifest, graph = artefact.manifest, artefact.manifest.graph
+    yield "model", artefact.id
+    yield "task", manifest.task
+    if manifest.description:
+        yield "description", manifest.description
+    for key, value in manifest.task_options.items():
+        yield key.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    yield "reads", f"up to {manifest.max_tokens} tokens at once"
+    yield "figures", figures(manifest.evaluation, most=100)
+    for precision, parity in manifest.parity.items():
+        verdict = "" if parity.passed else "; failed, not used"
+        yield f"in {precision}", f"{parity.agreement:.2%} of {parity.rows:,} decided as by torch{verdict}"
+    yield "graph", f"{graph.layout} layout, weights stored as {graph.storage}"
+    yield "made from", f"{manifest.base_model}, {manifest.created[:10]}"
+    yield "licence", manifest.license or "not stated"
+    yield "folder", f"{artefact.folder}, {_size(manifest)}, checksums match"
+
+
+def _size(manifest: Manifest) -> str:
+    return f"{sum(entry.num_bytes for entry in manifest.files.values()) / 1e6:.1f} MB"

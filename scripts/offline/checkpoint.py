@@ -1,0 +1,152 @@
+"""A checkpoint that somebody else trained: what it is, and why it cannot be served where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from app.core.errors import InvalidSettings
+from app.core.types import TaskName
+from scripts.offline.base_model import BaseModel, resolve
+from scripts.offline.pretrained import fast_tokenizer, first_line, longest_input
+from scripts.offline.tasks.registry import offline_task
+
+HEADS: Mapping[str, TaskName] = {
+    "ForSequenceClassification": "text-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForTokenClassification": "summarization",
+}
+SHORTEST = 8
+"""Tokens: what the manifest takes for a model's input at least."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A torch model with its head, and what the service needs to know of it."""
+
+    source: BaseModel
+    task: TaskName
+    model: Any
+    tokenizer: str
+    max_tokens: int
+    task_options: dict[str, Any]
+    notes: Sequence[str]
+    """Sentences for the person at the terminal and for the card."""
+
+
+def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[str] = (), max_tokens: int = 0) -> Checkpoint:
+    """Load a folder that transformers saved, or a hub id. Never runs its code and never reads a pickle.
+
+    Args:
+        wish: folder or hub id.
+        task: None: what its head is for.
+        labels: names in the order of its outputs; none: its own.
+        max_tokens: longest input; 0: what the model reads.
+
+    Raises:
+        InvalidSettings: it cannot be served, and why.
+    """
+    source = resolve(wish)
+    config = _config(source)
+    task = _task(config, source, task)
+    model = _model(source, offline_task(task).auto_class)
+    tokenizer = fast_tokenizer(source)
+    room = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > room:
+        raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
+    options, notes = _task_options(model.config, task, labels)
+    definition: str = tokenizer.backend_tokenizer.to_str()
+    limit = min(longest_input(model.config), tokenizer.model_max_length)
+    return Checkpoint(source, task, model.eval(), definition, _length(max_tokens, limit), options, notes)
+
+
+def _config(source: BaseModel) -> Any:
+    try:
+        config = transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False)
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise InvalidSettings(
+            f"{source.location} cannot be read as a checkpoint of transformers: {first_line(error)}"
+        ) from error
+    if config.is_encoder_decoder:
+        raise InvalidSettings(f"{source.location} is an encoder-decoder ({config.model_type}); only encoders can be served")
+    return config
+
+
+def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
+    """What the head is for.
+
+    Raises:
+        InvalidSettings: there is no head, or it is for something else than was wished.
+    """
+    names = config.architectures or []
+    found = next((task for name in names for head, task in HEADS.items() if name.endswith(head)), None)
+    if found == "summarization" and (wish != found or config.num_labels != 1):
+        raise InvalidSettings(
+            f"{source.location} labels tokens ({names[0]}, {config.num_labels} labels), which is served only where it has one"
+            " label and scores sentences: then say --task summarization"
+        )
+    if found is None and names:
+        raise InvalidSettings(
+            f"{source.location} holds {names[0]}, which has no head that can be served;"
+            f" train one: hooper train DATA --base-model {source.location}"
+        )
+    if found is None and wish is None:
+        raise InvalidSettings(f"{source.location} does not say what its head is for (architectures in config.json); say --task")
+    if wish is not None and found not in (None, wish):
+        raise InvalidSettings(f"{source.location} holds {names[0]}, which is for {found}, not for {wish}")
+    return wish or found  # type: ignore[return-value]  # one of them is there
+
+
+def _model(source: BaseModel, auto_class: str) -> Any:
+    folder = Path(source.location)
+    if folder.is_dir() and not list(folder.glob("*.safetensors")):
+        pickles = sorted(one.name for one in folder.iterdir() if one.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        only = f"; {pickles[0]} is a pickle, which could run any code when it is read" if pickles else ""
+        raise InvalidSettings(
+            f"{folder} holds no weights as safetensors{only}. Save it again with save_pretrained(…, safe_serialization=True)"
+        )
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            source.location, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise InvalidSettings(f"{source.location} cannot be loaded: {first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InvalidSettings(
+            f"{source.location} lacks {len(missing)} of the weights of {type(model).__name__}, for example {missing[0]}:"
+            " it was saved without its head, or for another architecture"
+        )
+    return model
+
+
+def _task_options(config: Any, task: TaskName, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What the task's serving module takes, and what should be said about it."""
+    if task != "text-classification":
+        if names:
+            raise InvalidSettings(f"--labels are for text classification, not for {task}")
+        return {}, []
+    labels = list(names) or [str(config.id2label[index]) for index in range(config.num_labels)]
+    if len(labels) != config.num_labels or len(set(labels)) != len(labels):
+        raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(labels)}")
+    if config.problem_type == "regression":
+        raise InvalidSettings("the checkpoint was trained for regression: it gives a number, not the score of a label")
+    notes = []
+    if all(label.startswith("LABEL_") for label in labels):
+        notes.append(f"the checkpoint does not name its labels: {', '.join(labels)}; say --labels NAME … to name them")
+    # a single output is a yes or no, and its score a sigmoid: so it is decided at 0.5, as labels that do not exclude each other
+    several = config.problem_type == "multi_label_classification" or len(labels) == 1
+    problem = "multi_label_classification" if several else "single_label_classification"
+    return {"labels": labels, "problem_type": problem}, notes
+
+
+def _length(wish: int, limit: int) -> int:
+    if not SHORTEST <= (wish or limit) <= limit:
+        raise InvalidSettings(f"--max-tokens is {wish or limit}; this model reads between {SHORTEST} and {limit}")
+    return wish or limit

@@ -1,0 +1,137 @@
+"""Texts on which a foreign checkpoint is judged: a file of the user's, labelled or not, or the built-in probes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from app.core.types import TaskName
+from scripts.offline.checkpoint import Checkpoint
+from scripts.offline.load import Broken, Example, Parse, describe_broken, stop_if_too_many
+from scripts.offline.probes import probes
+from scripts.offline.recipe import Recipe
+from scripts.offline.records import Record, read_file_bytes, read_records
+from scripts.offline.tasks import question_answering, summarization, text_classification
+from scripts.offline.tasks.base import OfflineTask
+
+FIELDS: Mapping[TaskName, Mapping[str, Sequence[str]]] = {
+    "text-classification": {"text": text_classification.TEXT_NAMES, "text_pair": ("text_pair",)},
+    "question-answering": {"question": ("question",), "context": question_answering.CONTEXT_NAMES},
+    "summarization": {"text": summarization.TEXT_NAMES},
+}
+"""The fields of items without a target, with the columns that hold them."""
+TEXT_SUFFIXES = (".txt", ".txt.gz")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Examples, and whether their targets are the right answers."""
+
+    examples: Sequence[Example]
+    is_labelled: bool
+    broken: Sequence[Broken]
+    where_from: str
+    """As the card says it."""
+
+
+def held_out(offline: OfflineTask, checkpoint: Checkpoint, recipe: Recipe) -> HeldOut:
+    """The examples of the recipe's `validation`, or probes where it names none.
+
+    Raises:
+        InvalidSettings: too many rows are broken, or have labels that the checkpoint does not know.
+    """
+    if not recipe.validation:
+        made = probes(offline, checkpoint.task)
+        return HeldOut(made, False, [], f"{len(made)} built-in texts, since none were given")
+    records = {source: _records(source) for source in recipe.validation}
+    columns = next((one.columns for rows in records.values() for one in rows if not one.broken), {})
+    is_labelled = _is_labelled(checkpoint.task, recipe, columns)
+    parse = _parser(checkpoint, recipe, records) if is_labelled else partial(_unlabelled, offline, checkpoint.task, recipe)
+    parsed = [parse(record, source) for source, rows in records.items() for record in rows]
+    known = [_known(one, checkpoint) for one in parsed] if is_labelled else parsed
+    examples = [one for one in known if isinstance(one, Example)]
+    broken = [one for one in known if isinstance(one, Broken)]
+    stop_if_too_many(broken, len(known), recipe.max_bad_share)
+    if recipe.max_rows and len(examples) > recipe.max_rows:
+        examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
+    said = f"{len(examples):,} rows of {', '.join(Path(source).name for source in records)}"
+    return HeldOut(examples, is_labelled, broken, f"{said}; {describe_broken(broken)}" if broken else said)
+
+
+def _records(source: str) -> list[Record]:
+    """As for training, and plain text files of one text a line."""
+    path = Path(source)
+    if not (path.is_file() and path.name.lower().endswith(TEXT_SUFFIXES)):
+        return read_records(source)
+    lines = read_file_bytes(path).decode("utf-8-sig", "replace").splitlines()
+    return [Record(f"{path}:{number}", {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> bool:
+    names = {
+        "text-classification": text_classification.LABEL_NAMES,
+        "question-answering": ("answers", "answer"),
+        "summarization": summarization.SUMMARY_NAMES,
+    }[task]
+    return bool(recipe.label_column) or any(name.lower() in names for name in columns)
+
+
+def _parser(checkpoint: Checkpoint, recipe: Recipe, records: dict[str, list[Record]]) -> Parse:
+    """One record to an example with its target, as for training."""
+    if checkpoint.task == "question-answering":
+        return question_answering.parse
+    if checkpoint.task == "summarization":
+        text, summary = summarization.choose_columns(recipe, records)
+        return partial(summarization.parse, text=text, summary=summary)
+    multi = checkpoint.task_options["problem_type"]
+    return text_classification.Columns.choose(replace(recipe, problem_type=multi), records).parse
+
+
+def _unlabelled(offline: OfflineTask, task: TaskName, recipe: Recipe, record: Record, source: str) -> Example | Broken:
+    if record.broken:
+        return Broken(record.where, record.broken)
+    fields = {}
+    for name, known in FIELDS[task].items():
+        found = [
+            one for one in ([recipe.text_column] if name == "text" and recipe.text_column else known) if one in record.columns
+        ]
+        if found:
+            fields[name] = record.columns[found[0]]
+        elif name != "text_pair":
+            return Broken(record.where, f"no column of the {name}; say --text-column NAME")
+    if not all(isinstance(one, str) and one.strip() for one in fields.values()):
+        return Broken(record.where, "empty text")
+    return Example(offline.item(fields), None, source, record.where)
+
+
+def _known(one: Example | Broken, checkpoint: Checkpoint) -> Example | Broken:
+    """The example with the checkpoint's own labels; data sets often hold their numbers instead."""
+    if isinstance(one, Broken) or checkpoint.task != "text-classification":
+        return one
+    labels = checkpoint.task_options["labels"]
+    given = one.target if isinstance(one.target, tuple) else (one.target,)
+    named = [_label(label, labels) for label in given]
+    if None in named:
+        unknown = given[named.index(None)]
+        return Broken(one.where, f"label {unknown!r} is none of the checkpoint's: {', '.join(labels[:10])}")
+    return replace(one, target=tuple(named) if isinstance(one.target, tuple) else named[0])
+
+
+def _label(given: str, labels: Sequence[str]) -> str | None:
+    if given in labels:
+        return given
+    return labels[int(given)] if given.isdecimal() and int(given) < len(labels) else None
+
+
+def check_enough(one: HeldOut) -> None:
+    """
+    Raises:
+        InvalidSettings: there is nothing to compare the graph on.
+    """
+    if not one.examples:
+        raise InvalidSettings("no row of --data can be used")

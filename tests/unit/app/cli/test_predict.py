@@ -1,0 +1,219 @@
+"""`hooper predict` answers what the service answers, in order, and tells what it could not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import cli
+from app.cli import output, predict
+from tests.asked import Service
+
+QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
+
+
+@pytest.fixture
+def ask(published_tasks: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs the command on a tiny model of every task; gives the exit code, the answers and what was said."""
+
+    def run(model: str, *arguments: str) -> tuple[int, list[Any], str]:
+        settings = ["--models", str(published_tasks), "--device", "cpu", "--engine-threads", "1"]
+        code = cli.main(["predict", "--model", model, *settings, *arguments])
+        said = capsys.readouterr()
+        return code, [json.loads(line) for line in said.out.splitlines()], said.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("model", "route", "items", "options"),
+    [
+        ("text-classification", "classify", ["a good film", "bad " * 60, " ", {"text": "a", "text_pair": "bad"}], {"top_k": 1}),
+        ("text-classification", "classify", ["a good film", "bad " * 60], {"truncation": "window", "activation": "none"}),
+        ("text-classification", "classify", ["bad " * 60], {"truncation": "error"}),
+        ("question-answering", "answer", [QUESTION, {**QUESTION, "question": 7}], {"top_k": 3, "allow_no_answer": True}),
+        ("summarization", "summarize", ["good. bad. good film. a very bad film.", ""], {"max_sentences": 2}),
+    ],
+)  # fmt: skip
+async def test_the_answers_are_the_services(
+    model: str, route: str, items: list[Any], options: dict[str, Any], ask: Any, every_task: Service, tmp_path: Path
+) -> None:
+    response = await every_task.client.post(f"/v1/{route}", json={"inputs": [*items, "a film"][: len(items)], **options})
+    expected = response.json()["results"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
+    words = [
+        word
+        for name, value in options.items()
+        for word in ([f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)])
+    ]
+
+    def run() -> Any:
+        return ask(model, *words, str(tmp_path / "a.jsonl"))
+
+    code, answers, _ = await asyncio.to_thread(run)
+    assert [one.pop("line") for one in answers] == list(range(1, len(items) + 1))
+    assert json.loads(json.dumps(answers)) == [_near(one) for one in expected]
+    assert code == (1 if any("error" in one for one in expected) else 0)
+
+
+def _near(value: Any) -> Any:
+    """The same value, its numbers within rounding: batches differ."""
+    if isinstance(value, dict):
+        return {key: _near(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_near(one) for one in value]
+    return pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+
+
+def test_texts_can_be_given_on_the_command_line(ask: Any) -> None:
+    code, (first, second), _ = ask("text-classification", "--text", "good", "--text", "bad", "--top-k", "1")
+    assert code == 0
+    assert (first["line"], first["labels"][0]["label"]) == (1, "good")
+    assert (second["line"], second["labels"][0]["label"]) == (2, "bad")
+
+
+def test_a_question_and_its_context_are_an_input(ask: Any) -> None:
+    code, (one,), _ = ask("question-answering", "--question", QUESTION["question"], "--context", QUESTION["context"])
+    assert code == 0
+    found = one["answers"][0]
+    assert QUESTION["context"][found["start"] : found["end"]] == found["answer"]
+
+
+def test_several_files_are_named_and_ids_are_kept(ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("good\n")
+    (tmp_path / "b.jsonl").write_text('{"id": "x-1", "text": "bad"}\n')
+    _, (first, second), _ = ask("text-classification", str(tmp_path / "a.txt"), str(tmp_path / "b.jsonl"))
+    assert (first["file"], first["line"], "id" in first) == (str(tmp_path / "a.txt"), 1, False)
+    assert (second["file"], second["id"]) == (str(tmp_path / "b.jsonl"), "x-1")
+
+
+def test_an_id_that_is_no_unicode_is_given_back_as_it_came(ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "\\ud800", "text": "bad"}\n')
+    assert ask("text-classification", str(tmp_path / "a.jsonl"))[1][0]["id"] == "\ud800"
+
+
+def test_more_inputs_than_are_held_at_once_are_all_answered_in_order(ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"{'good' if n % 3 else 'bad'} film {n}\n" for n in range(1000)))
+    code, answers, _ = ask("text-classification", "--top-k", "1", str(tmp_path / "a.txt"))
+    assert code == 0
+    assert [one["line"] for one in answers] == list(range(1, 1001))
+    assert [one["labels"][0]["label"] for one in answers] == ["good" if n % 3 else "bad" for n in range(1000)]
+
+
+def test_a_text_of_more_windows_than_the_service_lets_wait_is_answered(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOPER_MAX_WAITING_ROWS", "4")
+    (tmp_path / "a.txt").write_text("good film " * 2000)
+    code, (one,), _ = ask("text-classification", "--truncation", "window", str(tmp_path / "a.txt"))
+    assert (code, one["truncated"]) == (0, False)
+    assert one["num_tokens"] > 4000
+
+
+def test_how_many_could_not_be_answered_is_said_at_the_end(ask: Any) -> None:
+    code, answers, said = ask("text-classification", "--text", "good", "--text", " ")
+    assert (code, answers[1]["error"]["type"]) == (1, "invalid_input")
+    assert said == "hooper predict: 1 of 2 inputs could not be answered\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("nothing", ["--text", "a"], "there is no model nothing"),
+        ("text-classification", ["--max-sentences", "2", "--text", "a"], "--max-sentences is no option of text-classification"),
+        ("text-classification", ["--top-k", "0", "--text", "a"], "--top-k: should be greater than or equal to 1"),
+        ("text-classification", ["--question", "q", "--text", "a"], "--question is for question answering"),
+        ("text-classification", ["--text", "a", "file"], "give either files or --text, not both"),
+        ("text-classification", ["missing.txt"], "missing.txt cannot be read: No such file"),
+        (
+            "question-answering",
+            ["--question", "q", "--context", "c", "--text", "a"],
+            "--question and --context are already",
+        ),
+        ("question-answering", ["--max-answer-tokens", "9999", "--text", "a"], "--max-answer-tokens: should be less"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_before_anything_is_answered(
+    model: str, arguments: list[str], message: str, ask: Any
+) -> None:
+    code, answers, said = ask(model, *arguments)
+    assert (code, answers) == (2, [])
+    assert said.startswith(f"hooper: {message}")
+    assert said.count("\n") == 1
+
+
+def test_without_a_name_the_only_model_is_asked(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "--models", str(models), "--device", "cpu", "--text", "good"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"][0]["label"] == "good"
+
+
+def test_without_a_name_and_with_several_models_they_are_listed(
+    published_tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "--models", str(published_tasks), "--text", "good"]) == 2
+    assert "which model? say --model NAME; published are: question-answering, " in capsys.readouterr().err
+
+
+# --- on a terminal
+
+
+@pytest.fixture
+def look(published_tasks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a person sees in eighty columns."""
+    monkeypatch.setattr(predict, "on_terminal", lambda: True)
+    monkeypatch.setattr(predict, "columns", lambda: 80)
+
+    def run(model: str, *arguments: str) -> str:
+        cli.main(["predict", "--model", model, "--models", str(published_tasks), "--device", "cpu", *arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_person_sees_the_best_label_and_the_text(look: Any) -> None:
+    line = look("text-classification", "--text", "a good film " + "x" * 200)
+    assert line.split()[0] == "1"
+    assert line.split()[2:5] == ["good", "a", "good"]
+    assert len(line.rstrip()) == 80
+    assert line.rstrip().endswith("…")
+
+
+def test_a_person_sees_as_many_labels_as_were_asked_for(look: Any) -> None:
+    first, second = look("text-classification", "--top-k", "2", "--text", "good").splitlines()
+    assert ("good" in first, "bad" in second, second.startswith("   ")) == (True, True, True)
+
+
+def test_a_person_sees_answers_sentences_and_errors(look: Any) -> None:
+    assert "bad" in look("question-answering", "--question", "Was it good?", "--context", "It was bad. good")
+    assert "(no answer)" in look("question-answering", "--allow-no-answer", "--top-k", "9", "--text", "bad", "--question", "a")
+    assert len(look("summarization", "--text", "good one. bad two. good three").splitlines()) == 3
+    assert "error   text: must not be empty" in look("text-classification", "--text", "")
+
+
+def test_json_is_given_on_a_terminal_too_where_it_is_asked_for(look: Any) -> None:
+    assert json.loads(look("text-classification", "--json", "--text", "good"))["line"] == 1
+
+
+def test_a_text_cannot_steer_the_terminal(look: Any) -> None:
+    assert "\x1b" not in look("text-classification", "--text", "good \x1b[2J\x07 film")
+    assert "\x1b" not in look("summarization", "--text", "good \x1b[2J film. bad")
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "shown"),
+    [
+        ("short", 10, "short"),
+        ("a\nb", 10, "a b"),
+        ("x" * 20, 5, "xxxx…"),
+        ("电影很好看", 6, "电影…"),
+        ("e\u0301" * 9, 9, "e\u0301" * 9),
+    ],
+)
+def test_a_clipped_text_fits_its_columns(text: str, size: int, shown: str) -> None:
+    assert output.clip(text, size) == shown
+    assert output.width(shown) <= size

@@ -1,0 +1,321 @@
+"""`hooper models add`: a checkpoint of transformers becomes a published model that answers, or a sentence says why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from app.core.archive import pack
+from app.core.manifest import Manifest, read_manifest, verify_files
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.tokenizer import Tokenizer
+from scripts import add_model
+from scripts.add_model import main
+from scripts.offline import adopt as adopt_module
+from tests.tiny import publish_tiny, tokenizer_json
+from tests.unit.scripts.conftest import make_model
+
+LABELS = {0: "bad", 1: "so-so", 2: "good"}
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Saves a tiny checkpoint as transformers does; the texts it reads have ten words."""
+
+    def run(name: str = "films", family: str = "Bert", head: str = "SequenceClassification", **config: Any) -> Path:
+        folder = tmp_path / name
+        make_model(family, head, **config).save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+        tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}
+        fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens)
+        fast.save_pretrained(folder)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOOPER_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def published(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    return manifest
+
+
+def scores(folder: Path, text: str, pair: str | None = None) -> dict[str, float]:
+    """Ask a published folder as the service does."""
+    manifest = published(folder)
+    task = TextClassification(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), **manifest.task_options)
+    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    (encoded,) = task.encode([ClassificationItem(text, pair)], ClassificationOptions())
+    assert not isinstance(encoded, Exception)
+    answer = task.decode(encoded, session.run_rows(encoded.rows), ClassificationOptions())
+    return {one.label: one.score for one in answer.labels}
+
+
+def by_torch(checkpoint: Path, text: str, pair: str | None = None) -> torch.Tensor:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    fed = tokenizer(text, pair, return_tensors="pt")
+    with torch.no_grad():
+        logits: torch.Tensor = model(**{name: fed[name] for name in fed if name != "token_type_ids" or "type_vocab_size" in
+                                        model.config.to_dict()}).logits[0]  # fmt: skip
+    return logits
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra", "Albert"])
+def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, save: Save, models: Path) -> None:
+    # the tiny vocabulary has its padding at 0: RoBERTa numbers positions by its padding id
+    checkpoint = save(family=family, id2label=LABELS, pad_token_id=0)
+    assert main([str(checkpoint)]) == 0
+    manifest = published(models / "films" / "1")
+    assert manifest.task_options == {"labels": list(LABELS.values()), "problem_type": "single_label_classification"}
+    assert manifest.graph.layout == ("padded" if family == "Albert" else "packed")
+    assert manifest.max_tokens == (65 if family == "Roberta" else 64)  # of its 66 positions the first is the padding's
+    assert manifest.parity["fp32"].passed
+    expected = dict(zip(LABELS.values(), by_torch(checkpoint, "a very good film").softmax(-1).tolist(), strict=True))
+    assert scores(models / "films" / "1", "a very good film") == {
+        key: pytest.approx(one, abs=1e-3) for key, one in expected.items()
+    }
+
+
+def test_a_pair_is_read_as_torch_reads_it(save: Save, models: Path) -> None:
+    checkpoint = save(id2label=LABELS)
+    assert main([str(checkpoint)]) == 0
+    expected = by_torch(checkpoint, "a film", "very bad").softmax(-1).tolist()
+    assert list(dict(sorted(scores(models / "films" / "1", "a film", "very bad").items())).values()) == [
+        pytest.approx(expected[list(LABELS.values()).index(label)], abs=1e-3) for label in sorted(LABELS.values())
+    ]
+
+
+def test_several_labels_at_once_and_a_single_one_are_scored_by_sigmoid(save: Save, models: Path) -> None:
+    assert main([str(save("several", problem_type="multi_label_classification"))]) == 0
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**_tiny(), num_labels=1))
+    folder = save("single")
+    model.save_pretrained(folder)
+    assert main([str(folder), "--labels", "relevant"]) == 0
+    for name, checkpoint in (("several", folder.parent / "several"), ("single", folder)):
+        expected = sorted(by_torch(checkpoint, "a film").sigmoid().tolist())
+        assert sorted(scores(models / name / "1", "a film").values()) == [pytest.approx(one, abs=1e-3) for one in expected]
+
+
+def _tiny() -> dict[str, int]:
+    return {"vocab_size": 14, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def test_a_head_for_questions_is_published_for_questions(save: Save, models: Path) -> None:
+    assert main([str(save("asks", head="QuestionAnswering"))]) == 0
+    assert published(models / "asks" / "1").task == "question-answering"
+
+
+def test_without_texts_the_card_says_that_nothing_was_measured(save: Save, models: Path) -> None:
+    assert main([str(save(id2label=LABELS)), "--license", "MIT"]) == 0
+    folder = models / "films" / "1"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "No figures were measured: no labelled texts were given." in card
+    assert 'license: "mit"' in card
+    assert (published(folder).evaluation, published(folder).parity["fp32"].rows > 50) == ({}, True)
+
+
+def test_labelled_texts_give_figures_and_none_of_them_is_published(save: Save, models: Path, tmp_path: Path) -> None:
+    checkpoint = save(id2label=LABELS)
+    assert main([str(checkpoint)]) == 0
+    texts = [f"a {word} film {number}" for number in range(20) for word in ("good", "bad", "very good")]
+    best = [max(found := scores(models / "films" / "1", text), key=found.__getitem__) for text in texts]
+    wrong = {label: next(other for other in LABELS.values() if other != label) for label in LABELS.values()}
+    given = [label if number % 4 else wrong[label] for number, label in enumerate(best)]
+    rows = "\n".join(json.dumps({"text": text, "label": label}) for text, label in zip(texts, given, strict=True))
+    (tmp_path / "dev.jsonl").write_text(rows)
+    assert main([str(checkpoint), "--data", str(tmp_path / "dev.jsonl")]) == 0
+    second = models / "films" / "2"
+    assert published(second).evaluation["accuracy"] == pytest.approx(0.75)
+    assert published(second).parity["fp32"].rows == 60
+    assert "| all | 0.7500 |" in (second / "README.md").read_text(encoding="utf-8")
+    for path in second.iterdir():
+        assert b"very good film 7" not in path.read_bytes()
+
+
+def test_numbers_stand_for_the_labels_in_order(save: Save, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.csv").write_text("text,label\n" + "".join(f"a film {n},{n % 3}\n" for n in range(9)))
+    assert main([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 0
+    assert json.loads((models / "films" / "1" / "evaluation.json").read_text())["per_class"]["so-so"]["rows"] == 3
+
+
+def test_texts_without_labels_are_compared_and_give_no_figures(save: Save, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a film\n\nvery good\nbad\n")
+    assert main([str(save(id2label=LABELS)), "--data", str(tmp_path / "texts.txt")]) == 0
+    assert (published(models / "films" / "1").evaluation, published(models / "films" / "1").parity["fp32"].rows) == ({}, 3)
+
+
+# --- what cannot be served
+
+
+def without_head(folder: Path) -> None:
+    make_model("Bert").bert.save_pretrained(folder)
+
+
+def pickled(folder: Path) -> None:
+    weights = transformers.AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def lying(folder: Path) -> None:
+    """The config promises a head, the weights have none."""
+    config = (folder / "config.json").read_text()
+    without_head(folder)
+    (folder / "config.json").write_text(config)
+
+
+def set_config(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return change
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def nothing(folder: Path) -> None:
+    """A sound checkpoint: it is the options that are wrong."""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "message"),
+    [
+        (without_head, [], "holds BertModel, which has no head that can be served; train one: hooper train DATA --base-model"),
+        (pickled, [], "holds no weights as safetensors; pytorch_model.bin is a pickle, which could run any code"),
+        (lying, [], "of the weights of BertForSequenceClassification, for example classifier.bias: it was saved"),
+        (set_config(model_type="unheard-of"), [], "cannot be read as a checkpoint of transformers"),
+        (set_config(model_type="x", auto_map={"AutoConfig": "evil.Evil"}), [], "cannot be read as a checkpoint"),
+        (set_config(architectures=["BertForTokenClassification"]), [], "labels tokens (BertForTokenClassification, 3 labels)"),
+        (set_config(architectures=["BertForMultipleChoice"]), [], "BertForMultipleChoice, which has no head"),
+        (set_config(architectures=None), [], "does not say what its head is for"),
+        (set_config(problem_type="regression"), [], "was trained for regression"),
+        (set_config(is_encoder_decoder=True), [], "is an encoder-decoder"),
+        (no_config, [], "cannot be read as a checkpoint of transformers"),
+        (nothing, ["--task", "question-answering"], "which is for text-classification, not for question-answering"),
+        (nothing, ["--labels", "a", "b"], "3 different labels are needed, not a, b"),
+        (nothing, ["--labels", "a", "b", "a"], "3 different labels are needed"),
+        (nothing, ["--max-tokens", "65"], "--max-tokens is 65; this model reads between 8 and 64"),
+        (nothing, ["--name", "Not a name"], "cannot be a model's name"),
+        (nothing, ["--data", "missing.csv"], "missing.csv does not exist"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_is_refused_in_one_sentence(
+    spoil: Callable[[Path], None], arguments: list[str], message: str, save: Save, models: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    checkpoint = save()
+    spoil(checkpoint)
+    assert main([str(checkpoint), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert (error.startswith("hooper models add: "), error.count("\n")) == (True, 1)
+    assert not models.exists()
+
+
+def test_labels_that_the_checkpoint_does_not_know_are_named(
+    save: Save, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dev.csv").write_text("text,label\na film,great\na film,3\n")
+    assert main([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "label 'great' is none of the checkpoint's: bad, so-so, good" in error
+    assert "label '3' is none" in error
+    assert not models.exists()
+
+
+def test_a_graph_that_differs_from_torch_is_not_published(
+    save: Save, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = adopt_module.make_graph
+
+    def worse(model: Any, *rest: Any) -> Any:
+        with torch.no_grad():
+            model.classifier.weight.mul_(-1)  # what is exported is no longer what was asked
+        return make(model, *rest)
+
+    monkeypatch.setattr(adopt_module, "make_graph", worse)
+    assert main([str(save())]) == 2
+    assert "does not reproduce the torch model" in capsys.readouterr().err
+    assert not models.exists()
+
+
+def test_an_interrupted_run_publishes_nothing(
+    save: Save, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adopt_module, "make_graph", interrupt)
+    assert main([str(save())]) == 130
+    assert "nothing was published" in capsys.readouterr().err
+    assert not models.exists()
+
+
+# --- what was published elsewhere
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """A version of another machine."""
+    return publish_tiny(tmp_path / "elsewhere", version=7)
+
+
+def test_an_archive_and_a_folder_become_the_next_versions(version: Path, models: Path, tmp_path: Path) -> None:
+    pack(version, tmp_path / "tiny.tar.gz")
+    assert main([str(tmp_path / "tiny.tar.gz")]) == 0
+    assert main([str(version)]) == 0
+    assert main([str(version), "--name", "other"]) == 0
+    for name, number in (("tiny", 1), ("tiny", 2), ("other", 1)):
+        manifest = published(models / name / str(number))
+        assert (manifest.name, manifest.version) == (name, number)
+        assert {path.name for path in (models / name / str(number)).iterdir()} == {path.name for path in version.iterdir()}
+    assert sorted(path.name for path in models.iterdir()) == ["other", "tiny"]
+    assert scores(models / "tiny" / "1", "a good film") == scores(version, "a good film")
+
+
+def test_an_altered_folder_is_refused_and_leaves_nothing(
+    version: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (version / "golden.json").write_text("[]")
+    assert main([str(version)]) == 2
+    assert "differs from the checksum" in capsys.readouterr().err
+    assert not list(models.rglob("*"))
+
+
+def test_an_archive_that_is_none_is_one_sentence(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(b"hello")
+    assert main([str(tmp_path / "a.tar.gz")]) == 2
+    assert main([str(tmp_path / "missing.tar.gz")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_what_only_a_checkpoint_needs_is_refused_for_an_archive(
+    version: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(version), "--labels", "a", "b"]) == 2
+    assert "--labels is for checkpoints" in capsys.readouterr().err
+
+
+def test_adding_an_archive_needs_no_torch(version: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(add_model, "_adopt", lambda *rest: pytest.fail("the offline line was asked"))
+    assert main([str(shutil.copytree(version, models.parent / "copy"))]) == 0
