@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,7 @@ from app.api.errors import wrong_field
 from app.api.schemas.answer import AnswerRequest, AnswerResult
 from app.api.schemas.classify import ClassifyRequest, ClassifyResult
 from app.api.schemas.common import failed
+from app.api.schemas.explain import ExplainRequest, ExplainResult
 from app.api.schemas.summarize import SummarizeRequest, SummarizeResult
 from app.batching.admission import QueueLimit
 from app.cli.inputs import Asked
@@ -22,7 +24,8 @@ from app.core.errors import HooperError, InvalidSettings
 from app.core.types import TaskName
 from app.main import load_options
 from app.observability.metrics import Metrics
-from app.serving.deployment import Deployment, Result
+from app.serving.deployment import Deployment, Prediction, Result
+from app.serving.explaining import ExplainOptions, explain
 from app.serving.loader import load
 from app.serving.repository import Artefact
 from app.settings import Settings
@@ -43,6 +46,9 @@ class Route:
     wrap: Callable[[Result], BaseModel]
     item: Any
     """One item, to check options with."""
+    predict: Callable[[Deployment, Sequence[Any], Any], Awaitable[Prediction]] = Deployment.predict
+    items: Callable[[Any], Sequence[Any]] = methodcaller("items")
+    """From a request to the task's own items."""
 
     @property
     def option_names(self) -> list[str]:
@@ -57,12 +63,16 @@ ROUTES: Mapping[TaskName, Route] = {
 }
 
 
+def explaining(task: TaskName) -> Route:
+    """The same for explanations of this task's models."""
+    return Route(ExplainRequest, ExplainOptions, ExplainResult.of, ROUTES[task].item, explain, methodcaller("items", task))
+
+
 class Asker:
     """One loaded model on an event loop of its own; see `asking`."""
 
-    def __init__(self, deployment: Deployment, options: Mapping[str, Any], runner: asyncio.Runner) -> None:
-        self._deployment, self._options, self._runner = deployment, options, runner
-        self._route = ROUTES[deployment.manifest.task]
+    def __init__(self, deployment: Deployment, route: Route, options: Mapping[str, Any], runner: asyncio.Runner) -> None:
+        self._deployment, self._route, self._options, self._runner = deployment, route, options, runner
 
     def ask(self, inputs: Sequence[Asked]) -> list[dict[str, Any]]:
         """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
@@ -74,10 +84,13 @@ class Asker:
             return []
         inputs = [one["text"] if list(one) == ["text"] else dict(one) for one in items]
         request = self._route.request.model_validate({"inputs": inputs, **self._options})
-        asked = request.items()
+        asked = self._route.items(request)
         sound = [one for one in asked if not isinstance(one, HooperError)]
-        results = iter(self._runner.run(self._deployment.predict(sound, request.options())).results if sound else [])
+        results = iter(self._runner.run(self._predicted(sound, request.options())).results if sound else [])
         return [one if isinstance(one, HooperError) else next(results) for one in asked]
+
+    async def _predicted(self, items: Sequence[Any], options: Any) -> Prediction:
+        return await self._route.predict(self._deployment, items, options)
 
     def _wrapped(self, result: Result | HooperError) -> dict[str, Any]:
         wrapped = failed(result) if isinstance(result, HooperError) else self._route.wrap(result)
@@ -85,11 +98,12 @@ class Asker:
 
 
 @contextmanager
-def asking(artefact: Artefact, settings: Settings, options: Mapping[str, Any]) -> Iterator[Asker]:
+def asking(artefact: Artefact, route: Route, settings: Settings, options: Mapping[str, Any]) -> Iterator[Asker]:
     """The model, loaded as the service loads it.
 
     Args:
         artefact: the model.
+        route: what is asked of it.
         settings: what to compute on.
         options: of each request, by the names that the service gives them.
 
@@ -97,20 +111,19 @@ def asking(artefact: Artefact, settings: Settings, options: Mapping[str, Any]) -
         InvalidSettings: an option is not one of the task's, or its value is refused.
         InvalidArtefact, ProviderUnavailable: as for `load`.
     """
-    checked = checked_options(artefact, options)
+    checked = checked_options(artefact, route, options)
     with asyncio.Runner() as runner:
         wishes = dataclasses.replace(load_options(settings), queue=NO_LIMIT)
         deployment = runner.run(load(artefact, wishes, Metrics()))
         try:
-            yield Asker(deployment, checked, runner)
+            yield Asker(deployment, route, checked, runner)
         finally:
             runner.run(deployment.aclose(0))
 
 
-def checked_options(artefact: Artefact, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(artefact: Artefact, route: Route, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, once the service's own schema has taken them."""
     task = artefact.manifest.task
-    route = ROUTES[task]
     for name in options:
         if name not in route.option_names:
             raise InvalidSettings(f"--{name.replace('_', '-')} is no option of {task}, which is what {artefact.id} does")

@@ -41,6 +41,7 @@ class CommandModule(Protocol):
 OWN = (
     Command("serve", "answer requests from published models", "serve"),
     Command("predict", "answer texts from files or a pipe, without a service", "predict"),
+    Command("explain", "say which words made a model decide, without a service", "explain"),
     Command("models", "list published models", "models"),
     Command("models list", "list published models", "models"),
     Command("models show", "tell everything about one model", "show"),
@@ -53,6 +54,7 @@ OWN = (
 )
 SUMMARIES = {
     "train": "fine-tune on labelled text and publish a model",
+    "bench": "put load on a service, and say how fast it answers",
     "models add": "publish a checkpoint of transformers, or an exported archive",
 }
 ORDER = (

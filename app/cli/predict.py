@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import typing
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Literal
 
 from app.cli.ahead import ReadAhead
 from app.cli.answers import as_columns, as_json
-from app.cli.ask import ROUTES, Asker, asking
+from app.cli.ask import ROUTES, Asker, Route, asking
 from app.cli.inputs import STANDARD_INPUT, Asked, Format, Shape, check, read
 from app.cli.output import columns, on_terminal
 from app.cli.parser import Parser, add_settings, settings_from
@@ -33,11 +33,26 @@ are passed over. Every other input gives one line, in order: a table on a termin
 answered gives {"error": …} in its place, and then the exit code is 1.
 """
 
+SETTINGS = ("models", "device", "engine_threads", "max_body_bytes")
 Show = Callable[[Asked, Mapping[str, Any]], Iterator[str]]
 """The lines in which an input's answer is printed."""
 
 
 def add_options(parser: Parser) -> None:
+    add_input_options(parser)
+    _add_request_options(parser.add_argument_group("options of the request, as the service takes them"))
+    add_settings(parser, SETTINGS)
+
+
+def run(options: argparse.Namespace) -> int:
+    def table(task: TaskName, wishes: Mapping[str, Any]) -> Show:
+        return partial(as_columns, task, wishes.get("top_k") or 1, columns())
+
+    return answer_inputs("predict", options, ROUTES.__getitem__, list(_request_options()), table)
+
+
+def add_input_options(parser: Parser) -> None:
+    """What is asked of which model, and how its answers are shown."""
     parser.add_argument("files", nargs="*", metavar="FILE", help="what to answer; `-`: standard input")
     parser.add_argument("--model", metavar="NAME", help="`name`, `name/version` or a published folder's path")
     parser.add_argument("--text", action="append", default=[], help="a text to answer in place of files; may be repeated")
@@ -46,28 +61,46 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--format", choices=typing.get_args(Format), default="auto", help="of the input; auto: by its name")
     parser.add_argument("--text-column", default="", metavar="NAME", help="column of the text or context; default: guessed")
     parser.add_argument("--json", action="store_true", help="json lines on a terminal, too")
-    _add_request_options(parser.add_argument_group("options of the request, as the service takes them"))
-    add_settings(parser, ("models", "device", "engine_threads", "max_body_bytes"))
 
 
-def run(options: argparse.Namespace) -> int:
+def answer_inputs(
+    command: str,
+    options: argparse.Namespace,
+    route_of: Callable[[TaskName], Route],
+    option_names: Sequence[str],
+    table: Callable[[TaskName, Mapping[str, Any]], Show],
+) -> int:
+    """Answer every input of the files, the pipe or the options.
+
+    Args:
+        command: its name, for what is said at the end.
+        options: those of `add_input_options` and of the request.
+        route_of: what is asked of a model of this task.
+        option_names: the request's options.
+        table: how a person is shown an answer.
+
+    Returns:
+        0, or 1 if an input could not be answered.
+    """
     settings = settings_from(options)
     artefact = _chosen(Repository(settings.models), options.model)
+    task = artefact.manifest.task
     given = {name: getattr(options, name) for name in ("question", "context") if getattr(options, name) is not None}
     _check_given(options, given, artefact)
-    shape = Shape(artefact.manifest.task, settings.max_body_bytes, options.format, options.text_column, given)
-    wishes = {name: value for name, value in vars(options).items() if name in _request_options()}
+    shape = Shape(task, settings.max_body_bytes, options.format, options.text_column, given)
+    wishes = {name: value for name, value in vars(options).items() if name in option_names}
     sources = options.files or [STANDARD_INPUT]
     check(sources)
-    with asking(artefact, settings, wishes) as asker, closing(ReadAhead(_inputs(options, sources, shape))) as ahead:
-        if on_terminal() and not options.json:
-            shown: Show = partial(as_columns, shape.task, wishes.get("top_k") or 1, columns())
-        else:
-            shown = partial(as_json, len(sources) > 1)
-        return _answer_all(asker, ahead, shown)
+    for_people = on_terminal() and not options.json
+    shown: Show = table(task, wishes) if for_people else partial(as_json, len(sources) > 1)
+    with (
+        asking(artefact, route_of(task), settings, wishes) as asker,
+        closing(ReadAhead(_inputs(options, sources, shape))) as ahead,
+    ):
+        return _answer_all(command, asker, ahead, shown)
 
 
-def _answer_all(asker: Asker, ahead: ReadAhead, shown: Show) -> int:
+def _answer_all(command: str, asker: Asker, ahead: ReadAhead, shown: Show) -> int:
     progress = Progress()
     num_done = num_failed = 0
     try:
@@ -82,7 +115,7 @@ def _answer_all(asker: Asker, ahead: ReadAhead, shown: Show) -> int:
     finally:
         progress.clear()
     if num_failed:
-        print(f"hooper predict: {num_failed:,} of {num_done:,} inputs could not be answered", file=sys.stderr)
+        print(f"hooper {command}: {num_failed:,} of {num_done:,} inputs could not be answered", file=sys.stderr)
     return 1 if num_failed else 0
 
 

@@ -191,7 +191,7 @@ def test_a_person_sees_as_many_labels_as_were_asked_for(look: Any) -> None:
 def test_a_person_sees_answers_sentences_and_errors(look: Any) -> None:
     assert "bad" in look("question-answering", "--question", "Was it good?", "--context", "It was bad. good")
     assert "(no answer)" in look("question-answering", "--allow-no-answer", "--top-k", "9", "--text", "bad", "--question", "a")
-    assert len(look("summarization", "--text", "good one. bad two. good three").splitlines()) == 3
+    assert len(look("summarization", "--text", "good one. bad two. good three", "--min-sentences", "3").splitlines()) == 3
     assert "error   text: must not be empty" in look("text-classification", "--text", "")
 
 
