@@ -152,6 +152,7 @@ def compare(models: Path, budget: int, scale: float = 1.0, seed: int = 0) -> dic
             **_measured(passages, budget),
             "random": _random(passages, np.random.default_rng(seed)),
         }
+        print(name, json.dumps(report["kinds"][name]), file=sys.stderr, flush=True)
     return report
 
 

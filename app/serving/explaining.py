@@ -20,7 +20,7 @@ from app.tasks.passage import Keep, Passage
 
 DEFAULT_METHOD: Method = "shapley"
 DEFAULT_BUDGET = 4_096
-"""Tokens: under a second on two cores for a model of six layers, by the figures in docs/explanations.md."""
+"""Tokens: some fifteen readings of a text of 200 words; see docs/explanations.md for what they buy."""
 MAX_BUDGET = 131_072
 
 

@@ -177,6 +177,15 @@ def test_an_answer_far_into_a_long_context_is_explained_where_it_stands() -> Non
     assert (last.text, last.end) == ("good", len(context))
 
 
+def test_an_answer_that_stands_in_several_windows_is_explained_where_it_is_likeliest() -> None:
+    task = QuestionAnswering(tiny_tokenizer())
+    item = QuestionItem("good", "bad film good . " * 20)
+    encoded = only(task.encode([item], AnswerOptions()))
+    flat = [{"logits": np.zeros((row.num_tokens, 2), np.float32)} for row in encoded.rows]
+    passage = task.passage(item, encoded, [*flat[:-1], {"logits": spread(encoded.rows[-1])}], "bad film good")
+    assert passage.row is encoded.rows[-1]
+
+
 # --- sentences
 
 TEXT = "The film was bad. A very good film! Not\tgood,\r\nnot bad."
