@@ -18,26 +18,20 @@ from tests.documented import Shown, differs, hooper_lines, shown
 from tests.live import ROOT, serving
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ADDRESS = "http://127.0.0.1:8000"
-ADMIN_KEY = "a key of the documents' tests"
-
-
-@pytest.fixture(scope="module")
-def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PATH whose `hooper` and `python` are this checkout's."""
-    folder = tmp_path_factory.mktemp("bin")
-    for name, words in (("hooper", [sys.executable, "-m", "app.cli"]), ("python", [sys.executable])):
-        script = folder / name
-        script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(words)} "$@"\n')
-        script.chmod(0o755)
-    return folder
+ADDRESS = "127.0.0.1:8000"
 
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """What a reader has before them: a checkout, to write into."""
+    """What a reader has before them: a checkout to write into, whose `hooper` and `python` are this one's."""
     for name in ("models", "docs/tutorial"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    bin_folder = tmp_path / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name, words in (("hooper", [sys.executable, "-m", "app.cli"]), ("python", [sys.executable])):
+        script = bin_folder / name
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(words)} "$@"\n')
+        script.chmod(0o755)
     return tmp_path
 
 
@@ -48,19 +42,24 @@ def _id(document: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if shown(one)], ids=_id)
-def test_what_is_shown_is_what_is_printed(document: Path, workplace: Path, bin_folder: Path) -> None:
-    failures = list(_failures(shown(document), workplace, bin_folder))
+def test_what_is_shown_is_what_is_printed(document: Path, workplace: Path) -> None:
+    failures = list(_failures(shown(document), workplace))
     assert not failures, "\n\n".join(failures)
 
 
-def _failures(commands: list[Shown], workplace: Path, bin_folder: Path) -> Iterator[str]:
+def _failures(commands: list[Shown], workplace: Path) -> Iterator[str]:
     """Run a document's commands in one folder; those that serve start a service that the later ones ask."""
-    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "120"}
+    environment = {
+        **os.environ,
+        "PATH": f"{workplace / '.venv' / 'bin'}:{os.environ['PATH']}",
+        "NO_COLOR": "1",
+        "COLUMNS": "120",
+    }
     address = ADDRESS
     with ExitStack() as stack:
         for one in commands:
             if re.match(r"(hooper|make) serve\b", one.command):
-                address = stack.enter_context(_served(one.command, workplace)).url
+                address = stack.enter_context(_served(one.command, workplace)).url.removeprefix("http://")
                 continue
             command = one.command.replace(ADDRESS, address)
             ran = subprocess.run(

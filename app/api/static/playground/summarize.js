@@ -30,7 +30,12 @@ export const summarize = {
       main: [field("Document", text), count.node],
       options: [field("Where the document is too long for the model", truncation)],
       truncation,
-      read: () => ({ inputs: text.value, max_sentences: count.get(), truncation: truncation.value }),
+      read: () => ({
+        inputs: text.value,
+        max_sentences: count.get(),
+        min_sentences: count.get(), // the slider says exactly how many
+        truncation: truncation.value,
+      }),
       fill: (example) => {
         text.value = example.text;
       },
