@@ -44,7 +44,14 @@ class Address:
 
 @contextmanager
 def started(settings: Mapping[str, str]) -> Iterator[Address]:
-    """`hooper serve` on a free port until the block ends.
+    """`hooper serve` on a free port until the block ends; see `started_process`."""
+    with started_process(settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def started_process(settings: Mapping[str, str]) -> Iterator[tuple[Address, int]]:
+    """The same, with the id of its process.
 
     Args:
         settings: environment variables, such as `HOOPER_MODELS`.
@@ -59,7 +66,7 @@ def started(settings: Mapping[str, str]) -> Iterator[Address]:
     with subprocess.Popen([sys.executable, "-m", "app.cli", "serve"], env=environment) as process:
         try:
             _wait_until_ready(address, process)
-            yield address
+            yield address, process.pid
         finally:
             process.terminate()
 
