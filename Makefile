@@ -9,8 +9,10 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # cpu or gpu; chosen from the driver that is present where it is not given
 EXTRA ?=
-# further arguments for pytest, for example ARGS="-k batcher"
+# further arguments for pytest or the release check, for example ARGS="-k batcher"
 ARGS ?=
+# the tag that is being released
+TAG ?=
 
 BIN := .venv/bin
 ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
@@ -19,7 +21,7 @@ RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test lint format train-env train-shipped openapi settings lock clean
+.PHONY: help serve test lint format train-env train-shipped openapi settings licences lock release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -61,6 +63,10 @@ settings:  ## regenerate docs/settings.md
 	@{ awk '/^\|/ { exit } { print }' docs/settings.md; $(BIN)/hooper settings; } > docs/settings.md.new \
 		&& mv docs/settings.md.new docs/settings.md
 
+licences:  ## regenerate docs/licences.md
+	@$(ENVIRONMENT) test
+	@$(BIN)/python -m scripts.release.licences > docs/licences.md.new && mv docs/licences.md.new docs/licences.md
+
 # Both extras are locked in one file, since constraints install nothing. What torch and onnxruntime-gpu bring of CUDA is
 # left to their own pins, and torch has no local version, so that a CPU build satisfies it too.
 lock:  ## regenerate constraints.txt
@@ -71,6 +77,10 @@ lock:  ## regenerate constraints.txt
 	{ echo '# Versions that were tested together. Made by `make lock`; installs nothing by itself (pip install -c).'; \
 	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton==)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \
 	  | LC_ALL=C sort -u; } > build/constraints.txt && mv build/constraints.txt constraints.txt
+
+release-check:  ## is what lies here fit to be published? (builds into dist/; TAG=v0.1.0 for a release)
+	@$(ENVIRONMENT) test
+	$(BIN)/python -m scripts.release.command $(if $(TAG),--tag '$(TAG)') $(ARGS)
 
 clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay
 	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -10,9 +10,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,13 +42,36 @@ class Address:
         with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=5) as response:
             return json.load(response)
 
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON that a path answers to a JSON body.
+
+        Raises:
+            OSError: nobody answers, or not with 200.
+        """
+        request = urllib.request.Request(
+            f"http://{self.host}:{self.port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            return json.load(response)
+
 
 @contextmanager
 def started(settings: Mapping[str, str]) -> Iterator[Address]:
-    """`hooper serve` on a free port until the block ends.
+    """`hooper serve` on a free port until the block ends; see `started_process`."""
+    with started_process(settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def started_process(
+    settings: Mapping[str, str], hooper: Sequence[str] = (sys.executable, "-m", "app.cli"), folder: Path | None = None
+) -> Iterator[tuple[Address, int]]:
+    """The same, with the id of its process.
 
     Args:
         settings: environment variables, such as `HOOPER_MODELS`.
+        hooper: the command; by default the code that runs this.
+        folder: where it runs; by default here.
 
     Raises:
         SetupError: it does not get ready.
@@ -56,10 +80,10 @@ def started(settings: Mapping[str, str]) -> Iterator[Address]:
         probe.bind(("127.0.0.1", 0))
         address = Address("127.0.0.1", probe.getsockname()[1])
     environment = {**os.environ, "HOOPER_LOG_LEVEL": "warning", **settings, "HOOPER_PORT": str(address.port)}
-    with subprocess.Popen([sys.executable, "-m", "app.cli", "serve"], env=environment) as process:
+    with subprocess.Popen([*hooper, "serve"], env=environment, cwd=folder) as process:
         try:
             _wait_until_ready(address, process)
-            yield address
+            yield address, process.pid
         finally:
             process.terminate()
 

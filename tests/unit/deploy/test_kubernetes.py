@@ -1,0 +1,332 @@
+"""What deploy/kubernetes deploys: valid for every Kubernetes it names, and in step with what the service does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from app.api.routes import health
+from app.observability.metrics import LiveModel, Metrics
+from app.settings import PREFIX, Settings, read_settings
+from tests.kustomized import MERGED_BY, Resource, built, documents
+from tests.live import ROOT
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+OVERLAYS = ("cpu", "gpu")
+COMPONENTS = ("models-volume", "models-init")
+VERSIONS = ("1.30", "1.37")
+"""The first Kubernetes in which `preStop` can sleep without a program in the image, and the latest that is known here."""
+UVICORN_EXTRA_S = 1
+"""app/server.py gives uvicorn this much more than HOOPER_DRAIN_S."""
+
+
+@pytest.fixture(params=[f"{overlay}+{component}" for overlay in OVERLAYS for component in ("", *COMPONENTS)])
+def resources(request: pytest.FixtureRequest, tmp_path: Path) -> list[Resource]:
+    """What each overlay deploys, by itself and with each component for models."""
+    overlay, _, component = request.param.partition("+")
+    return with_component(tmp_path, overlay, component)
+
+
+def with_component(tmp_path: Path, overlay: str, component: str) -> list[Resource]:
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "kubernetes"))
+    if component:
+        file = copy / "overlays" / overlay / "kustomization.yaml"
+        (wishes,) = documents(file)
+        file.write_text(yaml.safe_dump({**wishes, "components": [f"../../components/{component}"]}))
+    return built(copy / "overlays" / overlay)
+
+
+def only(resources: list[Resource], kind: str) -> Resource:
+    (found,) = [one for one in resources if one["kind"] == kind]
+    return found
+
+
+def pod_of(resources: list[Resource]) -> Resource:
+    pod: Resource = only(resources, "Deployment")["spec"]["template"]["spec"]
+    return pod
+
+
+def hooper_of(resources: list[Resource]) -> Resource:
+    (container,) = [one for one in pod_of(resources)["containers"] if one["name"] == "hooper"]
+    return dict(container)
+
+
+def kserve_pod() -> Resource:
+    (service,) = documents(FOLDER / "kserve" / "inference-service.yaml")
+    own = {"minReplicas", "maxReplicas"}
+    return {key: value for key, value in service["spec"]["predictor"].items() if key not in own}
+
+
+# --- Kubernetes takes them
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_supported_kubernetes_takes_every_resource(resources: list[Resource], version: str) -> None:
+    for one in resources:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_a_field_that_kubernetes_does_not_know_would_be_told(resources: list[Resource]) -> None:
+    deployment = only(resources, "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenessProbes"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
+
+
+def test_what_kserve_is_given_is_a_pod() -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hooper"}, "spec": kserve_pod()}
+    for version in VERSIONS:
+        kubernetes_validate.validate(pod, version, strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to compare with")
+@pytest.mark.parametrize("component", ["", *COMPONENTS])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_these_tests_build_what_kustomize_builds(tmp_path: Path, overlay: str, component: str) -> None:
+    ours = with_component(tmp_path, overlay, component)
+    command = ["kubectl", "kustomize", str(tmp_path / "kubernetes" / "overlays" / overlay)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert sorted(map(canonical, ours)) == sorted(canonical(one) for one in yaml.safe_load_all(printed))
+
+
+def canonical(resource: Resource) -> str:
+    """As text, without the order of lists in which it means nothing."""
+    return json.dumps(_sorted_lists(resource), sort_keys=True)
+
+
+def _sorted_lists(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted_lists(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        found = [_sorted_lists(one) for one in value]
+        return sorted(found, key=lambda one: str(one[MERGED_BY[key]])) if key in MERGED_BY else found
+    return value
+
+
+# --- the service starts with them
+
+
+def environment_of(container: Resource) -> Iterator[tuple[str, str]]:
+    """Variables as the container would see them; what comes from elsewhere is made up."""
+    for one in container["env"]:
+        source = one.get("valueFrom", {})
+        if "secretKeyRef" in source:
+            yield one["name"], "0" * 64
+        elif "resourceFieldRef" in source:
+            assert source["resourceFieldRef"]["resource"] == "requests.cpu"
+            yield one["name"], container["resources"]["requests"]["cpu"]
+        else:
+            yield one["name"], one["value"]
+
+
+def settings_of(container: Resource, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    environment = dict(environment_of(container))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return read_settings(environment=environment)
+
+
+def test_every_variable_is_a_setting_with_a_value_that_it_takes(
+    resources: list[Resource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(hooper_of(resources), monkeypatch)
+    assert (settings.host, settings.engine_threads) == ("0.0.0.0", 2)
+    assert len(settings.api_key_hashes) == len(settings.admin_key_hashes) == 1
+
+
+def test_kserve_gives_settings_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    (container,) = kserve_pod()["containers"]
+    assert settings_of(container, monkeypatch).api_key_hashes
+
+
+def test_kubernetes_adds_no_variables_of_its_own(resources: list[Resource]) -> None:
+    service = only(resources, "Service")["metadata"]["name"]
+    assert f"{service}_PORT".upper().startswith(PREFIX), "the link would be HOOPER_PORT=tcp://…"
+    for pod in (pod_of(resources), kserve_pod()):
+        assert pod["enableServiceLinks"] is False
+
+
+def test_without_its_secret_of_keys_nothing_starts(resources: list[Resource]) -> None:
+    secrets = {
+        one["name"]: one["valueFrom"]["secretKeyRef"].get("optional", False)
+        for one in hooper_of(resources)["env"]
+        if "secretKeyRef" in one.get("valueFrom", {})
+    }
+    assert secrets == {"HOOPER_API_KEY_HASHES": False, "HOOPER_ADMIN_KEY_HASHES": True}
+
+
+def test_a_gpu_is_asked_for_and_must_be_had(tmp_path: Path) -> None:
+    container = hooper_of(with_component(tmp_path, "gpu", ""))
+    assert dict(environment_of(container))["HOOPER_DEVICE"] == "cuda"
+    assert container["resources"]["requests"]["nvidia.com/gpu"] == container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+# --- healths, and how it ends
+
+
+def test_each_probe_asks_the_health_that_it_is_for(resources: list[Resource]) -> None:
+    container = hooper_of(resources)
+    asked = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+    assert asked == {"startup": "/health/ready", "readiness": "/health/ready", "liveness": "/health/live"}
+    assert set(asked.values()) <= {one.path for one in health.router.routes}  # type: ignore[attr-defined]
+
+
+def test_a_start_may_take_several_times_as_long_as_was_measured(resources: list[Resource]) -> None:
+    for container in (hooper_of(resources), kserve_pod()["containers"][0]):
+        probe = container["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 4 * max(one["start_s"] for one in footprints())
+
+
+def test_a_pod_may_take_as_long_to_end_as_the_service_does(resources: list[Resource], monkeypatch: pytest.MonkeyPatch) -> None:
+    for pod, container in ((pod_of(resources), hooper_of(resources)), (kserve_pod(), kserve_pod()["containers"][0])):
+        drain_s = settings_of(container, monkeypatch).drain_s
+        # uvicorn waits for open requests, then the registry closes the deployments: app/server.py, app/serving/registry.py
+        longest = container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain_s + UVICORN_EXTRA_S + drain_s
+        assert pod["terminationGracePeriodSeconds"] > longest
+
+
+def test_an_update_never_takes_the_last_ready_pod(resources: list[Resource]) -> None:
+    update = only(resources, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    least = only(resources, "HorizontalPodAutoscaler")["spec"]["minReplicas"]
+    assert least - update["maxUnavailable"] >= 1
+    assert least - only(resources, "PodDisruptionBudget")["spec"]["maxUnavailable"] >= 1
+    assert "replicas" not in only(resources, "Deployment")["spec"], "they are the autoscaler's"
+
+
+# --- resources: measured
+
+
+def footprints() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((ROOT / "docs" / "measurements" / "footprint.json").read_text())
+    return found
+
+
+def mebibytes(quantity: str) -> float:
+    for unit, factor in (("Gi", 1024), ("Mi", 1)):
+        if quantity.endswith(unit):
+            return float(quantity.removesuffix(unit)) * factor
+    raise ValueError(quantity)
+
+
+def test_memory_is_what_was_measured_and_a_third_more(resources: list[Resource]) -> None:
+    for container in (hooper_of(resources), kserve_pod()["containers"][0]):
+        asked = container["resources"]
+        assert asked["requests"]["memory"] == asked["limits"]["memory"], "memory above what was asked for can be taken away"
+        for measured in footprints():
+            assert mebibytes(asked["limits"]["memory"]) >= 1.33 * max(measured["load_peak_mib"], measured["loading_peak_mib"])
+
+
+def test_the_temporary_folder_holds_what_weights_are_unpacked_through(resources: list[Resource]) -> None:
+    for pod, container in ((pod_of(resources), hooper_of(resources)), (kserve_pod(), kserve_pod()["containers"][0])):
+        (volume,) = [one for one in pod["volumes"] if one["name"] == "tmp"]
+        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+        assert mebibytes(volume["emptyDir"]["sizeLimit"]) >= 2 * max(one["temporary_mib"] for one in footprints())
+
+
+# --- what an intruder finds
+
+
+def test_no_container_can_become_more_than_it_is(resources: list[Resource]) -> None:
+    for pod in (pod_of(resources), kserve_pod()):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+    assert only(resources, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_the_network_is_closed_but_for_the_services_port(resources: list[Resource]) -> None:
+    policy = only(resources, "NetworkPolicy")["spec"]
+    assert policy["egress"] == []
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (rule,) = policy["ingress"]
+    assert rule["from"]
+    (port,) = rule["ports"]
+    assert port["port"] in {one["name"] for one in hooper_of(resources)["ports"]}
+
+
+def test_everything_that_selects_pods_selects_these(resources: list[Resource]) -> None:
+    labels = only(resources, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [
+        only(resources, "Deployment")["spec"]["selector"]["matchLabels"],
+        only(resources, "Service")["spec"]["selector"],
+        only(resources, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *(one["labelSelector"]["matchLabels"] for one in pod_of(resources)["topologySpreadConstraints"]),
+    ]
+    for selector in selectors:
+        assert selector
+        assert selector.items() <= labels
+
+
+# --- models and images
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_models_from_elsewhere_are_mounted_where_the_service_looks_and_cannot_be_written(
+    tmp_path: Path, component: str
+) -> None:
+    found = with_component(tmp_path, "cpu", component)
+    container = hooper_of(found)
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "models"]
+    assert (mount["mountPath"], mount["readOnly"]) == (dict(environment_of(container))["HOOPER_MODELS"], True)
+    assert "models" in {one["name"] for one in pod_of(found)["volumes"]}
+
+
+def test_images_have_this_versions_tag(resources: list[Resource]) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert hooper_of(resources)["image"] in (f"hooper:{version}", f"hooper:{version}-gpu")
+    assert kserve_pod()["containers"][0]["image"] == f"hooper:{version}"
+
+
+# --- autoscaling
+
+
+def adapter_rules() -> dict[str, Resource]:
+    (values,) = documents(FOLDER / "metrics" / "adapter-values.yaml")
+    return {one["name"]["as"]: one for one in values["rules"]["custom"]}
+
+
+def test_every_metric_that_scales_pods_has_its_rule(resources: list[Resource]) -> None:
+    metrics = only(resources, "HorizontalPodAutoscaler")["spec"]["metrics"]
+    asked = {one["pods"]["metric"]["name"] for one in metrics if one["type"] == "Pods"}
+    assert "hooper_waiting_rows" in asked
+    assert asked <= set(adapter_rules())
+
+
+def test_the_rule_reads_a_metric_that_the_service_has() -> None:
+    metrics = Metrics()
+    metrics.track(lambda: [LiveModel("sentiment", "1", "CPUExecutionProvider", "fp32", "packed", 3)])
+    series = adapter_rules()["hooper_waiting_rows"]["seriesQuery"].partition("{")[0]
+    assert f'{series}{{model="sentiment"}} 3.0' in metrics.render().decode()
+
+
+def test_a_pod_is_added_when_a_full_batch_waits(resources: list[Resource], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(hooper_of(resources), monkeypatch)
+    for one in only(resources, "HorizontalPodAutoscaler")["spec"]["metrics"]:
+        if one["type"] == "Pods" and one["pods"]["metric"]["name"] == "hooper_waiting_rows":
+            assert int(one["pods"]["target"]["averageValue"]) == settings.max_batch_rows
+            assert settings.max_waiting_rows > settings.max_batch_rows
+            return
+    pytest.fail("nothing scales on the queue")
+
+
+def test_prometheus_is_told_where_the_metrics_are(resources: list[Resource]) -> None:
+    annotations = only(resources, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/path"] in {one.path for one in health.router.routes}  # type: ignore[attr-defined]
+    assert annotations["prometheus.io/port"] == str(hooper_of(resources)["ports"][0]["containerPort"])

@@ -1,0 +1,69 @@
+"""What runs at every push and every tag may do little, and is what a person runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.live import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+WRITES = {"attest": {"id-token": "write", "attestations": "write"}, "publish": {"id-token": "write"}}
+"""Jobs that may do more than read the repository, and what."""
+
+
+def loaded(name: str) -> dict[str, Any]:
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    workflow: dict[str, Any] = yaml.safe_load(text)
+    return workflow
+
+
+def steps(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for job in workflow["jobs"].values():
+        yield from job["steps"]
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_every_action_is_pinned_by_its_commit(file: Any) -> None:
+    used = [line.strip().removeprefix("- ") for line in file.read_text().splitlines() if "uses:" in line]
+    assert used
+    for line in used:
+        assert PINNED.fullmatch(line), line
+
+
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_a_job_may_do_nothing_that_it_does_not_need(name: str) -> None:
+    workflow = loaded(name)
+    assert workflow["permissions"] == {}
+    for job, wishes in workflow["jobs"].items():
+        assert wishes["permissions"] == WRITES.get(job, {"contents": "read"})
+        assert wishes["timeout-minutes"] <= 90
+
+
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_no_step_keeps_a_key_or_runs_what_a_stranger_wrote(name: str) -> None:
+    for step in steps(loaded(name)):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+        assert "${{" not in step.get("run", ""), "an expression in a script is replaced before the shell reads it"
+        assert "secrets." not in str(step)
+
+
+def test_the_same_is_run_as_before_a_commit() -> None:
+    assert ".ci/run" in [step.get("run") for step in steps(loaded("ci"))]
+    assert ".ci/run" in [step.get("run") for step in steps(loaded("release"))]
+
+
+def test_nothing_is_published_that_was_not_checked_and_attested() -> None:
+    workflow = loaded("release")
+    jobs = workflow["jobs"]
+    assert workflow[True] == {"push": {"tags": ["v*"]}}, "`on` is true in YAML"
+    assert (jobs["publish"]["needs"], jobs["attest"]["needs"]) == ("attest", "check")
+    (check,) = [step for step in jobs["check"]["steps"] if step.get("run") == "make release-check"]
+    assert check["env"]["TAG"] == "${{ github.ref_name }}"
+    assert jobs["publish"]["environment"] == "release"
