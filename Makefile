@@ -19,11 +19,11 @@ RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test lint format train-env train-shipped openapi settings lock clean
+.PHONY: help serve test lint format train-env train-shipped openapi settings lock container-test clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; done
+		printf '  make %-15s %s\n' "$$name" "$$text"; done
 	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, ARGS="…" for pytest, HOOPER_HOST and HOOPER_PORT for serve'
 
 serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
@@ -71,6 +71,9 @@ lock:  ## regenerate constraints.txt
 	{ echo '# Versions that were tested together. Made by `make lock`; installs nothing by itself (pip install -c).'; \
 	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \
 	  | LC_ALL=C sort -u; } > build/constraints.txt && mv build/constraints.txt constraints.txt
+
+container-test:  ## build the image and show what docs/how-to/containers.md promises of it (needs a Docker engine)
+	@deploy/container_test.sh
 
 clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay
 	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
