@@ -21,11 +21,11 @@ RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test lint format train-env train-shipped openapi settings licences lock release-check clean
+.PHONY: help serve test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; done
+		printf '  make %-15s %s\n' "$$name" "$$text"; done
 	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, ARGS="…" for pytest, HOOPER_HOST and HOOPER_PORT for serve'
 
 serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
@@ -81,6 +81,9 @@ lock:  ## regenerate constraints.txt
 release-check:  ## is what lies here fit to be published? (builds into dist/; TAG=v0.1.0 for a release)
 	@$(ENVIRONMENT) test
 	$(BIN)/python -m scripts.release.command $(if $(TAG),--tag '$(TAG)') $(ARGS)
+
+container-test:  ## build the image and show what docs/how-to/containers.md promises of it (needs a Docker engine)
+	@deploy/container_test.sh
 
 clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay
 	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,60 @@
+"""Asks Prometheus every query of the dashboard, which comes on standard input, and ends with 1 if one has no answer.
+
+    queries.py http://prometheus:9090 < deploy/grafana/dashboards/hooper.json
+
+Also tells how many instances Prometheus scrapes and how many alerts it evaluates.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.parse
+import urllib.request
+from typing import Any
+
+VARIABLES = {"$instance": ".*", "$model": ".*", "[$__rate_interval]": "[1m]"}
+PATIENCE_S = 120
+POLL_S = 3
+
+
+def get(address: str, path: str) -> Any:
+    with urllib.request.urlopen(address + path, timeout=10) as response:
+        return json.load(response)["data"]
+
+
+def queries(dashboard: dict[str, Any]) -> list[str]:
+    """Every query, its variables replaced. Alerts are left out: none need be there."""
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    for name, value in VARIABLES.items():
+        found = [one.replace(name, value) for one in found]
+    return [one for one in found if not one.startswith("ALERTS")]
+
+
+def has_answer(address: str, query: str) -> bool:
+    result = get(address, "/api/v1/query?" + urllib.parse.urlencode({"query": query}))["result"]
+    return any(one["value"][1] != "NaN" for one in result)
+
+
+def main(address: str, dashboard: dict[str, Any]) -> int:
+    unanswered = queries(dashboard)
+    num_queries = len(unanswered)
+    until = time.monotonic() + PATIENCE_S
+    while unanswered and time.monotonic() < until:  # rates need two scrapes
+        unanswered = [one for one in unanswered if not has_answer(address, one)]
+        if unanswered:
+            time.sleep(POLL_S)
+    up = get(address, "/api/v1/query?query=up")["result"]
+    groups = get(address, "/api/v1/rules")["groups"]
+    broken = [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"]
+    rules = sum(len(group["rules"]) for group in groups)
+    print(f"{sum(one['value'][1] == '1' for one in up)} of {len(up)} instances up, {rules} alerts, broken: {broken or 'none'}")
+    print(f"{num_queries - len(unanswered)} of the dashboard's {num_queries} queries have an answer")
+    for one in unanswered:
+        print(f"no answer: {one}")
+    return 1 if unanswered or broken or not up or not rules else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], json.load(sys.stdin)))

@@ -1,0 +1,29 @@
+"""What the service really tells Prometheus."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.live import serving
+from tests.tiny import publish_tiny
+
+LONG = "good film " * 40
+OF_SCRAPE = {"job", "instance"}
+"""Labels that Prometheus adds to whatever it scrapes."""
+
+
+@pytest.fixture(scope="session")
+def labels_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The labels of each series of a service that has answered, refused and cut; and those of `up` and `ALERTS`."""
+    models = tmp_path_factory.mktemp("models")
+    publish_tiny(models)
+    with serving(models) as running, running.client() as client:
+        assert client.post("/v1/classify", json={"inputs": LONG}).json()["results"][0]["truncated"]
+        client.post("/v1/classify", json={"inputs": ""})
+        page = client.get("/metrics").text
+    found: dict[str, set[str]] = {"up": set(OF_SCRAPE), "ALERTS": {"alertname"}}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            found.setdefault(sample.name, set(OF_SCRAPE)).update(sample.labels)
+    return found
