@@ -160,7 +160,7 @@ KINDS: dict[TaskName, Kind] = {
         {"exact_match": 100.0, "f1": 100.0, "rows": len(GOLDEN_TEXTS)},
     ),
     "summarization": Kind(
-        "marker", 1, ExtractiveSummarization, SummaryOptions(), [SummaryItem(" ".join(GOLDEN_TEXTS))],
+        "token", 1, ExtractiveSummarization, SummaryOptions(), [SummaryItem(" ".join(GOLDEN_TEXTS))],
         {"rouge1": 40.0, "rows": 1},
     ),
 }  # fmt: skip
@@ -191,7 +191,7 @@ def publish_tiny(
 
 def publish_tiny_task(models_dir: Path, task: TaskName, name: str, *, max_tokens: int = MAX_TOKENS) -> Path:
     """Write `models_dir/name/1`, a packed model of any task. Its spans begin at "bad" and end at "good"; its best sentences
-    begin with "good".
+    hold "good".
 
     Returns:
         The folder.

@@ -1,7 +1,8 @@
 """Extractive summarization: the sentences that say most, verbatim and in the document's order.
 
-Several sentences share a row, each behind a first token of its own whose output scores it in the context of the others, as in
-Liu and Lapata, "Text Summarization with Pretrained Encoders" (2019). A longer document is read in windows of whole sentences;
+Several sentences share a row, each behind a first token of its own, so that each is scored in the context of the others, as in
+Liu and Lapata, "Text Summarization with Pretrained Encoders" (2019); but by the mean over all of its tokens, which a small
+model learns from few documents, and not by that first token alone. A longer document is read in windows of whole sentences;
 token types tell the first window, with the document's opening, from later ones. Sentences that repeat a chosen one are passed
 over by trigram blocking, as there.
 
@@ -21,7 +22,7 @@ import numpy as np
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Encoded, refuse_text
-from app.tasks.passage import Passage, words_of
+from app.tasks.passage import Passage, mask_of, words_of
 from app.tasks.sentences import Span, sentences
 from app.tasks.tokenizer import Encoding, Tokenizer
 
@@ -87,7 +88,7 @@ class Reading:
 
 
 class ExtractiveSummarization:
-    """Satisfies `Task`. Reads an output `logits` of axis `marker`: (sentences of the row, 1)."""
+    """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, 1)."""
 
     def __init__(self, tokenizer: Tokenizer, usual_words: float = USUAL_WORDS) -> None:
         """
@@ -96,6 +97,7 @@ class ExtractiveSummarization:
             usual_words: words of the summaries that the model was trained on.
         """
         self._usual_words = usual_words
+        self._mask_id = mask_of(tokenizer)
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
         self._max_sentence = min(MAX_SENTENCE_TOKENS, self._max_tokens - self._pieces.num_special_tokens(pair=False))
@@ -107,30 +109,34 @@ class ExtractiveSummarization:
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: SummaryOptions) -> Summary:
         """The sentences that together are expected to say most, none of which repeats another."""
         reading: Reading = encoded.state
-        scores = sentence_scores(reading, outputs)
+        scores = sentence_scores(encoded, outputs)
         texts = [reading.text[start:end] for start, end in reading.spans]
         chosen = select(texts, scores, options, self._usual_words)
         found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
         return Summary(" ".join(one.text for one in found), found)
 
     def passage(self, item: SummaryItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
-        """What speaks for a sentence, in the window where it scores highest.
+        """What speaks for a sentence, in the window where it scores highest. Words are masked, not left out: each sentence
+        keeps its place in the row.
 
         Raises:
             InvalidInput: the target is no sentence of what was read.
         """
         reading: Reading = encoded.state
-        sentence = _sentence_saying(target, reading, sentence_scores(reading, outputs))
+        sentence = _sentence_saying(target, reading, sentence_scores(encoded, outputs))
         number = max(
             (number for number, window in enumerate(reading.windows) if sentence in window),
-            key=lambda number: outputs[number][OUTPUT][sentence - reading.windows[number].start, 0],
+            key=lambda one: sentence_logits(encoded.rows[one], outputs[one])[sentence - reading.windows[one].start],
         )
         window = reading.windows[number]
         tokens = list(self._tokens([reading.encodings[i] for i in window], [reading.spans[i][0] for i in window]))
         start, end = reading.spans[sentence]
         place = sentence - window.start
         found = words_of("text", item.text, tokens)
-        return Passage(encoded.rows[number], found, item.text[start:end], lambda output: float(output[OUTPUT][place, 0]))
+        row = encoded.rows[number]
+        return Passage(
+            row, found, item.text[start:end], lambda output: float(sentence_logits(row, output)[place]), self._mask_id
+        )
 
     def _tokens(self, encodings: Sequence[Encoding], starts: Sequence[int]) -> Iterator[tuple[int, Span]]:
         """Position in the row and span in the text of each token of a row's sentences, which begin at `starts`."""
@@ -182,12 +188,20 @@ class ExtractiveSummarization:
         return Row(input_ids, [int(is_later)] * len(input_ids), markers)
 
 
-def sentence_scores(reading: Reading, outputs: Sequence[RowOutput]) -> Array:
+def sentence_logits(row: Row, output: RowOutput) -> Array:
+    """Mean logit of each sentence's tokens: (sentences of the row,)."""
+    starts = np.array(row.markers)
+    means = np.add.reduceat(output[OUTPUT][:, 0], starts) / np.diff(starts, append=row.num_tokens)
+    return means.astype(np.float32)
+
+
+def sentence_scores(encoded: Encoded, outputs: Sequence[RowOutput]) -> Array:
     """Score of each sentence between 0 and 1, from its logits averaged over the windows that hold it: (sentences,)."""
+    reading: Reading = encoded.state
     sums = np.zeros(len(reading.spans))
     counts = np.zeros(len(reading.spans))
-    for window, output in zip(reading.windows, outputs, strict=True):
-        sums[window.start : window.stop] += output[OUTPUT][:, 0]
+    for window, row, output in zip(reading.windows, encoded.rows, outputs, strict=True):
+        sums[window.start : window.stop] += sentence_logits(row, output)
         counts[window.start : window.stop] += 1
     scores: Array = (0.5 * (1.0 + np.tanh(0.5 * sums / counts))).astype(np.float32)
     return scores

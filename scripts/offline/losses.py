@@ -23,13 +23,19 @@ def span_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
     return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
 
 
-def marker_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy at the marked tokens, averaged over them.
+def sentence_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy of sentences, each scored by the mean logit of its tokens, averaged over the sentences.
 
     Args:
         outputs: of a token classification model with one label: `logits` (rows, tokens, 1).
-        labels: (rows, tokens) between 0 and 1 at markers, `IGNORED` elsewhere.
+        labels: (rows, tokens, 2): the number of the token's sentence in the batch, and what is wanted of the sentence,
+            between 0 and 1; `IGNORED` at padding.
     """
-    logits = outputs["logits"][..., 0].float()
-    marked = labels != IGNORED
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits[marked], labels[marked])
+    inside = labels[..., 0] != IGNORED
+    numbers = labels[..., 0][inside].long()
+    logits = outputs["logits"][..., 0].float()[inside]
+    counts = torch.bincount(numbers)
+    means = torch.zeros(len(counts)).to(logits).index_add(0, numbers, logits) / counts
+    wanted = torch.zeros_like(means)
+    wanted[numbers] = labels[..., 1][inside].to(wanted)
+    return torch.nn.functional.binary_cross_entropy_with_logits(means, wanted)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from app.tasks.sentences import sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Example, load
-from scripts.offline.losses import IGNORED, marker_loss
+from scripts.offline.losses import IGNORED, sentence_loss
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 from scripts.offline.rouge import LEAD, METRICS, oracle, precision, rouge
@@ -26,7 +27,7 @@ from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
 
 TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
-LATER_WINDOWS = 0.25
+LATER_WINDOWS = 0.1
 TOLD_RIGHT = 0.1
 """How near to its label a sentence counts as told right."""
 PROBES = (
@@ -47,9 +48,9 @@ class Target:
 class OfflineSummarization:
     """Satisfies `OfflineTask`. An example's target is a `Target`."""
 
-    output_axis: Axis = "marker"
+    output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
-    loss = staticmethod(marker_loss)
+    loss = staticmethod(sentence_loss)
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
@@ -91,10 +92,13 @@ class OfflineSummarization:
         return rows
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        """(rows, width): at each sentence's marker how much of it is wanted."""
-        made = np.full((len(rows), width), IGNORED, np.float32)
+        """(rows, width, 2): the number of each token's sentence in the batch, and how much of the sentence is wanted."""
+        made = np.full((len(rows), width, 2), IGNORED, np.float32)
+        number = 0
         for line, one in enumerate(rows):
-            made[line, list(one.row.markers)] = one.label
+            for (start, end), wanted in zip(pairwise([*one.row.markers, one.row.num_tokens]), one.label, strict=True):
+                made[line, start:end] = number, wanted
+                number += 1
         return made
 
     def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
@@ -106,9 +110,12 @@ class OfflineSummarization:
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         """Sentences told right."""
-        marked = labels != IGNORED
-        told = 1 / (1 + np.exp(-logits[..., 0][marked]))
-        return int((np.abs(told - labels[marked]) < TOLD_RIGHT).sum()), int(marked.sum())
+        inside = labels[..., 0] != IGNORED
+        numbers = labels[..., 0][inside].astype(np.int64)
+        counts = np.bincount(numbers)
+        told = 1 / (1 + np.exp(-np.bincount(numbers, logits[..., 0][inside]) / counts))
+        wanted = np.bincount(numbers, labels[..., 1][inside]) / counts
+        return int((np.abs(told - wanted) < TOLD_RIGHT).sum()), len(counts)
 
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]

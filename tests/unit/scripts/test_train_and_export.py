@@ -428,7 +428,7 @@ def test_documents_and_summaries_become_a_published_model_that_sums_up(
     assert train("--task", "summarization", "--epoch-tokens", "16", "64", data="news.jsonl") == 0
     folder = tmp_path / "models" / "news" / "1"
     manifest = read_manifest(folder)
-    assert (manifest.task, manifest.graph.outputs[0].axis, manifest.graph.layout) == ("summarization", "marker", "packed")
+    assert (manifest.task, manifest.graph.outputs[0].axis, manifest.graph.layout) == ("summarization", "token", "packed")
     assert {"rouge1", "lead3_rouge1", "oracle_rouge1"} < set(manifest.evaluation)
     assert "lead-3 ROUGE-1" in (folder / "README.md").read_text(encoding="utf-8")
     for published, now in answers(folder):

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.types import Row
 from app.tasks.base import Encoded
-from app.tasks.extractive_summarization import ExtractiveSummarization, Summary, SummaryItem, SummaryOptions, select
+from app.tasks.extractive_summarization import (
+    ExtractiveSummarization,
+    Summary,
+    SummaryItem,
+    SummaryOptions,
+    select,
+    sentence_scores,
+)
 from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer
 
 TASK = ExtractiveSummarization(tiny_tokenizer())
@@ -33,10 +41,15 @@ def refusal(text: str, **options: Any) -> HooperError:
     return error
 
 
+def said(row: Row, logits: Sequence[float]) -> dict[str, Any]:
+    """What a model says that gives every token the logit of its sentence."""
+    return {"logits": np.repeat(np.float32(logits), np.diff(row.markers, append=row.num_tokens))[:, None]}
+
+
 def summarize(logits: Sequence[float], text: str = DOCUMENT, **options: Any) -> Summary:
     """The summary when the sentences of the document have these logits in every window."""
     encoded = encode(text, **options)
-    outputs = [{"logits": np.array([[logits[i]] for i in window], np.float32)} for window in encoded.state.windows]
+    outputs = [said(row, [logits[i] for i in window]) for row, window in zip(encoded.rows, encoded.state.windows, strict=True)]
     return TASK.decode(encoded, outputs, SummaryOptions(**options))
 
 
@@ -155,11 +168,23 @@ def test_logits_of_a_sentence_in_two_windows_are_averaged() -> None:
     encoded = encode(LONG)
     windows = encoded.state.windows
     (shared, *_) = set(windows[0]) & set(windows[1])
-    outputs = [{"logits": np.array([[-9.0 if i != shared else height] for i in window], np.float32)}
-               for window, height in zip(windows, [3.0, 1.0, *[-9.0] * len(windows)], strict=False)]  # fmt: skip
+    heights = [3.0, 1.0, *[-9.0] * (len(windows) - 2)]
+    outputs = [
+        said(row, [-9.0 if i != shared else height for i in window])
+        for row, window, height in zip(encoded.rows, windows, heights, strict=True)
+    ]
     (best,) = TASK.decode(encoded, outputs, SummaryOptions(max_sentences=1)).sentences
     assert best.text == f"The film number {shared} was not very good."
     assert best.score == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_a_sentence_is_scored_by_the_mean_over_its_tokens() -> None:
+    encoded = encode("The film was good. A bad film.")
+    (row,) = encoded.rows
+    logits = np.zeros((row.num_tokens, 1), np.float32)
+    logits[3] = 14.0  # of the seven tokens of the first sentence
+    scores = sentence_scores(encoded, [{"logits": logits}])
+    assert scores == pytest.approx([1 / (1 + np.exp(-2.0)), 0.5])
 
 
 def test_a_document_of_one_sentence_is_its_own_summary() -> None:
@@ -175,7 +200,7 @@ def test_whatever_the_model_says_a_summary_is_made_of_the_document(text: str, se
         assert not text.strip()
         return
     random = np.random.default_rng(seed)
-    outputs = [{"logits": random.normal(0, 3, (len(row.markers), 1)).astype(np.float32)} for row in encoded.rows]
+    outputs = [{"logits": random.normal(0, 3, (row.num_tokens, 1)).astype(np.float32)} for row in encoded.rows]
     summary = TASK.decode(encoded, outputs, SummaryOptions())
     assert 1 <= len(summary.sentences) <= 3
     assert all(text[one.start : one.end] == one.text for one in summary.sentences)
@@ -187,7 +212,7 @@ def test_200_kilobytes_are_summed_up() -> None:
     text = " ".join(f"Sentence {index} of a long film was good." for index in range(5500))
     encoded = encode(text)
     assert len(text) > 200_000
-    outputs = [{"logits": np.zeros((len(row.markers), 1), np.float32)} for row in encoded.rows]
+    outputs = [{"logits": np.zeros((row.num_tokens, 1), np.float32)} for row in encoded.rows]
     assert len(TASK.decode(encoded, outputs, SummaryOptions()).sentences) >= 1
 
 

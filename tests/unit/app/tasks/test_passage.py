@@ -11,7 +11,7 @@ from app.core.errors import HooperError, InvalidInput
 from app.core.types import RowOutput
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
-from app.tasks.passage import Passage
+from app.tasks.passage import Passage, mask_of
 from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification, log_odds
 from tests.tiny import VOCABULARY, logits_of, tiny_tokenizer
@@ -195,14 +195,17 @@ def summed_up(target: str | None = None, text: str = TEXT) -> Passage:
     task = ExtractiveSummarization(tiny_tokenizer())
     item = SummaryItem(text)
     encoded = only(task.encode([item], SummaryOptions()))
-    outputs = [{"logits": np.arange(len(row.markers), dtype=np.float32)[:, None]} for row in encoded.rows]
+    outputs = [{"logits": np.arange(row.num_tokens, dtype=np.float32)[:, None]} for row in encoded.rows]
     return task.passage(item, encoded, outputs, target)
 
 
 def test_the_best_sentence_is_explained_unless_another_is_wished() -> None:
     assert summed_up().target.endswith("not bad.")
     passage = summed_up("A very good film!")
-    assert passage.log_odds({"logits": np.array([[4.0], [5.0], [6.0]], np.float32)}) == 5
+    starts = passage.row.markers
+    logits = np.repeat([4.0, 5.0, 6.0], np.diff(starts, append=passage.row.num_tokens))
+    logits[starts[1]] += passage.row.markers[2] - starts[1]  # the mean of all of its tokens counts
+    assert passage.log_odds({"logits": logits.astype(np.float32)[:, None]}) == 6
 
 
 def test_the_words_of_all_sentences_of_the_row_are_weighed_in_the_callers_characters() -> None:
@@ -211,12 +214,12 @@ def test_the_words_of_all_sentences_of_the_row_are_weighed_in_the_callers_charac
     assert [TEXT[one.start : one.end] for one in found] == [one.text for one in found]
 
 
-def test_each_sentence_keeps_its_marker_when_words_are_left_out() -> None:
+def test_each_sentence_keeps_its_place_when_words_are_hidden() -> None:
     passage = summed_up()
     row = passage.without(keep(passage, "very"))
-    separators = [VOCABULARY["[SEP]"], VOCABULARY["[CLS]"]]
-    assert row.input_ids[1:-1] == [*separators, VOCABULARY["very"], *separators]
-    assert [row.input_ids[marker] for marker in row.markers] == [VOCABULARY["[CLS]"]] * 3
+    assert (row.num_tokens, row.markers) == (passage.row.num_tokens, passage.row.markers)
+    kept = {one for one in row.input_ids if one not in (VOCABULARY["[SEP]"], VOCABULARY["[CLS]"])}
+    assert kept == {VOCABULARY["very"], mask_of(tiny_tokenizer())}
 
 
 def test_what_is_no_sentence_of_the_text_is_refused_with_some_that_are() -> None:

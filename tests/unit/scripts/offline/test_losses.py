@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.offline.losses import IGNORED, marker_loss, span_loss
+from scripts.offline.losses import IGNORED, sentence_loss, span_loss
 
 
 def test_span_loss_is_the_cross_entropy_against_the_annotators_shares() -> None:
@@ -32,16 +32,17 @@ def test_a_shares_loss_is_least_where_the_model_says_the_same() -> None:
     assert loss([5.0, 5.0, -5.0]) < loss([9.0, 1.0, -5.0])
 
 
-def test_marker_loss_looks_only_at_markers() -> None:
-    logits = torch.tensor([[[2.0], [7.0], [-1.0]], [[0.5], [-9.0], [9.0]]], requires_grad=True)
-    labels = torch.tensor([[1.0, IGNORED, 0.0], [0.25, IGNORED, IGNORED]])
-    loss = marker_loss({"logits": logits}, labels)
+def test_a_sentence_is_scored_by_the_mean_of_its_tokens_and_padding_takes_no_part() -> None:
+    logits = torch.tensor([[[2.0], [4.0], [-1.0]], [[0.5], [-9.0], [9.0]]], requires_grad=True)
+    nothing = [IGNORED, IGNORED]
+    labels = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], [[2.0, 0.25], nothing, nothing]])
+    loss = sentence_loss({"logits": logits}, labels)
 
     def entropy(logit: float, label: float) -> float:
         p = 1 / (1 + np.exp(-logit))
         return float(-(label * np.log(p) + (1 - label) * np.log(1 - p)))
 
-    assert loss.item() == pytest.approx((entropy(2, 1) + entropy(-1, 0) + entropy(0.5, 0.25)) / 3, abs=1e-5)
+    assert loss.item() == pytest.approx((entropy(3, 1) + entropy(-1, 0) + entropy(0.5, 0.25)) / 3, abs=1e-5)
     loss.backward()
     assert logits.grad is not None
-    assert (logits.grad[..., 0] != 0).tolist() == [[True, False, True], [True, False, False]]
+    assert (logits.grad[..., 0] != 0).tolist() == [[True, True, True], [True, False, False]]

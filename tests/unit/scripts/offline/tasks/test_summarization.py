@@ -86,14 +86,18 @@ def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_
     assert TASK.serving_task(tiny_tokenizer(), said.task_options)
 
 
-def test_a_row_carries_a_label_per_marker() -> None:
-    rows = TASK.training_rows([example()], tiny_tokenizer(), {})
-    first = rows[0]
+def test_every_token_knows_its_sentence_and_how_much_of_that_is_wanted() -> None:
+    short = TrainingRow(Row([2, 5, 3], [0] * 3, (0,)), [0.5])
+    first = TASK.training_rows([example()], tiny_tokenizer(), {})[0]
     assert len(first.label) == len(first.row.markers)
     assert first.row.num_tokens <= MAX_TOKENS
-    made = TASK.labels([first], MAX_TOKENS)
-    assert [made[0, marker] for marker in first.row.markers] == pytest.approx(first.label)
-    assert (made != IGNORED).sum() == len(first.row.markers)
+    made = TASK.labels([first, short], MAX_TOKENS)
+    ends = [*first.row.markers[1:], first.row.num_tokens]
+    for number, (start, end, wanted) in enumerate(zip(first.row.markers, ends, first.label, strict=True)):
+        assert made[0, start:end].tolist() == pytest.approx(np.array([[number, wanted]] * (end - start)))
+    assert (made[0, first.row.num_tokens :] == IGNORED).all()
+    assert made[1, :3].tolist() == [[len(first.label), 0.5]] * 3  # numbered on through the batch
+    assert (made[1, 3:] == IGNORED).all()
 
 
 def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
@@ -105,7 +109,7 @@ def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
     encoded = TASK.serving_task(tiny_tokenizer(), {}).encode([one.item for one in several], TASK.serving_options())
     all_windows = sum(len(one.rows) for one in encoded)  # type: ignore[union-attr]
     assert len(first) == 30
-    assert 0.15 < later / (all_windows - 30) < 0.35
+    assert 0.04 < later / (all_windows - 30) < 0.18
     assert rows == TASK.training_rows(several, tiny_tokenizer(), {})
 
 
@@ -116,10 +120,11 @@ def test_a_crop_keeps_whole_sentences_from_the_beginning() -> None:
     assert TASK.crop(row, 2, random.Random(0)).label == [1.0]
 
 
-def test_a_sentence_told_to_within_a_tenth_counts_as_right_at_markers_only() -> None:
-    made = np.full((1, 4), IGNORED, np.float32)
-    made[0, 0], made[0, 2] = 0.95, 0.2
-    assert TASK.num_correct(np.array([[[3.0], [9.0], [1.0], [9.0]]]), made) == (1, 2)
+def test_a_sentence_told_to_within_a_tenth_counts_as_right() -> None:
+    made = np.full((1, 5, 2), IGNORED, np.float32)
+    made[0, :2], made[0, 2:4] = [0, 0.95], [1, 0.2]
+    # means of 3 and 1: told 0.95 and 0.73
+    assert TASK.num_correct(np.array([[[2.0], [4.0], [0.0], [2.0], [9.0]]]), made) == (1, 2)
 
 
 # figures
