@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,3 +135,10 @@ def test_this_machine_is_detected_with_at_least_a_cpu_and_a_core() -> None:
     found = machine.detect_machine()
     assert "CPUExecutionProvider" in found.execution_providers
     assert found.num_cores >= 1
+
+
+def test_onnxruntime_is_told_to_report_nothing_before_it_is_loaded() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    program = "import os, app.runtime.machine; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "1"
