@@ -22,6 +22,8 @@ from tests.live import ROOT
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
 TEXTS = [f"{'good' if n % 3 else 'bad'} film{' very good' * (n % 7)}" for n in range(40)]
+NUM_KILLED = 20
+"""Rows where every step is tried: they are written in three pieces."""
 
 
 Batch = Callable[..., tuple[int, str, str]]
@@ -187,6 +189,7 @@ def test_what_is_no_parquet_file_is_told_in_one_sentence(batch: Batch, tmp_path:
 def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(
     name: str, texts: Path, published_tasks: Path, tmp_path: Path
 ) -> None:
+    texts.write_text("".join(texts.read_text().splitlines(keepends=True)[:NUM_KILLED]))
     target = tmp_path / name
     words = ["batch", "--model", "text-classification", "--models", str(published_tasks), "--device", "cpu"]
     ran = subprocess.run(
@@ -202,9 +205,9 @@ def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(
         lines = one["content"].splitlines()
         if name == "out.csv":
             numbers = [line.split(",")[0] for line in lines]
-            assert numbers == ["line", *(str(number) for number in range(1, len(TEXTS) + 1))]
+            assert numbers == ["line", *(str(number) for number in range(1, NUM_KILLED + 1))]
         else:
-            assert [json.loads(line)["line"] for line in lines] == list(range(1, len(TEXTS) + 1))
+            assert [json.loads(line)["line"] for line in lines] == list(range(1, NUM_KILLED + 1))
 
 
 @pytest.fixture
