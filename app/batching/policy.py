@@ -62,3 +62,18 @@ def select(lengths: Iterable[int], budget: Budget) -> list[int]:
         chosen.append(index)
         longest, total = max(longest, length), total + length
     return chosen
+
+
+def offline_order(lengths: Sequence[int], layout: LayoutName, usual_width: int) -> list[int]:
+    """Indices of rows in the order in which they make the fullest batches, where nobody waits for a single one.
+
+    Args:
+        lengths: tokens of each row.
+        layout: padded batches want rows of the same length, packed ones a mixture of short rows to fill their gaps with.
+        usual_width: packed rows up to this length share tensor rows of this width; longer ones widen the whole tensor.
+
+    Returns:
+        Longest first; packed rows that are not longer than `usual_width` last, as they came.
+    """
+    floor = usual_width if layout == "packed" else 0
+    return sorted(range(len(lengths)), key=lambda index: -max(lengths[index], floor))

@@ -72,29 +72,33 @@ class Asker:
     """One loaded model on an event loop of its own; see `asking`."""
 
     def __init__(self, deployment: Deployment, route: Route, options: Mapping[str, Any], runner: asyncio.Runner) -> None:
-        self._deployment, self._route, self._options, self._runner = deployment, route, options, runner
+        self.runner = runner
+        self._deployment, self._route, self._options = deployment, route, options
 
     def ask(self, inputs: Sequence[Asked]) -> list[dict[str, Any]]:
         """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
-        results = iter(self._ask([one.fields for one in inputs if not isinstance(one.fields, HooperError)]))
-        return [self._wrapped(one.fields if isinstance(one.fields, HooperError) else next(results)) for one in inputs]
+        return self.runner.run(self.answers(inputs))
 
-    def _ask(self, items: Sequence[Mapping[str, Any]]) -> list[Result | HooperError]:
-        if not items:
-            return []
-        inputs = [one["text"] if list(one) == ["text"] else dict(one) for one in items]
-        request = self._route.request.model_validate({"inputs": inputs, **self._options})
-        asked = self._route.items(request)
-        sound = [one for one in asked if not isinstance(one, HooperError)]
-        results = iter(self._runner.run(self._predicted(sound, request.options())).results if sound else [])
-        return [one if isinstance(one, HooperError) else next(results) for one in asked]
+    async def answers(self, inputs: Sequence[Asked]) -> list[dict[str, Any]]:
+        """The same on the loop; what costs the interpreter time runs on threads, so that the engine is served meanwhile."""
+        items, options = await asyncio.to_thread(self._items, [one.fields for one in inputs])
+        sound = [one for one in items if not isinstance(one, HooperError)]
+        results = (await self._route.predict(self._deployment, sound, options)).results if sound else []
+        return await asyncio.to_thread(self._wrapped, items, iter(results))
 
-    async def _predicted(self, items: Sequence[Any], options: Any) -> Prediction:
-        return await self._route.predict(self._deployment, items, options)
+    def _items(self, inputs: Sequence[Mapping[str, Any] | HooperError]) -> tuple[Sequence[Any], Any]:
+        """For each input the task's own item or why there is none, and the options."""
+        sound = [one for one in inputs if not isinstance(one, HooperError)]
+        if not sound:
+            return list(inputs), None
+        asked = [one["text"] if list(one) == ["text"] else dict(one) for one in sound]
+        request = self._route.request.model_validate({"inputs": asked, **self._options})
+        items = iter(self._route.items(request))
+        return [one if isinstance(one, HooperError) else next(items) for one in inputs], request.options()
 
-    def _wrapped(self, result: Result | HooperError) -> dict[str, Any]:
-        wrapped = failed(result) if isinstance(result, HooperError) else self._route.wrap(result)
-        return wrapped.model_dump()
+    def _wrapped(self, items: Sequence[Any], results: Iterator[Result | HooperError]) -> list[dict[str, Any]]:
+        found = (one if isinstance(one, HooperError) else next(results) for one in items)
+        return [(failed(one) if isinstance(one, HooperError) else self._route.wrap(one)).model_dump() for one in found]
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class CommandModule(Protocol):
 OWN = (
     Command("serve", "answer requests from published models", "serve"),
     Command("predict", "answer texts from files or a pipe, without a service", "predict"),
+    Command("batch", "answer every row of a large file into another, to be stopped and gone on with", "batch"),
     Command("explain", "say which words made a model decide, without a service", "explain"),
     Command("models", "list published models", "models"),
     Command("models list", "list published models", "models"),
@@ -58,8 +59,8 @@ SUMMARIES = {
     "models add": "publish a checkpoint of transformers, or an exported archive",
 }
 ORDER = (
-    "serve", "predict", "explain", "train", "models", "models list", "models show", "models add", "models remove", "export",
-    "bench", "doctor", "settings", "openapi", "completion",
+    "serve", "predict", "batch", "explain", "train", "models", "models list", "models show", "models add", "models remove",
+    "export", "bench", "doctor", "settings", "openapi", "completion",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What `hooper predict` is asked: lines of text, json lines, csv and tsv, also gzipped, read one at a time."""
+"""What is asked: lines of text, json lines, csv, tsv, also gzipped, and parquet, read one at a time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from app.cli import parquet
 from app.cli.rows import Lines, decoded, read_rows
-from app.core.errors import HooperError, InvalidInput, SetupError
+from app.core.errors import HooperError, InvalidInput, SetupError, TooLarge
 from app.core.types import TaskName
 
-Format = Literal["auto", "lines", "jsonl", "csv", "tsv"]
+Format = Literal["auto", "lines", "jsonl", "csv", "tsv", "parquet"]
 STANDARD_INPUT = "-"
 BY_SUFFIX: Mapping[str, Format] = {
-    ".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
+    ".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
 }  # fmt: skip
-NOT_LINES = (".json", ".parquet")
+NOT_LINES = (".json",)
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "document", "article", "query", "message", "title")
 COLUMNS: Mapping[TaskName, Mapping[str, Sequence[str]]] = {
     "text-classification": {
@@ -85,11 +86,20 @@ def read(source: str, shape: Shape) -> Iterator[Asked]:
         SetupError: the file cannot be opened, or its columns are not those of the task.
         InvalidInput: the file ends in the middle of what was compressed.
     """
-    with _open(source) as stream:
-        try:
-            yield from _reader(source, shape)(source, shape, _lines(stream, shape.max_bytes))
-        except (OSError, EOFError) as error:
-            raise InvalidInput(f"{source} cannot be read further: {error}") from error
+    with open_source(source) as stream:
+        yield from read_stream(stream, source, shape)
+
+
+def read_stream(stream: BinaryIO, source: str, shape: Shape) -> Iterator[Asked]:
+    """The same of an open file; whoever opened it closes it."""
+    kind = format_of(source, shape)
+    try:
+        if kind == "parquet":
+            yield from _table(stream, source, shape)
+        else:
+            yield from _READERS[kind](source, shape, _lines(stream, shape.max_bytes))
+    except (OSError, EOFError) as error:
+        raise InvalidInput(f"{source} cannot be read further: {error}") from error
 
 
 def check(sources: Sequence[str]) -> None:
@@ -99,10 +109,14 @@ def check(sources: Sequence[str]) -> None:
     """
     for source in sources:
         if source != STANDARD_INPUT:
-            _open(source).close()
+            open_source(source).close()
 
 
-def _open(source: str) -> BinaryIO:
+def open_source(source: str) -> BinaryIO:
+    """
+    Raises:
+        SetupError: it is no file, or cannot be opened.
+    """
     try:
         # a stream of our own: at exit the interpreter would wait for the lock of sys.stdin's
         raw = open(0, "rb", closefd=False) if source == STANDARD_INPUT else Path(source).open("rb")  # noqa: SIM115
@@ -117,21 +131,18 @@ def _open(source: str) -> BinaryIO:
 Reader = Callable[[str, Shape, Lines], Iterator[Asked]]
 
 
-def _reader(source: str, shape: Shape) -> Reader:
-    kind = shape.format
-    if kind == "auto" and source != STANDARD_INPUT:
-        suffix = Path(source.removesuffix(".gz")).suffix.lower()
-        if suffix in NOT_LINES:
-            raise SetupError(f"{source} cannot be read line by line; write it as json lines, csv or tsv, or say --format")
-        kind = BY_SUFFIX.get(suffix, "auto")
-    readers: dict[str, Reader] = {
-        "lines": _texts,
-        "jsonl": _json_lines,
-        "csv": partial(_delimited, ","),
-        "tsv": partial(_delimited, "\t"),
-        "auto": _by_first_line,
-    }
-    return readers[kind]
+def format_of(source: str, shape: Shape) -> Format:
+    """How the source is read; `auto` where its first line decides.
+
+    Raises:
+        SetupError: it is known by its name to be nothing that is read here.
+    """
+    if shape.format != "auto" or source == STANDARD_INPUT:
+        return shape.format
+    suffix = Path(source.removesuffix(".gz")).suffix.lower()
+    if suffix in NOT_LINES:
+        raise SetupError(f"{source} cannot be read line by line; write it as json lines, csv or tsv, or say --format")
+    return BY_SUFFIX.get(suffix, "auto")
 
 
 def _lines(stream: BinaryIO, max_bytes: int) -> Lines:
@@ -206,10 +217,7 @@ def _delimited(delimiter: str, source: str, shape: Shape, lines: Lines) -> Itera
     _, header = next(rows, (1, []))
     if isinstance(header, HooperError):
         raise SetupError(f"{source}: the header cannot be read: {header.detail}")
-    missing = shape.missing(header)
-    if missing:
-        present = ", ".join(map(repr, header)) or "no column"
-        raise SetupError(f"which column of {source} holds the {missing[0]}? It has {present}; say --text-column NAME")
+    _check_columns(source, shape, header)
     for number, cells in rows:
         if isinstance(cells, HooperError):
             yield Asked(source, number, cells)
@@ -217,9 +225,33 @@ def _delimited(delimiter: str, source: str, shape: Shape, lines: Lines) -> Itera
             wrong = InvalidInput(f"the row has {len(cells)} columns, the header {len(header)}")
             yield Asked(source, number, wrong)
         else:
-            columns = dict(zip(header, cells, strict=True))
-            fields = {name: text for name, text in shape.fields(columns).items() if text or name != OPTIONAL}
-            yield Asked(source, number, fields, columns.get("id"), sum(map(len, cells)))
+            yield _from_columns(source, number, dict(zip(header, cells, strict=True)), shape)
+
+
+def _table(stream: BinaryIO, source: str, shape: Shape) -> Iterator[Asked]:
+    columns = parquet.columns(stream, source)
+    _check_columns(source, shape, columns)
+    wanted = {name for names in COLUMNS[shape.task].values() for name in names} | {shape.text_column, "id"}
+    rows = parquet.rows(stream, source, [name for name in columns if name in wanted])
+    for number, row in enumerate(rows, start=1):
+        size = sum(len(one) for one in row.values() if isinstance(one, str))
+        if size > shape.max_bytes:
+            yield Asked(source, number, TooLarge(f"the row has more than {shape.max_bytes} characters"), row.get("id"))
+        else:
+            yield _from_columns(source, number, row, shape)
+
+
+def _check_columns(source: str, shape: Shape, columns: Sequence[str]) -> None:
+    missing = shape.missing(columns)
+    if missing:
+        present = ", ".join(map(repr, columns)) or "no column"
+        raise SetupError(f"which column of {source} holds the {missing[0]}? It has {present}; say --text-column NAME")
+
+
+def _from_columns(source: str, number: int, columns: Mapping[str, Any], shape: Shape) -> Asked:
+    fields = {name: text for name, text in shape.fields(columns).items() if text or name != OPTIONAL}
+    num_characters = sum(len(one) for one in columns.values() if isinstance(one, str))
+    return Asked(source, number, fields, columns.get("id"), num_characters)
 
 
 def _is_json(line: bytes) -> bool:
@@ -228,3 +260,12 @@ def _is_json(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+_READERS: Mapping[Format, Reader] = {
+    "lines": _texts,
+    "jsonl": _json_lines,
+    "csv": partial(_delimited, ","),
+    "tsv": partial(_delimited, "\t"),
+    "auto": _by_first_line,
+}

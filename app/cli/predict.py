@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import typing
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from app.cli.ahead import ReadAhead
 from app.cli.answers import as_columns, as_json
 from app.cli.ask import ROUTES, Asker, Route, asking
-from app.cli.inputs import STANDARD_INPUT, Asked, Format, Shape, check, read
+from app.cli.inputs import STANDARD_INPUT, Asked, Shape, check, read
 from app.cli.output import columns, on_terminal
-from app.cli.parser import Parser, add_settings, settings_from
+from app.cli.parser import Parser, add_settings
 from app.cli.progress import Progress
+from app.cli.request import add_model_options, add_request_options, request_options, wish_from
 from app.core.errors import SetupError
 from app.core.types import TaskName
-from app.serving.repository import Artefact, Repository
 
 EXAMPLES = """  hooper predict --model sentiment --text "A warm, funny film."
   hooper predict --model sentiment reviews.csv > answers.jsonl
@@ -40,7 +39,7 @@ Show = Callable[[Asked, Mapping[str, Any]], Iterator[str]]
 
 def add_options(parser: Parser) -> None:
     add_input_options(parser)
-    _add_request_options(parser.add_argument_group("options of the request, as the service takes them"))
+    add_request_options(parser)
     add_settings(parser, SETTINGS)
 
 
@@ -48,18 +47,14 @@ def run(options: argparse.Namespace) -> int:
     def table(task: TaskName, wishes: Mapping[str, Any]) -> Show:
         return partial(as_columns, task, wishes.get("top_k") or 1, columns())
 
-    return answer_inputs("predict", options, ROUTES.__getitem__, list(_request_options()), table)
+    return answer_inputs("predict", options, ROUTES.__getitem__, list(request_options()), table)
 
 
 def add_input_options(parser: Parser) -> None:
     """What is asked of which model, and how its answers are shown."""
     parser.add_argument("files", nargs="*", metavar="FILE", help="what to answer; `-`: standard input")
-    parser.add_argument("--model", metavar="NAME", help="`name`, `name/version` or a published folder's path")
+    add_model_options(parser)
     parser.add_argument("--text", action="append", default=[], help="a text to answer in place of files; may be repeated")
-    parser.add_argument("--question", help="the question to ask of every context")
-    parser.add_argument("--context", help="the context of every question")
-    parser.add_argument("--format", choices=typing.get_args(Format), default="auto", help="of the input; auto: by its name")
-    parser.add_argument("--text-column", default="", metavar="NAME", help="column of the text or context; default: guessed")
     parser.add_argument("--json", action="store_true", help="json lines on a terminal, too")
 
 
@@ -82,20 +77,15 @@ def answer_inputs(
     Returns:
         0, or 1 if an input could not be answered.
     """
-    settings = settings_from(options)
-    artefact = _chosen(Repository(settings.models), options.model)
-    task = artefact.manifest.task
-    given = {name: getattr(options, name) for name in ("question", "context") if getattr(options, name) is not None}
-    _check_given(options, given, artefact)
-    shape = Shape(task, settings.max_body_bytes, options.format, options.text_column, given)
-    wishes = {name: value for name, value in vars(options).items() if name in option_names}
+    wish = wish_from(options, route_of, option_names)
+    _check_given(options, wish.shape.given)
     sources = options.files or [STANDARD_INPUT]
     check(sources)
     for_people = on_terminal() and not options.json
-    shown: Show = table(task, wishes) if for_people else partial(as_json, len(sources) > 1)
+    shown: Show = table(wish.task, wish.options) if for_people else partial(as_json, len(sources) > 1)
     with (
-        asking(artefact, route_of(task), settings, wishes) as asker,
-        closing(ReadAhead(_inputs(options, sources, shape))) as ahead,
+        asking(wish.artefact, wish.route, wish.settings, wish.options) as asker,
+        closing(ReadAhead(_inputs(options, sources, wish.shape))) as ahead,
     ):
         return _answer_all(command, asker, ahead, shown)
 
@@ -129,62 +119,8 @@ def _inputs(options: argparse.Namespace, sources: list[str], shape: Shape) -> Ge
         yield from read(source, shape)
 
 
-def _chosen(repository: Repository, wish: str | None) -> Artefact:
-    if wish is not None:
-        return repository.find(wish)
-    names = repository.names()
-    if len(names) == 1:
-        return repository.open(names[0])
-    raise SetupError(f"which model? say --model NAME; published are: {', '.join(names) or 'none'}")
-
-
-def _check_given(options: argparse.Namespace, given: Mapping[str, str], artefact: Artefact) -> None:
+def _check_given(options: argparse.Namespace, given: Mapping[str, str]) -> None:
     if options.text and options.files:
         raise SetupError("give either files or --text, not both")
-    if given and artefact.manifest.task != "question-answering":
-        raise SetupError(f"--{next(iter(given))} is for question answering; {artefact.id} does {artefact.manifest.task}")
     if len(given) == 2 and (options.text or options.files):
         raise SetupError("--question and --context are already a whole input; leave one of them out to give the other")
-
-
-def _request_options() -> dict[str, list[TaskName]]:
-    """The names of all tasks' options, with the tasks that have them."""
-    found: dict[str, list[TaskName]] = {}
-    for task, route in ROUTES.items():
-        for name in route.option_names:
-            found.setdefault(name, []).append(task)
-    return found
-
-
-def _add_request_options(group: Any) -> None:
-    for name, tasks in _request_options().items():
-        route = ROUTES[tasks[0]]
-        kind = typing.get_type_hints(route.options)[name]
-        own = route.request.model_fields[name].description
-        text = own if len(tasks) == 1 else _COMMON.get(name, own)
-        kinds: Mapping[str, Any] = {"action": "store_true"} if kind is bool else _valued(kind)
-        only = f" ({tasks[0]})" if len(tasks) == 1 else ""
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            default=argparse.SUPPRESS,
-            help=f"{text}{only}".replace("%", "%%"),
-            **kinds,
-        )
-
-
-_COMMON = {
-    "top_k": "how many labels or answers to give, best first",
-    "truncation": "what to do with a text longer than the model reads: refuse, cut, or read it in windows",
-}
-"""What is said of the options that several tasks have."""
-
-
-def _valued(kind: Any) -> Mapping[str, Any]:
-    """How argparse reads an option of this type; `X | None` is read as `X`."""
-    parts = [part for part in typing.get_args(kind) if part is not type(None)]
-    if typing.get_origin(kind) is not Literal and parts:
-        kind = parts[0]
-    if typing.get_origin(kind) is Literal:
-        return {"choices": typing.get_args(kind)}
-    return {"type": kind, "metavar": "N" if kind is int else kind.__name__.upper()}

@@ -113,10 +113,7 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
         ran = await self.batcher.submit(rows, deadline, priority) if rows else Answered([], 0.0, 0.0)
-        if len(rows) <= INLINE_ROWS:
-            results = self._decode_all(encoded, ran.outputs, options)
-        else:
-            results = await asyncio.to_thread(self._decode_all, encoded, ran.outputs, options)
+        results = await self.decode(encoded, ran.outputs, options)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)
         self.measure(results, timings)
         return Prediction(results, timings)
@@ -131,6 +128,14 @@ class Deployment:
         if sum(len(item) for item in items) <= INLINE_CHARACTERS:
             return self.task.encode(items, options)
         return await asyncio.to_thread(self.task.encode, items, options)
+
+    async def decode(
+        self, encoded: Sequence[Encoded | HooperError], outputs: Sequence[RowOutput | HooperError], options: Any
+    ) -> list[Result | HooperError]:
+        """Row outputs, in the order of the items' rows, as results; on a thread where there are many."""
+        if len(outputs) <= INLINE_ROWS:
+            return self._decode_all(encoded, outputs, options)
+        return await asyncio.to_thread(self._decode_all, encoded, outputs, options)
 
     def _decode_all(
         self, encoded: Sequence[Encoded | HooperError], outputs: Sequence[RowOutput | HooperError], options: Any

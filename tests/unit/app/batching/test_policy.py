@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.policy import BULK_PATIENCE, LOOKAHEAD_ROWS, Budget, offered, select
+from app.batching.policy import BULK_PATIENCE, LOOKAHEAD_ROWS, Budget, offered, offline_order, select
 
 PACKED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="packed")
 PADDED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="padded")
@@ -79,3 +79,16 @@ def test_no_row_is_passed_over_that_would_have_fitted(lengths: list[int], budget
     for index in set(range(len(lengths))) - set(chosen):
         older = [lengths[one] for one in chosen if one < index]
         assert cost([*older, lengths[index]], budget) > budget.max_batch_tokens
+
+
+def test_offline_padded_rows_run_beside_those_of_their_length() -> None:
+    assert offline_order([5, 9, 7, 9], "padded", 8) == [1, 3, 2, 0]
+
+
+def test_offline_packed_rows_that_widen_the_tensor_run_first_and_the_others_as_they_came() -> None:
+    assert offline_order([5, 9, 7, 12, 8, 1], "packed", 8) == [3, 1, 0, 2, 4, 5]
+
+
+@given(queues, st.sampled_from(["packed", "padded"]))
+def test_offline_every_row_runs_once(lengths: list[int], layout: str) -> None:
+    assert sorted(offline_order(lengths, layout, 64)) == list(range(len(lengths)))  # type: ignore[arg-type]

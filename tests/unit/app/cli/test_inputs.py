@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_opened_is_told_before_anything_is_answered(name: 
         check(["-", str(tmp_path / name)])
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.parquet", "a.json.gz"])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
 def test_what_is_not_made_of_lines_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be read line by line"):
         read_file(tmp_path / name, "[]")

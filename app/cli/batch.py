@@ -1,0 +1,179 @@
+"""`hooper batch`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, aclosing, closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from app.cli import parquet
+from app.cli.ahead import ReadAhead
+from app.cli.ask import ROUTES, Asker, Route, asking
+from app.cli.draft import Draft, Mark, draft, is_own
+from app.cli.inputs import STANDARD_INPUT, Asked, Shape, format_of, open_source, read_stream
+from app.cli.output import print_json
+from app.cli.parser import Parser, add_settings
+from app.cli.progress import Bar, share_of
+from app.cli.request import Wish, add_model_options, add_request_options, request_options, wish_from
+from app.cli.sheet import Sheet, sheet_for
+from app.cli.stages import in_order
+from app.core.errors import SetupError
+from app.core.manifest import MANIFEST
+from app.core.types import TaskName
+from app.serving.bulk import predict_bulk
+
+EXAMPLES = """  hooper batch --model sentiment reviews.csv answers.jsonl
+  hooper batch --model sentiment --top-k 2 reviews.jsonl.gz labels.csv.gz   label, score, label_2, score_2
+  hooper batch --model qa --question "Who won?" reports.parquet answers.parquet
+  hooper batch --model summary --max-sentences 2 articles.jsonl summaries.tsv
+
+INPUT is read as `hooper predict` reads a file, and parquet too (`pip install 'hooper[batch]'`). OUTPUT is json lines with
+whole answers, or a table with the best of each; its name says which. Every row of INPUT gives one row, in order; one that
+cannot be answered holds the error in its place and is counted, and then the exit code is 1.
+
+OUTPUT appears when it is whole. Until then OUTPUT.partial and OUTPUT.journal stand beside it: stopped or killed, the same
+command goes on where they end.
+"""
+SETTINGS = ("models", "device", "engine_threads", "max_batch_tokens", "max_batch_rows", "max_body_bytes")
+GROUP = 1024
+"""Rows of which batches are filled: enough that the last, half-full one costs nothing."""
+FILL = 125, 128
+"""So much of its budget a packed batch is filled with: rows that leave no gap at all need another tensor row."""
+SWITCH_S = 0.0005
+"""The interpreter's, ten times shorter than usual: the engine's thread must not wait for those that read and write."""
+
+
+@dataclass(slots=True)
+class Ran:
+    """What a run did."""
+
+    mark: Mark
+    num_before: int = 0
+    seconds: float = 0.0
+
+
+def add_options(parser: Parser) -> None:
+    parser.add_argument("input", metavar="INPUT", help="what to answer: csv, tsv, json lines, texts (also gzipped), parquet")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet")
+    add_model_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT, once the new one is whole")
+    parser.add_argument("--restart", action="store_true", help="begin again, whatever an earlier run has left")
+    parser.add_argument("--json", action="store_true", help="say what was done as JSON")
+    add_request_options(parser)
+    add_settings(parser, SETTINGS)
+
+
+def run(options: argparse.Namespace) -> int:
+    target: Path = options.output
+    _check_files(options.input, target)
+    wish = wish_from(options, _route, list(request_options()))
+    if len(wish.shape.given) == 2:
+        raise SetupError("--question and --context are already a whole input; leave one of them out to read it from INPUT")
+    sheet = sheet_for(target, wish.task, wish.options.get("top_k") or 1)
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_source(options.input))
+        job = _job(options.input, wish)
+        begun = stack.enter_context(draft(target, job, overwrite=options.overwrite, restart=options.restart))
+        ran = Ran(begun, begun.num_rows) if isinstance(begun, Mark) else _go_on(begun, options.input, stream, wish, sheet)
+    _say(target, ran, options.json)
+    return 1 if ran.mark.num_failed else 0
+
+
+def _route(task: TaskName) -> Route:
+    return replace(ROUTES[task], predict=predict_bulk)
+
+
+def _check_files(source: str, target: Path) -> None:
+    if source == STANDARD_INPUT or (Path(source).exists() and not Path(source).is_file()):
+        raise SetupError("INPUT must be a file: a run that goes on reads it again; `hooper predict` reads pipes")
+    if is_own(target, Path(source)):
+        raise SetupError(f"{target} and what is written beside it would replace the input {source}; name another output")
+    if target.exists() and not target.is_file():
+        raise SetupError(f"{target} is no file")
+
+
+def _job(source: str, wish: Wish) -> dict[str, Any]:
+    """All that decides what the rows of the output are."""
+    state = Path(source).stat()
+    manifest = (wish.artefact.folder / MANIFEST).read_bytes()
+    return {
+        "input": str(Path(source).resolve()),
+        "input's size or time": [state.st_size, state.st_mtime_ns],
+        "model": [wish.artefact.id, hashlib.sha256(manifest).hexdigest()],
+        "set of options": dict(wish.options),
+        "way to read the input": [wish.shape.format, wish.shape.text_column, dict(wish.shape.given), wish.shape.max_bytes],
+    }
+
+
+def _go_on(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet) -> Ran:
+    before = begun.mark
+    if not before.is_complete:
+        settings = wish.settings
+        if wish.artefact.manifest.graph.layout == "packed":
+            settings = settings.model_copy(update={"max_batch_tokens": settings.max_batch_tokens * FILL[0] // FILL[1]})
+        bar = Bar(before.num_rows, _share(source, stream, wish.shape))
+        with (
+            asking(wish.artefact, wish.route, settings, wish.options) as asker,
+            closing(ReadAhead(_rows(stream, source, wish.shape, before.num_rows), GROUP)) as ahead,
+        ):
+            began = time.monotonic()
+            asker.runner.run(_answer_all(begun, asker, ahead, sheet, bar))
+            seconds = time.monotonic() - began
+    else:
+        seconds = 0.0
+    begun.finish(sheet.convert)
+    return Ran(begun.mark, before.num_rows, seconds)
+
+
+async def _answer_all(begun: Draft, asker: Asker, ahead: ReadAhead, sheet: Sheet, bar: Bar) -> None:
+    def write(inputs: Any, answers: Any) -> None:
+        head = sheet.head() if not begun.mark.num_bytes else b""
+        begun.write(head + sheet.rows(inputs, answers), len(inputs), sum("error" in one for one in answers))
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        async with aclosing(in_order(ahead.take, asker.answers)) as groups:
+            async for inputs, answers in groups:
+                await asyncio.to_thread(write, inputs, answers)
+                bar.tell(begun.mark.num_rows, begun.mark.num_failed)
+        if not begun.mark.num_bytes:
+            begun.write(sheet.head(), 0, 0)
+    finally:
+        sys.setswitchinterval(usual)
+        bar.clear()
+
+
+def _rows(stream: BinaryIO, source: str, shape: Shape, num_before: int) -> Generator[Asked, None, None]:
+    """The input's rows after those that an earlier run has answered."""
+    yield from islice(read_stream(stream, source, shape), num_before, None)
+
+
+def _share(source: str, stream: BinaryIO, shape: Shape) -> Callable[[int], float]:
+    """Which part of the input so many rows are, as far as can be told."""
+    if format_of(source, shape) == "parquet":
+        total = parquet.num_rows(stream, source)
+        return lambda num_rows: num_rows / max(total, 1)
+    return share_of(stream)
+
+
+def _say(target: Path, ran: Ran, as_json: bool) -> None:
+    mark, num_new = ran.mark, ran.mark.num_rows - ran.num_before
+    rate = num_new / ran.seconds if ran.seconds else 0.0
+    if as_json:
+        print_json({
+            "output": str(target), "rows": mark.num_rows, "failed": mark.num_failed, "rows_before": ran.num_before,
+            "seconds": round(ran.seconds, 3), "rows_per_s": round(rate, 1),
+        })  # fmt: skip
+        return
+    failed = f", {mark.num_failed:,} of them with an error" if mark.num_failed else ""
+    before = f", {ran.num_before:,} of them by an earlier run" if ran.num_before else ""
+    print(f"{target}: {mark.num_rows:,} rows{failed}{before}; {num_new:,} in {ran.seconds:,.1f} s, {rate:,.0f} a second")
