@@ -16,10 +16,6 @@ from app.settings import Settings, read_settings
 
 NAME = "Hooper"
 REQUEST_ID = b"x-request-id"
-MAX_ONGOING_REQUESTS = 10_000
-"""Of one replica. Never reached: the models' own queues turn requests away before, with 429 and a measured Retry-After,
-whereas Ray would let them wait without a limit or a deadline."""
-
 AUTOSCALING = {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 32}
 """As many callers as fill an engine's batches; a file in `deploy/ray` may say otherwise."""
 
@@ -87,7 +83,9 @@ def build(options: Mapping[str, Any]) -> serve.Application:
     check_fit_for_many(settings)
     deployment = serve.deployment(
         name=NAME,
-        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        # a batch in the engine and one that waits; Ray's proxies ask another node only when those of their own are full
+        max_ongoing_requests=2 * settings.max_batch_rows,
+        max_queued_requests=settings.max_waiting_rows,
         autoscaling_config=AUTOSCALING,
         ray_actor_options={"num_cpus": 1},
         health_check_period_s=5,
