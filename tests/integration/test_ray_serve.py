@@ -23,7 +23,7 @@ from tests.tiny import publish_tiny, publish_tiny_task
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 yaml = pytest.importorskip("yaml")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 POLL_S = 0.2
 FOLLOWING = {"upscale_delay_s": 0.5, "downscale_delay_s": 1.0, "look_back_period_s": 10.5, "target_ongoing_requests": 1}
 MOST_AT_ONCE = 4

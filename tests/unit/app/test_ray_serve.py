@@ -15,8 +15,8 @@ from app.settings import Settings
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 
-from app import ray_serve
-from app.ray_serve import OneRequestId, Replica, build, with_threads
+from app import ray_serve  # noqa: E402 - it cannot be imported where Ray is not
+from app.ray_serve import OneRequestId, Replica, build, with_threads  # noqa: E402
 
 
 @asynccontextmanager
