@@ -67,12 +67,12 @@ licences:  ## regenerate docs/licences.md
 	@$(ENVIRONMENT) test
 	@$(BIN)/python -m scripts.release.licences > docs/licences.md.new && mv docs/licences.md.new docs/licences.md
 
-# Both extras are locked in one file, since constraints install nothing. What torch and onnxruntime-gpu bring of CUDA is
+# All extras are locked in one file, since constraints install nothing. What torch and onnxruntime-gpu bring of CUDA is
 # left to their own pins, and torch has no local version, so that a CPU build satisfies it too.
 lock:  ## regenerate constraints.txt
 	@$(ENVIRONMENT) test
 	@mkdir -p build && trap 'rm -f build/cpu.txt build/gpu.txt' EXIT; \
-	$(COMPILE) --extra cpu --extra train --extra dev --output-file build/cpu.txt > /dev/null; \
+	$(COMPILE) --extra cpu --extra train --extra dev --extra ray --output-file build/cpu.txt > /dev/null; \
 	$(COMPILE) --extra gpu --constraint build/cpu.txt --output-file build/gpu.txt > /dev/null; \
 	{ echo '# Versions that were tested together. Made by `make lock`; installs nothing by itself (pip install -c).'; \
 	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton==)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \

@@ -76,20 +76,29 @@ def started_process(
     Raises:
         SetupError: it does not get ready.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = Address("127.0.0.1", probe.getsockname()[1])
+    address = Address("127.0.0.1", free_port())
     environment = {**os.environ, "HOOPER_LOG_LEVEL": "warning", **settings, "HOOPER_PORT": str(address.port)}
     with subprocess.Popen([*hooper, "serve"], env=environment, cwd=folder) as process:
         try:
-            _wait_until_ready(address, process)
+            wait_until_ready(address, process)
             yield address, process.pid
         finally:
             process.terminate()
 
 
-def _wait_until_ready(address: Address, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_S
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_ready(address: Address, process: subprocess.Popen[bytes], seconds: float = START_S) -> None:
+    """
+    Raises:
+        SetupError: the process ended, or was not ready in time.
+    """
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         if process.poll() is not None:
             raise SetupError(f"the service ended with exit code {process.returncode} before it was ready")
@@ -99,4 +108,4 @@ def _wait_until_ready(address: Address, process: subprocess.Popen[bytes]) -> Non
             time.sleep(POLL_S)
         else:
             return
-    raise SetupError(f"the service was not ready after {START_S:.0f} seconds")
+    raise SetupError(f"the service was not ready after {seconds:.0f} seconds")
