@@ -39,6 +39,8 @@ NOVELTY = 0.7
 """Share of what a further sentence says of the summary that no sentence chosen before has said."""
 SHOWN = 60
 """Characters of a sentence that an error repeats."""
+LATER = -1.0
+"""Added to the logits of windows after the first: documents are summed up by their beginnings, and training sees few others."""
 _WORD = re.compile(r"\w+")
 
 
@@ -200,8 +202,8 @@ def sentence_scores(encoded: Encoded, outputs: Sequence[RowOutput]) -> Array:
     reading: Reading = encoded.state
     sums = np.zeros(len(reading.spans))
     counts = np.zeros(len(reading.spans))
-    for window, row, output in zip(reading.windows, encoded.rows, outputs, strict=True):
-        sums[window.start : window.stop] += sentence_logits(row, output)
+    for number, (window, row, output) in enumerate(zip(reading.windows, encoded.rows, outputs, strict=True)):
+        sums[window.start : window.stop] += sentence_logits(row, output) + (LATER if number else 0.0)
         counts[window.start : window.stop] += 1
     scores: Array = (0.5 * (1.0 + np.tanh(0.5 * sums / counts))).astype(np.float32)
     return scores
