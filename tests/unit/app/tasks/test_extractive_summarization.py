@@ -14,6 +14,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Row
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization import (
+    LATER,
     ExtractiveSummarization,
     Summary,
     SummaryItem,
@@ -119,7 +120,8 @@ def test_the_best_sentences_come_verbatim_in_the_documents_order() -> None:
     assert [one.text for one in summary.sentences] == [SENTENCES[2], SENTENCES[3], SENTENCES[4]]
     assert all(DOCUMENT[one.start : one.end] == one.text for one in summary.sentences)
     assert summary.summary == " ".join([SENTENCES[2], SENTENCES[3], SENTENCES[4]])
-    assert summary.sentences[2].score == pytest.approx(1 / (1 + np.exp(-3.0)))
+    # it stands in the second window alone: sentences there must be better to be kept
+    assert summary.sentences[2].score == pytest.approx(1 / (1 + np.exp(-3.0 - LATER)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 50])
@@ -175,7 +177,7 @@ def test_logits_of_a_sentence_in_two_windows_are_averaged() -> None:
     ]
     (best,) = TASK.decode(encoded, outputs, SummaryOptions(max_sentences=1)).sentences
     assert best.text == f"The film number {shared} was not very good."
-    assert best.score == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert best.score == pytest.approx(1 / (1 + np.exp(-(3.0 + 1.0 + LATER) / 2)))
 
 
 def test_a_sentence_is_scored_by_the_mean_over_its_tokens() -> None:
