@@ -341,7 +341,8 @@ def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.C
     for path in ("/models/{name}", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         examples = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
         for name, example in examples.items():
-            response = client.post(path.format(name=name, version=1), json=example["value"])
+            version = client.get(f"/v1/models/{name}").json()["version"]
+            response = client.post(path.format(name=name, version=version), json=example["value"])
             assert response.status_code == 200, response.text
     for example in schema["components"]["schemas"]["PredictRequest"]["examples"]:
         assert client.post("/predict", json=example).status_code == 200

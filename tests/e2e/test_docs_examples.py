@@ -18,6 +18,8 @@ from tests.live import ROOT, serving
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
 ADMIN_KEY = "the key of the example"
 JSON = "application/json"
+SHIPPED = {folder.name: max(int(one.name) for one in folder.iterdir()) for folder in (ROOT / "models").iterdir()}
+"""The latest version of each shipped model."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Example:
     def address(self) -> str:
         """The path with its parameters' examples in their places."""
         examples = {one["name"]: _example_of(one) for one in self.operation.get("parameters", []) if one["in"] == "path"}
+        if self.name in SHIPPED:  # an example that is named for a model is one for that model
+            examples |= {"name": self.name, "version": SHIPPED[self.name]}
         return re.sub(r"\{(\w+)\}", lambda match: str(examples[match[1]]), self.path)
 
 
