@@ -135,7 +135,8 @@ class ModelConfig(BaseModel):
     name: str = Field(description="The model's name.")
     platform: Annotated[Literal["onnx_onnxv1"], Field(description="The protocol's word for ONNX models.")] = "onnx_onnxv1"
     max_batch_size: Annotated[
-        Literal[0], Field(description="0: the number of items is the first axis of each tensor and not left out of `dims`.")
+        int,
+        Field(ge=0, le=0, description="0: the number of items is the first axis of each tensor and not left out of `dims`."),
     ] = 0
     input: list[ConfiguredTensor] = Field(description="Tensors that a request holds.")
     output: list[ConfiguredTensor] = Field(description="Tensors that an answer holds.")
