@@ -54,8 +54,8 @@ def test_the_first_click_shows_an_answer_and_where_its_time_went(open_page: Open
         assert all(re.fullmatch(r"[\d.]+ ms", shown[name]) for name in ("Tokenize", "Queue", "Inference"))
         assert shown["Batch"] == "1 row"
         assert re.fullmatch(r"\d+ tokens", shown["Read"])
-        assert shown["Model"] == f"{model}/1"
         loaded = {one["name"]: one for one in page.request.get(f"{page.url}v1/models").json()["models"]}
+        assert shown["Model"] == f"{model}/{loaded[model]['version']}"
         provider = loaded[model]["execution_providers"][0].removesuffix("ExecutionProvider")
         assert shown["Runs on"] == f"{provider}, {loaded[model]['precision']}"
 
