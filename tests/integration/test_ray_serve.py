@@ -58,7 +58,8 @@ class TwoNodes:
         file = self.folder / "hooper.yaml"
         file.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(file), "--address", self.cluster.address]
-        subprocess.run([*command, "--non-blocking"], cwd=ROOT, check=True, capture_output=True)
+        ran = subprocess.run([*command, "--non-blocking"], cwd=ROOT, check=False, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr[-3000:]
         self.wait_for_replicas(int(autoscaling["min_replicas"]))
 
     def num_replicas(self) -> int:
@@ -104,6 +105,8 @@ def two_nodes(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for what in ("READY_CHECK", "HEALTH_CHECK"):  # on a machine under load, Ray takes its own proxy for dead
+            environment.setenv(f"RAY_SERVE_PROXY_{what}_TIMEOUT_S", "60")
         for who in ("HANDLE", "REPLICA"):
             environment.setenv(f"RAY_SERVE_{who}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "1")
         for name in [name for name in os.environ if name.startswith("HOOPER_")]:
@@ -196,7 +199,8 @@ async def test_a_node_that_dies_under_load_loses_nothing_that_a_retry_does_not_r
     failures = sum(number - 1 for number in tries)
     record_property("failed_tries", failures)
     print(f"1000 requests, {failures} failed tries, {max(tries)} tries for one at most")
-    assert failures <= 50
+    assert 0 < failures <= 50  # some were under way on the node that died, or this shows nothing
+    await asyncio.to_thread(two_nodes.wait_for_replicas, 0)  # Ray has noticed, and seeks room for another
     two_nodes.other = two_nodes.cluster.add_node(num_cpus=1)
     await asyncio.to_thread(two_nodes.wait_for_replicas, 2)
     await load(two_nodes.url, 100, "again")
