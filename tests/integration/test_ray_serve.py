@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,7 +59,8 @@ class TwoNodes:
         file = self.folder / "hooper.yaml"
         file.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(file), "--address", self.cluster.address]
-        subprocess.run([*command, "--non-blocking"], cwd=ROOT, check=True, capture_output=True)
+        ran = subprocess.run([*command, "--non-blocking"], cwd=ROOT, check=False, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr[-3000:]
         self.wait_for_replicas(int(autoscaling["min_replicas"]))
 
     def num_replicas(self) -> int:
@@ -84,6 +86,14 @@ class TwoNodes:
         }
         return {process: number for process, number in lines.items() if number}
 
+    def kill_other(self) -> None:
+        """End the other node as a power cut does: its replicas with it, in the middle of a request."""
+        raylet = self.other.all_processes["raylet"][0].process.pid
+        for process in self.answered_by(""):
+            if parent_of(process) == raylet:
+                os.kill(process, signal.SIGKILL)
+        self.cluster.remove_node(self.other, allow_graceful=False)
+
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, trust_env=False, timeout=None)
 
@@ -104,6 +114,8 @@ def two_nodes(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for what in ("READY_CHECK", "HEALTH_CHECK"):  # on a machine under load, Ray takes its own proxy for dead
+            environment.setenv(f"RAY_SERVE_PROXY_{what}_TIMEOUT_S", "60")
         for who in ("HANDLE", "REPLICA"):
             environment.setenv(f"RAY_SERVE_{who}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "1")
         for name in [name for name in os.environ if name.startswith("HOOPER_")]:
@@ -178,29 +190,27 @@ def test_a_callers_request_id_comes_back_once(two_nodes: TwoNodes) -> None:
 
 async def test_requests_spread_over_the_nodes(two_nodes: TwoNodes) -> None:
     await load(two_nodes.url, 200, "spread")
-    answered = two_nodes.answered_by("spread-")
-    assert sum(answered.values()) == 200
+    while sum((answered := two_nodes.answered_by("spread-")).values()) < 200:
+        await asyncio.sleep(POLL_S)  # the log has a request only after its answer has left
     assert len(answered) == 2
     assert min(answered.values()) > 50
     assert len({parent_of(process) for process in answered}) == 2  # of each replica, the raylet of its node
 
 
-async def test_a_node_that_dies_under_load_loses_nothing_that_a_retry_does_not_recover(
-    two_nodes: TwoNodes, record_property: Callable[[str, object], None]
-) -> None:
+async def test_a_node_that_dies_under_load_loses_nothing_that_a_retry_does_not_recover(two_nodes: TwoNodes) -> None:
     def kill(number: int) -> None:
         if number == 200:
-            two_nodes.cluster.remove_node(two_nodes.other, allow_graceful=False)
+            two_nodes.kill_other()
 
     tries = await load(two_nodes.url, 1000, "loss", after=kill)
-    failures = sum(number - 1 for number in tries)
-    record_property("failed_tries", failures)
-    print(f"1000 requests, {failures} failed tries, {max(tries)} tries for one at most")
-    assert failures <= 50
+    await asyncio.to_thread(two_nodes.wait_for_replicas, 0)  # Ray has noticed, and seeks room for another
     two_nodes.other = two_nodes.cluster.add_node(num_cpus=1)
     await asyncio.to_thread(two_nodes.wait_for_replicas, 2)
     await load(two_nodes.url, 100, "again")
     assert len(two_nodes.answered_by("again-")) == 2
+    failures = sum(number - 1 for number in tries)
+    print(f"1000 requests, {failures} failed tries, {max(tries)} tries for one at most")
+    assert 0 < failures <= 50  # some were under way on the node that died, or this shows nothing
 
 
 async def test_replicas_follow_the_load_up_and_down(two_nodes: TwoNodes) -> None:
@@ -257,5 +267,8 @@ async def until_answered(client: httpx.AsyncClient, body: object, headers: dict[
         assert seen.total() < 20, seen
 
 
-def parent_of(process: int) -> int:
+def parent_of(process: int) -> int | None:
+    """None where it has ended."""
+    if not Path(f"/proc/{process}").exists():
+        return None
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
