@@ -185,12 +185,9 @@ def test_what_is_no_parquet_file_is_told_in_one_sentence(batch: Batch, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(
-    name: str, texts: Path, published_tasks: Path, tmp_path: Path
-) -> None:
+def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(texts: Path, published_tasks: Path, tmp_path: Path) -> None:
     texts.write_text("".join(texts.read_text().splitlines(keepends=True)[:NUM_KILLED]))
-    target = tmp_path / name
+    target = tmp_path / "out.csv"
     words = ["batch", "--model", "text-classification", "--models", str(published_tasks), "--device", "cpu"]
     ran = subprocess.run(
         [sys.executable, "-m", "tests.killed", str(target), *words, "--engine-threads", "1", str(texts), str(target)],
@@ -198,16 +195,12 @@ def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     attempts = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(attempts) > 30
+    assert len(attempts) > 25
     assert [one["killed"] for one in attempts] == [True] * (len(attempts) - 1) + [False]
     assert any(one["killed"] and one["there"] for one in attempts)  # right after it got its name
     for one in attempts:
-        lines = one["content"].splitlines()
-        if name == "out.csv":
-            numbers = [line.split(",")[0] for line in lines]
-            assert numbers == ["line", *(str(number) for number in range(1, NUM_KILLED + 1))]
-        else:
-            assert [json.loads(line)["line"] for line in lines] == list(range(1, NUM_KILLED + 1))
+        numbers = [line.split(",")[0] for line in one["content"].splitlines()]
+        assert numbers == ["line", *(str(number) for number in range(1, NUM_KILLED + 1))]
 
 
 @pytest.fixture
