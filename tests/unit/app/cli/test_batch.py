@@ -161,6 +161,32 @@ def test_parquet_is_read_and_written(batch: Batch, tmp_path: Path) -> None:
     assert [row["error"] is None for row in rows] == [True, False, True]
 
 
+@pytest.mark.parametrize("step", ["write", "replace", "unlink"])
+def test_parquet_that_was_stopped_while_it_was_put_together_is_put_together_again(
+    step: str, batch: Batch, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    target, real = tmp_path / "out.parquet", getattr(command.parquet if step == "write" else Path, step)
+
+    def stop(path: Path, *rest: Any, **more: Any) -> Any:
+        if (
+            step == "write"
+            or (step == "replace" and path.suffix == ".writing")
+            or (step == "unlink" and "partial" in path.name)
+        ):
+            raise KeyboardInterrupt
+        return real(path, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command.parquet if step == "write" else Path, step, stop)
+        assert batch(texts, target)[0] == 130
+    assert target.exists() is (step == "unlink")
+    told = json.loads(batch(texts, target, "--json")[1])
+    assert (told["rows"], told["rows_before"]) == (len(TEXTS), len(TEXTS))
+    assert parquet.read_table(target).column("line").to_pylist() == list(range(1, len(TEXTS) + 1))
+    assert beside(target) == []
+
+
 def test_parquet_without_pyarrow_says_what_to_install(
     batch: Batch, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
