@@ -1,8 +1,8 @@
 """Kills a command at each of its steps on the disk in turn: `python -m tests.killed OUTPUT ARGUMENT ...`.
 
-Each attempt is a fork that ends itself with SIGKILL before (odd ones) or after (even ones) its n-th step, so that no clean-up
-of Python's runs; then the command runs once more as a person would run it. Prints one JSON line for each attempt: whether it
-was killed, what was there then, and the output's content in the end.
+Each attempt is a fork that ends itself with SIGKILL before its n-th step, so that no clean-up of Python's runs; then the
+command runs once more as a person would run it. Prints one JSON line for each attempt: whether it was killed, whether the
+output had its name by then, and the output's content in the end.
 """
 
 from __future__ import annotations
@@ -20,34 +20,30 @@ from app.cli import batch, draft
 
 
 class Steps:
-    """Counts what changes the disk, and ends the process at one of them."""
+    """Counts what is done to the output and what stands beside it, and ends the process at one of these steps."""
 
-    def __init__(self, last: int) -> None:
-        self._last, self._taken = last, 0
+    def __init__(self, output: Path, last: int) -> None:
+        self._output, self._last, self._taken = str(output), last, 0
 
     def around(self, act: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **more: Any) -> Any:
-            self._pass()
-            result = act(*arguments, **more)
-            self._pass()
-            return result
+            first = arguments[0]
+            if not isinstance(first, Path) or str(first).startswith(self._output):
+                self._taken += 1
+                if self._taken == self._last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return act(*arguments, **more)
 
         return step
 
-    def _pass(self) -> None:
-        self._taken += 1
-        if self._taken == self._last:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-
-def attempt(last: int, arguments: list[str]) -> bool:
+def attempt(output: Path, last: int, arguments: list[str]) -> bool:
     """Run the command in a fork; whether it was killed."""
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        steps = Steps(last)
-        for name in ("fsync", "open"):
-            setattr(os, name, steps.around(getattr(os, name)))
+        steps = Steps(output, last)
+        os.fsync = steps.around(os.fsync)
         for name in ("replace", "unlink", "open"):
             setattr(Path, name, steps.around(getattr(Path, name)))
         draft.Draft._cut = steps.around(draft.Draft._cut)  # type: ignore[method-assign]
@@ -61,15 +57,13 @@ def main(output: Path, arguments: list[str]) -> None:
     last, is_killed = 0, True
     while is_killed:
         last += 1
-        is_killed = attempt(last, arguments)
+        is_killed = attempt(output, last, arguments)
         there = output.exists()
-        again = attempt(0, arguments) if is_killed and not there else False
-        print(json.dumps({"killed": is_killed, "there": there, "again": again, "content": output.read_text()}))
+        if is_killed:
+            attempt(output, 0, arguments)
+        print(json.dumps({"killed": is_killed, "there": there, "content": output.read_text()}))
         left = [one.name for one in output.parent.iterdir() if one.name.startswith(output.name) and one != output]
-        if left and there:  # killed between the last two steps: the same command has only to tidy up
-            attempt(0, arguments)
-            left = [one.name for one in output.parent.iterdir() if one.name.startswith(output.name) and one != output]
-        if left != []:
+        if left:
             raise SystemExit(f"left behind after step {last}: {left}")
         output.unlink()
 

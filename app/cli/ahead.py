@@ -12,13 +12,15 @@ MAX_CHARACTERS = 1_000_000
 
 
 class ReadAhead:
-    """Invariant: it holds at most `max_items` inputs of `MAX_CHARACTERS` together, or one longer one.
+    """Invariant: it holds at most `max_items` inputs of `max_characters` together, or one longer one.
 
     The thread is a daemon: whoever stops does not wait for a pipe in which nothing comes.
     """
 
-    def __init__(self, inputs: Generator[Asked, None, None], max_items: int = MAX_ITEMS) -> None:
-        self._inputs, self._max_items = inputs, max_items
+    def __init__(
+        self, inputs: Generator[Asked, None, None], max_items: int = MAX_ITEMS, max_characters: int = MAX_CHARACTERS
+    ) -> None:
+        self._inputs, self._max_items, self._max_characters = inputs, max_items, max_characters
         self._held: list[Asked] = []
         self._num_characters = 0
         self._changed = threading.Condition()
@@ -68,5 +70,5 @@ class ReadAhead:
         return True
 
     def _has_room(self, one: Asked) -> bool:
-        fits = len(self._held) < self._max_items and self._num_characters + one.num_characters <= MAX_CHARACTERS
+        fits = len(self._held) < self._max_items and self._num_characters + one.num_characters <= self._max_characters
         return fits or not self._held

@@ -43,8 +43,8 @@ OUTPUT appears when it is whole. Until then OUTPUT.partial and OUTPUT.journal st
 command goes on where they end.
 """
 SETTINGS = ("models", "device", "engine_threads", "max_batch_tokens", "max_batch_rows", "max_body_bytes")
-GROUP = 1024
-"""Rows of which batches are filled: enough that the last, half-full one costs nothing."""
+GROUP, GROUP_CHARACTERS = 256, 250_000
+"""Rows that are written together: few, for they are what a kill costs; batches are filled from all groups under way."""
 FILL = 125, 128
 """So much of its budget a packed batch is filled with: rows that leave no gap at all need another tensor row."""
 SWITCH_S = 0.0005
@@ -122,7 +122,7 @@ def _go_on(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet
         bar = Bar(before.num_rows, _share(source, stream, wish.shape))
         with (
             asking(wish.artefact, wish.route, settings, wish.options) as asker,
-            closing(ReadAhead(_rows(stream, source, wish.shape, before.num_rows), GROUP)) as ahead,
+            closing(ReadAhead(_rows(stream, source, wish.shape, before.num_rows), GROUP, GROUP_CHARACTERS)) as ahead,
         ):
             began = time.monotonic()
             asker.runner.run(_answer_all(begun, asker, ahead, sheet, bar))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.cli.ask import ROUTES, Route
-from app.cli.inputs import Format, Shape
 from app.cli.parser import Parser, settings_from
+from app.cli.shape import Format, Shape
 from app.core.errors import SetupError
 from app.core.types import TaskName
 from app.serving.repository import Artefact, Repository

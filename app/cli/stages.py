@@ -11,8 +11,8 @@ from app.cli.inputs import Asked
 from app.core.errors import HooperError
 
 Answers = list[dict[str, Any]]
-UNDER_WAY = 3
-"""One is read from the engine, one is in it, one is made into rows for it."""
+UNDER_WAY = 4
+"""One is being decoded, one is in the engine, one waits for it, one is made into rows."""
 
 
 async def in_order(

@@ -97,3 +97,10 @@ def test_a_closed_one_lets_its_thread_go() -> None:
     reading.take()
     reading.close()
     ended.wait()
+
+
+def test_whoever_reads_may_hold_less() -> None:
+    taken = take_all(ReadAhead(each(map(asked, range(100))), max_items=3))
+    assert max(map(len, taken)) <= 3
+    taken = take_all(ReadAhead(each(asked(line, 10) for line in range(100)), max_characters=40))
+    assert max(map(len, taken)) <= 4
