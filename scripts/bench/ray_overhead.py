@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if a request failed; 2 if a service could not start.
     """
     options = parser().parse_args(arguments)
+    load = [round(one, 1) for one in os.getloadavg()]
     try:
         found = measure(options)
     except HooperError as error:
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = {
         "command": " ".join(["python -m scripts.bench.ray_overhead", *(arguments or sys.argv[1:])]),
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine() | {"load_before": [round(one, 1) for one in os.getloadavg()]},
+        "machine": describe_machine() | {"load_before": load},
         "model": options.model, "device": options.device, "engine_threads": options.threads, "profile": options.profile,
         "seconds": options.seconds * TURNS.count("ray"),
         "results": [{**_fields(one), "added_p50_ms": one.added_ms} for one in found],
@@ -118,7 +118,7 @@ def replica_started(settings: dict[str, str]) -> Iterator[Address]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hooper.yaml"  # JSON is YAML
         file.write_text(json.dumps(configuration(settings, address)), encoding="utf-8")
-        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(file), "--address", "local"]
         log = Path(folder) / "log"
         with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
@@ -128,7 +128,7 @@ def replica_started(settings: dict[str, str]) -> Iterator[Address]:
             except SetupError as error:
                 raise SetupError(f"{error.detail}; is the extra ray installed? {log.read_text()[-500:]}") from error
             finally:
-                process.send_signal(signal.SIGINT)  # `serve run` takes its Ray with it
+                process.terminate()  # `serve run` takes its Ray with it
                 process.wait()
 
 

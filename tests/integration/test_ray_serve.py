@@ -190,7 +190,7 @@ def test_a_callers_request_id_comes_back_once(two_nodes: TwoNodes) -> None:
 
 async def test_requests_spread_over_the_nodes(two_nodes: TwoNodes) -> None:
     await load(two_nodes.url, 200, "spread")
-    while sum((answered := two_nodes.answered_by("spread-")).values()) < 200:  # noqa: ASYNC110 - another process decides when it ends
+    while sum((answered := two_nodes.answered_by("spread-")).values()) < 200:  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(POLL_S)  # the log has a request only after its answer has left
     assert len(answered) == 2
     assert min(answered.values()) > 50
