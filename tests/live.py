@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from app.settings import PREFIX
+from scripts.bench.service import free_port as free_port
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,10 +80,3 @@ def serving(models: Path, **settings: object) -> Iterator[Running]:
     with started(models, **settings) as running:
         running.wait_for("ready: ", "Uvicorn running")
         yield running
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -191,10 +191,10 @@ class ExtractiveSummarization:
 
 
 def sentence_logits(row: Row, output: RowOutput) -> Array:
-    """Mean logit of each sentence's tokens: (sentences of the row,)."""
+    """Mean logit of each sentence's tokens, less in later windows, which their token types tell: (sentences of the row,)."""
     starts = np.array(row.markers)
     means = np.add.reduceat(output[OUTPUT][:, 0], starts) / np.diff(starts, append=row.num_tokens)
-    return means.astype(np.float32)
+    return (means + LATER * row.token_type_ids[0]).astype(np.float32)
 
 
 def sentence_scores(encoded: Encoded, outputs: Sequence[RowOutput]) -> Array:
@@ -202,8 +202,8 @@ def sentence_scores(encoded: Encoded, outputs: Sequence[RowOutput]) -> Array:
     reading: Reading = encoded.state
     sums = np.zeros(len(reading.spans))
     counts = np.zeros(len(reading.spans))
-    for number, (window, row, output) in enumerate(zip(reading.windows, encoded.rows, outputs, strict=True)):
-        sums[window.start : window.stop] += sentence_logits(row, output) + (LATER if number else 0.0)
+    for window, row, output in zip(reading.windows, encoded.rows, outputs, strict=True):
+        sums[window.start : window.stop] += sentence_logits(row, output)
         counts[window.start : window.stop] += 1
     scores: Array = (0.5 * (1.0 + np.tanh(0.5 * sums / counts))).astype(np.float32)
     return scores
