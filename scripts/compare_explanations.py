@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from app.core.errors import HooperError
 from app.core.manifest import read_manifest, verify_files
+from app.core.release import next_version
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.attribution import METHODS, Method, Spending
@@ -139,7 +140,7 @@ def faithfulness(asked: Asked, weights: NDArray[np.float64]) -> dict[str, float]
     }
 
 
-def compare(models: Path, budget: int, scale: float = 1.0, seed: int = 0) -> dict[str, Any]:
+def compare(models: Path, budget: int, scale: float = 1.0, seed: int = 1) -> dict[str, Any]:
     """Explain items of every kind with every method, and with random weights, at the same budget."""
     report: dict[str, Any] = {"budget_tokens": budget, "shares": SHARES, "seed": seed, "kinds": {}}
     for name, kind in KINDS.items():
@@ -161,7 +162,7 @@ def _labels(records: Sequence[Any]) -> set[Any]:
 
 
 def _passages(models: Path, kind: Kind, count: int, rng: random.Random) -> Iterator[Asked]:
-    folder = models / kind.model / "1"
+    folder = models / kind.model / str(next_version(models / kind.model) - 1)  # the newest
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
@@ -205,10 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
     parser.add_argument("--budget", type=int, default=4096, help="tokens that one explanation may read")
     parser.add_argument("--scale", type=float, default=1.0, help="more items or fewer than by default")
+    parser.add_argument("--seed", type=int, default=1, help="draws the items; the method was chosen on those of seed 0")
     parser.add_argument("--output", type=Path, help="file for the report")
     options = parser.parse_args(arguments)
     try:
-        report = compare(options.models, options.budget, options.scale)
+        report = compare(options.models, options.budget, options.scale, options.seed)
     except HooperError as error:
         print(f"compare_explanations: {error.detail}", file=sys.stderr)
         return 2
