@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
+from tests.browser.test_accessibility import CONTRAST
 from tests.live import ROOT, serving
 
 
@@ -42,6 +43,17 @@ def test_it_follows_the_scheme_of_the_system(open_page: Open, scheme: Literal["l
     with open_page("/docs", color_scheme=scheme) as page:
         expect(page.locator(".opblock").first).to_be_visible()
         assert page.evaluate("document.documentElement.classList.contains('dark-mode')") is (scheme == "dark")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_enough_contrast(open_page: Open, scheme: Literal["light", "dark"]) -> None:
+    with open_page("/docs", color_scheme=scheme, reduced_motion="reduce") as page:
+        page.locator(".opblock-summary-path", has_text="/v1/classify").click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table")).to_contain_text("positive")
+        found = page.evaluate(CONTRAST)
+        assert found["seen"] > 200
+        assert found["faint"] == []
 
 
 def test_it_works_behind_a_prefix(open_page: Open) -> None:
