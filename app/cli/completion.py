@@ -182,5 +182,5 @@ def _choices_of_setting(name: str) -> Sequence[str]:
 
 
 def _quoted(text: str) -> str:
-    """In single quotes, which no shell looks into."""
-    return "'" + text.replace("'", "") + "'"
+    """In single quotes, which no shell looks into; the text's own are written between two pairs of them."""
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -1,4 +1,4 @@
-"""The script for bash is run by bash; those for zsh and fish hold every command and option."""
+"""Each script is run by its shell where there is one, and holds every command and option."""
 
 from __future__ import annotations
 
@@ -75,6 +75,52 @@ def test_bash_completes_commands_options_values_and_models(
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_a_repository_that_is_not_there_completes_to_nothing(scripts: dict[str, str], tmp_path: Path) -> None:
     assert complete(scripts["bash"], "hooper models show ", tmp_path / "missing", tmp_path) == []
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("hooper se", ["serve\tanswer requests from published models", "settings\tprint every setting as a markdown table"]),
+        ("hooper serve --device c", ["cpu\tWhat to compute on", "cuda\tWhat to compute on"]),
+        ("hooper models show --ca", ["--card\tprint the model card"]),
+    ],
+)
+def test_fish_completes_with_descriptions(line: str, offered: list[str], scripts: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "hooper.fish").write_text(scripts["fish"])
+    asked = f"source {tmp_path}/hooper.fish; complete -C '{line}'"
+    assert run_in("fish", "--no-config", "-c", asked, home=tmp_path) == offered
+
+
+ZSH = """
+    _describe() { print -l -- "${(P@)2}" }  # what zsh shows as a list
+    compadd() { print -l -- "${(P@)2}" }
+    _files() { print a file }
+    words=("${@[2,-1]}"); CURRENT=$#words; source $1
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("hooper se", "serve:answer requests from published models"),
+        ("hooper serve --", "--model:serve this model alone: `name`, `name/version` or a folder's path"),
+        ("hooper models show --", "--card:print the model card"),
+        ("hooper completion z", "zsh"),
+        ("hooper predict reviews", "a file"),
+    ],
+)
+def test_zsh_offers_commands_options_words_and_files(line: str, offered: str, scripts: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "_hooper").write_text(scripts["zsh"])
+    assert offered in run_in("zsh", "-f", "-c", ZSH, "zsh", str(tmp_path / "_hooper"), *line.split(" "), home=tmp_path)
+
+
+def run_in(*command: str, home: Path) -> list[str]:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    run = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    return run.stdout.splitlines()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
