@@ -75,17 +75,18 @@ class OfflineSummarization:
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
-        """One row per window; a sentence's label is the share of it that the summary says. With few documents such graded
-        labels tell more than the greedy oracle's yes or no. Of the windows after the first only some are trained on: documents
-        are summed up by their beginnings, and later windows are many and alike."""
+        """One row per window; a sentence's label is the share of it that a summary of the usual length says. With few documents
+        such graded labels tell more than the greedy oracle's yes or no. Of the windows after the first only some are trained
+        on: documents are summed up by their beginnings, and later windows are many and alike."""
         rows = []
         generator = random.Random(len(examples))
+        said = said_by_usual_length(examples, task_options["usual_words"])
         task = self.serving_task(tokenizer, task_options)
         encoded = encode_all(task, self.serving_options(), [one.item for one in examples])
         for one, coded in zip(examples, encoded, strict=True):
             reading: Reading = coded.state
             texts = [reading.text[start:end] for start, end in reading.spans]
-            wanted = precision(one.target.sentences, texts)
+            wanted = [said[one.source] * share for share in precision(one.target.sentences, texts)]
             for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):
                 if number == 0 or generator.random() < LATER_WINDOWS:
                     rows.append(TrainingRow(row, [wanted[index] for index in window]))
@@ -143,6 +144,15 @@ class OfflineSummarization:
 def usual_words(examples: Sequence[Example]) -> float:
     """Words of a reference summary, on average."""
     return round(float(np.mean([len(" ".join(one.target.sentences).split()) for one in examples])), 1)
+
+
+def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str, float]:
+    """By source, how much of what its summaries say one of so many words would say: a source with longer summaries says more
+    of every sentence, and would teach that all sentences matter."""
+    sources: dict[str, list[Example]] = defaultdict(list)
+    for one in examples:
+        sources[one.source].append(one)
+    return {source: min(1.0, words / usual_words(found)) for source, found in sources.items()}
 
 
 def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:

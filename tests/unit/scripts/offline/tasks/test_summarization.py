@@ -23,6 +23,7 @@ from tests.tiny import MAX_TOKENS, tiny_tokenizer
 TASK = OfflineSummarization()
 DOCUMENT = "Rain fell on the town. The council closed the market hall. Nobody was there. Forty traders move by March."
 REFERENCE = ("The market hall is closed.", "Forty traders move by March.")
+USUAL = {"usual_words": 10.0}
 
 
 def example(text: str = DOCUMENT, reference: tuple[str, ...] = REFERENCE, source: str = "news") -> Example:
@@ -71,8 +72,23 @@ def test_what_cannot_be_used_is_told() -> None:
 
 
 def test_a_sentence_is_labelled_by_how_much_of_it_the_summary_says() -> None:
-    (row,) = TASK.training_rows([example("Rain fell. Forty traders move by April. The hall is closed.")], tiny_tokenizer(), {})
+    (row,) = TASK.training_rows(
+        [example("Rain fell. Forty traders move by April. The hall is closed.")], tiny_tokenizer(), USUAL
+    )
     assert row.label == pytest.approx([0.0, (4 / 5 + 3 / 4) / 2, (4 / 4 + 2 / 3) / 2])
+
+
+def test_a_source_with_longer_summaries_does_not_teach_that_every_sentence_matters() -> None:
+    twice_as_long = (*REFERENCE, "Alpha beta gamma delta epsilon zeta eta theta iota kappa.")
+    rows = [
+        example(),
+        example(source="long", reference=twice_as_long),
+        example(source="short", reference=("Forty traders move.",)),
+    ]
+    news, long, short = TASK.training_rows(rows, tiny_tokenizer(), USUAL)
+    assert max(news.label) > 0.5
+    assert long.label == pytest.approx([share / 2 for share in news.label])
+    assert short.label[-1] == pytest.approx((3 / 5 + 2 / 4) / 2)  # shorter summaries are not stretched
 
 
 def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_it() -> None:
@@ -88,7 +104,7 @@ def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_
 
 def test_every_token_knows_its_sentence_and_how_much_of_that_is_wanted() -> None:
     short = TrainingRow(Row([2, 5, 3], [0] * 3, (0,)), [0.5])
-    first = TASK.training_rows([example()], tiny_tokenizer(), {})[0]
+    first = TASK.training_rows([example()], tiny_tokenizer(), USUAL)[0]
     assert len(first.label) == len(first.row.markers)
     assert first.row.num_tokens <= MAX_TOKENS
     made = TASK.labels([first, short], MAX_TOKENS)
@@ -103,14 +119,14 @@ def test_every_token_knows_its_sentence_and_how_much_of_that_is_wanted() -> None
 def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
     text = "The film was not very good. " * 40
     several = [example(f"{text}{index}") for index in range(30)]
-    rows = TASK.training_rows(several, tiny_tokenizer(), {})
+    rows = TASK.training_rows(several, tiny_tokenizer(), USUAL)
     first = [one for one in rows if not one.row.token_type_ids[0]]
     later = len(rows) - len(first)
     encoded = TASK.serving_task(tiny_tokenizer(), {}).encode([one.item for one in several], TASK.serving_options())
     all_windows = sum(len(one.rows) for one in encoded)  # type: ignore[union-attr]
     assert len(first) == 30
     assert 0.04 < later / (all_windows - 30) < 0.18
-    assert rows == TASK.training_rows(several, tiny_tokenizer(), {})
+    assert rows == TASK.training_rows(several, tiny_tokenizer(), USUAL)
 
 
 def test_a_crop_keeps_whole_sentences_from_the_beginning() -> None:
