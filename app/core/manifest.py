@@ -94,6 +94,8 @@ def read_manifest(folder: Path) -> Manifest:
         InvalidArtefact: the file is missing, is no JSON, or a field is wrong.
     """
     path = folder / MANIFEST
+    if path.is_symlink():
+        raise InvalidArtefact(f"{path} is a symbolic link; the files of a model must be plain files")
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
