@@ -37,6 +37,7 @@ class Connection(HttpToolsProtocol):
     _in_head = True
     _num_head_bytes = 0
     _chunk_bytes = 0
+    _follows_another = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,9 +58,9 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._patience is None:  # from the first byte on, even of an empty line, which begins no request
             self._patience = self.loop.call_later(self.receive_s, self._lose_patience)
-        self._chunk_bytes = len(data)
+        self._chunk_bytes, self._follows_another = len(data), False
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self._has_begun and self._in_head and not self.transport.is_closing():
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
@@ -67,8 +68,8 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._has_begun = True
-        # what came before the head in the same chunk is not its own: it is counted from the next chunk on, and when complete
-        self._num_head_bytes = -self._chunk_bytes
+        # where another request ended in the same chunk, this head's part of it is not known: it is measured when complete
+        self._num_head_bytes = -self._chunk_bytes if self._follows_another else 0
 
     def on_headers_complete(self) -> None:
         num_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -82,6 +83,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._has_begun, self._in_head, self._num_head_bytes = False, True, 0
+        self._follows_another = True
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

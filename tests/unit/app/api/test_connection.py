@@ -245,6 +245,11 @@ async def test_a_head_without_end_is_refused_before_it_is_stored(client: Client)
     assert client.wire.ended == "closed"
 
 
+async def test_a_head_without_end_may_come_in_one_chunk(client: Client) -> None:
+    client.send(HEAD + b"X: " + b"x" * MAX_HEAD_BYTES)
+    assert "more than" in client.problem(431)
+
+
 @pytest.mark.parametrize("excess", [False, True])
 async def test_a_head_that_comes_at_once_is_measured_too(client: Client, excess: bool) -> None:
     client.send(HEAD + b"X: " + b"x" * (MAX_HEAD_BYTES - 100 + 200 * excess) + b"\r\n\r\n0123456789")
@@ -253,6 +258,17 @@ async def test_a_head_that_comes_at_once_is_measured_too(client: Client, excess:
     else:
         await client.is_answered()
         assert client.wire.written.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("chunk_bytes", [1000, MAX_HEAD_BYTES + 1, 10 * MAX_HEAD_BYTES])
+async def test_a_large_body_is_no_head(client: Client, chunk_bytes: int) -> None:
+    body = b"x" * (4 * MAX_HEAD_BYTES)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+    for start in range(0, len(body), chunk_bytes):
+        client.send(body[start : start + chunk_bytes])
+    assert not client.wire.ended
+    await client.is_answered()
+    assert client.wire.written.startswith(b"HTTP/1.1 200")
 
 
 async def test_many_requests_in_one_chunk_are_not_one_long_head(client: Client) -> None:
