@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from http import HTTPStatus
+from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.dialects import PROBLEM_JSON, Problem
 
@@ -122,16 +123,20 @@ class Connection(HttpToolsProtocol):
 
     # --- the end
 
+    @property
+    def _is_answering(self) -> bool:
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # there is none before the first request
+        return cycle is not None and not cycle.response_complete
+
     def _restart_patience(self, seconds: float) -> None:
         if self._patience is not None:
             self._patience.cancel()
         self._patience = self.loop.call_later(seconds, self._lose_patience)
 
     def _lose_patience(self) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering and not self.cycle.more_body:  # what is late is the next request, and this one is not its fault
+        if self._is_answering and not self.cycle.more_body:  # what is late is the next request, and this one is not its fault
             self._restart_patience(self.receive_s)
-        elif answering or not (self._has_begun and self._in_head):
+        elif self._is_answering or not (self._has_begun and self._in_head):
             self.transport.abort()  # silently: nobody expects an answer on a connection that was opened in advance
         else:
             detail = f"the request's head was not complete after {self.receive_s:g} seconds"
@@ -143,7 +148,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, kind: str, detail: str) -> None:
         """Answer in the shape of every other error, then close."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_answering:
             self.transport.abort()  # an answer is on its way: a second one within it would be read as a part of it
             return
         request_id = uuid.uuid4().hex

@@ -80,7 +80,9 @@ def chunks(dice: random.Random, path: str) -> Act:
 
 def noise(dice: random.Random, path: str) -> Act:
     data = dice.randbytes(dice.randrange(1, 300))
-    begin = dice.choice([b"", b"GET ", b"POST " + path.encode() + b" HTTP/1.1\r\n", b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+    begin = dice.choice(
+        [b"", b"GET ", b"POST " + path.encode() + b" HTTP/1.1\r\n", b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    )
     return Act("no HTTP", [begin + data], dice.choice(["wait", "half-close"]))
 
 
@@ -94,7 +96,9 @@ def odd_head(dice: random.Random, path: str) -> Act:
         ]
     )  # fmt: skip
     method = dice.choice(["POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PATCH", "BREW"])
-    where = dice.choice([path, "*", "//", "/%00", "/%ff%fe", "/static/..%2f..%2fmain.py", "http://other/v1/models", "/" + "a" * 70_000])
+    where = dice.choice(
+        [path, "*", "//", "/%00", "/%ff%fe", "/static/..%2f..%2fmain.py", "http://other/v1/models", "/" + "a" * 70_000]
+    )
     text = head(where, len(BODY), method, f"{more}\r\nConnection: close\r\n")
     return Act("odd head", [text + BODY], "wait")
 

@@ -37,7 +37,9 @@ values = st.recursive(
 pairs = st.fixed_dictionaries({"text": texts}, optional={"text_pair": texts})
 questions = st.fixed_dictionaries({"question": texts, "context": texts})
 items = texts | pairs | questions | values
-many = st.builds(lambda item, count: [item] * count, texts.filter(lambda text: len(text) < 100), st.sampled_from([1, 256, 257, 5000]))
+many = st.builds(
+    lambda item, count: [item] * count, texts.filter(lambda text: len(text) < 100), st.sampled_from([1, 256, 257, 5000])
+)
 options = st.dictionaries(
     st.sampled_from(
         [
@@ -158,9 +160,14 @@ def _typed(path: str, body: Any, content_type: str, encoding: str) -> Asked:
 
 def _with_bytes(path: str, texts: list[str], error: int, noise: bytes) -> Asked:
     """Tensors whose data follows the JSON, with lengths that lie."""
-    tail = b"".join(len(data).to_bytes(4, "little") + data for data in (one.encode("utf-8", "replace") for one in texts)) + noise
+    tail = (
+        b"".join(len(data).to_bytes(4, "little") + data for data in (one.encode("utf-8", "replace") for one in texts)) + noise
+    )
     size = max(0, len(tail) + error)
     tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [tensor]}).encode()
-    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(max(0, len(head) + error // 5))}
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(max(0, len(head) + error // 5)),
+    }
     return Asked("bytes behind JSON", path, head + tail, headers)

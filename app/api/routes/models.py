@@ -33,7 +33,10 @@ async def show_model(name: Name, state: State) -> ModelState:
 
 
 @router.post(
-    "/models/{name}/load", summary="Load a model", dependencies=[Depends(require_admin)], responses=problems(401, 404, 422, 429, 500)
+    "/models/{name}/load",
+    summary="Load a model",
+    dependencies=[Depends(require_admin)],
+    responses=problems(401, 404, 422, 429, 500),
 )
 async def load_model(
     name: Name,

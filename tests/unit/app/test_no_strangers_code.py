@@ -11,7 +11,9 @@ import pytest
 APP = Path(__file__).parents[3] / "app"
 CODE_FROM_DATA = frozenset({"eval", "exec", "compile", "__import__", "execfile", "breakpoint"})
 READS_CODE = frozenset({"np.load", "numpy.load", "yaml.load", "torch.load"})
-READS_PICKLES = frozenset({"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch", "h5py"})
+READS_PICKLES = frozenset(
+    {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch", "h5py"}
+)
 CALLS_OUT = frozenset(
     {
         "requests", "httpx", "aiohttp", "urllib.request", "urllib3", "http.client", "ftplib", "smtplib", "xmlrpc", "telnetlib",

@@ -99,7 +99,9 @@ def test_an_address_of_this_machine_needs_no_key(host: str) -> None:
     check_exposure(Settings(host=host))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.7", "hooper.example", "localhost.example", "127.0.0.1.example"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.168.1.7", "hooper.example", "localhost.example", "127.0.0.1.example"]
+)
 def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
     with pytest.raises(InvalidSettings) as refused:
         check_exposure(Settings(host=host))

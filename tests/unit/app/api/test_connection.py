@@ -221,7 +221,9 @@ async def test_what_a_closed_connection_still_has_to_send_waits_no_longer_than_t
     assert client.wire.ended == "aborted"
 
 
-@pytest.mark.parametrize("data", [b"", HEAD, HEAD + b"\r\n1", HEAD + b"\r\n0123456789"], ids=["silent", "head", "body", "whole"])
+@pytest.mark.parametrize(
+    "data", [b"", HEAD, HEAD + b"\r\n1", HEAD + b"\r\n0123456789"], ids=["silent", "head", "body", "whole"]
+)
 @pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["closed", "reset"])
 async def test_a_client_who_leaves_leaves_no_timer_behind(client: Client, data: bytes, error: Exception | None) -> None:
     if data:

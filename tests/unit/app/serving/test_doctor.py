@@ -74,7 +74,11 @@ def test_an_address_that_others_reach_without_a_key_is_bad(models: Path) -> None
 
 @pytest.mark.parametrize(
     ("machine", "limit", "used", "free"),
-    [("MemAvailable:  2000 kB\n", "max", "5", 2_048_000), ("MemAvailable: 2000 kB\n", "900000", "400000", 500_000), ("", "", "", None)],
+    [
+        ("MemAvailable:  2000 kB\n", "max", "5", 2_048_000),
+        ("MemAvailable: 2000 kB\n", "900000", "400000", 500_000),
+        ("", "", "", None),
+    ],
 )
 def test_free_memory_is_the_machines_or_what_the_container_has_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, limit: str, used: str, free: int | None
