@@ -116,8 +116,8 @@ def check_exposure(settings: Settings) -> None:
     name = PREFIX + ("PUBLISHED_HOST" if settings.published_host else "HOST")
     raise InvalidSettings(
         f"{name}={host} lets others reach the service, and it would ask nobody for a key. Set {PREFIX}API_KEY_HASHES to the"
-        f" SHA-256 of each key (docs/how-to/keys.md), or {PREFIX}PUBLISHED_HOST=127.0.0.1 if the port of a container is published"
-        f" to its own machine alone, or {PREFIX}ALLOW_NO_KEYS=true if everybody may call"
+        f" SHA-256 of each key (docs/how-to/keys.md), or {PREFIX}PUBLISHED_HOST=127.0.0.1 if this is a container whose port is"
+        f" published to its own machine alone, or {PREFIX}ALLOW_NO_KEYS=true if everybody may call"
     )
 
 

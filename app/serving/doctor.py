@@ -1,4 +1,4 @@
-"""What `hooper doctor` finds: versions, memory, devices, threads, keys, and whether every model runs and answers as published."""
+"""What `hooper doctor` finds: versions, memory, devices, threads, keys, and whether models run and answer as published."""
 
 from __future__ import annotations
 

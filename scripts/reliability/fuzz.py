@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import sys
 import tempfile
@@ -58,7 +57,7 @@ class Service:
     @staticmethod
     def _target(link: Path) -> str:
         try:
-            return os.readlink(link)
+            return str(link.readlink())
         except OSError:  # closed meanwhile
             return ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -78,7 +77,7 @@ def sockets(service: Running) -> list[str]:
     found = []
     for one in Path(f"/proc/{service.process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
-            found += re.findall(r"socket:\[(\d+)\]", os.readlink(one))
+            found += re.findall(r"socket:\[(\d+)\]", str(one.readlink()))
     return found
 
 
