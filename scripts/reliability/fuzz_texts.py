@@ -96,8 +96,10 @@ def requests_of(models: Mapping[str, str]) -> SearchStrategy[Asked]:
     )
 
 
-TYPES = [JSON, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/vnd.api+json",
-         "application/json;" * 50, "application/octet-stream", "\xe9", "application/json; charset=utf-16"]  # fmt: skip
+TYPES = [
+    JSON, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/vnd.api+json",
+    "application/json;" * 50, "application/octet-stream", "\xe9", "application/json; charset=utf-16",
+]  # fmt: skip
 ENCODINGS = ["utf-8", "utf-16", "utf-32", "utf-8-sig", "gzip", "deflate"]
 
 
