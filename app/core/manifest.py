@@ -107,10 +107,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every listed file with its checksum; symbolic links, unlisted needs and unlisted files are refused.
+    """Compare every listed file with its checksum; symbolic links and unlisted needs are refused.
 
     Raises:
-        InvalidArtefact: a file is missing, is a link, differs from the manifest, or is not in it.
+        InvalidArtefact: a file is missing, is a link, or differs from the manifest.
     """
     for needed in (manifest.graph.file, manifest.tokenizer, manifest.golden):
         if needed not in manifest.files:
@@ -121,7 +121,15 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise InvalidArtefact(f"{path} is missing or is not a plain file")
         if describe_file(path) != entry:
             raise InvalidArtefact(f"{path} differs from the checksum in {MANIFEST}")
-    for path in sorted(folder.iterdir()):  # a graph may keep weights in a file beside it, and would read them unchecked
+
+
+def refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """A graph may keep weights in a file beside it, and the engine would read them unchecked.
+
+    Raises:
+        InvalidArtefact: the folder holds a file that is not in the manifest.
+    """
+    for path in sorted(folder.iterdir()):
         if path.name != MANIFEST and path.name not in manifest.files:
             raise InvalidArtefact(f"{path} is not listed in {MANIFEST}; remove it, or publish the model again")
 

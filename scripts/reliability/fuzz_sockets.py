@@ -66,7 +66,7 @@ def left(dice: random.Random, path: str) -> Act:
 
 
 def lying_length(dice: random.Random, path: str) -> Act:
-    length: int | str = dice.choice([0, 1, len(BODY) - 5, len(BODY) + 5, 10**9, "-1", "1e3", "9" * 30, "", "5, 6"])
+    length = dice.choice([str(len(BODY) - 5), str(len(BODY) + 5), "0", "1", "1000000000", "-1", "1e3", "9" * 30, "", "5, 6"])
     return Act("lying length", [head(path, length) + BODY], "wait")
 
 

@@ -176,7 +176,7 @@ def test_a_service_is_confined_and_gets_time_to_drain(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_can_be_given_to_a_service(name: str) -> None:
-    given = COMPOSE["services"][name]["environment"]
+    given = dict(COMPOSE["services"][name]["environment"])
     of_image = {"host", "port", "models"}
     assert set(given) == {PREFIX + field.upper() for field in Settings.model_fields if field not in of_image}
     assert given.pop("HOOPER_PUBLISHED_HOST") == "${BIND:-127.0.0.1}", "the address of the ports below it"
