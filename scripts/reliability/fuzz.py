@@ -2,16 +2,18 @@
 
     python -m scripts.reliability.fuzz --cases 50000                   the shipped models
     python -m scripts.reliability.fuzz --cases 500 --models FOLDER     other ones
-    python -m scripts.reliability.fuzz --output FILE.json              keep the counts
+    python -m scripts.reliability.fuzz --minutes 30 --output FILE.json as many as there is time for; keep the counts
 
 Half of the cases come from the OpenAPI file (schemathesis), the others are texts and bodies that nobody sends by mistake
-(hypothesis), and one in ten is a client that misbehaves on its socket. The same seed draws the same cases.
+(hypothesis), and one in ten is a client that misbehaves on its socket. They are drawn in rounds, each of all three; the same
+seed draws the same cases.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from scripts.bench.service import Address, started_process
 from scripts.reliability.tally import Tally
 
 EXIT_FAILED, EXIT_SETUP = 1, 2
+ROUND = 1000
 PATIENCE_S = 60.0
 RECEIVE_S = 10.0
 """What the service waits for slow clients, so that they need not be waited for long here."""
@@ -65,7 +68,7 @@ class Service:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        report = fuzz(options.cases, options.models, options.seed)
+        report = fuzz(options.cases, options.models, options.seed, 60 * options.minutes)
     except HooperError as error:
         print(f"fuzz: {error.detail}", file=sys.stderr)
         return EXIT_SETUP
@@ -76,13 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_FAILED if report["failed"] else 0
 
 
-def fuzz(count: int, models: Path, number: int) -> dict[str, Any]:
+def fuzz(count: int, models: Path, number: int, seconds: float = math.inf) -> dict[str, Any]:
     """Start the service, fuzz it, and see what is left.
 
     Args:
         count: of cases.
         models: the model repository.
         number: the seed.
+        seconds: after which no further round begins.
 
     Raises:
         SetupError: the service does not start.
@@ -94,7 +98,12 @@ def fuzz(count: int, models: Path, number: int) -> dict[str, Any]:
             service = Service(address, pid, log)
             served = address.get("/health/ready")["models"]
             before = service.num_sockets()
-            tallies = {name: part(address, share, random.Random(number), PATIENCE_S) for name, part, share in parts(count)}
+            tallies = {name: Tally() for name, _, _ in parts(0)}
+            for place in range(0, count, ROUND):
+                if time.monotonic() - began > seconds:
+                    break
+                for name, part, share in parts(min(ROUND, count - place)):
+                    tallies[name].add(part(address, share, random.Random(f"{number} {place}"), PATIENCE_S))
             left = left_behind(service, before)
         marks = service.marks()
     return {
@@ -157,6 +166,7 @@ def _get(address: Address, path: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.reliability.fuzz", description="Fuzz the real service.")
     parser.add_argument("--cases", type=int, default=50_000, metavar="N", help="how many (default: 50000)")
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N", help="begin no round after these")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="the model repository")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws other cases")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="keep the counts")

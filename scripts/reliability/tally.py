@@ -58,6 +58,14 @@ class Tally:
         self._count(kind, "broken")
         self._fail(kind, why, what)
 
+    def add(self, other: Tally) -> None:
+        """Count another's cases as well."""
+        self.num_cases += other.num_cases
+        self.statuses += other.statuses
+        self.kinds += other.kinds
+        self.num_failures += other.num_failures
+        self.failures = [*self.failures, *other.failures][:MAX_TOLD]
+
     def told(self) -> Mapping[str, Any]:
         """For the report."""
         return {

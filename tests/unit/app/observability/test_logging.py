@@ -11,7 +11,6 @@ import pytest
 
 from app.observability.logging import JsonFormatter, PlainFormatter, request_id, set_up_logging
 
-
 TEXT = "what a caller has sent"
 
 

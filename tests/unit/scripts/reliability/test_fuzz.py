@@ -44,6 +44,17 @@ def test_every_case_is_counted_and_failures_are_told_in_moderation() -> None:
     assert told["failures"][0] == "b had not ended after 60 s: 'slow'"
 
 
+def test_rounds_are_added_up() -> None:
+    whole, part = Tally(), Tally()
+    part.answered("a", 200, "good")
+    part.hung("b", 1, "bad")
+    for _ in range(MAX_TOLD + 1):
+        whole.add(part)
+    assert (whole.num_cases, whole.num_failures, len(whole.failures)) == (42, 21, MAX_TOLD)
+    assert whole.statuses == {"200": 21, "hung": 21}
+    assert whole.kinds == {"a": 21, "b": 21}
+
+
 @pytest.mark.parametrize(("strategy", "expected"), [(st.integers(), 450), (st.just(1), 1), (st.nothing(), 0)], ids=str)
 def test_so_many_examples_are_asked_with_or_as_many_as_there_are(strategy: st.SearchStrategy[int], expected: int) -> None:
     asked: list[int] = []
