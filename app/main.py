@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from app.api.application import build_application
 from app.api.dependencies import Live
+from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
 from app.core.errors import HooperError, InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
@@ -61,7 +62,7 @@ def create_app(settings: Settings, on_setup_error: Callable[[HooperError], None]
                 logger.info("ready: %s", ", ".join(loaded))
 
         metrics.track(lambda: [one.live_model() for one in registry.deployments])
-        app.state.hooper = Live(settings, registry, metrics, load_named)
+        app.state.hooper = Live(settings, registry, metrics, load_named, KeyRates(settings.key_requests_per_minute))
         loading = asyncio.create_task(load_all(), name="load-models")
         app.state.loading = loading
         try:

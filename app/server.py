@@ -7,10 +7,11 @@ import sys
 
 import uvicorn
 
+from app.api.connection import limited
 from app.core.errors import HooperError, SetupError
 from app.main import create_app
 from app.observability.logging import set_up_logging
-from app.settings import Settings
+from app.settings import Settings, check_exposure
 
 EXIT_SETUP = 2
 
@@ -20,7 +21,11 @@ def serve(settings: Settings) -> int:
 
     Returns:
         0 after a signal; 2 if a model, the device or the port could not be had, with one sentence on standard error.
+
+    Raises:
+        InvalidSettings: others would reach it without a key, and that was not said.
     """
+    check_exposure(settings)
     set_up_logging(settings.log_level)
     failures: list[HooperError] = []
 
@@ -32,6 +37,8 @@ def serve(settings: Settings) -> int:
         create_app(settings, give_up),
         host=settings.host,
         port=settings.port,
+        http=limited(settings.receive_s, settings.max_connections),
+        ws="none",  # there is no route for it
         log_config=None,
         access_log=False,
         server_header=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
+    published_host: str = Field(
+        "", description="Address under which others reach the port where that is not `host`, as in a container; empty: `host`."
+    )
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
     models: Path = Field(Path("models"), description="Folder of the model repository.")
     serve: Words = Field(
@@ -43,6 +47,15 @@ class Settings(BaseSettings):
     )
     max_items: int = Field(256, ge=1, le=65_536, description="Items that one request may hold.")
     max_body_bytes: int = Field(2_097_152, ge=1024, description="Bytes that a request's body may have.")
+    receive_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Seconds that a client gets to send a request's head, then its body, and to take the answer off the line.",
+    )
+    max_connections: int = Field(
+        900, ge=1, le=65_536, description="Connections that may be open at once; more are closed unanswered."
+    )
     drain_s: float = Field(
         20.0, ge=0, le=3600, description="Seconds that accepted requests get to finish when the service stops."
     )
@@ -53,6 +66,16 @@ class Settings(BaseSettings):
     )
     admin_key_hashes: Hashes = Field(
         (), description="SHA-256 (hex) of each key that may load and unload models, separated by commas; empty: nobody may."
+    )
+
+    key_requests_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Requests that each key may make per minute, as many at once after a pause, more get 429; 0: any number.",
+    )
+    allow_no_keys: bool = Field(
+        False, description="Whether to start without API keys where others reach the service: then everybody may call it."
     )
 
     @field_validator("serve", "api_key_hashes", "admin_key_hashes", mode="before")
@@ -80,6 +103,30 @@ def read_settings(overrides: Mapping[str, Any] | None = None, environment: Mappi
         if name.endswith("_HASHES"):  # what was given may be the key itself
             raise InvalidSettings(f"{name}: an entry is no SHA-256 of a key in lower-case hex") from None
         raise InvalidSettings(f"{name}={first['input']!r}: {first['msg']}") from error
+
+
+def check_exposure(settings: Settings) -> None:
+    """
+    Raises:
+        InvalidSettings: others than this machine would reach the service, it asks nobody for a key, and that was not said.
+    """
+    host = settings.published_host or settings.host
+    if settings.api_key_hashes or settings.allow_no_keys or is_loopback(host):
+        return
+    name = PREFIX + ("PUBLISHED_HOST" if settings.published_host else "HOST")
+    raise InvalidSettings(
+        f"{name}={host} lets others reach the service, and it would ask nobody for a key. Set {PREFIX}API_KEY_HASHES to the"
+        f" SHA-256 of each key (docs/how-to/keys.md), or {PREFIX}PUBLISHED_HOST=127.0.0.1 if this is a container whose port is"
+        f" published to its own machine alone, or {PREFIX}ALLOW_NO_KEYS=true if everybody may call"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address. A name other than `localhost` is not looked up: it may be anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def settings_table() -> str:

@@ -44,7 +44,7 @@ build() {
 # run [option...]: the service as an administrator would confine it, with no network but its own loopback
 run() {
     docker rm --force "$NAME" > /dev/null 2>&1 || true
-    docker run --detach --name "$NAME" --network none --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
+    docker run --detach --name "$NAME" --network none --env HOOPER_PUBLISHED_HOST=127.0.0.1 --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
         --memory "$MEMORY" --memory-swap "$MEMORY" --env HOOPER_SERVE="${HOOPER_SERVE:-}" --env HOOPER_DRAIN_S=100 "$@" hooper:cpu > /dev/null
 }
 
@@ -110,6 +110,10 @@ check_termination() {
 
 check_refusals() {
     local code
+    run --env HOOPER_PUBLISHED_HOST=
+    code=$(docker wait "$NAME")
+    [[ $code == 2 ]] || fail "without keys and on every address it ended with $code, not 2"
+    shown "refuses to let everybody in without having been told to: $(docker logs "$NAME" 2>&1 | grep '^hooper:')"
     run --env HOOPER_DEVICE=cuda
     code=$(docker wait "$NAME")
     [[ $code == 2 ]] || fail "without a GPU and with HOOPER_DEVICE=cuda it ended with $code, not 2"
@@ -130,7 +134,7 @@ check_refusals() {
 check_gpu() {
     local code=0
     build gpu
-    docker run --rm --network none --read-only --tmpfs /tmp hooper:gpu > "$work/gpu" 2>&1 || code=$?
+    docker run --rm --network none --env HOOPER_PUBLISHED_HOST=127.0.0.1 --read-only --tmpfs /tmp hooper:gpu > "$work/gpu" 2>&1 || code=$?
     [[ $code == 2 ]] || { tail -5 "$work/gpu"; fail "the gpu image ended with $code without a GPU, not 2"; }
     shown "gpu: $(docker image inspect hooper:gpu --format '{{.Size}}') bytes; without a GPU: $(grep '^hooper:' "$work/gpu")"
 }

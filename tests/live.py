@@ -7,7 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,13 +57,16 @@ class Running:
 
 
 @contextmanager
-def started(models: Path, **settings: object) -> Iterator[Running]:
-    """`hooper serve` with these settings on a free port; killed at the end if it still runs."""
+def started(models: Path, run: Sequence[str] = ("-m", "app.cli"), **settings: object) -> Iterator[Running]:
+    """`hooper serve` with these settings on a free port; killed at the end if it still runs.
+
+    `run`: what Python is told to run in place of `hooper`.
+    """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     named = {"models": models, "port": port, "device": "cpu", "engine_threads": 1} | settings
     environment |= {PREFIX + name.upper(): str(value) for name, value in named.items() if value is not None}
-    command = [sys.executable, "-m", "app.cli", "serve"]
+    command = [sys.executable, *run, "serve"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         running = Running(process, port)
         try:
@@ -75,8 +78,8 @@ def started(models: Path, **settings: object) -> Iterator[Running]:
 
 
 @contextmanager
-def serving(models: Path, **settings: object) -> Iterator[Running]:
+def serving(models: Path, run: Sequence[str] = ("-m", "app.cli"), **settings: object) -> Iterator[Running]:
     """The same, once it is ready."""
-    with started(models, **settings) as running:
+    with started(models, run, **settings) as running:
         running.wait_for("ready: ", "Uvicorn running")
         yield running

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import Depends, FastAPI
 
 from app.api.auth import require_key
+from app.api.body import BodyLimits
 from app.api.errors import add_error_handlers
 from app.api.middleware import Edge
 from app.api.openapi import document
@@ -80,7 +81,8 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
     app.include_router(pages.router)
     pages.mount_static(app)
     add_error_handlers(app)
-    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes, root_path=settings.root_path.rstrip("/"))
+    limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
+    app.add_middleware(Edge, metrics=metrics, limits=limits, root_path=settings.root_path.rstrip("/"))
     document(app)
     return app
 

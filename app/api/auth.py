@@ -25,10 +25,14 @@ async def _presented(
 
 
 async def require_key(key: Annotated[str, Depends(_presented)], state: Annotated[Live, Depends(live)]) -> None:
-    """Let a caller through who knows one of the keys, or everybody where none is configured."""
+    """Let a caller through who knows one of the keys and has not asked too often, or everybody where none is configured."""
     hashes = state.settings.api_key_hashes
-    if hashes and not is_known(key, (*hashes, *state.settings.admin_key_hashes)):
+    if not hashes:
+        return
+    known = matching(key, (*hashes, *state.settings.admin_key_hashes))
+    if known is None:
         raise Unauthorized("a valid API key is needed: send it as `Authorization: Bearer KEY`")
+    state.key_rates.take(known)
 
 
 async def require_admin(key: Annotated[str, Depends(_presented)], state: Annotated[Live, Depends(live)]) -> None:
@@ -36,12 +40,14 @@ async def require_admin(key: Annotated[str, Depends(_presented)], state: Annotat
     hashes = state.settings.admin_key_hashes
     if not hashes:
         raise Unauthorized("no admin key is configured; start the service with HOOPER_ADMIN_KEY_HASHES")
-    if not is_known(key, hashes):
+    known = matching(key, hashes)
+    if known is None:
         raise Unauthorized("a valid admin key is needed: send it as `Authorization: Bearer KEY`")
+    state.key_rates.take(known)
 
 
-def is_known(key: str, hashes: Sequence[str]) -> bool:
-    """Whether the key's SHA-256 is listed; every entry is compared, whichever matches."""
+def matching(key: str, hashes: Sequence[str]) -> str | None:
+    """The listed hash that is the key's SHA-256; every entry is compared in the same time, whichever matches."""
     presented = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-    matches = [hmac.compare_digest(presented, known) for known in hashes]
-    return any(matches)
+    matches = [known for known in hashes if hmac.compare_digest(presented, known)]
+    return matches[0] if matches else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 
 from app.api.middleware import TOLD
+from app.api.rate import KeyRates
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
 from app.api.schemas.explain import ExplainRequest
 from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
@@ -35,6 +36,7 @@ class Live:
     metrics: Metrics
     load: Callable[[str, int | None], Awaitable[Deployment]]
     """Load a model from the repository and move its name to it."""
+    key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
 
 
 class NativeRequest(Protocol):

@@ -1,4 +1,4 @@
-"""The edge: request id, body limit, content type, cancellation when the client leaves, metrics and the access log."""
+"""The edge: request id, the body within its limits, cancellation when the client leaves, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -14,31 +14,27 @@ from typing import Any
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.dialects import path_of
-from app.api.errors import internal_error, refusal
-from app.core.errors import TooLarge
+from app.api.body import BodyLimits, ClientLeft, read_body
+from app.api.errors import internal_error
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 CLIENT_LEFT = 499
 QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
-TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""An answer may repeat a word of its request: no browser may take it for a page."""
 TOLD = "hooper.told"
 """Key of the scope under which a route tells the task and model that it asked, for metrics and log."""
 
 logger = logging.getLogger("hooper.access")
 
 
-class ClientLeft(Exception):
-    """The client closed the connection before its answer was ready."""
-
-
 class Edge:
     """Outermost of our own middleware: everything it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, root_path: str = "") -> None:
-        self._app, self._metrics, self._max_body_bytes, self._root_path = app, metrics, max_body_bytes, root_path
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "") -> None:
+        self._app, self._metrics, self._limits, self._root_path = app, metrics, limits, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,7 +61,8 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.get().encode("latin-1"))]
+                own = (b"x-request-id", request_id.get().encode("latin-1")), NO_SNIFFING
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         try:
@@ -83,48 +80,11 @@ class Edge:
             self._record(scope, told, status, time.perf_counter() - began)
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
-        refused = self._refuse(scope, headers)
-        body = b"" if refused else await self._read(headers, receive)
-        if body is None:
-            detail = f"the body exceeds {self._max_body_bytes} bytes"
-            refused = refusal(scope, 413, TooLarge.type, detail, {"Connection": "close"})
-        if refused is not None:
-            await refused(scope, receive, send)
+        body = await read_body(scope, headers, receive, self._limits)
+        if isinstance(body, Response):
+            await body(scope, receive, send)
             return
-        await _unless_client_leaves(lambda: self._app(scope, _replay(body or b""), send), receive)
-
-    def _refuse(self, scope: Scope, headers: dict[bytes, str]) -> Response | None:
-        if not _has_body(headers):
-            return None
-        encoding = headers.get(b"content-encoding", "identity").strip().lower()
-        if encoding != "identity":  # a few compressed bytes can unfold into more than the limit
-            return refusal(
-                scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is", {"Connection": "close"}
-            )
-        content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, content_type):
-            return None
-        shown = content_type or "missing"
-        return refusal(scope, 415, "not_json", f"Content-Type is {shown}; send application/json", {"Connection": "close"})
-
-    async def _read(self, headers: dict[bytes, str], receive: Receive) -> bytes | None:
-        """The whole body, or None as soon as it exceeds the limit."""
-        declared = headers.get(b"content-length", "0")
-        if declared.isdecimal() and int(declared) > self._max_body_bytes:
-            return None
-        chunks: list[bytes] = []
-        num_bytes = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            chunk = message.get("body", b"")
-            num_bytes += len(chunk)
-            if num_bytes > self._max_body_bytes:
-                return None
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
+        await _unless_client_leaves(lambda: self._app(scope, _replay(body), send), receive)
 
     def _record(self, scope: Scope, told: dict[str, str], status: int, seconds: float) -> None:
         task, model = told.get("task", ""), told.get("model", "")
@@ -137,16 +97,6 @@ class Edge:
         if logger.isEnabledFor(level):
             extra = {"status": status, "ms": round(seconds * 1000, 2), **told}
             logger.log(level, "%s %s", scope["method"], path, extra=extra)
-
-
-def _has_body(headers: dict[bytes, str]) -> bool:
-    return headers.get(b"content-length", "") != "0" and (b"content-length" in headers or b"transfer-encoding" in headers)
-
-
-def _may_be_tensors(scope: Scope, content_type: str) -> bool:
-    """Whether this is an inference request of the Open Inference Protocol, whose clients name no type or that of bytes, be
-    there bytes behind the JSON or not."""
-    return content_type in ("", "application/octet-stream") and TENSORS_PATH.fullmatch(path_of(scope)) is not None
 
 
 def _replay(body: bytes) -> Receive:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from app.api.body import TOO_DEEP, is_too_deep
 from app.api.errors import describe_validation
 from app.api.schemas.open_inference import Datatype, InferRequest, InferResponse, RequestInput, ResponseOutput, Signature
 from app.core.errors import EmptyBatch, InvalidInput
@@ -41,6 +42,8 @@ def read_request(body: bytes, json_length: int | None) -> tuple[InferRequest, by
     if json_length is not None and json_length > len(body):
         raise InvalidInput(f"is {json_length}, but the body has {len(body)} bytes", HEADER)
     length = len(body) if json_length is None else json_length
+    if is_too_deep(body[:length]):
+        raise InvalidInput(f"body: {TOO_DEEP}")
     try:
         return InferRequest.model_validate_json(body[:length]), body[length:]
     except ValidationError as error:

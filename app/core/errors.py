@@ -10,6 +10,7 @@ HooperError
 │   └── Unauthorized            missing or wrong key
 ├── TryLater                    the same request may succeed later
 │   ├── Overloaded              the queue is full (carries the seconds to wait)
+│   │   └── RateLimited         this key has asked too often; others are answered
 │   ├── DeadlineExceeded        the caller's deadline passed before the answer
 │   └── Unavailable             loading, draining, or the engine is down
 │       └── EngineFailed        the engine ran these rows and failed, or gave no finite numbers
@@ -78,6 +79,10 @@ class Overloaded(TryLater):
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(Overloaded):
+    type = "rate_limited"
 
 
 class DeadlineExceeded(TryLater):

@@ -94,6 +94,8 @@ def read_manifest(folder: Path) -> Manifest:
         InvalidArtefact: the file is missing, is no JSON, or a field is wrong.
     """
     path = folder / MANIFEST
+    if path.is_symlink():
+        raise InvalidArtefact(f"{path} is a symbolic link; the files of a model must be plain files")
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -119,6 +121,17 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise InvalidArtefact(f"{path} is missing or is not a plain file")
         if describe_file(path) != entry:
             raise InvalidArtefact(f"{path} differs from the checksum in {MANIFEST}")
+
+
+def refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """A graph may keep weights in a file beside it, and the engine would read them unchecked.
+
+    Raises:
+        InvalidArtefact: the folder holds a file that is not in the manifest.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST and path.name not in manifest.files:
+            raise InvalidArtefact(f"{path} is not listed in {MANIFEST}; remove it, or publish the model again")
 
 
 def describe_file(path: Path) -> FileEntry:

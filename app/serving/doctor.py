@@ -1,16 +1,24 @@
-"""What `hooper doctor` finds: versions, devices, threads, and whether every model is what its manifest says."""
+"""What `hooper doctor` finds: versions, memory, devices, threads, keys, and whether models run and answer as published."""
 
 from __future__ import annotations
 
+import asyncio
+import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from app.batching.admission import QueueLimit
 from app.core.errors import HooperError
+from app.observability.metrics import Metrics
 from app.runtime.machine import Machine, detect_machine
 from app.runtime.providers import choose_provider
-from app.serving.repository import Repository
-from app.settings import Settings
+from app.serving.loader import LoadOptions, load
+from app.serving.memory import available_bytes
+from app.serving.repository import Artefact, Repository
+from app.settings import Settings, check_exposure
 
+ENOUGH_BYTES = 600_000_000
+"""What serving two shipped models took at its peak (docs/measurements/footprint.json)."""
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "tokenizers", "fastapi", "uvicorn", "numpy")
 
 
@@ -24,15 +32,16 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at the installation, the machine and the models, without starting anything."""
+    """Look at the installation, the machine and the settings, and let the latest version of each model answer."""
     machine = detect_machine()
-    return [_packages(), _machine(machine), _device(settings, machine), *_models(settings)]
+    return [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_models(settings)]
 
 
 def _packages() -> Finding:
     found = {name: one for name in PACKAGES if (one := _version(name))}
     both = "onnxruntime" in found and "onnxruntime-gpu" in found
-    detail = ", ".join(f"{name} {number}" for name, number in found.items())
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    detail = ", ".join([python, *(f"{name} {number}" for name, number in found.items())])
     if both:
         detail += "; onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
     return Finding("packages", not both, detail)
@@ -46,6 +55,27 @@ def _machine(machine: Machine) -> Finding:
     else:
         openvino = "OpenVINO can be used" if machine.has_openvino else "no OpenVINO plug-in"
     return Finding("machine", True, f"{machine.num_cores} cores, {bf16}, {gpu}, {openvino}")
+
+
+def _memory() -> Finding:
+    free = available_bytes()
+    if free is None:
+        return Finding("memory", True, "this system does not say how much is free")
+    enough = "" if free >= ENOUGH_BYTES else f"; two of the shipped models take up to {ENOUGH_BYTES / 1e6:.0f} MB"
+    return Finding("memory", not enough, f"{free / 1e6:.0f} MB are free to this process{enough}")
+
+
+def _keys(settings: Settings) -> Finding:
+    try:
+        check_exposure(settings)
+    except HooperError as error:
+        return Finding("keys", False, error.detail)
+    where = f"on {settings.host}, port {settings.port}"
+    if settings.published_host:
+        where += f", which others reach under {settings.published_host}"
+    known, admins = len(settings.api_key_hashes), len(settings.admin_key_hashes)
+    asked = f"asks for one of {known} keys" if known else "asks nobody for a key"
+    return Finding("keys", True, f"{asked}, {admins} more for administrators; {where}")
 
 
 def _device(settings: Settings, machine: Machine) -> Finding:
@@ -62,17 +92,35 @@ def _models(settings: Settings) -> list[Finding]:
         names = repository.names()
     except HooperError as error:
         return [Finding("models", False, error.detail)]
-    findings = [_model(repository, name, number) for name in names for number in repository.versions(name)]
+    findings = [_model(repository, name, number, settings) for name in names for number in repository.versions(name)]
     return findings or [Finding("models", False, f"{repository.root} holds no published model")]
 
 
-def _model(repository: Repository, name: str, number: int) -> Finding:
+def _model(repository: Repository, name: str, number: int, settings: Settings) -> Finding:
     try:
-        manifest = repository.open(name, number).manifest
+        artefact = repository.open(name, number)
+        # loading older versions as well would take long, and say little: they are not served unless somebody names them
+        ran = asyncio.run(_run(artefact, settings)) if number == repository.versions(name)[-1] else "not the latest, not loaded"
     except HooperError as error:
         return Finding(f"{name}/{number}", False, error.detail)
+    manifest = artefact.manifest
     total = sum(entry.num_bytes for entry in manifest.files.values())
-    return Finding(f"{name}/{number}", True, f"{manifest.task}, checksums match, {total / 1e6:.1f} MB")
+    return Finding(f"{name}/{number}", True, f"{manifest.task}, checksums match, {total / 1e6:.1f} MB, {ran}")
+
+
+async def _run(artefact: Artefact, settings: Settings) -> str:
+    """Load a model as the service would; what the engine itself reports that it runs on.
+
+    Raises:
+        HooperError: it does not load, or answers otherwise than when it was published.
+    """
+    queue = QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens)
+    budget = settings.max_batch_tokens, settings.max_batch_rows
+    deployment = await load(artefact, LoadOptions(settings.device, settings.engine_threads, *budget, queue), Metrics())
+    chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision
+    threads = deployment.num_threads
+    await deployment.aclose(0)
+    return f"answers as published, on {chain} in {precision} with {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _version(package: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.errors import InvalidArtefact, SetupError, UnknownModel
-from app.core.manifest import MANIFEST, Manifest, read_manifest, verify_files
+from app.core.manifest import MANIFEST, Manifest, read_manifest, refuse_unlisted, verify_files
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -115,4 +115,5 @@ def open_folder(folder: Path) -> Artefact:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
+    refuse_unlisted(folder, manifest)
     return Artefact(folder, manifest)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from app.core.errors import SetupError
@@ -64,7 +64,10 @@ def started(settings: Mapping[str, str]) -> Iterator[Address]:
 
 @contextmanager
 def started_process(
-    settings: Mapping[str, str], hooper: Sequence[str] = (sys.executable, "-m", "app.cli"), folder: Path | None = None
+    settings: Mapping[str, str],
+    hooper: Sequence[str] = (sys.executable, "-m", "app.cli"),
+    folder: Path | None = None,
+    log: IO[str] | None = None,
 ) -> Iterator[tuple[Address, int]]:
     """The same, with the id of its process.
 
@@ -72,13 +75,14 @@ def started_process(
         settings: environment variables, such as `HOOPER_MODELS`.
         hooper: the command; by default the code that runs this.
         folder: where it runs; by default here.
+        log: where its log goes; by default to standard error.
 
     Raises:
         SetupError: it does not get ready.
     """
     address = Address("127.0.0.1", free_port())
     environment = {**os.environ, "HOOPER_LOG_LEVEL": "warning", **settings, "HOOPER_PORT": str(address.port)}
-    with subprocess.Popen([*hooper, "serve"], env=environment, cwd=folder) as process:
+    with subprocess.Popen([*hooper, "serve"], env=environment, cwd=folder, stderr=log) as process:
         try:
             wait_until_ready(address, process)
             yield address, process.pid

@@ -17,13 +17,13 @@ Name = Annotated[str, Path(description="A model's name, of at most 64 characters
 State = Annotated[Live, Depends(live)]
 
 
-@router.get("/models", summary="List loaded models", dependencies=[Depends(require_key)], responses=problems(401))
+@router.get("/models", summary="List loaded models", dependencies=[Depends(require_key)], responses=problems(401, 429))
 async def list_models(state: State) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is."""
     return ModelList(models=[ModelState.of(one) for one in state.registry.deployments])
 
 
-@router.get("/models/{name}", summary="Show a model", dependencies=[Depends(require_key)], responses=problems(401, 404))
+@router.get("/models/{name}", summary="Show a model", dependencies=[Depends(require_key)], responses=problems(401, 404, 429))
 async def show_model(name: Name, state: State) -> ModelState:
     """One loaded model."""
     for one in state.registry.deployments:
@@ -33,7 +33,10 @@ async def show_model(name: Name, state: State) -> ModelState:
 
 
 @router.post(
-    "/models/{name}/load", summary="Load a model", dependencies=[Depends(require_admin)], responses=problems(401, 404, 422, 500)
+    "/models/{name}/load",
+    summary="Load a model",
+    dependencies=[Depends(require_admin)],
+    responses=problems(401, 404, 422, 429, 500),
 )
 async def load_model(
     name: Name,
@@ -46,7 +49,7 @@ async def load_model(
 
 
 @router.post(
-    "/models/{name}/unload", summary="Unload a model", dependencies=[Depends(require_admin)], responses=problems(401, 404)
+    "/models/{name}/unload", summary="Unload a model", dependencies=[Depends(require_admin)], responses=problems(401, 404, 429)
 )
 async def unload_model(name: Name, state: State) -> Published:
     """Forget a model. Requests in flight finish."""

@@ -12,11 +12,12 @@ MEANING = {
     400: "The batch is empty.",
     401: "A key is needed, or the one that was sent is wrong.",
     404: "No such model, or none for this task.",
+    408: "The body did not come in time.",
     413: "The body, or a single text, exceeds a limit; `detail` has both numbers.",
     415: "The body is not JSON.",
     422: "A field is wrong; the message names it.",
     424: "No loaded model does this, or the engine failed on this text.",
-    429: "The queue is full; `Retry-After` says how many seconds to wait.",
+    429: "The queue is full, or the key has asked too often; `Retry-After` says how many seconds to wait.",
     500: "A fault of the service or of the model's folder, logged under the request id.",
     503: "Models are loading, the service is draining, or the engine is down.",
     504: "The deadline in `X-Request-Timeout-Ms` passed.",
@@ -25,6 +26,7 @@ EXAMPLES = {
     400: (errors.EmptyBatch.type, "inputs: must not be empty"),
     401: (errors.Unauthorized.type, "a valid API key is needed: send it as `Authorization: Bearer KEY`"),
     404: (errors.UnknownModel.type, "model 'sentimant' is not loaded"),
+    408: ("too_slow", "the body was not complete after 30 seconds"),
     413: (errors.TooLarge.type, "the body exceeds 2097152 bytes"),
     415: ("not_json", "Content-Type is text/plain; send application/json"),
     422: (errors.InvalidInput.type, "inputs: must not be empty"),
@@ -34,11 +36,11 @@ EXAMPLES = {
     503: (errors.Unavailable.type, "models are loading"),
     504: (errors.DeadlineExceeded.type, "the deadline passed before the engine answered"),
 }
-EVERY_PREDICTION = (401, 404, 413, 415, 422, 429, 503, 504)
+EVERY_PREDICTION = (401, 404, 408, 413, 415, 422, 429, 503, 504)
 REQUEST_ID = "0f8b6a0a9c5d4f7f8d6a1c2b3e4f5a6b"
 RETRY_AFTER = {
     "Retry-After": {
-        "description": "Seconds to wait, from the measured rate at which the queue empties.",
+        "description": "Seconds to wait, from the measured rate at which the queue empties, or until the key may ask again.",
         "schema": {"type": "integer", "minimum": 0, "examples": [2]},
     }
 }

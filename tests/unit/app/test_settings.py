@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.core.errors import InvalidSettings
-from app.settings import PREFIX, Settings, read_settings, settings_table
+from app.settings import PREFIX, Settings, check_exposure, is_loopback, read_settings, settings_table
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
 HASHES = tuple(hashlib.sha256(key).hexdigest() for key in (b"one", b"two"))
@@ -34,7 +34,7 @@ def test_an_option_beats_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["HOOPER_DEVISE", "HOOPER_", "hooper_devise", "HOOPER_MODEL"])
 def test_an_unknown_variable_stops_the_start_and_the_known_ones_are_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "x")
-    with pytest.raises(InvalidSettings, match=f"^{name} is not a setting; known are HOOPER_HOST, .*HOOPER_ADMIN_KEY_HASHES$"):
+    with pytest.raises(InvalidSettings, match=f"^{name} is not a setting; known are HOOPER_HOST, .*HOOPER_ADMIN_KEY_HASHES"):
         read_settings()
 
 
@@ -56,6 +56,10 @@ def test_variables_of_others_are_none_of_our_business() -> None:
         ("max_waiting_tokens", "0"),
         ("max_items", "0"),
         ("max_body_bytes", "1023"),
+        ("receive_s", "0"),
+        ("max_connections", "0"),
+        ("key_requests_per_minute", "-1"),
+        ("allow_no_keys", "perhaps"),
         ("drain_s", "-1"),
         ("drain_s", "nan"),
         ("drain_s", "inf"),
@@ -84,6 +88,40 @@ def test_a_key_in_the_place_of_its_hash_is_refused_and_not_repeated(monkeypatch:
 def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc]
+
+
+# --- who reaches it
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST"])
+def test_an_address_of_this_machine_needs_no_key(host: str) -> None:
+    assert is_loopback(host)
+    check_exposure(Settings(host=host))
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.168.1.7", "hooper.example", "localhost.example", "127.0.0.1.example"]
+)
+def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        check_exposure(Settings(host=host))
+    assert refused.value.detail.startswith(f"HOOPER_HOST={host} lets others reach the service")
+    for way_out in ("HOOPER_API_KEY_HASHES", "HOOPER_PUBLISHED_HOST=127.0.0.1", "HOOPER_ALLOW_NO_KEYS=true"):
+        assert way_out in refused.value.detail
+    check_exposure(Settings(host=host, api_key_hashes=HASHES))
+    check_exposure(Settings(host=host, allow_no_keys=True))
+
+
+def test_an_admin_key_alone_keeps_nobody_from_asking() -> None:
+    with pytest.raises(InvalidSettings):
+        check_exposure(Settings(host="0.0.0.0", admin_key_hashes=HASHES))
+
+
+def test_a_container_is_reached_where_its_port_is_published() -> None:
+    check_exposure(Settings(host="0.0.0.0", published_host="127.0.0.1"))
+    for host in ("0.0.0.0", "127.0.0.1"):
+        with pytest.raises(InvalidSettings, match=r"^HOOPER_PUBLISHED_HOST=10\.0\.0\.1 lets others"):
+            check_exposure(Settings(host=host, published_host="10.0.0.1"))
 
 
 def test_the_document_is_the_table_that_the_command_prints() -> None:

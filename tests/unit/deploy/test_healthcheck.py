@@ -58,7 +58,7 @@ def answering(status: int) -> Iterator[int]:
 
 def test_a_service_that_is_ready_is_healthy_as_the_image_asks_it(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
-    with serving(tmp_path, host="0.0.0.0") as running:
+    with serving(tmp_path, host="0.0.0.0", allow_no_keys=True) as running:
         port = str(running.port)
         environment = {**os.environ, "HOOPER_HOST": "0.0.0.0", "HOOPER_PORT": port, "http_proxy": "http://127.0.0.1:9"}
         ran = subprocess.run(

@@ -6,13 +6,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from app.settings import PREFIX, Settings
+from app.core.errors import InvalidSettings
+from app.settings import PREFIX, Settings, check_exposure
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -174,10 +176,27 @@ def test_a_service_is_confined_and_gets_time_to_drain(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_can_be_given_to_a_service(name: str) -> None:
-    given = COMPOSE["services"][name]["environment"]
+    given = dict(COMPOSE["services"][name]["environment"])
     of_image = {"host", "port", "models"}
     assert set(given) == {PREFIX + field.upper() for field in Settings.model_fields if field not in of_image}
+    assert given.pop("HOOPER_PUBLISHED_HOST") == "${BIND:-127.0.0.1}", "the address of the ports below it"
     assert set(given.values()) == {None}, "their defaults are Hooper's, not the Compose file's"
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(("bind", "starts"), [("127.0.0.1", True), ("0.0.0.0", False), ("10.0.0.1", False)])
+def test_a_service_whose_port_is_open_to_others_does_not_start_without_keys(name: str, bind: str, starts: bool) -> None:
+    assert all(port.startswith("${BIND:-127.0.0.1}:") for port in COMPOSE["services"][name]["ports"])
+    target = COMPOSE["services"][name]["build"]["target"]
+    settings = Settings(host=environment(target)["HOOPER_HOST"], published_host=bind)
+    with nullcontext() if starts else pytest.raises(InvalidSettings, match=f"HOOPER_PUBLISHED_HOST={bind}"):
+        check_exposure(settings)
+    check_exposure(settings.model_copy(update={"api_key_hashes": ("0" * 64,)}))
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_an_image_alone_lets_nobody_in_unasked(target: str) -> None:
+    assert {"HOOPER_ALLOW_NO_KEYS", "HOOPER_PUBLISHED_HOST"}.isdisjoint(environment(target))
 
 
 def test_services_start_in_order_and_the_gpu_is_asked_for() -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from app.api.routes import health
 from app.observability.metrics import LiveModel, Metrics
-from app.settings import PREFIX, Settings, read_settings
+from app.settings import PREFIX, Settings, check_exposure, read_settings
 from tests.kustomized import MERGED_BY, Resource, built, documents
 from tests.live import ROOT
 
@@ -141,6 +141,7 @@ def test_every_variable_is_a_setting_with_a_value_that_it_takes(
     settings = settings_of(hooper_of(resources), monkeypatch)
     assert (settings.host, settings.engine_threads) == ("0.0.0.0", 2)
     assert len(settings.api_key_hashes) == len(settings.admin_key_hashes) == 1
+    check_exposure(settings)
 
 
 def test_kserve_gives_settings_too(monkeypatch: pytest.MonkeyPatch) -> None:

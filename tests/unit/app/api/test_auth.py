@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.api.auth import is_known
+from app.api.auth import matching
 from tests.asked import Service, check_problem
 
 
@@ -91,7 +91,48 @@ async def test_where_no_admin_key_is_configured_nobody_loads(service: Service) -
 
 
 def test_the_empty_key_is_known_only_if_its_hash_is_listed() -> None:
-    assert not is_known("", (USER,))
-    assert not is_known("", ())
-    assert is_known("user", (ADMIN, USER))
-    assert not is_known("us\udce9r", (USER,))
+    assert matching("", (USER,)) is None
+    assert matching("", ()) is None
+    assert matching("user", (ADMIN, USER)) == USER
+    assert matching("us\udce9r", (USER,)) is None
+
+
+# --- how often a key may ask
+
+
+async def test_a_key_that_asks_too_often_is_turned_away_for_a_while_and_others_are_not(start: Any) -> None:
+    async with start(api_key_hashes=(USER, hashed("other")), key_requests_per_minute=2) as service:
+        for _ in range(2):
+            assert (await ask(service, "GET", "/v1/models", {"X-API-Key": "user"})).status_code == 200
+        refused = await ask(service, "POST", "/v1/classify", {"Authorization": "Bearer user"})
+        assert "2 requests a minute" in check_problem(refused, 429, "rate_limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
+        assert (await ask(service, "POST", "/v1/classify", {"X-API-Key": "other"})).status_code == 200
+        assert (await service.client.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/models/tiny", "/predict", "/v2/models/tiny/infer"])
+async def test_other_protocols_tell_it_in_their_own_words(start: Any, path: str) -> None:
+    async with start(api_key_hashes=(USER,), key_requests_per_minute=1) as service:
+        await ask(service, "POST", path, {"X-API-Key": "user"})
+        refused = await ask(service, "POST", path, {"X-API-Key": "user"})
+        assert refused.status_code == 429
+        assert "requests a minute" in refused.json()["error"]
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+async def test_an_admin_key_is_counted_too_and_a_wrong_key_is_not(start: Any) -> None:
+    async with start(admin_key_hashes=(ADMIN,), key_requests_per_minute=1) as service:
+        for _ in range(3):
+            assert (await service.client.post("/v1/models/tiny/load", headers={"X-API-Key": "wrong"})).status_code == 401
+        admin = {"X-API-Key": "admin"}
+        assert (await service.client.post("/v1/models/tiny/load", headers=admin)).status_code == 200
+        assert (await service.client.post("/v1/models/tiny/load", headers=admin)).status_code == 429
+        assert list(service.live.key_rates._buckets) == [ADMIN]
+
+
+async def test_every_listed_hash_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr("app.api.auth.hmac.compare_digest", lambda given, known: compared.append(known) or given == known)
+    assert matching("user", (USER, ADMIN, hashed("other"))) == USER
+    assert compared == [USER, ADMIN, hashed("other")]

@@ -62,7 +62,6 @@ NO_JSON = {
     "more than one": b'{"inputs": "a"} {}',
     "not UTF-8": b'{"inputs": "\xff"}',
     "UTF-16": '{"inputs": "a"}'.encode("utf-16")[:-1],
-    "nested without end": b"[" * 100_000,
     "a number without end": b"1" * 5000,
 }
 

@@ -11,6 +11,8 @@ import pytest
 
 from app.observability.logging import JsonFormatter, PlainFormatter, request_id, set_up_logging
 
+TEXT = "what a caller has sent"
+
 
 def record(**extra: object) -> logging.LogRecord:
     made = logging.LogRecord("app.somewhere", logging.INFO, "file.py", 7, "loaded %s", ("tiny/1",), None)
@@ -41,8 +43,32 @@ def test_a_json_line_names_the_request_it_belongs_to() -> None:
 def test_an_exception_is_part_of_its_line() -> None:
     error = ZeroDivisionError("by zero")
     text = JsonFormatter().format(record(exc_info=(type(error), error, None)))
-    assert "ZeroDivisionError: by zero" in json.loads(text)["exception"]
+    assert json.loads(text)["exception"] == "ZeroDivisionError"
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), PlainFormatter()])
+def test_an_exception_is_told_by_its_places_and_kinds_and_not_by_what_it_says(formatter: logging.Formatter) -> None:
+    def failing() -> None:
+        try:
+            raise KeyError(TEXT)
+        except KeyError as error:
+            raise RuntimeError(f"cannot use {error}") from error
+
+    try:
+        failing()
+    except RuntimeError as error:
+        text = formatter.format(record(exc_info=(type(error), error, error.__traceback__)))
+    assert TEXT not in text
+    assert text.index("raise KeyError") < text.index("which led to") < text.rindex("RuntimeError")
+    assert "test_logging.py" in text
+
+
+def test_a_terminal_is_not_told_to_do_anything() -> None:
+    line = PlainFormatter().format(record(path="/\x1b[2J\r\x9b"))
+    assert "\x1b" not in line
+    assert "\r" not in line
+    assert "\x9b" not in line
 
 
 def test_what_json_cannot_write_is_written_as_text() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import platform
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.runtime.machine import Machine
-from app.serving import doctor
+from app.serving import doctor, memory
 from app.serving.doctor import Finding, examine
 from app.settings import Settings
+from tests.altered import sign_again
 
 PLAIN = Machine(frozenset({"CPUExecutionProvider"}), False, False, False, False, False, 2)
 
@@ -18,6 +23,7 @@ PLAIN = Machine(frozenset({"CPUExecutionProvider"}), False, False, False, False,
 @pytest.fixture
 def found(models: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Finding]:
     monkeypatch.setattr(doctor, "detect_machine", lambda: PLAIN)
+    monkeypatch.setattr(doctor, "available_bytes", lambda: 8_000_000_000)
     return look(models)
 
 
@@ -27,11 +33,68 @@ def look(models: Path, device: str = "auto") -> dict[str, Finding]:
 
 def test_a_sound_installation_has_nothing_to_complain_about(found: dict[str, Finding]) -> None:
     assert all(one.ok for one in found.values())
-    assert list(found) == ["packages", "machine", "device", "tiny/1"]
+    assert list(found) == ["packages", "machine", "memory", "device", "keys", "tiny/1"]
     assert "onnxruntime" in found["packages"].detail
+    assert found["packages"].detail.startswith(f"CPython {platform.python_version()}, ")
+    assert found["memory"].detail == "8000 MB are free to this process"
+    assert found["keys"].detail == "asks nobody for a key, 0 more for administrators; on 127.0.0.1, port 8000"
     assert found["machine"].detail == "2 cores, no bf16, no NVIDIA GPU, no OpenVINO plug-in"
     assert found["device"].detail.startswith("CPUExecutionProvider in fp32 (")
     assert found["tiny/1"].detail.startswith("text-classification, checksums match, ")
+    assert re.search(r"MB, answers as published, on .*ExecutionProvider.* in \w+ with \d+ threads?$", found["tiny/1"].detail)
+
+
+def test_what_the_engine_runs_on_is_what_it_says_itself(models: Path) -> None:
+    (model,) = [one for one in examine(Settings(models=models, device="cpu", engine_threads=3)) if one.what == "tiny/1"]
+    assert model.detail.endswith("answers as published, on CPUExecutionProvider in fp32 with 3 threads")
+
+
+def test_a_model_that_answers_otherwise_than_when_it_was_published_is_bad(models: Path) -> None:
+    folder = models / "tiny" / "1"
+    golden = json.loads((folder / "golden.json").read_text())
+    golden[0]["answer"]["labels"][0]["score"] = 0.1
+    (folder / "golden.json").write_text(json.dumps(golden))
+    sign_again(folder)
+    model = look(models, "cpu")["tiny/1"]
+    assert not model.ok
+    assert "is answered differently than when it was published" in model.detail
+
+
+def test_older_versions_are_checked_and_not_loaded(models: Path) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    found = look(models, "cpu")
+    assert found["tiny/1"].detail.endswith("not the latest, not loaded")
+    assert "answers as published" in found["tiny/2"].detail
+
+
+def test_an_address_that_others_reach_without_a_key_is_bad(models: Path) -> None:
+    found = {one.what: one for one in examine(Settings(models=models, device="cpu", host="0.0.0.0"))}
+    assert not found["keys"].ok
+    assert "HOOPER_API_KEY_HASHES" in found["keys"].detail
+
+
+@pytest.mark.parametrize(
+    ("machine", "limit", "used", "free"),
+    [
+        ("MemAvailable:  2000 kB\n", "max", "5", 2_048_000),
+        ("MemAvailable: 2000 kB\n", "900000", "400000", 500_000),
+        ("", "", "", None),
+    ],
+)
+def test_free_memory_is_the_machines_or_what_the_container_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, limit: str, used: str, free: int | None
+) -> None:
+    for name, text in (("meminfo", machine), ("memory.max", limit), ("memory.current", used)):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    assert memory.available_bytes() == free
+
+
+@pytest.mark.parametrize(("free", "ok"), [(100_000_000, False), (None, True)])
+def test_too_little_memory_is_bad(models: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, ok: bool) -> None:
+    monkeypatch.setattr(doctor, "available_bytes", lambda: free)
+    assert look(models)["memory"].ok is ok
 
 
 @pytest.mark.parametrize(

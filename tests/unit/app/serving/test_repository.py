@@ -91,6 +91,37 @@ def test_a_link_in_the_place_of_a_file_is_refused(models: Path, tmp_path: Path) 
         Repository(models).open("tiny")
 
 
+def test_a_linked_manifest_is_refused(models: Path, tmp_path: Path) -> None:
+    path = models / "tiny" / "1" / MANIFEST
+    shutil.move(path, tmp_path / "elsewhere.json")
+    path.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(InvalidArtefact, match=r"manifest.json is a symbolic link"):
+        Repository(models).open("tiny")
+
+
+@pytest.mark.parametrize("how", ["file", "link", "folder"])
+def test_what_the_manifest_does_not_list_is_refused(models: Path, tmp_path: Path, how: str) -> None:
+    path = models / "tiny" / "1" / "weights.bin"
+    if how == "file":
+        path.write_bytes(b"x")
+    elif how == "link":
+        path.symlink_to(tmp_path)
+    else:
+        path.mkdir()
+    with pytest.raises(InvalidArtefact, match=r"weights.bin is not listed in manifest.json"):
+        Repository(models).open("tiny")
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/b", "..", ".hidden", "C:\\x", "a\0b", ""])
+def test_a_path_is_no_name_of_a_file(models: Path, name: str) -> None:
+    path = models / "tiny" / "1" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["files"][name] = manifest["files"]["golden.json"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InvalidArtefact, match=rf"{MANIFEST}: files\."):
+        Repository(models).open("tiny")
+
+
 @pytest.mark.parametrize("linked", ["tiny", "tiny/1"])
 def test_a_linked_folder_is_refused(models: Path, tmp_path: Path, linked: str) -> None:
     shutil.move(models / linked, tmp_path / "elsewhere")

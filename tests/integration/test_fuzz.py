@@ -1,0 +1,24 @@
+"""The short version of `python -m scripts.reliability.fuzz`: every operation, every kind of text and of client, a few times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import KINDS, publish_tiny_task
+
+NUM_CASES = 600
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_request_and_no_client_makes_it_stumble(tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed (part of the extra `dev`)")
+    from scripts.reliability.fuzz import fuzz
+
+    for task in KINDS:
+        publish_tiny_task(tmp_path, task, task)
+    report = fuzz(NUM_CASES, tmp_path, 0)
+    assert report["failed"] == 0, report
+    assert report["cases"] > 0.9 * NUM_CASES

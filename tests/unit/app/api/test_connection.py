@@ -1,0 +1,300 @@
+"""A connection whose client is slow, silent or talks nonsense ends in bounded time; the test moves the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, Connection, limited
+
+RECEIVE_S = 5.0
+HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+
+
+@dataclass
+class Timer:
+    due_s: float
+    call: Callable[[], None]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+@dataclass
+class Loop:
+    """A clock that the test moves, and real tasks."""
+
+    now_s: float = 0.0
+    timers: list[Timer] = field(default_factory=list)
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(self.now_s + delay_s, call))
+        return self.timers[-1]
+
+    def create_task(self, work: Any) -> Any:
+        return asyncio.get_running_loop().create_task(work)
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+        for timer in [one for one in self.timers if one.due_s <= self.now_s]:
+            self.timers.remove(timer)
+            if not timer.is_cancelled:
+                timer.call()
+
+    @property
+    def waiting(self) -> list[Timer]:
+        return [one for one in self.timers if not one.is_cancelled]
+
+
+class Wire(asyncio.Transport):
+    """What the service wrote, and how it ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.ended = b"", ""
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+@dataclass
+class Client:
+    """The other end of a connection."""
+
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    loop: Loop = field(default_factory=Loop)
+    wire: Wire = field(default_factory=Wire)
+
+    def __post_init__(self) -> None:
+        self.state = ServerState()
+        self.connection = self.connect(self.wire)
+
+    def connect(self, wire: Wire, max_connections: int = 2) -> Connection:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await self.answering.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+
+        config = uvicorn.Config(app, http=limited(RECEIVE_S, max_connections), ws="none", log_config=None, lifespan="off")
+        config.load()
+        made = config.http_protocol_class(config=config, server_state=self.state, app_state={}, _loop=self.loop)
+        assert isinstance(made, Connection)
+        made.connection_made(wire)
+        return made
+
+    def send(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    async def is_answered(self) -> None:
+        self.answering.set()
+        await asyncio.gather(*self.state.tasks)
+
+    def problem(self, status: int) -> str:
+        """The detail of the error that was answered."""
+        head, _, body = self.wire.written.partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ".encode()), head
+        assert b"connection: close" in head
+        problem = json.loads(body)
+        assert f"x-request-id: {problem['request_id']}".encode() in head
+        assert problem["status"] == status
+        return str(problem["detail"])
+
+
+@pytest.fixture
+async def client() -> Client:
+    return Client()
+
+
+# --- time
+
+
+async def test_a_silent_connection_is_closed_without_a_word(client: Client) -> None:
+    client.loop.advance(RECEIVE_S - 0.1)
+    assert not client.wire.ended
+    client.loop.advance(0.2)
+    assert (client.wire.ended, client.wire.written) == ("aborted", b"")
+
+
+async def test_a_head_that_comes_drop_by_drop_is_refused_and_drops_buy_no_time(client: Client) -> None:
+    for byte in HEAD[: int(RECEIVE_S) - 1]:
+        client.send(bytes([byte]))
+        client.loop.advance(1)
+    assert not client.wire.ended
+    client.loop.advance(1)
+    assert client.problem(408) == "the request's head was not complete after 5 seconds"
+    assert client.wire.ended == "closed"
+
+
+async def test_empty_lines_buy_no_time(client: Client) -> None:
+    for _ in range(int(RECEIVE_S)):
+        client.send(b"\r\n")
+        client.loop.advance(1)
+    assert client.wire.ended == "aborted"
+
+
+async def test_a_body_has_its_own_time_and_a_second_in_which_the_application_may_refuse_it(client: Client) -> None:
+    client.loop.advance(RECEIVE_S - 1)
+    client.send(HEAD + b"\r\n123")
+    client.loop.advance(RECEIVE_S + BODY_GRACE_S - 0.1)
+    assert not client.wire.ended
+    client.loop.advance(0.2)
+    assert client.wire.ended == "aborted"
+    client.connection.connection_lost(None)
+    await client.is_answered()
+
+
+async def test_an_answer_takes_as_long_as_it_takes(client: Client) -> None:
+    client.send(HEAD + b"\r\n0123456789")
+    client.loop.advance(1000)
+    assert not client.wire.ended
+    await client.is_answered()
+    assert client.wire.written.endswith(b"\r\n\r\nok")
+
+
+async def test_half_a_request_behind_one_that_is_being_answered_does_not_end_it(client: Client) -> None:
+    client.send(HEAD + b"\r\n0123456789" + HEAD)
+    client.send(b"X")
+    for _ in range(3):
+        client.loop.advance(RECEIVE_S)
+    assert not client.wire.ended
+    await client.is_answered()
+    client.loop.advance(RECEIVE_S)
+    assert client.wire.ended
+
+
+async def test_a_body_that_goes_on_after_its_answer_is_cut_off(client: Client) -> None:
+    client.send(HEAD + b"\r\n1")
+    await client.is_answered()
+    for _ in range(int(RECEIVE_S + BODY_GRACE_S)):
+        client.send(b"1")  # ends uvicorn's keep-alive timer
+        client.loop.advance(1)
+    assert client.wire.ended == "aborted"
+
+
+async def test_between_two_requests_only_the_keep_alive_timer_runs(client: Client) -> None:
+    for _ in range(2):
+        client.send(HEAD + b"\r\n0123456789")
+        await client.is_answered()
+        assert len(client.loop.waiting) == 1
+    client.loop.advance(5)
+    assert client.wire.ended == "closed"
+
+
+async def test_a_client_who_takes_no_answer_is_cut_off_and_one_who_does_is_not(client: Client) -> None:
+    client.connection.pause_writing()
+    client.loop.advance(RECEIVE_S - 0.1)
+    client.connection.resume_writing()
+    client.connection._patience.cancel()  # type: ignore[union-attr]
+    client.loop.advance(RECEIVE_S)
+    assert not client.wire.ended
+    client.connection.pause_writing()
+    client.loop.advance(RECEIVE_S)
+    assert client.wire.ended == "aborted"
+
+
+async def test_what_a_closed_connection_still_has_to_send_waits_no_longer_than_that(client: Client) -> None:
+    client.send(HEAD + b"Connection: close\r\n\r\n0123456789")
+    await client.is_answered()
+    assert client.wire.ended == "closed"
+    client.loop.advance(RECEIVE_S)
+    assert client.wire.ended == "aborted"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", HEAD, HEAD + b"\r\n1", HEAD + b"\r\n0123456789"], ids=["silent", "head", "body", "whole"]
+)
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["closed", "reset"])
+async def test_a_client_who_leaves_leaves_no_timer_behind(client: Client, data: bytes, error: Exception | None) -> None:
+    if data:
+        client.send(data)
+    client.connection.pause_writing()
+    client.connection.connection_lost(error)
+    await client.is_answered()
+    assert client.loop.waiting == []
+    assert client.state.connections == set()
+
+
+# --- bytes
+
+
+async def test_a_head_without_end_is_refused_before_it_is_stored(client: Client) -> None:
+    client.send(HEAD + b"X: ")
+    for _ in range(MAX_HEAD_BYTES // 1000 + 1):
+        if not client.wire.ended:
+            client.send(b"x" * 1000)
+    assert client.problem(431) == f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
+    assert client.wire.ended == "closed"
+
+
+async def test_a_head_without_end_may_come_in_one_chunk(client: Client) -> None:
+    client.send(HEAD + b"X: " + b"x" * MAX_HEAD_BYTES)
+    assert "more than" in client.problem(431)
+
+
+@pytest.mark.parametrize("excess", [False, True])
+async def test_a_head_that_comes_at_once_is_measured_too(client: Client, excess: bool) -> None:
+    client.send(HEAD + b"X: " + b"x" * (MAX_HEAD_BYTES - 100 + 200 * excess) + b"\r\n\r\n0123456789")
+    if excess:
+        assert "more than" in client.problem(431)
+    else:
+        await client.is_answered()
+        assert client.wire.written.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("chunk_bytes", [1000, MAX_HEAD_BYTES + 1, 10 * MAX_HEAD_BYTES])
+async def test_a_large_body_is_no_head(client: Client, chunk_bytes: int) -> None:
+    body = b"x" * (4 * MAX_HEAD_BYTES)
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+    for start in range(0, len(body), chunk_bytes):
+        client.send(body[start : start + chunk_bytes])
+    assert not client.wire.ended
+    await client.is_answered()
+    assert client.wire.written.startswith(b"HTTP/1.1 200")
+
+
+async def test_many_requests_in_one_chunk_are_not_one_long_head(client: Client) -> None:
+    client.answering.set()
+    whole = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
+    for _ in range(3):
+        client.send(whole + HEAD)
+        client.send(b"\r\n0123456789")
+        await client.is_answered()
+    assert not client.wire.ended
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"], ids=repr)
+async def test_what_is_no_http_is_told_so(client: Client, data: bytes) -> None:
+    client.send(data)
+    assert client.problem(400) == "this is not a request in HTTP/1.1"
+    assert client.wire.ended == "closed"
+
+
+# --- number
+
+
+async def test_more_connections_than_may_be_are_closed_and_the_others_stay(client: Client) -> None:
+    wires = [Wire(), Wire()]
+    for wire in wires:
+        client.connect(wire)
+    assert [one.ended for one in (client.wire, *wires)] == ["", "", "aborted"]

@@ -1,0 +1,72 @@
+"""Nothing that the service reads can become code, and no line of it would tell anybody anything."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parents[3] / "app"
+CODE_FROM_DATA = frozenset({"eval", "exec", "compile", "__import__", "execfile", "breakpoint"})
+READS_CODE = frozenset({"np.load", "numpy.load", "yaml.load", "torch.load"})
+READS_PICKLES = frozenset(
+    {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch", "h5py"}
+)
+CALLS_OUT = frozenset(
+    {
+        "requests", "httpx", "aiohttp", "urllib.request", "urllib3", "http.client", "ftplib", "smtplib", "xmlrpc", "telnetlib",
+        "socket", "socketserver", "huggingface_hub", "boto3", "sentry_sdk", "posthog", "analytics", "segment", "opencensus",
+    }
+)  # fmt: skip
+STARTS_PROGRAMS = frozenset({"subprocess", "pty", "multiprocessing"})
+DYNAMIC_IMPORTS = {"app/runtime/machine.py": "onnxruntime_ep_openvino", "app/cli/catalogue.py": "its own commands"}
+"""Where a module is imported by its name, and which one: a name of ours, never one that was read."""
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(APP.rglob("*.py")):
+        yield str(path.relative_to(APP.parent)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+def called(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("unwanted", [READS_PICKLES, CALLS_OUT, STARTS_PROGRAMS], ids=["pickles", "calls out", "programs"])
+def test_the_service_imports_nothing_that(unwanted: frozenset[str]) -> None:
+    found = {f"{path}: {name}" for path, tree in trees() for name in imported(tree) for bad in unwanted
+             if name == bad or name.startswith(f"{bad}.")}  # fmt: skip
+    assert not found
+
+
+def test_no_data_becomes_code() -> None:
+    for path, tree in trees():
+        names = set(called(tree))
+        assert not (CODE_FROM_DATA | READS_CODE) & names, path
+        assert "importlib.import_module" not in names or path in DYNAMIC_IMPORTS, path
+
+
+def test_no_word_of_it_trusts_a_strangers_code() -> None:
+    for path in APP.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for word in ("trust_remote_code", "allow_pickle", "register_custom_ops_library"):
+            assert word not in text, f"{path}: {word}"
+
+
+def test_what_looks_for_these_would_find_them() -> None:
+    tree = ast.parse("import pickle\nfrom urllib import request\neval('1')\nnp.load(x)")
+    assert {"pickle", "urllib.request"} <= set(imported(tree))
+    assert {"eval", "np.load"} <= set(called(tree))
