@@ -156,7 +156,11 @@ class Batcher:
             if self._closed_because is None:
                 self.has_died = True
                 self._closed_because = error.detail if isinstance(error, EngineLost) else "the engine is down"
-                logger.critical("the batcher has died; its model answers nothing until it is loaded again", exc_info=True)
+                logger.critical(
+                    "the batcher has died (%s); its model answers nothing until it is loaded again",
+                    self._closed_because,
+                    exc_info=not isinstance(error, EngineLost),
+                )
             raise
         finally:  # however the loop ends, nobody is left waiting
             self._closed_because = self._closed_because or "the engine is down"

@@ -14,6 +14,9 @@ from app.batching.policy import LOOKAHEAD_ROWS, Budget, offered, select
 from app.core.errors import DeadlineExceeded, HooperError
 from app.core.types import Priority, Row, RowOutput
 
+TIMER_SLACK_S = 0.005
+"""uvloop's timers count whole milliseconds: a caller may be told of a deadline a moment before it has passed."""
+
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
 
 
@@ -138,4 +141,7 @@ def unwanted_because(waiting: Waiting, now: float) -> Reason | None:
     if submission.deadline is not None and submission.deadline <= now:
         submission.refuse(DeadlineExceeded("the deadline passed before the engine was free"))
         return "deadline"
-    return "client_left" if submission.future.done() else None
+    if not submission.future.done():
+        return None
+    is_late = submission.deadline is not None and submission.deadline <= now + TIMER_SLACK_S
+    return "deadline" if is_late else "client_left"

@@ -68,7 +68,8 @@ class OnnxSession:
             EngineFailed: its outputs have not the shapes that the rows need.
             EngineLost: the thread is gone.
         """
-        return await self._thread.call(lambda: self._run(rows))
+        self._run_options = options = onnxruntime.RunOptions()  # here, so that a run can be stopped before it has begun
+        return await self._thread.call(lambda: self._run(rows, options))
 
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
         """Run a batch here and now: for offline use.
@@ -77,7 +78,7 @@ class OnnxSession:
             EngineFailed: an output is not finite or has not the shape that the rows need.
         """
         outputs = []
-        for output in self._run(rows).outputs:
+        for output in self._run(rows, onnxruntime.RunOptions()).outputs:
             if isinstance(output, HooperError):
                 raise output
             outputs.append(output)
@@ -105,9 +106,8 @@ class OnnxSession:
     def _give_back(self) -> None:
         self._engine = None
 
-    def _run(self, rows: Sequence[Row]) -> RunResult:
+    def _run(self, rows: Sequence[Row], options: RunOptions) -> RunResult:
         began = time.perf_counter()
-        self._run_options = options = onnxruntime.RunOptions()
         outputs, num_computed = self._compute(rows, options)
         failed = [index for index, output in enumerate(outputs) if isinstance(output, HooperError)]
         if len(rows) > 1:  # what is not finite spreads to whoever shares the tensor row: alone, a row shows its own

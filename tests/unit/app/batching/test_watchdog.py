@@ -58,7 +58,7 @@ async def test_a_run_that_ends_well_while_it_is_told_to_stop_is_an_answer() -> N
 async def test_a_run_that_does_not_stop_is_lost_and_not_waited_for() -> None:
     engine = GatedEngine()
     with pytest.raises(EngineLost, match=r"within 0\.001 s, nor stop within 0\.001 s more"):
-        await Watchdog(engine, SOON_S, NEVER_S).run([row(1)])
+        await Watchdog(engine, SOON_S).run([row(1)])
     assert engine.num_terminated == 1
     batch = await engine.batch()
     await turn()
