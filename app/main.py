@@ -15,21 +15,28 @@ from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
 from app.core.errors import HooperError, InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
+from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
 from app.serving.loader import LoadOptions, load
 from app.serving.registry import Registry
+from app.serving.replacement import Replacement
 from app.serving.repository import Artefact, Repository
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, on_setup_error: Callable[[HooperError], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    on_setup_error: Callable[[HooperError], None] | None = None,
+    opening: OpenEngine = open_engine,
+) -> FastAPI:
     """The application; models load in the background from the moment it starts, and readiness tells when they are there.
 
     Args:
         settings: every knob.
         on_setup_error: called when a model cannot be loaded at start; without it the service stays up, not ready.
+        opening: what opens a model's graph.
     """
     metrics = Metrics()
 
@@ -39,9 +46,15 @@ def create_app(settings: Settings, on_setup_error: Callable[[HooperError], None]
         repository = Repository(settings.models)
         options = load_options(settings)
 
+        async def load_bare(artefact: Artefact) -> Deployment:
+            return await load(artefact, options, metrics, opening)
+
+        replacement = Replacement(registry, load_bare, settings.engine_replacements, metrics)
+
         async def load_one(artefact: Artefact) -> Deployment:
-            deployment = await load(artefact, options, metrics)
+            deployment = await load_bare(artefact)
             registry.replace(deployment)
+            replacement.watch(deployment, artefact)
             return deployment
 
         async def load_named(name: str, version: int | None) -> Deployment:
@@ -70,6 +83,7 @@ def create_app(settings: Settings, on_setup_error: Callable[[HooperError], None]
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
+            await replacement.aclose()
             await registry.aclose()
 
     return build_application(settings, metrics, lifespan)
@@ -100,4 +114,5 @@ def load_options(settings: Settings) -> LoadOptions:
         max_batch_tokens=settings.max_batch_tokens,
         max_batch_rows=settings.max_batch_rows,
         queue=QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens),
+        engine_run_s=settings.engine_run_s,
     )

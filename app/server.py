@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -11,6 +12,7 @@ from app.api.connection import limited
 from app.core.errors import HooperError, SetupError
 from app.main import create_app
 from app.observability.logging import set_up_logging
+from app.runtime.thread import is_any_left_behind
 from app.settings import Settings, check_exposure
 
 EXIT_SETUP = 2
@@ -57,5 +59,8 @@ def serve(settings: Settings) -> int:
         failures.append(SetupError(f"HOOPER_HOST={settings.host} HOOPER_PORT={settings.port} cannot be listened on"))
     if failures:
         print(f"hooper: {failures[0].detail}", file=sys.stderr)
-        return EXIT_SETUP
-    return 0
+    code = EXIT_SETUP if failures else 0
+    if is_any_left_behind():  # everything else is closed by now
+        sys.stderr.flush()
+        os._exit(code)
+    return code

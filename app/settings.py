@@ -59,6 +59,19 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         20.0, ge=0, le=3600, description="Seconds that accepted requests get to finish when the service stops."
     )
+    engine_run_s: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that one batch may take in the engine (ten times as many on TensorRT, which compiles); then its"
+        " requests get 503, and an engine that does not stop is replaced.",
+    )
+    engine_replacements: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Stuck or dead engines that one process replaces; at one more `/health/live` fails, to have it restarted.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines to print.")
     root_path: str = Field("", description="Path prefix under which a proxy publishes the service, such as `/hooper`.")
     api_key_hashes: Hashes = Field(

@@ -58,6 +58,7 @@ class GatedEngine:
     def __init__(self) -> None:
         self._batches: asyncio.Queue[GatedBatch] = asyncio.Queue()
         self.is_closed = False
+        self.num_terminated = 0
 
     async def run(self, rows: Sequence[Row]) -> RunResult:
         batch = GatedBatch(list(rows))
@@ -68,11 +69,14 @@ class GatedEngine:
         """The next batch that reaches the engine."""
         return await self._batches.get()
 
+    def terminate(self) -> None:
+        self.num_terminated += 1
+
     @property
     def has_batch(self) -> bool:
         return not self._batches.empty()
 
-    async def aclose(self) -> None:
+    async def aclose(self, patience_s: float | None = None) -> None:
         self.is_closed = True
 
 

@@ -6,34 +6,20 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from collections.abc import Sequence
 
 from app.batching.admission import DrainRate, QueueLimit
+from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
+from app.batching.execution import Execution
 from app.batching.policy import Budget
 from app.batching.queue import Answered as Answered  # what `submit` returns
-from app.batching.queue import Queue, Submission, Waiting, is_unwanted
-from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Overloaded, TooLarge, Unavailable
-from app.core.types import Priority, Row, RunResult
+from app.batching.queue import Queue, Submission, Waiting, unwanted_because
+from app.batching.watchdog import Runner
+from app.core.errors import DeadlineExceeded, EngineLost, Overloaded, TooLarge, Unavailable
+from app.core.types import Priority, Row
 
 logger = logging.getLogger(__name__)
-
-
-class Runner(Protocol):
-    """What the batcher needs of an engine."""
-
-    async def run(self, rows: Sequence[Row]) -> RunResult: ...
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRan:
-    """One batch, for whoever keeps the metrics."""
-
-    num_rows: int
-    num_tokens: int
-    num_computed_tokens: int
-    inference_s: float
 
 
 class Batcher:
@@ -42,11 +28,10 @@ class Batcher:
     Invariant: a submission's future is completed exactly once, whatever happens to the engine, the loop or the caller.
     """
 
-    def __init__(
-        self, runner: Runner, budget: Budget, limit: QueueLimit, on_batch: Callable[[BatchRan], None] = lambda _: None
-    ) -> None:
+    def __init__(self, runner: Runner, budget: Budget, limit: QueueLimit, tell: Tell = lambda _: None) -> None:
         self.budget, self.limit = budget, limit
-        self._runner, self._on_batch = runner, on_batch
+        self._tell = tell
+        self._execution = Execution(runner, budget, self._hear)
         self._queue = Queue()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -54,11 +39,17 @@ class Batcher:
         self._rate = DrainRate()
         self._running: list[Waiting] = []
         self._closed_because: str | None = None
+        self.has_died = False
         self._loop = asyncio.create_task(self._work(), name="batcher")
 
     @property
     def num_waiting_rows(self) -> int:
         return self._queue.num_rows
+
+    @property
+    def max_batch_tokens_now(self) -> int:
+        """Tokens that a batch may cost now: less than the budget while memory is short."""
+        return self._execution.budget.max_batch_tokens
 
     @property
     def is_alive(self) -> bool:
@@ -101,14 +92,23 @@ class Batcher:
         for index, row in enumerate(rows):
             self._queue.lanes[priority].push(Waiting(row, submission, index))
         self._arrived.set()
+        reason: Reason = "client_left"
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 return await submission.future
         except TimeoutError:
+            reason = "deadline"
             raise DeadlineExceeded("the deadline passed before the engine answered") from None
+        except DeadlineExceeded:
+            reason = "deadline"
+            raise
         finally:
-            if submission.missing:  # whoever leaves makes room for others at once, not when a batch comes across the rows
-                self._queue.drop(lambda one: one.submission is submission)
+            self._drop(submission, reason)
+
+    async def until_over(self) -> bool:
+        """Wait until the loop has ended; whether it died, and was not closed."""
+        await asyncio.wait((self._loop,))
+        return self.has_died
 
     async def aclose(self, drain_s: float = 0.0) -> None:
         """Take no more rows, give those accepted `drain_s` seconds to finish, then stop. Nobody is left waiting."""
@@ -147,14 +147,20 @@ class Batcher:
                 await self._arrived.wait()
                 self._running = self._next_batch()
                 if self._running:
-                    await self._execute(self._running)
+                    await self._execution.run(self._running)
                     self._running = []
                 if not self._queue.num_rows:
                     self._arrived.clear()
                     self._idle.set()
-        except BaseException:
+        except BaseException as error:
             if self._closed_because is None:
-                logger.critical("the batcher has died; its model answers nothing until it is loaded again", exc_info=True)
+                self.has_died = True
+                self._closed_because = error.detail if isinstance(error, EngineLost) else "the engine is down"
+                logger.critical(
+                    "the batcher has died (%s); its model answers nothing until it is loaded again",
+                    self._closed_because,
+                    exc_info=not isinstance(error, EngineLost),
+                )
             raise
         finally:  # however the loop ends, nobody is left waiting
             self._closed_because = self._closed_because or "the engine is down"
@@ -164,50 +170,23 @@ class Batcher:
     def _next_batch(self) -> list[Waiting]:
         """Rows to run now; those whose caller has left or whose deadline has passed are dropped first."""
         now = time.monotonic()
-        if any(is_unwanted(one, now) for lane in self._queue.lanes.values() for one in lane.head()):
-            self._queue.drop(lambda one: is_unwanted(one, now))
-        return self._queue.next_batch(self.budget)
+        if any(unwanted_because(one, now) for lane in self._queue.lanes.values() for one in lane.head()):
+            gone: Counter[Reason] = Counter(filter(None, (unwanted_because(one, now) for one in self._queue.rows)))
+            self._queue.drop(lambda one: unwanted_because(one, now) is not None)
+            for reason, num_rows in gone.items():
+                self._hear(RowsDropped(num_rows, reason))
+        return self._queue.next_batch(self._execution.budget)
 
-    async def _execute(self, batch: Sequence[Waiting]) -> None:
-        now = time.monotonic()
-        for one in batch:
-            if one.submission.started is None:
-                one.submission.started = now
-        try:
-            result = await self._run([one.row for one in batch])
-        except HooperError as error:
-            await self._isolate(batch, error)
-            return
-        self._account(batch, result)
-        for submission in {id(one.submission): one.submission for one in batch}.values():
-            submission.inference_s += result.inference_s
-            submission.batch_rows = max(submission.batch_rows, len(batch))
-        for one, output in zip(batch, result.outputs, strict=True):
-            one.submission.answer(one.index, output)
+    def _drop(self, submission: Submission, reason: Reason) -> None:
+        """Whoever leaves makes room for others at once, not when a batch comes across the rows."""
+        num_rows = self._queue.drop(lambda one: one.submission is submission) if submission.missing else 0
+        if num_rows:
+            self._hear(RowsDropped(num_rows, reason))
 
-    async def _run(self, rows: Sequence[Row]) -> RunResult:
-        """The runner's result, with whatever it raises told as EngineFailed."""
-        try:
-            result = await self._runner.run(rows)
-        except Exception as error:  # an engine's failure is its rows' failure, never the loop's
-            raise EngineFailed(f"the engine failed on a batch of {len(rows)} rows ({type(error).__name__})") from error
-        if len(result.outputs) != len(rows):
-            raise EngineFailed(f"the engine gave {len(result.outputs)} outputs for {len(rows)} rows")
-        return result
-
-    async def _isolate(self, batch: Sequence[Waiting], error: HooperError) -> None:
-        """Run the halves of a failed batch once more, so that one bad row fails alone."""
-        if len(batch) == 1:
-            batch[0].submission.answer(batch[0].index, error)
-            return
-        middle = len(batch) // 2
-        await self._execute(batch[:middle])
-        await self._execute(batch[middle:])
-
-    def _account(self, batch: Sequence[Waiting], result: RunResult) -> None:
-        num_tokens = sum(one.row.num_tokens for one in batch)
-        self._rate.ran(num_tokens, result.inference_s)
-        self._on_batch(BatchRan(len(batch), num_tokens, result.num_computed_tokens, result.inference_s))
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, BatchRan):
+            self._rate.ran(event.num_tokens, event.inference_s)
+        self._tell(event)
 
     def _refuse_all(self, reason: str) -> None:
         for one in [*self._running, *self._queue.rows]:

@@ -9,9 +9,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from app.batching.events import Reason
 from app.batching.policy import LOOKAHEAD_ROWS, Budget, offered, select
 from app.core.errors import DeadlineExceeded, HooperError
 from app.core.types import Priority, Row, RowOutput
+
+TIMER_SLACK_S = 0.005
+"""uvloop's timers count whole milliseconds: a caller may be told of a deadline a moment before it has passed."""
 
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
 
@@ -113,9 +117,12 @@ class Queue:
     def num_tokens(self) -> int:
         return sum(lane.num_tokens for lane in self.lanes.values())
 
-    def drop(self, unwanted: Callable[[Waiting], bool]) -> None:
+    def drop(self, unwanted: Callable[[Waiting], bool]) -> int:
+        """Remove rows; how many there were."""
+        before = self.num_rows
         for lane in self.lanes.values():
             lane.drop(unwanted)
+        return before - self.num_rows
 
     def next_batch(self, budget: Budget) -> list[Waiting]:
         """Take the rows to run now; none where none wait."""
@@ -128,8 +135,13 @@ class Queue:
         return chosen
 
 
-def is_unwanted(waiting: Waiting, now: float) -> bool:
+def unwanted_because(waiting: Waiting, now: float) -> Reason | None:
+    """Why nobody wants this row's answer any more; None where somebody does. A passed deadline is told to the caller."""
     submission = waiting.submission
     if submission.deadline is not None and submission.deadline <= now:
         submission.refuse(DeadlineExceeded("the deadline passed before the engine was free"))
-    return submission.future.done()
+        return "deadline"
+    if not submission.future.done():
+        return None
+    is_late = submission.deadline is not None and submission.deadline <= now + TIMER_SLACK_S
+    return "deadline" if is_late else "client_left"

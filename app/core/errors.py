@@ -13,7 +13,10 @@ HooperError
 │   │   └── RateLimited         this key has asked too often; others are answered
 │   ├── DeadlineExceeded        the caller's deadline passed before the answer
 │   └── Unavailable             loading, draining, or the engine is down
-│       └── EngineFailed        the engine ran these rows and failed, or gave no finite numbers
+│       ├── EngineFailed        the engine ran these rows and failed, or gave no finite numbers
+│       │   ├── OutOfMemory     it had no memory for them
+│       │   └── EngineStalled   it did not end in time, and was stopped
+│       └── EngineLost          its thread is stuck or dead: nothing runs on it any more
 └── SetupError                  the service or the command cannot start as configured
     ├── InvalidSettings         a setting is unknown or nonsense
     ├── InvalidArtefact         a model folder is broken, altered or unsafe
@@ -95,6 +98,18 @@ class Unavailable(TryLater):
 
 class EngineFailed(Unavailable):
     type = "engine_failed"
+
+
+class OutOfMemory(EngineFailed):
+    type = "out_of_memory"
+
+
+class EngineStalled(EngineFailed):
+    type = "engine_stalled"
+
+
+class EngineLost(Unavailable):
+    type = "engine_lost"
 
 
 class SetupError(HooperError):

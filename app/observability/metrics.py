@@ -26,6 +26,7 @@ class LiveModel:
     precision: str
     layout: str
     num_waiting_rows: int
+    max_batch_tokens: int
 
 
 class Metrics:
@@ -51,6 +52,17 @@ class Metrics:
             registry=self.registry, buckets=RATIOS,
         )  # fmt: skip
         self.truncated = Counter("hooper_truncated_total", "Items that were cut.", of_model, registry=self.registry)
+        self.engine_failures = Counter(
+            "hooper_engine_failures_total", "Batches, and halves of them, that the engine did not answer.", ("model", "type"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.dropped_rows = Counter(
+            "hooper_dropped_rows_total", "Rows that nobody wanted any more before the engine was free.", ("model", "reason"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.engines_lost = Counter(
+            "hooper_engines_lost_total", "Engines that were stuck or dead and were given up.", of_model, registry=self.registry
+        )
 
     def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:
         """Report these models at every scrape: what is loaded then, not what once was."""
@@ -71,9 +83,15 @@ class _LiveModels(Collector):
     def collect(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily("hooper_waiting_rows", "Rows waiting for the engine.", labels=["model"])
         names = ["model", "version", "provider", "precision", "layout"]
+        allowed = GaugeMetricFamily(
+            "hooper_batch_token_budget", "Tokens that a batch may cost now: less than configured while memory is short.",
+            labels=["model"],
+        )  # fmt: skip
         info = GaugeMetricFamily("hooper_model_info", "1 for each loaded model.", labels=names)
         for one in self._models():
             waiting.add_metric([one.model], one.num_waiting_rows)
+            allowed.add_metric([one.model], one.max_batch_tokens)
             info.add_metric([one.model, one.version, one.provider, one.precision, one.layout], 1)
         yield waiting
+        yield allowed
         yield info

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.core.errors import EngineFailed
 from app.core.manifest import Graph
 from app.core.types import Ints, LayoutName, Row, RowOutput, Tensors
 
@@ -122,6 +123,24 @@ def split(outputs: Sequence[np.ndarray], rows: Sequence[Row], where: Plan, graph
             else:
                 results[i][spec.name] = values[place.line, place.start : place.start + row.num_tokens]
     return list(results)
+
+
+def check_shapes(outputs: Sequence[np.ndarray], tensors: Tensors, graph: Graph) -> None:
+    """Compare output tensors with the input tensors that they answer: a row too many or too few, or one of another width,
+    would deal rows each other's numbers.
+
+    Raises:
+        EngineFailed: an output is missing, or its first axes are not those of the input.
+    """
+    if len(outputs) != len(graph.outputs):
+        raise EngineFailed(f"the engine gave {len(outputs)} outputs, the graph has {len(graph.outputs)}")
+    height, width = tensors["input_ids"].shape
+    flat = (len(tensors["gather"]),) if "gather" in tensors else (height,)
+    for spec, tensor in zip(graph.outputs, outputs, strict=True):
+        expected = (height, width) if spec.axis == "token" else flat
+        found = np.shape(tensor)
+        if len(found) != len(expected) + 1 or found[:-1] != expected:
+            raise EngineFailed(f"output {spec.name} has the shape {found}, ({', '.join(map(str, expected))}, …) was expected")
 
 
 def num_computed_tokens(where: Plan) -> int:

@@ -81,6 +81,10 @@ class Deployment:
     def is_alive(self) -> bool:
         return self.batcher.is_alive
 
+    async def until_over(self) -> bool:
+        """Wait until nothing is answered any more; whether that is because the engine was lost, not because it was closed."""
+        return await self.batcher.until_over()
+
     def live_model(self) -> LiveModel:
         """What the metrics tell of it."""
         manifest, provider = self.manifest, self.provider
@@ -91,6 +95,7 @@ class Deployment:
             provider.precision,
             manifest.graph.layout,
             self.batcher.num_waiting_rows,
+            self.batcher.max_batch_tokens_now,
         )
 
     async def predict(
@@ -119,9 +124,9 @@ class Deployment:
         return Prediction(results, timings)
 
     async def aclose(self, drain_s: float) -> None:
-        """Finish what was accepted within `drain_s` seconds, then give the engine back."""
+        """Finish what was accepted within `drain_s` seconds, then give the engine back; one that was lost is not waited for."""
         await self.batcher.aclose(drain_s)
-        await self._session.aclose()
+        await self._session.aclose(0.0 if self.batcher.has_died else None)
 
     async def encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
         """Items as rows, on a thread where that would hold up everybody else."""

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Batcher, BatchRan
+from app.batching.batcher import Batcher
+from app.batching.events import BatchFailed, BatchRan, Event, RowsDropped, Tell
 from app.batching.policy import Budget
+from app.batching.watchdog import Watchdog
 from app.core.errors import HooperError, InvalidArtefact
 from app.core.manifest import Manifest
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
+from app.runtime.engine import OpenEngine, open_engine
 from app.runtime.providers import DeviceWish, Provider, choose_provider
 from app.runtime.session import OnnxSession
 from app.serving.deployment import Deployment, Result
@@ -28,6 +31,9 @@ from app.tasks.tokenizer import Tokenizer
 
 GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05}
 """How far a golden answer's scores may lie from those at publishing."""
+
+COMPILING = 10
+"""So many times as long may a run take on TensorRT, which compiles the graph within the first run of each shape."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +69,18 @@ class LoadOptions:
     max_batch_tokens: int
     max_batch_rows: int
     queue: QueueLimit
+    engine_run_s: float = 60.0
+    """Seconds that one batch may take."""
 
 
-async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics) -> Deployment:
+async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, opening: OpenEngine = open_engine) -> Deployment:
     """Build a deployment, warm its engine up, and replay the golden requests.
+
+    Args:
+        artefact: what to load.
+        options: what the settings say about it.
+        metrics: what is told of its batches.
+        opening: what opens its graph.
 
     Raises:
         InvalidArtefact: the artefact cannot be run, or its golden answers do not come back.
@@ -76,9 +90,10 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics) -> De
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     provider = _verified(choose_provider(options.device), manifest)
-    session, task = await asyncio.to_thread(_build, artefact, provider, options.num_threads)
+    session, task = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
     budget = Budget(max(options.max_batch_tokens, manifest.max_tokens), options.max_batch_rows, manifest.graph.layout)
-    batcher = Batcher(session, budget, options.queue, _observer(metrics, manifest.name))
+    watched = Watchdog(session, options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1))
+    batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name))
     deployment = Deployment(manifest, task, session, batcher, metrics)
     try:
         await _replay_golden(artefact, deployment)
@@ -104,14 +119,16 @@ def _verified(provider: Provider, manifest: Manifest) -> Provider:
     return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {provider.precision} agreement {found}")
 
 
-def _build(artefact: Artefact, provider: Provider, num_threads: int) -> tuple[OnnxSession, Task[Any, Any, Any]]:
+def _build(
+    artefact: Artefact, provider: Provider, num_threads: int, opening: OpenEngine
+) -> tuple[OnnxSession, Task[Any, Any, Any]]:
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
         task = TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options)
     except TypeError as error:
         raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
-    return OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads), task
+    return OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads, opening), task
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:
@@ -152,16 +169,22 @@ def _difference(got: Any, expected: Any, tolerance: float, path: str = "answer")
     return "" if got == expected else f"{path} is {got!r}, was {expected!r}"
 
 
-def _observer(metrics: Metrics, model: str) -> Callable[[BatchRan], None]:
+def _observer(metrics: Metrics, model: str) -> Tell:
     rows = metrics.batch_rows.labels(model)
     tokens = metrics.batch_tokens.labels(model)
     padding = metrics.padding_ratio.labels(model)
     seconds = metrics.inference_seconds.labels(model)
 
-    def observe(batch: BatchRan) -> None:
-        rows.observe(batch.num_rows)
-        tokens.observe(batch.num_tokens)
-        padding.observe(1 - batch.num_tokens / batch.num_computed_tokens)
-        seconds.observe(batch.inference_s)
+    def observe(event: Event) -> None:
+        match event:
+            case BatchRan():
+                rows.observe(event.num_rows)
+                tokens.observe(event.num_tokens)
+                padding.observe(1 - event.num_tokens / event.num_computed_tokens)
+                seconds.observe(event.inference_s)
+            case BatchFailed():
+                metrics.engine_failures.labels(model, event.error.type).inc()
+            case RowsDropped():
+                metrics.dropped_rows.labels(model, event.reason).inc(event.num_rows)
 
     return observe

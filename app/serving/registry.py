@@ -32,6 +32,8 @@ class Registry:
         self._retiring: set[asyncio.Task[None]] = set()
         self._loaded = False
         self._draining = False
+        self.beyond_help_because = ""
+        """Why nothing but a new process helps; empty where that is not so."""
 
     @property
     def not_ready_because(self) -> str:
@@ -90,6 +92,11 @@ class Registry:
         if entry is None:
             raise UnknownModel(f"model {name!r} is not loaded")
         self._retire(entry)
+
+    def stands(self, deployment: Deployment) -> bool:
+        """Whether this deployment still answers for its name."""
+        entry = self._entries.get(deployment.manifest.name)
+        return entry is not None and entry.deployment is deployment and not self._draining
 
     def drain(self) -> None:
         """Turn readiness red; requests are still answered."""

@@ -16,9 +16,12 @@ router = APIRouter()
 State = Annotated[Live, Depends(live)]
 
 
-@router.get("/health/live", summary="Is the process alive?")
-async def is_live() -> health.Live:
-    """200 as long as the process answers at all. Restart it when this fails, and only then."""
+@router.get("/health/live", summary="Is the process alive?", responses=problems(503))
+async def is_live(state: State) -> health.Live:
+    """200 unless the process is beyond help: 503 once more engines are stuck or dead than it may replace. Restart it when this
+    fails, and only then."""
+    if state.registry.beyond_help_because:
+        raise Unavailable(state.registry.beyond_help_because)
     return health.Live()
 
 

@@ -10,7 +10,7 @@ from app.api.auth import require_key
 from app.api.dependencies import Asked, Call, Live, live
 from app.api.dialects import OPEN_INFERENCE
 from app.api.inference import place, tensors, understand
-from app.api.routes.health import is_ready
+from app.api.routes.health import is_live, is_ready
 from app.api.routes.problems import EVERY_PREDICTION, problems
 from app.api.schemas.open_inference import (
     EXAMPLES,
@@ -63,9 +63,10 @@ async def server(request: Request) -> ServerMetadata:
     return ServerMetadata(version=request.app.version, extensions=list(EXTENSIONS))
 
 
-@router.get("/health/live", summary="Is the server alive?")
-async def server_live() -> ServerLive:
-    """200 as long as the process answers at all."""
+@router.get("/health/live", summary="Is the server alive?", responses=problems(503, dialect=OPEN_INFERENCE))
+async def server_live(state: State) -> ServerLive:
+    """200 unless the process is beyond help."""
+    await is_live(state)
     return ServerLive()
 
 

@@ -22,6 +22,7 @@ from app.core.errors import UnknownModel
 from app.core.manifest import read_manifest
 from app.main import create_app
 from app.observability.metrics import Metrics
+from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
 from app.serving.registry import Registry
 from app.settings import PREFIX, Settings
@@ -79,8 +80,8 @@ def start(models: Path) -> Start:
     """Starts the service over `models`, with these settings, and waits until it has loaded them."""
 
     @asynccontextmanager
-    async def started(**settings: Any) -> AsyncIterator[Service]:
-        app = create_app(Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings}))
+    async def started(opening: OpenEngine = open_engine, **settings: Any) -> AsyncIterator[Service]:
+        app = create_app(Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings}), opening=opening)
         async with app.router.lifespan_context(app), _client(app) as client:
             await app.state.loading
             yield Service(app, client)

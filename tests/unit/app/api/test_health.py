@@ -11,8 +11,10 @@ from tests.asked import Service
 CONTRACT = """
 hooper_requests_total{task,model,status} hooper_request_seconds hooper_tokenize_seconds hooper_queue_seconds
 hooper_inference_seconds hooper_waiting_rows hooper_batch_rows hooper_batch_tokens hooper_padding_ratio
-hooper_truncated_total hooper_model_info{model,version,provider,precision,layout}
+hooper_truncated_total hooper_batch_token_budget hooper_model_info{model,version,provider,precision,layout}
 """
+OF_FAULTS = {"hooper_engine_failures_total", "hooper_dropped_rows_total", "hooper_engines_lost_total"}
+"""Without a value while nothing goes wrong."""
 
 
 async def test_alive_and_ready(service: Service) -> None:
@@ -25,7 +27,7 @@ async def test_metrics_have_the_names_of_the_contract_and_no_others(service: Ser
     response = await service.client.get("/metrics")
     assert response.headers["content-type"] == CONTENT_TYPE
     told = set(re.findall(r"^# TYPE (\S+)", response.text, re.MULTILINE))
-    assert told == {name.partition("{")[0] for name in CONTRACT.split()}
+    assert told == {name.partition("{")[0] for name in CONTRACT.split()} | OF_FAULTS
     for name, labels in re.findall(r"(\w+)\{([\w,]+)\}", CONTRACT):
         (line,) = re.findall(rf"^{name}\{{(.*)\}} 1.0$", response.text, re.MULTILINE)
         assert set(re.findall(r"(\w+)=", line)) == set(labels.split(","))

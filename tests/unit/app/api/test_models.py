@@ -114,7 +114,7 @@ async def test_a_request_in_flight_finishes_on_the_version_it_began_with(
     async with start(admin_key_hashes=(ADMIN_HASH,)) as service:
         (old,) = service.live.registry.deployments
         engine = GatedEngine()
-        monkeypatch.setattr(old.batcher, "_runner", engine)
+        monkeypatch.setattr(old.batcher._execution, "_runner", engine)
         in_flight = [asyncio.ensure_future(service.classify(text)) for text in ("good", "bad", "film")]
         batch = await engine.batch()
         publish_second(models)

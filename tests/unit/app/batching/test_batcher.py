@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -15,9 +16,21 @@ from hypothesis import strategies as st
 
 from app.batching import batcher as batcher_module
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Answered, Batcher, BatchRan
+from app.batching.batcher import Answered, Batcher
+from app.batching.events import BatchFailed, BatchRan, Event, RowsDropped, Tell
+from app.batching.memory import GOOD_BATCHES
 from app.batching.policy import BULK_PATIENCE, Budget
-from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Overloaded, TooLarge, Unavailable
+from app.core.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    EngineLost,
+    EngineStalled,
+    HooperError,
+    OutOfMemory,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+)
 from app.core.types import Priority, Row
 from tests.gated import GatedEngine, output_of, turn
 
@@ -33,12 +46,10 @@ def row(first: int, num_tokens: int = 10) -> Row:
 class Bench:
     """A batcher over a gated engine."""
 
-    def __init__(
-        self, budget: Budget = BUDGET, limit: QueueLimit = LIMIT, on_batch: Callable[[BatchRan], None] | None = None
-    ) -> None:
+    def __init__(self, budget: Budget = BUDGET, limit: QueueLimit = LIMIT, tell: Tell | None = None) -> None:
         self.engine = GatedEngine()
-        self.batches: list[BatchRan] = []
-        self.batcher = Batcher(self.engine, budget, limit, on_batch or self.batches.append)
+        self.events: list[Event] = []
+        self.batcher = Batcher(self.engine, budget, limit, tell or self.events.append)
         self._callers: list[Submit] = []
 
     async def submit(self, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
@@ -183,7 +194,7 @@ async def test_what_ran_is_told_with_rows_tokens_and_time(bench: Bench) -> None:
     await bench.submit(row(1, 7), row(2, 5))
     (await bench.engine.batch()).finish(inference_s=0.25)
     await turn()
-    assert bench.batches == [BatchRan(num_rows=2, num_tokens=12, num_computed_tokens=12, inference_s=0.25)]
+    assert bench.events == [BatchRan(num_rows=2, num_tokens=12, num_computed_tokens=12, inference_s=0.25)]
 
 
 async def test_the_time_in_the_queue_ends_when_the_first_row_reaches_the_engine(bench: Bench, clock: list[float]) -> None:
@@ -315,7 +326,7 @@ async def test_closing_finishes_bulk_rows_too(bench: Bench) -> None:
 
 
 async def test_when_the_loop_dies_bulk_callers_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    async with bench_of(on_batch=lambda _: 1 / 0) as bench:
+    async with bench_of(tell=lambda _: 1 / 0) as bench:
         _, release = await bench.occupy()
         waiting = await bench.submit(row(1), priority="bulk")
         release()
@@ -379,6 +390,200 @@ async def test_rows_that_arrive_while_a_failed_batch_is_run_again_wait_for_it(be
     await asyncio.gather(first, late)
 
 
+async def run_all(bench: Bench, callers: list[Submit], fails: Callable[[list[int]], Exception | None]) -> list[list[int]]:
+    """Run batches until every caller is answered, with an engine that fails where `fails` says so; what it was given."""
+    ran = []
+    while not all(one.done() for one in callers):
+        batch = await bench.engine.batch()
+        ran.append(batch.firsts)
+        error = fails(batch.firsts)
+        batch.finish() if error is None else batch.fail(error)
+        await turn()
+    return ran
+
+
+@pytest.mark.parametrize("guilty", [{666}, set(range(9)) | {666}], ids=["one bad row", "nothing works"])
+async def test_a_failed_batch_costs_a_bounded_number_of_runs(bench: Bench, guilty: set[int]) -> None:
+    _, release = await bench.occupy()
+    numbers = [1, 2, 3, 4, 5, 6, 7, 666]
+    callers = [await bench.submit(row(number)) for number in numbers]
+    release()
+    ran = await run_all(bench, callers, lambda firsts: RuntimeError() if guilty & set(firsts) else None)
+    assert len(ran) <= 2 * len(numbers) - 1
+    for number in numbers:
+        assert sum(number in firsts for firsts in ran) <= 1 + 3  # the batch, and log2 of its rows
+    failed = [isinstance((await one).outputs[0], EngineFailed) for one in callers]
+    assert failed == [number in guilty for number in numbers]
+
+
+async def test_a_batch_that_is_run_again_leaves_out_those_whose_caller_has_left(bench: Bench, clock: list[float]) -> None:
+    _, release = await bench.occupy()
+    stays = await bench.submit(row(1))
+    gone = await bench.submit(row(2))
+    late = await bench.submit(row(3), deadline=clock[0] + 60)
+    release()
+    batch = await bench.engine.batch()
+    gone.cancel()
+    await turn()
+    clock[0] += 60
+    batch.fail(RuntimeError())
+    assert await run_all(bench, [stays, late], lambda _: None) == [[1]]
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert dropped(bench) == {"client_left": 1, "deadline": 1}
+
+
+async def test_a_stalled_batch_fails_whole_and_is_not_run_again(bench: Bench) -> None:
+    callers = [await bench.submit(row(1), row(2))]
+    stalled = EngineStalled("too late")
+    assert await run_all(bench, callers, lambda _: stalled) == [[1, 2]]
+    assert (await callers[0]).outputs == [stalled, stalled]
+    assert bench.batcher.is_alive
+    assert bench.events == [BatchFailed(2, stalled)]
+
+
+async def test_a_lost_engine_ends_the_loop_and_everybody_is_told_why(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    running = await bench.submit(row(1))
+    batch = await bench.engine.batch()
+    waiting = await bench.submit(row(2))
+    batch.fail(EngineLost("stuck for 9 s"))
+    for one in (running, waiting):
+        with pytest.raises(Unavailable, match="stuck for 9 s"):
+            await one
+    with pytest.raises(Unavailable, match="stuck for 9 s"):
+        bench.batcher.check_open()
+    assert await bench.batcher.until_over()
+
+
+async def test_an_engine_that_is_lost_while_a_failed_batch_is_run_again_leaves_nobody_waiting(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    callers = [await bench.submit(row(number)) for number in (1, 2)]
+    (await bench.engine.batch()).finish()
+    both = await bench.submit(row(3), row(4))
+    await run_all(bench, [*callers, both], lambda firsts: RuntimeError() if len(firsts) > 1 else EngineLost("stuck"))
+    with pytest.raises(Unavailable, match="stuck"):
+        await both
+
+
+async def test_a_batcher_that_was_closed_has_not_died(bench: Bench) -> None:
+    over = asyncio.create_task(bench.batcher.until_over())
+    await turn()
+    assert not over.done()
+    await bench.batcher.aclose()
+    assert not await over
+
+
+# --- memory is short
+
+
+async def test_out_of_memory_halves_the_budget_once_and_every_row_is_answered(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    callers = [await bench.submit(row(number, 12)) for number in range(1, 9)]
+    release()
+    ran = await run_all(bench, callers, lambda firsts: OutOfMemory("full") if len(firsts) > 2 else None)
+    assert ran == [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4], [1, 2], [3, 4], [5, 6, 7, 8], [5, 6], [7, 8]]
+    assert [firsts(await one) for one in callers] == [[number] for number in range(1, 9)]
+    assert bench.batcher.max_batch_tokens_now == 50
+    assert bench.batcher.budget == BUDGET
+
+
+async def test_batches_keep_to_the_halved_budget_but_a_longer_row_still_runs(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    first = await bench.submit(row(1), row(2))
+    release()
+    await run_all(bench, [first], lambda firsts: OutOfMemory("full") if len(firsts) > 1 else None)
+    _, release = await bench.occupy()
+    callers = [await bench.submit(row(number, length)) for number, length in ((3, 100), (4, 30), (5, 30), (6, 20))]
+    release()
+    assert await run_all(bench, callers, lambda _: None) == [[3], [4, 6], [5]]
+
+
+async def test_a_lone_row_without_memory_fails_and_leaves_the_budget_alone(bench: Bench) -> None:
+    caller = await bench.submit(row(1, 100))
+    full = OutOfMemory("full")
+    await run_all(bench, [caller], lambda _: full)
+    assert (await caller).outputs == [full]
+    assert bench.batcher.max_batch_tokens_now == BUDGET.max_batch_tokens
+
+
+async def test_a_row_that_alone_is_too_much_fails_alone(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    callers = [await bench.submit(row(number)) for number in (1, 666, 3)]
+    release()
+    await run_all(bench, callers, lambda firsts: OutOfMemory("full") if 666 in firsts else None)
+    assert [isinstance((await one).outputs[0], OutOfMemory) for one in callers] == [False, True, False]
+
+
+async def test_good_batches_give_the_budget_back(bench: Bench) -> None:
+    first = await bench.submit(row(1), row(2))
+    await run_all(bench, [first], lambda firsts: OutOfMemory("full") if len(firsts) > 1 else None)
+    assert bench.batcher.max_batch_tokens_now == 50
+    for _ in range(GOOD_BATCHES):
+        await run_all(bench, [await bench.submit(row(1))], lambda _: None)
+    assert bench.batcher.max_batch_tokens_now == 100
+
+
+# --- what nobody wants any more is counted
+
+
+def dropped(bench: Bench) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for event in bench.events:
+        if isinstance(event, RowsDropped):
+            counted[event.reason] += event.num_rows
+    return dict(counted)
+
+
+async def test_rows_of_a_client_who_left_are_counted_and_never_run(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    gone = await bench.submit(row(1), row(2))
+    gone.cancel()
+    await turn()
+    assert dropped(bench) == {"client_left": 2}
+    release()
+    await turn()
+    assert not bench.engine.has_batch
+    assert dropped(bench) == {"client_left": 2}
+
+
+async def test_rows_whose_deadline_passed_are_counted_and_never_run(bench: Bench) -> None:
+    _, release = await bench.occupy()
+    with pytest.raises(DeadlineExceeded):
+        await bench.batcher.submit([row(1), row(2)], deadline=time.monotonic() + 0.001)
+    release()
+    await turn()
+    assert not bench.engine.has_batch
+    assert dropped(bench) == {"deadline": 2}
+
+
+async def test_rows_that_the_loop_finds_too_late_are_counted_once(bench: Bench, clock: list[float]) -> None:
+    _, release = await bench.occupy()
+    late = await bench.submit(row(1), row(2), deadline=clock[0] + 60)
+    clock[0] += 60
+    release()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert dropped(bench) == {"deadline": 2}
+
+
+async def test_only_the_rows_that_had_not_run_are_counted(bench: Bench) -> None:
+    caller = await bench.submit(row(1, 100), row(2, 100), row(3, 100))
+    batch = await bench.engine.batch()
+    caller.cancel()
+    await turn()
+    batch.finish()
+    await turn()
+    assert dropped(bench) == {"client_left": 2}
+
+
+async def test_what_was_answered_is_not_dropped(bench: Bench) -> None:
+    caller = await bench.submit(row(1))
+    (await bench.engine.batch()).finish()
+    await caller
+    assert dropped(bench) == {}
+
+
 # --- the loop dies
 
 
@@ -391,10 +596,10 @@ async def died(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_when_the_loop_dies_everybody_who_waits_gets_unavailable(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(_: BatchRan) -> None:
+    def broken(_: Event) -> None:
         raise ZeroDivisionError
 
-    async with bench_of(on_batch=broken) as bench:
+    async with bench_of(tell=broken) as bench:
         running, release = await bench.occupy()
         waiting = [await bench.submit(row(number)) for number in (1, 2)]
         release()
@@ -639,7 +844,7 @@ async def test_closing_an_idle_batcher_ends_at_once_and_may_be_repeated(bench: B
 
 
 async def test_closing_after_the_loop_died_does_not_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
-    async with bench_of(on_batch=lambda _: 1 / 0) as bench:
+    async with bench_of(tell=lambda _: 1 / 0) as bench:
         caller, release = await bench.occupy()
         release()
         with pytest.raises(Unavailable):
@@ -653,12 +858,16 @@ Step = tuple[str, int]
 steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["submit", "bulk", "pair", "poison", "expired"]), st.integers(1, 100)),
-        st.tuples(st.sampled_from(["finish", "finish", "fail", "miscount", "nan", "cancel", "turn"]), st.integers(0, 30)),
+        st.tuples(
+            st.sampled_from(["finish", "finish", "fail", "miscount", "nan", "stall", "full", "lose", "cancel", "turn"]),
+            st.integers(0, 30),
+        ),
         st.tuples(st.just("close"), st.integers(0, 1)),
     ),
     max_size=40,
 )
 POISON = 666
+ENDS = {"stall": EngineStalled("late"), "full": OutOfMemory("full"), "lose": EngineLost("stuck")}
 
 
 @settings(max_examples=150, deadline=None)
@@ -721,6 +930,8 @@ class Crowd:
         assert len(batch.rows) == 1 or num_tokens <= BUDGET.max_batch_tokens
         if what == "fail" or POISON in batch.firsts:
             batch.fail(RuntimeError("boom"))
+        elif what in ENDS:
+            batch.fail(ENDS[what])
         elif what == "miscount":
             batch.finish([output_of(row(1))] * (len(batch.rows) + 1))
         elif what == "nan":

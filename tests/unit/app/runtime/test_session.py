@@ -11,12 +11,25 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.core.errors import EngineFailed, HooperError, InvalidArtefact, ProviderUnavailable
+from app.batching.watchdog import Watchdog
+from app.core.errors import (
+    EngineFailed,
+    EngineLost,
+    EngineStalled,
+    HooperError,
+    InvalidArtefact,
+    OutOfMemory,
+    ProviderUnavailable,
+)
 from app.core.manifest import Graph, Output
+from app.runtime import engine as engine_module
 from app.runtime import session as session_module
+from app.runtime.layout import check_shapes
 from app.runtime.machine import openvino_devices
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
+from tests.faulty import Faulty, Hang, raising
+from tests.gated import turn
 from tests.tiny import VOCABULARY, logits_of, packed_graph, padded_graph, row
 
 CPU = Provider("cpu", "fp32", "for a test")
@@ -127,6 +140,129 @@ def test_offline_a_row_without_finite_numbers_is_an_error(tmp_path: Path, write:
         session.run_rows([row(2, 11, 3), row(2, NOT_A_NUMBER, 3)])
 
 
+# --- an engine that answers something else, or not at all
+
+
+@pytest.fixture
+async def faulty(tmp_path: Path, write: Write) -> AsyncIterator[tuple[OnnxSession, Faulty]]:
+    opening = Faulty()
+    made = OnnxSession(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1, opening)
+    yield made, opening
+    await made.aclose()
+
+
+WRONG: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
+    "a row too few": lambda logits: [logits[1:]],
+    "a row too many": lambda logits: [np.concatenate([logits, logits[:1]])],
+    "no axis": lambda logits: [logits[0, 0]],
+    "an axis too few": lambda logits: [logits[:, 0]],
+    "an axis too many": lambda logits: [logits[..., None]],
+    "no output": lambda _: [],
+    "two outputs": lambda logits: [logits, logits],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+async def test_outputs_of_another_shape_are_never_dealt_out(
+    faulty: tuple[OnnxSession, Faulty], wrong: Callable[[np.ndarray], list[np.ndarray]]
+) -> None:
+    session, opening = faulty
+    opening.twist = lambda answered, *_: wrong(answered[0])
+    with pytest.raises(EngineFailed, match=r"output"):
+        await session.run(ROWS)
+    opening.twist = None
+    assert len((await session.run(ROWS)).outputs) == len(ROWS)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_outputs_for_tokens_must_have_every_line_and_column(axis: int) -> None:
+    graph = Graph(
+        file="m", layout="padded", inputs=("input_ids",), outputs=(Output(name="spans", axis="token"),), storage="fp32"
+    )
+    tensors = {"input_ids": np.zeros((3, 4), np.int64)}
+    right = np.zeros((3, 4, 2), np.float32)
+    check_shapes([right], tensors, graph)
+    with pytest.raises(EngineFailed, match=r"output spans has the shape .*, \(3, 4, …\) was expected"):
+        check_shapes([right.take(range(2), axis)], tensors, graph)
+
+
+async def test_a_lack_of_memory_is_told_as_such(faulty: tuple[OnnxSession, Faulty]) -> None:
+    session, opening = faulty
+    opening.twist = raising(RuntimeError("Failed to allocate memory for requested buffer of size 5"))
+    with pytest.raises(OutOfMemory, match="no memory for 5 rows in "):
+        await session.run(ROWS)
+    opening.twist = raising(RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        await session.run(ROWS)
+
+
+def endless_graph(path: Path) -> Graph:
+    """Write a padded graph that adds ones, as many times as the first token says."""
+    flag, number = TensorProto.BOOL, TensorProto.FLOAT
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["sum", "one"], ["more"])],
+        "body",
+        [info("i", TensorProto.INT64, []), info("go", flag, []), info("sum", number, ["B", 1])],
+        [info("on", flag, []), info("more", number, ["B", 1])],
+    )
+    nodes = [
+        helper.make_node("Gather", ["input_ids", "first"], ["column"], axis=1),
+        helper.make_node("Cast", ["column"], ["zeros"], to=number),
+        helper.make_node("ReduceMax", ["column"], ["times"], keepdims=0),
+        helper.make_node("Loop", ["times", "", "zeros"], ["logits"], body=body),
+    ]
+    constants = {"first": np.array([0], np.int64), "one": np.ones((1, 1), np.float32)}
+    graph = helper.make_graph(
+        nodes, "endless", [info("input_ids", TensorProto.INT64, ["B", "S"])], [info("logits", number, ["B", 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return Graph(
+        file=path.name, layout="padded", inputs=("input_ids",), outputs=(Output(name="logits", axis="row"),), storage="fp32"
+    )
+
+
+FOR_EVER = 2**62
+
+
+async def test_a_real_run_without_end_stops_when_it_is_told_to_and_the_engine_goes_on(tmp_path: Path) -> None:
+    session = OnnxSession(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
+    with pytest.raises(EngineStalled):
+        await Watchdog(session, run_s=0.05, grace_s=30).run([row(FOR_EVER)])
+    (output,) = (await Watchdog(session, run_s=30).run([row(7)])).outputs
+    assert not isinstance(output, HooperError)
+    assert output["logits"] == [14.0]
+    await session.aclose()
+
+
+async def test_closing_stops_a_run_without_end(tmp_path: Path) -> None:
+    session = OnnxSession(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
+    running = asyncio.ensure_future(session.run([row(FOR_EVER)]))
+    await turn()
+    await session.aclose(patience_s=0.05)
+    await session.aclose()  # on a busy machine it may take longer to stop
+    with pytest.raises(Exception, match="terminate flag"):
+        await running
+
+
+async def test_a_run_that_never_ends_is_left_behind_and_gives_its_engine_back_when_it_does(
+    faulty: tuple[OnnxSession, Faulty], caplog: pytest.LogCaptureFixture
+) -> None:
+    session, opening = faulty
+    opening.twist = hang = Hang()
+    running = asyncio.ensure_future(session.run(ROWS))
+    await asyncio.to_thread(hang.begun.wait)
+    await session.aclose(patience_s=0.001)
+    assert "left behind" in caplog.text
+    assert session._engine is not None
+    hang.release()
+    await running
+    await session.aclose()
+    assert session._engine is None
+    assert session.execution_providers == ["CPUExecutionProvider"]
+
+
 # --- int8 storage
 
 
@@ -142,14 +278,14 @@ def test_int8_weights_are_folded_once_into_standard_operators_and_leave_no_file(
 ) -> None:
     opened: list[Path] = []
     operators: list[set[str]] = []
-    really_open = session_module._open
+    really_open = engine_module._open
 
     def watched(file: Path, *rest: object) -> object:
         opened.append(file)
         operators.append({node.op_type for node in onnx.load(file).graph.node})
         return really_open(file, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session_module, "_open", watched)
+    monkeypatch.setattr(engine_module, "_open", watched)
     OnnxSession(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
     assert operators == [{"Gather", "ReduceSum"}]
     assert not opened[0].parent.exists()
@@ -187,8 +323,8 @@ def test_a_graph_with_other_inputs_than_the_manifests_is_refused(tmp_path: Path)
 
 
 def test_an_engine_that_falls_back_to_the_cpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module.onnxruntime, "preload_dlls", lambda: None)
-    monkeypatch.setattr(session_module, "_chain", lambda _: ["CPUExecutionProvider"])
+    monkeypatch.setattr(engine_module.onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(engine_module, "_chain", lambda _: ["CPUExecutionProvider"])
     with pytest.raises(ProviderUnavailable, match="CUDAExecutionProvider was asked for, but the engine chose CPU"):
         OnnxSession(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), Provider("cuda", "fp32", ""), 1)
 
@@ -208,7 +344,7 @@ async def test_closing_waits_for_the_run_in_progress_and_ends_the_thread(tmp_pat
     await asyncio.sleep(0)
     await session.aclose()
     assert len((await running).outputs) == len(ROWS)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(EngineLost):
         await session.run(ROWS)
 
 

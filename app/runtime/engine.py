@@ -1,0 +1,140 @@
+"""Opening a graph in ONNX Runtime: options, execution providers, and what a session needs of the engine that comes out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+from app.core.errors import InvalidArtefact, ProviderUnavailable
+from app.core.manifest import Graph
+from app.core.types import Ints
+from app.runtime.machine import openvino_devices
+from app.runtime.providers import Provider
+
+FOLDED = "folded.onnx"
+ERRORS_ONLY = 3
+
+
+class RunOptions(Protocol):
+    """What a run can be told while it runs."""
+
+    terminate: bool
+
+
+class Named(Protocol):
+    """An input of a graph."""
+
+    name: str
+
+
+class Engine(Protocol):
+    """What a session needs of `onnxruntime.InferenceSession`."""
+
+    def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: Any, /) -> Sequence[np.ndarray]: ...
+
+    def get_inputs(self) -> Sequence[Named]: ...
+
+    def get_providers(self) -> list[str]: ...
+
+
+OpenEngine = Callable[[Path, Graph, Provider, int], Engine]
+"""From a graph's file, its entry in the manifest, what to run it on, and a number of threads, to an engine."""
+
+
+def open_engine(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    """The graph in ONNX Runtime, on the provider and nothing else.
+
+    Raises:
+        InvalidArtefact: the graph cannot be loaded.
+        ProviderUnavailable: the engine would not use the provider.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(FoldedGraph(graph_file)) if graph.storage != "fp32" else graph_file
+        return _open(file, provider, num_threads)
+
+
+def _options(num_threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    # int8 is a way of storing weights here, not of multiplying: turn DequantizeLinear into fp32 constants
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
+def _open(file: Path, provider: Provider, num_threads: int) -> Engine:
+    options = _options(num_threads)
+    chain: list[Any] | None = None
+    if provider.device == "openvino":
+        options.add_provider_for_devices(openvino_devices(), _openvino_config(provider, num_threads))
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    else:
+        if provider.device != "cpu":
+            onnxruntime.preload_dlls()
+        chain = _chain(provider)
+    try:
+        session: Engine = onnxruntime.InferenceSession(file, options, providers=chain)
+    except Exception as error:  # onnxruntime raises a dozen unrelated types here
+        if provider.device == "cpu":
+            raise InvalidArtefact(f"{file.name} cannot be loaded: {_first_line(error)}") from error
+        raise ProviderUnavailable(f"{provider.execution_provider} cannot run {file.name}: {_first_line(error)}") from error
+    if provider.execution_provider not in session.get_providers():
+        raise ProviderUnavailable(
+            f"{provider.execution_provider} was asked for, but the engine chose {', '.join(session.get_providers())}"
+        )
+    return session
+
+
+def _chain(provider: Provider) -> list[Any]:
+    if provider.device == "tensorrt":
+        cache = {
+            "trt_engine_cache_enable": True,
+            "trt_timing_cache_enable": True,
+            "trt_engine_cache_path": tempfile.gettempdir(),
+        }
+        return [(provider.execution_provider, cache), "CUDAExecutionProvider", "CPUExecutionProvider"]
+    if provider.device == "cuda":
+        # TF32 would cost the fp32 parity that the artefact was published with
+        return [(provider.execution_provider, {"use_tf32": 0}), "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+def _openvino_config(provider: Provider, num_threads: int) -> dict[str, str]:
+    precision = "bf16" if provider.precision == "bf16" else "f32"
+    config = {"CPU": {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": str(num_threads)}}
+    return {"load_config": json.dumps(config)}
+
+
+class FoldedGraph:
+    """A temporary copy of a graph with its int8 or fp16 weights as fp32, in standard operators only."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._folder = tempfile.TemporaryDirectory(prefix="hooper-")
+
+    def __enter__(self) -> Path:
+        folded = Path(self._folder.name) / FOLDED
+        options = _options(1)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folded)
+        try:
+            onnxruntime.InferenceSession(self._file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a dozen unrelated types here
+            self._folder.cleanup()
+            raise InvalidArtefact(f"{self._file} cannot be loaded: {_first_line(error)}") from error
+        return folded
+
+    def __exit__(self, *exception: object) -> None:
+        self._folder.cleanup()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

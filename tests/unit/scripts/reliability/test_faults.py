@@ -1,0 +1,118 @@
+"""The command that injects faults: a short run of it, and that it would notice what it promises to notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.reliability import engines
+from scripts.reliability.callers import Request, Tally, drive
+from scripts.reliability.faults import FAULTS, Bench, Fault, complaints, inject
+from tests.live import ROOT
+from tests.tiny import publish_tiny
+
+GOOD = {"results": [{"labels": [{"label": "good", "score": 0.75}]}]}
+Reply = Callable[[str], bytes]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish_tiny(tmp_path / "published")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_under_every_fault_each_request_gets_exactly_one_answer(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "faults.json"
+    command = [sys.executable, "-m", "scripts.reliability.faults", "--model", folder, "--requests", "64", "--connections", "8"]
+    command += ["--run-s", "2"]
+    ran = subprocess.run([*command, "--output", output], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(output.read_text())
+    assert [one["fault"] for one in told["faults"]] == [one.name for one in FAULTS]
+    assert told["requests"] >= 64 * len(FAULTS)
+    assert told["without_exactly_one_answer"] == 0
+
+
+def test_what_was_not_as_promised_is_told(folder: Path) -> None:
+    fault = Fault("raises", engines.raises_now_and_then)
+    found = complaints(fault, inject(fault, Bench.of(folder, "cpu", 30, 1, 60.0)))
+    assert found == ["raises: statuses [503]", "raises: 6 innocent requests failed"]
+
+
+# --- callers who count
+
+
+def reply(name: str, status: int = 200, body: object = GOOD) -> bytes:
+    content = json.dumps(body).encode()
+    return f"HTTP/1.1 {status} X\r\nX-Request-Id: {name}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+async def tallied(answer: Reply, *requests: Request, expected: dict[str, float] | None = None) -> Tally:
+    """What one caller counts of a server that answers so."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            except asyncio.IncompleteReadError:
+                break
+            await reader.readexactly(int(head.partition("Content-Length: ")[2].partition("\r")[0]))
+            said = answer(head.partition("X-Request-Id: ")[2].partition("\r")[0])
+            writer.write(said)
+            if not said:
+                break
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        return await drive(server.sockets[0].getsockname()[1], requests, 1, {"a": 0.75} if expected is None else expected)
+
+
+REQUESTS = (Request(1, "a"), Request(2, "a"))
+
+
+async def test_one_answer_each_is_as_it_should_be() -> None:
+    tally = await tallied(reply, *REQUESTS)
+    assert (tally.sent, tally.answered, tally.without_exactly_one_answer) == (2, 2, 0)
+
+
+async def test_a_request_without_an_answer_is_noticed() -> None:
+    tally = await tallied(lambda name: b"" if name == "request-1" else reply(name), *REQUESTS)
+    assert (tally.sent, tally.answered, tally.unanswered) == (2, 1, 1)
+    assert tally.without_exactly_one_answer == 1
+
+
+async def test_a_second_answer_is_noticed() -> None:
+    tally = await tallied(lambda name: reply(name) * 2, REQUESTS[0])
+    assert tally.second_answers == 1
+    assert (await tallied(lambda name: reply(name) * 2, *REQUESTS)).wrong_answers == 1
+
+
+async def test_another_requests_answer_is_noticed() -> None:
+    assert (await tallied(lambda _: reply("request-9"), *REQUESTS)).wrong_answers == 2
+
+
+async def test_another_texts_score_is_noticed() -> None:
+    assert (await tallied(reply, *REQUESTS, expected={"a": 0.9})).wrong_answers == 2
+
+
+async def test_without_a_fault_scores_are_learnt() -> None:
+    expected: dict[str, float] = {}
+    assert (await tallied(reply, *REQUESTS, expected=expected)).wrong_answers == 0
+    assert expected == {"a": 0.75}
+
+
+async def test_only_innocent_requests_are_counted_as_such_and_deadlines_are_no_fault() -> None:
+    guilty, innocent, late = Request(1, "a", is_guilty=True), Request(2, "a"), Request(3, "a", timeout_ms=1)
+    statuses = {"request-1": 503, "request-2": 503, "request-3": 504}
+    tally = await tallied(lambda name: reply(name, statuses[name], {"type": "x"}), guilty, innocent, late)
+    assert tally.innocents_failed == 1
+    assert tally.errors == {"x": 3}
