@@ -7,28 +7,27 @@ import asyncio
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Generator
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.cli import parquet
 from app.cli.ahead import ReadAhead
-from app.cli.ask import ROUTES, Asker, Route, asking
+from app.cli.ask import ROUTES, Asker, Route, asking, checked_options
 from app.cli.draft import Draft, Mark, draft, is_own
-from app.cli.inputs import STANDARD_INPUT, Asked, Shape, format_of, open_source, read_stream
+from app.cli.groups import rows_after, share_read
+from app.cli.inputs import STANDARD_INPUT, open_source
 from app.cli.output import print_json
 from app.cli.parser import Parser, add_settings
-from app.cli.progress import Bar, share_of
+from app.cli.progress import Bar
 from app.cli.request import Wish, add_model_options, add_request_options, request_options, wish_from
-from app.cli.sheet import Sheet, sheet_for
+from app.cli.sheet import Sheet, Written, sheet_for, written
 from app.cli.stages import in_order
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import TaskName
 from app.serving.bulk import predict_bulk
+from app.settings import Settings
 
 EXAMPLES = """  hooper batch --model sentiment reviews.csv answers.jsonl
   hooper batch --model sentiment --top-k 2 reviews.jsonl.gz labels.csv.gz   label, score, label_2, score_2
@@ -66,6 +65,9 @@ def add_options(parser: Parser) -> None:
     add_model_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT, once the new one is whole")
     parser.add_argument("--restart", action="store_true", help="begin again, whatever an earlier run has left")
+    parser.add_argument(
+        "--ray", nargs="?", const="auto", metavar="ADDRESS", help="answer on a Ray cluster; auto: the one of this node"
+    )
     parser.add_argument("--json", action="store_true", help="say what was done as JSON")
     add_request_options(parser)
     add_settings(parser, SETTINGS)
@@ -82,7 +84,11 @@ def run(options: argparse.Namespace) -> int:
         stream = stack.enter_context(open_source(options.input))
         job = _job(options.input, wish)
         begun = stack.enter_context(draft(target, job, overwrite=options.overwrite, restart=options.restart))
-        ran = Ran(begun, begun.num_rows) if isinstance(begun, Mark) else _go_on(begun, options.input, stream, wish, sheet)
+        ran = (
+            Ran(begun, begun.num_rows)
+            if isinstance(begun, Mark)
+            else _go_on(begun, options.input, stream, wish, sheet, options.ray)
+        )
     _say(target, ran, options.json)
     return 1 if ran.mark.num_failed else 0
 
@@ -113,30 +119,44 @@ def _job(source: str, wish: Wish) -> dict[str, Any]:
     }
 
 
-def _go_on(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet) -> Ran:
-    before = begun.mark
+def _go_on(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet, address: str | None) -> Ran:
+    before, seconds = begun.mark, 0.0
     if not before.is_complete:
-        settings = wish.settings
-        if wish.artefact.manifest.graph.layout == "packed":
-            settings = settings.model_copy(update={"max_batch_tokens": settings.max_batch_tokens * FILL[0] // FILL[1]})
-        bar = Bar(before.num_rows, _share(source, stream, wish.shape))
-        with (
-            asking(wish.artefact, wish.route, settings, wish.options) as asker,
-            closing(ReadAhead(_rows(stream, source, wish.shape, before.num_rows), GROUP, GROUP_CHARACTERS)) as ahead,
-        ):
-            began = time.monotonic()
-            asker.runner.run(_answer_all(begun, asker, ahead, sheet, bar))
-            seconds = time.monotonic() - began
-    else:
-        seconds = 0.0
+        wish = replace(wish, settings=_filling(wish))
+        began = time.monotonic()
+        if address is None:
+            began = _answer_here(begun, source, stream, wish, sheet)
+        else:
+            _answer_on_cluster(begun, source, wish, sheet, address)
+        if not begun.mark.num_bytes:
+            begun.write(sheet.head(), 0, 0)
+        seconds = time.monotonic() - began
     begun.finish(sheet.convert)
     return Ran(begun.mark, before.num_rows, seconds)
 
 
+def _filling(wish: Wish) -> Settings:
+    if wish.artefact.manifest.graph.layout != "packed":
+        return wish.settings
+    return wish.settings.model_copy(update={"max_batch_tokens": wish.settings.max_batch_tokens * FILL[0] // FILL[1]})
+
+
+def _answer_here(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet) -> float:
+    """When it began: once the model was loaded."""
+    bar = Bar(begun.mark.num_rows, share_read(stream, source, wish.shape))
+    rows = rows_after(stream, source, wish.shape, begun.mark.num_rows)
+    with (
+        asking(wish.artefact, wish.route, wish.settings, wish.options) as asker,
+        closing(ReadAhead(rows, GROUP, GROUP_CHARACTERS)) as ahead,
+    ):
+        began = time.monotonic()
+        asker.runner.run(_answer_all(begun, asker, ahead, sheet, bar))
+    return began
+
+
 async def _answer_all(begun: Draft, asker: Asker, ahead: ReadAhead, sheet: Sheet, bar: Bar) -> None:
     def write(inputs: Any, answers: Any) -> None:
-        head = sheet.head() if not begun.mark.num_bytes else b""
-        begun.write(head + sheet.rows(inputs, answers), len(inputs), sum("error" in one for one in answers))
+        _append(begun, sheet, written(sheet, inputs, answers))
 
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
@@ -145,24 +165,32 @@ async def _answer_all(begun: Draft, asker: Asker, ahead: ReadAhead, sheet: Sheet
             async for inputs, answers in groups:
                 await asyncio.to_thread(write, inputs, answers)
                 bar.tell(begun.mark.num_rows, begun.mark.num_failed)
-        if not begun.mark.num_bytes:
-            begun.write(sheet.head(), 0, 0)
     finally:
         sys.setswitchinterval(usual)
         bar.clear()
 
 
-def _rows(stream: BinaryIO, source: str, shape: Shape, num_before: int) -> Generator[Asked, None, None]:
-    """The input's rows after those that an earlier run has answered."""
-    yield from islice(read_stream(stream, source, shape), num_before, None)
+def _answer_on_cluster(begun: Draft, source: str, wish: Wish, sheet: Sheet, address: str) -> None:
+    try:
+        from app.cli import cluster
+    except ImportError as error:
+        raise SetupError(f"--ray needs {error.name}, which is not installed; run `pip install 'hooper[ray]'`") from error
+    checked_options(wish.artefact, wish.route, wish.options)
+    last = Written(b"", 0, 0)
+    bar = Bar(begun.mark.num_rows, lambda _: last.share)
+    job = cluster.Job(source, wish, sheet, begun.mark.num_rows, (GROUP, GROUP_CHARACTERS))
+    with closing(cluster.answered(job, address)) as groups:
+        try:
+            for last in groups:
+                _append(begun, sheet, last)
+                bar.tell(begun.mark.num_rows, begun.mark.num_failed)
+        finally:
+            bar.clear()
 
 
-def _share(source: str, stream: BinaryIO, shape: Shape) -> Callable[[int], float]:
-    """Which part of the input so many rows are, as far as can be told."""
-    if format_of(source, shape) == "parquet":
-        total = parquet.num_rows(stream, source)
-        return lambda num_rows: num_rows / max(total, 1)
-    return share_of(stream)
+def _append(begun: Draft, sheet: Sheet, one: Written) -> None:
+    head = sheet.head() if not begun.mark.num_bytes else b""
+    begun.write(head + one.rows, one.num_rows, one.num_failed)
 
 
 def _say(target: Path, ran: Ran, as_json: bool) -> None:

@@ -39,6 +39,21 @@ class Sheet(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Answered rows, as the file holds them."""
+
+    rows: bytes
+    num_rows: int
+    num_failed: int
+    share: float = 0.0
+    """Of the input, read by then; for those who do not read it themselves."""
+
+
+def written(sheet: Sheet, asked: Sequence[Asked], answers: Sequence[Mapping[str, Any]], share: float = 0.0) -> Written:
+    return Written(sheet.rows(asked, answers), len(asked), sum("error" in one for one in answers), share)
+
+
 def sheet_for(target: Path, task: TaskName, most: int) -> Sheet:
     """
     Args:

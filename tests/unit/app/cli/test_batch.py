@@ -17,6 +17,7 @@ import pytest
 from app import cli
 from app.cli import batch as command
 from app.cli import draft
+from app.cli import parquet as our_parquet
 from app.cli.draft import JOURNAL, PARTIAL
 from tests.live import ROOT
 
@@ -166,7 +167,7 @@ def test_parquet_that_was_stopped_while_it_was_put_together_is_put_together_agai
     step: str, batch: Batch, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    target, real = tmp_path / "out.parquet", getattr(command.parquet if step == "write" else Path, step)
+    target, real = tmp_path / "out.parquet", getattr(our_parquet if step == "write" else Path, step)
 
     def stop(path: Path, *rest: Any, **more: Any) -> Any:
         if (
@@ -178,7 +179,7 @@ def test_parquet_that_was_stopped_while_it_was_put_together_is_put_together_agai
         return real(path, *rest, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(command.parquet if step == "write" else Path, step, stop)
+        patched.setattr(our_parquet if step == "write" else Path, step, stop)
         assert batch(texts, target)[0] == 130
     assert target.exists() is (step == "unlink")
     told = json.loads(batch(texts, target, "--json")[1])

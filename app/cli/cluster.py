@@ -1,0 +1,171 @@
+"""The one door to Ray Data, which only the extra `ray` brings: one process reads, engines on all nodes answer, in order.
+
+What a lost process or node was doing, Ray does again. That loses no row and doubles none: a group is the same whenever it is
+read, is answered as a whole, and comes back in its place or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+
+from app.cli.ask import asking
+from app.cli.groups import in_groups, rows_after, share_read
+from app.cli.inputs import open_source
+from app.cli.request import Wish
+from app.cli.sheet import Sheet, Written, written
+from app.cli.stages import UNDER_WAY
+from app.core.errors import HooperError, SetupError
+from app.core.manifest import verify_files
+
+GPU_DEVICES = ("cuda", "tensorrt")
+NODE_LABEL = "ray.io/node-id"
+Batch = Mapping[str, Any]
+"""Ray's: one group, pickled, in the column `group`; a column of texts would not hold the lone surrogates of an id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done on the cluster; it travels to every process there."""
+
+    source: str
+    wish: Wish
+    sheet: Sheet
+    num_before: int
+    """Rows that an earlier run has answered."""
+    most: tuple[int, int]
+    """Rows and characters of a group."""
+
+
+def answered(job: Job, address: str) -> Generator[Written, None, None]:
+    """Each group as it is written, in order.
+
+    Args:
+        address: of the cluster, as `ray.init` takes it; the calling process is on one of its nodes.
+
+    Raises:
+        HooperError: what stopped the reading, after everything before it.
+        SetupError: there is no such cluster, or it cannot run this job.
+    """
+    with _connected(address), ray.data.DataContext.current(_context()):
+        for row in _dataset(_fit_to_travel(job)).iter_rows():
+            found: Written | HooperError = pickle.loads(row["group"])  # noqa: S301 - of our own processes
+            if isinstance(found, HooperError):
+                raise found
+            yield found
+
+
+def _fit_to_travel(job: Job) -> Job:
+    """With paths that mean the same everywhere. An engine has one thread unless told otherwise: all cores of its node are
+    those of the other engines there, too."""
+    wish = job.wish
+    artefact = replace(wish.artefact, folder=wish.artefact.folder.resolve())
+    settings = wish.settings.model_copy(update={"engine_threads": wish.settings.engine_threads or 1})
+    return replace(job, source=str(Path(job.source).resolve()), wish=replace(wish, artefact=artefact, settings=settings))
+
+
+def _dataset(job: Job) -> Any:
+    num_cpus, num_gpus = job.wish.settings.engine_threads, 1 if job.wish.settings.device in GPU_DEVICES else 0
+    here = {NODE_LABEL: ray.get_runtime_context().get_node_id()}
+    # no core is set aside for reading: where engines have taken all of this node, it would never begin
+    groups = ray.data.from_items([0]).map_batches(_read, fn_args=(job,), num_cpus=0, label_selector=here)
+    engines = ray.data.ActorPoolStrategy(
+        min_size=1,
+        initial_size=_room(num_cpus, num_gpus),
+        max_concurrent_calls_per_actor=UNDER_WAY,
+        enable_true_multi_threading=True,
+    )
+    return groups.map_batches(
+        Engine, fn_constructor_args=(job,), batch_size=None, compute=engines, num_cpus=num_cpus, num_gpus=num_gpus
+    )
+
+
+def _read(_: Batch, job: Job) -> Iterator[Batch]:
+    """Groups with the share of the source that was read by then; at the end, what stopped the reading."""
+    shape, num_rows = job.wish.shape, job.num_before
+    with open_source(job.source) as stream:
+        try:
+            share = share_read(stream, job.source, shape)
+            for inputs in in_groups(rows_after(stream, job.source, shape, num_rows), *job.most):
+                num_rows += len(inputs)
+                yield _packed((inputs, share(num_rows)))
+        except HooperError as error:  # not raised here: Ray would drop what was read before it
+            yield _packed((error, 1.0))
+
+
+class Engine:
+    """The model, in a process of its own. Groups come on threads of Ray's, several at once, and are answered on one loop.
+
+    What stops it is an answer, too: raised here, it would reach the person as Ray's account of its own insides.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._sheet, self._open = job.sheet, ExitStack()
+        self._failure: HooperError | None = None
+        try:
+            self._start(job.wish)
+        except HooperError as error:
+            self._failure = error
+
+    def __call__(self, batch: Batch) -> Batch:
+        inputs, share = pickle.loads(batch["group"][0])  # noqa: S301 - of our own processes
+        failure = inputs if isinstance(inputs, HooperError) else self._failure
+        if failure is not None:
+            return _packed(failure)
+        try:
+            answers = asyncio.run_coroutine_threadsafe(self._asker.answers(inputs), self._loop).result()
+        except HooperError as error:
+            return _packed(error)
+        return _packed(written(self._sheet, inputs, answers, share))
+
+    def _start(self, wish: Wish) -> None:
+        verify_files(wish.artefact.folder, wish.artefact.manifest)  # this node's files are those of the node that asks
+        self._asker = self._open.enter_context(asking(wish.artefact, wish.route, wish.settings, wish.options))
+        self._loop = self._asker.runner.get_loop()
+        threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+
+
+def _packed(content: Any) -> Batch:
+    return {"group": [pickle.dumps(content)]}
+
+
+def _room(num_cpus: int, num_gpus: int) -> int:
+    """Engines that the nodes have room for, at least one: a node for it may come later."""
+    nodes = [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    fits = [min(one.get("CPU", 0) // num_cpus, one.get("GPU", 0) if num_gpus else 2**31) for one in nodes]
+    return max(1, int(sum(fits)))
+
+
+def _context() -> Any:
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = 1  # byte: each group is a block of its own, which any engine may take
+    context.enable_progress_bars = False
+    return context
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends reports home unless it is told not to
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SetupError(f"there is no Ray cluster at {address!r}: {error}") from error
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise SetupError(f"the Ray cluster at {address!r} could not go on: {error}") from error
+    finally:
+        ray.shutdown()
