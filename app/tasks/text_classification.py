@@ -17,8 +17,11 @@ from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 Activation = Literal["softmax", "sigmoid", "none"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 OUTPUT = "logits"
-MAX_PAIR_CHARACTERS = 20_000
+MAX_PAIR_CHARACTERS = 16_000
 """A pair's windows combine those of both texts: their number grows with the square of the length."""
+MAX_PAIR_COST = (MAX_PAIR_CHARACTERS // 2) ** 2
+"""Characters of one text times those of the other, summed over a request: so grows the memory that its windows take, to some
+hundred megabytes at this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,26 @@ class TextClassification:
 
     def encode(self, items: Sequence[ClassificationItem], options: ClassificationOptions) -> list[Encoded | HooperError]:
         """One row per item, or one per window with `truncation="window"`."""
-        errors = [_refuse(item) for item in items]
+        errors = self._refused(items)
         texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]
         kept = self._left if options.truncation_side == "left" else self._tokenizer
         tokenizer = self._windowed if options.truncation == "window" else kept
         windows = iter(tokenizer.windows(texts) if texts else [])
         return [error or self._encoded(next(windows), options.truncation) for error in errors]
+
+    def _refused(self, items: Sequence[ClassificationItem]) -> list[HooperError | None]:
+        """Why an item is not read; pairs together cost at most what one of the longest does, be they ever so many."""
+        errors: list[HooperError | None] = []
+        spent = 0
+        for item in items:
+            error = _refuse(item)
+            # what has fewer characters than a window has tokens fits into one, or into a few of them
+            cost = len(item.text) * len(item.text_pair or "") if len(item) > self._tokenizer.max_tokens else 0
+            if error is None and spent + cost > MAX_PAIR_COST:
+                error = TooLarge("the long pairs of this request are too many together; send them in several requests")
+            spent += cost if error is None else 0
+            errors.append(error)
+        return errors
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: ClassificationOptions) -> Classification:
         """Scores from the logits, averaged over windows by the tokens each one read."""

@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,8 +108,8 @@ def fuzz_texts(address: Address, count: int, dice: random.Random, patience_s: fl
     """Ask so many requests, one after the other; see `fuzz_openapi` for the arguments."""
     tally = Tally()
     models = {one["name"]: one["task"] for one in address.get("/v1/models")["models"]}
-    asker = _Asker(address, patience_s, tally)
-    ask_with(requests_of(models), count, dice, asker.ask)
+    with closing(_Asker(address, patience_s, tally)) as asker:
+        ask_with(requests_of(models), count, dice, asker.ask)
     return tally
 
 
@@ -118,6 +119,9 @@ class _Asker:
     def __init__(self, address: Address, patience_s: float, tally: Tally) -> None:
         self._connection = http.client.HTTPConnection(address.host, address.port, timeout=patience_s)
         self._patience_s, self._tally = patience_s, tally
+
+    def close(self) -> None:
+        self._connection.close()
 
     def ask(self, asked: Asked) -> None:
         for is_last in (False, True):

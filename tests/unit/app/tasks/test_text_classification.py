@@ -15,6 +15,7 @@ from app.core.manifest import read_manifest
 from app.core.types import Row, Truncation
 from app.tasks.base import Encoded
 from app.tasks.text_classification import (
+    MAX_PAIR_COST,
     Activation,
     Classification,
     ClassificationItem,
@@ -282,4 +283,13 @@ def test_a_published_model_calls_good_good_and_bad_bad(tmp_path: Path) -> None:
 def test_a_pair_whose_windows_would_be_countless_is_refused() -> None:
     error = refusal("good " * 2500, text_pair="bad " * 2500)
     assert isinstance(error, TooLarge)
-    assert "20000" in error.detail
+    assert "16000" in error.detail
+
+
+def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_nothing() -> None:
+    long = Item("a " * 1000, "a " * 1000)
+    most = MAX_PAIR_COST // (2000 * 2000)
+    short = Item("good", "bad")
+    found = TASK._refused([*[long] * most, short, long, short, Item("a " * 9000)])
+    assert [type(one) for one in found[:most]] == [type(None)] * most
+    assert [type(one) for one in found[most:]] == [type(None), TooLarge, type(None), type(None)]
