@@ -12,8 +12,8 @@ from typing import Any
 
 from app.core.manifest import Graph
 from app.core.types import Row, RowOutput
-from app.runtime.layout import plan, split, to_tensors
 from app.runtime.engine import FoldedGraph
+from app.runtime.layout import plan, split, to_tensors
 from scripts.offline.batches import token_batches
 
 
