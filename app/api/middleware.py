@@ -15,8 +15,8 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.dialects import path_of
-from app.api.errors import internal_error, refusal
-from app.core.errors import TooLarge
+from app.api.errors import internal_error, refusal, refusal_of
+from app.core.errors import TooLarge, Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 
@@ -75,6 +75,11 @@ class Edge:
                 await self._app(scope, receive, send_with_id)
         except ClientLeft:
             pass  # nobody is there to be told; counted and logged below as 499
+        except asyncio.CancelledError:  # the server's time to drain is over, and it would say 500
+            if status != CLIENT_LEFT:
+                raise
+            stopped = Unavailable("the service stopped before the engine answered")
+            await refusal_of(scope, stopped)(scope, receive, send_with_id)
         except Exception as error:
             if status != CLIENT_LEFT:
                 raise  # the answer has begun: the server can only cut it off
