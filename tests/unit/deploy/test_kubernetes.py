@@ -312,7 +312,7 @@ def test_every_metric_that_scales_pods_has_its_rule(resources: list[Resource]) -
 
 def test_the_rule_reads_a_metric_that_the_service_has() -> None:
     metrics = Metrics()
-    metrics.track(lambda: [LiveModel("sentiment", "1", "CPUExecutionProvider", "fp32", "packed", 3)])
+    metrics.track(lambda: [LiveModel("sentiment", "1", "CPUExecutionProvider", "fp32", "packed", 3, 1024)])
     series = adapter_rules()["hooper_waiting_rows"]["seriesQuery"].partition("{")[0]
     assert f'{series}{{model="sentiment"}} 3.0' in metrics.render().decode()
 

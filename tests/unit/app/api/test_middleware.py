@@ -156,7 +156,8 @@ async def test_when_the_server_gives_a_request_up_its_rows_leave_the_queue(gated
     await gated_service.has_waiting(1)
     caller.task.cancel()
     await gated_service.has_waiting(0)
-    assert caller.task.cancelled()
+    await caller.task
+    assert caller.status == 503
     batch.finish()
     await running
 

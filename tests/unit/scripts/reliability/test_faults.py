@@ -13,7 +13,8 @@ import pytest
 
 from scripts.reliability import engines
 from scripts.reliability.callers import Request, Tally, drive
-from scripts.reliability.faults import FAULTS, Bench, Fault, complaints, inject
+from scripts.reliability.catalogue import FAULTS, Fault
+from scripts.reliability.faults import Bench, complaints, inject
 from tests.live import ROOT
 from tests.tiny import publish_tiny
 
