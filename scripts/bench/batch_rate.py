@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import cycle, islice
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
+from typing import Any
 
 from scripts.bench.ceiling import engine_ceiling
+from scripts.bench.report import describe_machine
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 
 
@@ -74,12 +78,35 @@ def _batch(options: argparse.Namespace, texts: Sequence[str], num_rows: int) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options, load = parser().parse_args(arguments), os.getloadavg()
+    found: dict[str, list[Turn]] = {}
     for profile in options.profile:
-        for turn in turns(options, profile):
+        found[profile] = turns(options, profile)
+        for turn in found[profile]:
             around = f"engine alone {turn.engine_before:,.0f} before, {turn.engine_after:,.0f} after"
             print(f"{profile:6} ratio {turn.ratio:.3f}  batch {turn.batch:,.0f} texts/s, {around}", flush=True)
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(_report(options, load, found), indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _report(options: argparse.Namespace, load: Sequence[float], found: Mapping[str, Sequence[Turn]]) -> dict[str, Any]:
+    return {
+        "taken": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine() | {"load_before": [round(one, 1) for one in load]},
+        "model": options.model, "device": options.device, "threads": options.threads, "seconds": options.seconds,
+        "profiles": {profile: _told(turns) for profile, turns in found.items()},
+    }  # fmt: skip
+
+
+def _told(turns: Sequence[Turn]) -> dict[str, Any]:
+    return {
+        "median_ratio": round(median(one.ratio for one in turns), 3),
+        "ratios": [round(one.ratio, 3) for one in turns],
+        "batch_texts_per_s": [round(one.batch, 1) for one in turns],
+        "engine_texts_per_s": [round(one.engine_before, 1) for one in turns] + [round(turns[-1].engine_after, 1)],
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--profile", nargs="+", choices=PROFILES, default=["short", "mixed"], help="which texts (short mixed)")
     made.add_argument("--seconds", type=float, default=10.0, metavar="S", help="about so long for each figure (10)")
     made.add_argument("--turns", type=int, default=2, metavar="N", help="times of everything (2)")
+    made.add_argument("--output", type=Path, metavar="FILE", help="also write the figures here, as JSON")
     return made
 
 
