@@ -134,7 +134,13 @@ class Engine:
         verify_files(wish.artefact.folder, wish.artefact.manifest)  # this node's files are those of the node that asks
         self._asker = self._open.enter_context(asking(wish.artefact, wish.route, wish.settings, wish.options))
         self._loop = self._asker.runner.get_loop()
-        threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+        thread = threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True)
+        thread.start()
+        self._open.callback(thread.join)
+        self._open.callback(self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def __del__(self) -> None:
+        self._open.close()  # Ray has no other call at the end
 
 
 def _packed(content: Any) -> Batch:
