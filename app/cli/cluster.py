@@ -183,6 +183,6 @@ def _connected(address: str) -> Iterator[None]:
         try:
             yield
         except ray.exceptions.RayError as error:
-            raise SetupError(f"the Ray cluster at {address!r} could not go on: {error}") from error
+            raise SetupError(f"the Ray cluster at {address!r} could not go on: {str(error).splitlines()[0]}") from error
         finally:
             ray.shutdown()
