@@ -17,11 +17,13 @@ TAG ?=
 BIN := .venv/bin
 ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
 TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts tests/browser)
+RAY_TESTS := tests/unit/app/test_ray_serve.py tests/unit/app/cli/test_cluster.py \
+	tests/integration/test_ray_serve.py tests/integration/test_ray_batch.py
 RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
+.PHONY: help serve test ray-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -35,6 +37,10 @@ serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
 test:  ## install everything and run all tests that need no GPU
 	@$(ENVIRONMENT) test
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS) $(TESTS)
+
+ray-test:  ## install Ray into .venv-ray and run its tests, on a cluster of two nodes (four minutes)
+	@$(ENVIRONMENT) ray
+	.venv-ray/bin/python -m pytest $(ARGS) $(RAY_TESTS)
 
 lint:  ## ruff, mypy --strict and the layers
 	@$(ENVIRONMENT) test

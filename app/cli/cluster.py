@@ -10,9 +10,10 @@ import asyncio
 import logging
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,13 @@ class Engine:
         verify_files(wish.artefact.folder, wish.artefact.manifest)  # this node's files are those of the node that asks
         self._asker = self._open.enter_context(asking(wish.artefact, wish.route, wish.settings, wish.options))
         self._loop = self._asker.runner.get_loop()
-        threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+        thread = threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True)
+        thread.start()
+        self._open.callback(thread.join)
+        self._open.callback(self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def __del__(self) -> None:
+        self._open.close()  # Ray has no other call at the end
 
 
 def _packed(content: Any) -> Batch:
@@ -141,10 +148,18 @@ def _packed(content: Any) -> Batch:
 
 
 def _room(num_cpus: int, num_gpus: int) -> int:
-    """Engines that the nodes have room for, at least one: a node for it may come later."""
+    """Engines that the nodes have room for.
+
+    Raises:
+        SetupError: not one; Ray would wait for a node that has it.
+    """
     nodes = [one["Resources"] for one in ray.nodes() if one["Alive"]]
-    fits = [min(one.get("CPU", 0) // num_cpus, one.get("GPU", 0) if num_gpus else 2**31) for one in nodes]
-    return max(1, int(sum(fits)))
+    cores, gpus = [one.get("CPU", 0) for one in nodes], [one.get("GPU", 0) for one in nodes]
+    room = sum(int(min(cpu // num_cpus, gpu if num_gpus else cpu)) for cpu, gpu in zip(cores, gpus, strict=True))
+    if not room:
+        wanted = f"{num_cpus} cores" + " and a GPU" * num_gpus
+        raise SetupError(f"an engine takes {wanted}; the cluster's nodes have at most {max(cores):g} cores, {max(gpus):g} GPUs")
+    return room
 
 
 def _context() -> Any:
@@ -159,13 +174,15 @@ def _context() -> Any:
 def _connected(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends reports home unless it is told not to
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SetupError(f"there is no Ray cluster at {address!r}: {error}") from error
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        raise SetupError(f"the Ray cluster at {address!r} could not go on: {error}") from error
-    finally:
-        ray.shutdown()
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # which warns that it is switched off
+    with redirect_stdout(sys.stderr):  # Ray prints there that a node has died; ours is for what was done
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise SetupError(f"there is no Ray cluster at {address!r}: {error}") from error
+        try:
+            yield
+        except ray.exceptions.RayError as error:
+            raise SetupError(f"the Ray cluster at {address!r} could not go on: {str(error).splitlines()[0]}") from error
+        finally:
+            ray.shutdown()

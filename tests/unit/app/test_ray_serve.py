@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,18 @@ async def replica(models: Path, monkeypatch: pytest.MonkeyPatch, cores: float = 
 
 async def test_its_first_check_passes_when_its_models_are_loaded(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with replica(models, monkeypatch) as (one, app):
+        assert not app.state.hooper.registry.is_ready
+        await one.check_health()
+        assert app.state.hooper.registry.is_ready
+
+
+async def test_a_check_that_is_given_up_does_not_end_the_loading(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with replica(models, monkeypatch) as (one, app):
+        check = asyncio.create_task(one.check_health())
+        await asyncio.sleep(0)  # it has begun to wait
+        check.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await check
         assert not app.state.hooper.registry.is_ready
         await one.check_health()
         assert app.state.hooper.registry.is_ready

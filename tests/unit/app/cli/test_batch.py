@@ -200,6 +200,14 @@ def test_parquet_without_pyarrow_says_what_to_install(
     assert batch(texts, tmp_path / "out.jsonl", "--restart")[0] == 0
 
 
+def test_a_cluster_without_ray_says_what_to_install(
+    batch: Batch, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, said = batch(texts, tmp_path / "out.jsonl", "--ray")
+    assert (code, said) == (2, "hooper: --ray needs ray, which is not installed; run `pip install 'hooper[ray]'`\n")
+
+
 def test_what_is_no_parquet_file_is_told_in_one_sentence(batch: Batch, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "in.parquet").write_bytes(b"text\ngood\n")
