@@ -7,14 +7,14 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from app.batching.admission import QueueLimit
 from app.batching.batcher import Batcher
-from app.batching.events import BatchFailed, BatchRan, Event, RowsDropped, Tell
+from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.policy import Budget
 from app.batching.watchdog import Watchdog
-from app.core.errors import HooperError, InvalidArtefact
+from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, InvalidArtefact, OutOfMemory
 from app.core.manifest import Manifest
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
@@ -174,6 +174,7 @@ def _observer(metrics: Metrics, model: str) -> Tell:
     tokens = metrics.batch_tokens.labels(model)
     padding = metrics.padding_ratio.labels(model)
     seconds = metrics.inference_seconds.labels(model)
+    _count_from_zero(metrics, model)
 
     def observe(event: Event) -> None:
         match event:
@@ -188,3 +189,12 @@ def _observer(metrics: Metrics, model: str) -> Tell:
                 metrics.dropped_rows.labels(model, event.reason).inc(event.num_rows)
 
     return observe
+
+
+def _count_from_zero(metrics: Metrics, model: str) -> None:
+    """Of a counter that appears with its first event Prometheus tells no rate, and that event is lost on every alert."""
+    for kind in (EngineFailed, OutOfMemory, EngineStalled, EngineLost):
+        metrics.engine_failures.labels(model, kind.type)
+    for reason in get_args(Reason):
+        metrics.dropped_rows.labels(model, reason)
+    metrics.engines_lost.labels(model)

@@ -52,6 +52,17 @@ def engines() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name.startswith("engine-tiny")]
 
 
+async def test_what_has_not_gone_wrong_yet_is_counted_from_zero(load_tiny: Load) -> None:
+    metrics = Metrics()
+    await load_tiny(metrics)
+    page = metrics.render().decode().splitlines()
+    for kind in ("engine_failed", "out_of_memory", "engine_stalled", "engine_lost"):
+        assert f'hooper_engine_failures_total{{model="tiny",type="{kind}"}} 0.0' in page
+    for reason in ("deadline", "client_left"):
+        assert f'hooper_dropped_rows_total{{model="tiny",reason="{reason}"}} 0.0' in page
+    assert 'hooper_engines_lost_total{model="tiny"} 0.0' in page
+
+
 async def test_a_loaded_model_answers(load_tiny: Load) -> None:
     deployment = await load_tiny()
     prediction = await deployment.predict([ClassificationItem("good film")], ClassificationOptions())
