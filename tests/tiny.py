@@ -7,7 +7,7 @@ padding weighs so much that one padding token, or one token of a neighbour, read
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from app.core.manifest import MANIFEST, Graph, Manifest, Output, Parity, describe_file
 from app.core.types import LayoutName, Row, RowOutput, TaskName
 from app.runtime.layout import plan, split, to_tensors
+from app.tasks.base import Encoded
+from app.tasks.drift import reference_of, summed
 from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
@@ -207,8 +209,11 @@ def publish_tiny_task(models_dir: Path, task: TaskName, name: str, *, max_tokens
 def _publish(folder: Path, task: TaskName, graph: Graph, task_options: dict[str, Any], max_tokens: int) -> Path:
     kind = KINDS[task]
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
-    serving = kind.task(Tokenizer.from_file(folder / "tokenizer.json", max_tokens), **task_options)
-    _write_json(folder / "golden.json", _golden(folder / "model.onnx", graph, serving, kind))
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", max_tokens)
+    serving, options = kind.task(tokenizer, **task_options), type(kind.options)()  # the service replays with the defaults
+    answered = list(_answered(folder / "model.onnx", graph, serving, kind.items, options))
+    golden = zip(kind.items, answered, strict=True)
+    _write_json(folder / "golden.json", [{"item": _fields(item), "answer": asdict(answer)} for item, (_, answer) in golden])
     _write_json(folder / "evaluation.json", {"headline": kind.headline})
     files = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
     manifest = Manifest(
@@ -223,6 +228,7 @@ def _publish(folder: Path, task: TaskName, graph: Graph, task_options: dict[str,
         graph=graph,
         task_options=task_options,
         parity={"fp32": Parity(rows=len(GOLDEN_TEXTS), agreement=1.0, max_abs_error=0.0, passed=True)},
+        reference=reference_of(summed(serving, tokenizer.unknown_id(), answered, options)),
         evaluation=kind.headline,
         files=files,
     )
@@ -266,16 +272,15 @@ def _graph(path: Path, layout: LayoutName, inputs: tuple[str, ...], axis: Axis) 
     return Graph(file=path.name, layout=layout, inputs=inputs, outputs=outputs, pad_token_id=0, storage="fp32")
 
 
-def _golden(path: Path, graph: Graph, task: Any, kind: Kind) -> list[dict[str, Any]]:
-    options = type(kind.options)()  # the service replays them with the defaults
-    golden = []
-    for item, encoded in zip(kind.items, task.encode(kind.items, options), strict=True):
+def _answered(path: Path, graph: Graph, task: Any, items: Sequence[Any], options: Any) -> Iterator[tuple[Encoded, Any]]:
+    for encoded in task.encode(items, options):
         if isinstance(encoded, Exception):
             raise encoded
-        answer = task.decode(encoded, run_rows(path, graph, encoded.rows), options)
-        fields = {name: value for name, value in asdict(item).items() if value is not None}
-        golden.append({"item": fields, "answer": asdict(answer)})
-    return golden
+        yield encoded, task.decode(encoded, run_rows(path, graph, encoded.rows), options)
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    return {name: value for name, value in asdict(item).items() if value is not None}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,7 +17,7 @@ FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 FileName = Annotated[str, StringConstraints(pattern=FILE_PATTERN)]
 ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Agreement = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Frozen(BaseModel):
@@ -56,9 +56,26 @@ class Parity(_Frozen):
     """Measured agreement with the fp32 torch model for one way of running the graph."""
 
     rows: Annotated[int, Field(ge=1)]
-    agreement: Agreement
+    agreement: Share
     max_abs_error: float
     passed: bool
+
+
+class DriftReference(_Frozen):
+    """What the held-out items looked like to the model, and what it made of them: drift is what is served, laid beside it."""
+
+    num_items: Annotated[int, Field(ge=0)] = 0
+    """0: nothing is known, as of models published before this was measured."""
+    tokens_per_item: Annotated[float, Field(ge=0)] = 0.0
+    unknown_token_share: Share = 0.0
+    """Of all tokens, those that the vocabulary lacks."""
+    confidence: Share | None = None
+    """Mean of the answers' best scores."""
+    label_shares: dict[str, Share] = {}
+    """Best label to its share of the answers; empty where the task has no labels."""
+
+
+NO_REFERENCE = DriftReference()
 
 
 class Manifest(_Frozen):
@@ -80,8 +97,7 @@ class Manifest(_Frozen):
     """What the task's own module needs: labels, problem type, temperature, thresholds."""
     parity: dict[str, Parity]
     """Precision (`fp32`, `bf16`, …) to the parity measured when publishing."""
-    reference: dict[str, Any] = {}
-    """What the held-out data looked like (token counts, unknown tokens, label shares, confidence): drift is told from it."""
+    reference: DriftReference = NO_REFERENCE
     evaluation: dict[str, Any] = {}
     """Headline figures; all of them are in evaluation.json."""
     files: dict[FileName, FileEntry]

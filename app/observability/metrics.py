@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, dis
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from app.core.manifest import NO_REFERENCE, DriftReference
+from app.observability.drift import DriftCounters, reference_metrics
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -27,6 +30,7 @@ class LiveModel:
     layout: str
     num_waiting_rows: int
     max_batch_tokens: int
+    reference: DriftReference = NO_REFERENCE
 
 
 class Metrics:
@@ -63,6 +67,7 @@ class Metrics:
         self.engines_lost = Counter(
             "hooper_engines_lost_total", "Engines that were stuck or dead and were given up.", of_model, registry=self.registry
         )
+        self.drift = DriftCounters(self.registry)
 
     def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:
         """Report these models at every scrape: what is loaded then, not what once was."""
@@ -88,10 +93,12 @@ class _LiveModels(Collector):
             labels=["model"],
         )  # fmt: skip
         info = GaugeMetricFamily("hooper_model_info", "1 for each loaded model.", labels=names)
-        for one in self._models():
+        models = list(self._models())
+        for one in models:
             waiting.add_metric([one.model], one.num_waiting_rows)
             allowed.add_metric([one.model], one.max_batch_tokens)
             info.add_metric([one.model, one.version, one.provider, one.precision, one.layout], 1)
         yield waiting
         yield allowed
         yield info
+        yield from reference_metrics((one.model, one.version, one.reference) for one in models)

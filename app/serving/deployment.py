@@ -15,6 +15,7 @@ from app.core.types import Priority, RowOutput
 from app.observability.metrics import LiveModel, Metrics
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
+from app.serving.drift import Drift
 from app.tasks.base import Encoded, Task
 
 INLINE_CHARACTERS = 4_000
@@ -64,6 +65,7 @@ class Deployment:
         self.manifest, self.task, self.batcher = manifest, task, batcher
         self._session, self._metrics = session, metrics
         self._label = {"model": manifest.name}
+        self._drift: Drift | None = None
 
     @property
     def provider(self) -> Provider:
@@ -96,7 +98,12 @@ class Deployment:
             manifest.graph.layout,
             self.batcher.num_waiting_rows,
             self.batcher.max_batch_tokens_now,
+            manifest.reference,
         )
+
+    def watch(self, drift: Drift) -> None:
+        """Count for drift what is answered from now on."""
+        self._drift = drift
 
     async def predict(
         self, items: Sequence[Any], options: Any, deadline: float | None = None, priority: Priority = "interactive"
@@ -146,10 +153,15 @@ class Deployment:
         self, encoded: Sequence[Encoded | HooperError], outputs: Sequence[RowOutput | HooperError], options: Any
     ) -> list[Result | HooperError]:
         coming = iter(outputs)
-        return [
+        results = [
             one if isinstance(one, HooperError) else self._decode(one, [next(coming) for _ in one.rows], options)
             for one in encoded
         ]
+        if self._drift is not None:
+            pairs = zip(encoded, results, strict=True)
+            answered = [(a, b.answer) for a, b in pairs if isinstance(a, Encoded) and isinstance(b, Result)]
+            self._drift.count(answered, options)
+        return results
 
     def _decode(self, encoded: Encoded, outputs: Sequence[RowOutput | HooperError], options: Any) -> Result | HooperError:
         good: list[RowOutput] = []

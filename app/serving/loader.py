@@ -22,6 +22,7 @@ from app.runtime.engine import OpenEngine, open_engine
 from app.runtime.providers import DeviceWish, Provider, choose_provider
 from app.runtime.session import OnnxSession
 from app.serving.deployment import Deployment, Result
+from app.serving.drift import Drift
 from app.serving.repository import Artefact
 from app.tasks.base import Task
 from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
@@ -90,7 +91,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     provider = _verified(choose_provider(options.device), manifest)
-    session, task = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
+    session, task, unknown_id = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
     budget = Budget(max(options.max_batch_tokens, manifest.max_tokens), options.max_batch_rows, manifest.graph.layout)
     watched = Watchdog(session, options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1))
     batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name))
@@ -100,6 +101,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     except BaseException:
         await deployment.aclose(0)
         raise
+    deployment.watch(Drift(manifest, task, unknown_id, metrics.drift))  # now: the golden requests are nobody's
     logger.info("loaded %s", artefact.id, extra=describe_provider(provider))
     return deployment
 
@@ -121,14 +123,16 @@ def _verified(provider: Provider, manifest: Manifest) -> Provider:
 
 def _build(
     artefact: Artefact, provider: Provider, num_threads: int, opening: OpenEngine
-) -> tuple[OnnxSession, Task[Any, Any, Any]]:
+) -> tuple[OnnxSession, Task[Any, Any, Any], int | None]:
+    """The engine, the task, and the token that stands for what its vocabulary lacks."""
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
         task = TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options)
     except TypeError as error:
         raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
-    return OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads, opening), task
+    session = OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads, opening)
+    return session, task, tokenizer.unknown_id()
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:

@@ -27,6 +27,16 @@ class Encoded:
     """Private to the task that made it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an answer comes to."""
+
+    label: str
+    """The best one; empty where the task has no labels."""
+    confidence: float
+    """The best score, between 0 and 1."""
+
+
 class Task(Protocol[ItemT, OptionsT, AnswerT]):
     """One task of one model. Stateless and synchronous, safe to call from several threads."""
 
@@ -36,6 +46,10 @@ class Task(Protocol[ItemT, OptionsT, AnswerT]):
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: OptionsT) -> AnswerT:
         """Read one item's row outputs, in the order of its rows."""
+        ...
+
+    def decision(self, answer: Any, options: OptionsT) -> Decision | None:
+        """What the answer comes to; None where the caller's options give its score another meaning than it usually has."""
         ...
 
 

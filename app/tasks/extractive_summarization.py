@@ -21,7 +21,7 @@ import numpy as np
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Encoded, refuse_text
+from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, mask_of, words_of
 from app.tasks.sentences import Span, sentences
 from app.tasks.tokenizer import Encoding, Tokenizer
@@ -116,6 +116,10 @@ class ExtractiveSummarization:
         chosen = select(texts, scores, options, self._usual_words)
         found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
         return Summary(" ".join(one.text for one in found), found)
+
+    def decision(self, answer: Summary, options: SummaryOptions) -> Decision | None:
+        """The score of the summary's best sentence."""
+        return Decision("", max(one.score for one in answer.sentences)) if answer.sentences else None
 
     def passage(self, item: SummaryItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
         """What speaks for a sentence, in the window where it scores highest. Words are masked, not left out: each sentence

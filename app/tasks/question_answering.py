@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Encoded, refuse_text
+from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, mask_of, words_of_window
 from app.tasks.tokenizer import Encoding, Tokenizer, Window
 from app.tasks.words import continues
@@ -126,6 +126,10 @@ class QuestionAnswering:
         if options.allow_no_answer:
             ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda one: -one.score)
         return Answers(list(_without_overlaps(ranked, options.top_k)), no_answer)
+
+    def decision(self, answer: Answers, options: AnswerOptions) -> Decision | None:
+        """The best answer's score; None where "no answer" may be the best, whose score says something else."""
+        return None if options.allow_no_answer or not answer.answers else Decision("", answer.answers[0].score)
 
     def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
         """Tokens of a window, and of the longest question: at most half of it, the rest is the context's."""

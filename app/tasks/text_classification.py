@@ -10,7 +10,7 @@ import numpy as np
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Encoded, refuse_text
+from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, words_of_window
 from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
@@ -108,6 +108,12 @@ class TextClassification:
         scores = activate(logits, options.activation or self._default_activation)
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
+
+    def decision(self, answer: Classification, options: ClassificationOptions) -> Decision | None:
+        """The best label, also where an item may have several."""
+        if not answer.labels or options.activation not in (None, self._default_activation):
+            return None
+        return Decision(answer.labels[0].label, answer.labels[0].score)
 
     def passage(self, item: ClassificationItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
         """What speaks for a label: of a text in several windows, the one that speaks most for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,14 @@ class Tokenizer:
     def token_id(self, token: str) -> int | None:
         found: int | None = self._tokenizer.token_to_id(token)
         return found
+
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where it lacks nothing, as one made of bytes."""
+        model = json.loads(self._definition)["model"]
+        if model.get("unk_token"):
+            return self.token_id(model["unk_token"])
+        number: int | None = model.get("unk_id")
+        return number
 
     def num_special_tokens(self, pair: bool) -> int:
         count: int = self._tokenizer.num_special_tokens_to_add(pair)

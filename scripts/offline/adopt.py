@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from app.core.manifest import NO_REFERENCE, DriftReference
 from app.core.release import check_name
 from app.core.types import TaskName
 from app.runtime.providers import choose_provider
@@ -16,6 +17,7 @@ from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.card import calibration_of, classes_of, figures_of, front_matter, license_of, parity_of
 from scripts.offline.checkpoint import Checkpoint, open_checkpoint
+from scripts.offline.evaluate import drift_reference
 from scripts.offline.held_out import HeldOut, check_enough, held_out
 from scripts.offline.line import describe_figures
 from scripts.offline.publish import Artefact, golden_answers, publish
@@ -101,7 +103,16 @@ def _artefact(wish: Wish, checkpoint: Checkpoint, texts: HeldOut, reference: Any
         evaluation=evaluation,
         golden=golden_answers(offline, reference.task, offline.golden_items(recipe), session),
         card=write_adopted_card(wish, checkpoint, texts, verified, evaluation),
+        reference=_drift_reference(checkpoint, texts, reference, verified),
     )
+
+
+def _drift_reference(checkpoint: Checkpoint, texts: HeldOut, reference: Any, verified: VerifiedGraph) -> DriftReference:
+    """Of texts that somebody chose for this model; the built-in ones are like nobody's."""
+    if not texts.are_given:
+        return NO_REFERENCE
+    tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
+    return drift_reference(reference.task, reference.offline.serving_options(), tokenizer, verified.predictions)
 
 
 def write_adopted_card(

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from app.core.errors import HooperError
+from app.core.manifest import DriftReference
 from app.core.types import Row, RowOutput
 from app.tasks.base import Encoded, Task
+from app.tasks.drift import reference_of, summed
+from app.tasks.tokenizer import Tokenizer
 from scripts.offline.batches import token_batches
 
 CHUNK = 1024
@@ -58,6 +61,12 @@ def read_again(task: Task[Any, Any, Any], options: Any, before: Predictions) -> 
     """The same outputs, decoded by a task with other options."""
     pairs = zip(before.encoded, before.outputs, strict=True)
     return Predictions([task.decode(*one, options) for one in pairs], before.encoded, before.outputs)
+
+
+def drift_reference(task: Task[Any, Any, Any], options: Any, tokenizer: Tokenizer, predictions: Predictions) -> DriftReference:
+    """What the predictions' items were like and what was made of them, counted as the service counts."""
+    pairs = zip(predictions.encoded, predictions.answers, strict=True)
+    return reference_of(summed(task, tokenizer.unknown_id(), pairs, options))
 
 
 def encode_all(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) -> Iterator[Encoded]:

@@ -37,6 +37,8 @@ class HeldOut:
     broken: Sequence[Broken]
     where_from: str
     """As the card says it."""
+    are_given: bool = True
+    """By somebody who chose them for this model."""
 
 
 def held_out(offline: OfflineTask, checkpoint: Checkpoint, recipe: Recipe) -> HeldOut:
@@ -47,7 +49,7 @@ def held_out(offline: OfflineTask, checkpoint: Checkpoint, recipe: Recipe) -> He
     """
     if not recipe.validation:
         made = probes(offline, checkpoint.task)
-        return HeldOut(made, False, [], f"{len(made)} built-in texts, since none were given")
+        return HeldOut(made, False, [], f"{len(made)} built-in texts, since none were given", False)
     records = {source: _records(source) for source in recipe.validation}
     columns = next((one.columns for rows in records.values() for one in rows if not one.broken), {})
     is_labelled = _is_labelled(checkpoint.task, recipe, columns)

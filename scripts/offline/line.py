@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from app.core.manifest import DriftReference
 from app.core.release import check_name
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
@@ -16,6 +17,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.offline import pretrained
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.card import Story, write_card
+from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
 from scripts.offline.publish import Artefact, golden_answers, publish
@@ -135,6 +137,7 @@ class Line:
             evaluation=evaluation,
             golden=golden_answers(self.offline, reference.task, requests, session),
             card=self._card(prepared, trained, verified, evaluation),
+            reference=self._drift_reference(trained, reference, verified),
         )
         folder = publish(artefact, Path(recipe.models))
         self.say("publish", str(folder))
@@ -172,6 +175,10 @@ class Line:
             "training": trained.cost,
             "command": to_command(self.recipe, self.recipe_file),
         }
+
+    def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        return drift_reference(reference.task, self.offline.serving_options(), tokenizer, verified.predictions)
 
     def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
         parity = dict(verified.parity)

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, InvalidSettings
-from app.core.manifest import MANIFEST, Graph, Manifest, Parity, describe_file, read_manifest, verify_files
+from app.core.manifest import (
+    MANIFEST,
+    NO_REFERENCE,
+    DriftReference,
+    Graph,
+    Manifest,
+    Parity,
+    describe_file,
+    read_manifest,
+    verify_files,
+)
 from app.core.release import next_release
 from app.core.types import TaskName
 from app.tasks.base import Task
@@ -42,6 +52,8 @@ class Artefact:
     """All figures; its `headline` goes into the manifest."""
     golden: Sequence[Mapping[str, Any]]
     card: str
+    reference: DriftReference = NO_REFERENCE
+    """What the held-out items were like; without it, drift is told beside nothing."""
 
 
 def publish(artefact: Artefact, models: Path) -> Path:
@@ -89,6 +101,7 @@ def _fill(folder: Path, artefact: Artefact, version: int) -> None:
         graph=artefact.graph.model_copy(update={"file": MODEL}),
         task_options=dict(artefact.task_options),
         parity=dict(artefact.parity),
+        reference=artefact.reference,
         evaluation=dict(artefact.evaluation["headline"]),
         files={path.name: describe_file(path) for path in sorted(folder.iterdir())},
     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,11 @@ class Request:
     """Its row makes the engine fail."""
     timeout_ms: int | None = None
     leaves_after_s: float | None = None
+    prefix: str = "request"
 
     @property
     def name(self) -> str:
-        return f"request-{self.number}"
+        return f"{self.prefix}-{self.number}"
 
     def message(self) -> bytes:
         body = json.dumps({"inputs": self.text}).encode()
@@ -45,6 +46,8 @@ class Answer:
     status: int
     request_id: str
     body: Any
+    closes: bool
+    """The service ends the connection with it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +65,8 @@ class Tally:
     longest_s: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    versions: Counter[int] = field(default_factory=Counter)
+    """Versions of the model that gave the good answers."""
 
     @property
     def without_exactly_one_answer(self) -> int:
@@ -73,6 +78,7 @@ class Tally:
         if answer.request_id != request.name:
             self.wrong_answers += 1
         elif answer.status == OK:
+            self.versions[answer.body["model"]["version"]] += 1
             best = answer.body["results"][0]["labels"][0]["score"]
             self.wrong_answers += expected is not None and abs(best - expected) > TOLERANCE
         else:
@@ -81,7 +87,7 @@ class Tally:
 
 
 async def drive(
-    port: int, requests: Sequence[Request], connections: int, expected: dict[str, float], before: Tally | None = None
+    port: int, requests: Iterable[Request], connections: int, expected: dict[str, float], before: Tally | None = None
 ) -> Tally:
     """Send every request over one of the connections, each of which waits for its answer before the next.
 
@@ -123,6 +129,44 @@ async def drive(
     return tally
 
 
+async def drive_until_closed(
+    port: int, requests: Iterable[Request], connections: int, expected: dict[str, float]
+) -> tuple[Tally, list[str]]:
+    """As `drive`, with requests without an end, until the service no longer listens.
+
+    Returns:
+        What was counted, and the names of the requests whose connection was closed without an answer.
+    """
+    tally, coming = Tally(), iter(requests)
+    closed: list[str] = []
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for request in coming:
+            tally.sent += 1
+            began = time.perf_counter()
+            writer.write(request.message())
+            answer = await _answer(reader)
+            if answer is None:
+                closed.append(request.name)
+                return
+            tally.longest_s = max(tally.longest_s, time.perf_counter() - began)
+            tally.count(request, answer, expected.get(request.text))
+            if answer.closes:
+                return
+
+    async def call() -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                return
+            await converse(reader, writer)
+            writer.transport.abort()
+
+    await asyncio.gather(*(call() for _ in range(connections)))
+    return tally, closed
+
+
 async def _answer(reader: asyncio.StreamReader) -> Answer | None:
     """The next answer; None where none comes."""
     try:
@@ -132,7 +176,8 @@ async def _answer(reader: asyncio.StreamReader) -> Answer | None:
             body = await reader.readexactly(int(headers["content-length"]))
     except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
         return None
-    return Answer(int(lines[0].split()[1]), headers.get("x-request-id", ""), json.loads(body))
+    closes = headers.get("connection", "").lower() == "close"
+    return Answer(int(lines[0].split()[1]), headers.get("x-request-id", ""), json.loads(body), closes)
 
 
 def _headers(lines: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -32,18 +32,19 @@ class Running:
     port: int
 
     def status(self, path: str, method: str = "GET") -> int:
-        return self._ask(path, method)[0]
+        return self.ask(path, method)[0]
 
     def sample(self, name: str) -> dict[str, float]:
         """A metric's values by their labels, as they stand in the exposition."""
-        text = self._ask("/metrics", "GET")[1].decode()
+        text = self.ask("/metrics", "GET")[1].decode()
         lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(name + "{"))
         return {labels.removeprefix(name): float(value) for labels, _, value in lines}
 
     def total(self, name: str) -> int:
         return int(sum(self.sample(name).values()))
 
-    def _ask(self, path: str, method: str) -> tuple[int, bytes]:
+    def ask(self, path: str, method: str) -> tuple[int, bytes]:
+        """Status and body."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}", method=method, headers={"Authorization": f"Bearer {ADMIN_KEY}"}
         )

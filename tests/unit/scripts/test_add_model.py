@@ -127,6 +127,7 @@ def test_without_texts_the_card_says_that_nothing_was_measured(save: Save, model
     folder = models / "films" / "1"
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "No figures were measured: no labelled texts were given." in card
+    assert published(folder).reference.num_items == 0  # nobody is served the built-in texts
     assert 'license: "mit"' in card
     assert (published(folder).evaluation, published(folder).parity["fp32"].rows > 50) == ({}, True)
 

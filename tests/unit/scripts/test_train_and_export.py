@@ -153,6 +153,16 @@ def test_the_figures_are_those_of_the_published_graph(made: Made) -> None:
     assert evaluation["headline"]["accuracy"] == pytest.approx(right / len(held_out), abs=1e-4)
 
 
+def test_what_the_held_out_rows_were_like_is_published_for_drift(made: Made) -> None:
+    reference = read_manifest(made.folder).reference
+    assert reference.num_items == 12
+    assert 2 < reference.tokens_per_item <= 16
+    assert reference.confidence is not None
+    assert 0.5 <= reference.confidence <= 1
+    assert set(reference.label_shares) <= {"negative", "positive"}
+    assert sum(reference.label_shares.values()) == pytest.approx(1, abs=1e-3)
+
+
 def test_the_command_in_the_card_repeats_the_figures(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(made.reviews, tmp_path)

@@ -12,6 +12,10 @@ CONTRACT = """
 hooper_requests_total{task,model,status} hooper_request_seconds hooper_tokenize_seconds hooper_queue_seconds
 hooper_inference_seconds hooper_waiting_rows hooper_batch_rows hooper_batch_tokens hooper_padding_ratio
 hooper_truncated_total hooper_batch_token_budget hooper_model_info{model,version,provider,precision,layout}
+hooper_drift_items_total{model,version} hooper_drift_tokens_total hooper_drift_unknown_tokens_total
+hooper_drift_decisions_total hooper_drift_confidence_total hooper_drift_labels_total{model,version,label}
+hooper_drift_reference_tokens hooper_drift_reference_unknown_share hooper_drift_reference_confidence
+hooper_drift_reference_label_share
 """
 OF_FAULTS = {"hooper_engine_failures_total", "hooper_dropped_rows_total", "hooper_engines_lost_total"}
 """Without a value while nothing goes wrong."""

@@ -46,6 +46,15 @@ def test_a_pair_knows_which_sequence_each_token_belongs_to() -> None:
     assert window.sequence_ids == [None, 0, 0, None, 1, None]
 
 
+def test_the_token_for_what_the_vocabulary_lacks_is_known_where_there_is_one() -> None:
+    definition = json.loads(tokenizer_json())
+    assert tiny_tokenizer().unknown_id() == VOCABULARY["[UNK]"]
+    pieces = {"type": "Unigram", "unk_id": 1, "vocab": [["a", -1.0], ["<unk>", -2.0]]}
+    assert Tokenizer(json.dumps(definition | {"model": pieces}), 32).unknown_id() == 1
+    of_bytes = {"type": "BPE", "unk_token": None, "vocab": {"a": 0}, "merges": []}
+    assert Tokenizer(json.dumps(definition | {"model": of_bytes}), 32).unknown_id() is None
+
+
 @given(texts, st.integers(8, 20), st.integers(0, 5))
 def test_windows_read_every_token_and_share_exactly_the_stride(text: str, max_tokens: int, stride: int) -> None:
     (windows,) = tiny_tokenizer().with_windows(max_tokens, stride).windows([text])

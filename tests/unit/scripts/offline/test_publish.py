@@ -12,7 +12,7 @@ import pytest
 
 from app.core import release
 from app.core.errors import InvalidSettings, SetupError
-from app.core.manifest import Parity, read_manifest, verify_files
+from app.core.manifest import DriftReference, Parity, read_manifest, verify_files
 from app.tasks.text_classification import ClassificationItem
 from scripts.offline import publish as module
 from scripts.offline.publish import Artefact, golden_answers, publish
@@ -21,6 +21,8 @@ from tests.tiny import tiny_tokenizer, tokenizer_json
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
 EVALUATION = {"headline": {"accuracy": 0.9, "rows": 10}, "per_class": {"ä": {"f1": 0.9}}}
+
+REFERENCE = DriftReference(num_items=10, tokens_per_item=4.5, confidence=0.8, label_shares={"a": 1.0})
 
 
 @pytest.fixture
@@ -41,6 +43,7 @@ def artefact(export: Any) -> Artefact:
         evaluation=EVALUATION,
         golden=[{"item": {"text": "a film"}, "answer": {"labels": []}}],
         card="# films\n",
+        reference=REFERENCE,
     )
 
 
@@ -58,6 +61,7 @@ def test_a_published_folder_is_whole_and_checksummed(artefact: Artefact, tmp_pat
     assert (manifest.version, manifest.graph.file, manifest.evaluation) == (1, "model.onnx", EVALUATION["headline"])
     assert json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) == EVALUATION
     assert manifest.created.endswith("+00:00")
+    assert manifest.reference == REFERENCE
 
 
 def test_others_than_its_maker_may_read_it(artefact: Artefact, tmp_path: Path) -> None:

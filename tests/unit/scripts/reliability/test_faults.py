@@ -18,7 +18,7 @@ from scripts.reliability.faults import Bench, complaints, inject
 from tests.live import ROOT
 from tests.tiny import publish_tiny
 
-GOOD = {"results": [{"labels": [{"label": "good", "score": 0.75}]}]}
+GOOD = {"model": {"name": "tiny", "version": 1}, "results": [{"labels": [{"label": "good", "score": 0.75}]}]}
 Reply = Callable[[str], bytes]
 
 

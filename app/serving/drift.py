@@ -1,0 +1,44 @@
+"""Drift of one version: what it is asked and answers, counted as it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from app.core.manifest import Manifest
+from app.observability.drift import DriftCounters
+from app.tasks.base import Encoded, Task
+from app.tasks.drift import OTHER, named_labels, summed
+
+
+class Drift:
+    """Counts answered items. Safe to call from several threads, as its counters are."""
+
+    def __init__(self, manifest: Manifest, task: Task[Any, Any, Any], unknown_id: int | None, counters: DriftCounters) -> None:
+        """
+        Args:
+            manifest: of the version.
+            task: what encodes its items and reads its answers.
+            unknown_id: the token that stands for what the vocabulary lacks; None: it lacks nothing.
+            counters: what is counted up.
+        """
+        self._task, self._unknown_id = task, unknown_id
+        self._version = version = (manifest.name, str(manifest.version))
+        self._items, self._tokens = counters.items.labels(*version), counters.tokens.labels(*version)
+        self._unknown = counters.unknown_tokens.labels(*version)
+        self._decisions, self._confidence = counters.decisions.labels(*version), counters.confidence.labels(*version)
+        self._all_labels = counters.labels
+        # made now, so that a label's first item is an increase and not the beginning of a series
+        self._labels = {label: counters.labels.labels(*version, label) for label in named_labels(manifest)}
+
+    def count(self, answered: Iterable[tuple[Encoded, Any]], options: Any) -> None:
+        """Items with their answers, and the options they were asked with."""
+        sums = summed(self._task, self._unknown_id, answered, options)
+        self._items.inc(sums.num_items)
+        self._tokens.inc(sums.num_tokens)
+        self._unknown.inc(sums.num_unknown)
+        self._decisions.inc(sums.num_decisions)
+        self._confidence.inc(sums.confidence)
+        for label, count in sums.labels.items():
+            named = self._labels.get(label)
+            (named or self._all_labels.labels(*self._version, OTHER)).inc(count)

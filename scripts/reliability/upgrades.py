@@ -1,0 +1,237 @@
+"""Upgrades under load: another version, a version that is refused, and the end of the process, with failed requests counted.
+
+    python -m scripts.reliability.upgrades --output docs/measurements/upgrades.json
+
+Starts `hooper serve` with a copy of a published model and asks it over 32 connections, each of which has always a request under
+way. Meanwhile version 2 is loaded, version 1 is loaded again, and version 3 is refused because it does not answer its golden
+requests; several rounds of these, and a SIGTERM in the end. No request may fail: the count of those that did must be 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import HooperError
+from app.core.manifest import MANIFEST, describe_file
+from scripts.bench.report import describe_machine
+from scripts.bench.texts import profile_texts
+from scripts.reliability.callers import OK, Request, Tally, drive, drive_until_closed
+from scripts.reliability.process import Process, process, read_by
+
+NUM_TEXTS = 100
+REFUSED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A version that is asked for, and what must come of it."""
+
+    name: str
+    version: int
+    status: int
+    versions: frozenset[int]
+    """Those that answer while it happens, the last of them from then on."""
+    leaves: int
+
+
+STEPS = (
+    Step("version 2 is loaded", 2, OK, frozenset({1, 2}), leaves=2),
+    Step("version 3 is refused", 3, REFUSED, frozenset({2}), leaves=2),
+    Step("version 1 is loaded again", 1, OK, frozenset({1, 2}), leaves=1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all steps have in common."""
+
+    name: str
+    """Of the model."""
+    num_requests: int
+    """At least so many are sent in each step, a quarter of them before anything happens."""
+    connections: int
+    texts: Sequence[str]
+    expected: dict[str, float]
+    """From a text to the score that every version gives."""
+
+    def requests(self) -> Iterator[Request]:
+        """Without an end."""
+        return (Request(number, text) for number, text in enumerate(itertools.cycle(self.texts)))
+
+
+def publish_versions(source: Path, models: Path) -> None:
+    """Versions 1 and 2 answer alike, since they are copies; version 3 was published with answers that it does not give."""
+    for version in (1, 2, 3):
+        folder = models / source.parent.name / str(version)
+        shutil.copytree(source, folder)
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) | {"version": version}
+        if version == 3:
+            golden = json.loads((folder / manifest["golden"]).read_text(encoding="utf-8"))
+            golden[0]["answer"]["labels"][0]["score"] -= 0.5
+            (folder / manifest["golden"]).write_text(json.dumps(golden), encoding="utf-8")
+            manifest["files"][manifest["golden"]] = describe_file(folder / manifest["golden"]).model_dump()
+        (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
+    """One step's figures."""
+    tally, begins, is_over = Tally(), asyncio.Event(), asyncio.Event()
+
+    def coming() -> Iterator[Request]:
+        for request in bench.requests():
+            if request.number == bench.num_requests // 4:
+                begins.set()
+            if request.number >= bench.num_requests and is_over.is_set():
+                return
+            yield request
+
+    async def load() -> tuple[int, bytes, float]:
+        await begins.wait()
+        began = time.perf_counter()
+        try:
+            path = f"/v1/models/{bench.name}/load?version={step.version}"
+            return *await asyncio.to_thread(service.running.ask, path, "POST"), time.perf_counter() - began
+        finally:
+            is_over.set()
+
+    _, (status, body, load_s) = await asyncio.gather(
+        drive(service.running.port, coming(), bench.connections, bench.expected, tally), load()
+    )
+    said = json.loads(body).get("detail", "")
+    return figures(step.name, tally, 0) | {"load_status": status, "load_said": said, "load_s": round(load_s, 3)}
+
+
+async def end(service: Process, bench: Bench) -> dict[str, Any]:
+    """What became of the requests of a service that is told to end."""
+    begins = asyncio.Event()
+
+    def coming() -> Iterator[Request]:
+        for request in bench.requests():
+            if request.number == bench.num_requests // 4:
+                begins.set()
+            yield Request(request.number, request.text, prefix="end")
+
+    async def stop() -> dict[str, Any]:
+        await begins.wait()
+        return await asyncio.to_thread(service.end)
+
+    (tally, closed), stopped = await asyncio.gather(
+        drive_until_closed(service.running.port, coming(), bench.connections, bench.expected), stop()
+    )
+    read, late = read_by(service.log_lines())
+    lost = [name for name in closed if name in read]
+    return {
+        **figures("SIGTERM", tally, len(lost)),
+        **stopped,
+        "answered_after_the_signal": sum(name.startswith("end-") for name in late),
+        "closed_unread": len(closed) - len(lost),
+    }
+
+
+def figures(name: str, tally: Tally, lost: int) -> dict[str, Any]:
+    not_good = tally.answered - tally.statuses[OK]
+    return {
+        "step": name,
+        "sent": tally.sent,
+        "statuses": dict(sorted(tally.statuses.items())),
+        "versions": dict(sorted(tally.versions.items())),
+        "failed": not_good + tally.without_exactly_one_answer + lost,
+        "unanswered": tally.unanswered + lost,
+        "wrong_answers": tally.wrong_answers + tally.second_answers,
+        "longest_s": round(tally.longest_s, 3),
+    }
+
+
+def complaints(step: Step, told: dict[str, Any], version: int) -> list[str]:
+    """What was not as promised; `version` answers now."""
+    found = []
+    if told["failed"]:
+        found.append(f"{told['failed']} requests failed")
+    if told["load_status"] != step.status:
+        found.append(f"loading was answered with {told['load_status']}: {told['load_said']}")
+    if set(told["versions"]) != step.versions:
+        found.append(f"versions {sorted(told['versions'])} answered")
+    if version != step.leaves:
+        found.append(f"version {version} answers afterwards")
+    return [f"{step.name}: {one}" for one in found]
+
+
+def complaints_of_the_end(told: dict[str, Any]) -> list[str]:
+    found = []
+    if told["failed"]:
+        found.append(f"{told['failed']} requests failed")
+    if told["exit_code"]:
+        found.append(f"exit code {told['exit_code']}")
+    if not told["answered_after_the_signal"]:
+        found.append("no request was under way when the signal came: nothing is shown")
+    return [f"SIGTERM: {one}" for one in found]
+
+
+def measure(source: Path, device: str, num_requests: int, connections: int, rounds: int) -> tuple[dict[str, Any], list[str]]:
+    """The figures, and what was not as promised."""
+    texts = list(dict.fromkeys(profile_texts("short")))[:NUM_TEXTS]
+    bench = Bench(source.parent.name, num_requests, connections, texts, {})
+    steps, found = [], []
+    with tempfile.TemporaryDirectory(prefix="hooper-upgrades-") as place:
+        models = Path(place) / "models"
+        publish_versions(source, models)
+        settings = {"HOOPER_MODELS": str(models), "HOOPER_SERVE": f"{bench.name}/1", "HOOPER_DEVICE": device}
+        with process(settings, Path(place) / "log") as service:
+            learnt = [Request(number, text) for number, text in enumerate(texts)]
+            asyncio.run(drive(service.running.port, learnt, 1, bench.expected))
+            for step in STEPS * rounds:
+                told = asyncio.run(take(step, service, bench))
+                version = json.loads(service.running.ask(f"/v1/models/{bench.name}", "GET")[1])["version"]
+                steps.append(told)
+                found += complaints(step, told, version)
+                print(json.dumps(told), flush=True)
+            steps.append(asyncio.run(end(service, bench)))
+            found += complaints_of_the_end(steps[-1])
+            print(json.dumps(steps[-1]), flush=True)
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": describe_machine(),
+        "model": "/".join(source.parts[-2:]),
+        "device": device,
+        "connections": connections,
+        "requests": sum(one["sent"] for one in steps),
+        "failed": sum(one["failed"] for one in steps),
+        "steps": steps,
+    }, found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.reliability.upgrades", description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", type=Path, default=Path("models/sentiment/1"), help="a classification model's folder")
+    parser.add_argument("--device", default="cpu", help="what to compute on")
+    parser.add_argument("--requests", type=int, default=1000, help="for each step")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3, help="of loading, refusing and loading again")
+    parser.add_argument("--output", type=Path, help="the file for the figures")
+    options = parser.parse_args(arguments)
+    try:
+        told, found = measure(options.model, options.device, options.requests, options.connections, options.rounds)
+    except (HooperError, OSError) as error:
+        print(f"upgrades: {error}", file=sys.stderr)
+        return 2
+    if options.output is not None:
+        options.output.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    for one in found:
+        print(f"upgrades: {one}", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
