@@ -17,10 +17,10 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
     sys.path.insert(0, str(ROOT))
 
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
-from scripts.offline.load import default_name  # noqa: E402
+from scripts.offline.load import default_name, read_all  # noqa: E402
 from scripts.offline.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
 from scripts.offline.run_folder import Interrupted  # noqa: E402
-from scripts.offline.spoken import figure, spoken  # noqa: E402
+from scripts.offline.spoken import figure, say, spoken  # noqa: E402
 
 if TYPE_CHECKING:
     from scripts.offline.line import Published
@@ -65,10 +65,10 @@ def _run(options: argparse.Namespace, again: str) -> int:
     recipe, file = read_recipe(options)
     from scripts.offline.line import Line  # after the options are known to be right: torch takes seconds to import
 
-    line = Line(recipe, file, _say)
+    line = Line(recipe, file, say)
     if options.dry_run:
-        line.load()
-        _say("", "dry run: stopped before training")
+        line.load(read_all(recipe))
+        say("", "dry run: stopped before training")
         return 0
     try:
         published = line.run(options.resume)
@@ -119,10 +119,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dry-run", action="store_true", help="read the data, say what would be trained on, and stop")
     add_options(made, GROUPS)
     return made
-
-
-def _say(arrow: str, text: str) -> None:
-    print(f"{arrow:<11}{text}", flush=True)
 
 
 def _report(published: Published, recipe: Recipe) -> None:

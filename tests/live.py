@@ -17,6 +17,7 @@ from app.settings import PREFIX
 from scripts.bench.service import free_port as free_port
 
 ROOT = Path(__file__).parent.parent
+HOOPER = ("-m", "app.cli")
 
 
 class Running:
@@ -57,17 +58,25 @@ class Running:
 
 
 @contextmanager
-def started(models: Path, run: Sequence[str] = ("-m", "app.cli"), **settings: object) -> Iterator[Running]:
+def started(
+    models: Path | None,
+    run: Sequence[str] = ("-m", "app.cli"),
+    options: Sequence[str] = (),
+    cwd: Path = ROOT,
+    **settings: object,
+) -> Iterator[Running]:
     """`hooper serve` with these settings on a free port; killed at the end if it still runs.
 
-    `run`: what Python is told to run in place of `hooper`.
+    `models`: the model repository, or none: what is there by default; `run`: what Python is told to run in place of `hooper`;
+    `options`: what stands behind `serve`; `cwd`: the folder that it stands in.
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     named = {"models": models, "port": port, "device": "cpu", "engine_threads": 1} | settings
     environment |= {PREFIX + name.upper(): str(value) for name, value in named.items() if value is not None}
-    command = [sys.executable, *run, "serve"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    environment["PYTHONPATH"] = str(ROOT)  # wherever it stands, it is this checkout that runs
+    command = [sys.executable, *run, "serve", *options]
+    with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:
         running = Running(process, port)
         try:
             yield running
@@ -78,8 +87,14 @@ def started(models: Path, run: Sequence[str] = ("-m", "app.cli"), **settings: ob
 
 
 @contextmanager
-def serving(models: Path, run: Sequence[str] = ("-m", "app.cli"), **settings: object) -> Iterator[Running]:
+def serving(
+    models: Path | None,
+    run: Sequence[str] = ("-m", "app.cli"),
+    options: Sequence[str] = (),
+    cwd: Path = ROOT,
+    **settings: object,
+) -> Iterator[Running]:
     """The same, once it is ready."""
-    with started(models, run, **settings) as running:
+    with started(models, run, options, cwd, **settings) as running:
         running.wait_for("ready: ", "Uvicorn running")
         yield running

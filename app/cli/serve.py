@@ -9,6 +9,7 @@ from app.cli.parser import Parser, add_settings, settings_from
 EXAMPLES = """  hooper serve                                 every model in ./models, on http://127.0.0.1:8000
   hooper serve --model sentiment --model qa/1  these alone
   hooper serve --model ./exported/topics/3     a published folder, wherever it lies
+  hooper serve --model ./exported/topics       the latest version in a model's folder
   HOOPER_PORT=9000 hooper serve                each option is an environment variable too
 """
 

@@ -39,9 +39,9 @@ class Repository:
     def versions(self, name: str) -> list[int]:
         """Published versions of a model, ascending. Hidden folders are publishing in progress."""
         folder = self.root / name
-        if name.startswith(".") or not folder.is_dir():
+        if name.startswith("."):
             return []
-        return sorted(int(one.name) for one in folder.iterdir() if VERSION.fullmatch(one.name) and (one / MANIFEST).is_file())
+        return _versions(folder)
 
     def open(self, name: str, version: int | None = None) -> Artefact:
         """Read and verify one version, by default the latest.
@@ -63,15 +63,25 @@ class Repository:
         return artefact
 
     def find(self, wish: str) -> Artefact:
-        """What a person named: `name`, `name/version`, or the path of a published folder (see `is_path`).
+        """What a person named: `name`, `name/version`, or a folder's path: of a version, or of a model, then its latest.
+
+        A path that could be a name (see `is_path`) is taken for one where the repository has such a model.
 
         Raises:
-            SetupError: it is none of these.
+            SetupError: it is none of these, or both a model of the repository and another folder.
             UnknownModel, InvalidArtefact: as for `open`.
         """
+        folder = _latest(Path(wish).expanduser())
         if is_path(wish):
-            return open_folder(Path(wish).expanduser())
+            return open_folder(folder)
         name, _, version = wish.partition("/")
+        if (folder / MANIFEST).is_file():
+            if not self.versions(name):
+                return open_folder(folder)
+            if not folder.resolve().is_relative_to((self.root / name).resolve()):
+                raise SetupError(
+                    f"{wish} is a model of {self.root} and also a folder here; write ./{wish} or {self.root / wish}"
+                )
         if version and not version.isdecimal():
             raise SetupError(f"{wish!r} is no model: write `name`, `name/version`, or a folder as `./folder`")
         return self.open(name, int(version) if version else None)
@@ -105,6 +115,18 @@ class Repository:
 def is_path(wish: str) -> bool:
     """Whether a wish for a model is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
     return wish.startswith((".", "/", "~")) or wish.count("/") > 1
+
+
+def _versions(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(one.name) for one in folder.iterdir() if VERSION.fullmatch(one.name) and (one / MANIFEST).is_file())
+
+
+def _latest(folder: Path) -> Path:
+    """The latest version in a model's folder; any other folder as it is."""
+    numbers = [] if (folder / MANIFEST).is_file() else _versions(folder)
+    return folder / str(numbers[-1]) if numbers else folder
 
 
 def open_folder(folder: Path) -> Artefact:

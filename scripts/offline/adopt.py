@@ -19,10 +19,10 @@ from scripts.offline.card import calibration_of, classes_of, figures_of, front_m
 from scripts.offline.checkpoint import Checkpoint, open_checkpoint
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.held_out import HeldOut, check_enough, held_out
-from scripts.offline.line import describe_figures
 from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe
 from scripts.offline.reference import ask_torch
+from scripts.offline.spoken import describe_figures
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
 

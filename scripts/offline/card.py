@@ -39,6 +39,8 @@ class Story:
     parity: Mapping[str, Parity]
     cost: Mapping[str, Any]
     command: str
+    """What repeats it: a line for the shell or, with the language `python`, a script."""
+    language: str = "sh"
     notes: Sequence[str] = ()
 
 
@@ -54,7 +56,7 @@ def write_card(story: Story) -> str:
         *classes_of(story.evaluation.get("per_class", {})),
         *calibration_of(story.evaluation.get("calibration", {})),
         "These figures repeat with",
-        f"```sh\n{story.command}\n```",
+        f"```{story.language}\n{story.command}\n```",
         "## Data",
         *_data(story),
         "## Training",

@@ -53,16 +53,33 @@ def held_out(offline: OfflineTask, checkpoint: Checkpoint, recipe: Recipe) -> He
     records = {source: _records(source) for source in recipe.validation}
     columns = next((one.columns for rows in records.values() for one in rows if not one.broken), {})
     is_labelled = _is_labelled(checkpoint.task, recipe, columns)
-    parse = _parser(checkpoint, recipe, records) if is_labelled else partial(_unlabelled, offline, checkpoint.task, recipe)
-    parsed = [parse(record, source) for source, rows in records.items() for record in rows]
-    known = [_known(one, checkpoint) for one in parsed] if is_labelled else parsed
-    examples = [one for one in known if isinstance(one, Example)]
-    broken = [one for one in known if isinstance(one, Broken)]
-    stop_if_too_many(broken, len(known), recipe.max_bad_share)
+    if is_labelled:
+        examples, broken = read_labelled(checkpoint.task, checkpoint.task_options, recipe, records)
+    else:
+        examples, broken = _parsed(partial(_unlabelled, offline, checkpoint.task, recipe), recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     said = f"{len(examples):,} rows of {', '.join(Path(source).name for source in records)}"
     return HeldOut(examples, is_labelled, broken, f"{said}; {describe_broken(broken)}" if broken else said)
+
+
+def read_labelled(
+    task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
+) -> tuple[list[Example], list[Broken]]:
+    """Examples with the labels of a model that is there already, and the rows that are none.
+
+    Raises:
+        InvalidSettings: too many rows are broken, or have labels that the model does not know.
+    """
+    parse = _parser(task, task_options, recipe, records)
+    return _parsed(lambda record, source: _known(parse(record, source), task, task_options), recipe, records)
+
+
+def _parsed(parse: Parse, recipe: Recipe, records: dict[str, list[Record]]) -> tuple[list[Example], list[Broken]]:
+    parsed = [parse(record, source) for source, rows in records.items() for record in rows]
+    broken = [one for one in parsed if isinstance(one, Broken)]
+    stop_if_too_many(broken, len(parsed), recipe.max_bad_share)
+    return [one for one in parsed if isinstance(one, Example)], broken
 
 
 def _records(source: str) -> list[Record]:
@@ -83,14 +100,14 @@ def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> 
     return bool(recipe.label_column) or any(name.lower() in names for name in columns)
 
 
-def _parser(checkpoint: Checkpoint, recipe: Recipe, records: dict[str, list[Record]]) -> Parse:
+def _parser(task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]) -> Parse:
     """One record to an example with its target, as for training."""
-    if checkpoint.task == "question-answering":
+    if task == "question-answering":
         return question_answering.parse
-    if checkpoint.task == "summarization":
+    if task == "summarization":
         text, summary = summarization.choose_columns(recipe, records)
         return partial(summarization.parse, text=text, summary=summary)
-    multi = checkpoint.task_options["problem_type"]
+    multi = task_options["problem_type"]
     return text_classification.Columns.choose(replace(recipe, problem_type=multi), records).parse
 
 
@@ -111,16 +128,16 @@ def _unlabelled(offline: OfflineTask, task: TaskName, recipe: Recipe, record: Re
     return Example(offline.item(fields), None, source, record.where)
 
 
-def _known(one: Example | Broken, checkpoint: Checkpoint) -> Example | Broken:
-    """The example with the checkpoint's own labels; data sets often hold their numbers instead."""
-    if isinstance(one, Broken) or checkpoint.task != "text-classification":
+def _known(one: Example | Broken, task: TaskName, task_options: Mapping[str, Any]) -> Example | Broken:
+    """The example with the model's own labels; data sets often hold their numbers instead."""
+    if isinstance(one, Broken) or task != "text-classification":
         return one
-    labels = checkpoint.task_options["labels"]
+    labels = task_options["labels"]
     given = one.target if isinstance(one.target, tuple) else (one.target,)
     named = [_label(label, labels) for label in given]
     if None in named:
         unknown = given[named.index(None)]
-        return Broken(one.where, f"label {unknown!r} is none of the checkpoint's: {', '.join(labels[:10])}")
+        return Broken(one.where, f"label {unknown!r} is none of the model's: {', '.join(labels[:10])}")
     return replace(one, target=tuple(named) if isinstance(one.target, tuple) else named[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline import pretrained
-from scripts.offline.base_model import BaseModel, resolve
+from scripts.offline.base_model import BaseModel
 from scripts.offline.card import Story, write_card
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
 from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
+from scripts.offline.records import Record
 from scripts.offline.reference import ask_torch
 from scripts.offline.run_folder import RunFolder
-from scripts.offline.spoken import figure, spoken
+from scripts.offline.spoken import describe_figures
 from scripts.offline.tasks.base import Prepared
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
@@ -55,9 +57,16 @@ class Published:
 class Line:
     """One run of one recipe; every method is an arrow or a few."""
 
-    def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say) -> None:
+    def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say, script: str = "") -> None:
+        """
+        Args:
+            recipe: what is made.
+            recipe_file: where the recipe was read from, for the card.
+            say: told each arrow.
+            script: the Python that repeats this run, for the card, where no `hooper train` line does.
+        """
         check_name(recipe.name)
-        self.recipe, self.recipe_file, self.say = recipe, recipe_file, say
+        self.recipe, self.recipe_file, self.say, self.script = recipe, recipe_file, say, script
         self.offline = offline_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
@@ -65,16 +74,13 @@ class Line:
 
     def run(self, resume: bool) -> Published:
         """All arrows, from data to a published version."""
-        prepared = self.load()
+        prepared = self.load(read_all(self.recipe))
         trained = self.train(prepared, resume)
-        reference = self.evaluate(prepared, trained)
-        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-            storage, axis = self.recipe.storage, self.offline.output_axis
-            verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
-            return self.publish(prepared, trained, reference, verified)
+        return self.export(prepared, trained, self.evaluate(prepared, trained))
 
-    def load(self) -> Prepared:
-        prepared = self.offline.prepare(self.recipe, read_all(self.recipe))
+    def load(self, records: Mapping[str, list[Record]]) -> Prepared:
+        """Records of each source become the examples to train on and those held out."""
+        prepared = self.offline.prepare(self.recipe, dict(records))
         dataset = prepared.dataset
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
         for note in prepared.notes:
@@ -85,13 +91,13 @@ class Line:
             self.say("", f"{dataset.num_leaked} training rows left out: the same item is held out")
         return prepared
 
-    def train(self, prepared: Prepared, resume: bool) -> Trained:
-        """Fine-tune, or go on from what an earlier run left."""
+    def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
+        """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left."""
         recipe, options, dataset = self.recipe, prepared.task_options, prepared.dataset
         if resume:
             self.run_folder.check_same(recipe, dataset)
-        base = resolve(recipe.base_model)
-        definition = pretrained.load_tokenizer(base)
+        start = start or pretrained.find_start(recipe.base_model)
+        base, definition = start.base, start.tokenizer
         torch.manual_seed(recipe.seed)  # the head is drawn here
         model = pretrained.load_model(recipe, self.offline, options, base)
         limit = pretrained.longest_input(model.config)
@@ -115,6 +121,13 @@ class Line:
         figures = self.offline.evaluate(reference.predictions.answers, examples, reference.task_options)
         self.say("evaluate", describe_figures(figures["headline"]))
         return reference
+
+    def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
+        """export > optimize > verify > compact > verify > card > publish."""
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            storage, axis = self.recipe.storage, self.offline.output_axis
+            verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
+            return self.publish(prepared, trained, reference, verified)
 
     def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> Published:
         """card > publish, with the figures of the very graph that is published."""
@@ -173,7 +186,7 @@ class Line:
                 "left_out_because_held_out": dataset.num_leaked,
             },
             "training": trained.cost,
-            "command": to_command(self.recipe, self.recipe_file),
+            **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
 
     def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
@@ -194,7 +207,8 @@ class Line:
                 evaluation=evaluation,
                 parity=parity,
                 cost=trained.cost,
-                command=evaluation["command"],
+                command=self.script or evaluation["command"],
+                language="python" if self.script else "sh",
                 notes=prepared.notes,
             )
         )
@@ -202,9 +216,3 @@ class Line:
 
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def describe_figures(headline: dict[str, Any]) -> str:
-    """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
-    figures = [f"{spoken(key)} {figure(value)}" for key, value in headline.items() if key != "rows"]
-    return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import transformers
 
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Pair, Tokenizer
-from scripts.offline.base_model import BaseModel
+from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.packed import position_offset
 from scripts.offline.recipe import Recipe
 from scripts.offline.tasks.base import OfflineTask
@@ -24,6 +25,24 @@ QUANTILE = 0.995
 SAMPLED = 20_000
 HIDDEN_DROPOUTS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts: a model's weights, and the JSON text of its tokenizer."""
+
+    base: BaseModel
+    tokenizer: str
+
+
+def find_start(wish: str) -> Start:
+    """A base model by hub id, by folder, or the packaged one; its weights are only loaded once its head is known.
+
+    Raises:
+        InvalidSettings: there is no such model, or none with a fast tokenizer.
+    """
+    base = resolve(wish)
+    return Start(base, load_tokenizer(base))
 
 
 def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:

@@ -93,6 +93,20 @@ def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """The defaults, changed by values from Python.
+
+    Raises:
+        InvalidSettings: a key is unknown, of the wrong type or out of range.
+    """
+    unknown = [key for key in values if key not in FIELDS]
+    if unknown:
+        raise InvalidSettings(f"there is no option {unknown[0]!r}; known are: {', '.join(FIELDS)}")
+    recipe = Recipe(**{key: _checked(key, value) for key, value in values.items()})
+    _check_ranges(recipe)
+    return recipe
+
+
 def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> None:
     """Add one option per recipe key; `shown` maps a group's first key to the group's title."""
     group: Any = parser

@@ -26,7 +26,7 @@ class Interrupted(Exception):
     """The person stopped the run. `checkpoint` is what it can go on from, if there is one."""
 
     def __init__(self, checkpoint: Path | None) -> None:
-        super().__init__(str(checkpoint))
+        super().__init__(f"training was stopped; {f'{checkpoint} is kept' if checkpoint else 'nothing of it is kept'}")
         self.checkpoint = checkpoint
 
 

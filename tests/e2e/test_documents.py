@@ -71,10 +71,8 @@ def _failures(commands: list[Shown], workplace: Path) -> Iterator[str]:
 
 
 def _served(command: str, workplace: Path):  # type: ignore[no-untyped-def]
-    """A service of the folder's models, with the settings that stand before or behind the command as options."""
-    words = shlex.split(command)[2:]
-    given = {words[index].removeprefix("--").replace("-", "_"): words[index + 1] for index in range(0, len(words), 2)}
-    return serving(workplace / "models", **given)
+    """A service of the folder's models, started in it, with the options that stand behind the command."""
+    return serving(workplace / "models", options=shlex.split(command)[2:], cwd=workplace)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_id)

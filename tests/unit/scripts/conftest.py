@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from app.core.types import Row
 from app.runtime import session
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
+from scripts.offline import fine_tune
 from scripts.offline.export import export_graph
 from scripts.offline.tasks.base import Axis
 from tests.tiny import VOCABULARY, tokenizer_json
@@ -139,6 +142,46 @@ def write_reviews(path: Path, count: int = 60, extra: Sequence[str] = ()) -> Pat
         lines.append(f"{filler} {word} {index},{label}")
     path.write_text("\n".join([*lines, *extra]) + "\n", encoding="utf-8")
     return path
+
+
+def write_squad(path: Path) -> Path:
+    """An article of twenty paragraphs in SQuAD's own nesting."""
+    paragraphs = []
+    for number in range(20):
+        context = f"the film was {('good', 'bad')[number % 2]} and very very good films was not the film {number}"
+        answer = {"text": "very good", "answer_start": context.index("very good")}
+        questions = [{"id": f"{number}/{i}", "question": f"was film {i} good ?", "answers": [answer]} for i in range(3)]
+        paragraphs.append({"context": context, "qas": questions})
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "films", "paragraphs": paragraphs}]}), encoding="utf-8")
+    return path
+
+
+def write_news(path: Path) -> Path:
+    """Thirty documents of four sentences; the third sums them up."""
+    lines = []
+    for number in range(30):
+        third = f"Very good films {number}."
+        text = f"The film {number} was a film. Not the film. {third} The bad film was not very bad."
+        lines.append(json.dumps({"text": text, "summary": third}))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def stop_at(update: int, monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> None:
+    """Have something happen at the end of an update."""
+    progress = fine_tune.TrainingProgress
+
+    class Stopping(progress):  # type: ignore[misc, valid-type]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            super().on_step_end(args, state, control, **kwargs)
+            if state.global_step == update:
+                how()
+
+    monkeypatch.setattr(fine_tune, "TrainingProgress", Stopping)
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ def test_labels_that_the_checkpoint_does_not_know_are_named(
     (tmp_path / "dev.csv").write_text("text,label\na film,great\na film,3\n")
     assert main([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 2
     error = capsys.readouterr().err
-    assert "label 'great' is none of the checkpoint's: bad, so-so, good" in error
+    assert "label 'great' is none of the model's: bad, so-so, good" in error
     assert "label '3' is none" in error
     assert not models.exists()
 

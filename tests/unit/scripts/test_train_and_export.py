@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
-from scripts.offline import fine_tune
 from scripts.offline import line as line_module
 from scripts.offline.load import Example, load
 from scripts.offline.recipe import FIELDS, Recipe, load_recipe
@@ -33,7 +31,7 @@ from scripts.offline.run_folder import RunFolder
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.verify import ParityFailed
 from scripts.train_and_export import ROOT, main
-from tests.unit.scripts.conftest import write_reviews
+from tests.unit.scripts.conftest import press_ctrl_c, stop_at, write_news, write_reviews, write_squad
 
 Train = Callable[..., int]
 
@@ -59,23 +57,6 @@ def as_example(record: Record, source: str) -> Example:
 
 def target(example: Example) -> str:
     return repr(example.target)
-
-
-def stop_at(update: int, monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> None:
-    """Have something happen at the end of an update."""
-    progress = fine_tune.TrainingProgress
-
-    class Stopping(progress):  # type: ignore[misc, valid-type]
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            super().on_step_end(args, state, control, **kwargs)
-            if state.global_step == update:
-                how()
-
-    monkeypatch.setattr(fine_tune, "TrainingProgress", Stopping)
-
-
-def press_ctrl_c() -> None:
-    signal.raise_signal(signal.SIGINT)
 
 
 def classify(folder: Path, text: str) -> dict[str, float]:
@@ -193,7 +174,7 @@ def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, mon
     (tmp_path / "films.toml").write_text('name = "films"\ndata = ["reviews.csv"]\nepochs = 4\nseed = 5\n')
     seen: list[Any] = []
 
-    def load(line: Any) -> None:
+    def load(line: Any, records: Any) -> None:
         seen.append(line)
 
     monkeypatch.setattr(line_module.Line, "load", load)
@@ -370,29 +351,6 @@ def test_help_comes_without_torch_and_names_every_knob() -> None:
 
 
 # the other tasks
-
-
-def write_squad(path: Path) -> Path:
-    """An article of twenty paragraphs in SQuAD's own nesting."""
-    paragraphs = []
-    for number in range(20):
-        context = f"the film was {('good', 'bad')[number % 2]} and very very good films was not the film {number}"
-        answer = {"text": "very good", "answer_start": context.index("very good")}
-        questions = [{"id": f"{number}/{i}", "question": f"was film {i} good ?", "answers": [answer]} for i in range(3)]
-        paragraphs.append({"context": context, "qas": questions})
-    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "films", "paragraphs": paragraphs}]}), encoding="utf-8")
-    return path
-
-
-def write_news(path: Path) -> Path:
-    """Thirty documents of four sentences; the third sums them up."""
-    lines = []
-    for number in range(30):
-        third = f"Very good films {number}."
-        text = f"The film {number} was a film. Not the film. {third} The bad film was not very bad."
-        lines.append(json.dumps({"text": text, "summary": third}))
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def answers(folder: Path) -> list[tuple[Any, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.errors import InvalidArtefact, UnknownModel
+from app.core.errors import InvalidArtefact, SetupError, UnknownModel
 from app.core.manifest import MANIFEST
 from app.serving.repository import Repository, is_path
 from tests.altered import sign_again
@@ -183,6 +183,31 @@ def test_a_folder_elsewhere_is_found_without_a_repository(models: Path, tmp_path
     (elsewhere / "model.onnx").write_bytes(b"")
     with pytest.raises(InvalidArtefact, match="differs from the checksum"):
         Repository(tmp_path / "nowhere").find(str(elsewhere))
+
+
+@pytest.mark.parametrize("wish", ["films", "./films", "films/9", "~/films", "{here}/films", "{here}/films/9"])
+def test_a_models_folder_is_its_latest_version(
+    wish: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (2, 9):
+        sign_again(Path(shutil.copytree(models / "tiny" / "1", tmp_path / "films" / str(version))), version=version)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for root in (models, tmp_path / "nowhere"):
+        assert Repository(root).find(wish.format(here=tmp_path)).id == "tiny/9"
+
+
+def test_a_model_of_the_repository_and_a_folder_of_its_name_must_be_told_apart(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Path(shutil.copytree(models / "tiny", tmp_path / "elsewhere" / "tiny"))
+    monkeypatch.chdir(elsewhere.parent)
+    for wish in ("tiny", "tiny/1"):
+        with pytest.raises(SetupError, match=rf"{wish} is a model of .* and also a folder here; write \./{wish} or "):
+            Repository(models).find(wish)
+    assert Repository(models).find("./tiny").folder == Path("tiny/1")
+    monkeypatch.chdir(models)
+    assert Repository(models).find("tiny").folder == models / "tiny" / "1"
 
 
 @pytest.mark.parametrize(("wish", "is_one"), [("a", False), ("a/1", False), ("./a", True), ("../a", True), ("/a", True),

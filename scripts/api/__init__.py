@@ -1,0 +1,17 @@
+"""The line from labelled data to a published model, in five lines of Python.
+
+    from scripts.api import text_classifier, get_dataset
+
+    model = text_classifier.get_model("bert-base-uncased")
+    train, val = get_dataset("imdb", split_ratio=0.8)
+    trainer = text_classifier.create_trainer(model, train, val)
+    trainer.fit(epochs=3); loss, accuracy = trainer.evaluate(val); trainer.save("imdb_classifier")
+
+`question_answering` and `summarizer` go the same way. A thin layer over `scripts.offline`: what is not said here is a recipe's
+default, and what `hooper train` refuses is refused here, as one sentence in an exception of `app.core.errors`.
+"""
+
+from scripts.api import question_answering as question_answering
+from scripts.api import summarizer as summarizer
+from scripts.api import text_classifier as text_classifier
+from scripts.api.data import get_dataset as get_dataset

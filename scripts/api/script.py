@@ -1,0 +1,44 @@
+"""The Python that repeats a run, as the model card and `evaluation.json` show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.types import TaskName
+from scripts.api.data import Data
+
+MODULES: Mapping[TaskName, str] = {
+    "text-classification": "text_classifier",
+    "question-answering": "question_answering",
+    "summarization": "summarizer",
+}
+
+
+@dataclass(frozen=True)
+class Script:
+    """What was called until now."""
+
+    task: TaskName
+    model: str
+    data: Data
+    options: Mapping[str, Any]
+    fits: tuple[float, ...] = ()
+    """Epochs of each `fit`."""
+
+    def to_save(self, path: str, options: Mapping[str, Any]) -> str:
+        """The calls up to this `save`."""
+        module = MODULES[self.task]
+        given = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        saved = "".join(f", {key}={value!r}" for key, value in options.items())
+        lines = [
+            f"from scripts.api import get_dataset, {module}",
+            "",
+            f"model = {module}.get_model({self.model!r})",
+            f"train, val = {self.data.call}",
+            f"trainer = {module}.create_trainer(model, train, val{given})",
+            *(f"trainer.fit(epochs={epochs:g})" for epochs in self.fits),
+            f"trainer.save({path!r}{saved})",
+        ]
+        return "\n".join(lines)

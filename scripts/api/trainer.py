@@ -1,0 +1,190 @@
+"""The trainer: fit, evaluate and save, each a few arrows of the line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import nan
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from app.core.errors import InvalidSettings
+from app.core.types import TaskName
+from app.tasks.tokenizer import Tokenizer
+from scripts.api.data import Part, Source, read
+from scripts.api.model import Model
+from scripts.api.options import check_arguments, publishing_values, training_values
+from scripts.api.script import Script
+from scripts.offline.base_model import BaseModel
+from scripts.offline.held_out import read_labelled
+from scripts.offline.line import Line, Trained
+from scripts.offline.load import Example, describe_broken
+from scripts.offline.mean_loss import mean_loss
+from scripts.offline.pretrained import Start
+from scripts.offline.recipe import recipe_of
+from scripts.offline.reference import ask_torch
+from scripts.offline.spoken import say
+from scripts.offline.verify import Reference
+
+F = TypeVar("F")
+SUMMED = ("epochs", "updates", "seconds")
+
+
+class Trainer(Generic[F]):
+    """One model on one data set. Nothing is trained until `fit`; another `fit` goes on from where the last one ended, and
+    what is evaluated and saved is always the outcome of the last one that ended."""
+
+    def __init__(
+        self, task: TaskName, figures: type[F], model: Model, train: Part, val: Part, options: Mapping[str, Any]
+    ) -> None:
+        """
+        Args:
+            task: what the model shall do.
+            figures: the named tuple that `evaluate` gives.
+            model: what training starts from.
+            train: the first part of `get_dataset`.
+            val: the second part of the same call.
+            options: any other key of a recipe, as in `hooper train --help` with `_` for `-`: `batch_size`, `learning_rate`,
+                `max_tokens`, `text_column`, `seed`, …; `name` is that of the folder below `runs` that keeps checkpoints.
+
+        Raises:
+            InvalidSettings: an option is unknown or has a place elsewhere, the parts are not those of one call, or too many
+                rows are broken.
+        """
+        check_arguments(model, train, val)
+        self._figures: Any = figures
+        self._data, self._model = train.data, model
+        self._script = Script(task, model.name, train.data, options)
+        self._values = training_values(task, model.name, train.data, options)
+        line = self._line()
+        self._offline, self._prepared = line.offline, line.load(train.data.records)
+        self._trained: Trained | None = None
+        self._reference: Reference | None = None
+        """The trained model's answers to what is held out, once they were needed."""
+
+    def fit(self, epochs: float = 0, *, resume: bool = False) -> None:
+        """Train, from the model that was given or, when called again, from what the last call ended with; each call has a
+        learning rate that rises and falls anew, and an order of rows of its own.
+
+        Args:
+            epochs: passes over the data; 0: chosen from the number of rows and labels.
+            resume: go on from the last checkpoint of this very call, after it was stopped or killed; an earlier process may
+                have made it, with the same model, data and options.
+
+        Raises:
+            InvalidSettings: the options cannot be used with this model, or there is nothing to resume.
+            Interrupted: Ctrl-C was pressed; what a resumed call goes on from is saved.
+        """
+        number = len(self._script.fits)
+        recipe = self._line().recipe
+        name = f"{recipe.name}.fit{number + 1}" if number else recipe.name  # what the last call made is kept meanwhile
+        with self._start() as start:
+            line = self._line(epochs=epochs, seed=recipe.seed + number, name=name)
+            trained = line.train(self._prepared, resume, start)
+        cost = _added(self._trained.cost if self._trained else {}, trained.cost)
+        self._trained, self._reference = replace(trained, base=self._model.start.base, cost=cost), None
+        self._script = replace(self._script, fits=(*self._script.fits, epochs))
+
+    def evaluate(self, part: Part | Source) -> F:
+        """Loss and figures of the trained model in torch; `save` measures the published graph anew.
+
+        Args:
+            part: `train` or `val` of `get_dataset`, or a source of its own, such as a test set: a path, a hub id, rows, ….
+
+        Raises:
+            InvalidSettings: nothing was trained yet, or the source cannot be used.
+        """
+        report = self.report(part)
+        found = {"loss": report["loss"], **report["headline"]}
+        made: F = self._figures(**{name: found.get(name, nan) for name in self._figures._fields})
+        return made
+
+    def report(self, part: Part | Source) -> dict[str, Any]:
+        """Everything that `evaluate` measures: `loss`, the `headline`, `by_source`, and for labels `per_class`.
+
+        Raises:
+            InvalidSettings: as for `evaluate`.
+        """
+        trained = self._needed("evaluate")
+        tokenizer, options = Tokenizer(trained.tokenizer, trained.max_tokens), self._prepared.task_options
+        examples = self._examples(part)
+        if examples is self._prepared.dataset.validation:
+            reference = self._held_out(trained)
+        else:
+            reference = ask_torch(self._offline, trained.model, tokenizer, options, examples, is_labelled=False)
+        figures = self._offline.evaluate(reference.predictions.answers, reference.examples, reference.task_options)
+        rows = self._offline.training_rows(reference.examples, tokenizer, options)
+        return {"loss": mean_loss(self._offline, trained.model, rows), **figures}
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Export, verify and publish as the next version in this folder: `hooper serve --model PATH` serves the latest.
+
+        Args:
+            path: the model's folder; its last part is the model's name.
+            options: keys of a recipe that can wait until now: `storage`, `description`, `license`, `limits`, `golden`.
+
+        Returns:
+            The version's folder, `path/<version>`.
+
+        Raises:
+            InvalidSettings: nothing was trained yet, or the path's last part cannot be a model's name.
+            ParityFailed: the graph does not reproduce the torch model; nothing is published.
+            SetupError: the architecture cannot be exported, or the folder cannot be written; nothing is left behind.
+        """
+        trained = self._needed("save")
+        folder = Path(path).expanduser()
+        script = self._script.to_save(str(path), options)
+        line = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
+        return line.export(self._prepared, trained, self._held_out(trained)).folder
+
+    def _line(self, script: str = "", **values: Any) -> Line:
+        return Line(recipe_of({**self._values, **values}), None, say, script)
+
+    @contextmanager
+    def _start(self) -> Iterator[Start]:
+        """Where the next fit starts from."""
+        if self._trained is None:
+            yield self._model.start
+            return
+        # from a folder of its own: the run folder may by now hold another trainer's model
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            self._trained.model.save_pretrained(folder)
+            yield Start(BaseModel(folder, self._model.start.base.name), self._trained.tokenizer)
+
+    def _needed(self, wish: str) -> Trained:
+        if self._trained is None:
+            raise InvalidSettings(f"there is nothing to {wish} yet: nothing was trained; call fit first")
+        return self._trained
+
+    def _held_out(self, trained: Trained) -> Reference:
+        if self._reference is None:
+            self._reference = self._line().evaluate(self._prepared, trained)
+        return self._reference
+
+    def _examples(self, part: Part | Source) -> Sequence[Example]:
+        dataset = self._prepared.dataset
+        if not isinstance(part, Part):
+            return self._others(part)
+        if part.data is not self._data:
+            raise InvalidSettings("this part is of another get_dataset; give its source, such as evaluate('test.csv')")
+        return dataset.train if part.name == "train" else dataset.validation
+
+    def _others(self, source: Source) -> Sequence[Example]:
+        """Examples that are no part of the data, with a word on those that training saw all the same."""
+        recipe = self._line().recipe
+        examples, broken = read_labelled(recipe.task, self._prepared.task_options, recipe, read(source))
+        say("load", f"{len(examples):,} rows to evaluate")
+        if broken:
+            say("", describe_broken(broken))
+        seen = {repr(one.item) for one in self._prepared.dataset.train}
+        num_seen = sum(repr(one.item) in seen for one in examples)
+        if num_seen:
+            say("", f"{num_seen:,} of them were trained on, and make the figures better than they are")
+        return examples
+
+
+def _added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What two fits cost together; the rest is as the last one found it."""
+    return {key: round(before.get(key, 0) + value, 1) if key in SUMMED else value for key, value in now.items()}
