@@ -27,7 +27,6 @@ from app.core.errors import SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import TaskName
 from app.serving.bulk import predict_bulk
-from app.settings import Settings
 
 EXAMPLES = """  hooper batch --model sentiment reviews.csv answers.jsonl
   hooper batch --model sentiment --top-k 2 reviews.jsonl.gz labels.csv.gz   label, score, label_2, score_2
@@ -45,8 +44,6 @@ command goes on where they end.
 SETTINGS = ("models", "device", "engine_threads", "max_batch_tokens", "max_batch_rows", "max_body_bytes")
 GROUP, GROUP_CHARACTERS = 256, 250_000
 """Rows that are written together: few, for they are what a kill costs; batches are filled from all groups under way."""
-FILL = 125, 128
-"""So much of its budget a packed batch is filled with: rows that leave no gap at all need another tensor row."""
 SWITCH_S = 0.0005
 """The interpreter's, ten times shorter than usual: the engine's thread must not wait for those that read and write."""
 
@@ -123,7 +120,6 @@ def _job(source: str, wish: Wish) -> dict[str, Any]:
 def _go_on(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet, address: str | None) -> Ran:
     before, seconds = begun.mark, 0.0
     if not before.is_complete:
-        wish = replace(wish, settings=_filling(wish))
         began = time.monotonic()
         if address is None:
             began = _answer_here(begun, source, stream, wish, sheet)
@@ -134,12 +130,6 @@ def _go_on(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet
         seconds = time.monotonic() - began
     begun.finish(sheet.convert)
     return Ran(begun.mark, before.num_rows, seconds)
-
-
-def _filling(wish: Wish) -> Settings:
-    if wish.artefact.manifest.graph.layout != "packed":
-        return wish.settings
-    return wish.settings.model_copy(update={"max_batch_tokens": wish.settings.max_batch_tokens * FILL[0] // FILL[1]})
 
 
 def _answer_here(begun: Draft, source: str, stream: BinaryIO, wish: Wish, sheet: Sheet) -> float:

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.batching.policy import BULK_PATIENCE, LOOKAHEAD_ROWS, Budget, offered, offline_order, select
+from app.runtime.layout import plan
 
 PACKED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="packed")
 PADDED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="padded")
@@ -24,6 +25,25 @@ def test_a_packed_batch_costs_the_sum_and_a_padded_one_rows_times_longest() -> N
 def test_a_row_fits_up_to_and_including_the_whole_budget() -> None:
     assert PACKED.fits(100)
     assert not PACKED.fits(101)
+
+
+def test_a_packed_batch_leaves_room_for_the_gaps_between_its_rows() -> None:
+    assert Budget.for_tensors(1024, 64, "packed", longest=512) == Budget(1000, 64, "packed")
+    assert Budget.for_tensors(1024, 64, "padded", longest=512) == Budget(1024, 64, "padded")
+
+
+def test_what_fits_the_budget_fits_the_tensor() -> None:
+    waiting = [5 + (7 * number) % 36 for number in range(200)]
+    heights = {}
+    for budget in (Budget.for_tensors(1024, 200, "packed", longest=512), Budget(1024, 200, "packed")):
+        chosen = [waiting[index] for index in select(waiting, budget)]
+        heights[budget.max_batch_tokens] = plan(chosen, "packed", fixed_shapes=True).height
+    assert heights == {1000: 8, 1024: 12}
+
+
+def test_the_longest_row_that_a_model_reads_runs_whatever_the_budget() -> None:
+    assert Budget.for_tensors(256, 8, "packed", longest=512).fits(512)
+    assert Budget.for_tensors(256, 8, "padded", longest=512).fits(512)
 
 
 def test_rows_run_in_the_order_of_arrival_until_the_budget_is_full() -> None:
