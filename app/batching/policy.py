@@ -14,7 +14,7 @@ LOOKAHEAD_ROWS = 256
 BULK_PATIENCE = 8
 """So many batches in a row may pass over the oldest bulk row; it opens the next one."""
 
-PACKED_FILL = 125, 128
+PACKED_SHARE = 125 / 128
 """So much of its tokens a packed batch is filled with: rows that leave no gap at all need another tensor row, which fixed
 shapes round up to several (measured: filled with 1,024 of 1,024 tokens, 0.69 of the tensor was of use; with 1,000, 0.96)."""
 
@@ -29,11 +29,13 @@ class Budget:
     max_batch_rows: int
     layout: LayoutName
 
+    filled_share: float = 1.0
+    """Of the tokens, how much several rows together may take: the rest is for the gaps between them."""
+
     @classmethod
-    def for_tensors(cls, max_tokens: int, max_rows: int, layout: LayoutName, longest: int) -> Budget:
-        """A budget whose batches fit into tensors of `max_tokens`; a row of `longest` tokens always runs."""
-        room = max_tokens * PACKED_FILL[0] // PACKED_FILL[1] if layout == "packed" else max_tokens
-        return cls(max(room, longest), max_rows, layout)
+    def for_tensors(cls, max_batch_tokens: int, max_batch_rows: int, layout: LayoutName) -> Budget:
+        """One whose batches fit into tensors of so many tokens."""
+        return cls(max_batch_tokens, max_batch_rows, layout, PACKED_SHARE if layout == "packed" else 1.0)
 
     def cost(self, num_rows: int, longest: int, total: int) -> int:
         """Tokens that a batch of these rows costs."""
@@ -67,7 +69,7 @@ def select(lengths: Iterable[int], budget: Budget) -> list[int]:
         if len(chosen) == budget.max_batch_rows or index == LOOKAHEAD_ROWS:
             break
         cost = budget.cost(len(chosen) + 1, max(longest, length), total + length)
-        if chosen and cost > budget.max_batch_tokens:
+        if chosen and cost > budget.max_batch_tokens * budget.filled_share:
             continue
         chosen.append(index)
         longest, total = max(longest, length), total + length

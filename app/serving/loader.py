@@ -92,8 +92,8 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     provider = _verified(choose_provider(options.device), manifest)
     session, task, unknown_id = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
-    layout = manifest.graph.layout
-    budget = Budget.for_tensors(options.max_batch_tokens, options.max_batch_rows, layout, manifest.max_tokens)
+    max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
+    budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     watched = Watchdog(session, options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1))
     batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name))
     deployment = Deployment(manifest, task, session, batcher, metrics)

@@ -27,23 +27,21 @@ def test_a_row_fits_up_to_and_including_the_whole_budget() -> None:
     assert not PACKED.fits(101)
 
 
-def test_a_packed_batch_leaves_room_for_the_gaps_between_its_rows() -> None:
-    assert Budget.for_tensors(1024, 64, "packed", longest=512) == Budget(1000, 64, "packed")
-    assert Budget.for_tensors(1024, 64, "padded", longest=512) == Budget(1024, 64, "padded")
-
-
 def test_what_fits_the_budget_fits_the_tensor() -> None:
     waiting = [5 + (7 * number) % 36 for number in range(200)]
-    heights = {}
-    for budget in (Budget.for_tensors(1024, 200, "packed", longest=512), Budget(1024, 200, "packed")):
+    heights = []
+    for budget in (Budget.for_tensors(1024, 200, "packed"), Budget(1024, 200, "packed")):
         chosen = [waiting[index] for index in select(waiting, budget)]
-        heights[budget.max_batch_tokens] = plan(chosen, "packed", fixed_shapes=True).height
-    assert heights == {1000: 8, 1024: 12}
+        heights.append(plan(chosen, "packed", fixed_shapes=True).height)
+    assert heights == [8, 12]
 
 
-def test_the_longest_row_that_a_model_reads_runs_whatever_the_budget() -> None:
-    assert Budget.for_tensors(256, 8, "packed", longest=512).fits(512)
-    assert Budget.for_tensors(256, 8, "padded", longest=512).fits(512)
+def test_padded_rows_and_a_row_alone_leave_no_gaps() -> None:
+    packed, padded = Budget.for_tensors(128, 8, "packed"), Budget.for_tensors(128, 8, "padded")
+    assert select([32] * 5, padded) == [0, 1, 2, 3]
+    assert select([32] * 5, packed) == [0, 1, 2]
+    assert packed.fits(128)
+    assert select([128, 1], packed) == [0]
 
 
 def test_rows_run_in_the_order_of_arrival_until_the_budget_is_full() -> None:
