@@ -6,7 +6,7 @@ import http.client
 import json
 import random
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,8 @@ class _Asker:
     def ask(self, asked: Asked) -> None:
         for is_last in (False, True):
             try:
-                self._connection.request("POST", asked.path, asked.body, dict(asked.headers))
+                with suppress(BrokenPipeError):  # refused before all of it was sent: the answer is there to be read
+                    self._connection.request("POST", asked.path, asked.body, dict(asked.headers))
                 response = self._connection.getresponse()
                 response.read()
             except TimeoutError:
