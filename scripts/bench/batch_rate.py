@@ -22,7 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 from scripts.bench.ceiling import engine_ceiling
-from scripts.bench.report import describe_machine
+from scripts.bench.report import machine_before
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(options: argparse.Namespace, load: Sequence[float], found: Mapping[str, Sequence[Turn]]) -> dict[str, Any]:
     return {
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine() | {"load_before": [round(one, 1) for one in load]},
+        "machine": machine_before(load),
         "model": options.model, "device": options.device, "threads": options.threads, "seconds": options.seconds,
         "profiles": {profile: _told(turns) for profile, turns in found.items()},
     }  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from app.core.errors import HooperError
-from scripts.bench.report import describe_machine
+from scripts.bench.report import machine_before
 from scripts.bench.service import Address, started
 from scripts.bench.texts import profile_texts
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = {
         "command": "python -m scripts.bench.explain_latency " + " ".join(sys.argv[1:] if arguments is None else arguments),
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine() | {"load_before": [round(one, 1) for one in load]},
+        "machine": machine_before(load),
         "model": options.model, "device": options.device,
         "reviews": len(texts), "words": round(float(np.mean([len(text.split()) for text in texts]))),
         "methods": methods,

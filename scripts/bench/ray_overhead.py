@@ -25,7 +25,7 @@ from typing import Any
 from app.core.errors import HooperError, SetupError
 from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop
-from scripts.bench.report import describe_machine
+from scripts.bench.report import machine_before
 from scripts.bench.service import START_S, Address, free_port, started, wait_until_ready
 from scripts.bench.texts import profile_texts
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if a request failed; 2 if a service could not start.
     """
     options = parser().parse_args(arguments)
-    load = [round(one, 1) for one in os.getloadavg()]
+    load = os.getloadavg()
     try:
         found = measure(options)
     except HooperError as error:
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = {
         "command": " ".join(["python -m scripts.bench.ray_overhead", *(arguments or sys.argv[1:])]),
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine() | {"load_before": load},
+        "machine": machine_before(load),
         "model": options.model, "device": options.device, "engine_threads": options.threads, "profile": options.profile,
         "seconds": options.seconds * TURNS.count("ray"),
         "results": [{**_fields(one), "added_p50_ms": one.added_ms} for one in found],

@@ -47,6 +47,11 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def machine_before(load: Sequence[float]) -> dict[str, Any]:
+    """The machine and its load averages before a run (`os.getloadavg`): what else it had to do then."""
+    return describe_machine() | {"load_before": [round(one, 1) for one in load]}
+
+
 @dataclass
 class Report:
     """A whole run."""
