@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.core.errors import Overloaded
 from app.core.types import Priority
 
 SMOOTHING = 0.8
@@ -18,10 +19,18 @@ class QueueLimit:
     max_rows: int
     max_tokens: int
 
+    def is_reached(self, num_rows: int, num_tokens: int) -> bool:
+        """Whether nothing more may wait where so much waits."""
+        return num_rows >= self.max_rows or num_tokens >= self.max_tokens
+
     def of(self, priority: Priority) -> QueueLimit:
         """What a row of this priority meets: bulk ones are taken only while the queue is at most half full, so that they
         alone never turn an interactive one away."""
         return self if priority == "interactive" else QueueLimit(max(1, self.max_rows // 2), max(1, self.max_tokens // 2))
+
+
+def queue_is_full(num_rows: int, num_tokens: int, retry_after_s: float) -> Overloaded:
+    return Overloaded(f"{num_rows} rows of {num_tokens} tokens are waiting, which is all the queue takes", retry_after_s)
 
 
 class DrainRate:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from app.batching.admission import DrainRate, QueueLimit
+from app.batching.admission import DrainRate, QueueLimit, queue_is_full
 from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.execution import Execution
 from app.batching.policy import Budget
@@ -52,9 +52,17 @@ class Batcher:
         return self._execution.budget.max_batch_tokens
 
     @property
+    def num_waiting_tokens(self) -> int:
+        return self._queue.num_tokens
+
+    @property
     def is_alive(self) -> bool:
         """Whether a submission would be answered by the engine."""
         return self._closed_because is None and not self._loop.done()
+
+    def retry_after_s(self, num_tokens: int = 0) -> float:
+        """Seconds until half of what waits, and of these tokens more, is worked off."""
+        return self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2)
 
     def check_open(self, priority: Priority = "interactive") -> None:
         """Refuse early, before a request is worth any work.
@@ -65,8 +73,7 @@ class Batcher:
         """
         if not self.is_alive:
             raise Unavailable(self._closed_because or "the engine is down")
-        limit = self.limit.of(priority)
-        if self._queue.num_rows >= limit.max_rows or self._queue.num_tokens >= limit.max_tokens:
+        if self.limit.of(priority).is_reached(self._queue.num_rows, self._queue.num_tokens):
             raise self._overloaded(0)
 
     async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
@@ -136,10 +143,7 @@ class Batcher:
             raise self._overloaded(total)
 
     def _overloaded(self, num_tokens: int) -> Overloaded:
-        return Overloaded(
-            f"{self._queue.num_rows} rows of {self._queue.num_tokens} tokens are waiting, which is all the queue takes",
-            self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2),  # until half of it is worked off
-        )
+        return queue_is_full(self._queue.num_rows, self._queue.num_tokens, self.retry_after_s(num_tokens))
 
     async def _work(self) -> None:
         try:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.batching.batcher import Answered, Batcher
+from app.batching.batcher import Answered
 from app.core.errors import EngineFailed, HooperError
 from app.core.manifest import Manifest
 from app.core.types import Priority, RowOutput
 from app.observability.metrics import LiveModel, Metrics
 from app.runtime.providers import Provider
-from app.runtime.session import OnnxSession
 from app.serving.drift import Drift
+from app.serving.seams import Computing, Queueing
 from app.tasks.base import Encoded, Task
 
 INLINE_CHARACTERS = 4_000
@@ -60,9 +60,16 @@ class Deployment:
     """Answers items of one model. Closing it waits for what was accepted."""
 
     def __init__(
-        self, manifest: Manifest, task: Task[Any, Any, Any], session: OnnxSession, batcher: Batcher, metrics: Metrics
+        self,
+        manifest: Manifest,
+        task: Task[Any, Any, Any],
+        session: Computing,
+        batcher: Queueing,
+        metrics: Metrics,
+        tokenizer: str = "",
     ) -> None:
-        self.manifest, self.task, self.batcher = manifest, task, batcher
+        """`tokenizer`: the text of its tokenizer.json, of which another process makes the same task."""
+        self.manifest, self.task, self.batcher, self.tokenizer = manifest, task, batcher, tokenizer
         self._session, self._metrics = session, metrics
         self._label = {"model": manifest.name}
         self._drift: Drift | None = None

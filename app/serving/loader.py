@@ -91,17 +91,18 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     provider = _verified(choose_provider(options.device), manifest)
-    session, task, unknown_id = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
+    session, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
     max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
     budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     watched = Watchdog(session, options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1))
     batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name))
-    deployment = Deployment(manifest, task, session, batcher, metrics)
+    deployment = Deployment(manifest, task, session, batcher, metrics, tokenizer.definition)
     try:
         await _replay_golden(artefact, deployment)
     except BaseException:
         await deployment.aclose(0)
         raise
+    unknown_id = await asyncio.to_thread(tokenizer.unknown_id)
     deployment.watch(Drift(manifest, task, unknown_id, metrics.drift))  # now: the golden requests are nobody's
     logger.info("loaded %s", artefact.id, extra=describe_provider(provider))
     return deployment
@@ -124,8 +125,7 @@ def _verified(provider: Provider, manifest: Manifest) -> Provider:
 
 def _build(
     artefact: Artefact, provider: Provider, num_threads: int, opening: OpenEngine
-) -> tuple[OnnxSession, Task[Any, Any, Any], int | None]:
-    """The engine, the task, and the token that stands for what its vocabulary lacks."""
+) -> tuple[OnnxSession, Task[Any, Any, Any], Tokenizer]:
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
@@ -133,7 +133,7 @@ def _build(
     except TypeError as error:
         raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
     session = OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads, opening)
-    return session, task, tokenizer.unknown_id()
+    return session, task, tokenizer
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -34,6 +34,8 @@ class Registry:
         self._draining = False
         self.beyond_help_because = ""
         """Why nothing but a new process helps; empty where that is not so."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a name has moved or was forgotten, and when everything is loaded."""
 
     @property
     def not_ready_because(self) -> str:
@@ -50,8 +52,14 @@ class Registry:
         """Everything is loaded and every engine would answer."""
         return self._loaded and not self._draining and all(entry.deployment.is_alive for entry in self._entries.values())
 
+    @property
+    def is_loaded(self) -> bool:
+        """What was to be loaded at the start has been."""
+        return self._loaded
+
     def loading_finished(self) -> None:
         self._loaded = True
+        self.on_change()
 
     @contextmanager
     def lease(self, task: TaskName | None, name: str | None = None) -> Iterator[Deployment]:
@@ -79,6 +87,7 @@ class Registry:
         """Move the name to this deployment; the one it stood for closes when its last lease ends."""
         old = self._entries.get(deployment.manifest.name)
         self._entries[deployment.manifest.name] = _Entry(deployment)
+        self.on_change()
         if old is not None:
             self._retire(old)
 
@@ -91,6 +100,7 @@ class Registry:
         entry = self._entries.pop(name, None)
         if entry is None:
             raise UnknownModel(f"model {name!r} is not loaded")
+        self.on_change()
         self._retire(entry)
 
     def stands(self, deployment: Deployment) -> bool:

@@ -62,7 +62,7 @@ class Tokenizer:
             self._tokenizer = _Tokenizer.from_str(definition)
         except Exception as error:  # tokenizers raises plain Exception
             raise InvalidArtefact(f"the tokenizer cannot be read: {error}") from error
-        self._definition = definition
+        self.definition = definition
         self.max_tokens = max_tokens
         self._tokenizer.no_padding()
         strategy = "only_second" if only_second else "longest_first"
@@ -79,11 +79,11 @@ class Tokenizer:
 
     def with_windows(self, max_tokens: int, stride: int, only_second: bool = False) -> Tokenizer:
         """Another instance over the same vocabulary, with its own window length and stride."""
-        return Tokenizer(self._definition, max_tokens, stride, only_second)
+        return Tokenizer(self.definition, max_tokens, stride, only_second)
 
     def cut_on(self, side: Side) -> Tokenizer:
         """Another instance over the same vocabulary and length, that cuts longer texts on this side."""
-        return Tokenizer(self._definition, self.max_tokens, side=side)
+        return Tokenizer(self.definition, self.max_tokens, side=side)
 
     def windows(self, texts: Sequence[str | Pair]) -> list[list[Window]]:
         """All windows of each text, in order; always at least one."""
@@ -97,7 +97,7 @@ class Tokenizer:
 
     def pieces(self) -> Pieces:
         """The same vocabulary, tokenizing texts whole."""
-        return Pieces(self._definition)
+        return Pieces(self.definition)
 
     def token_id(self, token: str) -> int | None:
         found: int | None = self._tokenizer.token_to_id(token)
@@ -105,7 +105,7 @@ class Tokenizer:
 
     def unknown_id(self) -> int | None:
         """The token that stands for what the vocabulary lacks; None where it lacks nothing, as one made of bytes."""
-        model = json.loads(self._definition)["model"]
+        model = json.loads(self.definition)["model"]
         if model.get("unk_token"):
             return self.token_id(model["unk_token"])
         number: int | None = model.get("unk_id")

@@ -29,7 +29,7 @@ from app.settings import PREFIX, Settings
 from app.tasks.text_classification import TextClassification
 from tests.asked import GatedService, Service
 from tests.gated import Deploy, Gated, GatedEngine
-from tests.tiny import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer
+from tests.tiny import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer, tokenizer_json
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ async def deploy(published: Path) -> AsyncIterator[Deploy]:
         engine, metrics = GatedEngine(), metrics or Metrics()
         batcher = Batcher(engine, Budget(64, 8, "packed"), limit or QueueLimit(100, 1000))
         named = manifest.model_copy(update={"name": name, "version": version})
-        gated = Gated(Deployment(named, task, engine, batcher, metrics), engine, metrics)  # type: ignore[arg-type]
+        gated = Gated(Deployment(named, task, engine, batcher, metrics, tokenizer_json()), engine, metrics)  # type: ignore[arg-type]
         made.append(gated)
         return gated
 

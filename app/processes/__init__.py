@@ -1,0 +1,1 @@
+"""Several processes as one service: a supervisor, an engine process and its front ends. Linux alone."""

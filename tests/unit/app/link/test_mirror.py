@@ -1,0 +1,169 @@
+"""A front end's registry follows the engine process's, and holds its deployments open as long as somebody uses them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.core.errors import EngineLost, Unavailable, UnknownModel
+from app.core.types import Row
+from app.link.mirror import Mirror
+from tests.gated import Deploy
+from tests.linked import Linked, until
+
+ROW = Row([1, 2, 3], [0, 0, 0])
+
+
+def names(mirror: Mirror) -> list[str]:
+    return [f"{one.manifest.name}/{one.manifest.version}" for one in mirror.registry.deployments]
+
+
+async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(linked: Linked, deploy: Deploy) -> None:
+    there = deploy().deployment
+    mirror, _ = await linked.ready(there)
+    [here] = mirror.registry.deployments
+    assert here.manifest == there.manifest
+    assert here.provider == there.provider
+    assert here.execution_providers == list(there.execution_providers)
+    assert here.num_threads == there.num_threads
+    assert (here.batcher.budget, here.batcher.limit) == (there.batcher.budget, there.batcher.limit)
+    assert here.live_model() == there.live_model()
+
+
+async def test_no_front_end_is_ready_before_all_are(linked: Linked, deploy: Deploy) -> None:
+    linked.registry.replace(deploy().deployment)
+    linked.registry.loading_finished()
+    one = linked.open()
+    await one.has_followed.wait()
+    assert names(one) == ["tiny/1"]
+    assert not one.registry.is_ready
+    other = linked.open()
+    await until(lambda: one.registry.is_ready and other.registry.is_ready)
+
+
+async def test_while_models_load_a_front_end_says_so(linked: Linked, deploy: Deploy) -> None:
+    one = linked.open()
+    await one.has_followed.wait()
+    assert one.registry.not_ready_because == "models are still loading"
+    with pytest.raises(Unavailable, match="models are still loading"), one.registry.lease("text-classification"):
+        pass
+
+
+async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    linked.kill(one)
+    successor = linked.open()
+    await until(lambda: successor.registry.is_ready)
+    assert other.registry.is_ready
+
+
+# --- loading and unloading
+
+
+async def test_a_version_that_is_loaded_through_one_front_end_answers_on_all(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    linked.loadable["tiny"] = lambda: deploy(version=2).deployment
+    assert (await one.load("tiny", 2)).manifest.version == 2
+    assert names(one) == names(other) == ["tiny/2"]
+
+
+async def test_what_cannot_be_loaded_is_said_to_whoever_asked(linked: Linked, deploy: Deploy) -> None:
+    one, _ = await linked.ready(deploy().deployment)
+    with pytest.raises(UnknownModel, match="there is no model other"):
+        await one.load("other", None)
+    assert names(one) == ["tiny/1"]
+
+
+async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(linked: Linked, deploy: Deploy) -> None:
+    gated = deploy()
+    one, other = await linked.ready(gated.deployment, deploy("wide").deployment)
+    await one.unload("tiny")
+    assert names(one) == names(other) == ["wide/1"]
+    await until(lambda: gated.engine.is_closed)
+    with pytest.raises(UnknownModel, match="model 'tiny' is not loaded"):
+        await other.unload("tiny")
+
+
+async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: Linked, deploy: Deploy) -> None:
+    old, new = deploy(), deploy(version=2)
+    one, other = await linked.ready(old.deployment)
+    linked.loadable["tiny"] = lambda: new.deployment
+    with one.registry.lease(None, "tiny") as leased:
+        await other.load("tiny", 2)
+        asked = asyncio.create_task(leased.batcher.submit([ROW]))
+        (await old.engine.batch()).finish()
+        await asked
+        assert not old.engine.is_closed
+    await until(lambda: old.engine.is_closed)
+    assert not new.engine.is_closed
+
+
+async def test_a_dead_front_end_holds_nothing_open(linked: Linked, deploy: Deploy) -> None:
+    old, new = deploy(), deploy(version=2)
+    one, other = await linked.ready(old.deployment)
+    linked.loadable["tiny"] = lambda: new.deployment
+    with one.registry.lease(None, "tiny"):
+        linked.kill(one)
+        await other.load("tiny", 2)
+        await until(lambda: old.engine.is_closed)
+
+
+# --- engines that are lost
+
+
+async def test_a_lost_engine_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    gated = deploy()
+    one, other = await linked.ready(gated.deployment)
+    asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
+    (await gated.engine.batch()).fail(EngineLost("its thread is stuck"))
+    with pytest.raises(Unavailable, match="its thread is stuck"):
+        await asked
+    await until(lambda: not one.registry.is_ready and not other.registry.is_ready)
+    assert not other.registry.deployments[0].is_alive
+
+
+async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    linked.registry.beyond_help_because = "too many engines were lost"
+    linked.side._stir()
+    await until(lambda: one.registry.beyond_help_because == other.registry.beyond_help_because == "too many engines were lost")
+
+
+async def test_after_the_engine_process_died_its_successors_models_take_over(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment, deploy("gone").deployment)
+    await linked.restart_engine()
+    await until(lambda: one.registry.is_connected and other.registry.is_connected)
+    assert names(one) == ["gone/1", "tiny/1"]  # which answer 503 for as long as the successor loads
+    assert not one.registry.is_ready
+    assert one.registry.not_ready_because == "models are still loading"
+    fresh = deploy()
+    linked.registry.replace(fresh.deployment)
+    linked.registry.loading_finished()
+    await until(lambda: one.registry.is_ready and other.registry.is_ready)
+    assert names(one) == names(other) == ["tiny/1"]
+    asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
+    (await fresh.engine.batch()).finish()
+    await asked
+
+
+async def test_a_front_end_that_cannot_follow_gives_up(linked: Linked, deploy: Deploy) -> None:
+    gave_up: list[bool] = []
+    broken = deploy()
+    broken.deployment.tokenizer = "no tokenizer"
+    linked.registry.replace(broken.deployment)
+    linked.open(lambda: gave_up.append(True))
+    await until(lambda: gave_up == [True])
+
+
+async def test_taking_leave_waits_for_what_was_asked(linked: Linked, deploy: Deploy) -> None:
+    gated = deploy()
+    one, _ = await linked.ready(gated.deployment)
+    with one.registry.lease(None, "tiny") as deployment:
+        asked = asyncio.create_task(deployment.batcher.submit([ROW]))
+        batch = await gated.engine.batch()
+        leaving = asyncio.create_task(one.aclose())
+        await until(lambda: not one.registry.is_ready)
+        batch.finish()
+        assert len((await asked).outputs) == 1
+    await leaving
