@@ -30,6 +30,7 @@ def create_app(
     settings: Settings,
     on_setup_error: Callable[[HooperError], None] | None = None,
     opening: OpenEngine = open_engine,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The application; models load in the background from the moment it starts, and readiness tells when they are there.
 
@@ -37,8 +38,9 @@ def create_app(
         settings: every knob.
         on_setup_error: called when a model cannot be loaded at start; without it the service stays up, not ready.
         opening: what opens a model's graph.
+        metrics: what counts; by default this application's own.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

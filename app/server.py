@@ -8,10 +8,10 @@ import sys
 
 import uvicorn
 
-from app.api.connection import limited
 from app.core.errors import HooperError, SetupError
 from app.main import create_app
 from app.observability.logging import set_up_logging
+from app.processes.http import configured
 from app.runtime.thread import is_any_left_behind
 from app.settings import Settings, check_exposure
 
@@ -22,31 +22,23 @@ def serve(settings: Settings) -> int:
     """Listen, load, answer.
 
     Returns:
-        0 after a signal; 2 if a model, the device or the port could not be had, with one sentence on standard error.
+        0 after a signal; 2 if a model, the device or the port could not be had, 3 if processes died again and again, with one
+        sentence on standard error.
 
     Raises:
         InvalidSettings: others would reach it without a key, and that was not said.
     """
     check_exposure(settings)
     set_up_logging(settings.log_level)
+    if settings.front_ends > 1:
+        return _serve_from_several(settings)
     failures: list[HooperError] = []
 
     def give_up(error: HooperError) -> None:
         failures.append(error)
         server.should_exit = True
 
-    config = uvicorn.Config(
-        create_app(settings, give_up),
-        host=settings.host,
-        port=settings.port,
-        http=limited(settings.receive_s, settings.max_connections),
-        ws="none",  # there is no route for it
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_s) + 1,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configured(create_app(settings, give_up), settings))
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -64,3 +56,15 @@ def serve(settings: Settings) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _serve_from_several(settings: Settings) -> int:
+    from app.processes.supervisor import Ending, supervise
+
+    try:
+        ending = supervise(settings)
+    except SetupError as error:
+        ending = Ending(EXIT_SETUP, error.detail)
+    if ending.sentence:
+        print(f"hooper: {ending.sentence}", file=sys.stderr)
+    return ending.code

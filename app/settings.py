@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         900, ge=1, le=65_536, description="Connections that may be open at once; more are closed unanswered."
     )
+    front_ends: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes that answer HTTP and tokenize in front of one engine process; 1: one process does it all."
+        " More pay only where one does not keep the engine busy (docs/how-to/many-cores.md).",
+    )
     drain_s: float = Field(
         20.0, ge=0, le=3600, description="Seconds that accepted requests get to finish when the service stops."
     )

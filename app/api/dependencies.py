@@ -38,6 +38,14 @@ class Live:
     """Load a model from the repository and move its name to it."""
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
 
+    async def unload(self, name: str) -> None:
+        """Forget a name.
+
+        Raises:
+            UnknownModel: nothing stands behind it.
+        """
+        self.registry.remove(name)
+
 
 class NativeRequest(Protocol):
     """The body of a native route."""

@@ -30,6 +30,18 @@ def wait_s(bucket: Bucket, per_minute: int) -> float:
     return max(0.0, (1 - bucket.num_tokens) * MINUTE_S / per_minute)
 
 
+def taken(bucket: Bucket | None, now_s: float, per_minute: int) -> Bucket:
+    """What a key has left after one request more.
+
+    Raises:
+        RateLimited: it has made its requests already.
+    """
+    left = refilled(bucket or Bucket(per_minute, now_s), now_s, per_minute)
+    if left.num_tokens < 1:
+        raise RateLimited(f"this key may make {per_minute} requests a minute, and has made them", wait_s(left, per_minute))
+    return Bucket(left.num_tokens - 1, now_s)
+
+
 class KeyRates:
     """Invariant: within any minute a key makes at most twice its requests per minute, and over time no more than those.
 
@@ -53,10 +65,4 @@ class KeyRates:
         """
         if not self._per_minute:
             return
-        now_s = self._clock()
-        bucket = refilled(self._buckets.get(key_hash, Bucket(self._per_minute, now_s)), now_s, self._per_minute)
-        if bucket.num_tokens < 1:
-            raise RateLimited(
-                f"this key may make {self._per_minute} requests a minute, and has made them", wait_s(bucket, self._per_minute)
-            )
-        self._buckets[key_hash] = Bucket(bucket.num_tokens - 1, now_s)
+        self._buckets[key_hash] = taken(self._buckets.get(key_hash), self._clock(), self._per_minute)

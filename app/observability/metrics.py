@@ -71,7 +71,7 @@ class Metrics:
 
     def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:
         """Report these models at every scrape: what is loaded then, not what once was."""
-        self.registry.register(_LiveModels(models))
+        self.registry.register(LiveModels(models))
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -81,7 +81,7 @@ class Metrics:
         return Histogram(name, text, labels, registry=self.registry, buckets=SECONDS)
 
 
-class _LiveModels(Collector):
+class LiveModels(Collector):
     def __init__(self, models: Callable[[], Iterable[LiveModel]]) -> None:
         self._models = models
 

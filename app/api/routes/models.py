@@ -53,5 +53,5 @@ async def load_model(
 )
 async def unload_model(name: Name, state: State) -> Published:
     """Forget a model. Requests in flight finish."""
-    state.registry.remove(name)
+    await state.unload(name)
     return Published(name=name, version=None, state="unloaded")

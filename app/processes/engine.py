@@ -1,0 +1,69 @@
+"""The engine process: the application of one process, without a port, asked by front ends. Started by the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from uvicorn.loops.auto import auto_loop_factory
+
+from app.api.dependencies import Live
+from app.core.errors import HooperError
+from app.link.engine_side import EngineSide
+from app.main import create_app
+from app.observability.logging import set_up_logging
+from app.observability.shared import SharedMetrics
+from app.processes.given import Given, beat, receive, say_failure, until_told
+from app.runtime.thread import is_any_left_behind
+
+EXIT_SETUP = 2
+
+
+async def answer(given: Given) -> HooperError | None:
+    """Load, and answer front ends until the supervisor says that it is enough.
+
+    Returns:
+        Why a model could not be loaded.
+    """
+    settings = given.read_settings()
+    failures: list[HooperError] = []
+    over = asyncio.Event()
+
+    def give_up(error: HooperError) -> None:
+        failures.append(error)
+        over.set()
+
+    metrics = SharedMetrics(given.metrics_folder, given.place, "engine", given.is_successor)
+    app = create_app(settings, give_up, metrics=metrics)
+    beating = asyncio.create_task(beat(), name="beat")
+    until_told(over.set)
+    async with app.router.lifespan_context(app):
+        live: Live = app.state.hooper
+        side = EngineSide(live.registry, live.load, settings.front_ends)
+        await side.listen(given.engine_socket)
+        await over.wait()
+        await side.aclose()
+    beating.cancel()
+    return failures[0] if failures else None
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # sent to the whole group: front ends still need this process
+    given = receive()
+    set_up_logging(given.read_settings().log_level)
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        failure = runner.run(answer(given))
+    if failure is not None:
+        say_failure(failure.detail)
+    code = EXIT_SETUP if failure is not None else 0
+    if is_any_left_behind():
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

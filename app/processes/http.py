@@ -1,0 +1,24 @@
+"""How an application is put under uvicorn, in whichever process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+
+from app.api.connection import limited
+from app.settings import Settings
+
+
+def configured(app: Any, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=limited(settings.receive_s, settings.max_connections),
+        ws="none",  # there is no route for it
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_s) + 1,
+    )

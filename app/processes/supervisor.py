@@ -1,0 +1,155 @@
+"""The supervisor: starts the engine process and its front ends, starts again what dies, and ends all of it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.core.errors import InvalidSettings, SetupError
+from app.processes.child import Child, Ended
+from app.processes.given import Given
+from app.processes.listening import listen
+from app.processes.restarts import Deaths
+from app.settings import Settings
+
+ENGINE, FRONT_END = "app.processes.engine", "app.processes.front_end"
+EXIT_SETUP, EXIT_BEYOND_HELP = 2, 3
+PATIENCE_S = 6.0
+"""Beyond the time to drain, what a child gets to end before it is killed."""
+LONGEST_PATH = 90
+"""Bytes of the folder's path: that of a Unix socket may have 107."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """With what the service ends."""
+
+    code: int = 0
+    sentence: str = ""
+
+
+class Supervisor:
+    """Invariant: in each place there is one process, or another about to be started, until `run` ends; then there is none."""
+
+    def __init__(self, settings: Settings, folder: Path, sockets: Sequence[socket.socket]) -> None:
+        self._settings, self._folder, self._sockets = settings, folder, sockets
+        self._front_ends = [f"front end {number + 1}" for number in range(settings.front_ends)]
+        self._children: dict[str, Child] = {}
+        self._over = asyncio.Event()
+        self._ending = Ending()
+
+    async def run(self) -> Ending:
+        """Until a signal, or until something cannot be had or kept."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_end)
+        keeping = {name: asyncio.create_task(self._keep(name)) for name in ("engine", *self._front_ends)}
+        await self._over.wait()
+        logger.info("Shutting down")
+        for one in self._sockets:
+            one.close()
+        await self._finish({name: keeping[name] for name in self._front_ends})
+        await self._finish({"engine": keeping["engine"]})
+        return self._ending
+
+    def _told_to_end(self) -> None:
+        if self._over.is_set():  # again: somebody is in a hurry
+            for child in self._children.values():
+                child.kill()
+        self._over.set()
+
+    async def _keep(self, name: str) -> None:
+        deaths = Deaths()
+        while not self._over.is_set():
+            child = self._children[name] = await Child.start(*self._told(name, deaths.num > 0))
+            if self._over.is_set():
+                child.finish()
+            ended = await child.ended()
+            del self._children[name]
+            if self._over.is_set():
+                return
+            deaths = deaths.after(ended.lived_s)
+            self._judge(name, ended, deaths)
+            if deaths.pause_s:
+                await self._pause(deaths.pause_s)
+
+    def _judge(self, name: str, ended: Ended, deaths: Deaths) -> None:
+        """Say what happened, and end the service where another one of its kind would not help."""
+        most = self._settings.engine_replacements if name == "engine" else None
+        too_many = deaths.too_many_because(name, most)
+        if ended.failure:
+            self._end(Ending(EXIT_SETUP, ended.failure))
+        elif too_many:
+            self._end(Ending(EXIT_BEYOND_HELP, f"{too_many}; the last one ended with {ended.how}"))
+        else:
+            logger.error("the %s process is gone (%s) and is started again", name, ended.how)
+
+    def _end(self, ending: Ending) -> None:
+        if not self._over.is_set():
+            self._ending = ending
+            self._over.set()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        except TimeoutError:
+            pass
+
+    def _told(self, name: str, is_successor: bool) -> tuple[str, Given]:
+        is_engine = name == "engine"
+        given = Given(
+            name,
+            self._settings.model_dump(mode="json"),
+            str(self._folder),
+            os.getpid(),
+            is_successor,
+            () if is_engine else tuple(one.fileno() for one in self._sockets),
+        )
+        return ENGINE if is_engine else FRONT_END, given
+
+    async def _finish(self, keeping: dict[str, asyncio.Task[None]]) -> None:
+        """Let these end what they have begun, and kill those that take too long over it."""
+        for name in keeping:
+            if name in self._children:
+                self._children[name].finish()
+        _, late = await asyncio.wait(keeping.values(), timeout=self._settings.drain_s + PATIENCE_S)
+        for name, task in keeping.items():
+            if task in late and name in self._children:
+                logger.error("the %s process did not end in time and is killed", name)
+                self._children[name].kill()
+        await asyncio.gather(*keeping.values())
+
+
+def supervise(settings: Settings) -> Ending:
+    """Serve from several processes until a signal, or until that is not possible.
+
+    Raises:
+        SetupError: the port or a folder for what the processes share cannot be had.
+        InvalidSettings: this is not Linux.
+    """
+    if sys.platform != "linux":
+        raise InvalidSettings("HOOPER_FRONT_ENDS: more than one needs Linux; leave it at 1 here")
+    sockets = listen(settings.host, settings.port)
+    try:
+        holder = tempfile.TemporaryDirectory(prefix="hooper-", ignore_cleanup_errors=True)  # of mode 0700
+    except OSError as error:
+        raise SetupError(f"there is no folder for what the processes share; set TMPDIR to one ({error.strerror})") from None
+    with holder as name:
+        if len(os.fsencode(name)) > LONGEST_PATH:
+            raise SetupError(f"{name} is too long for the path of a socket; set TMPDIR to a shorter one")
+        folder = Path(name)
+        (folder / "metrics").mkdir()
+        where = ", ".join(f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets)
+        logger.info("%d front ends listen on %s", settings.front_ends, where)
+        return asyncio.run(Supervisor(settings, folder, sockets).run())
