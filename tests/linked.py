@@ -17,7 +17,7 @@ from app.serving.registry import Registry
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Let everything run until it is so; a test in which it never is runs into its time limit."""
-    while not is_so():
+    while not is_so():  # noqa: ASYNC110 - what it waits for comes over sockets, and has no event of its own
         await asyncio.sleep(0)
 
 

@@ -47,6 +47,7 @@ class Child:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=given.sockets,
+            start_new_session=True,  # what a terminal sends to the whole group is for the supervisor
         )  # fmt: skip
         _stdin(process).write(given.line())
         return cls(process, given.name, silence_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -70,6 +71,8 @@ def main() -> int:
     def end() -> None:
         server.should_exit = True
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end())  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
     server = uvicorn.Server(configured(create_front_end(given, settings, metrics, end), settings))
     server.run([socket.socket(fileno=number) for number in given.sockets])
     return 0

@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,16 +141,23 @@ def supervise(settings: Settings) -> Ending:
     """
     if sys.platform != "linux":
         raise InvalidSettings("HOOPER_FRONT_ENDS: more than one needs Linux; leave it at 1 here")
-    sockets = listen(settings.host, settings.port)
+    with ExitStack() as stack:
+        folder = stack.enter_context(_shared_folder())
+        sockets = [stack.enter_context(one) for one in listen(settings.host, settings.port)]
+        where = ", ".join(f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets)
+        logger.info("%d front ends listen on %s", settings.front_ends, where)
+        return asyncio.run(Supervisor(settings, folder, sockets).run())
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """A folder that nobody else may look into, until the block ends."""
     try:
-        holder = tempfile.TemporaryDirectory(prefix="hooper-", ignore_cleanup_errors=True)  # of mode 0700
+        holder = tempfile.TemporaryDirectory(prefix="hooper-", ignore_cleanup_errors=True)
     except OSError as error:
         raise SetupError(f"there is no folder for what the processes share; set TMPDIR to one ({error.strerror})") from None
     with holder as name:
         if len(os.fsencode(name)) > LONGEST_PATH:
             raise SetupError(f"{name} is too long for the path of a socket; set TMPDIR to a shorter one")
-        folder = Path(name)
-        (folder / "metrics").mkdir()
-        where = ", ".join(f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets)
-        logger.info("%d front ends listen on %s", settings.front_ends, where)
-        return asyncio.run(Supervisor(settings, folder, sockets).run())
+        (Path(name) / "metrics").mkdir()
+        yield Path(name)

@@ -215,7 +215,8 @@ async def test_a_frame_that_is_none_ends_its_connection_and_no_other(linked: Lin
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     channel = one._link.channel
-    assert channel is not None and channel._transport is not None
+    assert channel is not None
+    assert channel._transport is not None
     channel._transport.write(b"\1\0\0\0\0\0\0\0x")
     await until(lambda: not one.registry.is_connected)
     task = submit(other, row(1))

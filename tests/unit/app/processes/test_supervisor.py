@@ -1,0 +1,102 @@
+"""The supervisor: a process in every place, or the end of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import InvalidSettings, SetupError
+from app.processes import supervisor as supervisor_module
+from app.processes.supervisor import Ending, Supervisor, supervise
+from app.settings import Settings
+from tests.linked import until
+from tests.live import free_port
+
+
+@pytest.fixture(autouse=True)
+def small_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "ENGINE", "tests.child")
+    monkeypatch.setattr(supervisor_module, "FRONT_END", "tests.child")
+
+
+def supervising(folder: Path, kind: str = "", **settings: object) -> Supervisor:
+    return Supervisor(Settings(front_ends=2, root_path=kind, drain_s=0, **settings), folder, [])  # type: ignore[arg-type]
+
+
+async def test_a_signal_ends_every_process(tmp_path: Path) -> None:
+    supervisor = supervising(tmp_path)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(supervisor._children) == 3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == Ending(0, "")
+    assert supervisor._children == {}
+
+
+async def test_a_process_that_is_gone_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = supervising(tmp_path)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(supervisor._children) == 3)
+    victim = supervisor._children["front end 2"]
+    victim.kill()
+    await until(lambda: supervisor._children.get("front end 2", victim) is not victim)
+    assert "the front end 2 process is gone (killed by signal 9) and is started again" in caplog.text
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await running == Ending()
+
+
+async def test_what_keeps_a_process_from_starting_ends_the_service_with_its_sentence(tmp_path: Path) -> None:
+    assert await supervising(tmp_path, "/fails").run() == Ending(2, "this machine has no such device")
+
+
+async def test_an_engine_process_that_dies_again_and_again_ends_the_service(tmp_path: Path) -> None:
+    ending = await supervising(tmp_path, "/dies", engine_replacements=1).run()
+    assert ending.code == 3
+    assert "the last one ended with killed by signal 9" in ending.sentence
+
+
+async def test_a_process_that_does_not_end_in_time_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor_module, "PATIENCE_S", 0.05)
+    supervisor = supervising(tmp_path, "/stays")
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(supervisor._children) == 3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (await running).code == 0
+    assert "the front end 1 process did not end in time and is killed" in caplog.text
+    assert "the engine process did not end in time and is killed" in caplog.text
+
+
+async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
+    supervisor = supervising(tmp_path, "/stays")
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(supervisor._children) == 3)
+    supervisor._told_to_end()
+    supervisor._told_to_end()
+    assert (await running).code == 0
+
+
+def test_another_system_than_linux_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(InvalidSettings, match="HOOPER_FRONT_ENDS: more than one needs Linux; leave it at 1 here"):
+        supervise(Settings(front_ends=2))
+
+
+def test_a_folder_with_too_long_a_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(SetupError, match="is too long for the path of a socket; set TMPDIR to a shorter one"):
+        supervise(Settings(front_ends=2, port=free_port()))
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_folder_to_write_to_it_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
+    with pytest.raises(SetupError, match="there is no folder for what the processes share; set TMPDIR to one"):
+        supervise(Settings(front_ends=2, port=free_port()))
