@@ -105,6 +105,10 @@ def check_fit_for_many(settings: Settings) -> None:
             "HOOPER_ADMIN_KEY_HASHES cannot be used under Ray Serve: loading a model would reach one replica of many; "
             "change `serve` in the configuration and deploy it again"
         )
+    if settings.front_ends > 1:
+        raise InvalidSettings(
+            "HOOPER_FRONT_ENDS cannot be used under Ray Serve, whose proxies are the front ends; leave it at 1"
+        )
     if not settings.models.is_absolute():
         raise InvalidSettings(
             f"HOOPER_MODELS={settings.models} must be an absolute path under Ray Serve: each replica has a folder of its own"

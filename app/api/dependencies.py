@@ -38,6 +38,9 @@ class Live:
     """Load a model from the repository and move its name to it."""
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
 
+    async def engine_answers(self) -> None:
+        """Return once whoever runs the models shows a sign of life, which in one process is at once."""
+
     async def unload(self, name: str) -> None:
         """Forget a name.
 

@@ -109,6 +109,8 @@ class EngineSide:
         match frame.kind:
             case "submit":
                 peer.ask(frame.number, lambda: peer.submit(frame))
+            case "ping":
+                channel.send(Frame("answer", frame.number))
             case "cancel":
                 peer.cancel(frame.number)
             case "release":

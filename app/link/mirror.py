@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from app.core.errors import UnknownModel
+from app.core.errors import Unavailable, UnknownModel
 from app.link.described import Description, State
 from app.link.frames import Frame
 from app.link.front_side import DOWN, FrontSide
@@ -96,6 +97,13 @@ class Mirror:
     async def unload(self, name: str) -> None:
         """Have a name forgotten, by every front end."""
         await self._link.wait(self._link.ask("unload", name))
+
+    async def ping(self) -> None:
+        """Return once the engine process answers, be it never: whoever looks after the service has a limit of its own. One
+        that is gone is not waited for: it is being started again."""
+        if self._link.channel is not None:
+            with suppress(Unavailable):
+                await self._link.wait(self._link.ask("ping", None))
 
     async def aclose(self) -> None:
         """Finish what was asked, then take leave."""

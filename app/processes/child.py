@@ -14,7 +14,10 @@ from typing import cast
 from app.processes.given import FAILED, Given
 
 SILENCE_S = 60.0
-"""A child that shows for so long no sign of life is killed: its event loop stands still, and nobody is answered."""
+"""A front end that shows for so long no sign of life is killed: its event loop stands still, and it answers nobody."""
+ENGINE_SILENCE_RUNS = 10
+"""An engine process gets the time of so many batches, since opening a graph may hold up its event loop for minutes. Who must
+know sooner asks `/health/live`, which waits for it."""
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,12 @@ FIRST_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class FrontEndLive(Live):
-    """As in one process, but a name is forgotten by all front ends."""
+    """As in one process, but the models are the engine process's, and a name is forgotten by all front ends."""
 
     mirror: Mirror = field(kw_only=True)
+
+    async def engine_answers(self) -> None:
+        await self.mirror.ping()
 
     async def unload(self, name: str) -> None:
         await self.mirror.unload(name)

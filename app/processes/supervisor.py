@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.errors import InvalidSettings, SetupError
-from app.processes.child import Child, Ended
+from app.processes.child import ENGINE_SILENCE_RUNS, SILENCE_S, Child, Ended
 from app.processes.given import Given
 from app.processes.listening import listen
 from app.processes.restarts import Deaths
@@ -72,7 +72,7 @@ class Supervisor:
     async def _keep(self, name: str) -> None:
         deaths = Deaths()
         while not self._over.is_set():
-            child = self._children[name] = await Child.start(*self._told(name, deaths.num > 0))
+            child = self._children[name] = await Child.start(*self._told(name, deaths.num > 0), self._silence_s(name))
             if self._over.is_set():
                 child.finish()
             ended = await child.ended()
@@ -106,6 +106,9 @@ class Supervisor:
                 await self._over.wait()
         except TimeoutError:
             pass
+
+    def _silence_s(self, name: str) -> float:
+        return SILENCE_S if name != "engine" else max(SILENCE_S, ENGINE_SILENCE_RUNS * self._settings.engine_run_s)
 
     def _told(self, name: str, is_successor: bool) -> tuple[str, Given]:
         is_engine = name == "engine"

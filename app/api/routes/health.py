@@ -20,6 +20,7 @@ State = Annotated[Live, Depends(live)]
 async def is_live(state: State) -> health.Live:
     """200 unless the process is beyond help: 503 once more engines are stuck or dead than it may replace. Restart it when this
     fails, and only then."""
+    await state.engine_answers()
     if state.registry.beyond_help_because:
         raise Unavailable(state.registry.beyond_help_because)
     return health.Live()
@@ -28,6 +29,7 @@ async def is_live(state: State) -> health.Live:
 @router.get("/health/ready", summary="Can it answer requests?", responses=problems(503))
 async def is_ready(state: State) -> health.Ready:
     """200 when every model is loaded and every engine would answer; 503 while loading, draining or with a dead engine."""
+    await state.engine_answers()
     registry = state.registry
     if not registry.is_ready:
         down = [one.manifest.name for one in registry.deployments if not one.is_alive]

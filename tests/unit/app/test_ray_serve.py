@@ -123,6 +123,7 @@ def test_what_a_replica_takes_and_how_long_it_drains_follow_from_the_settings(tm
     [
         ({"models": "models"}, "HOOPER_MODELS=models must be an absolute path under Ray Serve"),
         ({"models": "/m", "admin_key_hashes": "0" * 64}, "loading a model would reach one replica of many"),
+        ({"models": "/m", "front_ends": 2}, "HOOPER_FRONT_ENDS cannot be used under Ray Serve"),
         ({"models": "/m", "devise": "cpu"}, "HOOPER_DEVISE"),
         ({"models": "/m", "drain_s": -1}, "HOOPER_DRAIN_S=-1"),
     ],

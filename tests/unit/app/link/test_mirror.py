@@ -9,7 +9,7 @@ import pytest
 from app.core.errors import EngineLost, Unavailable, UnknownModel
 from app.core.types import Row
 from app.link.mirror import Mirror
-from tests.gated import Deploy
+from tests.gated import Deploy, turn
 from tests.linked import Linked, until
 
 ROW = Row([1, 2, 3], [0, 0, 0])
@@ -128,6 +128,22 @@ async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked:
     linked.registry.beyond_help_because = "too many engines were lost"
     linked.side._stir()
     await until(lambda: one.registry.beyond_help_because == other.registry.beyond_help_because == "too many engines were lost")
+
+
+async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(linked: Linked, deploy: Deploy) -> None:
+    one, _ = await linked.ready(deploy().deployment)
+    await one.ping()
+    hear, linked.side._hear = linked.side._hear, lambda channel, frame: None  # type: ignore[method-assign]
+    for channel in linked.side._peers:
+        channel._on_frame = linked.side._hear  # as a process whose event loop stands still
+    waiting = asyncio.create_task(one.ping())
+    await turn()
+    assert not waiting.done()
+    linked.side._hear = hear  # type: ignore[method-assign]
+    await linked.side.aclose()
+    await waiting
+    await until(lambda: not one.registry.is_connected)
+    await one.ping()
 
 
 async def test_after_the_engine_process_died_its_successors_models_take_over(linked: Linked, deploy: Deploy) -> None:
