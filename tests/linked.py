@@ -50,6 +50,7 @@ class Linked:
     async def restart_engine(self) -> None:
         """Another engine process, with nothing loaded yet, in the place of this one, which ends without a word."""
         await self.side.aclose()
+        await until(lambda: not any(one.registry.is_connected for one in self.mirrors))
         self.registry, self.side = self._new_engine()
         await self.listen()
 

@@ -14,6 +14,9 @@ LENGTHS = struct.Struct("<II")
 """Bytes of the JSON, then of the numbers."""
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # one for all: json.dumps would make one for each frame
+
+
 class BrokenFrame(HooperError):
     """The other side sent what is no frame: the connection is of no use any more."""
 
@@ -32,7 +35,7 @@ class Frame:
 
 
 def encoded(frame: Frame) -> bytes:
-    head = json.dumps([frame.kind, frame.number, frame.body], separators=(",", ":")).encode("ascii")
+    head = _ENCODER.encode([frame.kind, frame.number, frame.body]).encode("ascii")
     return b"".join((LENGTHS.pack(len(head), len(frame.blob)), head, frame.blob))
 
 
@@ -66,7 +69,7 @@ class Frames:
         if len(self._buffer) < end:
             return None
         try:
-            kind, number, value = json.loads(self._buffer[body : body + num_head])
+            kind, number, value = json.loads(self._buffer[body : body + num_head].decode())
         except (ValueError, TypeError) as error:
             raise BrokenFrame(f"the other side of the link sent no frame ({type(error).__name__})") from None
         return Frame(kind, number, value, self._buffer[body + num_head : end]), end

@@ -13,7 +13,8 @@ from app.core import errors
 from app.core.errors import HooperError, Overloaded, Unavailable
 from app.core.types import Row
 
-FLOATS = {"float16", "float32", "float64"}
+FLOATS = {"<f2", "<f4", "<f8"}
+"""What numpy calls the types that outputs may have."""
 
 
 def rows_to_blob(rows: Sequence[Row]) -> tuple[list[list[int]], bytes]:
@@ -43,7 +44,7 @@ def answer_to_blob(answered: Answered) -> tuple[dict[str, Any], bytes]:
         if isinstance(output, HooperError):
             outputs.append(error_to_json(output))
             continue
-        outputs.append([[name, value.dtype.name, value.shape] for name, value in output.items()])
+        outputs.append([[name, value.dtype.str, value.shape] for name, value in output.items()])
         parts.extend(np.ascontiguousarray(value).tobytes() for value in output.values())
     timings = [answered.queue_s, answered.inference_s, answered.batch_rows]
     return {"outputs": outputs, "timings": timings}, b"".join(parts)
