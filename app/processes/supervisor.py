@@ -70,6 +70,13 @@ class Supervisor:
         self._over.set()
 
     async def _keep(self, name: str) -> None:
+        try:
+            await self._keep_alive(name)
+        except Exception as error:  # whatever it is: a place that nobody keeps must not go unnoticed
+            logger.exception("the %s process cannot be kept", name)
+            self._end(Ending(EXIT_BEYOND_HELP, f"the {name} process cannot be started or watched ({type(error).__name__})"))
+
+    async def _keep_alive(self, name: str) -> None:
         deaths = Deaths()
         while not self._over.is_set():
             child = self._children[name] = await Child.start(*self._told(name, deaths.num > 0), self._silence_s(name))

@@ -81,6 +81,15 @@ async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     assert (await running).code == 0
 
 
+async def test_a_process_that_cannot_be_started_at_all_ends_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    ending = await supervising(tmp_path).run()
+    assert ending.code == 3
+    assert ending.sentence.endswith(" process cannot be started or watched (FileNotFoundError)")
+
+
 def test_another_system_than_linux_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(InvalidSettings, match="HOOPER_FRONT_ENDS: more than one needs Linux; leave it at 1 here"):
