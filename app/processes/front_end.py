@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +20,7 @@ from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
 from app.processes.given import Given, beat, receive, until_told
 from app.processes.http import configured
+from app.processes.listening import inherited
 from app.settings import Settings
 
 FIRST_S = 5.0
@@ -77,7 +77,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end())  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
     server = uvicorn.Server(configured(create_front_end(given, settings, metrics, end), settings))
-    server.run([socket.socket(fileno=number) for number in given.sockets])
+    server.run(inherited(given.sockets))
     return 0
 
 

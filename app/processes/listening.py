@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterable
 
 from app.core.errors import SetupError
 
 BACKLOG = 2048
+Listening = socket.socket
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int) -> list[Listening]:
     """One listening socket for each address of the host, as asyncio opens them.
 
     Raises:
@@ -29,7 +31,12 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return opened
 
 
-def _open(family: int, address: tuple[object, ...]) -> socket.socket:
+def inherited(numbers: Iterable[int]) -> list[Listening]:
+    """Sockets that another process opened, under the numbers that they were passed on with."""
+    return [socket.socket(fileno=number) for number in numbers]
+
+
+def _open(family: int, address: tuple[object, ...]) -> Listening:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,14 +16,15 @@ from pathlib import Path
 from app.core.errors import InvalidSettings, SetupError
 from app.processes.child import ENGINE_SILENCE_RUNS, SILENCE_S, Child, Ended
 from app.processes.given import Given
-from app.processes.listening import listen
+from app.processes.listening import Listening, listen
 from app.processes.restarts import Deaths
 from app.settings import Settings
 
 ENGINE, FRONT_END = "app.processes.engine", "app.processes.front_end"
 EXIT_SETUP, EXIT_BEYOND_HELP = 2, 3
-PATIENCE_S = 6.0
-"""Beyond the time to drain, what a child gets to end before it is killed."""
+PATIENCE_S = 15.0
+"""Beyond twice the time to drain (for connections, then for what still runs), what a child gets to end before it is killed: an
+engine may have to be left behind."""
 LONGEST_PATH = 90
 """Bytes of the folder's path: that of a Unix socket may have 107."""
 
@@ -42,7 +42,7 @@ class Ending:
 class Supervisor:
     """Invariant: in each place there is one process, or another about to be started, until `run` ends; then there is none."""
 
-    def __init__(self, settings: Settings, folder: Path, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, settings: Settings, folder: Path, sockets: Sequence[Listening]) -> None:
         self._settings, self._folder, self._sockets = settings, folder, sockets
         self._front_ends = [f"front end {number + 1}" for number in range(settings.front_ends)]
         self._children: dict[str, Child] = {}
@@ -134,7 +134,7 @@ class Supervisor:
         for name in keeping:
             if name in self._children:
                 self._children[name].finish()
-        _, late = await asyncio.wait(keeping.values(), timeout=self._settings.drain_s + PATIENCE_S)
+        _, late = await asyncio.wait(keeping.values(), timeout=2 * self._settings.drain_s + PATIENCE_S)
         for name, task in keeping.items():
             if task in late and name in self._children:
                 logger.error("the %s process did not end in time and is killed", name)

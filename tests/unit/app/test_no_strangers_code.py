@@ -26,6 +26,11 @@ DYNAMIC_IMPORTS = {"app/runtime/machine.py": "onnxruntime_ep_openvino", "app/cli
 BETWEEN_OWN_PROCESSES = {"app/cli/cluster.py: pickle"}
 """On a Ray cluster, whose own messages between the command and its engines are pickles; the service never imports it."""
 
+LISTENS = {"app/processes/listening.py: socket"}
+"""Which accepts, and connects to nobody."""
+STARTS_ITSELF = {"app/processes/child.py"}
+"""Where the supervisor starts other processes of the service; nothing else starts any."""
+
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(APP.rglob("*.py")):
@@ -51,7 +56,17 @@ def called(tree: ast.Module) -> Iterator[str]:
 def test_the_service_imports_nothing_that(unwanted: frozenset[str]) -> None:
     found = {f"{path}: {name}" for path, tree in trees() for name in imported(tree) for bad in unwanted
              if name == bad or name.startswith(f"{bad}.")}  # fmt: skip
-    assert not found - BETWEEN_OWN_PROCESSES
+    assert not found - BETWEEN_OWN_PROCESSES - LISTENS
+
+
+def test_no_other_program_is_started() -> None:
+    starting = {
+        path for path, tree in trees() for name in called(tree) if ".create_subprocess_" in name or name.startswith("os.spawn")
+    }
+    assert starting == STARTS_ITSELF
+    tree = ast.parse((APP.parent / "app/processes/child.py").read_text(encoding="utf-8"))
+    [call] = [one for one in ast.walk(tree) if isinstance(one, ast.Call) and "create_subprocess_" in ast.unparse(one.func)]
+    assert [ast.unparse(one) for one in call.args] == ["sys.executable", "'-m'", "module"]
 
 
 def test_no_data_becomes_code() -> None:
