@@ -224,6 +224,10 @@ def _correction(row: Sequence[Any]) -> Correction:
 
 
 def _refused(path: Path, error: sqlite3.Error | OSError) -> SetupError:
+    if path.exists() and not path.is_file():
+        return SetupError(f"the feedback file {path} is no file")
+    if not path.exists() and path.parent.is_dir() and not isinstance(error, OSError):
+        return SetupError(f"the feedback file {path} does not exist")
     return SetupError(f"the feedback file {path} cannot be opened: {_why(error)}")
 
 

@@ -22,8 +22,8 @@ Outcome = Literal["confirmed", "corrected", "refused", "failed"]
 class FeedbackDesk:
     """Takes corrections to the file, on a thread of its own, one request after the other.
 
-    Invariant: what `keep` has returned is on the disk, and of what it raised for there is nothing. A caller who leaves while the
-    disk writes is not told which of the two it is.
+    Invariant: what `keep` has returned is on the disk, and of what it raised for there is nothing. A caller who leaves
+    while the disk writes is not told which of the two it is.
     """
 
     def __init__(self, metrics: Metrics, path: str = "", max_bytes: int = 0) -> None:
