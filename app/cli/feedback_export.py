@@ -17,7 +17,7 @@ from app.core.correction import Correction, Latest, latest, training_row
 from app.core.errors import SetupError
 from app.core.feedback import read
 
-EXAMPLES = """  hooper feedback export corrected.jsonl --model sentiment     the last one of each text, as `hooper train` reads it
+EXAMPLES = """  hooper feedback export corrected.jsonl --model sentiment     the last one of each text, for `hooper train`
   hooper feedback export all.jsonl --model sentiment --all     every correction, with the answer and where it came from
   hooper train reviews.csv --from-feedback feedback.db         trains on them without an export
 """
