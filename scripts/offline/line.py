@@ -85,7 +85,9 @@ class Line:
         prepared = self.offline.prepare(self.recipe, {**records, **corrections.records})
         dataset = prepared.dataset
         if self.recipe.from_feedback:
-            said = f"{dataset.num_corrections:,} corrections join the rows to train on, and {dataset.num_replaced:,} rows about the same items leave"
+            said = (
+                f"{dataset.num_corrections:,} corrections are trained on, in place of {dataset.num_replaced:,} rows of the data"
+            )
             prepared = replace(prepared, notes=[*prepared.notes, said, *corrections.notes])
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
         for note in prepared.notes:

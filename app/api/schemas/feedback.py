@@ -31,7 +31,8 @@ def _unicode(text: str) -> str:
 
 
 Label = Annotated[str, StringConstraints(max_length=256)]
-Words = Annotated[str, AfterValidator(_unicode)]
+Source = Annotated[str, StringConstraints(max_length=MAX_SOURCE), AfterValidator(_unicode)]
+Comment = Annotated[str, StringConstraints(max_length=MAX_COMMENT), AfterValidator(_unicode)]
 
 
 class LabelledText(Request):
@@ -114,15 +115,17 @@ class FeedbackRequest(Request):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"inputs": {"text": "Not a single dull minute.", "label": "positive"}, "source": "support"},
                 {
-                    "inputs": [
-                        {
-                            "question": "When did the library open?",
-                            "context": "The old library burned down in 1897. A new library opened in 1903.",
-                            "answer": "1903",
-                        }
-                    ]
+                    "inputs": {
+                        "question": "When did the library open?",
+                        "context": "The old library burned down in 1897. A new library opened in 1903.",
+                        "answer": "1903",
+                    },
+                    "source": "support",
+                },
+                {
+                    "inputs": [{"text": "Not a single dull minute, and yet I was glad when it ended.", "label": "mixed"}],
+                    "allow_new_labels": True,
                 },
             ]
         },
@@ -143,12 +146,8 @@ class FeedbackRequest(Request):
     request_id: Annotated[str, StringConstraints(pattern=REQUEST_ID)] | None = Field(
         None, description="`X-Request-Id` of the answer that is corrected; null: that of this request.", examples=[None]
     )
-    source: Annotated[Words, StringConstraints(max_length=MAX_SOURCE)] = Field(
-        "", description=f"Who says so, at most {MAX_SOURCE} characters."
-    )
-    comment: Annotated[Words, StringConstraints(max_length=MAX_COMMENT)] = Field(
-        "", description=f"Why, at most {MAX_COMMENT} characters."
-    )
+    source: Source = Field("", description=f"Who says so, at most {MAX_SOURCE} characters.")
+    comment: Comment = Field("", description=f"Why, at most {MAX_COMMENT} characters.")
 
     @property
     def task(self) -> TaskName | None:
