@@ -17,6 +17,7 @@ from scripts.offline.tasks.registry import offline_task
 from tests.corrected import CORRECTION, labelled, written
 
 DOCUMENT = "The house burned. It was late. Nobody was hurt."
+CHOSEN = ("The house burned.", "Nobody was hurt.")
 RECIPE = Recipe(name="tiny", data=["data"], validation=["held out"])
 
 
@@ -108,10 +109,10 @@ def test_a_corrected_answer_is_trained_on_unless_its_context_is_held_out(tmp_pat
 
 
 def test_corrected_sentences_are_a_summary_to_train_on(tmp_path: Path) -> None:
-    one = replace(CORRECTION, task="summarization", item={"text": DOCUMENT}, right={"sentences": ["The house burned.", "Nobody was hurt."]})
+    one = replace(CORRECTION, task="summarization", item={"text": DOCUMENT}, right={"sentences": list(CHOSEN)})
     path = str(written(tmp_path / "feedback.db", [one]))
     recipe = replace(RECIPE, task="summarization", from_feedback=[path])
     rows = [{"article": "G h. I j.", "highlights": "G h."}]
     dataset = prepared(recipe, rows, [{"article": "K l. M n.", "highlights": "K l."}]).dataset
     assert dataset.train[-1].item.text == DOCUMENT
-    assert dataset.train[-1].target.sentences == ("The house burned.", "Nobody was hurt.")
+    assert dataset.train[-1].target.sentences == CHOSEN
