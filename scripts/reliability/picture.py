@@ -41,6 +41,26 @@ def draw_overload(report: dict[str, Any], file: Path) -> None:
         _save(figure, file)
 
 
+def draw_soak(report: dict[str, Any], file: Path) -> None:
+    """Memory over the requests that were sent."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    looks = report["looks"]
+    sent = [one["requests"] for one in looks]
+    highest = max(one["rss_mb"] for one in looks)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(8, 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(sent, [one["rss_mb"] for one in looks], color=BLUE, label="resident")
+        axes.plot(sent, [one["pss_mb"] for one in looks], color=GREEN, label="proportional")
+        axes.axvspan(0, report["warm_up"], color=GREY, alpha=0.2, linewidth=0, label="warm-up")
+        axes.set(xlabel="requests", ylabel="memory, MB", ylim=(0, 1.25 * highest), xlim=(0, None))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.legend(ncols=3, loc="lower right")
+        _save(figure, file)
+
+
 def _save(figure: Any, file: Path) -> None:
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
