@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api.application import build_application
+from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
 from app.core.errors import HooperError, InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
+from app.observability.tracing import close_traces, open_traces
 from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
 from app.serving.desk import FeedbackDesk
@@ -38,8 +39,12 @@ def create_app(
         settings: every knob.
         on_setup_error: called when a model cannot be loaded at start; without it the service stays up, not ready.
         opening: what opens a model's graph.
+
+    Raises:
+        SetupError: traces are wished for, and what makes them is not installed.
     """
     metrics = Metrics()
+    traces = open_traces(settings.traces_endpoint, product_version())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -90,8 +95,9 @@ def create_app(
             await replacement.aclose()
             await registry.aclose()
             await desk.aclose()  # last: whoever holds a lease may still be writing
+            await close_traces(traces)
 
-    return build_application(settings, metrics, lifespan)
+    return build_application(settings, metrics, lifespan, traces)
 
 
 def wanted(repository: Repository, names: tuple[str, ...]) -> list[Artefact]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 
-from app.api.middleware import TOLD
+from app.api.middleware import TOLD, TRACE
 from app.api.rate import KeyRates
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
 from app.api.schemas.explain import ExplainRequest
@@ -20,6 +20,7 @@ from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
 from app.core.types import Priority, TaskName
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
+from app.observability.tracing import Trace
 from app.serving.deployment import Deployment, Prediction, Result, Timings
 from app.serving.desk import FeedbackDesk
 from app.serving.explaining import explain
@@ -68,7 +69,13 @@ class Call:
     """
 
     def __init__(
-        self, told: dict[str, str], response: Response, state: Live, timeout_ms: int | None, priority: Priority | None
+        self,
+        told: dict[str, str],
+        response: Response,
+        state: Live,
+        timeout_ms: int | None,
+        priority: Priority | None,
+        trace: Trace | None = None,
     ) -> None:
         """
         Args:
@@ -77,7 +84,9 @@ class Call:
             state: what lives.
             timeout_ms: milliseconds after which the caller no longer wants the answer.
             priority: how urgent the caller says it is.
+            trace: where it is told what was asked and where the time went; None where traces are off.
         """
+        self._trace = trace
         self._told, self._response, self._state, self._priority = told, response, state, priority
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
@@ -124,6 +133,8 @@ class Call:
             self._told["task"] = task
         with self._state.registry.lease(task, model) as deployment:
             self._told["task"], self._told["model"] = deployment.manifest.task, deployment.manifest.name
+            if self._trace is not None:
+                self._trace.attributes["hooper.model_version"] = deployment.manifest.version
             yield deployment
 
     async def results(
@@ -171,10 +182,15 @@ class Call:
         most = self._state.settings.max_items
         if len(items) > most:
             raise TooManyItems(f"{len(items)} items are too many; at most {most}", "inputs")
+        if self._trace is not None:
+            self._trace.attributes["hooper.num_items"] = len(items)
         good = [item for item in items if not isinstance(item, HooperError)]
         if not good:
             return Prediction(list(items), Timings(0, 0, 0))
+        began = time.monotonic()
         prediction = await ask(good)
+        if self._trace is not None:
+            _trace_parts(self._trace, began, prediction.timings)
         self._response.headers["Server-Timing"] = _server_timing(prediction.timings)
         results = iter(prediction.results)
         merged = [item if isinstance(item, HooperError) else next(results) for item in items]
@@ -208,7 +224,7 @@ async def _call(
         ),
     ] = None,
 ) -> Call:
-    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority)
+    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority, request.scope.get(TRACE))
 
 
 Asked = Annotated[Call, Depends(_call)]
@@ -220,6 +236,11 @@ def _server_timing(timings: Timings) -> str:
     parts = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
     spent = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
     return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
+
+
+def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
+    spent = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    trace.spent(began, spent, {"hooper.batch_rows": timings.batch_rows, "hooper.batch_tokens": timings.batch_tokens})
 
 
 def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:

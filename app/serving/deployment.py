@@ -36,12 +36,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where a request's time went, in seconds, and how many rows ran together."""
+    """Where a request's time went, in seconds, and how much ran together."""
 
     tokenize_s: float
     queue_s: float
     inference_s: float
     batch_rows: int = 0
+    batch_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Deployment:
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
         ran = await self.batcher.submit(rows, deadline, priority) if rows else Answered([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
-        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)
+        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
         self.measure(results, timings)
         return Prediction(results, timings)
 

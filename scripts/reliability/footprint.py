@@ -17,7 +17,9 @@ class Footprint:
     """How many it had been sent by then."""
     rss_mb: float
     pss_mb: float
-    """With pages that it shares counted by its part of them."""
+    """With pages that it shares counted by its part of them: it moves when another process maps the same libraries."""
+    private_mb: float
+    """Its own (anonymous) pages: what would leak."""
     open_files: int
     threads: int
 
@@ -29,6 +31,7 @@ class Footprint:
             requests,
             round(memory["Rss"] / MB, 1),
             round(memory["Pss"] / MB, 1),
+            round(memory["Anonymous"] / MB, 1),
             sum(1 for _ in (folder / "fd").iterdir()),
             sum(1 for _ in (folder / "task").iterdir()),
         )

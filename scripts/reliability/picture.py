@@ -53,7 +53,7 @@ def draw_soak(report: dict[str, Any], file: Path) -> None:
         figure = Figure(figsize=(8, 2.6), layout="constrained")
         axes = figure.subplots()
         axes.plot(sent, [one["rss_mb"] for one in looks], color=BLUE, label="resident")
-        axes.plot(sent, [one["pss_mb"] for one in looks], color=GREEN, label="proportional")
+        axes.plot(sent, [one["private_mb"] for one in looks], color=GREEN, label="private")
         axes.axvspan(0, report["warm_up"], color=GREY, alpha=0.2, linewidth=0, label="warm-up")
         axes.set(xlabel="requests", ylabel="memory, MB", ylim=(0, 1.25 * highest), xlim=(0, None))
         axes.xaxis.set_major_formatter("{x:,.0f}")

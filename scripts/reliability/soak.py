@@ -4,9 +4,9 @@
 
 Starts `hooper serve` and asks it over some connections: short texts, long ones and lists, all three tasks, some wrong requests,
 and some clients who leave. Memory, open files and threads are looked at a hundred times. The first tenth of the requests warms
-up: memory pools grow until the largest request has been seen. After it memory must stay within 5 %, and once the callers are
-gone there must be no more open files and threads than there were after the warm-up without them. What was measured is kept,
-also where it is interrupted or the service ends.
+up: memory pools grow until the largest request has been seen. After it memory (resident, and private) must stay within 5 %,
+and once the callers are gone there must be no more open files and threads than there were after the warm-up without them. What
+was measured is kept, also where it is interrupted or the service ends.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def memory_growth(looks: Sequence[Footprint], warm_up: int) -> dict[str, float] 
     if len(after) < 2:
         return None
     growth = {}
-    for name in ("rss_mb", "pss_mb"):
+    for name in ("rss_mb", "private_mb"):
         values = [getattr(one, name) for one in after]
         first = statistics.median(values[:5])
         growth[name] = round(max(values, key=lambda value: abs(value - first)) / first - 1, 4)

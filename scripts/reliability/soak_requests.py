@@ -66,12 +66,11 @@ def _passage(dice: random.Random, texts: Texts) -> str:
 
 
 def wrong(dice: random.Random, texts: Texts) -> Request:
-    body, status = dice.choice(
-        [
-            ({"inputs": ""}, 422), ({"inputs": 5}, 422), ({}, 422), ({"inputs": "a", "top": 3}, 422),
-            ({"inputs": dice.choice(texts.short), "model": f"none-{dice.randrange(10**6)}"}, 404),
-        ]
-    )  # fmt: skip
+    unknown = {"inputs": dice.choice(texts.short), "model": f"none-{dice.randrange(10**6)}"}
+    bodies: list[tuple[dict[str, Any], int]] = [
+        ({"inputs": ""}, 422), ({"inputs": 5}, 422), ({}, 422), ({"inputs": "a", "top": 3}, 422), (unknown, 404)
+    ]  # fmt: skip
+    body, status = dice.choice(bodies)
     return _native("a wrong request", "/v1/classify", body, status=status)
 
 
