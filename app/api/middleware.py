@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import BodyLimits, ClientLeft, read_body
 from app.api.errors import internal_error, refusal_of
+from app.api.shedding import turned_away
 from app.core.errors import Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
@@ -106,7 +107,7 @@ class Edge:
         return trace
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
-        body = await read_body(scope, headers, receive, self._limits)
+        body = turned_away(scope, headers, scope[TOLD]) or await read_body(scope, headers, receive, self._limits)
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
