@@ -17,8 +17,8 @@ hooper_drift_decisions_total hooper_drift_confidence_total hooper_drift_labels_t
 hooper_drift_reference_tokens hooper_drift_reference_unknown_share hooper_drift_reference_confidence
 hooper_drift_reference_label_share
 """
-OF_FAULTS = {"hooper_engine_failures_total", "hooper_dropped_rows_total", "hooper_engines_lost_total"}
-"""Without a value while nothing goes wrong."""
+OF_FAULTS = {"hooper_engine_failures_total", "hooper_dropped_rows_total", "hooper_engines_lost_total", "hooper_feedback_total"}
+"""Without a value while nothing goes wrong, and no correction comes."""
 
 
 async def test_alive_and_ready(service: Service) -> None:
