@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import BackgroundTasks, Depends, Header, Request, Response
 from pydantic import BaseModel
 
 from app.api.middleware import TOLD, TRACE
@@ -25,7 +25,9 @@ from app.serving.deployment import Deployment, Prediction, Result, Timings
 from app.serving.desk import FeedbackDesk
 from app.serving.explaining import explain
 from app.serving.feedback import Note, correct
+from app.serving.leased import Role
 from app.serving.registry import Registry
+from app.serving.shadow import Shadows, copy_of
 from app.settings import Settings
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
@@ -39,8 +41,9 @@ class Live:
     settings: Settings
     registry: Registry
     metrics: Metrics
-    load: Callable[[str, int | None], Awaitable[Deployment]]
-    """Load a model from the repository and move its name to it."""
+    load: Callable[[str, int | None, Role], Awaitable[Deployment]]
+    """Load a model from the repository, and let it play this role for its name."""
+    shadows: Shadows
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     feedback: FeedbackDesk = field(default_factory=lambda: FeedbackDesk(Metrics()))
     """Keeps corrections, where they are wanted."""
@@ -75,6 +78,7 @@ class Call:
         state: Live,
         timeout_ms: int | None,
         priority: Priority | None,
+        afterwards: BackgroundTasks,
         trace: Trace | None = None,
     ) -> None:
         """
@@ -84,10 +88,12 @@ class Call:
             state: what lives.
             timeout_ms: milliseconds after which the caller no longer wants the answer.
             priority: how urgent the caller says it is.
+            afterwards: what is done once the answer was sent.
             trace: where it is told what was asked and where the time went; None where traces are off.
         """
         self._trace = trace
         self._told, self._response, self._state, self._priority = told, response, state, priority
+        self._afterwards = afterwards
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
     @property
@@ -128,13 +134,14 @@ class Call:
 
     @contextmanager
     def lease(self, task: TaskName | None, model: str | None) -> Iterator[Deployment]:
-        """The deployment to ask, told to the metrics and the log; see `Registry.lease`."""
+        """The deployment to ask, told to the metrics and the log; see `Registry.assign`."""
         if task is not None:
             self._told["task"] = task
-        with self._state.registry.lease(task, model) as deployment:
-            self._told["task"], self._told["model"] = deployment.manifest.task, deployment.manifest.name
+        with self._state.registry.assign(task, model) as deployment:
+            manifest = deployment.manifest
+            self._told |= {"task": manifest.task, "model": manifest.name, "version": str(manifest.version)}
             if self._trace is not None:
-                self._trace.attributes["hooper.model_version"] = deployment.manifest.version
+                self._trace.attributes["hooper.model_version"] = manifest.version
             yield deployment
 
     async def results(
@@ -174,8 +181,13 @@ class Call:
         return good
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
-        priority = self._priority or "interactive"
-        return await self._merged(items, lambda good: deployment.predict(good, options, self._deadline, priority))
+        async def ask(good: Sequence[Any]) -> Prediction:
+            prediction = await deployment.predict(good, options, self._deadline, self._priority or "interactive")
+            if self._state.shadows.are_wanted(deployment):
+                self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
+            return prediction
+
+        return await self._merged(items, ask)
 
     async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
         """Ask for the items that are none of them an error already, and put those errors in their places."""
@@ -212,6 +224,7 @@ async def _call(
     request: Request,
     response: Response,
     state: Annotated[Live, Depends(live)],
+    afterwards: BackgroundTasks,
     x_request_timeout_ms: Annotated[
         int | None,
         Header(ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after which you no longer want the answer: then 504."),
@@ -224,7 +237,8 @@ async def _call(
         ),
     ] = None,
 ) -> Call:
-    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority, request.scope.get(TRACE))
+    trace = request.scope.get(TRACE)
+    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority, afterwards, trace)
 
 
 Asked = Annotated[Call, Depends(_call)]

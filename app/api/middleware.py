@@ -118,6 +118,8 @@ class Edge:
         path = scope["path"].removeprefix(self._root_path)
         if task or (status >= HTTPStatus.BAD_REQUEST and path not in QUIET_PATHS):
             self._metrics.requests.labels(task, model, str(status)).inc()  # refused before its task was known: no task
+        if "version" in told:
+            self._metrics.version_requests.labels(model, told["version"], str(status)).inc()
         if task:
             self._metrics.request_seconds.labels(task).observe(seconds)
         level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
