@@ -3,8 +3,9 @@
     python -m scripts.reliability.upgrades --output docs/measurements/upgrades.json
 
 Starts `hooper serve` with a copy of a published model and asks it over 32 connections, each of which has always a request under
-way. Meanwhile version 2 is loaded, version 1 is loaded again, and version 3 is refused because it does not answer its golden
-requests; several rounds of these, and a SIGTERM in the end. No request may fail: the count of those that did must be 0.
+way. Meanwhile version 2 is loaded, version 3 is refused because it does not answer its golden requests, and version 1 is loaded
+again; then version 2 runs beside it, first with half of the requests, then as its shadow, and is promoted. Several rounds of
+these, and a SIGTERM in the end. No request may fail: the count of those that did must be 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,21 +37,32 @@ REFUSED = 500
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A version that is asked for, and what must come of it."""
+    """What is asked of the service, and what must come of it."""
 
     name: str
-    version: int
+    call: str
     status: int
     versions: frozenset[int]
-    """Those that answer while it happens, the last of them from then on."""
+    """Those that answer while it happens."""
     leaves: int
+    """The main version from then on."""
+    body: Mapping[str, Any] | None = None
+    is_compared: bool = False
+    """A shadow runs from then on."""
 
 
+BACK = Step("version 1 is loaded again", "load?version=1", OK, frozenset({1, 2}), leaves=1)
 STEPS = (
-    Step("version 2 is loaded", 2, OK, frozenset({1, 2}), leaves=2),
-    Step("version 3 is refused", 3, REFUSED, frozenset({2}), leaves=2),
-    Step("version 1 is loaded again", 1, OK, frozenset({1, 2}), leaves=1),
+    Step("version 2 is loaded", "load?version=2", OK, frozenset({1, 2}), leaves=2),
+    Step("version 3 is refused", "load?version=3", REFUSED, frozenset({2}), leaves=2),
+    BACK,
+    Step("version 2 gets half", "load?version=2", OK, frozenset({1, 2}), leaves=1, body={"share": 0.5}),
+    Step("version 2 is stopped", "unload?version=2", OK, frozenset({1, 2}), leaves=1),
+    Step("version 2 is the shadow", "load?version=2", OK, frozenset({1}), leaves=1, body={"shadow": True}, is_compared=True),
+    Step("version 2 is promoted", "promote", OK, frozenset({1, 2}), leaves=2),
+    BACK,
 )
+OUTCOMES = ("agree", "disagree", "failed", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,7 @@ class Bench:
     name: str
     """Of the model."""
     num_requests: int
-    """At least so many are sent in each step, a quarter of them before anything happens."""
+    """At least so many are sent in each step, a quarter of them before anything happens and a quarter after."""
     connections: int
     texts: Sequence[str]
     expected: dict[str, float]
@@ -88,12 +100,16 @@ def publish_versions(source: Path, models: Path) -> None:
 async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
     """One step's figures."""
     tally, begins, is_over = Tally(), asyncio.Event(), asyncio.Event()
+    quarter = bench.num_requests // 4
 
     def coming() -> Iterator[Request]:
+        last = bench.num_requests
         for request in bench.requests():
-            if request.number == bench.num_requests // 4:
+            if request.number == quarter:
                 begins.set()
-            if request.number >= bench.num_requests and is_over.is_set():
+            if not is_over.is_set():
+                last = max(bench.num_requests, request.number + quarter)
+            if request.number >= last:
                 return
             yield request
 
@@ -101,8 +117,8 @@ async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
         await begins.wait()
         began = time.perf_counter()
         try:
-            path = f"/v1/models/{bench.name}/load?version={step.version}"
-            return *await asyncio.to_thread(service.running.ask, path, "POST"), time.perf_counter() - began
+            path = f"/v1/models/{bench.name}/{step.call}"
+            return *await asyncio.to_thread(service.running.ask, path, "POST", step.body), time.perf_counter() - began
         finally:
             is_over.set()
 
@@ -110,7 +126,14 @@ async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
         drive(service.running.port, coming(), bench.connections, bench.expected, tally), load()
     )
     said = json.loads(body).get("detail", "")
-    return figures(step.name, tally, 0) | {"load_status": status, "load_said": said, "load_s": round(load_s, 3)}
+    told = {"load_status": status, "load_said": said, "load_s": round(load_s, 3)}
+    return figures(step.name, tally, 0) | told | ({"compared": compared(service)} if step.is_compared else {})
+
+
+def compared(service: Process) -> dict[str, int]:
+    """Items so far by what a shadow made of them."""
+    found = service.running.sample("hooper_shadow_compared_total")
+    return {name: int(sum(count for labels, count in found.items() if f'outcome="{name}"' in labels)) for name in OUTCOMES}
 
 
 async def end(service: Process, bench: Bench) -> dict[str, Any]:
@@ -165,6 +188,10 @@ def complaints(step: Step, told: dict[str, Any], version: int) -> list[str]:
         found.append(f"versions {sorted(told['versions'])} answered")
     if version != step.leaves:
         found.append(f"version {version} answers afterwards")
+    if step.is_compared:
+        counts = told["compared"]
+        if not counts["agree"] or counts["disagree"] or counts["failed"]:
+            found.append(f"the shadow, a copy, was compared so: {counts}")
     return [f"{step.name}: {one}" for one in found]
 
 
@@ -218,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="what to compute on")
     parser.add_argument("--requests", type=int, default=1000, help="for each step")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3, help="of loading, refusing and loading again")
+    parser.add_argument("--rounds", type=int, default=3, help="of all steps but the last")
     parser.add_argument("--output", type=Path, help="the file for the figures")
     options = parser.parse_args(arguments)
     try:
