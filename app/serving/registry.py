@@ -58,6 +58,10 @@ class Registry:
                 found.append(LiveVersion(candidate.deployment, candidate.role))
         return found
 
+    def versions(self, name: str) -> list[int]:
+        """Those loaded of a name, the main one first."""
+        return [one.deployment.manifest.version for one in self.live if one.deployment.manifest.name == name]
+
     @property
     def is_ready(self) -> bool:
         """Everything is loaded and every main version's engine would answer."""
