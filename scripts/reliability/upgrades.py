@@ -14,54 +14,23 @@ import argparse
 import asyncio
 import itertools
 import json
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError
-from app.core.manifest import MANIFEST, describe_file
 from scripts.bench.report import describe_machine
 from scripts.bench.texts import profile_texts
 from scripts.reliability.callers import OK, Request, Tally, drive, drive_until_closed
 from scripts.reliability.process import Process, process, read_by
+from scripts.reliability.versions import STEPS, Step, publish_versions
 
 NUM_TEXTS = 100
-REFUSED = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What is asked of the service, and what must come of it."""
-
-    name: str
-    call: str
-    status: int
-    versions: frozenset[int]
-    """Those that answer while it happens."""
-    leaves: int
-    """The main version from then on."""
-    body: Mapping[str, Any] | None = None
-    is_compared: bool = False
-    """A shadow runs from then on."""
-
-
-BACK = Step("version 1 is loaded again", "load?version=1", OK, frozenset({1, 2}), leaves=1)
-STEPS = (
-    Step("version 2 is loaded", "load?version=2", OK, frozenset({1, 2}), leaves=2),
-    Step("version 3 is refused", "load?version=3", REFUSED, frozenset({2}), leaves=2),
-    BACK,
-    Step("version 2 gets half", "load?version=2", OK, frozenset({1, 2}), leaves=1, body={"share": 0.5}),
-    Step("version 2 is stopped", "unload?version=2", OK, frozenset({1, 2}), leaves=1),
-    Step("version 2 is the shadow", "load?version=2", OK, frozenset({1}), leaves=1, body={"shadow": True}, is_compared=True),
-    Step("version 2 is promoted", "promote", OK, frozenset({1, 2}), leaves=2),
-    BACK,
-)
 OUTCOMES = ("agree", "disagree", "failed", "dropped")
 
 
@@ -81,20 +50,6 @@ class Bench:
     def requests(self) -> Iterator[Request]:
         """Without an end."""
         return (Request(number, text) for number, text in enumerate(itertools.cycle(self.texts)))
-
-
-def publish_versions(source: Path, models: Path) -> None:
-    """Versions 1 and 2 answer alike, since they are copies; version 3 was published with answers that it does not give."""
-    for version in (1, 2, 3):
-        folder = models / source.parent.name / str(version)
-        shutil.copytree(source, folder)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) | {"version": version}
-        if version == 3:
-            golden = json.loads((folder / manifest["golden"]).read_text(encoding="utf-8"))
-            golden[0]["answer"]["labels"][0]["score"] -= 0.5
-            (folder / manifest["golden"]).write_text(json.dumps(golden), encoding="utf-8")
-            manifest["files"][manifest["golden"]] = describe_file(folder / manifest["golden"]).model_dump()
-        (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
 async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:

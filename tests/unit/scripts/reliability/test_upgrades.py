@@ -18,7 +18,8 @@ from app.core.manifest import read_manifest
 from app.serving.repository import Repository, open_folder
 from scripts.reliability.callers import Request, Tally, drive_until_closed
 from scripts.reliability.process import read_by
-from scripts.reliability.upgrades import STEPS, complaints, complaints_of_the_end, publish_versions
+from scripts.reliability.upgrades import complaints, complaints_of_the_end
+from scripts.reliability.versions import STEPS, publish_versions
 from tests.live import ROOT
 from tests.tiny import publish_tiny
 
