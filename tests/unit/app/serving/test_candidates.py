@@ -274,6 +274,12 @@ async def test_a_candidate_whose_engine_is_down_gets_no_request_and_readiness_is
     assert not registry.is_ready
 
 
+async def test_a_shadow_whose_engine_is_down_gets_no_copies(registry: Registry, pair: Callable[[Role], Pair]) -> None:
+    main, candidate = pair(SHADOW)
+    await candidate.deployment.batcher.aclose()
+    assert registry.shadow_of(main.deployment) is None
+
+
 async def test_only_a_candidate_can_be_dropped(registry: Registry, pair: Callable[[Role], Pair]) -> None:
     main, candidate = pair(SHADOW)
     assert not registry.drop(main.deployment)
