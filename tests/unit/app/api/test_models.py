@@ -287,6 +287,8 @@ async def test_a_candidate_is_refused_where_its_main_version_left_while_it_was_l
     await change(two, "unload")
     gate.set()
     assert "nothing that another version could run beside" in (await loading)["detail"]
+    await turn()
+    assert [one for one in asyncio.all_tasks() if one.get_name() == "batcher"] == []
     assert await told(two) == []
 
 
