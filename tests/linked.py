@@ -12,6 +12,7 @@ from app.link.engine_side import EngineSide
 from app.link.mirror import Mirror
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment
+from app.serving.leased import Role
 from app.serving.registry import Registry
 
 
@@ -35,11 +36,14 @@ class Linked:
     def _new_engine(self) -> tuple[Registry, EngineSide]:
         registry = Registry(drain_s=5)
 
-        async def load(name: str, version: int | None) -> Deployment:
+        async def load(name: str, version: int | None, role: Role) -> Deployment:
             if name not in self.loadable:
                 raise UnknownModel(f"there is no model {name}")
             deployment = self.loadable[name]()
-            registry.replace(deployment)
+            if role.name == "main":
+                registry.replace(deployment)
+            else:
+                registry.run_beside(deployment, role)
             return deployment
 
         return registry, EngineSide(registry, load, self.num_front_ends)

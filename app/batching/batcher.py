@@ -60,10 +60,6 @@ class Batcher:
         """Whether a submission would be answered by the engine."""
         return self._closed_because is None and not self._loop.done()
 
-    def retry_after_s(self, num_tokens: int = 0) -> float:
-        """Seconds until half of what waits, and of these tokens more, is worked off."""
-        return self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2)
-
     def check_open(self, priority: Priority = "interactive") -> None:
         """Refuse early, before a request is worth any work.
 
@@ -73,8 +69,18 @@ class Batcher:
         """
         if not self.is_alive:
             raise Unavailable(self._closed_because or "the engine is down")
-        if self.limit.of(priority).is_reached(self._queue.num_rows, self._queue.num_tokens):
-            raise self._overloaded(0)
+        overload = self.overload(priority)
+        if overload is not None:
+            raise overload
+
+    def overload(self, priority: Priority = "interactive") -> Overloaded | None:
+        """What everyone is refused with now; None where the queue has room, or the batcher is closed."""
+        is_full = self.limit.of(priority).is_reached(self._queue.num_rows, self._queue.num_tokens)
+        return self._overloaded(0) if is_full and self.is_alive else None
+
+    def retry_after_s(self, num_tokens: int = 0) -> float:
+        """Seconds until half of what waits, and of these tokens more, is worked off."""
+        return self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2)
 
     async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
         """Run rows, together with other callers' where that fits.

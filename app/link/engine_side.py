@@ -12,6 +12,7 @@ from app.link.channel import Channel
 from app.link.frames import Frame
 from app.link.peer import Listed, Peer, body_of
 from app.serving.deployment import Deployment
+from app.serving.leased import Role
 from app.serving.registry import Registry
 
 COALESCE_S = 0.02
@@ -26,12 +27,12 @@ class EngineSide:
     """Invariant: a front end knows every deployment that it may ask, and none of those closes before it has let go of it."""
 
     def __init__(
-        self, registry: Registry, load: Callable[[str, int | None], Awaitable[Deployment]], num_front_ends: int
+        self, registry: Registry, load: Callable[[str, int | None, Role], Awaitable[Deployment]], num_front_ends: int
     ) -> None:
         """
         Args:
             registry: what is loaded; its `on_change` is taken.
-            load: loads a version from the repository and moves its name to it.
+            load: loads a version from the repository, for a role behind its name.
             num_front_ends: how many must have followed before requests are said to be answered.
         """
         self._registry, self._load, self._num_front_ends = registry, load, num_front_ends
@@ -65,9 +66,9 @@ class EngineSide:
     # --- what changes
 
     def _change(self) -> None:
-        known = {deployment: number for number, deployment in self._listed.deployments.items()}
-        deployments = {known.get(one) or self._next_number(): one for one in self._registry.deployments}
-        self._listed = Listed(self._listed.generation + 1, deployments, self._registry.is_loaded)
+        known = {one.deployment: number for number, one in self._listed.versions.items()}
+        versions = {known.get(one.deployment) or self._next_number(): one for one in self._registry.live}
+        self._listed = Listed(self._listed.generation + 1, versions, self._registry.is_loaded)
         for peer in self._peers.values():
             peer.tell_models(self._listed)
         self._stir()
@@ -106,9 +107,11 @@ class EngineSide:
             self._stir()
             return
         peer = self._peers[channel]
+        asked = {"submit": peer.submit, "load": self._loaded, "promote": self._promoted, "unload": self._unloaded}
+        if frame.kind in asked:
+            peer.ask(frame.number, lambda: asked[frame.kind](frame))
+            return
         match frame.kind:
-            case "submit":
-                peer.ask(frame.number, lambda: peer.submit(frame))
             case "ping":
                 channel.send(Frame("answer", frame.number))
             case "cancel":
@@ -118,10 +121,6 @@ class EngineSide:
             case "followed":
                 peer.generation = frame.body
                 self._move()
-            case "load":
-                peer.ask(frame.number, lambda: self._loaded(frame))
-            case "unload":
-                peer.ask(frame.number, lambda: self._unloaded(frame))
             case "goodbye":
                 peer.has_said_goodbye = True
 
@@ -144,12 +143,18 @@ class EngineSide:
         return self._registry.lease(None, f"{manifest.name}/{manifest.version}")
 
     async def _loaded(self, frame: Frame) -> Frame:
-        deployment = await self._load(*frame.body)
+        name, version, role, share = frame.body
+        deployment = await self._load(name, version, Role(role, share))
+        await self._until_all_have_followed()
+        return Frame("answer", frame.number, body_of(deployment))
+
+    async def _promoted(self, frame: Frame) -> Frame:
+        deployment = self._registry.promote(frame.body)
         await self._until_all_have_followed()
         return Frame("answer", frame.number, body_of(deployment))
 
     async def _unloaded(self, frame: Frame) -> Frame:
-        self._registry.remove(frame.body)
+        self._registry.remove(*frame.body)
         await self._until_all_have_followed()
         return Frame("answer", frame.number)
 

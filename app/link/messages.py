@@ -46,7 +46,7 @@ def answer_to_blob(answered: Answered) -> tuple[dict[str, Any], bytes]:
             continue
         outputs.append([[name, value.dtype.str, value.shape] for name, value in output.items()])
         parts.extend(np.ascontiguousarray(value).tobytes() for value in output.values())
-    timings = [answered.queue_s, answered.inference_s, answered.batch_rows]
+    timings = [answered.queue_s, answered.inference_s, answered.batch_rows, answered.batch_tokens]
     return {"outputs": outputs, "timings": timings}, b"".join(parts)
 
 
@@ -56,8 +56,7 @@ def answer_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> Answer
         error_from_json(one) if isinstance(one, dict) else {name: arrays.next(kind, shape) for name, kind, shape in one}
         for one in body["outputs"]
     ]
-    queue_s, inference_s, batch_rows = body["timings"]
-    return Answered(outputs, queue_s, inference_s, batch_rows)
+    return Answered(outputs, *body["timings"])
 
 
 class _Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
 from app.serving.drift import Drift
+from app.serving.leased import MAIN, Role
 from app.serving.loader import TASK_KINDS
 from app.serving.registry import Registry
 from app.tasks.base import Task
@@ -58,7 +59,8 @@ class MirrorRegistry(Registry):
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     generation: int
-    numbers: tuple[int, ...]
+    roles: Mapping[int, Role]
+    """By the deployment's number, main versions before their candidates."""
     is_loaded: bool
 
 
@@ -86,17 +88,17 @@ class Mirror:
         self._link = FrontSide(path, name, self._hear, self._engine_gone)
         self._following = asyncio.create_task(self._follow(), name="mirror")
 
-    async def load(self, name: str, version: int | None) -> Deployment:
+    async def load(self, name: str, version: int | None, role: Role = MAIN) -> Deployment:
         """Have a version loaded; once every front end answers with it, the deployment of this one."""
-        answer = await self._link.wait(self._link.ask("load", [name, version]))
-        for one in self.registry.deployments:
-            if [one.manifest.name, one.manifest.version] == [answer.body["name"], answer.body["version"]]:
-                return one
-        raise UnknownModel(f"model {name!r} was loaded, and unloaded again by somebody else")
+        return await self._asked_for("load", [name, version, role.name, role.share])
 
-    async def unload(self, name: str) -> None:
-        """Have a name forgotten, by every front end."""
-        await self._link.wait(self._link.ask("unload", name))
+    async def promote(self, name: str) -> Deployment:
+        """Have a candidate made the main version of every front end."""
+        return await self._asked_for("promote", name)
+
+    async def unload(self, name: str, version: int | None = None) -> None:
+        """Have a name, or a candidate alone, forgotten by every front end."""
+        await self._link.wait(self._link.ask("unload", [name, version]))
 
     async def ping(self) -> None:
         """Return once the engine process answers, be it never: whoever looks after the service has a limit of its own. One
@@ -113,14 +115,22 @@ class Mirror:
         await self.registry.aclose()
         await self._link.aclose()
 
+    async def _asked_for(self, kind: str, body: Any) -> Deployment:
+        answer = await self._link.wait(self._link.ask(kind, body))
+        name, version = answer.body["name"], answer.body["version"]
+        for one in self.registry.live:
+            if (one.deployment.manifest.name, one.deployment.manifest.version) == (name, version):
+                return one.deployment
+        raise UnknownModel(f"model {name!r} was there, and was unloaded again by somebody else")
+
     def _hear(self, frame: Frame) -> None:
         match frame.kind:
             case "model":
                 self._described[frame.number] = Description.from_json(frame.body), frame.blob.decode()
             case "models":
-                generation, numbers, is_loaded = frame.body
+                generation, roles, is_loaded = frame.body
                 self.registry.is_connected = True
-                self._wanted = _Wanted(generation, tuple(numbers), is_loaded)
+                self._wanted = _Wanted(generation, {number: Role(name, share) for number, name, share in roles}, is_loaded)
                 self._changed.set()
             case "state":
                 self._stand(State.from_json(frame.body))
@@ -155,38 +165,65 @@ class Mirror:
 
     async def _become(self, wanted: _Wanted) -> None:
         channel = self._link.channel
-        for number in wanted.numbers:
+        for number in wanted.roles:
             if number not in self._live:
                 description, definition = self._described[number]
                 task, unknown_id = await asyncio.to_thread(_build, description, definition)
                 if channel is not self._link.channel:  # the engine process is gone, or another
                     return
-                self._place(number, description, definition, task, unknown_id)
-        if wanted.is_loaded:
-            names = {self._live[number].manifest.name for number in wanted.numbers}
-            for one in self.registry.deployments:
-                if one.manifest.name not in names:
-                    self.registry.remove(one.manifest.name)
-            if not self.registry.is_loaded:
-                self.registry.loading_finished()
-        for number in [one for one in self._live if one not in wanted.numbers]:
+                self._live[number] = self._deployment(number, description, definition, task, unknown_id)
+        self._settle(wanted)
+        for number in [one for one in self._live if one not in wanted.roles]:
             del self._live[number], self._described[number]
         self._link.tell(Frame("followed", 0, wanted.generation), channel)
         self.has_followed.set()
 
-    def _place(
+    def _settle(self, wanted: _Wanted) -> None:
+        """Put every version into its place, and take out those that have none, once it is known which have."""
+        for number, role in wanted.roles.items():
+            place(self.registry, self._live[number], role)
+        if not wanted.is_loaded:
+            return
+        wished = [self._live[number] for number in wanted.roles]
+        names = {one.manifest.name for one in wished}
+        for one in self.registry.live:
+            if (
+                one.deployment not in wished
+                and not self.registry.drop(one.deployment)
+                and one.deployment.manifest.name not in names
+            ):
+                self.registry.remove(one.deployment.manifest.name)
+        if not self.registry.is_loaded:
+            self.registry.loading_finished()
+
+    def _deployment(
         self, number: int, description: Description, definition: str, task: Task[Any, Any, Any], unknown_id: int | None
-    ) -> None:
+    ) -> Deployment:
         manifest = description.manifest
         batcher = RemoteBatcher(self._link, number, description)
         engine = RemoteEngine(description.provider, description.execution_providers, description.num_threads)
         deployment = Deployment(manifest, task, engine, batcher, self._metrics, definition)
         deployment.watch(Drift(manifest, task, unknown_id, self._metrics.drift))
-        self._live[number], self._batchers[number] = deployment, batcher
+        self._batchers[number] = batcher
         load = self.registry.state.loads.get(number)
         if load is not None:
             batcher.load = load
-        self.registry.replace(deployment)
+        return deployment
+
+
+def place(registry: Registry, deployment: Deployment, role: Role) -> None:
+    """Let this deployment play its role for its name: in a new place, in its old one with another role, or promoted."""
+    name = deployment.manifest.name
+    behind = {one.deployment: one.role for one in registry.live if one.deployment.manifest.name == name}
+    if role.name == "main":
+        if deployment not in behind:
+            registry.replace(deployment)
+        elif behind[deployment].name != "main":
+            registry.promote(name)
+    elif deployment not in behind:
+        registry.run_beside(deployment, role)
+    elif behind[deployment] != role:
+        registry.give_role(name, deployment.manifest.version, role)
 
 
 def _build(description: Description, definition: str) -> tuple[Task[Any, Any, Any], int | None]:

@@ -15,6 +15,7 @@ from app.link.described import Description, Load, State
 from app.link.frames import Frame
 from app.link.messages import answer_to_blob, error_to_json, rows_from_blob
 from app.serving.deployment import Deployment
+from app.serving.leased import LiveVersion
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +24,15 @@ Lease = Callable[[Deployment], AbstractContextManager[object]]
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What is loaded: deployments by number, as of so many changes."""
+    """What is loaded: versions by number, as of so many changes."""
 
     generation: int
-    deployments: Mapping[int, Deployment]
+    versions: Mapping[int, LiveVersion]
     is_loaded: bool
+
+    def to_json(self) -> list[Any]:
+        roles = [[number, one.role.name, one.role.share] for number, one in self.versions.items()]
+        return [self.generation, roles, self.is_loaded]
 
 
 class Peer:
@@ -54,14 +59,15 @@ class Peer:
 
     def tell_models(self, listed: Listed) -> None:
         """What is loaded now; what it has not heard of yet is described, and leased until it lets go."""
-        for number, deployment in listed.deployments.items():
+        for number, version in listed.versions.items():
             if number not in self._held:
+                deployment = version.deployment
                 stack = ExitStack()
                 stack.enter_context(self._lease(deployment))
                 self._held[number] = deployment, stack
                 description = Description.of(deployment).to_json()
                 self._channel.send(Frame("model", number, description, deployment.tokenizer.encode()))
-        self._channel.send(Frame("models", 0, [listed.generation, list(listed.deployments), listed.is_loaded]))
+        self._channel.send(Frame("models", 0, listed.to_json()))
 
     def tell_state(self, is_settled: bool, beyond_help_because: str) -> None:
         """How things stand, where that has changed."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from app.batching.admission import queue_is_full
 from app.batching.batcher import Answered
-from app.core.errors import DeadlineExceeded, Unavailable
+from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
 from app.core.types import Priority, Row
 from app.link.described import Description, Load
 from app.link.frames import Frame
@@ -70,8 +70,16 @@ class RemoteBatcher:
         """
         if not self.is_alive:
             raise Unavailable(self._closed_because or DOWN)
-        if self.limit.of(priority).is_reached(self.load.num_rows, self.load.num_tokens):
-            raise queue_is_full(self.load.num_rows, self.load.num_tokens, self.load.retry_after_s)
+        overload = self.overload(priority)
+        if overload is not None:
+            raise overload
+
+    def overload(self, priority: Priority = "interactive") -> Overloaded | None:
+        """What everyone is refused with, by what was last heard; None where the queue had room, or nobody would be answered."""
+        load = self.load
+        if not self.is_alive or not self.limit.of(priority).is_reached(load.num_rows, load.num_tokens):
+            return None
+        return queue_is_full(load.num_rows, load.num_tokens, load.retry_after_s)
 
     async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
         """As `Batcher.submit`; deadlines mean the same there, since processes of one machine share the monotonic clock."""

@@ -27,7 +27,7 @@ async def answer(given: Given) -> HooperError | None:
     Returns:
         Why a model could not be loaded.
     """
-    settings = given.read_settings()
+    settings = given.read_settings().model_copy(update={"traces_endpoint": ""})  # front ends trace
     failures: list[HooperError] = []
     over = asyncio.Event()
 

@@ -12,17 +12,23 @@ from typing import Any
 
 import uvicorn
 
-from app.api.application import build_application
+from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.shared_rate import SharedKeyRates
+from app.core.errors import SetupError
 from app.link.mirror import Mirror
 from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
-from app.processes.given import Given, beat, receive, until_told
+from app.observability.tracing import close_traces, open_traces
+from app.processes.given import Given, beat, receive, say_failure, until_told
 from app.processes.http import configured
 from app.processes.listening import inherited
+from app.serving.deployment import Deployment
+from app.serving.desk import FeedbackDesk
+from app.serving.shadow import Shadows
 from app.settings import Settings
 
+EXIT_SETUP = 2
 FIRST_S = 5.0
 """So long a front end waits, before it accepts anybody, to hear what is loaded."""
 
@@ -36,12 +42,16 @@ class FrontEndLive(Live):
     async def engine_answers(self) -> None:
         await self.mirror.ping()
 
-    async def unload(self, name: str) -> None:
-        await self.mirror.unload(name)
+    async def promote(self, name: str) -> Deployment:
+        return await self.mirror.promote(name)
+
+    async def unload(self, name: str, version: int | None) -> None:
+        await self.mirror.unload(name, version)
 
 
 def create_front_end(given: Given, settings: Settings, metrics: SharedMetrics, end: Callable[[], None]) -> Any:
     """The application; `end` is called when the supervisor says so, or when the engine process cannot be followed."""
+    traces = open_traces(settings.traces_endpoint, product_version())
     hashes = (*settings.api_key_hashes, *settings.admin_key_hashes)
 
     @asynccontextmanager
@@ -50,19 +60,23 @@ def create_front_end(given: Given, settings: Settings, metrics: SharedMetrics, e
         until_told(end)
         mirror = Mirror(given.engine_socket, given.name, settings.drain_s, metrics, end)
         rates = SharedKeyRates(settings.key_requests_per_minute, given.rates_file, hashes)
-        metrics.track(lambda: [one.live_model() for one in mirror.registry.deployments])
-        app.state.hooper = FrontEndLive(settings, mirror.registry, metrics, mirror.load, rates, mirror=mirror)
+        metrics.track(lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in mirror.registry.live])
+        shadows, desk = Shadows(mirror.registry, metrics), FeedbackDesk(metrics)
+        app.state.hooper = FrontEndLive(settings, mirror.registry, metrics, mirror.load, shadows, rates, desk, mirror=mirror)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await mirror.has_followed.wait()
         try:
             yield
         finally:
+            await shadows.aclose()
             await mirror.aclose()
+            await desk.aclose()
+            await close_traces(traces)
             rates.close()
             beating.cancel()
 
-    return build_application(settings, metrics, lifespan)
+    return build_application(settings, metrics, lifespan, traces)
 
 
 def main() -> int:
@@ -76,7 +90,11 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end())  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
-    server = uvicorn.Server(configured(create_front_end(given, settings, metrics, end), settings))
+    try:
+        server = uvicorn.Server(configured(create_front_end(given, settings, metrics, end), settings))
+    except SetupError as error:
+        say_failure(error.detail)
+        return EXIT_SETUP
     server.run(inherited(given.sockets))
     return 0
 

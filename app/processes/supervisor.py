@@ -151,6 +151,8 @@ def supervise(settings: Settings) -> Ending:
     """
     if sys.platform != "linux":
         raise InvalidSettings("HOOPER_FRONT_ENDS: more than one needs Linux; leave it at 1 here")
+    if settings.feedback:
+        raise InvalidSettings("HOOPER_FEEDBACK needs HOOPER_FRONT_ENDS=1: one process writes the file of corrections")
     with ExitStack() as stack:
         folder = stack.enter_context(_shared_folder())
         sockets = [stack.enter_context(one) for one in listen(settings.host, settings.port)]

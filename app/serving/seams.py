@@ -8,6 +8,7 @@ from typing import Protocol
 from app.batching.admission import QueueLimit
 from app.batching.batcher import Answered
 from app.batching.policy import Budget
+from app.core.errors import Overloaded
 from app.core.types import Priority, Row
 from app.runtime.providers import Provider
 
@@ -39,6 +40,8 @@ class Queueing(Protocol):
     def retry_after_s(self, num_tokens: int = 0) -> float: ...
 
     def check_open(self, priority: Priority = "interactive") -> None: ...
+
+    def overload(self, priority: Priority = "interactive") -> Overloaded | None: ...
 
     async def submit(
         self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"

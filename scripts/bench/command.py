@@ -15,7 +15,8 @@ from typing import Any
 from app.core.errors import HooperError, SetupError
 from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
 from scripts.bench.connection import prepared
-from scripts.bench.load import Measured, closed_loop, open_loop
+from scripts.bench.load import Measured, closed_loop
+from scripts.bench.open_loop import open_loop
 from scripts.bench.report import Line, Report
 from scripts.bench.service import Address, started
 from scripts.bench.texts import PROFILES, Profile, profile_texts

@@ -39,8 +39,13 @@ class Address:
         Raises:
             OSError: nobody answers, or not with 200.
         """
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        """What stands behind a path, as text; raises as `get` does."""
         with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=5) as response:
-            return json.load(response)
+            text: str = response.read().decode()
+        return text
 
     def post(self, path: str, body: Any) -> Any:
         """The JSON that a path answers to a JSON body.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 from collections import Counter
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.altered import sign_again
 from tests.integration.test_service import check_scores, check_stop, read_response, request_of, text_of
 from tests.linked import until as until_so
 from tests.live import Running, started
@@ -165,6 +167,21 @@ def test_a_model_that_is_loaded_or_unloaded_is_so_for_every_connection(models: P
     assert (refused.status_code, refused.json()["type"]) == (404, "unknown_model")
     assert httpx.post(f"{service.url}/v1/models/another/unload", headers=ADMIN, timeout=None).status_code == 200
     assert {status(service, "/v1/models/another") for _ in range(8)} == {404}
+
+
+def test_two_versions_run_side_by_side_for_every_connection(models: Path, service: Running) -> None:
+    second = Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2"))
+    sign_again(second, version=2)
+    loading = httpx.post(
+        f"{service.url}/v1/models/tiny/load?version=2", json={"share": 1.0}, headers=ADMIN, timeout=None, trust_env=False
+    )
+    assert loading.status_code == 200, loading.text
+    asked = {"inputs": "good", "model": "tiny"}
+    answers = [httpx.post(f"{service.url}/v1/classify", json=asked, timeout=None).json() for _ in range(8)]
+    assert {one["model"]["version"] for one in answers} == {2}
+    assert httpx.post(f"{service.url}/v1/models/tiny/promote", headers=ADMIN, timeout=None).status_code == 200
+    told = [httpx.get(f"{service.url}/v1/models/tiny", timeout=None).json() for _ in range(8)]
+    assert {(one["version"], one["role"]) for one in told} == {(2, "main")}
 
 
 def test_a_key_may_ask_as_often_as_of_one_process(models: Path) -> None:

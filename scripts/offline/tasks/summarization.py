@@ -55,7 +55,12 @@ class OfflineSummarization:
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
         columns = choose_columns(recipe, records)
-        dataset = load(recipe, records, lambda record, source: parse(record, source, *columns))
+        dataset = load(
+            recipe,
+            records,
+            lambda record, source: parse(record, source, *columns),
+            correction=lambda record, source: parse(record, source, "text", "summary"),
+        )
         words = recipe.summary_words or usual_words(dataset.train)
         notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
         return Prepared(dataset, {"usual_words": words}, notes)
@@ -130,9 +135,6 @@ class OfflineSummarization:
         for one, row in zip(examples, rows, strict=True):
             sources[one.source].append(row)
         return {"headline": _means(rows), "by_source": {source: _means(found) for source, found in sources.items()}}
-
-    def same_decision(self, one: Summary, other: Summary, task_options: Mapping[str, Any]) -> bool:
-        return [found.start for found in one.sentences] == [found.start for found in other.sentences]
 
     def item(self, fields: Mapping[str, Any]) -> SummaryItem:
         return SummaryItem(**fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from app.api import application
 from app.api.dialects import NATIVE, Problem, spoken
 from app.api.errors import STATUS
 from tests.asked import Service
+from tests.unit.app.conftest import Start
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "docs" / "openapi.json"
@@ -27,10 +28,12 @@ CONTRACT = {
     "/v1/answer": PREDICTION,
     "/v1/summarize": PREDICTION,
     "/v1/explain": PREDICTION,
+    "/v1/feedback": PREDICTION,
     "/v1/models": {"get": {"200", "401", "429"}},
     "/v1/models/{name}": {"get": {"200", "401", "404", "429"}},
-    "/v1/models/{name}/load": {"post": {"200", "401", "404", "422", "429", "500"}},
-    "/v1/models/{name}/unload": {"post": {"200", "401", "404", "429"}},
+    "/v1/models/{name}/load": {"post": {"200", "401", "404", "408", "413", "415", "422", "429", "500"}},
+    "/v1/models/{name}/promote": {"post": {"200", "401", "404", "422", "429", "503"}},
+    "/v1/models/{name}/unload": {"post": {"200", "401", "404", "422", "429"}},
     "/health/live": {"get": {"200", "503"}},
     "/health/ready": {"get": {"200", "503"}},
     "/metrics": {"get": {"200"}},
@@ -49,6 +52,7 @@ CONTRACT = {
     "/predict": {"post": {"200", "400", "401", "408", "413", "415", "422", "424", "429", "503", "504"}},
     "/info": {"get": {"200", "401", "424", "429", "503"}},
 }
+LOAD = "/v1/models/{name}/load"
 SHIPPED_TASKS = {"sentiment": "text-classification", "qa": "question-answering", "summary": "summarization"}
 
 
@@ -206,12 +210,13 @@ async def test_every_problem_is_shown_with_an_example_of_its_own_status(schema: 
 
 
 def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Every route with a body, and each example of that body; a shipped model's name stands for the tiny one of its task."""
+    """Every route with a body for a model, and each example of that body; a shipped model's name stands for the tiny one of its
+    task."""
     return [
         (_filled(path, SHIPPED_TASKS.get(name, "")), example["value"])
         for path, operations in schema["paths"].items()
         for operation in operations.values()
-        if "requestBody" in operation
+        if "requestBody" in operation and path != LOAD
         for name, example in operation["requestBody"]["content"]["application/json"]["examples"].items()
     ]
 
@@ -229,11 +234,19 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
     assert list(answer) == ["one item", "a list, with allow_no_answer and top_k"]
 
 
-async def test_every_example_runs(every_task: Service, schema: dict[str, Any]) -> None:
+@pytest.fixture
+async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
+    """The service over a model of every task, which keeps corrections."""
+    async with start(models=published_tasks, feedback=str(tmp_path / "feedback.db")) as one:
+        yield one
+
+
+async def test_every_example_runs(keeping: Service, schema: dict[str, Any]) -> None:
     asked = bodies(schema)
     taking = {path for path, operations in schema["paths"].items() if any("requestBody" in one for one in operations.values())}
+    taking.remove(LOAD)  # needs a key and a second version
     assert {path for path, _ in asked} == {_filled(path, task) for path in taking for task in SHIPPED_TASKS.values()}
     for path, example in asked:
-        response = await every_task.client.post(path, json=example)
+        response = await keeping.client.post(path, json=example)
         assert response.status_code == 200, response.text
         assert "error" not in response.text

@@ -29,8 +29,8 @@ def test_an_answer_comes_out_with_arrays_of_every_shape_errors_in_their_places_a
         {"start": np.arange(6, dtype=np.float32).reshape(3, 2), "end": np.zeros((0, 4), np.float32)},
         {"logits": np.arange(8, dtype=np.float32).reshape(4, 2).T},  # not contiguous
     ]
-    came = answer_from_blob(*answer_to_blob(Answered(outputs, 0.5, 0.25, 7)))
-    assert (came.queue_s, came.inference_s, came.batch_rows) == (0.5, 0.25, 7)
+    came = answer_from_blob(*answer_to_blob(Answered(outputs, 0.5, 0.25, 7, 99)))
+    assert (came.queue_s, came.inference_s, came.batch_rows, came.batch_tokens) == (0.5, 0.25, 7, 99)
     for one, other in zip(outputs, came.outputs, strict=True):
         if isinstance(one, HooperError):
             assert (type(other), str(other)) == (type(one), str(one))

@@ -9,6 +9,7 @@ import pytest
 from app.core.errors import EngineLost, Unavailable, UnknownModel
 from app.core.types import Row
 from app.link.mirror import Mirror
+from app.serving.leased import SHADOW, sharing
 from tests.gated import Deploy, turn
 from tests.linked import Linked, until
 
@@ -107,6 +108,55 @@ async def test_a_dead_front_end_holds_nothing_open(linked: Linked, deploy: Deplo
         linked.kill(one)
         await other.load("tiny", 2)
         await until(lambda: old.engine.is_closed)
+
+
+# --- two versions of a name
+
+
+def roles(mirror: Mirror) -> list[tuple[str, str, float]]:
+    return [
+        (f"{one.deployment.manifest.name}/{one.deployment.manifest.version}", one.role.name, one.role.share)
+        for one in mirror.registry.live
+    ]
+
+
+async def test_a_candidate_has_the_same_role_on_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    second = deploy(version=2)
+    linked.loadable["tiny"] = lambda: second.deployment
+    assert (await one.load("tiny", 2, sharing(0.25))).manifest.version == 2
+    assert roles(one) == roles(other) == [("tiny/1", "main", 0.75), ("tiny/2", "share", 0.25)]
+    linked.registry.give_role("tiny", 2, SHADOW)
+    await until(lambda: roles(one) == roles(other) == [("tiny/1", "main", 1.0), ("tiny/2", "shadow", 0.0)])
+    with one.registry.lease(None, "tiny/2") as deployment:
+        asked = asyncio.create_task(deployment.batcher.submit([ROW]))
+        (await second.engine.batch()).finish()
+        await asked
+
+
+async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked: Linked, deploy: Deploy) -> None:
+    first, second = deploy(), deploy(version=2)
+    one, other = await linked.ready(first.deployment)
+    linked.loadable["tiny"] = lambda: second.deployment
+    await one.load("tiny", 2, SHADOW)
+    there = [mirror.registry.live[1].deployment for mirror in (one, other)]
+    assert (await other.promote("tiny")) is there[1]
+    assert roles(one) == roles(other) == [("tiny/2", "main", 1.0)]
+    assert one.registry.deployments == [there[0]]
+    await until(lambda: first.engine.is_closed)
+    assert not second.engine.is_closed
+    with pytest.raises(UnknownModel, match="no other version runs beside model 'tiny'"):
+        await one.promote("tiny")
+
+
+async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    second = deploy(version=2)
+    one, other = await linked.ready(deploy().deployment)
+    linked.loadable["tiny"] = lambda: second.deployment
+    await one.load("tiny", 2, sharing(1.0))
+    await one.unload("tiny", 2)
+    assert roles(one) == roles(other) == [("tiny/1", "main", 1.0)]
+    await until(lambda: second.engine.is_closed)
 
 
 # --- engines that are lost

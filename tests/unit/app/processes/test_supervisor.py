@@ -96,6 +96,11 @@ def test_another_system_than_linux_is_refused(monkeypatch: pytest.MonkeyPatch) -
         supervise(Settings(front_ends=2))
 
 
+def test_a_file_of_corrections_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="HOOPER_FEEDBACK needs HOOPER_FRONT_ENDS=1"):
+        supervise(Settings(front_ends=2, feedback="corrections"))
+
+
 def test_a_folder_with_too_long_a_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
