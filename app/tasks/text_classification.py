@@ -72,10 +72,20 @@ class TextClassification:
         labels: Sequence[str],
         problem_type: ProblemType = "single_label_classification",
         window_overlap: int = 64,
+        temperature: float = 1.0,
     ) -> None:
+        """
+        Args:
+            tokenizer: with the longest input.
+            labels: in the order of the graph's outputs.
+            problem_type: one label a text, or any number of them.
+            window_overlap: tokens that neighbouring windows of a long text share.
+            temperature: what logits are divided by before they become scores, so that those are probabilities of being right.
+        """
         self._tokenizer = tokenizer
         self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
         self._left = tokenizer.cut_on("left")
+        self._temperature = temperature
         self.labels = tuple(labels)
         self._may_have_several = problem_type == "multi_label_classification"
         self._default_activation: Activation = (
@@ -109,7 +119,10 @@ class TextClassification:
         """Scores from the logits, averaged over windows by the tokens each one read."""
         weights = [row.num_tokens for row in encoded.rows]
         logits = np.average([output[OUTPUT] for output in outputs], axis=0, weights=weights)  # (labels,)
-        scores = activate(logits, options.activation or self._default_activation)
+        activation = options.activation or self._default_activation
+        if activation != "none":
+            logits = logits / self._temperature
+        scores = activate(logits, activation)
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
 
@@ -141,7 +154,7 @@ class TextClassification:
             raise InvalidInput(f"{label!r} is no label of this model; it knows {', '.join(self.labels)}", "target")
 
         def read(output: RowOutput) -> float:
-            return log_odds(output[OUTPUT], self.labels.index(label), self._default_activation)
+            return log_odds(output[OUTPUT] / self._temperature, self.labels.index(label), self._default_activation)
 
         number = max(range(len(outputs)), key=lambda index: read(outputs[index]))
         window: Window = encoded.state[number]

@@ -26,6 +26,7 @@ from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
 from scripts.offline.records import Record
 from scripts.offline.reference import ask_torch
+from scripts.offline.report.of_run import write_report
 from scripts.offline.run_folder import RunFolder
 from scripts.offline.spoken import describe_figures
 from scripts.offline.tasks.base import Prepared
@@ -53,6 +54,8 @@ class Published:
     evaluation: dict[str, Any]
     request: dict[str, Any]
     """An item to try it with."""
+    report: Path | None = None
+    """The page of its report, if it could be written."""
 
 
 class Line:
@@ -161,7 +164,8 @@ class Line:
         )
         folder = publish(artefact, Path(recipe.models))
         self.say("publish", str(folder))
-        return Published(folder, evaluation, requests[0])
+        report = self._report(folder, prepared, reference, verified, session)
+        return Published(folder, evaluation, requests[0], report)
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
@@ -196,6 +200,17 @@ class Line:
             "training": trained.cost,
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
+
+    def _report(
+        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: OnnxSession
+    ) -> Path | None:
+        try:
+            page = write_report(folder, prepared, reference, verified, session, self.run_folder.path)
+        except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
+            self.say("", f"no report was written: {error}")
+            return None
+        self.say("report", str(page))
+        return page
 
     def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)

@@ -22,6 +22,7 @@ from app.tasks.text_classification import (
     TextClassification,
 )
 from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline import class_scores
 from scripts.offline.crop import head_and_tail
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Dataset, Example, load
@@ -111,7 +112,11 @@ class OfflineTextClassification:
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> Calibration:
-        return Calibration()
+        """The temperature under which scores are probabilities of being right, where enough rows show that it makes them so."""
+        if len(examples) < class_scores.FEWEST_ROWS:
+            return Calibration()
+        multi = task_options["problem_type"] == "multi_label_classification"
+        return class_scores.fit(class_scores.logits_of(predictions), class_scores.truth_of(examples, task_options), multi)
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Accuracy (multi-label: of the whole set), macro F1, a table per class, and the same per source."""

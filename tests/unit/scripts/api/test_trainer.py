@@ -321,3 +321,18 @@ def test_what_cannot_be_saved_leaves_nothing_behind(
     with pytest.raises(ParityFailed):
         trainer.save("films")
     assert sorted(path.name for path in workplace.iterdir()) == ["reviews.csv", "runs"]
+
+
+def test_the_worst_errors_and_a_report_are_there_without_publishing(workplace: Path, base_folder: Path) -> None:
+    trainer, val = fitted(base_folder, 1)
+    worst = trainer.top_losses(3, "reviews.csv")
+    assert len(worst) == 3
+    assert all(one["guessed"] != one["right"] for one in worst)
+    assert [one["loss"] for one in worst] == sorted((one["loss"] for one in worst), reverse=True)
+    page = trainer.write_report("look/here")
+    assert page == Path("look/here.html")
+    report = json.loads(Path("look/here.json").read_text(encoding="utf-8"))
+    assert report["headline"] == trainer.report(val)["headline"]
+    assert all(one["words"] for one in report["worst"][:1])
+    with pytest.raises(InvalidSettings, match="nothing was trained"):
+        new_trainer(base_folder).top_losses()

@@ -1,0 +1,110 @@
+"""Plots as SVG: drawn here, since they must follow the page's light and dark, and matplotlib's do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 44, 40, 12, 10
+"""Units of the picture, and the room around what is plotted."""
+
+
+def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Of each tenth of the scores, how often it was right; on the diagonal they are probabilities."""
+    parts = [*_axes("score", "share that was right"), _line([(0, 0), (1, 1)], "ideal")]
+    for name in ("before", "after"):
+        bins = calibration[name]["bins"]
+        points = [(one["score"], one["right"]) for one in bins]
+        parts.append(_line(points, name))
+        most = max(one["rows"] for one in bins)
+        for one, (x, y) in zip(bins, points, strict=True):
+            said = f"{name}: score {one['score']:.2f}, right {one['right']:.2f}, {one['rows']:,} rows"
+            radius = 2.5 + 5 * (one["rows"] / most) ** 0.5
+            parts.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
+                name, _x(x), _y(y), radius, said
+            ))  # fmt: skip
+    return _svg(parts, "Scores beside the share of right answers, before and after calibration")
+
+
+def lengths(groups: Sequence[Mapping[str, Any]], what: str) -> Markup:
+    """A bar for each group of lengths, with its 95 % interval."""
+    parts = list(_axes("tokens that the model read", what, with_x=False))
+    step = 1 / len(groups)
+    for number, one in enumerate(groups):
+        left, right = _x(number * step + 0.12 * step), _x((number + 1) * step - 0.12 * step)
+        middle, (first, last) = (left + right) / 2, one["tokens"]
+        name = f"{first}" if first == last else f"{first}–{last}"
+        low, high = (min(1.0, max(0.0, one[key])) for key in ("low", "high"))
+        mean = min(1.0, max(0.0, one["mean"]))
+        parts.append(
+            Markup(
+                '<g><title>{}</title><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+                '<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>'
+                '<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text></g>'
+            ).format(
+                f"{name} tokens: {one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f}), {one['rows']:,} rows",
+                left, _y(mean), right - left, _y(0) - _y(mean), middle, _y(low), _y(high), middle, HEIGHT - BOTTOM + 14, name,
+            )
+        )  # fmt: skip
+    return _svg(parts, f"{what} by length")
+
+
+def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
+    """The confusion matrix of many labels: a row is what is right, and the darker a cell, the larger its share of the row."""
+    size = 640 / len(labels)
+    cells = []
+    for line, row in enumerate(matrix):
+        total = sum(row)
+        for column, count in enumerate(row):
+            if count:
+                said = f"{labels[line]} → {labels[column]}: {count:,} of {total:,}"
+                cells.append(
+                    Markup(
+                        '<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" opacity="{:.2f}">'
+                        "<title>{}</title></rect>"
+                    ).format(
+                        "hit" if line == column else "miss", column * size, line * size, size, size,
+                        0.35 + 0.65 * count / total, said,
+                    )
+                )  # fmt: skip
+    return Markup(
+        '<svg class="heat" viewBox="-1 -1 642 642" role="img" aria-label="Confusion matrix">'
+        '<rect class="frame" x="-.5" y="-.5" width="641" height="641"/>{}</svg>'
+    ).format(Markup("").join(cells))
+
+
+def _axes(across: str, up: str, with_x: bool = True) -> Iterator[Markup]:
+    for number in range(6):
+        value, y = number / 5, _y(number / 5)
+        yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
+        yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{:.1f}</text>').format(LEFT - 6, y + 4, value)
+        if with_x:
+            yield Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{:.1f}</text>').format(
+                _x(value), HEIGHT - BOTTOM + 14, value
+            )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    yield Markup('<text class="axis" text-anchor="middle" x="{}" y="{}">{}</text>').format(middle, HEIGHT - 6, across)
+    yield Markup('<text class="axis" text-anchor="middle" transform="translate(11 {}) rotate(-90)">{}</text>').format(
+        (TOP + HEIGHT - BOTTOM) / 2, up
+    )
+
+
+def _line(points: Sequence[tuple[float, float]], kind: str) -> Markup:
+    said = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
+    return Markup('<polyline class="{}" points="{}"/>').format(kind, said)
+
+
+def _x(value: float) -> float:
+    return LEFT + value * (WIDTH - LEFT - RIGHT)
+
+
+def _y(value: float) -> float:
+    return HEIGHT - BOTTOM - value * (HEIGHT - BOTTOM - TOP)
+
+
+def _svg(parts: Sequence[Markup], title: str) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, escape(title), Markup("").join(parts)
+    )
