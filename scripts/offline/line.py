@@ -19,6 +19,7 @@ from scripts.offline import pretrained
 from scripts.offline.base_model import BaseModel
 from scripts.offline.card import Story, write_card
 from scripts.offline.corrections import read_corrections
+from scripts.offline.disk import refusals_told
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
@@ -98,7 +99,7 @@ class Line:
         if dataset.broken:
             self.say("", describe_broken(dataset.broken))
         if dataset.num_leaked:
-            self.say("", f"{dataset.num_leaked} training rows left out: the same item is held out")
+            self.say("", f"{dataset.num_leaked} training rows left out: the same item, but for case and spaces, is held out")
         return prepared
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
@@ -117,7 +118,8 @@ class Line:
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
-            self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
+            with refusals_told(self.run_folder):
+                self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.offline, options, self.run_folder.final)
         self.is_trained = True
@@ -134,7 +136,7 @@ class Line:
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
         """export > optimize > verify > compact > verify > card > publish."""
-        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             storage, axis = self.recipe.storage, self.offline.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
             return self.publish(prepared, trained, reference, verified)

@@ -58,5 +58,5 @@ def notes_of(prepared: Prepared) -> list[str]:
     if dataset.broken:
         notes.append(describe_broken(dataset.broken))
     if dataset.num_leaked:
-        notes.append(f"{dataset.num_leaked:,} training rows left out: the same item is held out")
+        notes.append(f"{dataset.num_leaked:,} training rows left out: the same item, but for case and spaces, is held out")
     return notes

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from app.core.errors import InvalidSettings
 from app.tasks.text_classification import (
+    MAX_PAIR_CHARACTERS,
     Classification,
     ClassificationItem,
     ClassificationOptions,
@@ -23,6 +24,7 @@ from app.tasks.text_classification import (
 )
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline import class_scores
+from scripts.offline.checks import check_labels, check_texts
 from scripts.offline.crop import head_and_tail
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Dataset, Example, load
@@ -63,6 +65,7 @@ class OfflineTextClassification:
         problem: ProblemType = "multi_label_classification" if multi else "single_label_classification"
         pair = f" and {columns.pair!r}" if columns.pair else ""
         notes = [f"text from column {columns.text!r}{pair}, label from {columns.label!r}; {len(labels)} labels"]
+        notes += [*check_labels(dataset, multi), *check_texts(dataset)]
         return Prepared(dataset, {"labels": labels, "problem_type": problem}, notes)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,6 +208,10 @@ class Columns:
             if not encodable(value):
                 return Broken(record.where, "not valid Unicode")
             texts.append(value)
+        if len(texts) == 2 and sum(map(len, texts)) > MAX_PAIR_CHARACTERS:
+            return Broken(
+                record.where, f"the pair has {sum(map(len, texts)):,} characters, at most {MAX_PAIR_CHARACTERS:,} are read"
+            )
         target = self._target(record.columns.get(self.label))
         if target is None:
             return Broken(record.where, f"no label in column {self.label!r}")
