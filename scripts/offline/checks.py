@@ -47,7 +47,8 @@ def _repeated(train: Sequence[Example]) -> Iterator[str]:
     counts = Counter((normalized(one.item), repr(one.target)) for one in rows)
     extra = sum(count - 1 for count in counts.values())
     if extra:
-        yield f"{extra:,} training rows repeat another one, but for case and spaces"
+        plural = "s repeat" if extra > 1 else " repeats"
+        yield f"{extra:,} training row{plural} another one, but for case and spaces"
 
 
 def _contradicted(train: Sequence[Example]) -> Iterator[str]:
@@ -56,8 +57,8 @@ def _contradicted(train: Sequence[Example]) -> Iterator[str]:
         places[normalized(one.item)].setdefault(repr(one.target), one.where)
     found = [list(one.values()) for one in places.values() if len(one) > 1]
     if found:
-        (one, other, *_), plural = found[0], "s stand" if len(found) > 1 else " stands"
-        yield f"{len(found):,} text{plural} in the training data with different labels, for example {one} and {other}"
+        (first, second, *_), plural = found[0], "s stand" if len(found) > 1 else " stands"
+        yield f"{len(found):,} text{plural} in the training data with different labels, for example {first} and {second}"
 
 
 def _huge(examples: Sequence[Example]) -> Iterator[str]:

@@ -32,7 +32,7 @@ def to_html(report: Mapping[str, Any]) -> str:
     environment.globals |= {"plots": plots, "few_labels": FEW_LABELS}
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(report=full, style=style, measure=_measure(report["task"]))
+    return environment.get_template("page.html.j2").render(report=full, style=style, measure=_measure(report))
 
 
 def marked(text: str, name: str, words: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -58,8 +58,10 @@ def _about_temperature(temperature: float | None) -> str:
     return f"The model is published with one of {temperature:g}, fitted on all held-out rows."
 
 
-def _measure(task: str) -> str:
-    return {"question-answering": "F1", "summarization": "ROUGE-1"}.get(task, "share that is right")
+def _measure(report: Mapping[str, Any]) -> str:
+    if "points" in report:
+        return "mean absolute error"
+    return {"question-answering": "F1", "summarization": "ROUGE-1"}.get(report["task"], "share that is right")
 
 
 def _share(value: float) -> str:

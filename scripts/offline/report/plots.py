@@ -28,16 +28,17 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
     return _svg(parts, "Scores beside the share of right answers, before and after calibration")
 
 
-def lengths(groups: Sequence[Mapping[str, Any]], what: str) -> Markup:
-    """A bar for each group of lengths, with its 95 % interval."""
-    parts = list(_axes("tokens that the model read", what, with_x=False))
+def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = True) -> Markup:
+    """A bar for each group of lengths, with its 95 % interval; shares are drawn from 0 to 1."""
+    most = 1.0 if is_share else max(one["high"] for one in groups) or 1.0
+    parts = list(_axes("tokens that the model read", what, with_x=False, up_to=most))
     step = 1 / len(groups)
     for number, one in enumerate(groups):
         left, right = _x(number * step + 0.12 * step), _x((number + 1) * step - 0.12 * step)
         middle, (first, last) = (left + right) / 2, one["tokens"]
         name = f"{first}" if first == last else f"{first}–{last}"
-        low, high = (min(1.0, max(0.0, one[key])) for key in ("low", "high"))
-        mean = min(1.0, max(0.0, one["mean"]))
+        low, high = (min(1.0, max(0.0, one[key] / most)) for key in ("low", "high"))
+        mean = min(1.0, max(0.0, one["mean"] / most))
         parts.append(
             Markup(
                 '<g><title>{}</title><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
@@ -49,6 +50,20 @@ def lengths(groups: Sequence[Mapping[str, Any]], what: str) -> Markup:
             )
         )  # fmt: skip
     return _svg(parts, f"{what} by length")
+
+
+def scatter(points: Sequence[Sequence[float]]) -> Markup:
+    """What is right across, what was said up, on one scale."""
+    low, high = min(map(min, points)), max(map(max, points))
+    span = (high - low) or 1.0
+    parts = [*_axes("right", "said", True, low, high), _line([(0, 0), (1, 1)], "ideal")]
+    for right, said in points:
+        parts.append(
+            Markup('<circle class="point" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>').format(
+                _x((right - low) / span), _y((said - low) / span), f"right {right:g}, said {said:g}"
+            )
+        )
+    return _svg(parts, "What the model said beside what is right")
 
 
 def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
@@ -75,14 +90,16 @@ def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
     ).format(Markup("").join(cells))
 
 
-def _axes(across: str, up: str, with_x: bool = True) -> Iterator[Markup]:
+def _axes(across: str, up: str, with_x: bool = True, up_from: float = 0.0, up_to: float = 1.0) -> Iterator[Markup]:
+    """Five steps up, and the same across where there are numbers."""
     for number in range(6):
-        value, y = number / 5, _y(number / 5)
+        place, y = number / 5, _y(number / 5)
+        said = f"{up_from + place * (up_to - up_from):.3g}"
         yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
-        yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{:.1f}</text>').format(LEFT - 6, y + 4, value)
+        yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y + 4, said)
         if with_x:
-            yield Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{:.1f}</text>').format(
-                _x(value), HEIGHT - BOTTOM + 14, value
+            yield Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text>').format(
+                _x(place), HEIGHT - BOTTOM + 14, said
             )
     middle = (LEFT + WIDTH - RIGHT) / 2
     yield Markup('<text class="axis" text-anchor="middle" x="{}" y="{}">{}</text>').format(middle, HEIGHT - 6, across)
