@@ -82,7 +82,7 @@ def test_a_checkpoint_for_regression_gives_its_number(save: Save, models: Path) 
     assert main([str(checkpoint)]) == 0
     assert published(models / "films" / "1").task_options == {"labels": ["score"], "problem_type": "regression"}
     (number,) = by_torch(checkpoint, "a very good film").tolist()
-    assert classify(models / "films" / "1", "a very good film") == {"score": pytest.approx(number, abs=1e-2)}
+    assert scores(models / "films" / "1", "a very good film") == {"score": pytest.approx(number, abs=1e-2)}
 
 
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra", "Albert"])
