@@ -16,7 +16,7 @@ import pytest
 from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest, read_manifest
 from app.serving.repository import Repository
-from scripts.api import get_dataset, question_answering, summarizer, text_classifier
+from scripts.api import get_dataset, question_answering, summarizer, text_classifier, text_regressor
 from scripts.api.trainer import Trainer
 from scripts.offline import line as line_module
 from scripts.offline.run_folder import Interrupted
@@ -336,3 +336,17 @@ def test_the_worst_errors_and_a_report_are_there_without_publishing(workplace: P
     assert all(one["words"] for one in report["worst"][:1])
     with pytest.raises(InvalidSettings, match="nothing was trained"):
         new_trainer(base_folder).top_losses()
+
+
+def test_numbers_are_learnt_with_loss_errors_and_correlations(workplace: Path, base_folder: Path) -> None:
+    texts = [f"a very {('good', 'bad')[number % 2]} film {number}" for number in range(40)]
+    train, val = get_dataset((texts, [10.0 * (number % 2) for number in range(40)]), split_ratio=0.5)
+    trainer = text_regressor.create_trainer(text_regressor.get_model(base_folder), train, val, **OPTIONS)
+    trainer.fit(epochs=1)
+    figures = trainer.evaluate(val)
+    assert figures.rmse >= figures.mae > 0
+    assert -1 <= figures.spearman <= 1
+    assert figures.loss > 0
+    manifest = read_manifest(trainer.save("numbers"))
+    assert (manifest.task_options["problem_type"], manifest.task_options["labels"]) == ("regression", ["score"])
+    assert trainer.top_losses(2)[0]["loss"] >= trainer.top_losses(2)[1]["loss"]
