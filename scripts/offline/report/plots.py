@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 44, 40, 12, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 52, 40, 12, 10
 """Units of the picture, and the room around what is plotted."""
 
 
@@ -30,7 +31,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
 
 def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = True) -> Markup:
     """A bar for each group of lengths, with its 95 % interval; shares are drawn from 0 to 1."""
-    most = 1.0 if is_share else max(one["high"] for one in groups) or 1.0
+    most = 1.0 if is_share else _round(max(one["high"] for one in groups) or 1.0)
     parts = list(_axes("tokens that the model read", what, with_x=False, up_to=most))
     step = 1 / len(groups)
     for number, one in enumerate(groups):
@@ -111,6 +112,12 @@ def _axes(across: str, up: str, with_x: bool = True, up_from: float = 0.0, up_to
 def _line(points: Sequence[tuple[float, float]], kind: str) -> Markup:
     said = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
     return Markup('<polyline class="{}" points="{}"/>').format(kind, said)
+
+
+def _round(most: float) -> float:
+    """The next larger number of which a fifth has one digit."""
+    unit = 10 ** math.floor(math.log10(most / 5))
+    return 5 * unit * math.ceil(most / 5 / unit)
 
 
 def _x(value: float) -> float:
