@@ -8,7 +8,7 @@
     trainer.fit(epochs=3); loss, accuracy = trainer.evaluate(val); trainer.save("imdb_classifier")
 
 `text_regressor`, `question_answering` and `summarizer` go the same way. A thin layer over `scripts.offline`: what is not said
-here is a recipe's default, and what `hooper train` refuses is refused here, as one sentence in an exception of `app.core.errors`.
+here is a recipe's default, and what `hooper train` refuses is refused here: one sentence in an exception of `app.core.errors`.
 """
 
 from scripts.api import question_answering as question_answering
