@@ -116,7 +116,7 @@ def _line(points: Sequence[tuple[float, float]], kind: str) -> Markup:
 
 def _round(most: float) -> float:
     """The next larger number of which a fifth has one digit."""
-    unit = 10 ** math.floor(math.log10(most / 5))
+    unit: float = 10 ** math.floor(math.log10(most / 5))
     return 5 * unit * math.ceil(most / 5 / unit)
 
 
