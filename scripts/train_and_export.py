@@ -131,6 +131,8 @@ def _report(published: Published, recipe: Recipe) -> None:
     body = shlex.quote(json.dumps(request, ensure_ascii=False))
     print(f"\n{folder}: {figures}; agreement with torch: {parity}; {size / 1e6:.1f} MB")
     print(f"serve it:  hooper serve{where}")
+    if published.report:
+        print(f"look at it: hooper report {folder.parent.name}/{folder.name}")
     print(f"ask it:    curl -s http://127.0.0.1:8000/v1/{ROUTES[recipe.task]} -H 'content-type: application/json' -d {body}")
 
 

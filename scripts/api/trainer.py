@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from app.core.errors import InvalidSettings
+from app.core.manifest import Output
 from app.core.types import TaskName
 from app.tasks.tokenizer import Tokenizer
 from scripts.api.data import Part, Source, read
@@ -25,7 +26,12 @@ from scripts.offline.mean_loss import mean_loss
 from scripts.offline.pretrained import Start
 from scripts.offline.recipe import recipe_of
 from scripts.offline.reference import ask_torch
+from scripts.offline.report import store
+from scripts.offline.report.build import build, top_losses
+from scripts.offline.report.judged import Judged
+from scripts.offline.report.of_run import notes_of
 from scripts.offline.spoken import say
+from scripts.offline.torch_runner import TorchRunner, padded_graph
 from scripts.offline.verify import Reference
 
 F = TypeVar("F")
@@ -107,16 +113,42 @@ class Trainer(Generic[F]):
         Raises:
             InvalidSettings: as for `evaluate`.
         """
-        trained = self._needed("evaluate")
-        tokenizer, options = Tokenizer(trained.tokenizer, trained.max_tokens), self._prepared.task_options
-        examples = self._examples(part)
-        if examples is self._prepared.dataset.validation:
-            reference = self._held_out(trained)
-        else:
-            reference = ask_torch(self._offline, trained.model, tokenizer, options, examples, is_labelled=False)
+        trained, reference = self._needed("evaluate"), self._judged_on(part)
         figures = self._offline.evaluate(reference.predictions.answers, reference.examples, reference.task_options)
-        rows = self._offline.training_rows(reference.examples, tokenizer, options)
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        rows = self._offline.training_rows(reference.examples, tokenizer, self._prepared.task_options)
         return {"loss": mean_loss(self._offline, trained.model, rows), **figures}
+
+    def top_losses(self, most: int = 10, part: Part | Source | None = None) -> list[dict[str, Any]]:
+        """The worst errors: their texts as `fields`, what was `guessed`, what is `right`, and where they stand; the largest
+        loss first (of answers the smallest F1, of summaries the smallest ROUGE-1).
+
+        Args:
+            most: how many, where there are so many.
+            part: as for `evaluate`; None: what is held out.
+
+        Raises:
+            InvalidSettings: as for `evaluate`.
+        """
+        return top_losses(self._judged(part), most)
+
+    def write_report(self, path: str | Path, part: Part | Source | None = None) -> Path:
+        """Write the report as a page of its own, with the same as json beside it: what is right and wrong, how sure the
+        model is of it, the worst errors with the words that misled it, likely label errors. It holds texts of the data.
+
+        Args:
+            path: of the page; `.html` is added where it is missing.
+            part: as for `evaluate`; None: what is held out.
+
+        Returns:
+            The page. `save` leaves one on the published graph in the run's folder.
+
+        Raises:
+            InvalidSettings: as for `evaluate`.
+            SetupError: it cannot be written.
+        """
+        judged = self._judged(part)
+        return store.write(build(judged, {"made from": self._model.name}), Path(path).expanduser())
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Export, verify and publish as the next version in this folder: `hooper serve --model PATH` serves the latest.
@@ -138,6 +170,31 @@ class Trainer(Generic[F]):
         script = self._script.to_save(str(path), options)
         line = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
         return line.export(self._prepared, trained, self._held_out(trained)).folder
+
+    def _judged_on(self, part: Part | Source) -> Reference:
+        trained = self._needed("evaluate")
+        examples = self._examples(part)
+        if examples is self._prepared.dataset.validation:
+            return self._held_out(trained)
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        return ask_torch(self._offline, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False)
+
+    def _judged(self, part: Part | Source | None) -> Judged:
+        trained = self._needed("report on")
+        reference = self._held_out(trained) if part is None else self._judged_on(part)
+        recipe = self._line().recipe
+        runner = TorchRunner(trained.model, padded_graph(trained.model, Output(name="logits", axis=self._offline.output_axis)))
+        return Judged(
+            recipe.name,
+            recipe.task,
+            reference.task_options,
+            self._offline,
+            reference.task,
+            reference.examples,
+            reference.predictions,
+            runner,
+            notes_of(self._prepared),
+        )
 
     def _line(self, script: str = "", **values: Any) -> Line:
         return Line(recipe_of({**self._values, **values}), None, say, script)

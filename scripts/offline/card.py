@@ -23,6 +23,7 @@ FRONT_METRICS = {
     "question-answering": ["exact_match", "f1"],
     "summarization": ["rouge"],
 }
+NUMBER_METRICS = ["mse", "mae", "pearsonr", "spearmanr"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _front_matter(story: Story) -> str:
         "pipeline_tag": recipe.task,
         "base_model": story.base_model,
         "datasets": list(sources),
-        "metrics": FRONT_METRICS.get(recipe.task, []),
+        "metrics": NUMBER_METRICS if "rmse" in story.evaluation["headline"] else FRONT_METRICS.get(recipe.task, []),
     }
     return front_matter(fields)
 

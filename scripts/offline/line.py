@@ -19,6 +19,7 @@ from scripts.offline import pretrained
 from scripts.offline.base_model import BaseModel
 from scripts.offline.card import Story, write_card
 from scripts.offline.corrections import read_corrections
+from scripts.offline.disk import refusals_told
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
@@ -26,6 +27,7 @@ from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
 from scripts.offline.records import Record
 from scripts.offline.reference import ask_torch
+from scripts.offline.report.of_run import write_report
 from scripts.offline.run_folder import RunFolder
 from scripts.offline.spoken import describe_figures
 from scripts.offline.tasks.base import Prepared
@@ -53,6 +55,8 @@ class Published:
     evaluation: dict[str, Any]
     request: dict[str, Any]
     """An item to try it with."""
+    report: Path | None = None
+    """The page of its report, if it could be written."""
 
 
 class Line:
@@ -95,7 +99,7 @@ class Line:
         if dataset.broken:
             self.say("", describe_broken(dataset.broken))
         if dataset.num_leaked:
-            self.say("", f"{dataset.num_leaked} training rows left out: the same item is held out")
+            self.say("", f"{dataset.num_leaked} training rows left out: the same item, but for case and spaces, is held out")
         return prepared
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
@@ -114,7 +118,8 @@ class Line:
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
-            self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
+            with refusals_told(self.run_folder):
+                self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.offline, options, self.run_folder.final)
         self.is_trained = True
@@ -131,7 +136,7 @@ class Line:
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
         """export > optimize > verify > compact > verify > card > publish."""
-        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             storage, axis = self.recipe.storage, self.offline.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
             return self.publish(prepared, trained, reference, verified)
@@ -161,7 +166,8 @@ class Line:
         )
         folder = publish(artefact, Path(recipe.models))
         self.say("publish", str(folder))
-        return Published(folder, evaluation, requests[0])
+        report = self._report(folder, prepared, reference, verified, session)
+        return Published(folder, evaluation, requests[0], report)
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
@@ -196,6 +202,17 @@ class Line:
             "training": trained.cost,
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
+
+    def _report(
+        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: OnnxSession
+    ) -> Path | None:
+        try:
+            page = write_report(folder, prepared, reference, verified, session, self.run_folder.path)
+        except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
+            self.say("", f"no report was written: {error}")
+            return None
+        self.say("report", str(page))
+        return page
 
     def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)

@@ -44,8 +44,8 @@ class Recipe:
     text_column: str = knob("", "column of the text; default: guessed")
     text_pair_column: str = knob("", "column of the second text of a pair; default: guessed, or none")
     label_column: str = knob("", "column of the label; default: guessed")
-    problem_type: Literal["auto", "single_label_classification", "multi_label_classification"] = knob(
-        "auto", "one label per text or any number of them; auto: multi where labels are lists"
+    problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = knob(
+        "auto", "one label per text, any number of them, or a number in place of labels; auto: multi where labels are lists"
     )
     label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
     no_answer_share: float = knob(

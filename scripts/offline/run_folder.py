@@ -63,6 +63,12 @@ class RunFolder:
         (self.path / COST).unlink(missing_ok=True)
         self.remember(recipe, dataset)
 
+    def sweep(self) -> None:
+        """Remove what was cut off while it was written."""
+        cut_off = [one for one in self.path.glob("checkpoint-*") if one.is_dir() and not _is_whole(one)]
+        for path in [*cut_off, self.path / f"{FINAL}.partial"]:
+            shutil.rmtree(path, ignore_errors=True)
+
     def remember(self, recipe: Recipe, dataset: Dataset | None = None) -> None:
         """Write recipe.json: what a resumed run is compared with. Without a data set only the recipe is compared."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,10 @@ _NAMES = {
     "rouge2": "ROUGE-2",
     "rougeLsum": "ROUGE-Lsum",
     "lead3": "lead-3",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
 }
 
 

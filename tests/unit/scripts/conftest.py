@@ -58,7 +58,7 @@ def make_model(family: str, head: str = "SequenceClassification", **config: Any)
     """A tiny model whose logits differ clearly from row to row."""
     torch.manual_seed(1)
     settings = getattr(transformers, f"{family}Config")(
-        vocab_size=len(VOCABULARY), num_labels=2 if head == "QuestionAnswering" else 3, **{**SIZES[family], **config}
+        vocab_size=len(VOCABULARY), **{"num_labels": 2 if head == "QuestionAnswering" else 3, **SIZES[family], **config}
     )
     model = getattr(transformers, f"{family}For{head}")(settings)
     for weights in model.parameters():

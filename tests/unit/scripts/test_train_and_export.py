@@ -129,8 +129,19 @@ def test_corrections_are_trained_on_and_the_card_says_how_many(
 def test_each_arrow_says_what_came_of_it(made: Made) -> None:
     lines = made.printed.split("\n\n")[0].splitlines()
     arrows = [line.split()[0] for line in lines if not line.startswith(" ")]
-    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish"]
+    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish", "report"]
     assert "48 rows to train on, 12 held out" in lines[0]
+
+
+def test_a_report_lies_in_the_run_s_folder_and_not_beside_the_model(made: Made) -> None:
+    run = made.folder.parents[2] / "runs" / "reviews"
+    report = json.loads((run / "report-1.json").read_text(encoding="utf-8"))
+    assert (report["model"], report["headline"]) == ("reviews/1", made.json("evaluation.json")["headline"])
+    assert report["about"]["trained on"] == "48 rows"
+    assert "text from column 'text', label from 'label'; 2 labels" in report["notes"]
+    assert (run / "report-1.html").is_file()
+    assert not list(made.folder.glob("report*"))
+    assert "hooper report reviews/1" in made.printed
 
 
 def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:

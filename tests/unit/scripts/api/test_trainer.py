@@ -16,7 +16,7 @@ import pytest
 from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest, read_manifest
 from app.serving.repository import Repository
-from scripts.api import get_dataset, question_answering, summarizer, text_classifier
+from scripts.api import get_dataset, question_answering, summarizer, text_classifier, text_regressor
 from scripts.api.trainer import Trainer
 from scripts.offline import line as line_module
 from scripts.offline.run_folder import Interrupted
@@ -94,7 +94,7 @@ def test_five_lines_make_a_published_model(made: Made) -> None:
     assert 0 < made.names["loss"] < 2
     assert 0 <= made.names["accuracy"] <= 1
     arrows = [line.split()[0] for line in made.printed.splitlines() if not line.startswith(" ")]
-    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish"]
+    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish", "report"]
 
 
 def test_the_service_serves_what_was_saved_by_the_name_it_was_saved_under(made: Made) -> None:
@@ -321,3 +321,32 @@ def test_what_cannot_be_saved_leaves_nothing_behind(
     with pytest.raises(ParityFailed):
         trainer.save("films")
     assert sorted(path.name for path in workplace.iterdir()) == ["reviews.csv", "runs"]
+
+
+def test_the_worst_errors_and_a_report_are_there_without_publishing(workplace: Path, base_folder: Path) -> None:
+    trainer, val = fitted(base_folder, 1)
+    worst = trainer.top_losses(3, "reviews.csv")
+    assert len(worst) == 3
+    assert all(one["guessed"] != one["right"] for one in worst)
+    assert [one["loss"] for one in worst] == sorted((one["loss"] for one in worst), reverse=True)
+    page = trainer.write_report("look/here")
+    assert page == Path("look/here.html")
+    report = json.loads(Path("look/here.json").read_text(encoding="utf-8"))
+    assert report["headline"] == trainer.report(val)["headline"]
+    assert all(one["words"] for one in report["worst"][:1])
+    with pytest.raises(InvalidSettings, match="nothing was trained"):
+        new_trainer(base_folder).top_losses()
+
+
+def test_numbers_are_learnt_with_loss_errors_and_correlations(workplace: Path, base_folder: Path) -> None:
+    texts = [f"a very {('good', 'bad')[number % 2]} film {number}" for number in range(40)]
+    train, val = get_dataset((texts, [10.0 * (number % 2) for number in range(40)]), split_ratio=0.5)
+    trainer = text_regressor.create_trainer(text_regressor.get_model(base_folder), train, val, **OPTIONS)
+    trainer.fit(epochs=1)
+    figures = trainer.evaluate(val)
+    assert figures.rmse >= figures.mae > 0
+    assert -1 <= figures.spearman <= 1
+    assert figures.loss > 0
+    manifest = read_manifest(trainer.save("numbers"))
+    assert (manifest.task_options["problem_type"], manifest.task_options["labels"]) == ("regression", ["score"])
+    assert trainer.top_losses(2)[0]["loss"] >= trainer.top_losses(2)[1]["loss"]
