@@ -57,8 +57,9 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
         Example(task.item({"text": text}), options["labels"][number % 2], "texts", str(number))
         for number, text in enumerate(texts)
     ]
-    rows = task.training_rows(examples, Tokenizer(start.tokenizer, MAX_TOKENS), options)
     model = pretrained.load_model(recipe, task, options, start.base)
+    max_tokens = min(MAX_TOKENS, pretrained.longest_input(model.config))
+    rows = task.training_rows(examples, Tokenizer(start.tokenizer, max_tokens), options)
     collator = Collator(task, padded_graph(model, Output(name="logits", axis="row")), ())
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         train = _as_it_comes if way.startswith("trainer") else _as_hooper
