@@ -16,10 +16,13 @@ from app.core.types import TaskName
 from app.tasks.tokenizer import Tokenizer
 from scripts.api.data import Part, Source, read
 from scripts.api.model import Model
-from scripts.api.options import check_arguments, publishing_values, training_values
+from scripts.api.options import check_arguments, fitting_values, publishing_values, training_values
 from scripts.api.script import Script
 from scripts.offline.base_model import BaseModel
 from scripts.offline.held_out import read_labelled
+from scripts.offline.learning_rate import Curve
+from scripts.offline.learning_rate_plot import check_plot
+from scripts.offline.learning_rate_plot import plot as draw
 from scripts.offline.line import Line, Trained
 from scripts.offline.load import Example, describe_broken
 from scripts.offline.mean_loss import mean_loss
@@ -70,7 +73,7 @@ class Trainer(Generic[F]):
         self._reference: Reference | None = None
         """The trained model's answers to what is held out, once they were needed."""
 
-    def fit(self, epochs: float = 0, *, resume: bool = False) -> None:
+    def fit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
         """Train, from the model that was given or, when called again, from what the last call ended with; each call has a
         learning rate that rises and falls anew, and an order of rows of its own.
 
@@ -78,20 +81,60 @@ class Trainer(Generic[F]):
             epochs: passes over the data; 0: chosen from the number of rows and labels.
             resume: go on from the last checkpoint of this very call, after it was stopped or killed; an earlier process may
                 have made it, with the same model, data and options.
+            options: keys of a recipe that hold for this call alone: `schedule`, `learning_rate`, `class_weights`, `freeze`,
+                `budget`, `lora_rank`, `teacher`, ….
 
         Raises:
             InvalidSettings: the options cannot be used with this model, or there is nothing to resume.
             Interrupted: Ctrl-C was pressed; what a resumed call goes on from is saved.
         """
         number = len(self._script.fits)
-        recipe = self._line().recipe
+        recipe = self._line(**fitting_values(options)).recipe
         name = f"{recipe.name}.fit{number + 1}" if number else recipe.name  # what the last call made is kept meanwhile
         with self._start() as start:
-            line = self._line(epochs=epochs, seed=recipe.seed + number, name=name)
+            line = self._line(**options, epochs=epochs, seed=recipe.seed + number, name=name)
             trained = line.train(self._prepared, resume, start)
         cost = _added(self._trained.cost if self._trained else {}, trained.cost)
         self._trained, self._reference = replace(trained, base=self._model.start.base, cost=cost), None
-        self._script = replace(self._script, fits=(*self._script.fits, epochs))
+        self._script = self._script.fitted(epochs, options)
+
+    def autofit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
+        """`fit` until a tenth of the training rows, which are set aside for this, show that it learns nothing more: each
+        evaluation without a lower loss halves the learning rate, the third in a row ends it, and the best model is kept.
+
+        Args:
+            epochs: passes over the data at most; 0: twice as many as `fit` would choose.
+            resume: as for `fit`.
+            options: as for `fit`.
+
+        Raises:
+            InvalidSettings: as for `fit`, or there are too few rows.
+            Interrupted: as for `fit`.
+        """
+        self.fit(epochs, resume=resume, **options, autofit=True)
+
+    def find_learning_rate(self, plot: str | Path | None = None, **options: Any) -> Curve:
+        """Try rising learning rates, at most 200 updates, from where the next `fit` would start; the model stays as it is.
+
+        Args:
+            plot: where to draw the curve: a file that ends in .svg, .png or .pdf.
+            options: as for `fit`.
+
+        Returns:
+            The curve, with its `suggestion`.
+
+        Raises:
+            InvalidSettings: as for `fit`, the plot cannot be made, or no rate makes the loss fall.
+            SetupError: the plot cannot be written.
+        """
+        if plot is not None:
+            check_plot(Path(plot))
+        with self._start() as start:
+            curve = self._line(**fitting_values(options)).find_learning_rate(self._prepared, start)
+        say("suggest", f"learning_rate={curve.suggestion:g}")
+        if plot is not None:
+            draw(curve, Path(plot))
+        return curve
 
     def evaluate(self, part: Part | Source) -> F:
         """Loss and figures of the trained model in torch; `save` measures the published graph anew.

@@ -12,7 +12,7 @@ from typing import Any
 from app.core.manifest import Parity
 from scripts.offline.load import Dataset, default_name
 from scripts.offline.recipe import Recipe
-from scripts.offline.spoken import figure, spoken
+from scripts.offline.spoken import describe_decisions, figure, spoken
 
 MOST_CLASSES = 30
 WORST_CLASSES = 20
@@ -158,6 +158,7 @@ def _training(story: Story) -> str:
         f"Fine-tuned from {story.base_model}: {epochs}, {cost['updates']:,} updates of"
         f" {story.recipe.batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
     )
+    said += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
     after = cost.get("resumed_after_updates")
     return f"{said} The run was interrupted; the time is that of the part after update {after:,}." if after else said
 

@@ -124,7 +124,11 @@ def row_output() -> Output:
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT without a head, as a hub would hand it out: config, safetensors, tokenizer."""
-    folder = tmp_path_factory.mktemp("base") / "tiny-bert"
+    return make_base(tmp_path_factory.mktemp("base") / "tiny-bert")
+
+
+def make_base(folder: Path) -> Path:
+    """Write that BERT."""
     make_model("Bert").bert.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}

@@ -77,7 +77,8 @@ def graph_of(manifest: Manifest) -> str:
 
 def evaluation_of(folder: Path) -> Any:
     found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    found["training"].pop("seconds")
+    for measured in ("seconds", "tokens_per_s", "peak_memory_bytes"):
+        found["training"].pop(measured)
     return found
 
 
@@ -193,6 +194,51 @@ def test_a_stopped_fit_is_resumed(
     assert "going on from runs/reviews" in capsys.readouterr().out
     training = evaluation_of(trainer.save("films"))["training"]
     assert (training["epochs"], training["updates"], training["resumed_after_updates"]) == ((2, 12, 4) if later else (1, 6, 4))
+
+
+def test_a_fit_may_have_options_of_its_own_which_the_script_repeats(workplace: Path, base_folder: Path) -> None:
+    trainer = new_trainer(base_folder)
+    trainer.fit(epochs=1, schedule="cosine", class_weights={"positive": 2.0}, lora_rank=2)
+    trainer.fit(epochs=1, freeze=1)
+    script = evaluation_of(trainer.save("films"))["script"]
+    assert "trainer.fit(epochs=1, schedule='cosine', class_weights={'positive': 2.0}, lora_rank=2)\n" in script
+    assert "trainer.fit(epochs=1, freeze=1)\n" in script
+    exec(script, {})
+    assert graph_of(read_manifest(Path("films/1"))) == graph_of(read_manifest(Path("films/2")))
+
+
+@pytest.mark.parametrize("key", ["seed", "max_tokens", "storage"])
+def test_what_is_settled_before_is_no_option_of_fit(key: str, workplace: Path, base_folder: Path) -> None:
+    with pytest.raises(InvalidSettings, match=f"fit takes no {key}; it takes epochs, resume, autofit, batch_size"):
+        new_trainer(base_folder).fit(epochs=1, **{key: 1})
+
+
+def test_autofit_sets_training_rows_aside_and_never_those_held_out(
+    workplace: Path, base_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = new_trainer(base_folder)
+    trainer.autofit(epochs=2)
+    assert "autofit: 5 of the training rows are set aside" in capsys.readouterr().out
+    evaluation = evaluation_of(trainer.save("films"))
+    assert evaluation["headline"]["rows"] == 12
+    assert evaluation["training"]["autofit"]["rows_set_aside"] == 5
+    assert "trainer.fit(epochs=2, autofit=True)\n" in evaluation["script"]
+
+
+def test_a_learning_rate_is_found_before_and_after_a_fit_and_changes_nothing(workplace: Path, base_folder: Path) -> None:
+    trainer = new_trainer(base_folder)
+    curve = trainer.find_learning_rate(plot="curve.svg", label_smoothing=0.1)
+    assert 1e-6 < curve.suggestion < 1
+    assert Path("curve.svg").read_text(encoding="utf-8").startswith("<?xml")
+    with pytest.raises(InvalidSettings, match="nothing was trained"):
+        trainer.save("films")
+    with pytest.raises(InvalidSettings, match="must end in one of"):
+        trainer.find_learning_rate(plot="curve.txt")
+    trainer.fit(epochs=1)
+    folder = trainer.save("films")
+    again = new_trainer(base_folder)
+    again.fit(epochs=1)
+    assert graph_of(read_manifest(folder)) == graph_of(read_manifest(again.save("films")))
 
 
 # evaluate
