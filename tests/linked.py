@@ -34,7 +34,7 @@ class Linked:
         self.registry, self.side = self._new_engine()
 
     def _new_engine(self) -> tuple[Registry, EngineSide]:
-        registry = Registry(drain_s=5)
+        registry = Registry(drain_s=1000)  # whoever holds a lease too long is to be noticed
 
         async def load(name: str, version: int | None, role: Role) -> Deployment:
             if name not in self.loadable:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
 
 from app.core.errors import EngineLost, Unavailable, UnknownModel
 from app.core.types import Row
+from app.link import mirror as mirror_module
+from app.link.described import Description
 from app.link.mirror import Mirror
 from app.serving.leased import SHADOW, sharing
 from tests.gated import Deploy, turn
@@ -38,6 +42,7 @@ async def test_no_front_end_is_ready_before_all_are(linked: Linked, deploy: Depl
     one = linked.open()
     await one.has_followed.wait()
     assert names(one) == ["tiny/1"]
+    await until(lambda: len(one.registry.state.loads) == 1)
     assert not one.registry.is_ready
     other = linked.open()
     await until(lambda: one.registry.is_ready and other.registry.is_ready)
@@ -144,7 +149,9 @@ async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked:
     assert roles(one) == roles(other) == [("tiny/2", "main", 1.0)]
     assert one.registry.deployments == [there[0]]
     await until(lambda: first.engine.is_closed)
-    assert not second.engine.is_closed
+    asked = asyncio.create_task(there[0].batcher.submit([ROW]))
+    (await second.engine.batch()).finish()
+    await asked
     with pytest.raises(UnknownModel, match="no other version runs beside model 'tiny'"):
         await one.promote("tiny")
 
@@ -211,6 +218,28 @@ async def test_after_the_engine_process_died_its_successors_models_take_over(lin
     asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
     (await fresh.engine.batch()).finish()
     await asked
+
+
+async def test_what_was_being_built_when_the_engine_process_died_is_not_taken_for_its_successors(
+    linked: Linked, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_go_on = threading.Event(), threading.Event()
+    build = mirror_module._build
+
+    def slowly(description: Description, definition: str) -> Any:
+        began.set()
+        may_go_on.wait()
+        return build(description, definition)
+
+    monkeypatch.setattr(mirror_module, "_build", slowly)
+    linked.registry.replace(deploy("old").deployment)
+    one = linked.open()
+    await until(began.is_set)
+    await linked.restart_engine()
+    linked.registry.replace(deploy("new").deployment)  # which has the number that the old one had
+    await until(lambda: one.registry.is_connected)
+    may_go_on.set()
+    await until(lambda: names(one) == ["new/1"])
 
 
 async def test_a_front_end_that_cannot_follow_gives_up(linked: Linked, deploy: Deploy) -> None:
