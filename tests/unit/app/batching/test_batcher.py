@@ -129,6 +129,7 @@ async def test_the_rows_of_a_batch_are_told_to_each_of_its_callers(bench: Bench)
     release()
     (await bench.engine.batch()).finish()
     assert [(await one).batch_rows for one in (first, *others)] == [1, 3, 3, 3]
+    assert [(await one).batch_tokens for one in (first, *others)] == [10, 30, 30, 30]
 
 
 async def test_the_engine_gets_one_batch_at_a_time(bench: Bench) -> None:
@@ -155,6 +156,7 @@ async def test_rows_of_one_request_run_over_several_batches_and_come_back_in_ord
     assert firsts(answered) == [0, 1, 2, 3, 4]
     assert answered.inference_s == pytest.approx(1.5)
     assert answered.batch_rows == 2
+    assert answered.batch_tokens == 80
 
 
 async def test_a_long_row_is_not_starved_by_a_flood_of_short_ones(bench: Bench) -> None:
@@ -785,6 +787,19 @@ async def test_a_full_queue_turns_callers_away(bench: Bench, waiting: list[Row],
         await bench.batcher.submit([one_more])
     with pytest.raises(Overloaded, match=told):
         bench.batcher.check_open()
+
+
+async def test_whether_everyone_is_turned_away_is_told_without_a_request(bench: Bench) -> None:
+    await bench.occupy()
+    await bench.submit(*[row(1)] * 25)
+    assert bench.batcher.overload() is None
+    assert isinstance(bench.batcher.overload("bulk"), Overloaded)
+    await bench.submit(*[row(1)] * 25)
+    assert isinstance(bench.batcher.overload(), Overloaded)
+    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    await turn()
+    assert bench.batcher.overload() is None  # it is closed: coming again would not help
+    closing.cancel()
 
 
 @pytest.mark.parametrize("one_more", [[row(2)] * 2, [row(2, 31)]], ids=["rows", "tokens"])
