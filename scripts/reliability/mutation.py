@@ -32,6 +32,7 @@ from scripts.bench.report import describe_machine
 FLOOR = 0.9
 NOTICED = ("killed", "timeout")
 COPY = Path("mutants")
+STATS = COPY / "mutmut-stats.json"
 JUDGED = Path(__file__).with_name("mutation_judged.toml")
 OUTCOME = re.compile(r"^\s*(?P<mutant>[\w.ǁ]+__mutmut_\d+): (?P<status>[a-z ]+)$", re.MULTILINE)
 NAME = re.compile(r"(?P<module>.+)\.x(?:_|ǁ(?P<owner>\w+)ǁ)(?P<function>\w+)__mutmut_\d+")
@@ -128,6 +129,7 @@ def measure(num_children: int, is_again: bool) -> dict[str, Any]:
     mutants = results()[1] if is_again else []
     if COPY.exists() and not is_again:  # mutmut keeps what it found, also when the tests have changed since
         shutil.rmtree(COPY)
+    STATS.unlink(missing_ok=True)  # which tests reach what: found out anew in either case
     began = time.monotonic()
     mutmut("run", "--max-children", str(num_children), *mutants, is_told=False)
     took_s = round(time.monotonic() - began)

@@ -659,7 +659,8 @@ async def test_an_engine_that_cancels_its_caller_ends_the_loop_but_hangs_nobody(
     await died(bench, caplog)
 
 
-async def test_a_loop_that_was_ended_before_it_began_turns_callers_away(bench: Bench) -> None:
+async def test_a_loop_that_was_ended_before_it_began_turns_callers_away() -> None:
+    bench = Bench()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await turn()
