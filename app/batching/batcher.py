@@ -13,8 +13,8 @@ from app.batching.admission import DrainRate, QueueLimit, queue_is_full
 from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.execution import Execution
 from app.batching.policy import Budget
+from app.batching.queue import DEADLINE_PASSED, Queue, Submission, Waiting, unwanted_because
 from app.batching.queue import Answered as Answered  # what `submit` returns
-from app.batching.queue import Queue, Submission, Waiting, unwanted_because
 from app.batching.watchdog import Runner
 from app.core.errors import DeadlineExceeded, EngineLost, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
@@ -80,7 +80,7 @@ class Batcher:
 
     def retry_after_s(self, num_tokens: int = 0) -> float:
         """Seconds until half of what waits, and of these tokens more, is worked off."""
-        return self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2)
+        return self._rate.seconds_for((self._queue.num_tokens + num_tokens) / 2)
 
     async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
         """Run rows, together with other callers' where that fits.
@@ -111,7 +111,7 @@ class Batcher:
                 return await submission.future
         except TimeoutError:
             reason = "deadline"
-            raise DeadlineExceeded("the deadline passed before the engine answered") from None
+            raise DeadlineExceeded(DEADLINE_PASSED) from None
         except DeadlineExceeded:
             reason = "deadline"
             raise
@@ -133,7 +133,6 @@ class Batcher:
                     await self._idle.wait()
         self._loop.cancel()
         await asyncio.gather(self._loop, return_exceptions=True)
-        self._refuse_all("the model was unloaded before the engine answered")
 
     def _check_size(self, rows: Sequence[Row], limit: QueueLimit) -> None:
         total = sum(row.num_tokens for row in rows)
@@ -201,5 +200,4 @@ class Batcher:
     def _refuse_all(self, reason: str) -> None:
         for one in [*self._running, *self._queue.rows]:
             one.submission.refuse(Unavailable(reason))
-        self._running = []
         self._queue = Queue()
