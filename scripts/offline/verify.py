@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from app.core.errors import EngineFailed, ProviderUnavailable, SetupError
 from app.core.manifest import Graph, Parity
 from app.core.types import Row, RowOutput
+from app.runtime.machine import has_int8
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.base import Task
@@ -47,6 +48,7 @@ class Gate:
 EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
 COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
 BF16 = Gate("the graph in bf16", 0.995)
+INT8 = Gate("the graph that multiplies int8", 0.995)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,20 @@ class Reference:
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
             parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
             return Comparison(parity, len(self.examples), [])
+
+    def measure_int8(self, graph_file: Path, graph: Graph) -> Comparison | None:
+        """Parity of the integer form, where this processor multiplies int8 exactly. Passed or not, it is recorded.
+
+        Raises:
+            ParityFailed: rows feel their neighbours.
+        """
+        if not has_int8():
+            return None
+        session = OnnxSession(graph_file, graph, replace(choose_provider("cpu"), precision="int8"))
+        predictions = self.predict(session, "verifying int8")
+        if graph.layout == "packed":
+            check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        return self.compare(predictions, INT8)
 
     def compare(self, candidate: Predictions, gate: Gate) -> Comparison:
         """Example by example: an example with a logit that is not finite counts as decided otherwise."""
