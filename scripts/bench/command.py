@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
+from scripts.bench.beside import beside_others, service_settings
 from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
 from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop, open_loop
+from scripts.bench.peers import PEERS
 from scripts.bench.report import Line, Report
 from scripts.bench.service import Address, started
 from scripts.bench.texts import PROFILES, Profile, profile_texts
@@ -25,6 +27,7 @@ EXAMPLES = """examples:
   hooper bench --profile short --items 1 --seconds 30
   hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
   hooper bench --url http://127.0.0.1:8000           a service that runs already (no engine beside it)
+  hooper bench --peer infinity litserve              others beside it, on the same weights (needs the extra train)
   hooper bench --output results                      keep results/bench.json and results/bench.md
 """
 EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
@@ -58,8 +61,7 @@ def run(options: argparse.Namespace) -> Report:
         if options.url:
             address = Address.of(options.url)
         else:
-            settings = {"HOOPER_MODELS": str(options.models), "HOOPER_DEVICE": options.device}
-            address = stack.enter_context(started({**settings, "HOOPER_SERVE": options.model}))
+            address = stack.enter_context(started(service_settings(options, options.precision)))
         state = _model(address, options.model)
         report = Report({key: state[key] for key in ("name", "version", "precision", "layout")} | {
             "provider": state["execution_providers"][0]
@@ -70,6 +72,8 @@ def run(options: argparse.Namespace) -> Report:
             engine = None if options.url else _engine(options, state, profile, report)
             for items in options.items:
                 report.lines += _loads(options, address, profile, items, engine)
+        if options.peer:
+            report.standings += beside_others(options, stack, state, address)
     return report
 
 
@@ -77,7 +81,7 @@ def _engine(options: argparse.Namespace, state: dict[str, Any], profile: Profile
     limits, folder = state["limits"], options.models / state["name"] / str(state["version"])
     ceiling = engine_ceiling(
         folder, profile_texts(profile), options.device, options.threads,
-        limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2,
+        limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2, options.precision,
     )  # fmt: skip
     report.ceilings[profile] = asdict(ceiling)
     return ceiling.texts_per_s
@@ -128,6 +132,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
     made.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
     made.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
+    made.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="as HOOPER_PRECISION (auto)")
+    made.add_argument(
+        "--peer",
+        nargs="+",
+        choices=tuple(PEERS),
+        default=[],
+        help="others to measure beside it",
+    )
+    made.add_argument("--turns", type=int, default=3, metavar="N", help="times that each is asked beside the others (3)")
     made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
     made.add_argument(
         "--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="short sentences, 1 in 10 a review, or reviews"

@@ -130,9 +130,8 @@ OPENVINO = Provider("openvino", "bf16", "bf16 in hardware")
 
 def model(has_int8_form: bool = True, **parity: Parity) -> Manifest:
     variants = {"int8": "model.int8.onnx"} if has_int8_form else {}
-    graph = Graph(
-        file="model.onnx", layout="packed", inputs=(), outputs=(Output(name="y", axis="row"),), storage="int8", variants=variants
-    )  # fmt: skip
+    outputs = (Output(name="y", axis="row"),)
+    graph = Graph(file="model.onnx", layout="packed", inputs=(), outputs=outputs, storage="int8", variants=variants)
     return Manifest(
         name="m", version=1, task="text-classification", created="", base_model="b", max_tokens=8, graph=graph, parity=parity,
         files={"model.onnx": FileEntry(sha256="0" * 64, num_bytes=1)},
