@@ -6,21 +6,23 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
+from app.runtime.machine import available_cores
 from scripts.bench.beside import beside_others, service_settings
 from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
 from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop, open_loop
 from scripts.bench.peers import PEERS
-from scripts.bench.report import Line, Report
+from scripts.bench.report import Line, Report, describe_machine
 from scripts.bench.service import Address, started
 from scripts.bench.texts import PROFILES, Profile, profile_texts
+from scripts.bench.tune import as_env_file, choices, measure_services, tune
 
 EXAMPLES = """examples:
   hooper bench                                       start the service, all profiles, one and 32 texts a request
@@ -28,6 +30,7 @@ EXAMPLES = """examples:
   hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
   hooper bench --url http://127.0.0.1:8000           a service that runs already (no engine beside it)
   hooper bench --peer infinity litserve              others beside it, on the same weights (needs the extra train)
+  hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
   hooper bench --output results                      keep results/bench.json and results/bench.md
 """
 EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
@@ -41,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
+        if options.tune:
+            return _tune(options)
         report = run(options)
     except HooperError as error:
         print(f"hooper bench: {error.detail}", file=sys.stderr)
@@ -53,6 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.output / "bench.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
         (options.output / "bench.md").write_text(report.to_markdown(), encoding="utf-8")
     return int(any(one.failed for one in report.lines))
+
+
+def _tune(options: argparse.Namespace) -> int:
+    """Print each trial and then the settings, which also go into tuned.env where there is a folder for output."""
+    if options.url:
+        raise SetupError("--tune starts services of its own with different settings; leave out --url")
+    texts = profile_texts(options.profile[0] if len(options.profile) == 1 else "mixed")
+
+    def requests(address: Address) -> list[bytes]:
+        return _requests(options.model, texts, options.items[0], address.host)
+
+    base = service_settings(options, options.precision)
+    best: Mapping[str, str] = {}
+    for trial, best in tune(choices(available_cores()), measure_services(base, requests, options.seconds / 2, options.turns)):
+        print(trial, file=sys.stderr, flush=True)
+    found = as_env_file(best, describe_machine()["processor"])
+    print(found, end="")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "tuned.env").write_text(found, encoding="utf-8")
+    return 0
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -140,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="others to measure beside it",
     )
+    made.add_argument("--tune", action="store_true", help="find the best settings for this machine and model instead")
     made.add_argument("--turns", type=int, default=3, metavar="N", help="times that each is asked beside the others (3)")
     made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
     made.add_argument(
