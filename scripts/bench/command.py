@@ -71,8 +71,10 @@ def _tune(options: argparse.Namespace) -> int:
 
     base = service_settings(options, options.precision)
     best: Mapping[str, str] = {}
-    for trial, best in tune(choices(available_cores()), measure_services(base, requests, options.seconds / 2, options.turns)):
+    measure = measure_services(base, requests, options.seconds / 2, options.turns)
+    for trial, so_far in tune(choices(available_cores()), measure):
         print(trial, file=sys.stderr, flush=True)
+        best = so_far
     found = as_env_file(best, describe_machine()["processor"])
     print(found, end="")
     if options.output:
