@@ -17,6 +17,7 @@ from app.core.errors import HooperError, InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
+from app.serving.desk import FeedbackDesk
 from app.serving.loader import LoadOptions, load
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
@@ -60,8 +61,11 @@ def create_app(
         async def load_named(name: str, version: int | None) -> Deployment:
             return await load_one(await asyncio.to_thread(repository.open, name, version))
 
+        desk = FeedbackDesk(metrics, settings.feedback, settings.feedback_max_bytes)
+
         async def load_all() -> None:
             try:
+                await desk.open()
                 for artefact in await asyncio.to_thread(wanted, repository, settings.serve):
                     await load_one(artefact)
             except Exception as error:  # whatever it is: a service that does not get ready must say why
@@ -75,7 +79,7 @@ def create_app(
                 logger.info("ready: %s", ", ".join(loaded))
 
         metrics.track(lambda: [one.live_model() for one in registry.deployments])
-        app.state.hooper = Live(settings, registry, metrics, load_named, KeyRates(settings.key_requests_per_minute))
+        app.state.hooper = Live(settings, registry, metrics, load_named, KeyRates(settings.key_requests_per_minute), desk)
         loading = asyncio.create_task(load_all(), name="load-models")
         app.state.loading = loading
         try:
@@ -85,6 +89,7 @@ def create_app(
             await asyncio.gather(loading, return_exceptions=True)
             await replacement.aclose()
             await registry.aclose()
+            await desk.aclose()  # last: whoever holds a lease may still be writing
 
     return build_application(settings, metrics, lifespan)
 

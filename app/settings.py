@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         le=1000,
         description="Stuck or dead engines that one process replaces; at one more `/health/live` fails, to have it restarted.",
     )
+    feedback: str = Field(
+        "", description="File in which `POST /v1/feedback` keeps corrections, texts included; empty: none are kept."
+    )
+    feedback_max_bytes: int = Field(
+        1_073_741_824, ge=65_536, description="Bytes that the file of corrections may grow to; then they are refused with 503."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines to print.")
     root_path: str = Field("", description="Path prefix under which a proxy publishes the service, such as `/hooper`.")
     api_key_hashes: Hashes = Field(

@@ -17,6 +17,7 @@ from app.api.routes import (
     answer,
     classify,
     explain,
+    feedback,
     health,
     hugging_face,
     models,
@@ -71,7 +72,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     keyed = [Depends(require_key)]
-    for predicting in (classify, answer, summarize, explain):
+    for predicting in (classify, answer, summarize, explain, feedback):
         app.include_router(predicting.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
     app.include_router(models.router, prefix="/v1", tags=["Models"])
     app.include_router(health.router, tags=["Health"])

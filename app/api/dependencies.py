@@ -15,11 +15,15 @@ from app.api.middleware import TOLD
 from app.api.rate import KeyRates
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
 from app.api.schemas.explain import ExplainRequest
+from app.api.schemas.feedback import FeedbackRequest
 from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
 from app.core.types import Priority, TaskName
+from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, Result, Timings
+from app.serving.desk import FeedbackDesk
 from app.serving.explaining import explain
+from app.serving.feedback import Note, correct
 from app.serving.registry import Registry
 from app.settings import Settings
 
@@ -37,6 +41,8 @@ class Live:
     load: Callable[[str, int | None], Awaitable[Deployment]]
     """Load a model from the repository and move its name to it."""
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
+    feedback: FeedbackDesk = field(default_factory=lambda: FeedbackDesk(Metrics()))
+    """Keeps corrections, where they are wanted."""
 
 
 class NativeRequest(Protocol):
@@ -94,6 +100,19 @@ class Call:
             prediction = await self._merged(
                 request.items(deployment.manifest.task),
                 lambda good: explain(deployment, good, request.options(), self._deadline, self._priority or "bulk"),
+            )
+            _check_results(request, prediction.results)
+            return self._envelope(deployment, prediction, wrap)
+
+    async def correct(self, request: FeedbackRequest, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
+        """Keep corrections; the model, or else the first one's shape, says which task they are of."""
+        desk = self._state.feedback
+        desk.check_open()
+        note = Note(request.request_id or request_id.get(), request.source, request.comment)
+        with self.lease(request.task, request.model) as deployment:
+            prediction = await self._merged(
+                request.corrections(deployment.manifest.task),
+                lambda good: correct(deployment, good, note, desk, self._deadline, self._priority or "interactive"),
             )
             _check_results(request, prediction.results)
             return self._envelope(deployment, prediction, wrap)
@@ -203,7 +222,7 @@ def _server_timing(timings: Timings) -> str:
     return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
 
 
-def _check_results(request: NativeRequest | ExplainRequest, results: Sequence[Result | HooperError]) -> None:
+def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:
     """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
     if not isinstance(request.inputs, list) or all(isinstance(one, Unavailable) or _of(request, one) for one in results):
         for one in results:
@@ -213,6 +232,6 @@ def _check_results(request: NativeRequest | ExplainRequest, results: Sequence[Re
                 raise one
 
 
-def _of(request: NativeRequest | ExplainRequest, one: Result | HooperError) -> bool:
+def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, one: Result | HooperError) -> bool:
     """Whether an error is about a field that stands beside `inputs`, not in it."""
     return isinstance(one, InvalidInput) and one.field is not None and hasattr(request, one.field)

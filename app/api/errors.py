@@ -19,6 +19,7 @@ from app.core.errors import (
     DeadlineExceeded,
     HooperError,
     InvalidInput,
+    NotEnabled,
     Overloaded,
     TooLarge,
     Unauthorized,
@@ -29,6 +30,7 @@ from app.core.errors import (
 STATUS: dict[type[HooperError], int] = {
     Unauthorized: 401,
     UnknownModel: 404,
+    NotEnabled: 404,
     TooLarge: 413,
     InvalidInput: 422,
     CallerError: 422,
@@ -38,7 +40,7 @@ STATUS: dict[type[HooperError], int] = {
     HooperError: 500,
 }
 _SOURCES = ("body", "query", "path", "header")
-_UNION_TAGS = ("list[", "function-", "nullable[", "constrained-")
+_UNION_TAGS = ("list[", "tagged-union[", "function-", "nullable[", "constrained-")
 _PLAIN = {
     "model_attributes_type": "should be an object",
     "model_type": "should be an object",

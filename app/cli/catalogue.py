@@ -43,6 +43,10 @@ OWN = (
     Command("predict", "answer texts from files or a pipe, without a service", "predict"),
     Command("batch", "answer every row of a large file into another, to be stopped and gone on with", "batch"),
     Command("explain", "say which words made a model decide, without a service", "explain"),
+    Command("feedback", "say how often each model was right, by the corrections that were kept", "feedback"),
+    Command("feedback export", "write corrections as the rows that `hooper train` reads", "feedback_export"),
+    Command("feedback next", "list the texts that are most worth labelling next", "feedback_next"),
+    Command("feedback remove", "forget corrections", "feedback_remove"),
     Command("models", "list published models", "models"),
     Command("models list", "list published models", "models"),
     Command("models show", "tell everything about one model", "show"),
@@ -59,7 +63,8 @@ SUMMARIES = {
     "models add": "publish a checkpoint of transformers, or an exported archive",
 }
 ORDER = (
-    "serve", "predict", "batch", "explain", "train", "models", "models list", "models show", "models add", "models remove",
+    "serve", "predict", "batch", "explain", "train", "feedback", "feedback export", "feedback next", "feedback remove",
+    "models", "models list", "models show", "models add", "models remove",
     "export", "bench", "doctor", "settings", "openapi", "completion",
 )  # fmt: skip
 

@@ -7,12 +7,14 @@ HooperError
 │   │   └── TooManyItems        a list has more items than one request may hold
 │   ├── TooLarge                an item or a body exceeds a limit
 │   ├── UnknownModel            no such model, or none for this task
+│   ├── NotEnabled              the service was started without this
 │   └── Unauthorized            missing or wrong key
 ├── TryLater                    the same request may succeed later
 │   ├── Overloaded              the queue is full (carries the seconds to wait)
 │   │   └── RateLimited         this key has asked too often; others are answered
 │   ├── DeadlineExceeded        the caller's deadline passed before the answer
 │   └── Unavailable             loading, draining, or the engine is down
+│       ├── NotStored           what was to be kept is not on the disk: full, locked, or broken
 │       ├── EngineFailed        the engine ran these rows and failed, or gave no finite numbers
 │       │   ├── OutOfMemory     it had no memory for them
 │       │   └── EngineStalled   it did not end in time, and was stopped
@@ -68,6 +70,10 @@ class UnknownModel(CallerError):
     type = "unknown_model"
 
 
+class NotEnabled(CallerError):
+    type = "not_enabled"
+
+
 class Unauthorized(CallerError):
     type = "unauthorized"
 
@@ -94,6 +100,10 @@ class DeadlineExceeded(TryLater):
 
 class Unavailable(TryLater):
     type = "unavailable"
+
+
+class NotStored(Unavailable):
+    type = "not_stored"
 
 
 class EngineFailed(Unavailable):

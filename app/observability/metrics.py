@@ -67,6 +67,11 @@ class Metrics:
         self.engines_lost = Counter(
             "hooper_engines_lost_total", "Engines that were stuck or dead and were given up.", of_model, registry=self.registry
         )
+        self.feedback = Counter(
+            "hooper_feedback_total",
+            "Corrections sent: the model was right (confirmed) or wrong (corrected), or it was not kept (refused, failed).",
+            ("model", "outcome"), registry=self.registry,
+        )  # fmt: skip
         self.drift = DriftCounters(self.registry)
 
     def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:

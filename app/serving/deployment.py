@@ -106,7 +106,12 @@ class Deployment:
         self._drift = drift
 
     async def predict(
-        self, items: Sequence[Any], options: Any, deadline: float | None = None, priority: Priority = "interactive"
+        self,
+        items: Sequence[Any],
+        options: Any,
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        is_repeated: bool = False,
     ) -> Prediction:
         """Answer items; one that cannot be answered yields its error in its place.
 
@@ -115,6 +120,7 @@ class Deployment:
             options: the task's own options.
             deadline: `time.monotonic()` seconds after which nobody wants the answer.
             priority: `bulk` waits until the engine has nothing interactive to do.
+            is_repeated: the items were asked before, and are not counted for drift a second time.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
@@ -125,7 +131,7 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
         ran = await self.batcher.submit(rows, deadline, priority) if rows else Answered([], 0.0, 0.0)
-        results = await self.decode(encoded, ran.outputs, options)
+        results = await self.decode(encoded, ran.outputs, options, is_repeated)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)
         self.measure(results, timings)
         return Prediction(results, timings)
@@ -142,22 +148,30 @@ class Deployment:
         return await asyncio.to_thread(self.task.encode, items, options)
 
     async def decode(
-        self, encoded: Sequence[Encoded | HooperError], outputs: Sequence[RowOutput | HooperError], options: Any
+        self,
+        encoded: Sequence[Encoded | HooperError],
+        outputs: Sequence[RowOutput | HooperError],
+        options: Any,
+        is_repeated: bool = False,
     ) -> list[Result | HooperError]:
         """Row outputs, in the order of the items' rows, as results; on a thread where there are many."""
         if len(outputs) <= INLINE_ROWS:
-            return self._decode_all(encoded, outputs, options)
-        return await asyncio.to_thread(self._decode_all, encoded, outputs, options)
+            return self._decode_all(encoded, outputs, options, is_repeated)
+        return await asyncio.to_thread(self._decode_all, encoded, outputs, options, is_repeated)
 
     def _decode_all(
-        self, encoded: Sequence[Encoded | HooperError], outputs: Sequence[RowOutput | HooperError], options: Any
+        self,
+        encoded: Sequence[Encoded | HooperError],
+        outputs: Sequence[RowOutput | HooperError],
+        options: Any,
+        is_repeated: bool,
     ) -> list[Result | HooperError]:
         coming = iter(outputs)
         results = [
             one if isinstance(one, HooperError) else self._decode(one, [next(coming) for _ in one.rows], options)
             for one in encoded
         ]
-        if self._drift is not None:
+        if self._drift is not None and not is_repeated:
             pairs = zip(encoded, results, strict=True)
             answered = [(a, b.answer) for a, b in pairs if isinstance(a, Encoded) and isinstance(b, Result)]
             self._drift.count(answered, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.offline import pretrained
 from scripts.offline.base_model import BaseModel
 from scripts.offline.card import Story, write_card
+from scripts.offline.corrections import read_corrections
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.load import describe_broken, read_all
@@ -80,8 +81,14 @@ class Line:
 
     def load(self, records: Mapping[str, list[Record]]) -> Prepared:
         """Records of each source become the examples to train on and those held out."""
-        prepared = self.offline.prepare(self.recipe, dict(records))
+        corrections = read_corrections(self.recipe)
+        prepared = self.offline.prepare(self.recipe, {**records, **corrections.records})
         dataset = prepared.dataset
+        if self.recipe.from_feedback:
+            said = (
+                f"{dataset.num_corrections:,} corrections are trained on, in place of {dataset.num_replaced:,} rows of the data"
+            )
+            prepared = replace(prepared, notes=[*prepared.notes, said, *corrections.notes])
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
         for note in prepared.notes:
             self.say("", note)
@@ -185,6 +192,7 @@ class Line:
                 "held_out": len(dataset.validation),
                 "broken": len(dataset.broken),
                 "left_out_because_held_out": dataset.num_leaked,
+                **({"corrections": dataset.num_corrections} if self.recipe.from_feedback else {}),
             },
             "training": trained.cost,
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
+from scripts.offline.corrections import join
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record, read_records
 
@@ -42,6 +43,10 @@ class Dataset:
     broken: Sequence[Broken]
     num_leaked: int = 0
     """Training rows dropped because the same item is held out."""
+    num_corrections: int = 0
+    """Training rows that are corrections of the model."""
+    num_replaced: int = 0
+    """Rows of the data that corrections of the same items took the place of."""
 
 
 def load(
@@ -50,6 +55,7 @@ def load(
     parse: Parse,
     stratum: Callable[[Example], Any] = lambda one: None,
     group: Callable[[Example], Any] | None = None,
+    correction: Parse | None = None,
 ) -> Dataset:
     """Parse all records, stop if too many are broken, and split by stratum with the recipe's seed.
 
@@ -59,6 +65,7 @@ def load(
         parse: one record to an example, or why not.
         stratum: the same share of each stratum is held out.
         group: examples of one group stay together, for data in which several rows share a text.
+        correction: as `parse`, for corrections, where their columns are other ones.
 
     Raises:
         InvalidSettings: too many rows are broken, or a part would be empty.
@@ -66,7 +73,8 @@ def load(
     examples: dict[str, list[Example]] = {}
     broken: list[Broken] = []
     for source, rows in records.items():
-        parsed = [parse(record, source) for record in rows]
+        reader = correction if correction and source in recipe.from_feedback else parse
+        parsed = [reader(record, source) for record in rows]
         examples[source] = [one for one in parsed if isinstance(one, Example)]
         broken.extend(one for one in parsed if isinstance(one, Broken))
     stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
@@ -87,7 +95,11 @@ def load(
     kept = [one for one in train if repr(one.item) not in unseen]
     if not kept:
         raise InvalidSettings("every training row is also held out")
-    return Dataset(_repeated(kept, recipe), held_out, broken, len(train) - len(kept))
+    corrections = [one for source in dict.fromkeys(recipe.from_feedback) for one in examples.get(source, [])]
+    fresh = [one for one in corrections if repr(one.item) not in unseen]
+    joined = join(_repeated(kept, recipe), held_out, fresh, group)
+    num_leaked = len(train) - len(kept) + len(corrections) - joined.num_corrections
+    return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
 
 
 def read_all(recipe: Recipe) -> dict[str, list[Record]]:

@@ -37,6 +37,7 @@ class Recipe:
 
     data: list[str] = knob([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
     validation: list[str] = knob([], "held-out data that training never sees; default: split from the training data")
+    from_feedback: list[str] = knob([], "files of corrections that the service kept of this model: trained on, never held out")
     split: float = knob(0.0, "share of `data` to train on, the rest is held out; 0: 0.8, or 1 where `validation` is given")
     repeat: list[int] = knob([], "how often each source of `data` is seen in an epoch, in order; default: once")
     max_rows: int = knob(0, "use at most so many rows, drawn at random; 0: all")

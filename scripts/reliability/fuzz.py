@@ -93,7 +93,8 @@ def fuzz(count: int, models: Path, number: int, seconds: float = math.inf) -> di
     """
     began = time.monotonic()
     settings = {"HOOPER_MODELS": str(models), "HOOPER_RECEIVE_S": str(RECEIVE_S), "HOOPER_DEVICE": "cpu"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        settings["HOOPER_FEEDBACK"] = f"{folder}/feedback.db"
         with started_process(settings, log=log) as (address, pid):
             service = Service(address, pid, log)
             served = address.get("/health/ready")["models"]

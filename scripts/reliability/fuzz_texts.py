@@ -59,6 +59,13 @@ tensors = st.fixed_dictionaries(
     },
     optional={"data": st.lists(items, max_size=4) | values, "parameters": st.dictionaries(any_text, values, max_size=2)},
 )
+corrections = st.fixed_dictionaries(
+    {"text": any_text},
+    optional={"label": any_text, "labels": st.lists(any_text, max_size=3), "sentences": st.lists(any_text, max_size=3)},
+) | st.fixed_dictionaries({"question": any_text, "context": any_text, "answer": any_text}, optional={"start": st.integers()})
+notes = st.fixed_dictionaries(
+    {"allow_new_labels": st.booleans()}, optional={"source": any_text, "comment": any_text, "request_id": any_text}
+)
 depths = st.sampled_from([10, 63, 64, 65, 1000, 100_000])
 
 
@@ -81,12 +88,14 @@ def requests_of(models: Mapping[str, str]) -> SearchStrategy[Asked]:
     hub = [f"/models/{name}" for name in models]
     infer = [f"/v2/models/{name}/infer" for name in models]
     body = st.builds(lambda inputs, more: {"inputs": inputs, **more}, items | st.lists(items, max_size=5) | many, options)
+    feedback_body = st.builds(lambda inputs, more: {"inputs": inputs, **more}, corrections | st.lists(corrections), notes)
     hub_body = st.builds(lambda inputs, more: {"inputs": inputs, "parameters": more}, items, options)
     infer_body = st.fixed_dictionaries({"inputs": st.lists(tensors, max_size=3)}, optional={"parameters": options, "id": texts})
     paths = st.sampled_from([*native, *hub, *infer])
     return st.one_of(
         st.builds(_encoded, st.just("native"), st.sampled_from(native), body, st.booleans()),
         st.builds(_encoded, st.just("explanation"), st.just("/v1/explain"), st.builds(dict, inputs=any_text), st.booleans()),
+        st.builds(_encoded, st.just("feedback"), st.just("/v1/feedback"), feedback_body, st.booleans()),
         st.builds(_encoded, st.just("hub"), st.sampled_from(hub), hub_body, st.booleans()),
         st.builds(_encoded, st.just("tensors"), st.sampled_from(infer), infer_body, st.booleans()),
         st.builds(_with_bytes, st.sampled_from(infer), st.lists(texts, max_size=3), st.integers(-9, 9), st.binary(max_size=9)),

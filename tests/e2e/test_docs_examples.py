@@ -77,10 +77,11 @@ def name_of(example: Example) -> str:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    feedback = tmp_path_factory.mktemp("feedback") / "feedback.db"
     hashed = hashlib.sha256(ADMIN_KEY.encode()).hexdigest()
     with (
-        serving(ROOT / "models", device=None, engine_threads=None, admin_key_hashes=hashed) as running,
+        serving(ROOT / "models", device=None, engine_threads=None, admin_key_hashes=hashed, feedback=feedback) as running,
         running.client() as made,
     ):
         made.headers["Authorization"] = f"Bearer {ADMIN_KEY}"

@@ -55,7 +55,12 @@ class OfflineSummarization:
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
         columns = choose_columns(recipe, records)
-        dataset = load(recipe, records, lambda record, source: parse(record, source, *columns))
+        dataset = load(
+            recipe,
+            records,
+            lambda record, source: parse(record, source, *columns),
+            correction=lambda record, source: parse(record, source, "text", "summary"),
+        )
         words = recipe.summary_words or usual_words(dataset.train)
         notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
         return Prepared(dataset, {"usual_words": words}, notes)

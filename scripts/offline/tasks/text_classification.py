@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class OfflineTextClassification:
         """Choose columns, parse, split, and settle the label set from the training part."""
         columns = Columns.choose(recipe, records)
         multi = columns.multi_label
-        dataset = load(recipe, records, columns.parse, lambda one: repr(one.target))
+        dataset = load(recipe, records, columns.parse, lambda one: repr(one.target), correction=columns.of_corrections().parse)
         counts = Counter(label for one in dataset.train for label in (one.target if multi else [one.target]))
         labels = sorted(counts)
         if len(labels) < 2:
@@ -184,6 +185,10 @@ class Columns:
         )
         return cls(text, pair, label, multi, recipe.label_separator)
 
+    def of_corrections(self) -> Columns:
+        """The same for corrections, whose columns have the names of the service's own fields."""
+        return Columns("text", "text_pair" if self.pair else "", "label", self.multi_label, self._separator)
+
     def parse(self, record: Record, source: str) -> Example | Broken:
         if record.broken:
             return Broken(record.where, record.broken)
@@ -248,7 +253,7 @@ def _without_unknown_labels(dataset: Dataset, known: set[str], multi: bool, limi
             f"{num_unknown} of {len(dataset.validation)} held-out rows have a label that training never saw,"
             f" for example {named.where} ({named.why})"
         )
-    return Dataset(dataset.train, kept, broken, dataset.num_leaked)
+    return replace(dataset, validation=kept, broken=broken)
 
 
 def _decided(answer: Classification, multi: bool) -> list[str]:

@@ -31,6 +31,7 @@ from scripts.offline.run_folder import RunFolder
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.verify import ParityFailed
 from scripts.train_and_export import ROOT, main
+from tests.corrected import labelled, written
 from tests.unit.scripts.conftest import press_ctrl_c, stop_at, write_news, write_reviews, write_squad
 
 Train = Callable[..., int]
@@ -104,6 +105,25 @@ def test_a_csv_file_becomes_a_published_model_that_answers(made: Made) -> None:
     for one in made.json("golden.json"):
         scores = classify(made.folder, one["item"]["text"])
         assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in one["answer"]["labels"]} == scores
+
+
+def test_corrections_are_trained_on_and_the_card_says_how_many(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [labelled(text, "negative", model="reviews") for text in ("a dull film", "a dull evening", "a dull film")]
+    written(tmp_path / "feedback.db", kept)
+    assert train("--from-feedback", "feedback.db") == 0
+    said = "2 corrections are trained on, in place of 0 rows of the data"
+    out = capsys.readouterr().out
+    assert "50 rows to train on, 12 held out" in out
+    assert said in out
+    card = (tmp_path / "models" / "reviews" / "1" / "README.md").read_text(encoding="utf-8")
+    assert f"{said}." in card
+    assert "| feedback.db | 2 | 0 |" in card
+    assert "--from-feedback feedback.db" in card
+    assert "dull" not in card
+    evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["data"]["corrections"] == 2
 
 
 def test_each_arrow_says_what_came_of_it(made: Made) -> None:

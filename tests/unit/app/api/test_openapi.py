@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from app.api import application
 from app.api.dialects import NATIVE, Problem, spoken
 from app.api.errors import STATUS
 from tests.asked import Service
+from tests.unit.app.conftest import Start
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "docs" / "openapi.json"
@@ -27,6 +28,7 @@ CONTRACT = {
     "/v1/answer": PREDICTION,
     "/v1/summarize": PREDICTION,
     "/v1/explain": PREDICTION,
+    "/v1/feedback": PREDICTION,
     "/v1/models": {"get": {"200", "401", "429"}},
     "/v1/models/{name}": {"get": {"200", "401", "404", "429"}},
     "/v1/models/{name}/load": {"post": {"200", "401", "404", "422", "429", "500"}},
@@ -229,11 +231,18 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
     assert list(answer) == ["one item", "a list, with allow_no_answer and top_k"]
 
 
-async def test_every_example_runs(every_task: Service, schema: dict[str, Any]) -> None:
+@pytest.fixture
+async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
+    """The service over a model of every task, which keeps corrections."""
+    async with start(models=published_tasks, feedback=str(tmp_path / "feedback.db")) as one:
+        yield one
+
+
+async def test_every_example_runs(keeping: Service, schema: dict[str, Any]) -> None:
     asked = bodies(schema)
     taking = {path for path, operations in schema["paths"].items() if any("requestBody" in one for one in operations.values())}
     assert {path for path, _ in asked} == {_filled(path, task) for path in taking for task in SHIPPED_TASKS.values()}
     for path, example in asked:
-        response = await every_task.client.post(path, json=example)
+        response = await keeping.client.post(path, json=example)
         assert response.status_code == 200, response.text
         assert "error" not in response.text

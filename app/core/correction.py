@@ -1,0 +1,85 @@
+"""A correction: what a model answered to an item, beside what a person says is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.types import TaskName
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One item, the answer of one version of a model, and the right one."""
+
+    model: str
+    version: int
+    task: TaskName
+    item: Mapping[str, Any]
+    """The fields of the task's item."""
+    predicted: Mapping[str, Any]
+    """The answer, as the task's own route tells it."""
+    right: Mapping[str, Any]
+    """`label` or `labels`; `answer` and `start`, empty where the context has no answer; or `sentences`."""
+    agrees: bool
+    """Whether the model was right."""
+    request_id: str
+    at: str
+    """UTC, as ISO 8601 writes it."""
+    source: str = ""
+    comment: str = ""
+    id: int = 0
+    """Counts up in the order in which they were kept; 0: not kept yet."""
+
+    @property
+    def key(self) -> str:
+        """The same for two corrections of the same item."""
+        return canonical(self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The last correction of each item, in their order."""
+
+    corrections: Sequence[Correction]
+    num_repeated: int
+    """Earlier corrections of the same items, which are left out."""
+    num_conflicting: int
+    """Items of which two corrections said different things."""
+
+
+def latest(corrections: Iterable[Correction]) -> Latest:
+    """The last word on each item.
+
+    Args:
+        corrections: in the order in which they were kept.
+    """
+    last: dict[str, Correction] = {}
+    conflicting = set()
+    num_seen = 0
+    for one in corrections:
+        num_seen += 1
+        before = last.pop(one.key, None)
+        if before is not None and before.right != one.right:
+            conflicting.add(one.key)
+        last[one.key] = one
+    return Latest(list(last.values()), num_seen - len(last), len(conflicting))
+
+
+def training_row(one: Correction) -> dict[str, Any]:
+    """The row that `hooper train` reads: the item with the right answer in the columns that the task's data has."""
+    if one.task == "text-classification":
+        label: Any = one.right["label"] if "label" in one.right else list(one.right["labels"])
+        return {**one.item, "label": label}
+    if one.task == "question-answering":
+        answer = one.right["answer"]
+        answers: dict[str, Any] = {"text": [answer], "answer_start": [one.right["start"]]}
+        return {**one.item, "answers": answers if answer else {"text": [], "answer_start": []}}
+    return {**one.item, "summary": " ".join(one.right["sentences"])}
+
+
+def canonical(fields: Mapping[str, Any]) -> str:
+    """JSON that is the same for the same fields."""
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
