@@ -39,8 +39,17 @@ class Address:
         Raises:
             OSError: nobody answers, or not with 200.
         """
+        return json.loads(self.read(path))
+
+    def read(self, path: str) -> bytes:
+        """The body behind a path.
+
+        Raises:
+            OSError: nobody answers, or not with 200.
+        """
         with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=5) as response:
-            return json.load(response)
+            body: bytes = response.read()
+            return body
 
     def post(self, path: str, body: Any) -> Any:
         """The JSON that a path answers to a JSON body.
@@ -105,7 +114,7 @@ def wait_until_ready(
         address: where it will listen.
         process: what will.
         seconds: how long it may take.
-        path: what it answers with JSON and 200 when it is ready.
+        path: what it answers with 200 when it is ready.
 
     Raises:
         SetupError: the process ended, or was not ready in time.
@@ -115,7 +124,7 @@ def wait_until_ready(
         if process.poll() is not None:
             raise SetupError(f"the service ended with exit code {process.returncode} before it was ready")
         try:
-            address.get(path)
+            address.read(path)
         except OSError:
             time.sleep(POLL_S)
         else:

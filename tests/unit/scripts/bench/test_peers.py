@@ -17,7 +17,7 @@ SERVER = """
 import http.server, os, sys
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"{}")
+        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
     def log_message(self, *arguments): pass
 if os.fork() == 0:
     held = open(sys.argv[2], "w")  # closed by the system when the worker ends, and not before
@@ -43,10 +43,10 @@ def test_a_peer_is_up_within_the_block_and_gone_with_its_workers_after_it(binari
     os.mkfifo(worker)
     peer = replace(NOTHING, command=lambda folder, port: ("python", str(script), str(port), str(worker)))
     with running(peer, binaries, tmp_path) as address:
-        assert address.get("/health") == {}
+        assert address.read("/health") == b"ok"
         held = worker.open()
     with pytest.raises(OSError):
-        address.get("/health")
+        address.read("/health")
     with held:
         assert held.read() == ""  # returns when the worker has ended
 
