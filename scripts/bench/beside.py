@@ -34,7 +34,7 @@ def beside_others(options: argparse.Namespace, stack: ExitStack, state: dict[str
         plain = stack.enter_context(started(service_settings(options, "fp32")))
         contestants.append(_ours("Hooper in fp32", options, plain))
     binaries = {name: environment(PEERS[name], _say) for name in options.peer}
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hooper-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hooper-"))) / "model"
     write_transformers_folder(options.models / state["name"] / str(state["version"]), folder)
     for name in options.peer:
         peer = PEERS[name]

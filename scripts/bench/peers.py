@@ -88,7 +88,7 @@ def environment(peer: Peer, say: Callable[[str], None]) -> Path:
 
 @contextmanager
 def running(peer: Peer, binaries: Path, model: Path) -> Iterator[Address]:
-    """The peer on a free port until the block ends.
+    """The peer on a free port until the block ends; what it says goes to a log beside the model's folder.
 
     Raises:
         SetupError: it does not get ready.
@@ -97,9 +97,13 @@ def running(peer: Peer, binaries: Path, model: Path) -> Iterator[Address]:
     program, *words = peer.command(model.absolute(), address.port)
     environment = {**os.environ, **QUIET, "PATH": f"{binaries}:{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)  # its own packages, not ours
-    with subprocess.Popen(
-        [str(binaries / program), *words], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    ) as process:
+    log = model.with_name(f"{peer.name}.log")
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            [str(binaries / program), *words], env=environment, stdout=out, stderr=out, start_new_session=True
+        ) as process,
+    ):
         try:
             wait_until_ready(address, process, START_S, peer.health)
             yield address
