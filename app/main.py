@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api.application import build_application
+from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
 from app.core.errors import HooperError, InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
+from app.observability.tracing import close_traces, open_traces
 from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
 from app.serving.desk import FeedbackDesk
@@ -22,6 +24,8 @@ from app.serving.loader import LoadOptions, load
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
 from app.serving.repository import Artefact, Repository
+from app.serving.shadow import Shadows
+from app.serving.versions import Versions
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ def create_app(
     settings: Settings,
     on_setup_error: Callable[[HooperError], None] | None = None,
     opening: OpenEngine = open_engine,
+    draw: Callable[[], float] = random.random,
 ) -> FastAPI:
     """The application; models load in the background from the moment it starts, and readiness tells when they are there.
 
@@ -38,12 +43,17 @@ def create_app(
         settings: every knob.
         on_setup_error: called when a model cannot be loaded at start; without it the service stays up, not ready.
         opening: what opens a model's graph.
+        draw: a number from 0 up to 1 for each request of which another version has a share.
+
+    Raises:
+        SetupError: traces are wished for, and what makes them is not installed.
     """
     metrics = Metrics()
+    traces = open_traces(settings.traces_endpoint, product_version())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        registry = Registry(settings.drain_s)
+        registry = Registry(settings.drain_s, draw)
         repository = Repository(settings.models)
         options = load_options(settings)
 
@@ -52,14 +62,8 @@ def create_app(
 
         replacement = Replacement(registry, load_bare, settings.engine_replacements, metrics)
 
-        async def load_one(artefact: Artefact) -> Deployment:
-            deployment = await load_bare(artefact)
-            registry.replace(deployment)
-            replacement.watch(deployment, artefact)
-            return deployment
-
-        async def load_named(name: str, version: int | None) -> Deployment:
-            return await load_one(await asyncio.to_thread(repository.open, name, version))
+        versions = Versions(registry, repository, load_bare, replacement)
+        shadows = Shadows(registry, metrics)
 
         desk = FeedbackDesk(metrics, settings.feedback, settings.feedback_max_bytes)
 
@@ -67,7 +71,7 @@ def create_app(
             try:
                 await desk.open()
                 for artefact in await asyncio.to_thread(wanted, repository, settings.serve):
-                    await load_one(artefact)
+                    await versions.add(artefact)
             except Exception as error:  # whatever it is: a service that does not get ready must say why
                 failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
                 logger.error("cannot start: %s", failure.detail)
@@ -78,8 +82,9 @@ def create_app(
                 loaded = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
                 logger.info("ready: %s", ", ".join(loaded))
 
-        metrics.track(lambda: [one.live_model() for one in registry.deployments])
-        app.state.hooper = Live(settings, registry, metrics, load_named, KeyRates(settings.key_requests_per_minute), desk)
+        metrics.track(lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in registry.live])
+        rates = KeyRates(settings.key_requests_per_minute)
+        app.state.hooper = Live(settings, registry, metrics, versions.load, shadows, rates, desk)
         loading = asyncio.create_task(load_all(), name="load-models")
         app.state.loading = loading
         try:
@@ -87,11 +92,13 @@ def create_app(
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
+            await shadows.aclose()
             await replacement.aclose()
             await registry.aclose()
             await desk.aclose()  # last: whoever holds a lease may still be writing
+            await close_traces(traces)
 
-    return build_application(settings, metrics, lifespan)
+    return build_application(settings, metrics, lifespan, traces)
 
 
 def wanted(repository: Repository, names: tuple[str, ...]) -> list[Artefact]:

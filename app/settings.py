@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         1_073_741_824, ge=65_536, description="Bytes that the file of corrections may grow to; then they are refused with 503."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines to print.")
+    traces_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#\s]+\S*)?$",
+        description="OTLP/HTTP address of a collector that gets a trace of every request to a model, such as"
+        " `http://127.0.0.1:4318`; empty: no traces. Needs the extra `tracing`.",
+    )
     root_path: str = Field("", description="Path prefix under which a proxy publishes the service, such as `/hooper`.")
     api_key_hashes: Hashes = Field(
         (), description="SHA-256 (hex) of each key that may call the service, separated by commas; empty: no key is needed."

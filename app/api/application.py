@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import Depends, FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.api.auth import require_key
 from app.api.body import BodyLimits
@@ -27,6 +28,7 @@ from app.api.routes import (
     text_embeddings,
 )  # fmt: skip
 from app.observability.metrics import Metrics
+from app.observability.tracing import Traces
 from app.settings import Settings
 
 DESCRIPTION = """
@@ -54,10 +56,16 @@ TAGS = [
     {"name": "text-embeddings-inference", "description": "For clients of text-embeddings-inference's classifiers."},
 ]
 
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False
+}  # fmt: skip
+"""FastAPI's own would send what a validation error quotes, and addresses, to whatever the environment names: ours are in
+`app.observability.tracing`."""
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) -> FastAPI:
+def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, traces: Traces | None = None) -> FastAPI:
     """All routes of the HTTP contract over an application whose lifespan sets `state.hooper`."""
     app = FastAPI(
         title="Hooper",
@@ -69,6 +77,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,  # generated clients name their functions after it
         lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     keyed = [Depends(require_key)]
@@ -83,7 +92,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan) 
     pages.mount_static(app)
     add_error_handlers(app)
     limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
-    app.add_middleware(Edge, metrics=metrics, limits=limits, root_path=settings.root_path.rstrip("/"))
+    app.add_middleware(Edge, metrics=metrics, limits=limits, root_path=settings.root_path.rstrip("/"), traces=traces)
     document(app)
     return app
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import BackgroundTasks, Depends, Header, Request, Response
 from pydantic import BaseModel
 
-from app.api.middleware import TOLD
+from app.api.middleware import TOLD, TRACE
 from app.api.rate import KeyRates
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
 from app.api.schemas.explain import ExplainRequest
@@ -20,11 +20,14 @@ from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
 from app.core.types import Priority, TaskName
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
+from app.observability.tracing import Trace
 from app.serving.deployment import Deployment, Prediction, Result, Timings
 from app.serving.desk import FeedbackDesk
 from app.serving.explaining import explain
 from app.serving.feedback import Note, correct
+from app.serving.leased import Role
 from app.serving.registry import Registry
+from app.serving.shadow import Shadows, copy_of
 from app.settings import Settings
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
@@ -38,8 +41,9 @@ class Live:
     settings: Settings
     registry: Registry
     metrics: Metrics
-    load: Callable[[str, int | None], Awaitable[Deployment]]
-    """Load a model from the repository and move its name to it."""
+    load: Callable[[str, int | None, Role], Awaitable[Deployment]]
+    """Load a model from the repository, and let it play this role for its name."""
+    shadows: Shadows
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     feedback: FeedbackDesk = field(default_factory=lambda: FeedbackDesk(Metrics()))
     """Keeps corrections, where they are wanted."""
@@ -68,7 +72,14 @@ class Call:
     """
 
     def __init__(
-        self, told: dict[str, str], response: Response, state: Live, timeout_ms: int | None, priority: Priority | None
+        self,
+        told: dict[str, str],
+        response: Response,
+        state: Live,
+        timeout_ms: int | None,
+        priority: Priority | None,
+        afterwards: BackgroundTasks,
+        trace: Trace | None = None,
     ) -> None:
         """
         Args:
@@ -77,8 +88,12 @@ class Call:
             state: what lives.
             timeout_ms: milliseconds after which the caller no longer wants the answer.
             priority: how urgent the caller says it is.
+            afterwards: what is done once the answer was sent.
+            trace: where it is told what was asked and where the time went; None where traces are off.
         """
+        self._trace = trace
         self._told, self._response, self._state, self._priority = told, response, state, priority
+        self._afterwards = afterwards
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
     @property
@@ -119,11 +134,14 @@ class Call:
 
     @contextmanager
     def lease(self, task: TaskName | None, model: str | None) -> Iterator[Deployment]:
-        """The deployment to ask, told to the metrics and the log; see `Registry.lease`."""
+        """The deployment to ask, told to the metrics and the log; see `Registry.assign`."""
         if task is not None:
             self._told["task"] = task
-        with self._state.registry.lease(task, model) as deployment:
-            self._told["task"], self._told["model"] = deployment.manifest.task, deployment.manifest.name
+        with self._state.registry.assign(task, model) as deployment:
+            manifest = deployment.manifest
+            self._told |= {"task": manifest.task, "model": manifest.name, "version": str(manifest.version)}
+            if self._trace is not None:
+                self._trace.attributes["hooper.model_version"] = manifest.version
             yield deployment
 
     async def results(
@@ -163,18 +181,28 @@ class Call:
         return good
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
-        priority = self._priority or "interactive"
-        return await self._merged(items, lambda good: deployment.predict(good, options, self._deadline, priority))
+        async def ask(good: Sequence[Any]) -> Prediction:
+            prediction = await deployment.predict(good, options, self._deadline, self._priority or "interactive")
+            if self._state.shadows.are_wanted(deployment):
+                self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
+            return prediction
+
+        return await self._merged(items, ask)
 
     async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
         """Ask for the items that are none of them an error already, and put those errors in their places."""
         most = self._state.settings.max_items
         if len(items) > most:
             raise TooManyItems(f"{len(items)} items are too many; at most {most}", "inputs")
+        if self._trace is not None:
+            self._trace.attributes["hooper.num_items"] = len(items)
         good = [item for item in items if not isinstance(item, HooperError)]
         if not good:
             return Prediction(list(items), Timings(0, 0, 0))
+        began = time.monotonic()
         prediction = await ask(good)
+        if self._trace is not None:
+            _trace_parts(self._trace, began, prediction.timings)
         self._response.headers["Server-Timing"] = _server_timing(prediction.timings)
         results = iter(prediction.results)
         merged = [item if isinstance(item, HooperError) else next(results) for item in items]
@@ -196,6 +224,7 @@ async def _call(
     request: Request,
     response: Response,
     state: Annotated[Live, Depends(live)],
+    afterwards: BackgroundTasks,
     x_request_timeout_ms: Annotated[
         int | None,
         Header(ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after which you no longer want the answer: then 504."),
@@ -208,7 +237,8 @@ async def _call(
         ),
     ] = None,
 ) -> Call:
-    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority)
+    trace = request.scope.get(TRACE)
+    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority, afterwards, trace)
 
 
 Asked = Annotated[Call, Depends(_call)]
@@ -220,6 +250,11 @@ def _server_timing(timings: Timings) -> str:
     parts = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
     spent = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
     return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
+
+
+def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
+    spent = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    trace.spent(began, spent, {"hooper.batch_rows": timings.batch_rows, "hooper.batch_tokens": timings.batch_tokens})
 
 
 def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:

@@ -16,9 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import BodyLimits, ClientLeft, read_body
 from app.api.errors import internal_error, refusal_of
+from app.api.shedding import turned_away
 from app.core.errors import Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
+from app.observability.tracing import Trace, Traces
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 CLIENT_LEFT = 499
@@ -28,14 +30,20 @@ NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 TOLD = "hooper.told"
 """Key of the scope under which a route tells the task and model that it asked, for metrics and log."""
 
+TRACE = "hooper.trace"
+"""Key of the scope under which a route finds the request's trace; there is none where traces are off."""
+PARENT_HEADERS = (b"traceparent", b"tracestate")
+
 logger = logging.getLogger("hooper.access")
 
 
 class Edge:
     """Outermost of our own middleware: everything it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "") -> None:
-        self._app, self._metrics, self._limits, self._root_path = app, metrics, limits, root_path
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "", traces: Traces | None = None
+    ) -> None:
+        self._app, self._metrics, self._limits, self._root_path, self._traces = app, metrics, limits, root_path, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,6 +65,7 @@ class Edge:
         told: dict[str, str] = {}
         scope[TOLD] = told
         status = CLIENT_LEFT
+        trace = self._begun_trace(scope, headers)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -84,9 +93,21 @@ class Edge:
             await internal_error(scope, error)(scope, receive, send_with_id)
         finally:
             self._record(scope, told, status, time.perf_counter() - began)
+            if self._traces is not None and trace is not None:
+                trace.attributes |= {"hooper.request_id": request_id.get()} | {f"hooper.{key}": told[key] for key in told}
+                self._traces.ended(trace, _template(scope), status)
+
+    def _begun_trace(self, scope: Scope, headers: dict[bytes, str]) -> Trace | None:
+        """A trace of what may ask a model."""
+        if self._traces is None or scope["method"] != "POST":
+            return None
+        parent = {name.decode(): headers[name] for name in PARENT_HEADERS if name in headers}
+        trace: Trace = Trace("POST", parent)
+        scope[TRACE] = trace
+        return trace
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
-        body = await read_body(scope, headers, receive, self._limits)
+        body = turned_away(scope, headers, scope[TOLD]) or await read_body(scope, headers, receive, self._limits)
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
@@ -97,12 +118,22 @@ class Edge:
         path = scope["path"].removeprefix(self._root_path)
         if task or (status >= HTTPStatus.BAD_REQUEST and path not in QUIET_PATHS):
             self._metrics.requests.labels(task, model, str(status)).inc()  # refused before its task was known: no task
+        if "version" in told:
+            self._metrics.version_requests.labels(model, told["version"], str(status)).inc()
         if task:
             self._metrics.request_seconds.labels(task).observe(seconds)
         level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
         if logger.isEnabledFor(level):
             extra = {"status": status, "ms": round(seconds * 1000, 2), **told}
             logger.log(level, "%s %s", scope["method"], path, extra=extra)
+
+
+def _template(scope: Scope) -> str:
+    """The path with its parameters' names in place of what the caller wrote; empty where no route was found."""
+    route = scope.get("route")
+    if route is None:
+        return ""
+    return str(scope["app"].url_path_for(route.name, **{name: f"{{{name}}}" for name in scope.get("path_params", {})}))
 
 
 def _replay(body: bytes) -> Receive:

@@ -65,9 +65,15 @@ class Batcher:
         """
         if not self.is_alive:
             raise Unavailable(self._closed_because or "the engine is down")
+        overload = self.overload(priority)
+        if overload is not None:
+            raise overload
+
+    def overload(self, priority: Priority = "interactive") -> Overloaded | None:
+        """What everyone is refused with now; None where the queue has room, or the batcher is closed."""
         limit = self.limit.of(priority)
-        if self._queue.num_rows >= limit.max_rows or self._queue.num_tokens >= limit.max_tokens:
-            raise self._overloaded(0)
+        is_full = self._queue.num_rows >= limit.max_rows or self._queue.num_tokens >= limit.max_tokens
+        return self._overloaded(0) if is_full and self.is_alive else None
 
     async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
         """Run rows, together with other callers' where that fits.

@@ -100,5 +100,6 @@ class Execution:
         for submission in {id(one.submission): one.submission for one in batch}.values():
             submission.inference_s += result.inference_s
             submission.batch_rows = max(submission.batch_rows, len(batch))
+            submission.batch_tokens = max(submission.batch_tokens, num_tokens)
         for one, output in zip(batch, result.outputs, strict=True):
             one.submission.answer(one.index, output)

@@ -31,6 +31,8 @@ class Answered:
     """Spent in the engine, summed over the batches that held its rows."""
     batch_rows: int = 0
     """Rows of the largest of those batches, other callers' included; 0 where none ran."""
+    batch_tokens: int = 0
+    """Tokens of the one that had most, in the same way."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +45,7 @@ class Submission:
     started: float | None = None
     inference_s: float = 0.0
     batch_rows: int = 0
+    batch_tokens: int = 0
 
     def answer(self, index: int, output: RowOutput | HooperError) -> None:
         self.outputs[index] = output
@@ -50,7 +53,8 @@ class Submission:
         if self.missing == 0 and not self.future.done():
             outputs = [output for output in self.outputs if output is not None]
             started = self.started if self.started is not None else time.monotonic()
-            self.future.set_result(Answered(outputs, started - self.submitted, self.inference_s, self.batch_rows))
+            queue_s = started - self.submitted
+            self.future.set_result(Answered(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
 
     def refuse(self, error: HooperError) -> None:
         if not self.future.done():

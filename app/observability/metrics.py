@@ -31,6 +31,9 @@ class LiveModel:
     num_waiting_rows: int
     max_batch_tokens: int
     reference: DriftReference = NO_REFERENCE
+    role: str = "main"
+    share: float = 1.0
+    """Of the requests that name no version, those that it answers."""
 
 
 class Metrics:
@@ -43,6 +46,14 @@ class Metrics:
         self.requests = Counter(
             "hooper_requests_total", "Requests answered.", ("task", "model", "status"), registry=self.registry
         )
+        self.version_requests = Counter(
+            "hooper_version_requests_total", "Requests by the version that they came to.", ("model", "version", "status"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.shadow_compared = Counter(
+            "hooper_shadow_compared_total", "Items that a version answered, by what its shadow made of them.",
+            ("model", "version", "candidate", "outcome"), registry=self.registry,
+        )  # fmt: skip
         self.request_seconds = self._seconds("hooper_request_seconds", "Request received to answer ready.", ("task",))
         self.tokenize_seconds = self._seconds("hooper_tokenize_seconds", "Text to rows, per request.", of_model)
         self.queue_seconds = self._seconds("hooper_queue_seconds", "Rows ready to engine free, per request.", of_model)
@@ -91,19 +102,36 @@ class _LiveModels(Collector):
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        waiting = GaugeMetricFamily("hooper_waiting_rows", "Rows waiting for the engine.", labels=["model"])
         names = ["model", "version", "provider", "precision", "layout"]
-        allowed = GaugeMetricFamily(
-            "hooper_batch_token_budget", "Tokens that a batch may cost now: less than configured while memory is short.",
-            labels=["model"],
+        info = GaugeMetricFamily("hooper_model_info", "1 for each loaded version.", labels=names)
+        share = GaugeMetricFamily(
+            "hooper_traffic_share", "Share of the requests naming no version that come to this one; a shadow's is 0.",
+            labels=["model", "version", "role"],
         )  # fmt: skip
-        info = GaugeMetricFamily("hooper_model_info", "1 for each loaded model.", labels=names)
         models = list(self._models())
         for one in models:
-            waiting.add_metric([one.model], one.num_waiting_rows)
-            allowed.add_metric([one.model], one.max_batch_tokens)
             info.add_metric([one.model, one.version, one.provider, one.precision, one.layout], 1)
-        yield waiting
-        yield allowed
+            share.add_metric([one.model, one.version, one.role], one.share)
+        yield from _of_engines(models)
         yield info
+        yield share
         yield from reference_metrics((one.model, one.version, one.reference) for one in models)
+
+
+def _of_engines(models: Iterable[LiveModel]) -> Iterator[Metric]:
+    """By model: of two versions the rows together, and the smaller budget."""
+    rows: dict[str, int] = {}
+    tokens: dict[str, int] = {}
+    for one in models:
+        rows[one.model] = rows.get(one.model, 0) + one.num_waiting_rows
+        tokens[one.model] = min(tokens.get(one.model, one.max_batch_tokens), one.max_batch_tokens)
+    waiting = GaugeMetricFamily("hooper_waiting_rows", "Rows waiting for the engine.", labels=["model"])
+    allowed = GaugeMetricFamily(
+        "hooper_batch_token_budget", "Tokens that a batch may cost now: less than configured while memory is short.",
+        labels=["model"],
+    )  # fmt: skip
+    for model in rows:
+        waiting.add_metric([model], rows[model])
+        allowed.add_metric([model], tokens[model])
+    yield waiting
+    yield allowed

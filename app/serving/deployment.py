@@ -36,12 +36,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where a request's time went, in seconds, and how many rows ran together."""
+    """Where a request's time went, in seconds, and how much ran together."""
 
     tokenize_s: float
     queue_s: float
     inference_s: float
     batch_rows: int = 0
+    batch_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,8 @@ class Deployment:
         """Wait until nothing is answered any more; whether that is because the engine was lost, not because it was closed."""
         return await self.batcher.until_over()
 
-    def live_model(self) -> LiveModel:
-        """What the metrics tell of it."""
+    def live_model(self, role: str = "main", share: float = 1.0) -> LiveModel:
+        """What the metrics tell of it, with the part that it plays for its name."""
         manifest, provider = self.manifest, self.provider
         return LiveModel(
             manifest.name,
@@ -99,6 +100,8 @@ class Deployment:
             self.batcher.num_waiting_rows,
             self.batcher.max_batch_tokens_now,
             manifest.reference,
+            role,
+            share,
         )
 
     def watch(self, drift: Drift) -> None:
@@ -112,6 +115,7 @@ class Deployment:
         deadline: float | None = None,
         priority: Priority = "interactive",
         is_repeated: bool = False,
+        is_copy: bool = False,
     ) -> Prediction:
         """Answer items; one that cannot be answered yields its error in its place.
 
@@ -121,6 +125,7 @@ class Deployment:
             deadline: `time.monotonic()` seconds after which nobody wants the answer.
             priority: `bulk` waits until the engine has nothing interactive to do.
             is_repeated: the items were asked before, and are not counted for drift a second time.
+            is_copy: nobody waits for the answer: the metrics of what callers wait for are not told.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
@@ -132,8 +137,9 @@ class Deployment:
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
         ran = await self.batcher.submit(rows, deadline, priority) if rows else Answered([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
-        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)
-        self.measure(results, timings)
+        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
+        if not is_copy:
+            self.measure(results, timings)
         return Prediction(results, timings)
 
     async def aclose(self, drain_s: float) -> None:

@@ -118,6 +118,7 @@ async def explain(
         max(one.queue_s for one in asked),
         sum(one.inference_s for one in asked),
         max(one.batch_rows for one in asked),
+        max(one.batch_tokens for one in asked),
     )
     deployment.measure(results, timings)
     return Prediction(results, timings)
@@ -136,6 +137,7 @@ class _Asking:
     queue_s: float = 0.0
     inference_s: float = 0.0
     batch_rows: int = 0
+    batch_tokens: int = 0
 
     async def result(self, item: Any, encoded: Encoded | HooperError, options: ExplainOptions) -> Result | HooperError:
         """Its explanation, or what this item failed with; what fails the whole request is raised."""
@@ -176,6 +178,7 @@ class _Asking:
             self.queue_s += ran.queue_s
             self.inference_s += ran.inference_s
             self.batch_rows = max(self.batch_rows, ran.batch_rows)
+            self.batch_tokens = max(self.batch_tokens, ran.batch_tokens)
             for output in ran.outputs:
                 if isinstance(output, HooperError):
                     raise _ItemFailed(output)

@@ -36,7 +36,7 @@ class Replacement:
         self._watching: set[asyncio.Task[None]] = set()
 
     def watch(self, deployment: Deployment, artefact: Artefact) -> None:
-        """Replace this deployment should its engine be lost while it answers for its name."""
+        """Should its engine be lost, replace this deployment where it is the main version, and drop it where it is not."""
         task = asyncio.create_task(self._replace_when_lost(deployment, artefact), name=f"watch-{artefact.id}")
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
@@ -48,7 +48,13 @@ class Replacement:
         await asyncio.gather(*self._watching, return_exceptions=True)
 
     async def _replace_when_lost(self, deployment: Deployment, artefact: Artefact) -> None:
-        if not await deployment.until_over() or not self._registry.stands(deployment):
+        if not await deployment.until_over():
+            return
+        if self._registry.drop(deployment):  # nothing is opened in its place, so it does not count against the bound
+            self._metrics.engines_lost.labels(artefact.manifest.name).inc()
+            logger.error("%s lost its engine and no longer runs beside the main version", artefact.id)
+            return
+        if not self._registry.stands(deployment):
             return
         self._num_lost += 1
         self._metrics.engines_lost.labels(artefact.manifest.name).inc()

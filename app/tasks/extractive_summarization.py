@@ -121,6 +121,10 @@ class ExtractiveSummarization:
         """The score of the summary's best sentence."""
         return Decision("", max(one.score for one in answer.sentences)) if answer.sentences else None
 
+    def same_decision(self, one: Summary, other: Summary, options: SummaryOptions) -> bool:
+        """Whether the same sentences were chosen."""
+        return [found.start for found in one.sentences] == [found.start for found in other.sentences]
+
     def passage(self, item: SummaryItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
         """What speaks for a sentence, in the window where it scores highest. Words are masked, not left out: each sentence
         keeps its place in the row.

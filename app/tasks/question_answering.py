@@ -131,6 +131,10 @@ class QuestionAnswering:
         """The best answer's score; None where "no answer" may be the best, whose score says something else."""
         return None if options.allow_no_answer or not answer.answers else Decision("", answer.answers[0].score)
 
+    def same_decision(self, one: Answers, other: Answers, options: AnswerOptions) -> bool:
+        """Whether the best answers have the same words, wherever they stand."""
+        return [found.answer for found in one.answers[:1]] == [found.answer for found in other.answers[:1]]
+
     def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
         """Tokens of a window, and of the longest question: at most half of it, the rest is the context's."""
         window = min(self._max_tokens, options.max_window_tokens or self._max_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,9 @@ MAX_PAIR_CHARACTERS = 16_000
 MAX_PAIR_COST = (MAX_PAIR_CHARACTERS // 2) ** 2
 """Characters of one text times those of the other, summed over a request: so grows the memory that its windows take, to some
 hundred megabytes at this."""
+
+EVEN: Mapping[Activation, float] = {"sigmoid": 0.5, "none": 0.0}
+"""The score of a label that is as likely as not; softmax has none, since its scores depend on the other labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class TextClassification:
         self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
         self._left = tokenizer.cut_on("left")
         self.labels = tuple(labels)
+        self._may_have_several = problem_type == "multi_label_classification"
         self._default_activation: Activation = (
             "sigmoid" if problem_type == "multi_label_classification" or len(labels) == 1 else "softmax"
         )
@@ -114,6 +118,16 @@ class TextClassification:
         if not answer.labels or options.activation not in (None, self._default_activation):
             return None
         return Decision(answer.labels[0].label, answer.labels[0].score)
+
+    def same_decision(self, one: Classification, other: Classification, options: ClassificationOptions) -> bool:
+        """Whether the same label is best; where an item may have several, whether the same ones are more likely than not."""
+        return self._decided(one, options) == self._decided(other, options)
+
+    def _decided(self, answer: Classification, options: ClassificationOptions) -> set[str]:
+        likely = EVEN.get(options.activation or self._default_activation)
+        if self._may_have_several and likely is not None:
+            return {one.label for one in answer.labels if one.score > likely}
+        return {one.label for one in answer.labels[:1]}
 
     def passage(self, item: ClassificationItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
         """What speaks for a label: of a text in several windows, the one that speaks most for it.

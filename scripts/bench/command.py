@@ -17,7 +17,8 @@ from app.runtime.machine import available_cores
 from scripts.bench.beside import beside_others, service_settings
 from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
 from scripts.bench.connection import prepared
-from scripts.bench.load import Measured, closed_loop, open_loop
+from scripts.bench.load import Measured, closed_loop
+from scripts.bench.open_loop import open_loop
 from scripts.bench.peers import PEERS
 from scripts.bench.report import Line, Report, describe_machine
 from scripts.bench.service import Address, started

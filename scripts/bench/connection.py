@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -19,13 +20,18 @@ def prepared(host: str, path: str, body: Any) -> bytes:
     return head.encode() + content
 
 
+Answered = Callable[[int], None]
+"""Called with the status, or `FAILED`, once the whole answer is there."""
+
+
 class Connection(asyncio.Protocol):
-    """A kept-alive connection with at most one request under way. Invariant: each request's future is completed once."""
+    """A kept-alive connection with at most one request under way. Invariant: each request is answered once."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser: Any = None
-        self._answer: asyncio.Future[int] | None = None
+        self._answered: Answered | None = None
+        self._first_bytes = b""
 
     @classmethod
     async def to(cls, host: str, port: int) -> Connection:
@@ -42,12 +48,25 @@ class Connection(asyncio.Protocol):
         Returns:
             The status, or `FAILED`.
         """
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.send(request, lambda status: None if answer.done() else answer.set_result(status))
+        return await answer
+
+    def send(self, request: bytes, answered: Answered) -> None:
+        """Send a request and go on; for whoever has thousands a second to send, and no task for each."""
         if self._transport is None or self._transport.is_closing():
-            return FAILED
+            answered(FAILED)
+            return
         self._parser = httptools.HttpResponseParser(self)
-        self._answer = asyncio.get_running_loop().create_future()
+        self._answered, self._first_bytes = answered, b""
         self._transport.write(request)
-        return await self._answer
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """What the last answer's Retry-After says, where it has one."""
+        _, name, rest = self._first_bytes.partition(b"\r\n\r\n")[0].lower().partition(b"\r\nretry-after:")
+        value = rest.partition(b"\r\n")[0].strip()
+        return float(value) if name and value.isdigit() else None
 
     def close(self) -> None:
         if self._transport is not None:
@@ -59,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self._first_bytes = self._first_bytes or data
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
@@ -68,5 +88,6 @@ class Connection(asyncio.Protocol):
         self._complete(FAILED)
 
     def _complete(self, status: int) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(status)
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(status)

@@ -1,13 +1,8 @@
-"""Load on a service: closed loops, whose callers wait for each other's answers, and open ones, whose callers do not.
-
-An open loop sends at times drawn beforehand and measures from those times, not from when it came to sending: a service that
-stalls is charged for all who would have called meanwhile (no coordinated omission, see Tene, "How NOT to measure latency").
-"""
+"""What a load on a service got, and a load whose callers wait for each other's answers; `open_loop` has one whose do not."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +11,6 @@ from itertools import cycle
 
 from scripts.bench.connection import Connection
 
-MAX_CONNECTIONS = 512
 OK = 200
 
 
@@ -26,6 +20,14 @@ class Sample:
 
     latency_s: float
     status: int
+    retry_after_s: float | None = None
+    """What the answer asked its caller to wait."""
+    at_s: float = 0.0
+    """When it was to be sent, since an open loop began."""
+
+    @property
+    def ended_s(self) -> float:
+        return self.at_s + self.latency_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,34 +79,4 @@ async def closed_loop(
         connection.close()
 
     await asyncio.gather(*(call() for _ in range(connections)))
-    return Measured(samples, seconds)
-
-
-async def open_loop(host: str, port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 7) -> Measured:
-    """Requests arrive at random at a mean rate a second, whatever has been answered by then."""
-    generator = random.Random(seed)
-    coming = cycle(requests)
-    idle: list[Connection] = []
-    slots = asyncio.Semaphore(MAX_CONNECTIONS)
-    samples: list[Sample] = []
-
-    async def call(request: bytes, intended: float) -> None:
-        async with slots:
-            connection = idle.pop() if idle else await Connection.to(host, port)
-            status = await connection.ask(request)
-            if status:
-                idle.append(connection)
-        samples.append(Sample(time.perf_counter() - intended, status))
-
-    began = time.perf_counter()
-    at = generator.expovariate(rate)
-    async with asyncio.TaskGroup() as group:
-        while at < seconds:
-            delay = began + at - time.perf_counter()
-            if delay > 0:
-                await asyncio.sleep(delay)
-            group.create_task(call(next(coming), began + at))
-            at += generator.expovariate(rate)
-    for connection in idle:
-        connection.close()
     return Measured(samples, seconds)

@@ -39,17 +39,13 @@ class Address:
         Raises:
             OSError: nobody answers, or not with 200.
         """
-        return json.loads(self.read(path))
+        return json.loads(self.text(path))
 
-    def read(self, path: str) -> bytes:
-        """The body behind a path.
-
-        Raises:
-            OSError: nobody answers, or not with 200.
-        """
+    def text(self, path: str) -> str:
+        """What stands behind a path, as text; raises as `get` does."""
         with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=5) as response:
-            body: bytes = response.read()
-            return body
+            text: str = response.read().decode()
+        return text
 
     def post(self, path: str, body: Any) -> Any:
         """The JSON that a path answers to a JSON body.
@@ -124,7 +120,7 @@ def wait_until_ready(
         if process.poll() is not None:
             raise SetupError(f"the service ended with exit code {process.returncode} before it was ready")
         try:
-            address.read(path)
+            address.text(path)
         except OSError:
             time.sleep(POLL_S)
         else:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
-from scripts.offline.checkpoint import Checkpoint
 from scripts.offline.load import Broken, Example, Parse, describe_broken, stop_if_too_many
 from scripts.offline.probes import probes
 from scripts.offline.recipe import Recipe
@@ -28,6 +27,16 @@ FIELDS: Mapping[TaskName, Mapping[str, Sequence[str]]] = {
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 
 
+class Model(Protocol):
+    """A model that is there already: a checkpoint, or the manifest of a published version."""
+
+    @property
+    def task(self) -> TaskName: ...
+
+    @property
+    def task_options(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Examples, and whether their targets are the right answers."""
@@ -41,22 +50,22 @@ class HeldOut:
     """By somebody who chose them for this model."""
 
 
-def held_out(offline: OfflineTask, checkpoint: Checkpoint, recipe: Recipe) -> HeldOut:
+def held_out(offline: OfflineTask, model: Model, recipe: Recipe) -> HeldOut:
     """The examples of the recipe's `validation`, or probes where it names none.
 
     Raises:
-        InvalidSettings: too many rows are broken, or have labels that the checkpoint does not know.
+        InvalidSettings: too many rows are broken, or have labels that the model does not know.
     """
     if not recipe.validation:
-        made = probes(offline, checkpoint.task)
+        made = probes(offline, model.task)
         return HeldOut(made, False, [], f"{len(made)} built-in texts, since none were given", False)
     records = {source: _records(source) for source in recipe.validation}
     columns = next((one.columns for rows in records.values() for one in rows if not one.broken), {})
-    is_labelled = _is_labelled(checkpoint.task, recipe, columns)
+    is_labelled = _is_labelled(model.task, recipe, columns)
     if is_labelled:
-        examples, broken = read_labelled(checkpoint.task, checkpoint.task_options, recipe, records)
+        examples, broken = read_labelled(model.task, model.task_options, recipe, records)
     else:
-        examples, broken = _parsed(partial(_unlabelled, offline, checkpoint.task, recipe), recipe, records)
+        examples, broken = _parsed(partial(_unlabelled, offline, model.task, recipe), recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     said = f"{len(examples):,} rows of {', '.join(Path(source).name for source in records)}"

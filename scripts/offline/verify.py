@@ -141,7 +141,7 @@ class Reference:
             not_finite += not finite
             largest = max(largest, error) if finite else largest
             answers = self.predictions.answers[index], candidate.answers[index]
-            if not finite or not self.offline.same_decision(*answers, self.task_options):
+            if not finite or not self.task.same_decision(*answers, self.offline.serving_options()):
                 disagreeing.append(one.where)
         agreement = 1 - len(disagreeing) / len(self.examples)
         passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +44,11 @@ class Running:
     def total(self, name: str) -> int:
         return int(sum(self.sample(name).values()))
 
-    def ask(self, path: str, method: str) -> tuple[int, bytes]:
+    def ask(self, path: str, method: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Status and body."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", method=method, headers={"Authorization": f"Bearer {ADMIN_KEY}"}
-        )
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"} | ({} if body is None else {"Content-Type": "application/json"})
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", content, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=READY_S) as response:  # noqa: S310 - our own address
                 return response.status, response.read()

@@ -3,8 +3,9 @@
     python -m scripts.reliability.upgrades --output docs/measurements/upgrades.json
 
 Starts `hooper serve` with a copy of a published model and asks it over 32 connections, each of which has always a request under
-way. Meanwhile version 2 is loaded, version 1 is loaded again, and version 3 is refused because it does not answer its golden
-requests; several rounds of these, and a SIGTERM in the end. No request may fail: the count of those that did must be 0.
+way. Meanwhile version 2 is loaded, version 3 is refused because it does not answer its golden requests, and version 1 is loaded
+again; then version 2 runs beside it, first with half of the requests, then as its shadow, and is promoted. Several rounds of
+these, and a SIGTERM in the end. No request may fail: the count of those that did must be 0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -24,33 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError
-from app.core.manifest import MANIFEST, describe_file
 from scripts.bench.report import describe_machine
 from scripts.bench.texts import profile_texts
 from scripts.reliability.callers import OK, Request, Tally, drive, drive_until_closed
 from scripts.reliability.process import Process, process, read_by
+from scripts.reliability.versions import STEPS, Step, publish_versions
 
 NUM_TEXTS = 100
-REFUSED = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A version that is asked for, and what must come of it."""
-
-    name: str
-    version: int
-    status: int
-    versions: frozenset[int]
-    """Those that answer while it happens, the last of them from then on."""
-    leaves: int
-
-
-STEPS = (
-    Step("version 2 is loaded", 2, OK, frozenset({1, 2}), leaves=2),
-    Step("version 3 is refused", 3, REFUSED, frozenset({2}), leaves=2),
-    Step("version 1 is loaded again", 1, OK, frozenset({1, 2}), leaves=1),
-)
+OUTCOMES = ("agree", "disagree", "failed", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +41,7 @@ class Bench:
     name: str
     """Of the model."""
     num_requests: int
-    """At least so many are sent in each step, a quarter of them before anything happens."""
+    """At least so many are sent in each step, a quarter of them before anything happens and a quarter after."""
     connections: int
     texts: Sequence[str]
     expected: dict[str, float]
@@ -71,29 +52,19 @@ class Bench:
         return (Request(number, text) for number, text in enumerate(itertools.cycle(self.texts)))
 
 
-def publish_versions(source: Path, models: Path) -> None:
-    """Versions 1 and 2 answer alike, since they are copies; version 3 was published with answers that it does not give."""
-    for version in (1, 2, 3):
-        folder = models / source.parent.name / str(version)
-        shutil.copytree(source, folder)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) | {"version": version}
-        if version == 3:
-            golden = json.loads((folder / manifest["golden"]).read_text(encoding="utf-8"))
-            golden[0]["answer"]["labels"][0]["score"] -= 0.5
-            (folder / manifest["golden"]).write_text(json.dumps(golden), encoding="utf-8")
-            manifest["files"][manifest["golden"]] = describe_file(folder / manifest["golden"]).model_dump()
-        (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-
-
 async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
     """One step's figures."""
     tally, begins, is_over = Tally(), asyncio.Event(), asyncio.Event()
+    quarter = bench.num_requests // 4
 
     def coming() -> Iterator[Request]:
+        last = bench.num_requests
         for request in bench.requests():
-            if request.number == bench.num_requests // 4:
+            if request.number == quarter:
                 begins.set()
-            if request.number >= bench.num_requests and is_over.is_set():
+            if not is_over.is_set():
+                last = max(bench.num_requests, request.number + quarter)
+            if request.number >= last:
                 return
             yield request
 
@@ -101,8 +72,8 @@ async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
         await begins.wait()
         began = time.perf_counter()
         try:
-            path = f"/v1/models/{bench.name}/load?version={step.version}"
-            return *await asyncio.to_thread(service.running.ask, path, "POST"), time.perf_counter() - began
+            path = f"/v1/models/{bench.name}/{step.call}"
+            return *await asyncio.to_thread(service.running.ask, path, "POST", step.body), time.perf_counter() - began
         finally:
             is_over.set()
 
@@ -110,7 +81,14 @@ async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
         drive(service.running.port, coming(), bench.connections, bench.expected, tally), load()
     )
     said = json.loads(body).get("detail", "")
-    return figures(step.name, tally, 0) | {"load_status": status, "load_said": said, "load_s": round(load_s, 3)}
+    told = {"load_status": status, "load_said": said, "load_s": round(load_s, 3)}
+    return figures(step.name, tally, 0) | told | ({"compared": compared(service)} if step.is_compared else {})
+
+
+def compared(service: Process) -> dict[str, int]:
+    """Items so far by what a shadow made of them."""
+    found = service.running.sample("hooper_shadow_compared_total")
+    return {name: int(sum(count for labels, count in found.items() if f'outcome="{name}"' in labels)) for name in OUTCOMES}
 
 
 async def end(service: Process, bench: Bench) -> dict[str, Any]:
@@ -165,6 +143,10 @@ def complaints(step: Step, told: dict[str, Any], version: int) -> list[str]:
         found.append(f"versions {sorted(told['versions'])} answered")
     if version != step.leaves:
         found.append(f"version {version} answers afterwards")
+    if step.is_compared:
+        counts = told["compared"]
+        if not counts["agree"] or counts["disagree"] or counts["failed"]:
+            found.append(f"the shadow, a copy, was compared so: {counts}")
     return [f"{step.name}: {one}" for one in found]
 
 
@@ -218,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="what to compute on")
     parser.add_argument("--requests", type=int, default=1000, help="for each step")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3, help="of loading, refusing and loading again")
+    parser.add_argument("--rounds", type=int, default=3, help="of all steps but the last")
     parser.add_argument("--output", type=Path, help="the file for the figures")
     options = parser.parse_args(arguments)
     try:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Open
 from tests.live import ROOT, Running, serving
+from tests.tiny import publish_tiny
 
 MODELS = ROOT / "models"
 TASKS = [("sentiment", "Classify"), ("qa", "Answer"), ("summary", "Summarize")]
@@ -445,6 +447,21 @@ def test_it_works_behind_a_prefix(open_page: Open, path: str) -> None:
         expect(page.locator("pre")).to_contain_text(f"{prefixed.url}/hooper/v1/classify")
         page.get_by_role("link", name="API docs").click()
         expect(page.locator(".opblock").first).to_be_visible()
+
+
+def test_a_version_beside_the_main_one_is_shown_and_asked_by_its_number(open_page: Open, tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    publish_tiny(tmp_path, version=2)
+    hashed = hashlib.sha256(b"admin").hexdigest()
+    with serving(tmp_path, serve="tiny/1", admin_key_hashes=hashed) as two, two.client() as client:
+        body, admin = {"shadow": True}, {"Authorization": "Bearer admin"}
+        assert client.post("/v1/models/tiny/load", json=body, headers=admin).status_code == 200
+        with open_page(url=two.url) as page:
+            expect(page.get_by_role("radio", name="tiny", exact=False)).to_have_count(2)
+            for name, version in (("tiny/2", "tiny/2"), ("tiny", "tiny/1")):
+                page.locator(f'input[name="model"][value="{name}"]').check()
+                press(page, "Classify")
+                assert facts(page)["Model"] == version
 
 
 def test_models_appear_without_a_reload_once_they_are_loaded(open_page: Open, service: Running) -> None:

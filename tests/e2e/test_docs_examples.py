@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
 
+from tests.altered import sign_again
 from tests.live import ROOT, serving
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
@@ -69,7 +72,7 @@ def every_example() -> list[Example]:
         for method, operation in operations.items()
         for name, body in bodies(operation).items()
     ]
-    return sorted(found, key=lambda one: one.path.endswith("/unload"))
+    return sorted(found, key=lambda one: one.path.endswith(("/promote", "/unload")))
 
 
 def name_of(example: Example) -> str:
@@ -78,10 +81,19 @@ def name_of(example: Example) -> str:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    feedback = tmp_path_factory.mktemp("feedback") / "feedback.db"
-    hashed = hashlib.sha256(ADMIN_KEY.encode()).hexdigest()
+    """Of a service that has one more version of a model to load, promote and unload than is served."""
+    models = Path(shutil.copytree(ROOT / "models", tmp_path_factory.mktemp("shipped") / "models"))
+    served = [f"{name}/{version}" for name, version in SHIPPED.items()]
+    more = models / "sentiment" / str(SHIPPED["sentiment"] + 1)
+    shutil.copytree(models / "sentiment" / str(SHIPPED["sentiment"]), more)
+    sign_again(more, version=int(more.name))
+    settings = {
+        "serve": ",".join(served),
+        "admin_key_hashes": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
+        "feedback": tmp_path_factory.mktemp("feedback") / "feedback.db",
+    }
     with (
-        serving(ROOT / "models", device=None, engine_threads=None, admin_key_hashes=hashed, feedback=feedback) as running,
+        serving(models, device=None, engine_threads=None, **settings) as running,
         running.client() as made,
     ):
         made.headers["Authorization"] = f"Bearer {ADMIN_KEY}"

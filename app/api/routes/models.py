@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Body, Depends, Path, Query
 
 from app.api.auth import require_admin, require_key
 from app.api.dependencies import Live, live
 from app.api.routes.problems import problems
-from app.api.schemas.models import ModelList, ModelState, Published
+from app.api.schemas.models import LOAD_EXAMPLES, LoadRequest, ModelList, ModelState, Published
 from app.core.errors import UnknownModel
+from app.serving.leased import MAIN
 
 router = APIRouter()
 Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]
 State = Annotated[Live, Depends(live)]
 
 
+Wish = Annotated[LoadRequest | None, Body(openapi_examples=LOAD_EXAMPLES)]
+Version = Annotated[int | None, Query(ge=1, description="Which of its versions, from 1; null: the latest.")]
+Candidate = Annotated[int | None, Query(ge=1, description="A version beside the main one; null: the model, with all of them.")]
+
+
 @router.get("/models", summary="List loaded models", dependencies=[Depends(require_key)], responses=problems(401, 429))
 async def list_models(state: State) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is."""
-    return ModelList(models=[ModelState.of(one) for one in state.registry.deployments])
+    return ModelList(models=[ModelState.of(one) for one in state.registry.live])
 
 
 @router.get("/models/{name}", summary="Show a model", dependencies=[Depends(require_key)], responses=problems(401, 404, 429))
 async def show_model(name: Name, state: State) -> ModelState:
-    """One loaded model."""
-    for one in state.registry.deployments:
-        if one.manifest.name == name:
+    """One loaded model: its main version."""
+    for one in state.registry.live:
+        if one.deployment.manifest.name == name:
             return ModelState.of(one)
     raise UnknownModel(f"model {name!r} is not loaded")
 
@@ -36,22 +42,36 @@ async def show_model(name: Name, state: State) -> ModelState:
     "/models/{name}/load",
     summary="Load a model",
     dependencies=[Depends(require_admin)],
-    responses=problems(401, 404, 422, 429, 500),
+    responses=problems(401, 404, 408, 413, 415, 422, 429, 500),
 )
-async def load_model(
-    name: Name,
-    state: State,
-    version: Annotated[int | None, Query(ge=1, description="Which of its versions, from 1; null: the latest.")] = None,
-) -> Published:
-    """Load a version from the repository and answer with it from then on. Requests in flight finish on the old one."""
-    deployment = await state.load(name, version)
-    return Published(name=name, version=deployment.manifest.version, state="ready")
+async def load_model(name: Name, state: State, version: Version = None, request: Wish = None) -> Published:
+    """Load a version from the repository and answer with it from then on. Requests in flight finish on the old one.
+
+    With a body, the version runs beside the one that answers: it gets a `share` of the requests that name no version, or is
+    its `shadow`. A name has at most one such candidate; loading it once more gives it another role.
+    """
+    role = (request or LoadRequest()).role()
+    return Published.of(await state.load(name, version, role), role)
 
 
 @router.post(
-    "/models/{name}/unload", summary="Unload a model", dependencies=[Depends(require_admin)], responses=problems(401, 404, 429)
+    "/models/{name}/promote",
+    summary="Promote a candidate",
+    dependencies=[Depends(require_admin)],
+    responses=problems(401, 404, 422, 429, 503),
 )
-async def unload_model(name: Name, state: State) -> Published:
-    """Forget a model. Requests in flight finish."""
-    state.registry.remove(name)
-    return Published(name=name, version=None, state="unloaded")
+async def promote_model(name: Name, state: State) -> Published:
+    """Make the version that runs beside the main one the main one. Requests in flight finish on the old one."""
+    return Published.of(state.registry.promote(name), MAIN)
+
+
+@router.post(
+    "/models/{name}/unload",
+    summary="Unload a model",
+    dependencies=[Depends(require_admin)],
+    responses=problems(401, 404, 422, 429),
+)
+async def unload_model(name: Name, state: State, version: Candidate = None) -> Published:
+    """Forget a model, or a version that runs beside the main one. Requests in flight finish."""
+    state.registry.remove(name, version)
+    return Published(name=name, version=version, state="unloaded", role=None)

@@ -32,7 +32,7 @@ BYTES = "application/octet-stream"
 router = APIRouter()
 keyed = APIRouter(prefix="/models/{name}", dependencies=[Depends(require_key)])
 Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
-Version = Annotated[str, Path(description="Its loaded version.", max_length=31, examples=["1"])]
+Version = Annotated[str, Path(description="A loaded version of it.", max_length=31, examples=["1"])]
 JsonLength = Annotated[int | None, Header(alias=HEADER.lower(), ge=0, description="Bytes of JSON, where others follow.")]
 State = Annotated[Live, Depends(live)]
 
@@ -81,12 +81,12 @@ async def server_ready(state: State) -> ServerReady:
 async def model(name: Name, state: State) -> ModelMetadata:
     """The tensors that the model takes and gives. A classifier also takes `text_pair`, for pairs."""
     with state.registry.lease(None, name) as deployment:
-        return ModelMetadata.of(deployment)
+        return ModelMetadata.of(deployment, state.registry.versions(deployment.manifest.name))
 
 
 @keyed.get("/versions/{version}", summary="Show the tensors of a version", responses=ERRORS)
 async def model_version(name: Name, version: Version, state: State) -> ModelMetadata:
-    """The same, where this version is the loaded one."""
+    """The same, where this version is loaded."""
     return await model(f"{name}/{version}", state)
 
 
@@ -101,7 +101,7 @@ async def model_ready(name: Name, state: State) -> ModelReady:
 
 @keyed.get("/versions/{version}/ready", summary="Is a version ready?", responses=ERRORS)
 async def model_version_ready(name: Name, version: Version, state: State) -> ModelReady:
-    """The same, where this version is the loaded one."""
+    """The same, where this version is loaded."""
     return await model_ready(f"{name}/{version}", state)
 
 
@@ -114,7 +114,7 @@ async def model_config(name: Name, state: State) -> ModelConfig:
 
 @keyed.get("/versions/{version}/config", summary="Show a version's configuration", responses=ERRORS)
 async def model_version_config(name: Name, version: Version, state: State) -> ModelConfig:
-    """The same, where this version is the loaded one."""
+    """The same, where this version is loaded."""
     return await model_config(f"{name}/{version}", state)
 
 
@@ -134,7 +134,7 @@ async def infer(name: Name, request: Request, call: Asked, json_length: JsonLeng
 async def infer_version(
     name: Name, version: Version, request: Request, call: Asked, json_length: JsonLength = None
 ) -> Response:
-    """The same, where this version is the loaded one."""
+    """The same, where this version is loaded."""
     return await _infer(f"{name}/{version}", await request.body(), json_length, call)
 
 

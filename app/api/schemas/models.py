@@ -1,12 +1,13 @@
-"""`GET /v1/models`."""
+"""`/v1/models`."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.serving.deployment import Deployment
+from app.serving.leased import MAIN, SHADOW, LiveVersion, Role, RoleName, sharing
 
 
 class ModelState(BaseModel):
@@ -22,6 +23,12 @@ class ModelState(BaseModel):
         description="For classification: every label, in the model's order; else null.", examples=[["negative", "positive"]]
     )
     state: Literal["ready", "down"] = Field(description="`down`: its engine has died and requests get 503.")
+    role: RoleName = Field(
+        description="`main`: answers for its name. Beside it `share`: answers a share of the requests that name no version;"
+        " `shadow`: is asked what the main one has answered, and its own answers are only compared.",
+        examples=["main"],
+    )
+    share: float = Field(description="Share of the requests naming no version that come to this one.", examples=[1.0])
     execution_providers: list[str] = Field(
         description="The chain really in use, as the engine reports it.", examples=[["CPUExecutionProvider"]]
     )
@@ -46,8 +53,8 @@ class ModelState(BaseModel):
     )
 
     @classmethod
-    def of(cls, one: Deployment) -> ModelState:
-        manifest = one.manifest
+    def of(cls, live: LiveVersion) -> ModelState:
+        one, manifest = live.deployment, live.deployment.manifest
         budget, queue = one.batcher.budget, one.batcher.limit
         return cls(
             name=manifest.name,
@@ -56,6 +63,8 @@ class ModelState(BaseModel):
             description=manifest.description,
             labels=manifest.task_options.get("labels"),
             state="ready" if one.is_alive else "down",
+            role=live.role.name,
+            share=live.role.share,
             execution_providers=one.execution_providers,
             device_reason=one.provider.reason,
             precision=one.provider.precision,
@@ -74,14 +83,52 @@ class ModelState(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Every loaded model, by name."""
+    """Every loaded model, by name; where two versions of one are, the main one first."""
 
     models: list[ModelState] = Field(description="The loaded models.")
 
 
+LOAD_EXAMPLES: dict[str, Any] = {
+    "share": {"summary": "Answer a tenth of the requests", "value": {"share": 0.1}},
+    "shadow": {"summary": "Be asked the same, answer nobody", "value": {"shadow": True}},
+}
+
+
+class LoadRequest(BaseModel):
+    """How a version is to be loaded; without any of it, it becomes the main one."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Run beside the main version and answer this share of its requests.",
+        examples=[0.1],
+    )
+    shadow: bool = Field(
+        default=False,
+        description="Run beside the main version, be asked what that has answered, and have the answers compared.",
+    )
+
+    @model_validator(mode="after")
+    def _one_role(self) -> LoadRequest:
+        if self.shadow and self.share is not None:
+            raise ValueError("a shadow has no share: its answers are not returned")
+        return self
+
+    def role(self) -> Role:
+        return SHADOW if self.shadow else MAIN if self.share is None else sharing(self.share)
+
+
 class Published(BaseModel):
-    """A model that was loaded or unloaded."""
+    """A version that was loaded, promoted or unloaded."""
 
     name: str = Field(description="The model's name.", examples=["sentiment"])
-    version: int | None = Field(description="The version that answers from now on; null after unloading.", examples=[1])
-    state: Literal["ready", "unloaded"] = Field(description="Whether it answers from now on, or is gone.")
+    version: int | None = Field(description="The version; null after unloading the model.", examples=[1])
+    state: Literal["ready", "unloaded"] = Field(description="Whether it plays its role from now on, or is gone.")
+    role: RoleName | None = Field(description="Its role from now on; null where it is gone.", examples=["main"])
+
+    @classmethod
+    def of(cls, one: Deployment, role: Role) -> Published:
+        return cls(name=one.manifest.name, version=one.manifest.version, state="ready", role=role.name)

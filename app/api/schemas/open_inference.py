@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -99,17 +99,17 @@ class ModelMetadata(BaseModel):
     """A loaded model and its tensors."""
 
     name: str = Field(description="The model's name.")
-    versions: list[str] = Field(description="The loaded version, the only one that is answered.")
+    versions: list[str] = Field(description="The loaded versions, the main one first.")
     platform: Annotated[Literal["onnx_onnxv1"], Field(description="The protocol's word for ONNX models.")] = "onnx_onnxv1"
     inputs: list[TensorMetadata] = Field(description="Tensors that a request holds, one row per item.")
     outputs: list[TensorMetadata] = Field(description="Tensors that an answer holds, one row per item.")
 
     @classmethod
-    def of(cls, one: Deployment) -> ModelMetadata:
+    def of(cls, one: Deployment, versions: Sequence[int]) -> ModelMetadata:
         signature = SIGNATURES[one.manifest.task]
         return cls(
             name=one.manifest.name,
-            versions=[str(one.manifest.version)],
+            versions=[str(version) for version in versions],
             inputs=[TensorMetadata(name=name, datatype="BYTES", shape=[-1]) for name in signature.inputs],
             outputs=[
                 TensorMetadata(name=name, datatype=datatype, shape=[-1] * signature.rank)

@@ -101,10 +101,6 @@ class OfflineTask(Protocol):
         """Figures of production answers against the held-out truth; `headline` holds those for the manifest."""
         ...
 
-    def same_decision(self, one: Any, other: Any, task_options: Mapping[str, Any]) -> bool:
-        """Whether two answers to the same item agree: what the parity gate counts."""
-        ...
-
     def item(self, fields: Mapping[str, Any]) -> Any:
         """An item of the production task from a request's fields."""
         ...

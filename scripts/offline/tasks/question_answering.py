@@ -180,9 +180,6 @@ class OfflineQuestionAnswering:
         }
         return figures
 
-    def same_decision(self, one: Answers, other: Answers, task_options: Mapping[str, Any]) -> bool:
-        return _first(one) == _first(other)
-
     def item(self, fields: Mapping[str, Any]) -> QuestionItem:
         return QuestionItem(**fields)
 

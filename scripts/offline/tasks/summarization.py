@@ -136,9 +136,6 @@ class OfflineSummarization:
             sources[one.source].append(row)
         return {"headline": _means(rows), "by_source": {source: _means(found) for source, found in sources.items()}}
 
-    def same_decision(self, one: Summary, other: Summary, task_options: Mapping[str, Any]) -> bool:
-        return [found.start for found in one.sentences] == [found.start for found in other.sentences]
-
     def item(self, fields: Mapping[str, Any]) -> SummaryItem:
         return SummaryItem(**fields)
 

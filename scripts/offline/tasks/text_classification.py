@@ -141,10 +141,6 @@ class OfflineTextClassification:
             },
         }
 
-    def same_decision(self, one: Classification, other: Classification, task_options: Mapping[str, Any]) -> bool:
-        multi = task_options["problem_type"] == "multi_label_classification"
-        return set(_decided(one, multi)) == set(_decided(other, multi))
-
     def item(self, fields: Mapping[str, Any]) -> ClassificationItem:
         return ClassificationItem(**fields)
 

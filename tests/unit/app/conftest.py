@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,7 +25,9 @@ from app.main import create_app
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
+from app.serving.leased import Role
 from app.serving.registry import Registry
+from app.serving.shadow import Shadows
 from app.settings import PREFIX, Settings
 from app.tasks.text_classification import TextClassification
 from tests.asked import GatedService, Service
@@ -80,8 +83,11 @@ def start(models: Path) -> Start:
     """Starts the service over `models`, with these settings, and waits until it has loaded them."""
 
     @asynccontextmanager
-    async def started(opening: OpenEngine = open_engine, **settings: Any) -> AsyncIterator[Service]:
-        app = create_app(Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings}), opening=opening)
+    async def started(
+        opening: OpenEngine = open_engine, draw: Callable[[], float] = random.random, **settings: Any
+    ) -> AsyncIterator[Service]:
+        named = Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings})
+        app = create_app(named, opening=opening, draw=draw)
         async with app.router.lifespan_context(app), _client(app) as client:
             await app.state.loading
             yield Service(app, client)
@@ -121,12 +127,12 @@ async def gated_service(deploy: Deploy) -> AsyncIterator[GatedService]:
     registry.replace(gated.deployment)
     registry.loading_finished()
 
-    async def load(name: str, version: int | None) -> Deployment:
+    async def load(name: str, version: int | None, role: Role) -> Deployment:
         raise UnknownModel(name)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.hooper = Live(Settings(), registry, metrics, load)
+        app.state.hooper = Live(Settings(), registry, metrics, load, Shadows(registry, metrics))
         metrics.track(lambda: [one.live_model() for one in registry.deployments])
         yield
         await registry.aclose()

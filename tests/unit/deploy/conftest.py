@@ -16,8 +16,9 @@ OF_FAULTS = {
     "hooper_engine_failures_total": {"model", "type"},
     "hooper_engines_lost_total": {"model"},
     "hooper_dropped_rows_total": {"model", "reason"},
+    "hooper_shadow_compared_total": {"model", "version", "candidate", "outcome"},
 }
-"""Series that a healthy service does not have yet."""
+"""Series that a healthy service does not have yet, or not without a shadow."""
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,7 @@ def test_every_alert_is_tried_and_says_what_to_do() -> None:
 
 def test_share_of_errors_queue_drain_and_drift_have_an_alert() -> None:
     wanted = {"HooperErrors", "HooperQueueIsLong", "HooperQueueDoesNotDrain", "HooperTextsHaveOtherLengths"}
+    wanted |= {f"HooperDriftOf{what}" for what in ("Tokens", "UnknownTokens", "Confidence", "Labels")}
     assert wanted <= {alert["alert"] for alert in alerts()}
 
 

@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { why } from "./explain.js";
 import { facts, lengthNote } from "./facts.js";
-import { ask, Trouble, troubleOfItem } from "./service.js";
+import { ask, nameOf, Trouble, troubleOfItem } from "./service.js";
 
 /** `page` has `say(sentence)` for screen readers, and `needKey()` that shows where a key is entered. */
 export function desk(model, task, page) {
@@ -22,7 +22,7 @@ export function desk(model, task, page) {
     const isFirst = !place.querySelector(".facts");
     running?.abort();
     const mine = (running = new AbortController());
-    const asked = { model: model.name, ...form.read() };
+    const asked = { model: nameOf(model), ...form.read() };
     place.setAttribute("aria-busy", "true");
     button.classList.add("busy");
     try {

@@ -1,7 +1,7 @@
 // "Why?": the words of the text, coloured by what they did to the answer.
 
 import { el, percent } from "./dom.js";
-import { ask, Trouble, troubleOfItem } from "./service.js";
+import { ask, nameOf, Trouble, troubleOfItem } from "./service.js";
 import { cutter, pieces } from "./text.js";
 
 const STEPS = [0.1, 0.35, 0.7]; // of the largest weight: below the first a word stays plain
@@ -16,7 +16,7 @@ export function why(model, asked, say, needKey) {
     place.hidden = false;
     place.replaceChildren(el("p", { class: "hint" }, "Asking the model again with words left out…"));
     try {
-      const reply = await ask("v1/explain", { model: model.name, inputs: asked.inputs, target: null });
+      const reply = await ask("v1/explain", { model: nameOf(model), inputs: asked.inputs, target: null });
       const result = reply.body.results[0];
       if (result.error) throw troubleOfItem(result.error);
       place.replaceChildren(...explanation(result, sources(asked.inputs)));

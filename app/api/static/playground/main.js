@@ -5,7 +5,7 @@ import { classify } from "./classify.js";
 import { desk } from "./desk.js";
 import { el } from "./dom.js";
 import { watch } from "./live.js";
-import { read, useKey } from "./service.js";
+import { nameOf, read, useKey } from "./service.js";
 import { summarize } from "./summarize.js";
 
 const TASKS = { "text-classification": classify, "question-answering": answer, summarization: summarize };
@@ -33,9 +33,9 @@ function choose(model) {
 }
 
 function choice(model, isChosen) {
-  const input = el("input", { type: "radio", name: "model", value: model.name, checked: isChosen, onchange: () => choose(model) });
+  const input = el("input", { type: "radio", name: "model", value: nameOf(model), checked: isChosen, onchange: () => choose(model) });
   const words = el("span", { class: "task" }, TASKS[model.task].words, model.state === "down" ? ", its engine is down" : "");
-  return el("label", { class: "model" }, input, el("span", { class: "name" }, model.name), words);
+  return el("label", { class: "model" }, input, el("span", { class: "name" }, nameOf(model)), words);
 }
 
 function list(models) {

@@ -18,6 +18,11 @@ export function address(path) {
   return new URL(path, ROOT).href;
 }
 
+/** How a request names a model: a version beside the main one by its number too. */
+export function nameOf(model) {
+  return model.role === "main" ? model.name : `${model.name}/${model.version}`;
+}
+
 export function hasKey() {
   return key !== "";
 }

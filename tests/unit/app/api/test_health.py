@@ -15,10 +15,17 @@ hooper_truncated_total hooper_batch_token_budget hooper_model_info{model,version
 hooper_drift_items_total{model,version} hooper_drift_tokens_total hooper_drift_unknown_tokens_total
 hooper_drift_decisions_total hooper_drift_confidence_total hooper_drift_labels_total{model,version,label}
 hooper_drift_reference_tokens hooper_drift_reference_unknown_share hooper_drift_reference_confidence
-hooper_drift_reference_label_share
+hooper_drift_reference_label_share hooper_version_requests_total{model,version,status}
+hooper_traffic_share{model,version,role}
 """
-OF_FAULTS = {"hooper_engine_failures_total", "hooper_dropped_rows_total", "hooper_engines_lost_total"}
-"""Without a value while nothing goes wrong."""
+OF_FAULTS = {
+    "hooper_engine_failures_total",
+    "hooper_dropped_rows_total",
+    "hooper_engines_lost_total",
+    "hooper_feedback_total",
+    "hooper_shadow_compared_total",
+}
+"""Without a value while nothing goes wrong, no correction comes and there is no shadow."""
 
 
 async def test_alive_and_ready(service: Service) -> None:

@@ -31,8 +31,9 @@ CONTRACT = {
     "/v1/feedback": PREDICTION,
     "/v1/models": {"get": {"200", "401", "429"}},
     "/v1/models/{name}": {"get": {"200", "401", "404", "429"}},
-    "/v1/models/{name}/load": {"post": {"200", "401", "404", "422", "429", "500"}},
-    "/v1/models/{name}/unload": {"post": {"200", "401", "404", "429"}},
+    "/v1/models/{name}/load": {"post": {"200", "401", "404", "408", "413", "415", "422", "429", "500"}},
+    "/v1/models/{name}/promote": {"post": {"200", "401", "404", "422", "429", "503"}},
+    "/v1/models/{name}/unload": {"post": {"200", "401", "404", "422", "429"}},
     "/health/live": {"get": {"200", "503"}},
     "/health/ready": {"get": {"200", "503"}},
     "/metrics": {"get": {"200"}},
@@ -51,6 +52,7 @@ CONTRACT = {
     "/predict": {"post": {"200", "400", "401", "408", "413", "415", "422", "424", "429", "503", "504"}},
     "/info": {"get": {"200", "401", "424", "429", "503"}},
 }
+LOAD = "/v1/models/{name}/load"
 SHIPPED_TASKS = {"sentiment": "text-classification", "qa": "question-answering", "summary": "summarization"}
 
 
@@ -208,12 +210,13 @@ async def test_every_problem_is_shown_with_an_example_of_its_own_status(schema: 
 
 
 def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Every route with a body, and each example of that body; a shipped model's name stands for the tiny one of its task."""
+    """Every route with a body for a model, and each example of that body; a shipped model's name stands for the tiny one of its
+    task."""
     return [
         (_filled(path, SHIPPED_TASKS.get(name, "")), example["value"])
         for path, operations in schema["paths"].items()
         for operation in operations.values()
-        if "requestBody" in operation
+        if "requestBody" in operation and path != LOAD
         for name, example in operation["requestBody"]["content"]["application/json"]["examples"].items()
     ]
 
@@ -241,6 +244,7 @@ async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncI
 async def test_every_example_runs(keeping: Service, schema: dict[str, Any]) -> None:
     asked = bodies(schema)
     taking = {path for path, operations in schema["paths"].items() if any("requestBody" in one for one in operations.values())}
+    taking.remove(LOAD)  # needs a key and a second version
     assert {path for path, _ in asked} == {_filled(path, task) for path in taking for task in SHIPPED_TASKS.values()}
     for path, example in asked:
         response = await keeping.client.post(path, json=example)

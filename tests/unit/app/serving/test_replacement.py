@@ -134,6 +134,39 @@ async def test_a_model_whose_files_are_gone_stays_down_and_the_others_answer(
         assert (await service.client.get("/health/live")).status_code == 200
 
 
+@pytest.mark.parametrize("body", [{"share": 1.0}, {"shadow": True}])
+async def test_a_candidate_whose_engine_is_lost_falls_away_and_the_main_version_answers(
+    start: Any, models: Path, caplog: pytest.LogCaptureFixture, body: object
+) -> None:
+    settings = {"admin_key_hashes": (ADMIN_HASH,), "serve": ("tiny/1",), "engine_replacements": 0}
+    async with faulty_service(start, **settings) as (service, opening):
+        sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+        assert (await service.client.post("/v1/models/tiny/load", headers=ADMIN, json=body)).status_code == 200
+        opening.twist = DEAD
+        check_problem(await service.classify("good", model="tiny/2"), 503, "unavailable")
+        opening.twist = None
+        assert (await service.classify("good")).json()["model"]["version"] == 1
+        assert (await service.client.get("/health/ready")).json()["models"] == ["tiny/1"]
+        async with asyncio.timeout(30):
+            while len(service.live.registry.live) > 1:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.001)
+        check_problem(await service.classify("good", model="tiny/2"), 404, "unknown_model")
+        assert service.sample("hooper_engines_lost_total", model="tiny") == 1
+        assert "tiny/2 lost its engine and no longer runs beside the main version" in caplog.text
+        assert (await service.client.get("/health/live")).status_code == 200
+        assert opening.num_opened == 2
+
+
+async def test_a_promoted_candidate_whose_engine_is_lost_is_loaded_again(start: Any, models: Path) -> None:
+    async with faulty_service(start, admin_key_hashes=(ADMIN_HASH,), serve=("tiny/1",)) as (service, opening):
+        sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+        await service.client.post("/v1/models/tiny/load", headers=ADMIN, json={"shadow": True})
+        await service.client.post("/v1/models/tiny/promote", headers=ADMIN)
+        await lose_engine(service, opening)
+        await until_replaced(service, opening, 3)
+        assert (await service.classify("good")).json()["model"]["version"] == 2
+
+
 async def test_a_model_that_was_unloaded_is_not_loaded_again(start: Any) -> None:
     async with faulty_service(start) as (service, opening):
         service.live.registry.remove("tiny")

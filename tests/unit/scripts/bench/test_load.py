@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from scripts.bench.connection import FAILED, Connection, prepared
-from scripts.bench.load import Measured, Sample, closed_loop, open_loop
+from scripts.bench.load import Measured, Sample, closed_loop
+from scripts.bench.open_loop import open_loop
 
 HOST = "127.0.0.1"
 REQUEST = prepared(HOST, "/v1/classify", {"inputs": "gut, très bien"})

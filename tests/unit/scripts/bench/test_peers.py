@@ -43,10 +43,10 @@ def test_a_peer_is_up_within_the_block_and_gone_with_its_workers_after_it(binari
     os.mkfifo(worker)
     peer = replace(NOTHING, command=lambda folder, port: ("python", str(script), str(port), str(worker)))
     with running(peer, binaries, tmp_path) as address:
-        assert address.read("/health") == b"ok"
+        assert address.text("/health") == "ok"
         held = worker.open()
     with pytest.raises(OSError):
-        address.read("/health")
+        address.text("/health")
     with held:
         assert held.read() == ""  # returns when the worker has ended
 

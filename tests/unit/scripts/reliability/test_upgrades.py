@@ -18,7 +18,8 @@ from app.core.manifest import read_manifest
 from app.serving.repository import Repository, open_folder
 from scripts.reliability.callers import Request, Tally, drive_until_closed
 from scripts.reliability.process import read_by
-from scripts.reliability.upgrades import STEPS, complaints, complaints_of_the_end, publish_versions
+from scripts.reliability.upgrades import complaints, complaints_of_the_end
+from scripts.reliability.versions import STEPS, publish_versions
 from tests.live import ROOT
 from tests.tiny import publish_tiny
 
@@ -37,6 +38,8 @@ def test_no_request_fails_while_versions_change_and_the_process_ends(tmp_path: P
     assert told["failed"] == 0
     assert all(one["sent"] >= 400 for one in told["steps"][:-1])
     assert told["steps"][1]["load_said"].startswith("tiny/3: golden request 0 is answered differently")
+    (shadowed,) = [one for one in told["steps"] if "compared" in one]
+    assert shadowed["compared"]["agree"] > 0
 
 
 def test_the_versions_are_sound_and_one_was_published_with_other_answers(tmp_path: Path) -> None:
@@ -68,6 +71,23 @@ AS_IT_SHOULD_BE = {"failed": 0, "load_status": 200, "load_said": "", "versions":
 )
 def test_what_was_not_as_promised_is_told(change: dict[str, Any], version: int, told: list[str]) -> None:
     assert complaints(STEP, AS_IT_SHOULD_BE | change, version) == [f"{STEP.name}: {one}" for one in told]
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_told"),
+    [
+        ({}, False),
+        ({"dropped": 9}, False),
+        ({"agree": 0}, True),
+        ({"disagree": 1}, True),
+        ({"failed": 1}, True),
+    ],
+)
+def test_a_shadow_that_was_not_compared_or_did_not_agree_is_told(counts: dict[str, int], is_told: bool) -> None:
+    (step,) = [one for one in STEPS if one.is_compared]
+    compared = {"agree": 5, "disagree": 0, "failed": 0, "dropped": 0} | counts
+    found = complaints(step, AS_IT_SHOULD_BE | {"versions": {1: 9}, "compared": compared}, step.leaves)
+    assert found == ([f"{step.name}: the shadow, a copy, was compared so: {compared}"] if is_told else [])
 
 
 @pytest.mark.parametrize(

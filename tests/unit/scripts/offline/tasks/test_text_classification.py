@@ -329,28 +329,6 @@ def test_a_multi_label_answer_is_right_only_as_a_whole_set() -> None:
     assert figures["per_class"]["long"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "rows": 0}
 
 
-def test_two_answers_agree_when_they_decide_the_same() -> None:
-    labels = ["bad", "good"]
-    sure, unsure = answer(0.01, 0.99, labels=labels), answer(0.4, 0.6, labels=labels)
-    assert TASK.same_decision(sure, unsure, SINGLE)
-    assert not TASK.same_decision(unsure, answer(0.6, 0.4, labels=labels), SINGLE)
-
-
-def test_the_best_of_many_labels_is_the_decision_whatever_its_score() -> None:
-    labels = ["a", "b", "c"]
-    assert TASK.same_decision(answer(0.49, 0.3, 0.21, labels=labels), answer(0.51, 0.3, 0.19, labels=labels), SINGLE)
-
-
-def test_multi_label_answers_disagree_when_one_label_crosses_the_threshold() -> None:
-    labels = MULTI["labels"]
-    assert not TASK.same_decision(answer(0.9, 0.51, 0.1, labels=labels), answer(0.9, 0.49, 0.1, labels=labels), MULTI)
-
-
-def test_multi_label_answers_agree_while_the_same_labels_are_above_the_threshold() -> None:
-    labels = MULTI["labels"]
-    assert TASK.same_decision(answer(0.9, 0.8, 0.1, labels=labels), answer(0.7, 0.8, 0.2, labels=labels), MULTI)
-
-
 def test_golden_requests_are_the_recipe_s_or_a_few_neutral_ones() -> None:
     assert TASK.golden_items(recipe(golden=["one", "two"])) == [{"text": "one"}, {"text": "two"}]
     neutral = TASK.golden_items(recipe())

@@ -1,0 +1,65 @@
+"""Candidates: versions that run beside the main ones, one of a name at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.core.manifest import Manifest
+from app.serving.deployment import Deployment
+from app.serving.leased import Leased, Role
+
+
+class Candidates:
+    """Which version runs beside which name's main one, and which requests it gets."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        """
+        Args:
+            draw: a number from 0 up to, not including, 1.
+        """
+        self._by_name: dict[str, Leased] = {}
+        self._draw = draw
+
+    def get(self, name: str) -> Leased | None:
+        return self._by_name.get(name)
+
+    def put(self, entry: Leased) -> Leased | None:
+        """The candidate that was there before."""
+        name = entry.deployment.manifest.name
+        old = self._by_name.get(name)
+        self._by_name[name] = entry
+        return old
+
+    def take(self, name: str, deployment: Deployment | None = None) -> Leased | None:
+        """Remove the candidate of this name, where it is this deployment if one is given."""
+        found = self._by_name.get(name)
+        return self._by_name.pop(name) if found and deployment in (None, found.deployment) else None
+
+    def give_role(self, name: str, version: int, role: Role) -> Deployment | None:
+        """Let the candidate play another role; None where this version is no candidate that answers."""
+        found = self._by_name.get(name)
+        if found is None or found.version != version or not found.deployment.is_alive:
+            return None
+        found.role = role
+        return found.deployment
+
+    def drawn(self, name: str) -> Leased | None:
+        """The candidate, where the next request falls to its share."""
+        found = self._by_name.get(name)
+        if found is None or not found.role.share or not found.deployment.is_alive:
+            return None
+        return found if self._draw() < found.role.share else None
+
+    def shadow(self, name: str) -> Leased | None:
+        """The candidate, where it is a shadow that would answer."""
+        found = self._by_name.get(name)
+        return found if found and found.role.name == "shadow" and found.deployment.is_alive else None
+
+
+def unfit_because(candidate: Manifest, main: Manifest) -> str:
+    """Why one version cannot run beside the other; nothing where it can."""
+    if candidate.version == main.version:
+        return f"{main.name}/{main.version} is the main version itself; name another"
+    if candidate.task != main.task:
+        return f"{candidate.name}/{candidate.version} is for {candidate.task}, {main.name}/{main.version} for {main.task}"
+    return ""

@@ -1,0 +1,109 @@
+"""Where no model of a task has room, its requests are turned away before anybody reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.batching.admission import QueueLimit
+from tests.asked import Caller, Service, check_problem
+from tests.gated import turn
+from tests.tiny import publish_tiny_task
+
+FULL = QueueLimit(0, 0)
+
+
+def fill(service: Service, *names: str) -> None:
+    """Nothing fits into these models' queues any more."""
+    for one in service.live.registry.deployments:
+        if one.manifest.name in names:
+            one.batcher.limit = FULL
+
+
+async def refused_unread(service: Service, **headers: str) -> Any:
+    """The head of the answer to a request whose body never comes; None where the body is waited for."""
+    caller = Caller(service.app, **headers)
+    await turn()
+    await turn()
+    head = next((one for one in caller.sent if one["type"] == "http.response.start"), None)
+    caller.leave()
+    await caller.task
+    return head
+
+
+async def test_a_body_is_not_waited_for_where_it_would_be_turned_away(service: Service) -> None:
+    assert await refused_unread(service) is None
+    fill(service, "tiny")
+    head = await refused_unread(service)
+    assert head["status"] == 429
+    headers = dict(head["headers"])
+    assert int(headers[b"retry-after"]) >= 1
+    assert b"connection" not in headers
+
+
+@pytest.mark.parametrize("length", ["65537", "9" * 5000, "", "x"])
+async def test_a_body_that_would_take_long_to_drain_ends_the_connection(service: Service, length: str) -> None:
+    fill(service, "tiny")
+    head = await refused_unread(service, **{"content-length": length})
+    assert head["status"] == 429
+    assert dict(head["headers"])[b"connection"] == b"close"
+
+
+async def test_it_is_told_and_counted_as_every_refusal_is(service: Service) -> None:
+    fill(service, "tiny")
+    response = await service.classify("good", {"X-Request-Id": "mine"})
+    assert "are waiting" in check_problem(response, 429, "overloaded")
+    assert response.headers["x-request-id"] == "mine"
+    labels = {"task": "text-classification", "model": "tiny", "status": "429"}
+    assert service.sample("hooper_requests_total", **labels) == 1
+
+
+async def test_other_tasks_are_answered(every_task: Service) -> None:
+    fill(every_task, "text-classification")
+    assert (await every_task.classify("good")).status_code == 429
+    assert (await every_task.ask("answer", {"question": "good", "context": "the film was good"})).status_code == 200
+
+
+async def test_as_long_as_one_model_of_the_task_has_room_the_body_says_which_is_asked(start: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        publish_tiny_task(tmp_path, "text-classification", name)
+    async with start(models=tmp_path) as service:
+        fill(service, "a")
+        assert (await service.classify("good", model="a")).status_code == 429
+        assert (await service.classify("good", model="b")).status_code == 200
+        fill(service, "a", "b")
+        assert (await refused_unread(service))["status"] == 429
+        labels = {"task": "text-classification", "model": "", "status": "429"}
+        assert service.sample("hooper_requests_total", **labels) == 1
+
+
+async def test_bulk_work_is_turned_away_earlier(service: Service) -> None:
+    (deployment,) = service.live.registry.deployments
+    deployment.batcher.limit = Halved(4, 1000)
+    assert (await service.classify("good")).status_code == 200
+    assert (await refused_unread(service, **{"x-priority": "bulk"}))["status"] == 429
+
+
+class Halved(QueueLimit):
+    """A queue of which the half that bulk may use is full."""
+
+    __slots__ = ()
+
+    def of(self, priority: Any) -> QueueLimit:
+        return FULL if priority == "bulk" else self
+
+
+async def test_who_has_no_key_is_told_that_first(start: Any) -> None:
+    async with start(api_key_hashes=("0" * 64,)) as service:
+        fill(service, "tiny")
+        check_problem(await service.classify("good"), 401, "unauthorized")
+
+
+async def test_an_engine_that_is_down_is_told_in_place_of_its_full_queue(service: Service) -> None:
+    fill(service, "tiny")
+    (deployment,) = service.live.registry.deployments
+    await deployment.batcher.aclose()
+    check_problem(await service.send(json.dumps({"inputs": "good"}).encode()), 503, "unavailable")

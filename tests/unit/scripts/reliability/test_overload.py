@@ -1,0 +1,100 @@
+"""The command that offers more than can be done: a short run of it, and that it would notice what it promises to notice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.bench.load import Measured, Sample
+from scripts.bench.service import Address
+from scripts.reliability.generator import Generator, Load, cpu_seconds
+from scripts.reliability.health import watched
+from scripts.reliability.overload import complaints, kept
+from scripts.reliability.overload_step import Limits, counts
+from tests.live import ROOT
+from tests.tiny import publish_tiny
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_more_than_can_be_done_is_turned_away_and_the_curve_is_drawn(tmp_path: Path) -> None:
+    publish_tiny(tmp_path / "models")
+    output, image = tmp_path / "overload.json", tmp_path / "overload.svg"
+    command = [sys.executable, "-m", "scripts.reliability.overload", "--models", tmp_path / "models", "--model", "tiny"]
+    ran = subprocess.run(
+        [*command, "--waiting-rows", "16", "--seconds", "1", "--steps", "0.5", "3", "--output", output, "--image", image],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode in (0, 1), ran.stderr  # how much is left is a matter of the machine's other work
+    told = json.loads(output.read_text())
+    half, triple = told["steps"]
+    assert (half["times"], triple["times"]) == (0.5, 3.0)
+    for one in told["steps"]:
+        assert one["offered"] == one["answered"] + one["turned_away"] + one["others"] > 0
+        assert one["others"] == one["without_plausible_retry_after"] == one["health"]["failed"] == 0
+    assert triple["turned_away"] > 0
+    assert "prefers-color-scheme" in image.read_text()
+
+
+def test_the_bound_is_what_the_fuller_of_the_two_limits_takes_to_be_worked_off() -> None:
+    limits = Limits(waiting_rows=100, waiting_tokens=10_000, batch_rows=10, batch_tokens=1000)
+    assert limits.bound_s(rows_per_s=60, tokens_per_row=10) == pytest.approx(2.0)
+    assert limits.bound_s(rows_per_s=60, tokens_per_row=1000) == pytest.approx(0.2)
+
+
+def test_requests_are_counted_by_what_came_of_them() -> None:
+    samples = [
+        Sample(0.1, 200),
+        Sample(0.1, 429, 2.0),
+        Sample(0.1, 429, 61.0),
+        Sample(0.1, 429),
+        Sample(0.1, 503),
+        Sample(0.1, 0),
+    ]
+    told = counts(Measured(samples, 1.0))
+    assert (told["offered"], told["answered"], told["turned_away"], told["others"]) == (6, 1, 3, 2)
+    assert told["without_plausible_retry_after"] == 2
+    assert told["retry_after_s"] == {"2": 1, "61": 1}
+
+
+STEP = {"times": 3.0, "others": 0, "answered_later": 0, "without_plausible_retry_after": 0, "goodput_per_s": 90.0,
+        "health": {"failed": 0, "asked": 9}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, None),
+        ({"goodput_per_s": 89.0}, "0.89 of that at the capacity"),
+        ({"others": 2}, "2 requests were answered neither"),
+        ({"answered_later": 2}, "2 answers came later"),
+        ({"without_plausible_retry_after": 1}, "Retry-After"),
+        ({"health": {"failed": 1, "asked": 9}}, "health failed 1 of 9"),
+    ],
+)
+def test_what_was_not_as_promised_is_told(change: dict[str, Any], told: str | None) -> None:
+    found = complaints([STEP | {"times": 1.0, "goodput_per_s": 100.0}, STEP | change])
+    assert (told in found[0]) if told else (found == [])
+
+
+def test_nothing_is_said_of_what_is_kept_where_one_of_the_two_steps_was_left_out() -> None:
+    assert kept([STEP]) is None
+
+
+def test_health_that_nobody_answers_has_failed() -> None:
+    with watched(Address("127.0.0.1", 1)) as health:
+        pass
+    assert health.asked == health.failed == 2
+
+
+def test_the_generator_is_a_process_of_its_own_and_says_what_it_cost() -> None:
+    with Generator() as generator:
+        measured, seconds = generator.open(Load(Address("127.0.0.1", 1), [b"x"], 0.05), 200)
+    assert set(measured.statuses) == {0}
+    assert seconds > 0
+    assert cpu_seconds(1) >= 0
