@@ -61,11 +61,12 @@ SUMMARIES = {
     "train": "fine-tune on labelled text and publish a model",
     "bench": "put load on a service, and say how fast it answers",
     "models add": "publish a checkpoint of transformers, or an exported archive",
+    "models int8": "publish a version again with int8 arithmetic",
     "models reference": "add what held-out items were like to a version that was published without",
 }
 ORDER = (
     "serve", "predict", "batch", "explain", "train", "feedback", "feedback export", "feedback next", "feedback remove",
-    "models", "models list", "models show", "models add", "models reference", "models remove",
+    "models", "models list", "models show", "models add", "models int8", "models reference", "models remove",
     "export", "bench", "doctor", "settings", "openapi", "completion",
 )  # fmt: skip
 
