@@ -1,4 +1,5 @@
-"""`python -m scripts.screenshots`: photographs the playground and the docs page over the shipped models, for the documents.
+"""`python -m scripts.screenshots`: photographs the playground and the docs page over the shipped models, for the documents;
+with `--report PAGE`, a page that `hooper train` wrote.
 
 Needs playwright (the extra `dev`) and a Chromium on the PATH (on Debian: apt install chromium).
 """
@@ -84,6 +85,9 @@ SHOTS = (
 )
 
 
+REPORT = Shot("report", lambda page: None, width=1000, height=1330)
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless browser that talks to nobody on its own.
@@ -140,7 +144,7 @@ def photograph(browser: Browser, url: str, shot: Shot, out: Path) -> Path:
     context = browser.new_context(color_scheme=shot.scheme, viewport=size, reduced_motion="reduce")  # type: ignore[arg-type]
     page = context.new_page()
     page.goto(url + shot.page)
-    page.locator(".opblock" if shot.page else "#models label").first.wait_for()
+    page.locator(".opblock" if shot.page else "#figures, #models label").first.wait_for()
     shot.take(page)
     path = out / f"{shot.name}.png"
     page.screenshot(path=path)
@@ -154,8 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.screenshots", description="Photograph the pages of the service.")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the pictures (docs/images)")
     parser.add_argument("--only", metavar="NAME", choices=[one.name for one in SHOTS], help="take this picture alone")
+    parser.add_argument("--report", metavar="PAGE", type=Path, help="photograph this report alone")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.report:
+        with chromium() as browser:
+            print(photograph(browser, options.report.resolve().as_uri(), REPORT, options.out))
+        return 0
     with service() as url, chromium() as browser:
         for shot in SHOTS:
             if options.only in (None, shot.name):

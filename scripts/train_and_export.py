@@ -23,7 +23,7 @@ from scripts.offline.run_folder import Interrupted  # noqa: E402
 from scripts.offline.spoken import figure, say, spoken  # noqa: E402
 
 if TYPE_CHECKING:
-    from scripts.offline.line import Published
+    from scripts.offline.line import Line, Published
 
 RECIPES = ROOT / "scripts" / "recipes"
 ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
@@ -70,13 +70,28 @@ def _run(options: argparse.Namespace, again: str) -> int:
         line.load(read_all(recipe))
         say("", "dry run: stopped before training")
         return 0
+    if options.find_learning_rate:
+        return _find_learning_rate(line, options.plot)
     try:
         published = line.run(options.resume)
     except SetupError as error:
         if not line.is_trained:
             raise
         raise SetupError(f"{error.detail}. The trained model is kept; go on with: {again}") from error
-    _report(published, recipe)
+    if published is not None:
+        _report(published, recipe)
+    return 0
+
+
+def _find_learning_rate(line: Line, file: str) -> int:
+    from scripts.offline.learning_rate_plot import check_plot, plot  # they import torch
+
+    where = Path(file) if file else line.run_folder.path / "learning_rate.svg"
+    check_plot(where)
+    curve = line.find_learning_rate(line.load(read_all(line.recipe)))
+    line.say("", f"steepest descent at {curve.steepest:.1e}, minimum at {curve.minimum:.1e}")
+    line.say("plot", str(plot(curve, where)))
+    line.say("suggest", f"--learning-rate {curve.suggestion:g}")
     return 0
 
 
@@ -107,7 +122,7 @@ def _recipe_file(wish: str) -> Path:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="hooper train",
-        usage="hooper train [DATA ...] [--recipe FILE] [--resume] [--dry-run] [OPTION ...]",
+        usage="hooper train [DATA ...] [--recipe FILE] [--resume] [--dry-run | --find-learning-rate] [OPTION ...]",
         description="Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -117,6 +132,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
     made.add_argument("--resume", action="store_true", help="go on with the last run of this name")
     made.add_argument("--dry-run", action="store_true", help="read the data, say what would be trained on, and stop")
+    made.add_argument(
+        "--find-learning-rate",
+        action="store_true",
+        help="try rising learning rates for a minute, plot the loss, suggest one, stop",
+    )
+    made.add_argument(
+        "--plot", default="", metavar="FILE", help="where its plot goes (svg, png or pdf); default: the run folder"
+    )
     add_options(made, GROUPS)
     return made
 
@@ -131,6 +154,8 @@ def _report(published: Published, recipe: Recipe) -> None:
     body = shlex.quote(json.dumps(request, ensure_ascii=False))
     print(f"\n{folder}: {figures}; agreement with torch: {parity}; {size / 1e6:.1f} MB")
     print(f"serve it:  hooper serve{where}")
+    if published.report:
+        print(f"look at it: hooper report {folder.parent.name}/{folder.name}")
     print(f"ask it:    curl -s http://127.0.0.1:8000/v1/{ROUTES[recipe.task]} -H 'content-type: application/json' -d {body}")
 
 

@@ -94,7 +94,9 @@ class Edge:
         finally:
             self._record(scope, told, status, time.perf_counter() - began)
             if self._traces is not None and trace is not None:
-                trace.attributes |= {"hooper.request_id": request_id.get()} | {f"hooper.{key}": told[key] for key in told}
+                trace.attributes |= {"hooper.request_id": request_id.get()} | {
+                    f"hooper.{key}": told[key] for key in ("task", "model") if key in told
+                }
                 self._traces.ended(trace, _template(scope), status)
 
     def _begun_trace(self, scope: Scope, headers: dict[bytes, str]) -> Trace | None:

@@ -35,14 +35,16 @@ def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Respons
     state: Any = getattr(scope["app"].state, "hooper", None)
     if task is None or state is None or state.settings.api_key_hashes:  # who has no key is to be told that first
         return None
-    models = [one for one in state.registry.deployments if one.manifest.task == task]
+    live = [one.deployment for one in state.registry.live if one.role.name != "shadow"]  # a shadow has room and answers nobody
+    models = [one for one in live if one.manifest.task == task]
     priority = "bulk" if headers.get(b"x-priority") == "bulk" else "interactive"
     reasons = [one.batcher.overload(priority) for one in models]
     if not reasons or None in reasons:
         return None
     told["task"] = task
-    if len(models) == 1:
-        told["model"] = models[0].manifest.name
+    names = {one.manifest.name for one in models}
+    if len(names) == 1:
+        told["model"] = names.pop()
     response = refusal_of(scope, min(reasons, key=lambda one: one.retry_after_s))
     if not _is_short(headers):
         response.headers.update(LAST)

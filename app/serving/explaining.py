@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -211,11 +210,9 @@ def _explanation(passage: Passage, found: Attribution, method: Method, num_evalu
         WordWeight(one.field, one.text, one.start, one.end, float(weight))
         for one, weight in zip(passage.words, found.weights, strict=True)
     ]
-    return Explanation(words, passage.target, _score(found.whole), _score(found.empty), method, num_evaluations)
-
-
-def _score(log_odds: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
+    return Explanation(
+        words, passage.target, passage.to_score(found.whole), passage.to_score(found.empty), method, num_evaluations
+    )
 
 
 def _first(errors: BaseExceptionGroup[HooperError]) -> HooperError:

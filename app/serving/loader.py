@@ -140,7 +140,9 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:
     if not items:
         raise InvalidArtefact(f"{path} holds no golden request")
     prediction = await deployment.predict(items, kind.options())
-    tolerance = GOLDEN_TOLERANCE[deployment.provider.precision]
+    # the unit of regression's numbers: a tolerance for scores between 0 and 1 would be nothing, or everything, in it
+    unit = float(artefact.manifest.task_options.get("scale", 1.0))
+    tolerance = GOLDEN_TOLERANCE[deployment.provider.precision] * unit
     for number, (result, answer) in enumerate(zip(prediction.results, expected, strict=True)):
         _compare(f"{artefact.id}: golden request {number}", result, answer, tolerance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,10 @@ Keep = NDArray[np.bool_]
 FIELD_GAP = 3
 """Parts the last word of one field from the first of the next, more strongly than sentences are parted."""
 MASKS = ("[MASK]", "<mask>", "[UNK]", "<unk>")
+
+
+def sigmoid(log_odds: float) -> float:
+    return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Passage:
     """Reads the log-odds of the target from what the model answers to the row, whichever words are hidden in it."""
     mask_id: int | None = None
     """Token that stands for each token of a hidden word; None: hidden words are left out."""
+    to_score: Callable[[float], float] = sigmoid
+    """The score that such log-odds stand for; of a number, which has no odds, it is the number itself."""
 
     @cached_property
     def costs(self) -> NDArray[np.int64]:

@@ -11,12 +11,14 @@ import numpy as np
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
-from app.tasks.passage import Passage, words_of_window
+from app.tasks.passage import Passage, sigmoid, words_of_window
 from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
-ProblemType = Literal["single_label_classification", "multi_label_classification"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 OUTPUT = "logits"
+NEAR = 0.1
+"""In standard deviations of the training data: numbers so near to each other are the same decision."""
 MAX_PAIR_CHARACTERS = 16_000
 """A pair's windows combine those of both texts: their number grows with the square of the length."""
 MAX_PAIR_COST = (MAX_PAIR_CHARACTERS // 2) ** 2
@@ -72,15 +74,30 @@ class TextClassification:
         labels: Sequence[str],
         problem_type: ProblemType = "single_label_classification",
         window_overlap: int = 64,
+        temperature: float = 1.0,
+        scale: float = 1.0,
+        offset: float = 0.0,
     ) -> None:
+        """
+        Args:
+            tokenizer: with the longest input.
+            labels: in the order of the graph's outputs.
+            problem_type: one label a text, any number of them, or a number: then there is one label, whose score it is.
+            window_overlap: tokens that neighbouring windows of a long text share.
+            temperature: what logits are divided by before they become scores, so that those are probabilities of being right.
+            scale: of regression: what the output is multiplied by, since models learn numbers of deviation 1
+            offset: and what is then added to it, since those have the mean 0.
+        """
         self._tokenizer = tokenizer
         self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
         self._left = tokenizer.cut_on("left")
+        self._temperature = temperature
+        self._scale, self._offset = scale, offset
+        self._is_number = problem_type == "regression"
         self.labels = tuple(labels)
         self._may_have_several = problem_type == "multi_label_classification"
-        self._default_activation: Activation = (
-            "sigmoid" if problem_type == "multi_label_classification" or len(labels) == 1 else "softmax"
-        )
+        several = self._may_have_several or len(labels) == 1
+        self._default_activation: Activation = "none" if self._is_number else "sigmoid" if several else "softmax"
 
     def encode(self, items: Sequence[ClassificationItem], options: ClassificationOptions) -> list[Encoded | HooperError]:
         """One row per item, or one per window with `truncation="window"`."""
@@ -109,18 +126,26 @@ class TextClassification:
         """Scores from the logits, averaged over windows by the tokens each one read."""
         weights = [row.num_tokens for row in encoded.rows]
         logits = np.average([output[OUTPUT] for output in outputs], axis=0, weights=weights)  # (labels,)
-        scores = activate(logits, options.activation or self._default_activation)
+        if self._is_number:
+            logits = logits * self._scale + self._offset
+        activation = options.activation or self._default_activation
+        if activation != "none":
+            logits = logits / self._temperature
+        scores = activate(logits, activation)
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
 
     def decision(self, answer: Classification, options: ClassificationOptions) -> Decision | None:
-        """The best label, also where an item may have several."""
-        if not answer.labels or options.activation not in (None, self._default_activation):
+        """The best label, also where an item may have several; a number decides nothing."""
+        if self._is_number or not answer.labels or options.activation not in (None, self._default_activation):
             return None
         return Decision(answer.labels[0].label, answer.labels[0].score)
 
     def same_decision(self, one: Classification, other: Classification, options: ClassificationOptions) -> bool:
-        """Whether the same label is best; where an item may have several, whether the same ones are more likely than not."""
+        """Whether the same label is best; where an item may have several, whether the same ones are more likely than not; of
+        numbers, whether they are near to each other."""
+        if self._is_number:
+            return abs(one.labels[0].score - other.labels[0].score) <= NEAR * self._scale
         return self._decided(one, options) == self._decided(other, options)
 
     def _decided(self, answer: Classification, options: ClassificationOptions) -> set[str]:
@@ -141,13 +166,15 @@ class TextClassification:
             raise InvalidInput(f"{label!r} is no label of this model; it knows {', '.join(self.labels)}", "target")
 
         def read(output: RowOutput) -> float:
-            return log_odds(output[OUTPUT], self.labels.index(label), self._default_activation)
+            if self._is_number:
+                return float(output[OUTPUT][0]) * self._scale + self._offset
+            return log_odds(output[OUTPUT] / self._temperature, self.labels.index(label), self._default_activation)
 
         number = max(range(len(outputs)), key=lambda index: read(outputs[index]))
         window: Window = encoded.state[number]
         fields = {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
         found = words_of_window(fields, window.sequence_ids, window.offsets)
-        return Passage(encoded.rows[number], found, label, read)
+        return Passage(encoded.rows[number], found, label, read, to_score=float if self._is_number else sigmoid)
 
     def _encoded(self, windows: Sequence[Window], truncation: Truncation) -> Encoded | HooperError:
         cut = len(windows) > 1

@@ -7,11 +7,12 @@
     trainer = text_classifier.create_trainer(model, train, val)
     trainer.fit(epochs=3); loss, accuracy = trainer.evaluate(val); trainer.save("imdb_classifier")
 
-`question_answering` and `summarizer` go the same way. A thin layer over `scripts.offline`: what is not said here is a recipe's
-default, and what `hooper train` refuses is refused here, as one sentence in an exception of `app.core.errors`.
+`text_regressor`, `question_answering` and `summarizer` go the same way. A thin layer over `scripts.offline`: what is not said
+here is a recipe's default, and what `hooper train` refuses is refused here: one sentence in an exception of `app.core.errors`.
 """
 
 from scripts.api import question_answering as question_answering
 from scripts.api import summarizer as summarizer
 from scripts.api import text_classifier as text_classifier
+from scripts.api import text_regressor as text_regressor
 from scripts.api.data import get_dataset as get_dataset

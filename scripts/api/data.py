@@ -20,8 +20,17 @@ class Frame(Protocol):
     def to_dict(self, orient: Literal["records"]) -> Any: ...
 
 
-Source: TypeAlias = str | Path | Sequence[str | Path] | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | Frame
-"""A file, class folder or hub data set (`id` or `id:split`); several of them; rows; columns; a data frame."""
+Source: TypeAlias = (
+    str
+    | Path
+    | Sequence[str | Path]
+    | Sequence[Mapping[str, Any]]
+    | Mapping[str, Sequence[Any]]
+    | tuple[Sequence[Any], Sequence[Any]]
+    | Frame
+)
+"""A file, class folder or hub data set (`id` or `id:split`); several of them; rows; columns; texts and labels; a data frame.
+Columns, texts and labels may be lists or arrays of numpy."""
 Records = dict[str, list[Record]]
 """Rows as they were read, by the source that they are from."""
 
@@ -107,9 +116,11 @@ def _rows(source: Any) -> tuple[str, list[dict[str, Any]]]:
         return "data frame", [_row(row.items()) for row in source.to_dict("records")]
     if isinstance(source, list | tuple) and all(isinstance(one, Mapping) for one in source):
         return "rows", [_row(row.items()) for row in source]
+    if isinstance(source, tuple) and len(source) == 2 and all(hasattr(one, "__len__") for one in source):
+        return "texts and labels", _rows({"text": source[0], "label": source[1]})[1]
     raise InvalidSettings(
         f"no data can be read from {type(source).__name__}; give a path, a hub id, a list of paths, a list of rows as"
-        ' dictionaries, columns as {"text": […], "label": […]}, or a data frame'
+        ' dictionaries, columns as {"text": […], "label": […]}, texts and labels as (texts, labels), or a data frame'
     )
 
 

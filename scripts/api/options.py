@@ -21,6 +21,12 @@ ELSEWHERE = {
     "models": "save takes it, within its path",
 }
 """Recipe keys that have a place of their own in this flow."""
+FITTING = (
+    "autofit", "batch_size", "budget", "class_weights", "epoch_tokens", "freeze", "gradual_unfreezing", "label_smoothing",
+    "learning_rate", "lora_alpha", "lora_dropout", "lora_rank", "max_grad_norm", "micro_batch", "schedule", "teacher",
+    "teacher_share", "teacher_temperature", "warmup_share", "weight_decay",
+)  # fmt: skip
+"""Recipe keys that each `fit` may choose for itself."""
 PUBLISHING = ("storage", "description", "license", "limits", "golden")
 """Recipe keys that decide nothing about training, and can wait until `save`."""
 
@@ -58,6 +64,18 @@ def training_values(task: TaskName, model: str, data: Data, options: Mapping[str
         "split": data.split_ratio,
         **options,
     }
+
+
+def fitting_values(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same, if one fit may differ from the next in them.
+
+    Raises:
+        InvalidSettings: one of them is settled when the trainer is made.
+    """
+    for key in options:
+        if key not in FITTING:
+            raise InvalidSettings(f"fit takes no {key}; it takes epochs, resume, {', '.join(FITTING)}")
+    return options
 
 
 def publishing_values(options: Mapping[str, Any]) -> Mapping[str, Any]:

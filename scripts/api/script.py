@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.core.types import TaskName
@@ -24,8 +24,13 @@ class Script:
     model: str
     data: Data
     options: Mapping[str, Any]
-    fits: tuple[float, ...] = ()
-    """Epochs of each `fit`."""
+    fits: tuple[str, ...] = ()
+    """Each call of `fit` and `autofit`."""
+
+    def fitted(self, epochs: float, options: Mapping[str, Any]) -> Script:
+        """With one more `fit`."""
+        given = "".join(f", {key}={value!r}" for key, value in options.items())
+        return replace(self, fits=(*self.fits, f"fit(epochs={epochs:g}{given})"))
 
     def to_save(self, path: str, options: Mapping[str, Any]) -> str:
         """The calls up to this `save`."""
@@ -38,7 +43,7 @@ class Script:
             f"model = {module}.get_model({self.model!r})",
             f"train, val = {self.data.call}",
             f"trainer = {module}.create_trainer(model, train, val{given})",
-            *(f"trainer.fit(epochs={epochs:g})" for epochs in self.fits),
+            *(f"trainer.{fit}" for fit in self.fits),
             f"trainer.save({path!r}{saved})",
         ]
         return "\n".join(lines)

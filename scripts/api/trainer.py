@@ -11,21 +11,30 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from app.core.errors import InvalidSettings
+from app.core.manifest import Output
 from app.core.types import TaskName
 from app.tasks.tokenizer import Tokenizer
 from scripts.api.data import Part, Source, read
 from scripts.api.model import Model
-from scripts.api.options import check_arguments, publishing_values, training_values
+from scripts.api.options import check_arguments, fitting_values, publishing_values, training_values
 from scripts.api.script import Script
 from scripts.offline.base_model import BaseModel
 from scripts.offline.held_out import read_labelled
+from scripts.offline.learning_rate import Curve
+from scripts.offline.learning_rate_plot import check_plot
+from scripts.offline.learning_rate_plot import plot as draw
 from scripts.offline.line import Line, Trained
 from scripts.offline.load import Example, describe_broken
 from scripts.offline.mean_loss import mean_loss
 from scripts.offline.pretrained import Start
 from scripts.offline.recipe import recipe_of
 from scripts.offline.reference import ask_torch
+from scripts.offline.report import store
+from scripts.offline.report.build import build, top_losses
+from scripts.offline.report.judged import Judged
+from scripts.offline.report.of_run import notes_of
 from scripts.offline.spoken import say
+from scripts.offline.torch_runner import TorchRunner, padded_graph
 from scripts.offline.verify import Reference
 
 F = TypeVar("F")
@@ -64,7 +73,7 @@ class Trainer(Generic[F]):
         self._reference: Reference | None = None
         """The trained model's answers to what is held out, once they were needed."""
 
-    def fit(self, epochs: float = 0, *, resume: bool = False) -> None:
+    def fit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
         """Train, from the model that was given or, when called again, from what the last call ended with; each call has a
         learning rate that rises and falls anew, and an order of rows of its own.
 
@@ -72,20 +81,60 @@ class Trainer(Generic[F]):
             epochs: passes over the data; 0: chosen from the number of rows and labels.
             resume: go on from the last checkpoint of this very call, after it was stopped or killed; an earlier process may
                 have made it, with the same model, data and options.
+            options: keys of a recipe that hold for this call alone: `schedule`, `learning_rate`, `class_weights`, `freeze`,
+                `budget`, `lora_rank`, `teacher`, ….
 
         Raises:
             InvalidSettings: the options cannot be used with this model, or there is nothing to resume.
             Interrupted: Ctrl-C was pressed; what a resumed call goes on from is saved.
         """
         number = len(self._script.fits)
-        recipe = self._line().recipe
+        recipe = self._line(**fitting_values(options)).recipe
         name = f"{recipe.name}.fit{number + 1}" if number else recipe.name  # what the last call made is kept meanwhile
         with self._start() as start:
-            line = self._line(epochs=epochs, seed=recipe.seed + number, name=name)
+            line = self._line(**options, epochs=epochs, seed=recipe.seed + number, name=name)
             trained = line.train(self._prepared, resume, start)
         cost = _added(self._trained.cost if self._trained else {}, trained.cost)
         self._trained, self._reference = replace(trained, base=self._model.start.base, cost=cost), None
-        self._script = replace(self._script, fits=(*self._script.fits, epochs))
+        self._script = self._script.fitted(epochs, options)
+
+    def autofit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
+        """`fit` until a tenth of the training rows, which are set aside for this, show that it learns nothing more: each
+        evaluation without a lower loss halves the learning rate, the third in a row ends it, and the best model is kept.
+
+        Args:
+            epochs: passes over the data at most; 0: twice as many as `fit` would choose.
+            resume: as for `fit`.
+            options: as for `fit`.
+
+        Raises:
+            InvalidSettings: as for `fit`, or there are too few rows.
+            Interrupted: as for `fit`.
+        """
+        self.fit(epochs, resume=resume, **options, autofit=True)
+
+    def find_learning_rate(self, plot: str | Path | None = None, **options: Any) -> Curve:
+        """Try rising learning rates, at most 200 updates, from where the next `fit` would start; the model stays as it is.
+
+        Args:
+            plot: where to draw the curve: a file that ends in .svg, .png or .pdf.
+            options: as for `fit`.
+
+        Returns:
+            The curve, with its `suggestion`.
+
+        Raises:
+            InvalidSettings: as for `fit`, the plot cannot be made, or no rate makes the loss fall.
+            SetupError: the plot cannot be written.
+        """
+        if plot is not None:
+            check_plot(Path(plot))
+        with self._start() as start:
+            curve = self._line(**fitting_values(options)).find_learning_rate(self._prepared, start)
+        say("suggest", f"learning_rate={curve.suggestion:g}")
+        if plot is not None:
+            draw(curve, Path(plot))
+        return curve
 
     def evaluate(self, part: Part | Source) -> F:
         """Loss and figures of the trained model in torch; `save` measures the published graph anew.
@@ -107,16 +156,42 @@ class Trainer(Generic[F]):
         Raises:
             InvalidSettings: as for `evaluate`.
         """
-        trained = self._needed("evaluate")
-        tokenizer, options = Tokenizer(trained.tokenizer, trained.max_tokens), self._prepared.task_options
-        examples = self._examples(part)
-        if examples is self._prepared.dataset.validation:
-            reference = self._held_out(trained)
-        else:
-            reference = ask_torch(self._offline, trained.model, tokenizer, options, examples, is_labelled=False)
+        trained, reference = self._needed("evaluate"), self._judged_on(part)
         figures = self._offline.evaluate(reference.predictions.answers, reference.examples, reference.task_options)
-        rows = self._offline.training_rows(reference.examples, tokenizer, options)
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        rows = self._offline.training_rows(reference.examples, tokenizer, self._prepared.task_options)
         return {"loss": mean_loss(self._offline, trained.model, rows), **figures}
+
+    def top_losses(self, most: int = 10, part: Part | Source | None = None) -> list[dict[str, Any]]:
+        """The worst errors: their texts as `fields`, what was `guessed`, what is `right`, and where they stand; the largest
+        loss first (of answers the smallest F1, of summaries the smallest ROUGE-1).
+
+        Args:
+            most: how many, where there are so many.
+            part: as for `evaluate`; None: what is held out.
+
+        Raises:
+            InvalidSettings: as for `evaluate`.
+        """
+        return top_losses(self._judged(part), most)
+
+    def write_report(self, path: str | Path, part: Part | Source | None = None) -> Path:
+        """Write the report as a page of its own, with the same as json beside it: what is right and wrong, how sure the
+        model is of it, the worst errors with the words that misled it, likely label errors. It holds texts of the data.
+
+        Args:
+            path: of the page; `.html` is added where it is missing.
+            part: as for `evaluate`; None: what is held out.
+
+        Returns:
+            The page. `save` leaves one on the published graph in the run's folder.
+
+        Raises:
+            InvalidSettings: as for `evaluate`.
+            SetupError: it cannot be written.
+        """
+        judged = self._judged(part)
+        return store.write(build(judged, {"made from": self._model.name}), Path(path).expanduser())
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Export, verify and publish as the next version in this folder: `hooper serve --model PATH` serves the latest.
@@ -138,6 +213,31 @@ class Trainer(Generic[F]):
         script = self._script.to_save(str(path), options)
         line = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
         return line.export(self._prepared, trained, self._held_out(trained)).folder
+
+    def _judged_on(self, part: Part | Source) -> Reference:
+        trained = self._needed("evaluate")
+        examples = self._examples(part)
+        if examples is self._prepared.dataset.validation:
+            return self._held_out(trained)
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        return ask_torch(self._offline, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False)
+
+    def _judged(self, part: Part | Source | None) -> Judged:
+        trained = self._needed("report on")
+        reference = self._held_out(trained) if part is None else self._judged_on(part)
+        recipe = self._line().recipe
+        runner = TorchRunner(trained.model, padded_graph(trained.model, Output(name="logits", axis=self._offline.output_axis)))
+        return Judged(
+            recipe.name,
+            recipe.task,
+            reference.task_options,
+            self._offline,
+            reference.task,
+            reference.examples,
+            reference.predictions,
+            runner,
+            notes_of(self._prepared),
+        )
 
     def _line(self, script: str = "", **values: Any) -> Line:
         return Line(recipe_of({**self._values, **values}), None, say, script)

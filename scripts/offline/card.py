@@ -12,7 +12,7 @@ from typing import Any
 from app.core.manifest import Parity
 from scripts.offline.load import Dataset, default_name
 from scripts.offline.recipe import Recipe
-from scripts.offline.spoken import figure, spoken
+from scripts.offline.spoken import describe_decisions, figure, spoken
 
 MOST_CLASSES = 30
 WORST_CLASSES = 20
@@ -23,6 +23,7 @@ FRONT_METRICS = {
     "question-answering": ["exact_match", "f1"],
     "summarization": ["rouge"],
 }
+NUMBER_METRICS = ["mse", "mae", "pearsonr", "spearmanr"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _front_matter(story: Story) -> str:
         "pipeline_tag": recipe.task,
         "base_model": story.base_model,
         "datasets": list(sources),
-        "metrics": FRONT_METRICS.get(recipe.task, []),
+        "metrics": NUMBER_METRICS if "rmse" in story.evaluation["headline"] else FRONT_METRICS.get(recipe.task, []),
     }
     return front_matter(fields)
 
@@ -157,6 +158,7 @@ def _training(story: Story) -> str:
         f"Fine-tuned from {story.base_model}: {epochs}, {cost['updates']:,} updates of"
         f" {story.recipe.batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
     )
+    said += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
     after = cost.get("resumed_after_updates")
     return f"{said} The run was interrupted; the time is that of the part after update {after:,}." if after else said
 

@@ -14,6 +14,7 @@ from app.core.types import TaskName
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.pretrained import fast_tokenizer, first_line, longest_input
 from scripts.offline.tasks.registry import offline_task
+from scripts.offline.tasks.regression import LABEL
 
 HEADS: Mapping[str, TaskName] = {
     "ForSequenceClassification": "text-classification",
@@ -136,7 +137,9 @@ def _task_options(config: Any, task: TaskName, names: Sequence[str]) -> tuple[di
     if len(labels) != config.num_labels or len(set(labels)) != len(labels):
         raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(labels)}")
     if config.problem_type == "regression":
-        raise InvalidSettings("the checkpoint was trained for regression: it gives a number, not the score of a label")
+        if len(labels) > 1:
+            raise InvalidSettings(f"the checkpoint gives {len(labels)} numbers a text; only one can be served")
+        return {"labels": list(names) or [LABEL], "problem_type": "regression"}, []
     notes = []
     if all(label.startswith("LABEL_") for label in labels):
         notes.append(f"the checkpoint does not name its labels: {', '.join(labels)}; say --labels NAME … to name them")

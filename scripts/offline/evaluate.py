@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, TooLarge
 from app.core.manifest import DriftReference
 from app.core.types import Row, RowOutput
 from app.tasks.base import Encoded, Task
@@ -75,7 +75,9 @@ def encode_all(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) ->
     Raises:
         HooperError: an item cannot be encoded.
     """
-    for one in task.encode(items, options):
+    for item, one in zip(items, task.encode(items, options), strict=True):
+        if isinstance(one, TooLarge):
+            (one,) = task.encode([item], options)  # perhaps it was the others: a request has a limit for all of its items
         if isinstance(one, HooperError):
             raise one
         yield one

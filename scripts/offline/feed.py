@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from app.core.manifest import Graph
 from app.runtime.layout import plan, to_tensors
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
 
-SORTED_BATCHES = 50
+SORTED_BATCHES = 100
 """Rows are sorted by length within so many batches: little padding, and still a random order."""
 
 
@@ -26,14 +27,30 @@ class Collator:
     def __init__(self, task: OfflineTask, graph: Graph, epoch_tokens: Sequence[int], seed: int = 0) -> None:
         self._task, self._graph, self._epoch_tokens, self._seed = task, graph, epoch_tokens, seed
         self._epoch = 0
+        self.num_tokens = 0
+        """Tokens that were fed until now."""
+        self._num_places = 0
 
     def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
         batch = [self._cropped(one) for one in batch]
         rows = [one.row for one in batch]
         where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
         tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
+        self.num_tokens += sum(row.num_tokens for row in rows)
+        self._num_places += len(rows) * where.width
         made = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
+        if batch[0].teacher is not None:
+            made["teacher_logits"] = torch.from_numpy(np.stack([one.teacher for one in batch if one.teacher is not None]))
         return {**made, "labels": torch.from_numpy(self._task.labels(batch, where.width))}
+
+    def forget(self) -> None:
+        """Count from here."""
+        self.num_tokens = self._num_places = 0
+
+    @property
+    def padding_share(self) -> float:
+        """Share of what was fed that is padding."""
+        return 1 - self.num_tokens / self._num_places if self._num_places else 0.0
 
     def start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -46,7 +63,7 @@ class Collator:
             return one
         # a function of seed, epoch and row alone, so that a resumed run crops alike
         generator = random.Random(hash((self._seed, self._epoch, *one.row.input_ids)))
-        return self._task.crop(one, limit, generator)
+        return replace(self._task.crop(one, limit, generator), teacher=one.teacher)
 
 
 class LengthGroups(Sampler[int]):
@@ -75,6 +92,8 @@ class LengthGroups(Sampler[int]):
             batches += [chunk[i : i + self._batch_size] for i in range(0, len(chunk), self._batch_size)]
         full = [batch for batch in batches if len(batch) == self._batch_size]
         generator.shuffle(full)
+        if self._epoch == 0 and full:  # a run that needs more memory than there is shall end at once
+            full.insert(0, full.pop(max(range(len(full)), key=lambda i: self._lengths[full[i][0]])))
         for batch in full + [batch for batch in batches if len(batch) < self._batch_size]:
             yield from batch
 

@@ -5,111 +5,93 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import TrainerCallback
 
-from app.core.errors import InvalidSettings, SetupError
-from app.core.manifest import Output
-from scripts.offline.feed import Collator, EpochStart, LengthGroups
-from scripts.offline.memory import keep_freed_memory
-from scripts.offline.progress import PLAIN_LINES, TrainingProgress
+from app.core.errors import SetupError
+from scripts.offline import autofit
+from scripts.offline.adapters import add_adapters, merge
+from scripts.offline.budget import within_budget
+from scripts.offline.course import Course, make_course
+from scripts.offline.deadline import Deadline
+from scripts.offline.fit_rules import seconds_of
+from scripts.offline.frozen import freeze, unfreezing
+from scripts.offline.memory import keep_freed_memory, peak_memory_bytes
+from scripts.offline.processes import num_processes
+from scripts.offline.progress import TrainingProgress
 from scripts.offline.recipe import Recipe
 from scripts.offline.run_folder import Interrupted, RunFolder
+from scripts.offline.schedule import make_schedule
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
-from scripts.offline.torch_runner import head_logits, padded_graph
+from scripts.offline.trainer import HooperTrainer, make_arguments
 
-MICRO_BATCH_TOKENS = 4096
 CHECKPOINTS = 10
 """How many times a run saves its state; a crash costs at most this share of it."""
 
 
+@dataclass(frozen=True)
+class Length:
+    """How long a run lasts, and what shortens it."""
+
+    updates: int
+    callbacks: Sequence[TrainerCallback] = ()
+
+
 def fine_tune(
-    recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[TrainingRow], run: RunFolder, resume: bool
+    recipe: Recipe,
+    task: OfflineTask,
+    model: Any,
+    rows: Sequence[TrainingRow],
+    run: RunFolder,
+    resume: bool,
+    aside: Sequence[TrainingRow] = (),
 ) -> dict[str, Any]:
     """Train the model in place. The trainer leaves it wrapped in its own precision: save it and load it again to use it.
 
+    Args:
+        recipe: how.
+        task: whose head.
+        model: a transformers model.
+        rows: to train on.
+        run: keeps checkpoints.
+        resume: go on from the last of them.
+        aside: rows that tell when to stop, where the recipe says autofit.
+
     Returns:
-        What the run cost: epochs, updates, seconds, final loss.
+        What the run cost: epochs, updates, seconds, final loss, and more.
 
     Raises:
+        InvalidSettings: the recipe asks for what this model cannot do.
         Interrupted: Ctrl-C was pressed; what a resumed run goes on from is saved.
     """
-    _check_smoothing(recipe, task, model)
-    epochs = recipe.epochs or default_epochs(len(rows), recipe.batch_size, model.config.num_labels)
-    updates = math.ceil(math.ceil(len(rows) / recipe.batch_size) * epochs)
-    collator = Collator(
-        task, padded_graph(model, Output(name="logits", axis=task.output_axis)), recipe.epoch_tokens, recipe.seed
-    )
-    lengths = [one.row.num_tokens for one in rows]
-    longest = min(max(lengths), max(recipe.epoch_tokens, default=max(lengths)))
-    at_once = micro_batch(recipe.batch_size, longest)
-    order = LengthGroups(lengths, at_once, recipe.seed)
     keep_freed_memory()
-    stop = StopOnSignal()
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(recipe, epochs, updates, at_once, run),
-        train_dataset=rows,
-        data_collator=collator,
-        callbacks=[TrainingProgress(), EpochStart(collator, order), stop],
-        task=task,
-        order=order,
-    )
-    for unwanted in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(unwanted)  # type: ignore[no-untyped-call]
+    course = make_course(recipe, task, model, rows)
+    freeze(recipe, model)
+    learner = add_adapters(recipe, model) if recipe.lora_rank else model
     checkpoint = run.last_checkpoint if resume else None
-    try:
-        with warnings.catch_warnings():
-            # two checkpoints within a second make it doubt the file system's clock
-            warnings.filterwarnings("ignore", message="mtime may not be reliable")
-            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except KeyboardInterrupt:  # a second Ctrl-C, in the middle of an update
-        raise Interrupted(run.last_checkpoint) from None
-    finally:
-        stop.release()
-    if stop.requested:
-        raise Interrupted(run.last_checkpoint)
-    if result.global_step < updates:
+    length = _length(course, learner, run, resume)
+    trainer = _trainer(course, learner, run, length, aside)
+    result = _train(trainer, run, checkpoint)
+    if result.global_step < trainer.state.max_steps and not recipe.autofit:
         raise SetupError(
-            f"training ended after {result.global_step} of {updates} updates; the checkpoint in {run.path} does not fit this"
-            " version, leave out --resume to start anew"
+            f"training ended after {result.global_step} of {length.updates} updates; the checkpoint in {run.path} does not"
+            " fit this version, leave out --resume to start anew"
         )
-    return {
-        "epochs": epochs,
-        "updates": result.global_step,
-        "seconds": round(result.metrics["train_runtime"], 1),
-        "loss": round(result.training_loss, 4),
-        "precision": "bf16" if trainer.args.bf16 else "fp32",
-        "resumed_after_updates": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
-    }
-
-
-def micro_batch(batch_size: int, longest: int) -> int:
-    """Rows of an update that are computed at once: few enough that a CPU's caches hold their activations (measured: half as
-    fast again at 512 tokens), and a divisor of the batch size, so that the update is the mean over all of them."""
-    fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * longest <= MICRO_BATCH_TOKENS]
-    return max(fitting, default=1)
-
-
-def default_epochs(num_rows: int, batch_size: int, num_labels: int) -> int:
-    """Enough epochs for 1,500 updates, or 30 per label if that is more; between 2 and 12."""
-    per_epoch = max(1, math.ceil(num_rows / batch_size))
-    return min(12, max(2, round(max(1500, 30 * num_labels) / per_epoch)))
-
-
-def has_bf16() -> bool:
-    """Whether this machine multiplies bf16 in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    cpu: Any = torch.cpu
-    return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
+    if recipe.lora_rank:
+        merge(learner)
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    cost = _cost(course, trainer, result, resumed)
+    if recipe.autofit:
+        cost["autofit"] = autofit.figures(trainer.state, len(aside))
+    if recipe.budget:
+        cost["budget"] = {"asked": recipe.budget, **(run.settled or {})}
+    return cost
 
 
 class StopOnSignal(TrainerCallback):
@@ -141,58 +123,67 @@ class StopOnSignal(TrainerCallback):
         self.release()
 
 
-class _Trainer(Trainer):
-    def __init__(self, *args: Any, task: OfflineTask, order: LengthGroups, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._task, self._order = task, order
-        if task.loss is not None:
-            self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated ones are averaged by the trainer
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._order
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        labels = inputs["labels"]  # label smoothing takes them out of the inputs
-        if self._task.loss is None:
-            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        else:
-            outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
-            loss = self._task.loss(outputs, labels)
-        right, total = self._task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels.cpu().numpy())
-        vars(self.state)["hooper_correct"] = (right, total)  # read by TrainingProgress
-        return (loss, outputs) if return_outputs else loss
-
-
-def _arguments(recipe: Recipe, epochs: float, updates: int, at_once: int, run: RunFolder) -> TrainingArguments:
-    bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16())
-    transformers.logging.set_verbosity_error()
-    return TrainingArguments(
-        output_dir=str(run.path),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=recipe.batch_size // at_once,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=int(updates * recipe.warmup_share),
-        weight_decay=recipe.weight_decay,
-        label_smoothing_factor=recipe.label_smoothing,
-        bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
-        optim="adamw_torch_fused",
-        save_strategy="steps",
-        save_steps=max(1, math.ceil(updates / CHECKPOINTS)),
-        save_total_limit=2,
-        logging_steps=min(10, max(1, updates // PLAIN_LINES)),
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        report_to=[],
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
+def _length(course: Course, model: Any, run: RunFolder, resume: bool) -> Length:
+    """From the recipe, from a budget, or as the run that is gone on with settled it."""
+    recipe, per_epoch = course.recipe, course.updates_per_epoch
+    if not recipe.budget:
+        epochs = recipe.epochs or course.default_epochs * (autofit.LONGER if recipe.autofit else 1)
+        return Length(math.ceil(per_epoch * epochs))
+    settled = run.settled if resume else None
+    if settled is not None:  # what was left of the time is gone
+        return Length(settled["updates"])
+    began = time.monotonic()
+    found = within_budget(course, model, run.path)
+    run.settle(asdict(found))
+    deadline = Deadline(
+        recipe, began, seconds_of(recipe.budget), lambda updates: run.settle(asdict(replace(found, updates=updates)))
     )
+    return Length(found.updates, [deadline])
 
 
-def _check_smoothing(recipe: Recipe, task: OfflineTask, model: Any) -> None:
-    multi = getattr(model.config, "problem_type", None) == "multi_label_classification"
-    if recipe.label_smoothing and (multi or task.loss is not None):
-        raise InvalidSettings(f"label_smoothing is {recipe.label_smoothing}, but it is for single labels only; leave it out")
+def _trainer(course: Course, model: Any, run: RunFolder, length: Length, aside: Sequence[TrainingRow]) -> HooperTrainer:
+    recipe, updates = course.recipe, length.updates
+    callbacks = [
+        TrainingProgress(course.workload, course.updates_per_epoch),
+        *unfreezing(recipe, model),
+        *length.callbacks,
+        *(autofit.callbacks(course, updates) if recipe.autofit else []),
+    ]
+    more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / CHECKPOINTS))}
+    if recipe.autofit:
+        more = autofit.arguments(course)
+    arguments = make_arguments(course, updates, run.path, **more)
+    return HooperTrainer(course, model, arguments, make_schedule(recipe, updates), callbacks, aside)
+
+
+def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> Any:
+    stop = StopOnSignal()
+    trainer.add_callback(stop)  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            # two checkpoints within a second make it doubt the file system's clock
+            warnings.filterwarnings("ignore", message="mtime may not be reliable")
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:  # a second Ctrl-C, in the middle of an update
+        raise Interrupted(run.last_checkpoint) from None
+    finally:
+        stop.release()
+    if stop.requested:
+        raise Interrupted(run.last_checkpoint)
+    return result
+
+
+def _cost(course: Course, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:
+    seconds = result.metrics["train_runtime"]
+    return {
+        "epochs": round(result.global_step / course.updates_per_epoch, 2),
+        "updates": result.global_step,
+        "seconds": round(seconds, 1),
+        "loss": round(result.training_loss, 4),
+        "precision": "bf16" if trainer.args.bf16 else "fp32",
+        "resumed_after_updates": resumed,
+        "tokens_per_s": round(num_processes() * course.collator.num_tokens / seconds),
+        "padding_share": round(course.collator.padding_share, 4),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "processes": num_processes(),
+    }

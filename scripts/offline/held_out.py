@@ -15,7 +15,7 @@ from scripts.offline.load import Broken, Example, Parse, describe_broken, stop_i
 from scripts.offline.probes import probes
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record, read_file_bytes, read_records
-from scripts.offline.tasks import question_answering, summarization, text_classification
+from scripts.offline.tasks import question_answering, regression, summarization, text_classification
 from scripts.offline.tasks.base import OfflineTask
 
 FIELDS: Mapping[TaskName, Mapping[str, Sequence[str]]] = {
@@ -102,7 +102,7 @@ def _records(source: str) -> list[Record]:
 
 def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> bool:
     names = {
-        "text-classification": text_classification.LABEL_NAMES,
+        "text-classification": (*text_classification.LABEL_NAMES, *regression.NUMBER_NAMES),
         "question-answering": ("answers", "answer"),
         "summarization": summarization.SUMMARY_NAMES,
     }[task]
@@ -140,6 +140,8 @@ def _unlabelled(offline: OfflineTask, task: TaskName, recipe: Recipe, record: Re
 def _known(one: Example | Broken, task: TaskName, task_options: Mapping[str, Any]) -> Example | Broken:
     """The example with the model's own labels; data sets often hold their numbers instead."""
     if isinstance(one, Broken) or task != "text-classification":
+        return one
+    if task_options["problem_type"] == text_classification.REGRESSION:
         return one
     labels = task_options["labels"]
     given = one.target if isinstance(one.target, tuple) else (one.target,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,26 @@ from app.core.release import check_name
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
-from scripts.offline import pretrained
+from scripts.offline import autofit, pretrained
 from scripts.offline.base_model import BaseModel
 from scripts.offline.card import Story, write_card
 from scripts.offline.corrections import read_corrections
+from scripts.offline.disk import refusals_told
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
-from scripts.offline.load import describe_broken, read_all
+from scripts.offline.learning_rate import Curve, find_learning_rate
+from scripts.offline.load import Example, describe_broken, read_all
+from scripts.offline.processes import is_main_process, wait_for_all
 from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe, to_command
 from scripts.offline.records import Record
 from scripts.offline.reference import ask_torch
+from scripts.offline.report.of_run import write_report
 from scripts.offline.run_folder import RunFolder
-from scripts.offline.spoken import describe_figures
-from scripts.offline.tasks.base import Prepared
+from scripts.offline.spoken import describe_cost, describe_figures
+from scripts.offline.tasks.base import Prepared, TrainingRow
 from scripts.offline.tasks.registry import offline_task
+from scripts.offline.teacher import open_teacher, taught
 from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
 from scripts.offline.verify import Reference
 
@@ -53,6 +58,8 @@ class Published:
     evaluation: dict[str, Any]
     request: dict[str, Any]
     """An item to try it with."""
+    report: Path | None = None
+    """The page of its report, if it could be written."""
 
 
 class Line:
@@ -67,16 +74,19 @@ class Line:
             script: the Python that repeats this run, for the card, where no `hooper train` line does.
         """
         check_name(recipe.name)
-        self.recipe, self.recipe_file, self.say, self.script = recipe, recipe_file, say, script
+        self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
+        self.say: Say = say if is_main_process() else lambda arrow, text: None
         self.offline = offline_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
         """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
 
-    def run(self, resume: bool) -> Published:
-        """All arrows, from data to a published version."""
+    def run(self, resume: bool) -> Published | None:
+        """All arrows, from data to a published version; none from a process that only helps another to train."""
         prepared = self.load(read_all(self.recipe))
         trained = self.train(prepared, resume)
+        if not is_main_process():
+            return None
         return self.export(prepared, trained, self.evaluate(prepared, trained))
 
     def load(self, records: Mapping[str, list[Record]]) -> Prepared:
@@ -95,7 +105,7 @@ class Line:
         if dataset.broken:
             self.say("", describe_broken(dataset.broken))
         if dataset.num_leaked:
-            self.say("", f"{dataset.num_leaked} training rows left out: the same item is held out")
+            self.say("", f"{dataset.num_leaked} training rows left out: the same item, but for case and spaces, is held out")
         return prepared
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
@@ -104,21 +114,25 @@ class Line:
         if resume:
             self.run_folder.check_same(recipe, dataset)
         start = start or pretrained.find_start(recipe.base_model)
-        base, definition = start.base, start.tokenizer
-        torch.manual_seed(recipe.seed)  # the head is drawn here
-        model = pretrained.load_model(recipe, self.offline, options, base)
-        limit = pretrained.longest_input(model.config)
-        texts = self.offline.sample_texts(dataset.train)
-        max_tokens = pretrained.choose_max_tokens(recipe, definition, texts, limit)
-        self.say("fine-tune", f"{base.name}, inputs of up to {max_tokens} tokens")
+        model, max_tokens = self._model(prepared, start)
+        self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
-            self._fine_tune(model, prepared, Tokenizer(definition, max_tokens), resume)
+            with refusals_told(self.run_folder):
+                self._fine_tune(model, prepared, Tokenizer(start.tokenizer, max_tokens), resume)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.offline, options, self.run_folder.final)
         self.is_trained = True
-        return Trained(model.to(_device()), base, definition, max_tokens, self.run_folder.cost)
+        return Trained(model.to(_device()), start.base, start.tokenizer, max_tokens, self.run_folder.cost)
+
+    def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
+        """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
+        start = start or pretrained.find_start(self.recipe.base_model)
+        model, max_tokens = self._model(prepared, start)
+        self.say("find", f"learning rate of {start.base.name}, inputs of up to {max_tokens} tokens")
+        rows = self._rows(prepared.dataset.train, prepared, Tokenizer(start.tokenizer, max_tokens))
+        return find_learning_rate(self.recipe, self.offline, model, rows, self.run_folder.path)
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
@@ -131,7 +145,7 @@ class Line:
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
         """export > optimize > verify > compact > verify > card > publish."""
-        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             storage, axis = self.recipe.storage, self.offline.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
             return self.publish(prepared, trained, reference, verified)
@@ -162,7 +176,16 @@ class Line:
         )
         folder = publish(artefact, Path(recipe.models))
         self.say("publish", str(folder))
-        return Published(folder, evaluation, requests[0])
+        report = self._report(folder, prepared, reference, verified, session)
+        return Published(folder, evaluation, requests[0], report)
+
+    def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
+        """The model with a head as the seed draws it, and the tokens of its longest input."""
+        torch.manual_seed(self.recipe.seed)
+        model = pretrained.load_model(self.recipe, self.offline, prepared.task_options, start.base)
+        limit = pretrained.longest_input(model.config)
+        texts = self.offline.sample_texts(prepared.dataset.train)
+        return model, pretrained.choose_max_tokens(self.recipe, start.tokenizer, texts, limit)
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
@@ -170,12 +193,36 @@ class Line:
             self.say("", f"going on from {checkpoint}")
         elif resume:
             self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
-        else:
+        elif is_main_process():
             self.run_folder.start(self.recipe, prepared.dataset)
-        rows = self.offline.training_rows(prepared.dataset.train, tokenizer, prepared.task_options)
-        cost = fine_tune(self.recipe, self.offline, model, rows, self.run_folder, resume)
-        self.run_folder.save_final(model, cost)
-        self.say("", f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}")
+        examples, aside = prepared.dataset.train, list[Example]()
+        if self.recipe.autofit:
+            examples, aside = autofit.set_aside(examples)
+            self.say("", f"autofit: {len(aside):,} of the training rows are set aside to tell when to stop")
+        rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
+        tuned_on = self.offline.training_rows(aside, tokenizer, prepared.task_options)
+        cost = fine_tune(self.recipe, self.offline, model, rows, self.run_folder, resume, tuned_on)
+        if is_main_process():
+            self.run_folder.save_final(model, cost)
+        wait_for_all()
+        for sentence in describe_cost(cost):
+            self.say("", sentence)
+
+    def _rows(
+        self,
+        examples: Sequence[Example],
+        prepared: Prepared,
+        tokenizer: Tokenizer,
+        kept: Path | None = None,
+        resume: bool = False,
+    ) -> list[TrainingRow]:
+        """What is trained on, with a teacher's answers where the recipe names one."""
+        options, wish = prepared.task_options, self.recipe.teacher
+        rows = self.offline.training_rows(examples, tokenizer, options)
+        if not wish:
+            return rows
+        self.say("", f"the teacher, {wish}, answers {len(examples):,} rows")
+        return taught(rows, lambda: open_teacher(wish, self.offline, options).answers(examples), kept, resume)
 
     def _evaluation(
         self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph
@@ -197,6 +244,17 @@ class Line:
             "training": trained.cost,
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
+
+    def _report(
+        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: OnnxSession
+    ) -> Path | None:
+        try:
+            page = write_report(folder, prepared, reference, verified, session, self.run_folder.path)
+        except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
+            self.say("", f"no report was written: {error}")
+            return None
+        self.say("report", str(page))
+        return page
 
     def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Dataset:
     validation: Sequence[Example]
     broken: Sequence[Broken]
     num_leaked: int = 0
-    """Training rows dropped because the same item is held out."""
+    """Training rows dropped because the same item, but for case and spaces, is held out."""
     num_corrections: int = 0
     """Training rows that are corrections of the model."""
     num_replaced: int = 0
@@ -91,20 +92,34 @@ def load(
     held_out += rest
     if not train or not held_out:
         raise InvalidSettings(f"{len(train)} rows to train on and {len(held_out)} held out: both must be above 0")
-    unseen = {repr(one.item) for one in held_out}
-    kept = [one for one in train if repr(one.item) not in unseen]
+    unseen = {normalized(one.item) for one in held_out}
+    kept = [one for one in train if normalized(one.item) not in unseen]
     if not kept:
         raise InvalidSettings("every training row is also held out")
     corrections = [one for source in dict.fromkeys(recipe.from_feedback) for one in examples.get(source, [])]
-    fresh = [one for one in corrections if repr(one.item) not in unseen]
+    fresh = [one for one in corrections if normalized(one.item) not in unseen]
     joined = join(_repeated(kept, recipe), held_out, fresh, group)
     num_leaked = len(train) - len(kept) + len(corrections) - joined.num_corrections
     return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
 
 
+def normalized(item: Any) -> str:
+    """What two items have in common that differ in nothing but case, spaces and the form of their characters."""
+    parts = astuple(item) if is_dataclass(item) and not isinstance(item, type) else (item,)
+    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", str(part or "")).casefold().split()) for part in parts)
+
+
 def read_all(recipe: Recipe) -> dict[str, list[Record]]:
-    """Records of each source once, however often the recipe names it."""
-    return {source: read_records(source) for source in dict.fromkeys([*recipe.data, *recipe.validation])}
+    """Records of each source once, however often the recipe names it.
+
+    Raises:
+        InvalidSettings: a source cannot be read, or is empty.
+    """
+    records = {source: read_records(source) for source in dict.fromkeys([*recipe.data, *recipe.validation])}
+    for source, rows in records.items():
+        if not rows:
+            raise InvalidSettings(f"{source} has no rows")
+    return records
 
 
 def split(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:  # imported when a loss is computed: the tasks name these, and judging a published graph needs no torch
+    import torch
 
 IGNORED = -1.0
 """Label of a token that takes no part in the loss."""
@@ -17,6 +18,8 @@ def span_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         outputs: of a question answering model: `start_logits` and `end_logits` (rows, tokens), padding included.
         labels: (rows, tokens, 2) shares that sum to 1 over the tokens; `IGNORED` at padding.
     """
+    import torch
+
     logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()  # (rows, tokens, 2)
     padding = labels == IGNORED
     log_probabilities = logits.masked_fill(padding, -1e4).log_softmax(dim=1)
@@ -31,6 +34,8 @@ def sentence_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         labels: (rows, tokens, 2): the number of the token's sentence in the batch, and what is wanted of the sentence,
             between 0 and 1; `IGNORED` at padding.
     """
+    import torch
+
     inside = labels[..., 0] != IGNORED
     numbers = labels[..., 0][inside].long()
     logits = outputs["logits"][..., 0].float()[inside]

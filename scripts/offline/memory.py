@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import resource
+
+import torch
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEPT_BYTES = 2**31 - 1
@@ -22,3 +25,11 @@ def keep_freed_memory() -> bool:
     options = ((M_MMAP_THRESHOLD, KEPT_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, PAD_BYTES))
     taken = [set_option(option, value) == 1 for option, value in options]  # each of them, whatever became of the others
     return all(taken)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that training held until now: of the GPU where it runs on one, else of the whole process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import shlex
 import tomllib
 import types
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
+from scripts.offline.fit_rules import fit_rules
 
 
 def knob(default: Any, text: str) -> Any:
@@ -44,8 +46,8 @@ class Recipe:
     text_column: str = knob("", "column of the text; default: guessed")
     text_pair_column: str = knob("", "column of the second text of a pair; default: guessed, or none")
     label_column: str = knob("", "column of the label; default: guessed")
-    problem_type: Literal["auto", "single_label_classification", "multi_label_classification"] = knob(
-        "auto", "one label per text or any number of them; auto: multi where labels are lists"
+    problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = knob(
+        "auto", "one label per text, any number of them, or a number in place of labels; auto: multi where labels are lists"
     )
     label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
     no_answer_share: float = knob(
@@ -57,10 +59,32 @@ class Recipe:
     max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
 
     epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
+    budget: str = knob("", "time that fine-tuning may take, such as 20m or 1h30m; epochs are chosen to fit into it")
+    autofit: bool = knob(
+        False, "stop when the loss on training rows set aside no longer falls, halve the rate before, keep the best"
+    )
     batch_size: int = knob(32, "texts per update")
+    micro_batch: int = knob(0, "texts of an update that are computed at once, their gradients summed; 0: by their length")
     learning_rate: float = knob(1e-4, "peak learning rate of AdamW")
-    warmup_share: float = knob(0.06, "share of the updates over which the learning rate rises; then it falls linearly")
+    schedule: Literal["linear", "cosine", "one-cycle", "constant"] = knob(
+        "linear", "how the learning rate falls once it has risen"
+    )
+    warmup_share: float = knob(
+        -1, "share of the updates over which the learning rate rises; -1: 0.06, or 0.3 where schedule is one-cycle"
+    )
     weight_decay: float = knob(0.01, "weight decay of AdamW")
+    max_grad_norm: float = knob(1.0, "longer gradients are cut to this length; 0: none is")
+    class_weights: str = knob(
+        "none", 'weight of each label in the loss: none, balanced (rare ones count more), or as JSON {"label": 2.0}'
+    )
+    freeze: int = knob(-1, "embeddings and so many first layers keep their weights; 0: the embeddings alone; -1: none")
+    gradual_unfreezing: bool = knob(False, "train the head and the top layer in the first epoch, and one layer more in each")
+    lora_rank: int = knob(0, "train low-rank adapters of this rank in place of the weights, merged at the end; 0: none")
+    lora_alpha: int = knob(0, "adapters count as much as this, divided by their rank; 0: twice the rank")
+    lora_dropout: float = knob(0.0, "dropout of what adapters read")
+    teacher: str = knob("", "classifier to learn from: a finished run folder, a folder of transformers or a hub id")
+    teacher_share: float = knob(0.5, "share of the teacher's answers in the loss; the rest is the labels'")
+    teacher_temperature: float = knob(2.0, "the teacher's and the student's logits are divided by this before comparing")
     hidden_dropout: float = knob(0.0, "dropout of hidden states; 0 trains faster on a CPU")
     attention_dropout: float = knob(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
     label_smoothing: float = knob(0.0, "share of each label's weight spread over the others")
@@ -115,6 +139,15 @@ def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> No
         if name in shown:
             group = parser.add_argument_group(shown[name])
         kind = _TYPES[name]
+        if kind is bool:
+            group.add_argument(
+                "--" + name.replace("_", "-"),
+                dest=name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=one.metadata["help"],
+            )
+            continue
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
         many = typing.get_origin(kind) is list
         element = typing.get_args(kind)[0] if many else str if choices else kind
@@ -136,7 +169,11 @@ def to_command(recipe: Recipe, file: Path | None = None) -> str:
     given = Recipe(**_read(file))
     for name in FIELDS:
         value = getattr(recipe, name)
-        if name not in PLACES and value != getattr(given, name):
+        if name in PLACES or value == getattr(given, name):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+        else:
             rendered = value if isinstance(value, list) else [value]
             words.append(f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(one)) for one in rendered)}")
     return " ".join(words)
@@ -171,6 +208,12 @@ def _checked(key: str, value: Any) -> Any:
         if not isinstance(value, list) or not all(isinstance(one, element) for one in value):
             raise InvalidSettings(f"{key} must be a list of {element.__name__}, not {value!r}")
         return value
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise InvalidSettings(f"{key} must be true or false, not {value!r}")
+        return value
+    if key == "class_weights" and isinstance(value, Mapping):
+        return json.dumps(dict(value), ensure_ascii=False)
     accepted: type | types.UnionType = int | float if kind is float else kind
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise InvalidSettings(f"{key} must be {kind.__name__}, not {value!r}")
@@ -191,6 +234,6 @@ def _check_ranges(recipe: Recipe) -> None:
         ("max_tokens must be 0 or at least 8", recipe.max_tokens == 0 or recipe.max_tokens >= 8),
         ("repeat must have one number per source of data", not recipe.repeat or len(recipe.repeat) == len(recipe.data)),
     )
-    for sentence, holds in rules:
+    for sentence, holds in (*rules, *fit_rules(recipe)):
         if not holds:
             raise InvalidSettings(sentence)

@@ -15,6 +15,9 @@ from typing import Any
 
 from app.core.errors import InvalidSettings
 
+MAX_CELL = 16_000_000
+"""Characters of a cell in a csv file: more is a quote that was never closed. The csv module's own 131,072 are fewer than a long
+text has."""
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -87,6 +90,7 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Record]:
 def _csv_rows(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """The line each row begins on, with its cells or why it cannot be read. A broken row ends with its first line: a
     quote that is never closed would otherwise take the rest of the file with it."""
+    csv.field_size_limit(MAX_CELL)
     start = 0
     while start < len(lines):
         reader = csv.reader(lines[start:], delimiter=delimiter, strict=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.core.errors import InvalidSettings, SetupError
 from scripts.offline.load import Dataset
+from scripts.offline.processes import is_main_process
 from scripts.offline.recipe import Recipe
 
 FREE_KEYS = frozenset({"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage"})
@@ -20,6 +21,8 @@ FREE_KEYS = frozenset({"models", "runs", "golden", "description", "license", "li
 RECIPE = "recipe.json"
 COST = "cost.json"
 FINAL = "final"
+SETTLED = "settled.json"
+TEACHER = "teacher.npy"
 
 
 class Interrupted(Exception):
@@ -31,7 +34,8 @@ class Interrupted(Exception):
 
 
 class RunFolder:
-    """`runs/<name>`: checkpoint-<update>/, final/ (the finished model), recipe.json, cost.json."""
+    """`runs/<name>`: checkpoint-<update>/, final/ (the finished model), recipe.json, cost.json, settled.json,
+    teacher.npy."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,6 +44,11 @@ class RunFolder:
     def final(self) -> Path:
         """The finished model, saved in one step: if the folder is there, it is whole."""
         return self.path / FINAL
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher's answers to the training rows, kept for a resumed run."""
+        return self.path / TEACHER
 
     @property
     def is_finished(self) -> bool:
@@ -60,8 +69,15 @@ class RunFolder:
         for path in [*self.path.glob("checkpoint-*"), *self.path.glob(f"{FINAL}*")]:
             if path.is_dir() and re.fullmatch(rf"checkpoint-\d+|{FINAL}(\.partial)?", path.name):
                 shutil.rmtree(path)
-        (self.path / COST).unlink(missing_ok=True)
+        for name in (COST, SETTLED, TEACHER):
+            (self.path / name).unlink(missing_ok=True)
         self.remember(recipe, dataset)
+
+    def sweep(self) -> None:
+        """Remove what was cut off while it was written."""
+        cut_off = [one for one in self.path.glob("checkpoint-*") if one.is_dir() and not _is_whole(one)]
+        for path in [*cut_off, self.path / f"{FINAL}.partial"]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def remember(self, recipe: Recipe, dataset: Dataset | None = None) -> None:
         """Write recipe.json: what a resumed run is compared with. Without a data set only the recipe is compared."""
@@ -69,7 +85,22 @@ class RunFolder:
         written = {"recipe": dataclasses.asdict(recipe)}
         if dataset is not None:
             written["examples"] = {"sha256": fingerprint(dataset)}
-        (self.path / RECIPE).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write(self.path / RECIPE, written)
+
+    def settle(self, figures: Mapping[str, Any]) -> None:
+        """Write down what was measured before the first update: a resumed run must not measure it anew."""
+        if is_main_process():
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(self.path / SETTLED, figures)
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """What was measured; none where nothing was."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / SETTLED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found
 
     def check_same(self, recipe: Recipe, dataset: Dataset) -> None:
         """Refuse to go on with another recipe or other data than the run began with.
@@ -100,7 +131,7 @@ class RunFolder:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             model.save_pretrained(partial)
-            (self.path / COST).write_text(json.dumps(cost, indent=2) + "\n", encoding="utf-8")
+            _write(self.path / COST, cost)
             shutil.rmtree(self.final, ignore_errors=True)
             partial.rename(self.final)
         except OSError as error:
@@ -124,6 +155,13 @@ def fingerprint(dataset: Dataset) -> str:
         for one in part:
             digest.update(repr((one.item, one.target)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """In one step: a run that is killed meanwhile leaves what was there before."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _is_whole(checkpoint: Path) -> bool:

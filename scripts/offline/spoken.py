@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 _NAMES = {
@@ -12,6 +13,10 @@ _NAMES = {
     "rouge2": "ROUGE-2",
     "rougeLsum": "ROUGE-Lsum",
     "lead3": "lead-3",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
 }
 
 
@@ -41,3 +46,23 @@ def describe_figures(headline: dict[str, Any]) -> str:
     """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
     figures = [f"{spoken(key)} {figure(value)}" for key, value in headline.items() if key != "rows"]
     return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"
+
+
+def describe_cost(cost: Mapping[str, Any]) -> list[str]:
+    """What fine-tuning cost, and what decided how long it lasted."""
+    said = f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}"
+    return [said, *describe_decisions(cost)]
+
+
+def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
+    """What was decided while it ran, and by what."""
+    said = []
+    if "autofit" in cost:
+        tuned = cost["autofit"]
+        said.append(
+            f"kept is what had the lowest loss on {tuned['rows_set_aside']:,} training rows set aside:"
+            f" {tuned['best_loss']}, after {tuned['best_update']:,} updates"
+        )
+    if "budget" in cost:
+        said.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")
+    return said

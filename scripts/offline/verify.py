@@ -178,8 +178,8 @@ def check_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> 
 def check_other_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> None:
     """Run rows packed together, then again in the same places beside others of the same length.
 
-    This is for engines that round. Alone, a row may be answered a little differently there, since a tensor of another shape is summed
-    in another order, and a last bit decides which way something is rounded; what its neighbours say must decide nothing.
+    This is for engines that round. Alone, a row may be answered a little differently there, since a tensor of another shape is
+    summed in another order, and a last bit decides which way something is rounded; what its neighbours say must decide nothing.
 
     Raises:
         ParityFailed: a logit moved by more than 1e-4.

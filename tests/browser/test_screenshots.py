@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.screenshots import MAX_BYTES, OUT, SHOTS, main
+from scripts.screenshots import MAX_BYTES, OUT, REPORT, SHOTS, main
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -17,7 +17,7 @@ def test_it_takes_a_picture_of_the_running_service(tmp_path: Path) -> None:
 
 
 def test_the_documents_have_every_picture_and_none_is_too_large() -> None:
-    for shot in SHOTS:
+    for shot in (*SHOTS, REPORT):
         content = (OUT / f"{shot.name}.png").read_bytes()
         assert content.startswith(PNG)
         assert len(content) <= MAX_BYTES

@@ -63,7 +63,9 @@ class Label(BaseModel):
 
     label: str = Field(description="The label, as it stood in the training data.", examples=["positive"])
     score: float = Field(
-        description="Between 0 and 1 with `softmax` or `sigmoid`; the raw logit with `none`.", examples=[0.9989]
+        description="Between 0 and 1 with `softmax` or `sigmoid`; the raw logit with `none`. Of regression, which has one"
+        " label, it is the number.",
+        examples=[0.9989],
     )
 
 

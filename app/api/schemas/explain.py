@@ -109,10 +109,10 @@ class ExplainResult(BaseModel):
 
     tokens: list[Token] = Field(description="The words that the model read, those of the item's first field first.")
     target: str = Field(description="The label, answer or sentence that is explained.")
-    score: float = Field(description="The target's score, between 0 and 1.")
+    score: float = Field(description="The target's score, between 0 and 1; of regression the number itself.")
     base_score: float = Field(
         description="The target's score when all words are hidden. With `shapley` the weights add up to"
-        " `logit(score) - logit(base_score)`, where `logit(p) = log(p / (1 - p))`."
+        " `logit(score) - logit(base_score)`, where `logit(p) = log(p / (1 - p))`; of regression to `score - base_score`."
     )
     method: Literal["shapley", "occlusion"] = Field(description="How the words were weighed.")
     num_evaluations: int = Field(description="Altered versions of the item that the model read.")

@@ -27,6 +27,8 @@ class TrainingRow:
 
     row: Row
     label: Any
+    teacher: np.ndarray | None = None
+    """A teacher's logits of this row, where the recipe names one. (labels,)"""
 
 
 @dataclass(frozen=True)

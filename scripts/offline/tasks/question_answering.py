@@ -16,6 +16,7 @@ from app.core.types import Row
 from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading, context_mask
 from app.tasks.tokenizer import Tokenizer, Window, encodable
 from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
+from scripts.offline.checks import check_texts
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Example, load
 from scripts.offline.losses import IGNORED, span_loss
@@ -76,7 +77,7 @@ class OfflineQuestionAnswering:
             if made:
                 notes.append(f"{len(made):,} rows added in which a similar context does not answer the question")
             dataset = replace(dataset, train=[*dataset.train, *made])
-        return Prepared(dataset, {}, notes)
+        return Prepared(dataset, {}, [*notes, *check_texts(dataset)])
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 2}

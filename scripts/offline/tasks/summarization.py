@@ -17,6 +17,7 @@ from app.core.types import Row
 from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
 from app.tasks.sentences import sentences
 from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline.checks import check_texts
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Example, load
 from scripts.offline.losses import IGNORED, sentence_loss
@@ -63,7 +64,7 @@ class OfflineSummarization:
         )
         words = recipe.summary_words or usual_words(dataset.train)
         notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
-        return Prepared(dataset, {"usual_words": words}, notes)
+        return Prepared(dataset, {"usual_words": words}, [*notes, *check_texts(dataset)])
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}

@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from app.core.errors import InvalidSettings
 from app.tasks.text_classification import (
+    MAX_PAIR_CHARACTERS,
     Classification,
     ClassificationItem,
     ClassificationOptions,
@@ -22,15 +23,21 @@ from app.tasks.text_classification import (
     TextClassification,
 )
 from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline import class_scores
+from scripts.offline.checks import check_labels, check_texts
 from scripts.offline.crop import head_and_tail
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Dataset, Example, load
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
+from scripts.offline.tasks import regression
 from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "sentiment", "topic", "tag", "tags")
+REGRESSION = "regression"
+MOST_NUMBERS = 10
+"""Of more labels that are numbers it is asked whether they are not meant as such."""
 PAIR_NAMES = (("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"))
 PROBES = (
     "This was exactly what I hoped for, thank you.",
@@ -53,6 +60,8 @@ class OfflineTextClassification:
         """Choose columns, parse, split, and settle the label set from the training part."""
         columns = Columns.choose(recipe, records)
         multi = columns.multi_label
+        if columns.is_number:
+            return self._numbers(recipe, columns, load(recipe, records, columns.parse))
         dataset = load(recipe, records, columns.parse, lambda one: repr(one.target), correction=columns.of_corrections().parse)
         counts = Counter(label for one in dataset.train for label in (one.target if multi else [one.target]))
         labels = sorted(counts)
@@ -60,9 +69,13 @@ class OfflineTextClassification:
             raise InvalidSettings(f"the training data has only one label ({labels[0] if labels else 'none'}); two are needed")
         dataset = _without_unknown_labels(dataset, set(labels), multi, recipe.max_bad_share)
         problem: ProblemType = "multi_label_classification" if multi else "single_label_classification"
-        pair = f" and {columns.pair!r}" if columns.pair else ""
-        notes = [f"text from column {columns.text!r}{pair}, label from {columns.label!r}; {len(labels)} labels"]
+        notes = [f"{columns}; {len(labels)} labels", *_perhaps_numbers(labels, multi)]
+        notes += [*check_labels(dataset, multi), *check_texts(dataset)]
         return Prepared(dataset, {"labels": labels, "problem_type": problem}, notes)
+
+    def _numbers(self, recipe: Recipe, columns: Columns, dataset: Dataset) -> Prepared:
+        notes = [f"{columns}; {regression.note(dataset)}", *check_texts(dataset)]
+        return Prepared(dataset, regression.task_options(dataset, recipe), notes)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         labels = task_options["labels"]
@@ -90,20 +103,25 @@ class OfflineTextClassification:
         encoded = encode_all(task, self.serving_options(), [one.item for one in examples])
         rows = []
         for one, coded in zip(examples, encoded, strict=True):
-            if task_options["problem_type"] == "multi_label_classification":
-                label: Any = [float(name in one.target) for name in index]
+            if task_options["problem_type"] == REGRESSION:
+                label: Any = (one.target - task_options["offset"]) / task_options["scale"]
+            elif task_options["problem_type"] == "multi_label_classification":
+                label = [float(name in one.target) for name in index]
             else:
                 label = index[one.target]
             rows.append(TrainingRow(coded.rows[0], label))
         return rows
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        return np.array([one.label for one in rows])
+        made = np.array([one.label for one in rows])
+        return made.astype(np.float32) if made.dtype == np.float64 else made
 
     def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         return TrainingRow(head_and_tail(one.row, limit), one.label)
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        if logits.shape[-1] == 1 and labels.ndim == 1:
+            return int((np.abs(logits[..., 0] - labels) < regression.HALF).sum()), len(labels)
         if labels.ndim == 1:
             return int((logits.argmax(-1) == labels).sum()), len(labels)
         return int(((logits > 0) == (labels > 0.5)).all(-1).sum()), len(labels)
@@ -111,10 +129,17 @@ class OfflineTextClassification:
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> Calibration:
-        return Calibration()
+        """The temperature under which scores are probabilities of being right, where enough rows show that it makes them so."""
+        if len(examples) < class_scores.FEWEST_ROWS or task_options["problem_type"] == REGRESSION:
+            return Calibration()
+        multi = task_options["problem_type"] == "multi_label_classification"
+        return class_scores.fit(class_scores.logits_of(predictions), class_scores.truth_of(examples, task_options), multi)
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
-        """Accuracy (multi-label: of the whole set), macro F1, a table per class, and the same per source."""
+        """Accuracy (multi-label: of the whole set), macro F1, a table per class, and the same per source. Of numbers:
+        their errors and correlations."""
+        if task_options["problem_type"] == REGRESSION:
+            return regression.figures(answers, examples)
         labels = task_options["labels"]
         multi = task_options["problem_type"] == "multi_label_classification"
         truth = np.array([_indicator(one.target if multi else [one.target], labels) for one in examples])
@@ -151,10 +176,14 @@ class OfflineTextClassification:
 class Columns:
     """Which columns hold text, pair and label, and how to parse a record with them."""
 
-    def __init__(self, text: str, pair: str, label: str, multi_label: bool, separator: str) -> None:
+    def __init__(self, text: str, pair: str, label: str, multi_label: bool, separator: str, is_number: bool = False) -> None:
         self.text, self.pair, self.label = text, pair, label
-        self.multi_label = multi_label
+        self.multi_label, self.is_number = multi_label, is_number
         self._separator = separator
+
+    def __str__(self) -> str:
+        pair = f" and {self.pair!r}" if self.pair else ""
+        return f"text from column {self.text!r}{pair}, label from {self.label!r}"
 
     @classmethod
     def choose(cls, recipe: Recipe, records: dict[str, list[Record]]) -> Columns:
@@ -172,14 +201,16 @@ class Columns:
             pairs = [found for found in PAIR_NAMES if set(found) <= set(present)]
             text, guessed = pairs[0] if pairs else (_guess("text", TEXT_NAMES, present), "")
             pair = pair or guessed
-        label = recipe.label_column or _guess("label", LABEL_NAMES, [name for name in present if name not in (text, pair)])
+        is_number = recipe.problem_type == REGRESSION
+        names = regression.NUMBER_NAMES if is_number else LABEL_NAMES
+        label = recipe.label_column or _guess("label", names, [name for name in present if name not in (text, pair)])
         for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
             if name and name not in present:
                 raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
         multi = (
             isinstance(first.columns[label], list) if recipe.problem_type == "auto" else recipe.problem_type.startswith("multi")
         )
-        return cls(text, pair, label, multi, recipe.label_separator)
+        return cls(text, pair, label, multi, recipe.label_separator, is_number)
 
     def of_corrections(self) -> Columns:
         """The same for corrections, whose columns have the names of the service's own fields."""
@@ -200,12 +231,20 @@ class Columns:
             if not encodable(value):
                 return Broken(record.where, "not valid Unicode")
             texts.append(value)
+        if len(texts) == 2 and sum(map(len, texts)) > MAX_PAIR_CHARACTERS:
+            return Broken(
+                record.where, f"the pair has {sum(map(len, texts)):,} characters, at most {MAX_PAIR_CHARACTERS:,} are read"
+            )
         target = self._target(record.columns.get(self.label))
+        if target is None and self.is_number:
+            return Broken(record.where, f"no number in column {self.label!r}")
         if target is None:
             return Broken(record.where, f"no label in column {self.label!r}")
         return Example(ClassificationItem(*texts), target, source, record.where)
 
     def _target(self, cell: Any) -> Any:
+        if self.is_number:
+            return regression.number(cell)
         if not self.multi_label:
             return None if cell is None or isinstance(cell, list | dict) or not str(cell).strip() else str(cell).strip()
         if isinstance(cell, str):
@@ -213,6 +252,11 @@ class Columns:
         if not isinstance(cell, list):
             return None
         return tuple(sorted({str(one).strip() for one in cell if str(one).strip()}))
+
+
+def _perhaps_numbers(labels: Sequence[str], multi: bool) -> Iterator[str]:
+    if not multi and len(labels) > MOST_NUMBERS and all(regression.number(one) is not None for one in labels):
+        yield f"all {len(labels)} labels are numbers; --problem-type regression learns them as such"
 
 
 def _labels(cell: str, separator: str) -> Any:

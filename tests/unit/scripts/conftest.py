@@ -58,7 +58,7 @@ def make_model(family: str, head: str = "SequenceClassification", **config: Any)
     """A tiny model whose logits differ clearly from row to row."""
     torch.manual_seed(1)
     settings = getattr(transformers, f"{family}Config")(
-        vocab_size=len(VOCABULARY), num_labels=2 if head == "QuestionAnswering" else 3, **{**SIZES[family], **config}
+        vocab_size=len(VOCABULARY), **{"num_labels": 2 if head == "QuestionAnswering" else 3, **SIZES[family], **config}
     )
     model = getattr(transformers, f"{family}For{head}")(settings)
     for weights in model.parameters():
@@ -124,7 +124,11 @@ def row_output() -> Output:
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT without a head, as a hub would hand it out: config, safetensors, tokenizer."""
-    folder = tmp_path_factory.mktemp("base") / "tiny-bert"
+    return make_base(tmp_path_factory.mktemp("base") / "tiny-bert")
+
+
+def make_base(folder: Path) -> Path:
+    """Write that BERT."""
     make_model("Bert").bert.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}

@@ -77,6 +77,14 @@ def by_torch(checkpoint: Path, text: str, pair: str | None = None) -> torch.Tens
     return logits
 
 
+def test_a_checkpoint_for_regression_gives_its_number(save: Save, models: Path) -> None:
+    checkpoint = save(num_labels=1, problem_type="regression")
+    assert main([str(checkpoint)]) == 0
+    assert published(models / "films" / "1").task_options == {"labels": ["score"], "problem_type": "regression"}
+    (number,) = by_torch(checkpoint, "a very good film").tolist()
+    assert scores(models / "films" / "1", "a very good film") == {"score": pytest.approx(number, abs=1e-2)}
+
+
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra", "Albert"])
 def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, save: Save, models: Path) -> None:
     # the tiny vocabulary has its padding at 0: RoBERTa numbers positions by its padding id
@@ -209,7 +217,7 @@ def nothing(folder: Path) -> None:
         (set_config(architectures=["BertForTokenClassification"]), [], "labels tokens (BertForTokenClassification, 3 labels)"),
         (set_config(architectures=["BertForMultipleChoice"]), [], "BertForMultipleChoice, which has no head"),
         (set_config(architectures=None), [], "does not say what its head is for"),
-        (set_config(problem_type="regression"), [], "was trained for regression"),
+        (set_config(problem_type="regression"), [], "the checkpoint gives 3 numbers a text; only one can be served"),
         (set_config(is_encoder_decoder=True), [], "is an encoder-decoder"),
         (no_config, [], "cannot be read as a checkpoint of transformers"),
         (nothing, ["--task", "question-answering"], "which is for text-classification, not for question-answering"),

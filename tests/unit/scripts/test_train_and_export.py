@@ -129,8 +129,19 @@ def test_corrections_are_trained_on_and_the_card_says_how_many(
 def test_each_arrow_says_what_came_of_it(made: Made) -> None:
     lines = made.printed.split("\n\n")[0].splitlines()
     arrows = [line.split()[0] for line in lines if not line.startswith(" ")]
-    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish"]
+    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish", "report"]
     assert "48 rows to train on, 12 held out" in lines[0]
+
+
+def test_a_report_lies_in_the_run_s_folder_and_not_beside_the_model(made: Made) -> None:
+    run = made.folder.parents[2] / "runs" / "reviews"
+    report = json.loads((run / "report-1.json").read_text(encoding="utf-8"))
+    assert (report["model"], report["headline"]) == ("reviews/1", made.json("evaluation.json")["headline"])
+    assert report["about"]["trained on"] == "48 rows"
+    assert "text from column 'text', label from 'label'; 2 labels" in report["notes"]
+    assert (run / "report-1.html").is_file()
+    assert not list(made.folder.glob("report*"))
+    assert "hooper report reviews/1" in made.printed
 
 
 def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:
@@ -174,7 +185,8 @@ def test_the_command_in_the_card_repeats_the_figures(made: Made, tmp_path: Path,
     assert main(words) == 0
     again = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
     for timed in (evaluation, again):
-        timed["training"].pop("seconds")
+        for measured in ("seconds", "tokens_per_s", "peak_memory_bytes"):
+            timed["training"].pop(measured)
     assert again == evaluation
 
 
@@ -428,3 +440,51 @@ def test_label_smoothing_is_for_labels(train: Train, tmp_path: Path, capsys: pyt
     write_news(tmp_path / "news.jsonl")
     assert train("--task", "summarization", "--label-smoothing", "0.1", data="news.jsonl") == 2
     assert "label_smoothing" in capsys.readouterr().err
+
+
+# the fit
+
+
+def test_a_learning_rate_is_suggested_with_a_plot_and_nothing_is_trained(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--find-learning-rate") == 0
+    found = capsys.readouterr().out
+    assert re.search(r"suggest    --learning-rate [\d.e-]+\n$", found)
+    assert (tmp_path / "runs/reviews/learning_rate.svg").is_file()
+    assert not (tmp_path / "models").exists()
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_read(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--find-learning-rate", "--plot", "curve.txt") == 2
+    assert "the plot curve.txt must end in one of" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_finished_run_teaches_the_next_one(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--name", "large", "--learning-rate", "0.01") == 0
+    assert train("--name", "small", "--teacher", "runs/large", "--teacher-share", "0.9") == 0
+    assert "the teacher, runs/large, answers 48 rows" in capsys.readouterr().out
+    assert (tmp_path / "runs/small/teacher.npy").is_file()
+    assert "--teacher runs/large" in (tmp_path / "models/small/1/README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_trained_with_adapters_is_published_like_any_other(train: Train, tmp_path: Path) -> None:
+    assert train("--lora-rank", "2", "--class-weights", "balanced", "--autofit") == 0
+    manifest = read_manifest(tmp_path / "models/reviews/1")
+    assert manifest.parity["fp32"].passed
+    evaluation = json.loads((tmp_path / "models/reviews/1/evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["training"]["autofit"]["rows_set_aside"] == 5
+    assert "--autofit" in evaluation["command"]
+    assert "--lora-rank 2" in evaluation["command"]
+
+
+def test_a_budget_is_in_the_card(train: Train, tmp_path: Path, base_folder: Path) -> None:
+    options = ["--base-model", str(base_folder), "--batch-size", "8", "--precision", "fp32", "--budget", "2m"]
+    assert main(["reviews.csv", *options]) == 0
+    evaluation = json.loads((tmp_path / "models/reviews/1/evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["training"]["budget"]["asked"] == "2m"
+    assert "a budget of 2m" in (tmp_path / "models/reviews/1/README.md").read_text(encoding="utf-8")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from app.batching.admission import QueueLimit
+from app.serving.leased import SHADOW, Role, sharing
 from tests.asked import Caller, Service, check_problem
-from tests.gated import turn
+from tests.gated import Deploy, turn
 from tests.tiny import publish_tiny_task
 
 FULL = QueueLimit(0, 0)
@@ -107,3 +108,13 @@ async def test_an_engine_that_is_down_is_told_in_place_of_its_full_queue(service
     (deployment,) = service.live.registry.deployments
     await deployment.batcher.aclose()
     check_problem(await service.send(json.dumps({"inputs": "good"}).encode()), 503, "unavailable")
+
+
+@pytest.mark.parametrize(("role", "is_waited_for"), [(SHADOW, False), (sharing(0.5), True)])
+async def test_a_candidate_s_room_counts_where_it_answers(
+    service: Service, deploy: Deploy, role: Role, is_waited_for: bool
+) -> None:
+    service.live.registry.run_beside(deploy(version=2).deployment, role)
+    fill(service, "tiny")
+    head = await refused_unread(service)
+    assert (head is None) is is_waited_for

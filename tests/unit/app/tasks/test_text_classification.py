@@ -293,3 +293,14 @@ def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_no
     found = TASK._refused([*[long] * most, short, long, short, Item("a " * 9000)])
     assert [type(one) for one in found[:most]] == [type(None)] * most
     assert [type(one) for one in found[most:]] == [type(None), TooLarge, type(None), type(None)]
+
+
+def test_a_temperature_softens_the_scores_and_leaves_raw_logits_and_the_best_label_alone() -> None:
+    cool = TextClassification(tiny_tokenizer(), ("bad", "good"), temperature=2.0)
+    assert scores(decode([1.0, 3.0], task=cool)) == scores(decode([0.5, 1.5]))
+    assert scores(decode([1.0, 3.0], task=cool, activation="sigmoid")) == scores(decode([0.5, 1.5], activation="sigmoid"))
+    assert scores(decode([1.0, 3.0], task=cool, activation="none")) == {"bad": 1.0, "good": 3.0}
+    encoded = encode("good film")
+    output = [{"logits": np.array([1.0, 3.0], np.float32)}]
+    said = cool.passage(Item("good film"), encoded, output, None)
+    assert said.log_odds(output[0]) == pytest.approx(1.0)  # half of 3 - 1: what is explained is what is scored

@@ -30,7 +30,7 @@ def columns(data: Data) -> list[dict[str, Any]]:
     return [dict(record.columns) for records in data.records.values() for record in records]
 
 
-@pytest.mark.parametrize("kind", ["path", "text", "list", "rows", "columns", "arrays", "frame"])
+@pytest.mark.parametrize("kind", ["path", "text", "list", "rows", "columns", "arrays", "frame", "pair", "array pair"])
 def test_files_and_what_is_in_memory_are_read_alike(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "films.csv"
     frame = pd.DataFrame(ROWS)
@@ -38,6 +38,8 @@ def test_files_and_what_is_in_memory_are_read_alike(kind: str, tmp_path: Path) -
     sources: dict[str, Any] = {
         "path": file,
         "text": str(file),
+        "pair": (TEXTS, LABELS),
+        "array pair": (np.array(TEXTS), np.array(LABELS)),
         "list": [file],
         "rows": ROWS,
         "columns": {"text": TEXTS, "label": LABELS},

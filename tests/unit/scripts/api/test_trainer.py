@@ -16,7 +16,7 @@ import pytest
 from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest, read_manifest
 from app.serving.repository import Repository
-from scripts.api import get_dataset, question_answering, summarizer, text_classifier
+from scripts.api import get_dataset, question_answering, summarizer, text_classifier, text_regressor
 from scripts.api.trainer import Trainer
 from scripts.offline import line as line_module
 from scripts.offline.run_folder import Interrupted
@@ -77,7 +77,8 @@ def graph_of(manifest: Manifest) -> str:
 
 def evaluation_of(folder: Path) -> Any:
     found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    found["training"].pop("seconds")
+    for measured in ("seconds", "tokens_per_s", "peak_memory_bytes"):
+        found["training"].pop(measured)
     return found
 
 
@@ -94,7 +95,7 @@ def test_five_lines_make_a_published_model(made: Made) -> None:
     assert 0 < made.names["loss"] < 2
     assert 0 <= made.names["accuracy"] <= 1
     arrows = [line.split()[0] for line in made.printed.splitlines() if not line.startswith(" ")]
-    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish"]
+    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish", "report"]
 
 
 def test_the_service_serves_what_was_saved_by_the_name_it_was_saved_under(made: Made) -> None:
@@ -193,6 +194,51 @@ def test_a_stopped_fit_is_resumed(
     assert "going on from runs/reviews" in capsys.readouterr().out
     training = evaluation_of(trainer.save("films"))["training"]
     assert (training["epochs"], training["updates"], training["resumed_after_updates"]) == ((2, 12, 4) if later else (1, 6, 4))
+
+
+def test_a_fit_may_have_options_of_its_own_which_the_script_repeats(workplace: Path, base_folder: Path) -> None:
+    trainer = new_trainer(base_folder)
+    trainer.fit(epochs=1, schedule="cosine", class_weights={"positive": 2.0}, lora_rank=2)
+    trainer.fit(epochs=1, freeze=1)
+    script = evaluation_of(trainer.save("films"))["script"]
+    assert "trainer.fit(epochs=1, schedule='cosine', class_weights={'positive': 2.0}, lora_rank=2)\n" in script
+    assert "trainer.fit(epochs=1, freeze=1)\n" in script
+    exec(script, {})
+    assert graph_of(read_manifest(Path("films/1"))) == graph_of(read_manifest(Path("films/2")))
+
+
+@pytest.mark.parametrize("key", ["seed", "max_tokens", "storage"])
+def test_what_is_settled_before_is_no_option_of_fit(key: str, workplace: Path, base_folder: Path) -> None:
+    with pytest.raises(InvalidSettings, match=f"fit takes no {key}; it takes epochs, resume, autofit, batch_size"):
+        new_trainer(base_folder).fit(epochs=1, **{key: 1})
+
+
+def test_autofit_sets_training_rows_aside_and_never_those_held_out(
+    workplace: Path, base_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = new_trainer(base_folder)
+    trainer.autofit(epochs=2)
+    assert "autofit: 5 of the training rows are set aside" in capsys.readouterr().out
+    evaluation = evaluation_of(trainer.save("films"))
+    assert evaluation["headline"]["rows"] == 12
+    assert evaluation["training"]["autofit"]["rows_set_aside"] == 5
+    assert "trainer.fit(epochs=2, autofit=True)\n" in evaluation["script"]
+
+
+def test_a_learning_rate_is_found_before_and_after_a_fit_and_changes_nothing(workplace: Path, base_folder: Path) -> None:
+    trainer = new_trainer(base_folder)
+    curve = trainer.find_learning_rate(plot="curve.svg", label_smoothing=0.1)
+    assert 1e-6 < curve.suggestion < 1
+    assert Path("curve.svg").read_text(encoding="utf-8").startswith("<?xml")
+    with pytest.raises(InvalidSettings, match="nothing was trained"):
+        trainer.save("films")
+    with pytest.raises(InvalidSettings, match="must end in one of"):
+        trainer.find_learning_rate(plot="curve.txt")
+    trainer.fit(epochs=1)
+    folder = trainer.save("films")
+    again = new_trainer(base_folder)
+    again.fit(epochs=1)
+    assert graph_of(read_manifest(folder)) == graph_of(read_manifest(again.save("films")))
 
 
 # evaluate
@@ -321,3 +367,32 @@ def test_what_cannot_be_saved_leaves_nothing_behind(
     with pytest.raises(ParityFailed):
         trainer.save("films")
     assert sorted(path.name for path in workplace.iterdir()) == ["reviews.csv", "runs"]
+
+
+def test_the_worst_errors_and_a_report_are_there_without_publishing(workplace: Path, base_folder: Path) -> None:
+    trainer, val = fitted(base_folder, 1)
+    worst = trainer.top_losses(3, "reviews.csv")
+    assert len(worst) == 3
+    assert all(one["guessed"] != one["right"] for one in worst)
+    assert [one["loss"] for one in worst] == sorted((one["loss"] for one in worst), reverse=True)
+    page = trainer.write_report("look/here")
+    assert page == Path("look/here.html")
+    report = json.loads(Path("look/here.json").read_text(encoding="utf-8"))
+    assert report["headline"] == trainer.report(val)["headline"]
+    assert all(one["words"] for one in report["worst"][:1])
+    with pytest.raises(InvalidSettings, match="nothing was trained"):
+        new_trainer(base_folder).top_losses()
+
+
+def test_numbers_are_learnt_with_loss_errors_and_correlations(workplace: Path, base_folder: Path) -> None:
+    texts = [f"a very {('good', 'bad')[number % 2]} film {number}" for number in range(40)]
+    train, val = get_dataset((texts, [10.0 * (number % 2) for number in range(40)]), split_ratio=0.5)
+    trainer = text_regressor.create_trainer(text_regressor.get_model(base_folder), train, val, **OPTIONS)
+    trainer.fit(epochs=1)
+    figures = trainer.evaluate(val)
+    assert figures.rmse >= figures.mae > 0
+    assert -1 <= figures.spearman <= 1
+    assert figures.loss > 0
+    manifest = read_manifest(trainer.save("numbers"))
+    assert (manifest.task_options["problem_type"], manifest.task_options["labels"]) == ("regression", ["score"])
+    assert trainer.top_losses(2)[0]["loss"] >= trainer.top_losses(2)[1]["loss"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.core.errors import InvalidInput
+from app.core.errors import InvalidInput, TooLarge
 from app.core.types import Row, RowOutput
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from scripts.offline import evaluate
@@ -67,3 +67,14 @@ def test_an_item_that_cannot_be_encoded_stops_the_evaluation() -> None:
 
 def test_no_items_give_no_answers() -> None:
     assert predict(task(), ClassificationOptions(), [], WordRunner()).answers == []
+
+
+def test_many_long_pairs_are_read_though_no_request_could_hold_them_together() -> None:
+    pairs = [ClassificationItem("x" * 3000, "y" * 3000)] * 8
+    assert any(isinstance(one, TooLarge) for one in task().encode(pairs, ClassificationOptions()))
+    assert len(predict(task(), ClassificationOptions(), pairs, WordRunner()).answers) == 8
+
+
+def test_a_pair_that_is_too_long_by_itself_is_refused() -> None:
+    with pytest.raises(TooLarge, match="the pair has"):
+        predict(task(), ClassificationOptions(), [ClassificationItem("x" * 9000, "y" * 9000)], WordRunner())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,18 +15,16 @@ import torch
 from transformers import TrainerCallback
 
 from app.core.errors import InvalidSettings
-from app.core.types import Row
 from scripts.offline import fine_tune as module
-from scripts.offline.fine_tune import default_epochs, fine_tune
+from scripts.offline.course import default_epochs
+from scripts.offline.fine_tune import fine_tune
 from scripts.offline.recipe import Recipe
 from scripts.offline.run_folder import Interrupted, RunFolder
 from scripts.offline.tasks.base import TrainingRow
 from scripts.offline.tasks.text_classification import OfflineTextClassification
-from tests.tiny import VOCABULARY
 
 TASK = OfflineTextClassification()
 RECIPE = Recipe(data=["x"], epochs=3, batch_size=8, learning_rate=0.01, precision="fp32", epoch_tokens=[6, 12])
-NUM_ROWS = 40
 UPDATES = 15
 
 
@@ -36,18 +34,6 @@ def _ctrl_c_is_heard() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def training_rows() -> list[TrainingRow]:
-    """Rows of many lengths whose label is whether `good` or `bad` stands in them."""
-    words = random.Random(2)
-    rows = []
-    for index in range(NUM_ROWS):
-        word = VOCABULARY["good" if index % 2 else "bad"]
-        ids = [2, word, *(words.randrange(4, 11) for _ in range(index % 9)), 3]
-        rows.append(TrainingRow(Row(ids, [0] * len(ids)), index % 2))
-    return rows
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, on_step_end: Callable[[int], None]) -> None:
@@ -137,6 +123,92 @@ def test_a_second_ctrl_c_stops_at_once_and_keeps_the_last_checkpoint(
     with pytest.raises(Interrupted) as stopped:
         train(tiny_model("Bert"), training_rows, tmp_path)
     assert stopped.value.checkpoint == tmp_path / "checkpoint-4"
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "one-cycle": {"schedule": "one-cycle"},
+    "cosine": {"schedule": "cosine"},
+    "thawing": {"gradual_unfreezing": True},
+    "weighted": {"class_weights": "balanced", "label_smoothing": 0.1},
+    "accumulated": {"micro_batch": 2, "hidden_dropout": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_seed_repeats_a_run_to_the_last_bit(
+    name: str, tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, **VARIANTS[name])
+    made = []
+    for number in range(2):
+        torch.manual_seed(number)  # whatever was drawn before
+        model = tiny_model("Bert", hidden_dropout_prob=recipe.hidden_dropout)
+        train(model, training_rows, tmp_path / str(number), recipe=recipe)
+        made.append(weights(model))
+    assert torch.equal(*made)
+    other = tiny_model("Bert")
+    train(other, training_rows, tmp_path / "other", recipe=replace(recipe, seed=14))
+    assert not torch.equal(weights(other), made[0])
+
+
+@pytest.mark.parametrize("name", ["one-cycle", "thawing"])
+def test_a_stopped_run_goes_on_with_its_schedule_and_with_what_had_thawed(
+    name: str, tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, **VARIANTS[name])
+    whole = tiny_model("Bert")
+    train(whole, training_rows, tmp_path / "whole", recipe=recipe)
+    with monkeypatch.context() as patched:
+        watch(patched, lambda update: signal.raise_signal(signal.SIGINT) if update == 7 else None)
+        with pytest.raises(Interrupted):
+            train(tiny_model("Bert"), training_rows, tmp_path / "parts", recipe=recipe)
+    rest = tiny_model("Bert")
+    train(rest, training_rows, tmp_path / "parts", resume=True, recipe=recipe)
+    torch.testing.assert_close(weights(rest), weights(whole), rtol=0, atol=1e-6)
+
+
+def test_an_update_is_the_same_however_many_rows_are_computed_at_once(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    made = []
+    for at_once in (8, 2):
+        model = tiny_model("Bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        recipe = replace(RECIPE, micro_batch=at_once, epochs=2, epoch_tokens=[])
+        train(model, training_rows[:8], tmp_path / str(at_once), recipe=recipe)
+        made.append(weights(model))
+    assert float((made[0] - made[1]).abs().mean()) < 1e-4
+    assert float((made[0] - weights(tiny_model("Bert"))).abs().mean()) > 1e-3
+
+
+def test_frozen_layers_keep_their_weights(tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path) -> None:
+    model, before = tiny_model("Bert"), tiny_model("Bert")
+    train(model, training_rows, tmp_path, recipe=replace(RECIPE, epochs=1, freeze=1))
+    for name, now in model.named_parameters():
+        is_frozen = name.startswith(("bert.embeddings", "bert.encoder.layer.0"))
+        assert torch.equal(now, before.get_parameter(name)) == is_frozen, name
+
+
+def test_a_longest_gradient_of_almost_nothing_trains_almost_nothing(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    losses = []
+    for longest in (0.0, 1e-12):
+        recipe = replace(RECIPE, max_grad_norm=longest)
+        losses.append(train(tiny_model("Bert"), training_rows, tmp_path / str(longest), recipe=recipe)["loss"])
+    assert losses[0] < losses[1] - 0.05
+
+
+def test_the_cost_tells_speed_padding_and_memory(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cost = train(tiny_model("Bert"), training_rows, tmp_path)
+    assert cost["tokens_per_s"] > 0
+    assert 0 < cost["padding_share"] < 0.4
+    assert cost["peak_memory_bytes"] > 2**26
+    assert cost["processes"] == 1
+    said = capfd.readouterr().err
+    assert re.search(r"training       about \d+ s left for 11 updates at [\d,]+ tokens/s; memory \d\.\d GiB", said)
 
 
 def test_a_run_stopped_before_its_first_checkpoint_has_none(

@@ -1,0 +1,134 @@
+"""Plots as SVG: drawn here, since they must follow the page's light and dark, and matplotlib's do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 52, 40, 12, 10
+"""Units of the picture, and the room around what is plotted."""
+
+
+def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Of each tenth of the scores, how often it was right; on the diagonal they are probabilities."""
+    parts = [*_axes("score", "share that was right"), _line([(0, 0), (1, 1)], "ideal")]
+    for name in ("before", "after"):
+        bins = calibration[name]["bins"]
+        points = [(one["score"], one["right"]) for one in bins]
+        parts.append(_line(points, name))
+        most = max(one["rows"] for one in bins)
+        for one, (x, y) in zip(bins, points, strict=True):
+            said = f"{name}: score {one['score']:.2f}, right {one['right']:.2f}, {one['rows']:,} rows"
+            radius = 2.5 + 5 * (one["rows"] / most) ** 0.5
+            parts.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
+                name, _x(x), _y(y), radius, said
+            ))  # fmt: skip
+    return _svg(parts, "Scores beside the share of right answers, before and after calibration")
+
+
+def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = True) -> Markup:
+    """A bar for each group of lengths, with its 95 % interval; shares are drawn from 0 to 1."""
+    most = 1.0 if is_share else _round(max(one["high"] for one in groups) or 1.0)
+    parts = list(_axes("tokens that the model read", what, with_x=False, up_to=most))
+    step = 1 / len(groups)
+    for number, one in enumerate(groups):
+        left, right = _x(number * step + 0.12 * step), _x((number + 1) * step - 0.12 * step)
+        middle, (first, last) = (left + right) / 2, one["tokens"]
+        name = f"{first}" if first == last else f"{first}–{last}"
+        low, high = (min(1.0, max(0.0, one[key] / most)) for key in ("low", "high"))
+        mean = min(1.0, max(0.0, one["mean"] / most))
+        parts.append(
+            Markup(
+                '<g><title>{}</title><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+                '<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>'
+                '<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text></g>'
+            ).format(
+                f"{name} tokens: {one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f}), {one['rows']:,} rows",
+                left, _y(mean), right - left, _y(0) - _y(mean), middle, _y(low), _y(high), middle, HEIGHT - BOTTOM + 14, name,
+            )
+        )  # fmt: skip
+    return _svg(parts, f"{what} by length")
+
+
+def scatter(points: Sequence[Sequence[float]]) -> Markup:
+    """What is right across, what was said up, on one scale."""
+    low, high = min(map(min, points)), max(map(max, points))
+    span = (high - low) or 1.0
+    parts = [*_axes("right", "said", True, low, high), _line([(0, 0), (1, 1)], "ideal")]
+    for right, said in points:
+        parts.append(
+            Markup('<circle class="point" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>').format(
+                _x((right - low) / span), _y((said - low) / span), f"right {right:g}, said {said:g}"
+            )
+        )
+    return _svg(parts, "What the model said beside what is right")
+
+
+def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
+    """The confusion matrix of many labels: a row is what is right, and the darker a cell, the larger its share of the row."""
+    size = 640 / len(labels)
+    cells = []
+    for line, row in enumerate(matrix):
+        total = sum(row)
+        for column, count in enumerate(row):
+            if count:
+                said = f"{labels[line]} → {labels[column]}: {count:,} of {total:,}"
+                cells.append(
+                    Markup(
+                        '<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" opacity="{:.2f}">'
+                        "<title>{}</title></rect>"
+                    ).format(
+                        "hit" if line == column else "miss", column * size, line * size, size, size,
+                        0.35 + 0.65 * count / total, said,
+                    )
+                )  # fmt: skip
+    return Markup(
+        '<svg class="heat" viewBox="-1 -1 642 642" role="img" aria-label="Confusion matrix">'
+        '<rect class="frame" x="-.5" y="-.5" width="641" height="641"/>{}</svg>'
+    ).format(Markup("").join(cells))
+
+
+def _axes(across: str, up: str, with_x: bool = True, up_from: float = 0.0, up_to: float = 1.0) -> Iterator[Markup]:
+    """Five steps up, and the same across where there are numbers."""
+    for number in range(6):
+        place, y = number / 5, _y(number / 5)
+        said = f"{up_from + place * (up_to - up_from):.3g}"
+        yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
+        yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y + 4, said)
+        if with_x:
+            yield Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text>').format(
+                _x(place), HEIGHT - BOTTOM + 14, said
+            )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    yield Markup('<text class="axis" text-anchor="middle" x="{}" y="{}">{}</text>').format(middle, HEIGHT - 6, across)
+    yield Markup('<text class="axis" text-anchor="middle" transform="translate(11 {}) rotate(-90)">{}</text>').format(
+        (TOP + HEIGHT - BOTTOM) / 2, up
+    )
+
+
+def _line(points: Sequence[tuple[float, float]], kind: str) -> Markup:
+    said = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
+    return Markup('<polyline class="{}" points="{}"/>').format(kind, said)
+
+
+def _round(most: float) -> float:
+    """The next larger number of which a fifth has one digit."""
+    unit: float = 10 ** math.floor(math.log10(most / 5))
+    return 5 * unit * math.ceil(most / 5 / unit)
+
+
+def _x(value: float) -> float:
+    return LEFT + value * (WIDTH - LEFT - RIGHT)
+
+
+def _y(value: float) -> float:
+    return HEIGHT - BOTTOM - value * (HEIGHT - BOTTOM - TOP)
+
+
+def _svg(parts: Sequence[Markup], title: str) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, escape(title), Markup("").join(parts)
+    )
