@@ -23,7 +23,7 @@ RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test bench ray-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
+.PHONY: help serve test bench ray-test mutation-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -44,6 +44,10 @@ bench: train-env  ## measure the service beside infinity-emb and LitServe (half 
 ray-test:  ## install Ray into .venv-ray and run its tests, on a cluster of two nodes (four minutes)
 	@$(ENVIRONMENT) ray
 	.venv-ray/bin/python -m pytest $(ARGS) $(RAY_TESTS)
+
+mutation-test:  ## put small errors into the batcher and the layout and count those that the unit tests notice (half an hour)
+	@$(ENVIRONMENT) mutation
+	$(BIN)/python -m scripts.reliability.mutation --output docs/measurements/mutation.json $(ARGS)
 
 lint:  ## ruff, mypy --strict and the layers
 	@$(ENVIRONMENT) test
@@ -81,7 +85,7 @@ licences:  ## regenerate docs/licences.md
 lock:  ## regenerate constraints.txt
 	@$(ENVIRONMENT) test
 	@mkdir -p build && trap 'rm -f build/cpu.txt build/gpu.txt' EXIT; \
-	$(COMPILE) --extra cpu --extra train --extra dev --extra ray --output-file build/cpu.txt > /dev/null; \
+	$(COMPILE) --extra cpu --extra train --extra dev --extra ray --extra mutation --output-file build/cpu.txt > /dev/null; \
 	$(COMPILE) --extra gpu --constraint build/cpu.txt --output-file build/gpu.txt > /dev/null; \
 	{ echo '# Versions that were tested together. Made by `make lock`; installs nothing by itself (pip install -c).'; \
 	  cat build/cpu.txt build/gpu.txt | grep -vE '^(nvidia-|cuda-|triton==)' | sed -E 's/^(torch==[^ +]+)\+[a-z0-9.]+/\1/' \
@@ -95,5 +99,5 @@ container-test:  ## build the image and show what docs/how-to/containers.md prom
 	@deploy/container_test.sh
 
 clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay
-	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist mutants *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find app scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

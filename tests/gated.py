@@ -32,6 +32,11 @@ class GatedBatch:
         """The first token of each row: how tests name rows."""
         return [row.input_ids[0] for row in self.rows]
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for its end any more."""
+        return self._gate.cancelled()
+
     def finish(self, outputs: Sequence[RowOutput | HooperError] | None = None, inference_s: float = 0.5) -> None:
         made = [output_of(row) for row in self.rows] if outputs is None else outputs
         self._settle(RunResult(made, sum(row.num_tokens for row in self.rows), inference_s))

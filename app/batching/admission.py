@@ -34,7 +34,7 @@ class DrainRate:
         rate = num_tokens / max(seconds, 1e-6)
         self._tokens_per_s = SMOOTHING * self._tokens_per_s + (1 - SMOOTHING) * rate if self._tokens_per_s else rate
 
-    def seconds_for(self, num_tokens: int) -> float:
+    def seconds_for(self, num_tokens: float) -> float:
         """Seconds until so many tokens are worked off, between 1 and 60; 1 while nothing has been measured."""
         if not self._tokens_per_s:
             return MIN_RETRY_S

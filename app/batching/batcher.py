@@ -13,8 +13,8 @@ from app.batching.admission import DrainRate, QueueLimit
 from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.execution import Execution
 from app.batching.policy import Budget
+from app.batching.queue import DEADLINE_PASSED, Queue, Submission, Waiting, unwanted_because
 from app.batching.queue import Answered as Answered  # what `submit` returns
-from app.batching.queue import Queue, Submission, Waiting, unwanted_because
 from app.batching.watchdog import Runner
 from app.core.errors import DeadlineExceeded, EngineLost, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
@@ -104,7 +104,7 @@ class Batcher:
                 return await submission.future
         except TimeoutError:
             reason = "deadline"
-            raise DeadlineExceeded("the deadline passed before the engine answered") from None
+            raise DeadlineExceeded(DEADLINE_PASSED) from None
         except DeadlineExceeded:
             reason = "deadline"
             raise
@@ -126,7 +126,6 @@ class Batcher:
                     await self._idle.wait()
         self._loop.cancel()
         await asyncio.gather(self._loop, return_exceptions=True)
-        self._refuse_all("the model was unloaded before the engine answered")
 
     def _check_size(self, rows: Sequence[Row], limit: QueueLimit) -> None:
         total = sum(row.num_tokens for row in rows)
@@ -144,7 +143,7 @@ class Batcher:
     def _overloaded(self, num_tokens: int) -> Overloaded:
         return Overloaded(
             f"{self._queue.num_rows} rows of {self._queue.num_tokens} tokens are waiting, which is all the queue takes",
-            self._rate.seconds_for((self._queue.num_tokens + num_tokens) // 2),  # until half of it is worked off
+            self._rate.seconds_for((self._queue.num_tokens + num_tokens) / 2),  # until half of it is worked off
         )
 
     async def _work(self) -> None:
@@ -197,5 +196,4 @@ class Batcher:
     def _refuse_all(self, reason: str) -> None:
         for one in [*self._running, *self._queue.rows]:
             one.submission.refuse(Unavailable(reason))
-        self._running = []
         self._queue = Queue()

@@ -38,8 +38,7 @@ class Execution:
         """
         now = time.monotonic()
         for one in batch:
-            if one.submission.started is None:
-                one.submission.started = now
+            one.submission.started = min(one.submission.started, now)  # its first row's
         if await self._attempt(batch) and len(batch) > 1:  # a lone row's need says nothing about batches
             self._allowance = self._allowance.after_out_of_memory()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from app.core.types import Priority, Row, RowOutput
 
 TIMER_SLACK_S = 0.005
 """uvloop's timers count whole milliseconds: a caller may be told of a deadline a moment before it has passed."""
+
+DEADLINE_PASSED = "the deadline passed before the engine answered"
+"""What a caller is told, whether its own timer or the batcher comes across the deadline first."""
 
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
 
@@ -42,7 +45,7 @@ class Submission:
     missing: int
     deadline: float | None
     submitted: float
-    started: float | None = None
+    started: float = math.inf
     inference_s: float = 0.0
     batch_rows: int = 0
     batch_tokens: int = 0
@@ -52,8 +55,7 @@ class Submission:
         self.missing -= 1
         if self.missing == 0 and not self.future.done():
             outputs = [output for output in self.outputs if output is not None]
-            started = self.started if self.started is not None else time.monotonic()
-            queue_s = started - self.submitted
+            queue_s = self.started - self.submitted
             self.future.set_result(Answered(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
 
     def refuse(self, error: HooperError) -> None:
@@ -130,12 +132,13 @@ class Queue:
 
     def next_batch(self, budget: Budget) -> list[Waiting]:
         """Take the rows to run now; none where none wait."""
-        interactive, bulk = (self.lanes[priority].head() for priority in PRIORITIES)
-        candidates = offered(interactive, bulk, self.num_passed_over)
+        heads = {priority: lane.head() for priority, lane in self.lanes.items()}
+        bulk = heads["bulk"]
+        candidates = offered(heads["interactive"], bulk, self.num_passed_over)
         chosen = [candidates[index] for index in select([one.row.num_tokens for one in candidates], budget)]
         self.num_passed_over = self.num_passed_over + 1 if bulk and bulk[0] not in chosen else 0
-        for lane, head in zip(self.lanes.values(), (interactive, bulk), strict=True):
-            lane.take(set(head).intersection(chosen))
+        for priority, head in heads.items():
+            self.lanes[priority].take(set(head).intersection(chosen))
         return chosen
 
 
@@ -143,7 +146,7 @@ def unwanted_because(waiting: Waiting, now: float) -> Reason | None:
     """Why nobody wants this row's answer any more; None where somebody does. A passed deadline is told to the caller."""
     submission = waiting.submission
     if submission.deadline is not None and submission.deadline <= now:
-        submission.refuse(DeadlineExceeded("the deadline passed before the engine was free"))
+        submission.refuse(DeadlineExceeded(DEADLINE_PASSED))
         return "deadline"
     if not submission.future.done():
         return None

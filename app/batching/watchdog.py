@@ -47,19 +47,24 @@ class Watchdog:
         running = asyncio.ensure_future(self._runner.run(rows))
         try:
             if not await _ends(running, self._run_s):
-                self._runner.terminate()
-                stopped = await _ends(running, self._grace_s)
-                late = f"the engine did not end a batch of {len(rows)} rows within {self._run_s:g} s"
-                if not stopped:
-                    raise EngineLost(f"{late}, nor stop within {self._grace_s:g} s more")
-                if running.cancelled() or running.exception() is not None:
-                    raise EngineStalled(late) from None if running.cancelled() else running.exception()
+                await self._stop(running, f"the engine did not end a batch of {len(rows)} rows within {self._run_s:g} s")
             return await running
         finally:
             running.cancel()
 
     def terminate(self) -> None:
         self._runner.terminate()
+
+    async def _stop(self, running: asyncio.Future[RunResult], late: str) -> None:
+        """Returns where the run has an answer after all, or has found the engine lost: that it was late is then not its end."""
+        self._runner.terminate()
+        if not await _ends(running, self._grace_s):
+            raise EngineLost(f"{late}, nor stop within {self._grace_s:g} s more")
+        if running.cancelled():
+            raise EngineStalled(late)
+        error = running.exception()
+        if error is not None and not isinstance(error, EngineLost):
+            raise EngineStalled(late) from error
 
 
 async def _ends(running: asyncio.Future[RunResult], seconds: float) -> bool:

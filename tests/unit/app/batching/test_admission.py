@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.batching.admission import MAX_RETRY_S, MIN_RETRY_S, DrainRate
+from app.batching.admission import MAX_RETRY_S, MIN_RETRY_S, DrainRate, QueueLimit
 
 
 def test_before_anything_ran_the_caller_is_told_the_least() -> None:
@@ -36,3 +36,9 @@ def test_a_batch_too_quick_to_be_measured_is_no_division_by_zero() -> None:
     rate = DrainRate()
     rate.ran(100, 0.0)
     assert rate.seconds_for(1000) == MIN_RETRY_S
+
+
+def test_bulk_rows_have_half_of_the_queue_and_a_place_in_the_smallest() -> None:
+    assert QueueLimit(50, 1001).of("bulk") == QueueLimit(25, 500)
+    assert QueueLimit(1, 1).of("bulk") == QueueLimit(1, 1)
+    assert QueueLimit(50, 1001).of("interactive") == QueueLimit(50, 1001)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,6 +21,7 @@ from app.batching.batcher import Answered, Batcher
 from app.batching.events import BatchFailed, BatchRan, Event, RowsDropped, Tell
 from app.batching.memory import GOOD_BATCHES
 from app.batching.policy import BULK_PATIENCE, Budget
+from app.batching.queue import DEADLINE_PASSED
 from app.core.errors import (
     DeadlineExceeded,
     EngineFailed,
@@ -33,6 +35,7 @@ from app.core.errors import (
 )
 from app.core.types import Priority, Row
 from tests.gated import GatedEngine, output_of, turn
+from tests.impatient import impatient_loop
 
 BUDGET = Budget(max_batch_tokens=100, max_batch_rows=8, layout="packed")
 LIMIT = QueueLimit(max_rows=50, max_tokens=1000)
@@ -61,6 +64,8 @@ class Bench:
 
     async def aclose(self) -> None:
         await self.batcher.aclose()
+        await turn()
+        assert all(one.done() for one in self._callers), "a caller was left waiting"
         await asyncio.gather(*self._callers, return_exceptions=True)
 
     async def occupy(self) -> tuple[Submit, Callable[[], None]]:
@@ -124,6 +129,7 @@ async def test_the_rows_of_a_batch_are_told_to_each_of_its_callers(bench: Bench)
     release()
     (await bench.engine.batch()).finish()
     assert [(await one).batch_rows for one in (first, *others)] == [1, 3, 3, 3]
+    assert [(await one).batch_tokens for one in (first, *others)] == [10, 30, 30, 30]
 
 
 async def test_the_engine_gets_one_batch_at_a_time(bench: Bench) -> None:
@@ -150,6 +156,7 @@ async def test_rows_of_one_request_run_over_several_batches_and_come_back_in_ord
     assert firsts(answered) == [0, 1, 2, 3, 4]
     assert answered.inference_s == pytest.approx(1.5)
     assert answered.batch_rows == 2
+    assert answered.batch_tokens == 80
 
 
 async def test_a_long_row_is_not_starved_by_a_flood_of_short_ones(bench: Bench) -> None:
@@ -330,7 +337,7 @@ async def test_when_the_loop_dies_bulk_callers_are_told(caplog: pytest.LogCaptur
         _, release = await bench.occupy()
         waiting = await bench.submit(row(1), priority="bulk")
         release()
-        with pytest.raises(Unavailable, match="the engine is down"):
+        with pytest.raises(Unavailable, match=r"^the engine is down$"):
             await waiting
 
 
@@ -375,6 +382,14 @@ async def test_a_wrong_number_of_outputs_is_never_dealt_out(bench: Bench, num_ou
     for _ in range(2):
         (await bench.engine.batch()).finish()
     assert firsts(await caller) == [1, 2]
+
+
+async def test_a_row_whose_output_is_missing_fails_with_the_numbers(bench: Bench) -> None:
+    caller = await bench.submit(row(1))
+    (await bench.engine.batch()).finish([])
+    (error,) = (await caller).outputs
+    assert isinstance(error, EngineFailed)
+    assert error.detail == "the engine gave 0 outputs for 1 rows"
 
 
 async def test_rows_that_arrive_while_a_failed_batch_is_run_again_wait_for_it(bench: Bench) -> None:
@@ -453,6 +468,9 @@ async def test_a_lost_engine_ends_the_loop_and_everybody_is_told_why(bench: Benc
     with pytest.raises(Unavailable, match="stuck for 9 s"):
         bench.batcher.check_open()
     assert await bench.batcher.until_over()
+    assert [(one.num_rows, one.error.detail) for one in bench.events if isinstance(one, BatchFailed)] == [(1, "stuck for 9 s")]
+    assert "(stuck for 9 s)" in said_of_death(caplog).getMessage()
+    assert not said_of_death(caplog).exc_info
 
 
 async def test_an_engine_that_is_lost_while_a_failed_batch_is_run_again_leaves_nobody_waiting(
@@ -471,7 +489,7 @@ async def test_a_batcher_that_was_closed_has_not_died(bench: Bench) -> None:
     await turn()
     assert not over.done()
     await bench.batcher.aclose()
-    assert not await over
+    assert await over is False
 
 
 # --- memory is short
@@ -547,6 +565,16 @@ async def test_rows_of_a_client_who_left_are_counted_and_never_run(bench: Bench)
     assert dropped(bench) == {"client_left": 2}
 
 
+async def test_rows_that_others_wait_with_are_not_counted(bench: Bench) -> None:
+    await bench.occupy()
+    await bench.submit(row(1), row(2), row(3))
+    gone = await bench.submit(row(4))
+    gone.cancel()
+    await turn()
+    assert dropped(bench) == {"client_left": 1}
+    assert bench.batcher.num_waiting_rows == 3
+
+
 async def test_rows_whose_deadline_passed_are_counted_and_never_run(bench: Bench) -> None:
     _, release = await bench.occupy()
     with pytest.raises(DeadlineExceeded):
@@ -590,9 +618,17 @@ async def test_what_was_answered_is_not_dropped(bench: Bench) -> None:
 async def died(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await turn()
     assert not bench.batcher.is_alive
-    with pytest.raises(Unavailable, match="the engine is down"):
+    with pytest.raises(Unavailable, match=r"^the engine is down$"):
         await bench.batcher.submit([row(9)])
-    assert "batcher" in caplog.text  # somebody must be told
+    told = said_of_death(caplog)
+    assert "(the engine is down)" in told.getMessage()
+    assert told.exc_info  # nobody expected it: where it comes from must be found out
+
+
+def said_of_death(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    """What whoever runs the service is told."""
+    (told,) = [one for one in caplog.records if one.name == batcher_module.__name__ and one.levelno == logging.CRITICAL]
+    return told
 
 
 async def test_when_the_loop_dies_everybody_who_waits_gets_unavailable(caplog: pytest.LogCaptureFixture) -> None:
@@ -604,7 +640,7 @@ async def test_when_the_loop_dies_everybody_who_waits_gets_unavailable(caplog: p
         waiting = [await bench.submit(row(number)) for number in (1, 2)]
         release()
         for one in (running, *waiting):
-            with pytest.raises(Unavailable, match="the engine is down"):
+            with pytest.raises(Unavailable, match=r"^the engine is down$"):
                 await one
         await died(bench, caplog)
         assert bench.batcher.num_waiting_rows == 0
@@ -621,6 +657,15 @@ async def test_an_engine_that_cancels_its_caller_ends_the_loop_but_hangs_nobody(
         with pytest.raises(Unavailable):
             await one
     await died(bench, caplog)
+
+
+async def test_a_loop_that_was_ended_before_it_began_turns_callers_away() -> None:
+    bench = Bench()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await turn()
+    with pytest.raises(Unavailable, match=r"^the engine is down$"):
+        bench.batcher.check_open()
 
 
 # --- the caller leaves, or has a deadline
@@ -681,7 +726,7 @@ async def test_a_deadline_that_passed_already_is_refused_without_the_engine(benc
 
 async def test_a_deadline_ends_the_wait_while_the_engine_is_busy(bench: Bench) -> None:
     _, release = await bench.occupy()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match=DEADLINE_PASSED):
         await bench.batcher.submit([row(1)], deadline=time.monotonic() + 0.001)
     assert bench.batcher.num_waiting_rows == 0
     release()
@@ -689,9 +734,10 @@ async def test_a_deadline_ends_the_wait_while_the_engine_is_busy(bench: Bench) -
     assert not bench.engine.has_batch
 
 
-async def test_a_deadline_ends_the_wait_for_a_batch_that_has_begun(bench: Bench) -> None:
-    caller = await bench.submit(row(1), deadline=time.monotonic() + 0.001)
+async def test_a_deadline_ends_the_wait_for_a_batch_that_has_begun(bench: Bench, clock: list[float]) -> None:
+    caller = await bench.submit(row(1), deadline=clock[0] + 60)
     batch = await bench.engine.batch()
+    clock[0] += 60
     with pytest.raises(DeadlineExceeded):
         await caller
     batch.finish()
@@ -737,10 +783,24 @@ async def test_a_full_queue_turns_callers_away(bench: Bench, waiting: list[Row],
     await bench.occupy()
     bench.batcher.check_open()
     await bench.submit(*waiting)
-    with pytest.raises(Overloaded):
+    told = f"{len(waiting)} rows of {sum(one.num_tokens for one in waiting)} tokens are waiting"
+    with pytest.raises(Overloaded, match=told):
         await bench.batcher.submit([one_more])
-    with pytest.raises(Overloaded):
+    with pytest.raises(Overloaded, match=told):
         bench.batcher.check_open()
+
+
+async def test_whether_everyone_is_turned_away_is_told_without_a_request(bench: Bench) -> None:
+    await bench.occupy()
+    await bench.submit(*[row(1)] * 25)
+    assert bench.batcher.overload() is None
+    assert isinstance(bench.batcher.overload("bulk"), Overloaded)
+    await bench.submit(*[row(1)] * 25)
+    assert isinstance(bench.batcher.overload(), Overloaded)
+    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    await turn()
+    assert bench.batcher.overload() is None  # it is closed: coming again would not help
+    closing.cancel()
 
 
 @pytest.mark.parametrize("one_more", [[row(2)] * 2, [row(2, 31)]], ids=["rows", "tokens"])
@@ -786,7 +846,7 @@ async def test_retry_after_counts_the_rows_of_the_caller_too(bench: Bench) -> No
     await bench.submit(*[row(1, 20)] * 40)
     with pytest.raises(Overloaded) as refused:
         await bench.batcher.submit([row(2, 20)] * 10 + [row(2, 1)])
-    assert refused.value.retry_after_s == pytest.approx((800 + 201) // 2 / 100)
+    assert refused.value.retry_after_s == pytest.approx((800 + 201) / 2 / 100)
 
 
 # --- closing
@@ -826,6 +886,22 @@ async def test_closing_gives_up_after_its_time_and_leaves_nobody_waiting(bench: 
     for one in (running, waiting):
         with pytest.raises(Unavailable, match="unloaded"):
             await one
+
+
+async def test_closing_without_a_time_waits_for_nobody_and_leaves_nobody_waiting(bench: Bench) -> None:
+    running = await bench.submit(row(1))
+    batch = await bench.engine.batch()
+
+    async def close() -> tuple[bool, bool]:
+        await bench.batcher.aclose()
+        return running.done(), batch.is_given_up
+
+    closing = asyncio.create_task(close())
+    await turn()
+    assert closing.done()
+    assert await closing == (True, True)  # when it is over and not some time after: the engine is given back next
+    with pytest.raises(Unavailable, match=r"^the model is being unloaded$"):
+        await running
 
 
 async def test_closing_does_not_wait_for_callers_who_left(bench: Bench) -> None:
@@ -873,7 +949,8 @@ ENDS = {"stall": EngineStalled("late"), "full": OutOfMemory("full"), "lose": Eng
 @settings(max_examples=150, deadline=None)
 @given(steps)
 def test_whatever_happens_every_submission_is_answered_exactly_once(sequence: list[Step]) -> None:
-    asyncio.run(_everything_at_once(sequence))
+    with asyncio.Runner(loop_factory=impatient_loop) as runner:
+        runner.run(_everything_at_once(sequence))
 
 
 async def _everything_at_once(sequence: list[Step]) -> None:
@@ -881,8 +958,10 @@ async def _everything_at_once(sequence: list[Step]) -> None:
         crowd = Crowd(bench)
         for what, number in sequence:
             await crowd.step(what, number)
-        while bench.batcher.num_waiting_rows or bench.engine.has_batch:
+        for _ in range(2 * sum(len(rows) for _, rows in crowd.callers)):
             await crowd.step("finish", 0)
+        assert not bench.batcher.num_waiting_rows
+        assert not bench.engine.has_batch
         await bench.batcher.aclose()
         await crowd.check()
 
@@ -941,10 +1020,9 @@ class Crowd:
         await turn()
 
     async def check(self) -> None:
-        await asyncio.gather(*self.closing)
-        done, pending = await asyncio.wait([task for task, _ in self.callers], timeout=None) if self.callers else ((), ())
-        assert not pending
-        assert len(done) == len(self.callers)
+        await turn()
+        assert all(one.done() for one in self.closing)
+        assert all(task.done() for task, _ in self.callers)
         assert sorted(self.answers) == list(range(len(self.callers)))
         for task, rows in self.callers:
             with contextlib.suppress(asyncio.CancelledError, Unavailable, Overloaded, DeadlineExceeded):

@@ -32,6 +32,13 @@ def test_out_of_memory_halves_the_tokens_and_nothing_else() -> None:
     assert tokens(once.after_out_of_memory()) == 250
 
 
+def test_a_budget_is_whole_tokens() -> None:
+    odd = Allowance.of(Budget(125, 8, "packed")).after_out_of_memory()
+    assert tokens(odd) == 62
+    assert tokens(after_good(odd, GOOD_BATCHES)) == 124
+    assert tokens(after_good(odd, 2 * GOOD_BATCHES)) == 125
+
+
 def test_it_is_doubled_only_after_so_many_good_batches_in_a_row() -> None:
     halved = Allowance.of(CONFIGURED).after_out_of_memory()
     assert tokens(after_good(halved, GOOD_BATCHES - 1)) == 500

@@ -65,6 +65,10 @@ def test_a_batch_never_holds_more_rows_than_allowed() -> None:
     assert select([1] * 9, PACKED) == [0, 1, 2, 3]
 
 
+def test_a_batch_that_fills_a_tensor_never_holds_more_rows_than_allowed() -> None:
+    assert select([1] * 9, Budget.for_tensors(100, 4, "packed")) == [0, 1, 2, 3]
+
+
 def test_only_so_many_rows_are_looked_at() -> None:
     full_but_for_one = [99, *[2] * (LOOKAHEAD_ROWS - 1), 1]
     assert select(full_but_for_one, PACKED) == [0]

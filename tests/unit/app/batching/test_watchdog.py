@@ -45,10 +45,27 @@ async def test_what_a_run_raises_in_time_is_raised() -> None:
 
 
 async def test_a_run_that_stops_when_it_is_told_to_has_stalled() -> None:
-    engine = Obedient(RuntimeError("terminate flag"))
-    with pytest.raises(EngineStalled, match=r"did not end a batch of 2 rows within 0\.001 s$"):
+    said = RuntimeError("terminate flag")
+    engine = Obedient(said)
+    with pytest.raises(EngineStalled, match=r"did not end a batch of 2 rows within 0\.001 s$") as stalled:
         await Watchdog(engine, SOON_S, NEVER_S).run([row(1), row(2)])
     assert engine.num_terminated == 1
+    assert stalled.value.__cause__ is said
+
+
+async def test_a_run_that_is_cancelled_when_it_is_told_to_stop_has_stalled() -> None:
+    with pytest.raises(EngineStalled, match="did not end a batch of 1 rows"):
+        await Watchdog(Obedient(asyncio.CancelledError()), SOON_S, NEVER_S).run([row(1)])
+
+
+async def test_an_engine_that_is_lost_when_it_is_told_to_stop_is_not_asked_again() -> None:
+    with pytest.raises(EngineLost, match="thread has died"):
+        await Watchdog(Obedient(EngineLost("the thread has died")), SOON_S, NEVER_S).run([row(1)])
+
+
+async def test_how_long_a_run_may_take_to_stop_is_told_apart_from_how_long_it_may_take() -> None:
+    with pytest.raises(EngineLost, match=r"within 0\.001 s, nor stop within 0\.002 s more"):
+        await Watchdog(GatedEngine(), SOON_S, 2 * SOON_S).run([row(1)])
 
 
 async def test_a_run_that_ends_well_while_it_is_told_to_stop_is_an_answer() -> None:
@@ -62,7 +79,7 @@ async def test_a_run_that_does_not_stop_is_lost_and_not_waited_for() -> None:
     assert engine.num_terminated == 1
     batch = await engine.batch()
     await turn()
-    assert batch._gate.cancelled()  # nobody is called back by a run that comes to an end after all
+    assert batch.is_given_up  # nobody is called back by a run that comes to an end after all
 
 
 async def test_a_caller_who_is_cancelled_cancels_the_wait() -> None:
@@ -72,4 +89,4 @@ async def test_a_caller_who_is_cancelled_cancels_the_wait() -> None:
     running.cancel()
     await turn()
     assert running.cancelled()
-    assert batch._gate.cancelled()
+    assert batch.is_given_up

@@ -209,6 +209,15 @@ def test_only_the_inputs_that_the_graph_takes_are_made() -> None:
     assert tuple(tensors) == PADDED_INPUTS
 
 
+def test_rows_are_not_laid_out_after_a_plan_for_others() -> None:
+    rows = [row(2, 3), row(4, 5)]
+    for where in (plan([2], "padded", False), plan([2, 2, 2], "padded", False)):
+        with pytest.raises(ValueError, match="zip"):
+            to_tensors(rows, where, graph(), False)
+        with pytest.raises(ValueError, match="zip"):
+            split([np.zeros((3, 2))], rows, where, graph())
+
+
 # outputs
 
 

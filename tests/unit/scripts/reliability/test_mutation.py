@@ -1,0 +1,110 @@
+"""The command that counts mutants: what it makes of what mutmut says."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from operator import attrgetter
+
+import pytest
+
+from app.core.errors import SetupError
+from scripts.reliability.mutation import (
+    JUDGED,
+    Change,
+    by_module,
+    change_of,
+    complaints,
+    figures,
+    judged,
+    mutmut,
+    outcomes,
+    place_of,
+    table,
+)
+
+RESULTS = """\
+    app.batching.memory.xǁAllowanceǁof__mutmut_1: killed
+    app.batching.memory.xǁAllowanceǁof__mutmut_2: survived
+    app.batching.watchdog.x__ends__mutmut_3: timeout
+    app.batching.watchdog.x__ends__mutmut_4: caught by type check
+"""
+SHOWN = """\
+# app.batching.policy.x_offline_order__mutmut_7: survived
+--- app/batching/policy.py
++++ app/batching/policy.py
+@@ -9,5 +9,5 @@
+-    floor = usual_width if layout == "packed" else 0
++    floor = usual_width if layout == "packed" else 1
+     return sorted(range(len(lengths)), key=lambda index: -max(lengths[index], floor))
+"""
+
+
+def test_the_outcome_of_each_mutant_is_read() -> None:
+    read = outcomes(RESULTS)
+    assert list(read.values()) == ["killed", "survived", "timeout", "caught by type check"]
+
+
+@pytest.mark.parametrize(
+    ("mutant", "module", "function"),
+    [
+        ("app.batching.memory.xǁAllowanceǁof__mutmut_12", "app.batching.memory", "Allowance.of"),
+        ("app.batching.watchdog.xǁWatchdogǁ__init____mutmut_2", "app.batching.watchdog", "Watchdog.__init__"),
+        ("app.batching.batcher.xǁBatcherǁ_drop__mutmut_3", "app.batching.batcher", "Batcher._drop"),
+        ("app.runtime.layout.x__first_fit_decreasing__mutmut_1", "app.runtime.layout", "_first_fit_decreasing"),
+        ("app.runtime.layout.x_bucket__mutmut_1", "app.runtime.layout", "bucket"),
+    ],
+)
+def test_a_mutant_is_named_for_its_function(mutant: str, module: str, function: str) -> None:
+    assert place_of(mutant) == (module, function)
+
+
+def test_a_name_of_another_kind_is_refused() -> None:
+    with pytest.raises(SetupError, match="not understood"):
+        place_of("app.batching.memory.of")
+
+
+def test_a_change_is_told_by_its_lines() -> None:
+    assert change_of("app.batching.policy.x_offline_order__mutmut_7", SHOWN) == Change(
+        "app.batching.policy.offline_order",
+        'floor = usual_width if layout == "packed" else 0',
+        'floor = usual_width if layout == "packed" else 1',
+    )
+
+
+def test_whatever_is_neither_killed_nor_hangs_counts_against_the_tests() -> None:
+    told = figures(["killed"] * 5 + ["timeout", "survived", "no tests", "suspicious", "not checked"])
+    assert told == {"mutants": 10, "killed": 5, "timeout": 1, "survived": 4, "score": 0.6}
+    assert figures([])["score"] == 0.0
+
+
+def test_each_module_is_held_to_the_floor_and_all_together() -> None:
+    modules = by_module(outcomes(RESULTS))
+    assert list(modules) == ["app.batching.memory", "app.batching.watchdog", "all"]
+    assert [one.partition(";")[0] for one in complaints({"modules": modules})] == [
+        "app.batching.memory: the tests notice 50.0% of 2 mutants",
+        "app.batching.watchdog: the tests notice 50.0% of 2 mutants",
+        "all: the tests notice 50.0% of 4 mutants",
+    ]
+    assert not complaints({"modules": {"all": figures(["killed"] * 9 + ["survived"])}})
+    assert complaints({"modules": {"all": figures([])}})
+
+
+def test_the_table_has_a_line_for_each_module() -> None:
+    lines = table(by_module(outcomes(RESULTS))).splitlines()
+    assert lines[-1].split() == ["all", "4", "1", "1", "2", "50.0%"]
+    assert len({len(one) for one in lines}) == 1
+
+
+def test_without_mutmut_the_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(SetupError, match="run `make mutation-test`"):
+        mutmut("results")
+
+
+@pytest.mark.parametrize("change", judged(), ids=lambda change: change.where)
+def test_a_judgement_is_about_code_that_is_there(change: Change) -> None:
+    parts = change.where.split(".")
+    module = import_module(".".join(parts[:3]))
+    source = inspect.getsource(attrgetter(".".join(parts[3:]))(module))
+    assert change.was in " ".join(source.split()), f"{JUDGED} is about code that has changed"
