@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = Field(
         "auto", description="What to compute on; `auto` takes the best that is there, anything else must be there."
     )
+    precision: Literal["auto", "fp32"] = Field(
+        "auto", description="Arithmetic of the engine; `auto` takes the fastest in which a model has shown to decide alike."
+    )
     engine_threads: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: all cores this process may use.")
     max_batch_tokens: int = Field(1024, ge=16, le=1_048_576, description="Tokens that one batch may cost, padding included.")
     max_batch_rows: int = Field(64, ge=1, le=4096, description="Rows that one batch may hold.")

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from app.api.auth import SCHEMES
 from app.api.dialects import HUGGING_FACE, JSON, NATIVE, TEI
 from app.api.schemas.open_inference import InferRequest
 
@@ -26,7 +27,9 @@ def document(app: FastAPI) -> None:
             schema = make()  # FastAPI keeps it
             schemas = schema["components"]["schemas"]
             schemas.update(unseen["$defs"])
+            schema["components"]["securitySchemes"] = SCHEMES
             for operation in operations(schema):
+                _name_keys(operation)
                 _drop_fastapi_errors(operation)
                 _show_examples(operation, schemas)
             schemas.pop("HTTPValidationError", None)
@@ -63,6 +66,12 @@ def _show_examples(operation: Schema, schemas: dict[str, Schema]) -> None:
     unique = [title if titles.count(title) == 1 else f"{title} ({number})" for number, title in enumerate(titles, 1)]
     if examples:
         content["examples"] = {title: {"summary": title, "value": one} for title, one in zip(unique, examples, strict=True)}
+
+
+def _name_keys(operation: Schema) -> None:
+    """Whoever may be answered with 401 can bring a key, in either way."""
+    if "401" in operation["responses"]:
+        operation["security"] = [{name: []} for name in SCHEMES]
 
 
 def _describe_generics(schemas: dict[str, Schema]) -> None:

@@ -63,11 +63,12 @@ SUMMARIES = {
     "compare": "lay two published versions side by side: figures, speed, and where they differ",
     "bench": "put load on a service, and say how fast it answers",
     "models add": "publish a checkpoint of transformers, or an exported archive",
+    "models int8": "publish a version again with int8 arithmetic",
     "models reference": "add what held-out items were like to a version that was published without",
 }
 ORDER = (
     "serve", "predict", "batch", "explain", "train", "report", "compare", "feedback", "feedback export", "feedback next",
-    "feedback remove", "models", "models list", "models show", "models add", "models reference", "models remove",
+    "feedback remove", "models", "models list", "models show", "models add", "models int8", "models reference", "models remove",
     "export", "bench", "doctor", "settings", "openapi", "completion",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.core.errors import InvalidArtefact
-from app.core.types import LayoutName, TaskName
+from app.core.types import LayoutName, Precision, TaskName
 
 MANIFEST = "manifest.json"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -50,6 +50,12 @@ class Graph(_Frozen):
     """Position id of a row's first token (2 for RoBERTa, 0 for BERT)."""
     storage: Literal["fp32", "fp16", "int8"]
     """How the weights lie on disk: `int8` ones are dequantized once when the model is loaded."""
+    variants: dict[Precision, FileName] = {}
+    """Precision to the file of a form made for it; any other precision runs `file`."""
+
+    def file_for(self, precision: Precision) -> str:
+        """Name of the file that runs in this precision."""
+        return self.variants.get(precision, self.file)
 
 
 class Parity(_Frozen):
@@ -128,7 +134,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         InvalidArtefact: a file is missing, is a link, or differs from the manifest.
     """
-    for needed in (manifest.graph.file, manifest.tokenizer, manifest.golden):
+    for needed in (manifest.graph.file, *manifest.graph.variants.values(), manifest.tokenizer, manifest.golden):
         if needed not in manifest.files:
             raise InvalidArtefact(f"{folder / MANIFEST}: {needed} is used but has no checksum")
     for name, entry in manifest.files.items():

@@ -40,7 +40,8 @@ class Row:
 
 
 Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+"""Arithmetic of the matrix products."""
 
 
 @dataclass(frozen=True, slots=True)

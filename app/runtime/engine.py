@@ -56,7 +56,9 @@ def open_engine(graph_file: Path, graph: Graph, provider: Provider, num_threads:
         ProviderUnavailable: the engine would not use the provider.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(FoldedGraph(graph_file)) if graph.storage != "fp32" else graph_file
+        # the int8 form reads its weights out of the file beside it, and multiplies with them as they are
+        folds = graph.storage != "fp32" and provider.precision != "int8"
+        file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
         return _open(file, provider, num_threads)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import onnxruntime
 
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
+"""x86-64 that multiplies int8 exactly. Without these, ONNX Runtime adds pairs of products in 16 bits, which overflow."""
 OPENVINO_PACKAGE = "onnxruntime_ep_openvino"
 
 
@@ -30,6 +32,8 @@ class Machine:
     has_nvidia_driver: bool
     has_tensorrt: bool
     has_bf16: bool
+    has_int8: bool
+    """Whether the processor multiplies int8 faster than fp32."""
     num_cores: int
 
 
@@ -41,8 +45,14 @@ def detect_machine() -> Machine:
         has_nvidia_driver=_loads("libcuda.so.1") and _counts_gpus() > 0,
         has_tensorrt=_loads("libnvinfer.so.10"),
         has_bf16=bool(BF16_FLAGS & _cpu_flags()),
+        has_int8=has_int8(),
         num_cores=available_cores(),
     )
+
+
+def has_int8() -> bool:
+    """Whether the processor multiplies int8 exactly, and so faster than fp32; looked for on Linux alone."""
+    return bool(INT8_FLAGS & _cpu_flags())
 
 
 @cache

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.core.errors import ProviderUnavailable
+from app.core.manifest import Manifest
 from app.core.types import Device, Precision
 from app.runtime.machine import Machine, detect_machine
 
 DeviceWish = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
+PrecisionWish = Literal["auto", "fp32"]
 
 EXECUTION_PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -57,6 +59,40 @@ def choose_provider(wish: DeviceWish, machine: Machine | None = None) -> Provide
         raise ProviderUnavailable(f"HOOPER_DEVICE={wish} cannot be had: {missing}")
     precision: Precision = "bf16" if wish == "openvino" and there.has_bf16 else "fp32"
     return Provider(wish, precision, "as asked for")
+
+
+def for_model(provider: Provider, manifest: Manifest, has_int8: bool, wish: PrecisionWish = "auto") -> Provider:
+    """The provider in the fastest precision whose parity this model has shown.
+
+    Args:
+        provider: what `choose_provider` chose.
+        manifest: the model's.
+        has_int8: whether the processor multiplies int8 exactly; see `app.runtime.machine.has_int8`.
+        wish: `fp32` takes no other.
+    """
+    if wish == "fp32":
+        return provider if provider.precision == "fp32" else provider.in_fp32(f"{provider.reason}; in fp32, as asked for")
+    if provider.precision == "fp32":
+        return _in_int8(provider, manifest) if provider.device == "cpu" and has_int8 else provider
+    failing = _unproven(manifest, provider.precision)
+    return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {failing}") if failing else provider
+
+
+def _in_int8(provider: Provider, manifest: Manifest) -> Provider:
+    if "int8" not in manifest.graph.variants:
+        return provider
+    failing = _unproven(manifest, "int8")
+    if failing:
+        return replace(provider, reason=f"{provider.reason}; in fp32, since this model's {failing}")
+    return replace(provider, precision="int8", reason=f"{provider.reason}; the processor multiplies int8 fast")
+
+
+def _unproven(manifest: Manifest, precision: Precision) -> str:
+    """Why the model must not run in a precision, as a clause; empty if it may."""
+    parity = manifest.parity.get(precision)
+    if parity is not None and parity.passed:
+        return ""
+    return f"{precision} agreement " + ("was not measured" if parity is None else f"was {parity.agreement:.4f}, below its gate")
 
 
 def _automatic(machine: Machine) -> Provider:

@@ -49,12 +49,13 @@ def _packages() -> Finding:
 
 def _machine(machine: Machine) -> Finding:
     bf16 = "multiplies bf16" if machine.has_bf16 else "no bf16"
+    int8 = "multiplies int8" if machine.has_int8 else "no fast int8"
     gpu = "an NVIDIA GPU answers" if machine.has_nvidia_driver else "no NVIDIA GPU"
     if machine.has_openvino_plugin and not machine.has_openvino:
         openvino = "the OpenVINO plug-in does not offer this processor"
     else:
         openvino = "OpenVINO can be used" if machine.has_openvino else "no OpenVINO plug-in"
-    return Finding("machine", True, f"{machine.num_cores} cores, {bf16}, {gpu}, {openvino}")
+    return Finding("machine", True, f"{machine.num_cores} cores, {bf16}, {int8}, {gpu}, {openvino}")
 
 
 def _memory() -> Finding:
@@ -116,7 +117,8 @@ async def _run(artefact: Artefact, settings: Settings) -> str:
     """
     queue = QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens)
     budget = settings.max_batch_tokens, settings.max_batch_rows
-    deployment = await load(artefact, LoadOptions(settings.device, settings.engine_threads, *budget, queue), Metrics())
+    options = LoadOptions(settings.device, settings.engine_threads, *budget, queue, precision=settings.precision)
+    deployment = await load(artefact, options, Metrics())
     chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision
     threads = deployment.num_threads
     await deployment.aclose(0)

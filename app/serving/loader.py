@@ -15,11 +15,11 @@ from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDroppe
 from app.batching.policy import Budget
 from app.batching.watchdog import Watchdog
 from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, InvalidArtefact, OutOfMemory
-from app.core.manifest import Manifest
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
-from app.runtime.providers import DeviceWish, Provider, choose_provider
+from app.runtime.machine import has_int8
+from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
 from app.runtime.session import OnnxSession
 from app.serving.deployment import Deployment, Result
 from app.serving.drift import Drift
@@ -30,7 +30,7 @@ from app.tasks.question_answering import AnswerOptions, QuestionAnswering, Quest
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
-GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05}
+GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1}
 """How far a golden answer's scores may lie from those at publishing."""
 
 COMPILING = 10
@@ -72,6 +72,7 @@ class LoadOptions:
     queue: QueueLimit
     engine_run_s: float = 60.0
     """Seconds that one batch may take."""
+    precision: PrecisionWish = "auto"
 
 
 async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, opening: OpenEngine = open_engine) -> Deployment:
@@ -90,7 +91,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     manifest = artefact.manifest
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
-    provider = _verified(choose_provider(options.device), manifest)
+    provider = for_model(choose_provider(options.device), manifest, has_int8(), options.precision)
     session, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
     max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
     budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
@@ -112,17 +113,6 @@ def describe_provider(provider: Provider) -> dict[str, str]:
     return {"device": provider.device, "precision": provider.precision, "reason": provider.reason}
 
 
-def _verified(provider: Provider, manifest: Manifest) -> Provider:
-    """The provider, in a precision whose parity the artefact has shown."""
-    if provider.precision == "fp32":
-        return provider
-    parity = manifest.parity.get(provider.precision)
-    if parity is not None and parity.passed:
-        return provider
-    found = "was not measured" if parity is None else f"was {parity.agreement:.4f}, below its gate"
-    return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {provider.precision} agreement {found}")
-
-
 def _build(
     artefact: Artefact, provider: Provider, num_threads: int, opening: OpenEngine
 ) -> tuple[OnnxSession, Task[Any, Any, Any], Tokenizer]:
@@ -132,7 +122,8 @@ def _build(
         task = TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options)
     except TypeError as error:
         raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
-    session = OnnxSession(artefact.folder / manifest.graph.file, manifest.graph, provider, num_threads, opening)
+    graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
+    session = OnnxSession(graph_file, manifest.graph, provider, num_threads, opening)
     return session, task, tokenizer
 
 

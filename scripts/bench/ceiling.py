@@ -13,7 +13,8 @@ import numpy as np
 
 from app.core.manifest import read_manifest
 from app.core.types import Row
-from app.runtime.providers import DeviceWish, choose_provider
+from app.runtime.machine import has_int8
+from app.runtime.providers import DeviceWish, PrecisionWish, choose_provider, for_model
 from app.runtime.session import OnnxSession
 from app.tasks.base import Encoded
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
@@ -34,7 +35,14 @@ class Ceiling:
 
 
 def engine_ceiling(
-    folder: Path, texts: Sequence[str], device: DeviceWish, threads: int, max_tokens: int, max_rows: int, seconds: float
+    folder: Path,
+    texts: Sequence[str],
+    device: DeviceWish,
+    threads: int,
+    max_tokens: int,
+    max_rows: int,
+    seconds: float,
+    precision: PrecisionWish = "auto",
 ) -> Ceiling:
     """Rows tokenized beforehand, in the order of the texts, through the production session in full batches."""
     manifest = read_manifest(folder)
@@ -42,7 +50,8 @@ def engine_ceiling(
     task = TextClassification(tokenizer, **manifest.task_options)
     encoded = task.encode([ClassificationItem(text) for text in texts], ClassificationOptions())
     rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider(device), threads)
+    provider = for_model(choose_provider(device), manifest, has_int8(), precision)
+    session = OnnxSession(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, threads)
     batches = list(_batches(rows, max_tokens, max_rows))
     num_rows, num_tokens, took = _repeat(batches, session.run_rows, seconds)
     flop_per_token = 2 * num_multiplied_weights(folder / manifest.graph.file)

@@ -6,26 +6,32 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
+from app.runtime.machine import available_cores
+from scripts.bench.beside import beside_others, service_settings
 from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
 from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop
 from scripts.bench.open_loop import open_loop
-from scripts.bench.report import Line, Report
+from scripts.bench.peers import PEERS
+from scripts.bench.report import Line, Report, describe_machine
 from scripts.bench.service import Address, started
 from scripts.bench.texts import PROFILES, Profile, profile_texts
+from scripts.bench.tune import as_env_file, choices, measure_services, tune
 
 EXAMPLES = """examples:
   hooper bench                                       start the service, all profiles, one and 32 texts a request
   hooper bench --profile short --items 1 --seconds 30
   hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
   hooper bench --url http://127.0.0.1:8000           a service that runs already (no engine beside it)
+  hooper bench --peer infinity litserve              others beside it, on the same weights (needs the extra train)
+  hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
   hooper bench --output results                      keep results/bench.json and results/bench.md
 """
 EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
@@ -39,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
+        if options.tune:
+            return _tune(options)
         report = run(options)
     except HooperError as error:
         print(f"hooper bench: {error.detail}", file=sys.stderr)
@@ -53,14 +61,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(one.failed for one in report.lines))
 
 
+def _tune(options: argparse.Namespace) -> int:
+    """Print each trial and then the settings, which also go into tuned.env where there is a folder for output."""
+    if options.url:
+        raise SetupError("--tune starts services of its own with different settings; leave out --url")
+    texts = profile_texts(options.profile[0] if len(options.profile) == 1 else "mixed")
+
+    def requests(address: Address) -> list[bytes]:
+        return _requests(options.model, texts, options.items[0], address.host)
+
+    base = service_settings(options, options.precision)
+    best: Mapping[str, str] = {}
+    measure = measure_services(base, requests, options.seconds / 2, options.turns)
+    for trial, so_far in tune(choices(available_cores()), measure):
+        print(trial, file=sys.stderr, flush=True)
+        best = so_far
+    found = as_env_file(best, describe_machine()["processor"])
+    print(found, end="")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "tuned.env").write_text(found, encoding="utf-8")
+    return 0
+
+
 def run(options: argparse.Namespace) -> Report:
     """Every profile and request size in turn; the engine alone first, then the service."""
     with ExitStack() as stack:
         if options.url:
             address = Address.of(options.url)
         else:
-            settings = {"HOOPER_MODELS": str(options.models), "HOOPER_DEVICE": options.device}
-            address = stack.enter_context(started({**settings, "HOOPER_SERVE": options.model}))
+            address = stack.enter_context(started(service_settings(options, options.precision)))
         state = _model(address, options.model)
         report = Report({key: state[key] for key in ("name", "version", "precision", "layout")} | {
             "provider": state["execution_providers"][0]
@@ -71,6 +101,8 @@ def run(options: argparse.Namespace) -> Report:
             engine = None if options.url else _engine(options, state, profile, report)
             for items in options.items:
                 report.lines += _loads(options, address, profile, items, engine)
+        if options.peer:
+            report.standings += beside_others(options, stack, state, address)
     return report
 
 
@@ -78,7 +110,7 @@ def _engine(options: argparse.Namespace, state: dict[str, Any], profile: Profile
     limits, folder = state["limits"], options.models / state["name"] / str(state["version"])
     ceiling = engine_ceiling(
         folder, profile_texts(profile), options.device, options.threads,
-        limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2,
+        limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2, options.precision,
     )  # fmt: skip
     report.ceilings[profile] = asdict(ceiling)
     return ceiling.texts_per_s
@@ -129,6 +161,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
     made.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
     made.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
+    made.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="as HOOPER_PRECISION (auto)")
+    made.add_argument(
+        "--peer",
+        nargs="+",
+        choices=tuple(PEERS),
+        default=[],
+        help="others to measure beside it",
+    )
+    made.add_argument("--tune", action="store_true", help="find the best settings for this machine and model instead")
+    made.add_argument("--turns", type=int, default=3, metavar="N", help="times that each is asked beside the others (3)")
     made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
     made.add_argument(
         "--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="short sentences, 1 in 10 a review, or reviews"

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.runtime.machine import available_cores
 from scripts.bench.load import Measured
+from scripts.bench.versus import Standing
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Report:
     ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     matrix_gflop_per_s: float | None = None
     lines: list[Line] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
+    """Ours first, then the others, under one load after the other; empty where nobody else was asked."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -87,7 +90,25 @@ class Report:
             "|---|---|---|---|---|---|---|---|---|",
             *rows,
             "",
+            *self._beside_others(),
         ])  # fmt: skip
+
+    def _beside_others(self) -> list[str]:
+        """Each standing as a ratio of ours: what holds on other machines too, more or less."""
+        if not self.standings:
+            return []
+        ours = {(one.profile, one.connections): one for one in reversed(self.standings) if one.title == self.standings[0].title}
+        rows = [_standing_row(one, ours[one.profile, one.connections]) for one in self.standings]
+        return [
+            "## Beside others, on the same weights",
+            "",
+            "All of them were up and asked in turns, one text a request; ratios are those of the first line to each.",
+            "",
+            "| texts | connections | server | requests/s | ours to it | p50 ms | ours to it | p99 ms | failed |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
 
     def _of_matrix(self, ceiling: dict[str, float]) -> str:
         if not self.matrix_gflop_per_s:
@@ -102,6 +123,15 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _standing_row(one: Standing, ours: Standing) -> str:
+    faster = f"{ours.requests_per_s / one.requests_per_s:.2f}" if one.requests_per_s else "no answer"
+    cells: Sequence[object] = (
+        one.profile, one.connections, one.title, one.requests_per_s, faster, one.p50_ms, f"{ours.p50_ms / one.p50_ms:.2f}",
+        one.p99_ms, one.failed,
+    )  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _row(one: Line) -> str:

@@ -102,8 +102,16 @@ def free_port() -> int:
     return port
 
 
-def wait_until_ready(address: Address, process: subprocess.Popen[bytes], seconds: float = START_S) -> None:
+def wait_until_ready(
+    address: Address, process: subprocess.Popen[bytes], seconds: float = START_S, path: str = "/health/ready"
+) -> None:
     """
+    Args:
+        address: where it will listen.
+        process: what will.
+        seconds: how long it may take.
+        path: what it answers with 200 when it is ready.
+
     Raises:
         SetupError: the process ended, or was not ready in time.
     """
@@ -112,7 +120,7 @@ def wait_until_ready(address: Address, process: subprocess.Popen[bytes], seconds
         if process.poll() is not None:
             raise SetupError(f"the service ended with exit code {process.returncode} before it was ready")
         try:
-            address.get("/health/ready")
+            address.text(path)
         except OSError:
             time.sleep(POLL_S)
         else:

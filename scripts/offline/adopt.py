@@ -97,6 +97,7 @@ def _artefact(wish: Wish, checkpoint: Checkpoint, texts: HeldOut, reference: Any
         max_tokens=checkpoint.max_tokens,
         graph_file=verified.file,
         graph=verified.graph,
+        variants=verified.variants,
         tokenizer=checkpoint.tokenizer,
         task_options=reference.task_options,
         parity=verified.parity,

@@ -36,17 +36,19 @@ class ExportFailed(SetupError):
     type = "export_failed"
 
 
-def export_graph(model: Any, axis: Axis, file: Path) -> Graph:
+def export_graph(model: Any, axis: Axis, file: Path, may_pack: bool = True) -> Graph:
     """Write the model to `file` in standard ONNX operators, all axes dynamic.
 
     Args:
         model: a transformers model with a head.
         axis: what one output vector belongs to; see `app.core.manifest.Output`.
+        file: what is written.
+        may_pack: without it, the graph is the one that optimum writes for everybody.
 
     Raises:
         ExportFailed: the architecture is unknown to the exporter, or takes inputs that no layout makes.
     """
-    packed = is_packable(model.config)
+    packed = may_pack and is_packable(model.config)
     with _quiet():
         plain = _eager_copy(model)
         inputs = _export_packed(plain, axis, file) if packed else _export_padded(plain, axis, file)

@@ -165,6 +165,7 @@ class Line:
             max_tokens=trained.max_tokens,
             graph_file=verified.file,
             graph=verified.graph,
+            variants=verified.variants,
             tokenizer=trained.tokenizer,
             task_options=reference.task_options,
             parity=verified.parity,

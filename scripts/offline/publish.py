@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from app.core.manifest import (
     verify_files,
 )
 from app.core.release import next_release
-from app.core.types import TaskName
+from app.core.types import Precision, TaskName
 from app.tasks.base import Task
 from scripts.offline.evaluate import RowRunner, predict
 from scripts.offline.tasks.base import OfflineTask
 
-MODEL, TOKENIZER, GOLDEN, EVALUATION, CARD = "model.onnx", "tokenizer.json", "golden.json", "evaluation.json", "README.md"
+MODEL, INTEGER_MODEL = "model.onnx", "model.int8.onnx"
+"""The second reads its weights out of the first."""
+TOKENIZER, GOLDEN, EVALUATION, CARD = "tokenizer.json", "golden.json", "evaluation.json", "README.md"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Artefact:
     card: str
     reference: DriftReference = NO_REFERENCE
     """What the held-out items were like; without it, drift is told beside nothing."""
+    variants: Mapping[Precision, Path] = field(default_factory=dict)
+    """Files of forms made for one precision; each is bound to `graph_file`, and is called so when it is published."""
 
 
 def publish(artefact: Artefact, models: Path) -> Path:
@@ -85,6 +89,8 @@ def golden_answers(
 
 def _fill(folder: Path, artefact: Artefact, version: int) -> None:
     shutil.copyfile(artefact.graph_file, folder / MODEL)
+    for file in artefact.variants.values():
+        shutil.copyfile(file, folder / file.name)
     _write(folder / TOKENIZER, _unpadded(artefact.tokenizer))
     _write(folder / GOLDEN, _json(artefact.golden))
     _write(folder / EVALUATION, _json(artefact.evaluation))
@@ -98,7 +104,9 @@ def _fill(folder: Path, artefact: Artefact, version: int) -> None:
         license=artefact.license,
         base_model=artefact.base_model,
         max_tokens=artefact.max_tokens,
-        graph=artefact.graph.model_copy(update={"file": MODEL}),
+        graph=artefact.graph.model_copy(
+            update={"file": MODEL, "variants": {precision: file.name for precision, file in artefact.variants.items()}}
+        ),
         task_options=dict(artefact.task_options),
         parity=dict(artefact.parity),
         reference=artefact.reference,

@@ -43,7 +43,7 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     verify_files(folder, manifest)
     refuse_unlisted(folder, manifest)
     offline = offline_task(manifest.task)
-    texts = _held_out(offline, manifest, recipe)
+    texts = held_out_items(offline, manifest, recipe)
     check_enough(texts)
     say("load", texts.where_from)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
@@ -57,7 +57,8 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     return reference
 
 
-def _held_out(offline: OfflineTask, manifest: Manifest, recipe: Recipe) -> HeldOut:
+def held_out_items(offline: OfflineTask, manifest: Manifest, recipe: Recipe) -> HeldOut:
+    """What the recipe held out, or, where it names no data, what its `validation` names."""
     if not recipe.data:
         return held_out(offline, manifest, recipe)
     examples = offline.prepare(recipe, read_all(recipe)).dataset.validation

@@ -14,7 +14,7 @@ from app.core.errors import EmptyBatch
 from app.serving.deployment import Deployment, Result
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
 
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 
 def _in_one_sentence(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:

@@ -72,6 +72,22 @@ def test_bf16_is_read_from_the_flags_of_the_processor(files: dict[str, str], fla
     assert machine.detect_machine().has_bf16 is has_bf16
 
 
+@pytest.mark.parametrize(
+    ("flags", "has_int8"),
+    [
+        ("avx512_vnni", True),
+        ("avx2 avx_vnni", True),
+        ("amx_int8 amx_tile", True),
+        ("avx2 avx512f avx512bw", False),
+        ("", False),
+    ],
+)
+def test_int8_is_read_from_the_flags_of_the_processor(files: dict[str, str], flags: str, has_int8: bool) -> None:
+    files[CPUINFO] = f"processor\t: 0\nmodel name\t: avx512_vnni in name only\nflags\t\t: {flags}\n"
+    assert machine.has_int8() is has_int8
+    assert machine.detect_machine().has_int8 is has_int8
+
+
 def test_a_processor_that_tells_nothing_has_no_bf16(files: dict[str, str]) -> None:
     assert not machine.detect_machine().has_bf16
 

@@ -9,8 +9,9 @@ from typing import get_args
 import pytest
 
 from app.core.errors import ProviderUnavailable
+from app.core.manifest import FileEntry, Graph, Manifest, Output, Parity
 from app.runtime.machine import Machine
-from app.runtime.providers import DeviceWish, Provider, choose_provider
+from app.runtime.providers import DeviceWish, Provider, choose_provider, for_model
 
 BARE = Machine(
     execution_providers=frozenset({"CPUExecutionProvider"}),
@@ -19,6 +20,7 @@ BARE = Machine(
     has_nvidia_driver=False,
     has_tensorrt=False,
     has_bf16=False,
+    has_int8=False,
     num_cores=2,
 )
 INTEL = replace(BARE, has_openvino_plugin=True, has_openvino=True, has_bf16=True)
@@ -33,7 +35,7 @@ TENSORRT = replace(GPU, has_tensorrt=True)
 EVERY_MACHINE = [
     Machine(providers, *facts, num_cores=2)
     for providers in (BARE.execution_providers, CUDA_PROVIDERS)
-    for facts in itertools.product([False, True], repeat=5)
+    for facts in itertools.product([False, True], repeat=6)
 ]
 
 
@@ -118,3 +120,54 @@ def test_going_back_to_fp32_keeps_the_device_and_tells_why() -> None:
     changed = choose_provider("auto", INTEL).in_fp32("parity")
     assert changed == Provider("openvino", "fp32", "parity")
     assert changed.execution_provider == "OpenVINOExecutionProvider"
+
+
+ALIKE = Parity(rows=100, agreement=0.999, max_abs_error=0.1, passed=True)
+OTHERWISE = Parity(rows=100, agreement=0.9, max_abs_error=3.0, passed=False)
+CPU = Provider("cpu", "fp32", "no GPU")
+OPENVINO = Provider("openvino", "bf16", "bf16 in hardware")
+
+
+def model(has_int8_form: bool = True, **parity: Parity) -> Manifest:
+    variants = {"int8": "model.int8.onnx"} if has_int8_form else {}
+    outputs = (Output(name="y", axis="row"),)
+    graph = Graph(file="model.onnx", layout="packed", inputs=(), outputs=outputs, storage="int8", variants=variants)
+    return Manifest(
+        name="m", version=1, task="text-classification", created="", base_model="b", max_tokens=8, graph=graph, parity=parity,
+        files={"model.onnx": FileEntry(sha256="0" * 64, num_bytes=1)},
+    )  # fmt: skip
+
+
+def test_a_cpu_multiplies_int8_where_it_does_so_exactly_and_the_model_has_shown_its_parity() -> None:
+    chosen = for_model(CPU, model(fp32=ALIKE, int8=ALIKE), has_int8=True)
+    assert (chosen.device, chosen.precision) == ("cpu", "int8")
+    assert chosen.reason == "no GPU; the processor multiplies int8 fast"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "has_int8"),
+    [
+        (model(fp32=ALIKE, int8=ALIKE), False),
+        (model(has_int8_form=False, fp32=ALIKE, int8=ALIKE), True),
+        (model(fp32=ALIKE), True),
+        (model(fp32=ALIKE, int8=OTHERWISE), True),
+    ],
+    ids=["another processor", "no such form", "not measured", "failed"],
+)
+def test_otherwise_it_computes_in_fp32(manifest: Manifest, has_int8: bool) -> None:
+    assert for_model(CPU, manifest, has_int8).precision == "fp32"
+
+
+def test_a_failed_parity_is_told() -> None:
+    assert for_model(CPU, model(int8=OTHERWISE), has_int8=True).reason.endswith("int8 agreement was 0.9000, below its gate")
+
+
+@pytest.mark.parametrize("provider", [OPENVINO, Provider("cuda", "fp32", "a GPU")])
+def test_the_int8_form_is_for_the_cpu_alone(provider: Provider) -> None:
+    assert for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), has_int8=True) == provider
+
+
+@pytest.mark.parametrize("provider", [CPU, OPENVINO])
+def test_who_wants_fp32_gets_fp32(provider: Provider) -> None:
+    chosen = for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), has_int8=True, wish="fp32")
+    assert (chosen.device, chosen.precision) == (provider.device, "fp32")

@@ -17,7 +17,7 @@ from app.serving.doctor import Finding, examine
 from app.settings import Settings
 from tests.altered import sign_again
 
-PLAIN = Machine(frozenset({"CPUExecutionProvider"}), False, False, False, False, False, 2)
+PLAIN = Machine(frozenset({"CPUExecutionProvider"}), False, False, False, False, False, False, 2)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_sound_installation_has_nothing_to_complain_about(found: dict[str, Fin
     assert found["packages"].detail.startswith(f"CPython {platform.python_version()}, ")
     assert found["memory"].detail == "8000 MB are free to this process"
     assert found["keys"].detail == "asks nobody for a key, 0 more for administrators; on 127.0.0.1, port 8000"
-    assert found["machine"].detail == "2 cores, no bf16, no NVIDIA GPU, no OpenVINO plug-in"
+    assert found["machine"].detail == "2 cores, no bf16, no fast int8, no NVIDIA GPU, no OpenVINO plug-in"
     assert found["device"].detail.startswith("CPUExecutionProvider in fp32 (")
     assert found["tiny/1"].detail.startswith("text-classification, checksums match, ")
     assert re.search(r"MB, answers as published, on .*ExecutionProvider.* in \w+ with \d+ threads?$", found["tiny/1"].detail)
@@ -101,6 +101,7 @@ def test_too_little_memory_is_bad(models: Path, monkeypatch: pytest.MonkeyPatch,
     ("has", "words"),
     [
         ({"has_bf16": True}, "multiplies bf16"),
+        ({"has_int8": True}, "multiplies int8"),
         ({"has_nvidia_driver": True}, "an NVIDIA GPU answers"),
         ({"has_openvino_plugin": True}, "does not offer this processor"),
         ({"has_openvino_plugin": True, "has_openvino": True}, "OpenVINO can be used"),

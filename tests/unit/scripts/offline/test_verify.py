@@ -23,7 +23,15 @@ from scripts.offline.evaluate import predict
 from scripts.offline.load import Example
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 from scripts.offline.torch_runner import TorchRunner, padded_graph
-from scripts.offline.verify import BF16, COMPACT, EXPORTED, ParityFailed, Reference, check_neighbours
+from scripts.offline.verify import (
+    BF16,
+    COMPACT,
+    EXPORTED,
+    ParityFailed,
+    Reference,
+    check_neighbours,
+    check_other_neighbours,
+)
 from tests.tiny import WORDS, tiny_tokenizer
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
@@ -217,3 +225,22 @@ def test_an_engine_that_fails_is_a_failed_parity(reference: Reference, export: A
     exported = export("Bert")
     with pytest.raises(ParityFailed, match="out of memory"):
         reference.verify(exported.file, exported.graph, EXPORTED)
+
+
+class Feeling:
+    """Gives each row the mean of its own tokens, and a little of what the first of the other rows says."""
+
+    def __init__(self, much: float) -> None:
+        self._much = much
+
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        own = [float(np.mean(row.input_ids)) for row in rows]
+        others = [own[0] if number else own[-1] for number in range(len(rows))]
+        return [{"logits": np.array([a + self._much * b], np.float32)} for a, b in zip(own, others, strict=True)]
+
+
+@pytest.mark.parametrize("much", [0.01, 0.001])
+def test_a_row_that_feels_what_its_neighbours_say_is_caught(rows: list[Row], much: float) -> None:
+    check_other_neighbours(Feeling(0.0), rows)
+    with pytest.raises(ParityFailed, match="feel what their neighbours say"):
+        check_other_neighbours(Feeling(much), rows)

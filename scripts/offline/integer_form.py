@@ -1,0 +1,89 @@
+"""integer_form: a version that was published without int8 arithmetic gets it, as the next version with the same weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from app.core.errors import InvalidSettings, SetupError
+from app.core.manifest import MANIFEST, Manifest, describe_file, read_manifest, refuse_unlisted, verify_files
+from app.core.release import next_release
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.tokenizer import Tokenizer
+from scripts.offline.evaluate import predict
+from scripts.offline.held_out import check_enough
+from scripts.offline.integer import write_integer
+from scripts.offline.publish import INTEGER_MODEL
+from scripts.offline.recipe import Recipe
+from scripts.offline.referenced import held_out_items
+from scripts.offline.tasks.registry import offline_task
+from scripts.offline.verified_graph import Say, describe_parity
+from scripts.offline.verify import ParityFailed, Reference
+
+
+def publish_integer_form(folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
+    """Write the integer form, compare its answers with those of the same version in fp32, and publish both.
+
+    Args:
+        folder: the published version.
+        recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation`
+            names files of held-out items, labelled or not.
+        models: where the next version is published.
+        say: told what is compared, and what came of it.
+
+    Returns:
+        The next version's folder.
+
+    Raises:
+        InvalidArtefact: the folder is broken or altered.
+        InvalidSettings: it has that form already or can have none, or the items cannot be used.
+        ParityFailed: the form decides otherwise too often, or rows feel their neighbours.
+        SetupError: this processor does not multiply int8 exactly, or nothing can be written.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    refuse_unlisted(folder, manifest)
+    reference = _fp32_answers(folder, manifest, recipe, say)
+    with next_release(models, manifest.name) as release:
+        for name in manifest.files:
+            shutil.copyfile(folder / name, release.staging / name)
+        changed = _with_integer_form(release.staging, manifest, reference, say)
+        written = changed.model_copy(update={"version": release.version})
+        (release.staging / MANIFEST).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return release.folder
+
+
+def _fp32_answers(folder: Path, manifest: Manifest, recipe: Recipe, say: Say) -> Reference:
+    graph = manifest.graph
+    if graph.variants:
+        raise InvalidSettings(f"{folder} has the form that multiplies int8 already")
+    if graph.storage != "int8":
+        raise InvalidSettings(f"{folder} is stored as {graph.storage}; only models stored as int8 can multiply int8")
+    offline = offline_task(manifest.task)
+    texts = held_out_items(offline, manifest, recipe)
+    check_enough(texts)
+    say("load", texts.where_from)
+    task = offline.serving_task(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), manifest.task_options)
+    session = OnnxSession(folder / graph.file, graph, choose_provider("cpu"))
+    predictions = predict(task, offline.serving_options(), [one.item for one in texts.examples], session)
+    return Reference(offline, task, manifest.task_options, texts.examples, predictions)
+
+
+def _with_integer_form(folder: Path, manifest: Manifest, reference: Reference, say: Say) -> Manifest:
+    target = folder / INTEGER_MODEL
+    if not write_integer(folder / manifest.graph.file, target, manifest.graph):
+        raise InvalidSettings(f"the graph of {manifest.name}/{manifest.version} has no int8 matrix product")
+    found = reference.measure_int8(target, manifest.graph)
+    if found is None:
+        raise SetupError("this processor does not multiply int8 exactly, so the form cannot be compared here")
+    say("verify", describe_parity(found.parity).replace("by torch", "in fp32"))
+    if not found.parity.passed:
+        raise ParityFailed(f"the form that multiplies int8 decides otherwise too often: {found}")
+    return manifest.model_copy(
+        update={
+            "graph": manifest.graph.model_copy(update={"variants": {"int8": INTEGER_MODEL}}),
+            "parity": {**manifest.parity, "int8": found.parity},
+            "files": {**manifest.files, INTEGER_MODEL: describe_file(target)},
+        }
+    )
