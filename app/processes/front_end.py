@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -79,6 +80,13 @@ def create_front_end(given: Given, settings: Settings, metrics: SharedMetrics, e
     return build_application(settings, metrics, lifespan, traces)
 
 
+class Server(uvicorn.Server):
+    """Finishes at any signal, be it after the supervisor's word; uvicorn would cut everything off at the second sign to end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
 def main() -> int:
     given = receive()
     settings = given.read_settings()
@@ -89,9 +97,9 @@ def main() -> int:
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: end())  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
+        signal.signal(number, lambda *_: end())  # before and after those that the server hears
     try:
-        server = uvicorn.Server(configured(create_front_end(given, settings, metrics, end), settings))
+        server = Server(configured(create_front_end(given, settings, metrics, end), settings))
     except SetupError as error:
         say_failure(error.detail)
         return EXIT_SETUP
