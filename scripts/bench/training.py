@@ -89,7 +89,10 @@ def _as_it_comes(recipe: Any, task: Any, model: Any, rows: Any, collator: Any, f
     import torch
     import transformers
 
+    from scripts.offline.trainer import tell_accelerate
+
     model.set_attn_implementation("sdpa")
+    tell_accelerate(bf16=False)
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,

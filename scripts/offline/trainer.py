@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def make_arguments(course: Course, updates: int, folder: Path, **more: Any) -> T
     """What the recipe means to transformers; `more` goes over it."""
     recipe = course.recipe
     transformers.logging.set_verbosity_error()
+    tell_accelerate(uses_bf16(recipe))
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": updates,
@@ -105,6 +107,12 @@ def make_arguments(course: Course, updates: int, folder: Path, **more: Any) -> T
         "ddp_find_unused_parameters": recipe.gradual_unfreezing,
     }
     return TrainingArguments(**{**settings, **more})
+
+
+def tell_accelerate(bf16: bool) -> None:
+    """Arguments without bf16 leave to accelerate what stands in the environment, and those with it leave their word there:
+    after a training in bf16, none of the same process would be in fp32 again."""
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
 
 
 def uses_bf16(recipe: Recipe) -> bool:

@@ -152,6 +152,16 @@ def test_the_seed_repeats_a_run_to_the_last_bit(
     assert not torch.equal(weights(other), made[0])
 
 
+def test_a_training_in_bf16_leaves_the_next_one_of_the_process_in_fp32(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    first, second = tiny_model("Bert"), tiny_model("Bert")
+    train(first, training_rows, tmp_path / "first")
+    train(tiny_model("Bert"), training_rows, tmp_path / "bf16", recipe=replace(RECIPE, precision="bf16"))
+    train(second, training_rows, tmp_path / "second")
+    assert torch.equal(weights(first), weights(second))
+
+
 @pytest.mark.parametrize("name", ["one-cycle", "thawing"])
 def test_a_stopped_run_goes_on_with_its_schedule_and_with_what_had_thawed(
     name: str, tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

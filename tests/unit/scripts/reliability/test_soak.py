@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,8 +53,17 @@ def test_requests_of_every_kind_are_answered_as_they_should_be_and_nothing_stays
     assert "<svg" in output.with_suffix(".svg").read_text()
 
 
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell starts background jobs, such as CI, with Ctrl-C ignored, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_what_was_measured_is_kept_where_it_is_interrupted(models: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
     with subprocess.Popen(command(models, 20_000, output), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
