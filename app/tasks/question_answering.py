@@ -186,7 +186,7 @@ class QuestionAnswering:
         cut_question = len(question) > longest_question
         if cut_question and options.truncation == "error":
             return TooLarge(f"the question has {len(question)} tokens, at most {longest_question} are read")
-        question.truncate(longest_question)
+        question = self._pieces.cut(question, longest_question)
         room = length - self._num_special - len(question)
         context.truncate(room, stride=min(options.stride, room // 2))
         parts = [context, *context.overflowing]

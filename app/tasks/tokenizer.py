@@ -134,6 +134,17 @@ class Pieces:
         encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
+    @staticmethod
+    def cut(text: Encoding, num_tokens: int) -> Encoding:
+        """The first tokens of a text, and nothing of the rest. `Encoding.truncate` keeps the rest as `overflowing`, and joining
+        two texts then makes every pair of their parts: of a long question and a long context, millions."""
+        if len(text) <= num_tokens:
+            return text
+        text.truncate(num_tokens)
+        alone = Encoding()
+        alone.__setstate__(json.dumps({**json.loads(text.__getstate__()), "overflowing": []}).encode())
+        return alone
+
     def joined(self, first: Encoding, second: Encoding | None = None) -> Window:
         """One text, or a pair of them, with the special tokens around them."""
         return _window(self._tokenizer.post_process(first, second, True))

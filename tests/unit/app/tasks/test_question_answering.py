@@ -146,6 +146,13 @@ def test_windows_may_be_shorter_than_the_model_reads_and_never_longer() -> None:
     assert len(encode("good bad " * 40, max_window_tokens=10_000).rows) == len(encode("good bad " * 40).rows)
 
 
+def test_a_long_question_beside_a_long_context_costs_no_more_than_both() -> None:
+    encoded = encode(context="good film . " * 400, question="bad " * 400, truncation="window")
+    assert len(encoded.rows) > 50
+    assert sum(len(window.encoding.overflowing) for window in encoded.state.windows) < len(encoded.rows)
+    assert {row.num_tokens for row in encoded.rows[:-1]} == {MAX_TOKENS}
+
+
 def test_a_question_may_be_cut_shorter_than_half_of_a_window_and_is_never_left_longer() -> None:
     encoded = encode("the film was good .", question="was " * 10, max_question_tokens=4)
     assert encoded.truncated
