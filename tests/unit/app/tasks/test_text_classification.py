@@ -286,9 +286,15 @@ def test_a_pair_whose_windows_would_be_countless_is_refused() -> None:
     assert "16000" in error.detail
 
 
+def test_a_pair_is_refused_by_the_windows_that_it_would_take_of_this_model() -> None:
+    pair = Item("a " * 1500, "a " * 1500)
+    assert "reads 32 tokens at once" in refusal(pair.text, text_pair=pair.text_pair).detail
+    assert TextClassification(tiny_tokenizer(512), ("bad", "good"))._refused([pair]) == [None]
+
+
 def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_nothing() -> None:
     long = Item("a " * 1000, "a " * 1000)
-    most = MAX_PAIR_COST // (2000 * 2000)
+    most = MAX_PAIR_COST * MAX_TOKENS // (2000 * 2000)
     short = Item("good", "bad")
     found = TASK._refused([*[long] * most, short, long, short, Item("a " * 9000)])
     assert [type(one) for one in found[:most]] == [type(None)] * most
