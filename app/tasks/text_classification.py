@@ -21,9 +21,9 @@ NEAR = 0.1
 """In standard deviations of the training data: numbers so near to each other are the same decision."""
 MAX_PAIR_CHARACTERS = 16_000
 """A pair's windows combine those of both texts: their number grows with the square of the length."""
-MAX_PAIR_COST = (MAX_PAIR_CHARACTERS // 2) ** 2 // 512
-"""Characters of one text times those of the other, per token of a window, summed over a request: so grows the memory that its
-windows take, to some hundred megabytes at this. Shorter windows are more of them: half as long, four times as many."""
+MAX_PAIR_COST = (MAX_PAIR_CHARACTERS / 2 / 512) ** 2
+"""Characters of one text times those of the other, over the square of a window's tokens, summed over a request: so many windows
+there are, and so grows the memory that they take, to some hundred megabytes at this."""
 
 EVEN: Mapping[Activation, float] = {"sigmoid": 0.5, "none": 0.0}
 """The score of a label that is as likely as not; softmax has none, since its scores depend on the other labels."""
@@ -116,7 +116,7 @@ class TextClassification:
             error = _refuse(item)
             # what has fewer characters than a window has tokens fits into one, or into a few of them
             cost = len(item.text) * len(item.text_pair or "") if len(item) > self._tokenizer.max_tokens else 0
-            if error is None and spent + cost > MAX_PAIR_COST * self._tokenizer.max_tokens:
+            if error is None and spent + cost > MAX_PAIR_COST * self._tokenizer.max_tokens**2:
                 error = self._too_much(spent)
             spent += cost if error is None else 0
             errors.append(error)
@@ -125,7 +125,8 @@ class TextClassification:
     def _too_much(self, spent: int) -> TooLarge:
         if spent:
             return TooLarge("the long pairs of this request are too many together; send them in several requests")
-        return TooLarge(f"both texts of the pair are too long for a model that reads {self._tokenizer.max_tokens} tokens at once")
+        most = self._tokenizer.max_tokens
+        return TooLarge(f"both texts of the pair are too long for a model that reads {most} tokens at once")
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: ClassificationOptions) -> Classification:
         """Scores from the logits, averaged over windows by the tokens each one read."""

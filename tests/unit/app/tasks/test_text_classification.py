@@ -293,8 +293,9 @@ def test_a_pair_is_refused_by_the_windows_that_it_would_take_of_this_model() -> 
 
 
 def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_nothing() -> None:
-    long = Item("a " * 1000, "a " * 1000)
-    most = MAX_PAIR_COST * MAX_TOKENS // (2000 * 2000)
+    long = Item("a " * 100, "a " * 100)
+    most = int(MAX_PAIR_COST * MAX_TOKENS**2 / (200 * 200))
+    assert most > 1
     short = Item("good", "bad")
     found = TASK._refused([*[long] * most, short, long, short, Item("a " * 9000)])
     assert [type(one) for one in found[:most]] == [type(None)] * most
