@@ -21,7 +21,7 @@ from scripts.bench.load import Measured, closed_loop
 from scripts.bench.open_loop import open_loop
 from scripts.bench.peers import PEERS
 from scripts.bench.report import Line, Report, describe_machine
-from scripts.bench.service import Address, started
+from scripts.bench.service import Address, started_process
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 from scripts.bench.tune import as_env_file, choices, measure_services, tune
 
@@ -86,11 +86,13 @@ def _tune(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> Report:
     """Every profile and request size in turn; the engine alone first, then the service."""
+    if options.url and options.peer:
+        raise SetupError("--peer starts the service itself, to stop it while others are asked; leave out --url")
     with ExitStack() as stack:
         if options.url:
-            address = Address.of(options.url)
+            address, process = Address.of(options.url), 0
         else:
-            address = stack.enter_context(started(service_settings(options, options.precision)))
+            address, process = stack.enter_context(started_process(service_settings(options, options.precision)))
         state = _model(address, options.model)
         report = Report({key: state[key] for key in ("name", "version", "precision", "layout")} | {
             "provider": state["execution_providers"][0]
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> Report:
             for items in options.items:
                 report.lines += _loads(options, address, profile, items, engine)
         if options.peer:
-            report.standings += beside_others(options, stack, state, address)
+            report.standings += beside_others(options, stack, state, address, process)
     return report
 
 

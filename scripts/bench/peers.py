@@ -87,8 +87,8 @@ def environment(peer: Peer, say: Callable[[str], None]) -> Path:
 
 
 @contextmanager
-def running(peer: Peer, binaries: Path, model: Path) -> Iterator[Address]:
-    """The peer on a free port until the block ends; what it says goes to a log beside the model's folder.
+def running(peer: Peer, binaries: Path, model: Path) -> Iterator[tuple[Address, int]]:
+    """The peer on a free port, with the id of its process, until the block ends. What it says goes to a log beside the model.
 
     Raises:
         SetupError: it does not get ready.
@@ -106,7 +106,7 @@ def running(peer: Peer, binaries: Path, model: Path) -> Iterator[Address]:
     ):
         try:
             wait_until_ready(address, process, START_S, peer.health)
-            yield address
+            yield address, process.pid
         finally:
             _end(process)
 

@@ -102,7 +102,7 @@ class Report:
         return [
             "## Beside others, on the same weights",
             "",
-            "All of them were up and asked in turns, one text a request; ratios are those of the first line to each.",
+            "Asked in turns, one text a request, while the others stood still; ratios are those of the first line to each.",
             "",
             "| texts | connections | server | requests/s | ours to it | p50 ms | ours to it | p99 ms | failed |",
             "|---|---|---|---|---|---|---|---|---|",

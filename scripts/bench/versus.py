@@ -1,10 +1,17 @@
-"""The service beside others on the same weights: all of them are up, and are asked in turns, since a machine's pace changes."""
+"""The service beside others on the same weights: asked in turns, since a machine's pace changes.
+
+Whoever is not asked is stopped meanwhile (SIGSTOP): some servers keep a core busy while they wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean, median
 
 from scripts.bench.connection import prepared
@@ -20,6 +27,8 @@ class Contestant:
     address: Address
     path: str
     body: Callable[[str], object]
+    processes: Callable[[], Sequence[int]] = tuple
+    """Ids of its processes, so that they can be stopped while others are asked."""
 
     def requests(self, texts: Sequence[str]) -> list[bytes]:
         return [prepared(self.address.host, self.path, self.body(text)) for text in texts]
@@ -49,7 +58,8 @@ def stand(
     for turn in range(num_turns):
         first = turn % len(contestants)
         for one in [*contestants[first:], *contestants[:first]]:
-            measured[one.title].append(_ask(one, texts, connections, seconds))
+            with alone(one, contestants):
+                measured[one.title].append(_ask(one, texts, connections, seconds))
     return [_standing(title, profile, connections, found) for title, found in measured.items()]
 
 
@@ -60,6 +70,26 @@ def ratio(standings: Sequence[Standing], one: str, other: str, profile: str, con
         for title in (one, other)
     )
     return a.requests_per_s / b.requests_per_s, a.p50_ms / b.p50_ms
+
+
+@contextmanager
+def alone(one: Contestant, contestants: Sequence[Contestant]) -> Iterator[None]:
+    """Only this one runs until the block ends."""
+    stopped = [number for other in contestants if other is not one for number in other.processes()]
+    for number in stopped:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for number in stopped:
+            os.kill(number, signal.SIGCONT)
+
+
+def descendants(number: int) -> list[int]:
+    """A process with all that it started, as far as Linux tells."""
+    file = Path(f"/proc/{number}/task/{number}/children")
+    children = [int(one) for one in file.read_text(encoding="ascii").split()] if file.exists() else []
+    return [number, *(found for child in children for found in descendants(child))]
 
 
 def _ask(one: Contestant, texts: Sequence[str], connections: int, seconds: float) -> Measured:

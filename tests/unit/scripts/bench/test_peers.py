@@ -12,6 +12,7 @@ import pytest
 from app.core.errors import SetupError
 from scripts.bench import peers
 from scripts.bench.peers import PEERS, Peer, environment, running
+from scripts.bench.versus import descendants
 
 SERVER = """
 import http.server, os, sys
@@ -42,9 +43,10 @@ def test_a_peer_is_up_within_the_block_and_gone_with_its_workers_after_it(binari
     script.write_text(SERVER)
     os.mkfifo(worker)
     peer = replace(NOTHING, command=lambda folder, port: ("python", str(script), str(port), str(worker)))
-    with running(peer, binaries, tmp_path) as address:
+    with running(peer, binaries, tmp_path) as (address, number):
         assert address.text("/health") == "ok"
         held = worker.open()
+        assert len(descendants(number)) == 2
     with pytest.raises(OSError):
         address.text("/health")
     with held:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from scripts.bench.report import Report
 from scripts.bench.service import Address
-from scripts.bench.versus import Contestant, Standing, ratio, stand
+from scripts.bench.versus import Contestant, Standing, alone, ratio, stand
 from tests.unit.scripts.bench.test_load import HOST, Server
 
 MODEL = {"name": "sentiment", "version": 1, "provider": "CPUExecutionProvider", "precision": "int8", "layout": "packed"}
@@ -53,6 +56,21 @@ def test_each_is_asked_in_its_own_way_in_every_turn() -> None:
         assert min(one.turns) > 0
         assert one.requests_per_s == round(sum(one.turns) / 3, 1)
     assert [one.failed for one in found] == [0, 0]
+
+
+def state_of(number: int) -> str:
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_the_others_stand_still_while_one_is_asked() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as one, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        here = Contestant("here", Address(HOST, 1), "/", lambda text: {}, lambda: [one.pid])
+        there = Contestant("there", Address(HOST, 1), "/", lambda text: {}, lambda: [other.pid])
+        with alone(here, [here, there]):
+            os.waitid(os.P_PID, other.pid, os.WSTOPPED | os.WNOWAIT)  # returns once it is stopped
+            assert (state_of(one.pid) in "RS", state_of(other.pid)) == (True, "T")
+        os.waitid(os.P_PID, other.pid, os.WCONTINUED | os.WNOWAIT)
+        assert state_of(other.pid) in "RS"
 
 
 def test_a_failure_counts() -> None:
