@@ -27,7 +27,7 @@ MIN_SHARED_BYTES = 65_536
 
 def write_integer(source: Path, target: Path, graph: Graph) -> bool:
     """Write the integer form of a compact graph beside it. Its large weights are not copied but read out of `source`, by
-    their place in that file (ONNX external data): it adds a hundredth to a model's size, and is bound to that very file.
+    their place in that file (ONNX external data): it adds a twentieth to a model's size, and is bound to that very file.
 
     Args:
         source: the compact graph, stored as int8.
