@@ -129,5 +129,6 @@ def load_options(settings: Settings) -> LoadOptions:
         max_batch_rows=settings.max_batch_rows,
         queue=QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens),
         engine_run_s=settings.engine_run_s,
+        num_streams=settings.engine_streams,
         precision=settings.precision,
     )

@@ -27,6 +27,7 @@ from app.api.routes import (
     summarize,
     text_embeddings,
 )  # fmt: skip
+from app.api.short_way import short_way
 from app.observability.metrics import Metrics
 from app.observability.tracing import Traces
 from app.settings import Settings
@@ -92,7 +93,8 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, 
     pages.mount_static(app)
     add_error_handlers(app)
     limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
-    app.add_middleware(Edge, metrics=metrics, limits=limits, root_path=settings.root_path.rstrip("/"), traces=traces)
+    root_path = settings.root_path.rstrip("/")
+    app.add_middleware(Edge, metrics=metrics, limits=limits, root_path=root_path, traces=traces, short_way=short_way)
     document(app)
     return app
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import BackgroundTasks, Depends, Header, Request, Response
 from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
 
 from app.api.middleware import TOLD, TRACE
 from app.api.rate import KeyRates
@@ -92,7 +93,7 @@ class Call:
     def __init__(
         self,
         told: dict[str, str],
-        response: Response,
+        headers: MutableMapping[str, str] | MutableHeaders,
         state: Live,
         timeout_ms: int | None,
         priority: Priority | None,
@@ -102,7 +103,7 @@ class Call:
         """
         Args:
             told: where the task and the model are told to the metrics and the log.
-            response: gets the header Server-Timing.
+            headers: of the answer; Server-Timing is put there.
             state: what lives.
             timeout_ms: milliseconds after which the caller no longer wants the answer.
             priority: how urgent the caller says it is.
@@ -110,14 +111,14 @@ class Call:
             trace: where it is told what was asked and where the time went; None where traces are off.
         """
         self._trace = trace
-        self._told, self._response, self._state, self._priority = told, response, state, priority
+        self._told, self._headers, self._state, self._priority = told, headers, state, priority
         self._afterwards = afterwards
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
 
     @property
     def headers(self) -> dict[str, str]:
         """What a route that makes its own response puts on it."""
-        return dict(self._response.headers)
+        return dict(self._headers)
 
     async def answer(self, task: TaskName, request: NativeRequest, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
         """Answer a native request; see the HTTP contract for what fails as a whole and what fails alone."""
@@ -195,7 +196,7 @@ class Call:
             good.append(one)
         num_cut = sum(one.truncated for one in good)
         if num_cut:
-            self._response.headers["X-Truncated"] = str(num_cut)
+            self._headers["X-Truncated"] = str(num_cut)
         return good
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
@@ -221,7 +222,7 @@ class Call:
         prediction = await ask(good)
         if self._trace is not None:
             _trace_parts(self._trace, began, prediction.timings)
-        self._response.headers["Server-Timing"] = _server_timing(prediction.timings)
+        self._headers["Server-Timing"] = _server_timing(prediction.timings)
         results = iter(prediction.results)
         merged = [item if isinstance(item, HooperError) else next(results) for item in items]
         return Prediction(merged, prediction.timings)
@@ -256,7 +257,7 @@ async def _call(
 ) -> Call:
     trace = request.scope.get(TRACE)
     state = live_state(request)
-    return Call(request.scope[TOLD], response, state, x_request_timeout_ms, x_priority, afterwards, trace)
+    return Call(request.scope[TOLD], response.headers, state, x_request_timeout_ms, x_priority, afterwards, trace)
 
 
 Asked = Annotated[Call, Depends(_call)]

@@ -14,7 +14,8 @@ from typing import Any
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.body import BodyLimits, ClientLeft, read_body
+from app.api.body import BodyLimits, ClientLeft, Headers, read_body
+from app.api.dialects import path_of
 from app.api.errors import internal_error, refusal_of
 from app.api.shedding import turned_away
 from app.core.errors import Unavailable
@@ -32,7 +33,12 @@ TOLD = "hooper.told"
 
 TRACE = "hooper.trace"
 """Key of the scope under which a route finds the request's trace; there is none where traces are off."""
+TEMPLATE = "hooper.template"
+"""Key of the scope under which stands the path of a request that no route answered, where it has no parameters."""
 PARENT_HEADERS = (b"traceparent", b"tracestate")
+
+ShortWay = Callable[[Scope, Headers, bytes], Awaitable[Response | None]]
+"""Answers a POST without the application behind, or returns None where that is not for it."""
 
 logger = logging.getLogger("hooper.access")
 
@@ -41,9 +47,16 @@ class Edge:
     """Outermost of our own middleware: everything it refuses never reaches a route."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "", traces: Traces | None = None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        limits: BodyLimits,
+        root_path: str = "",
+        traces: Traces | None = None,
+        short_way: ShortWay | None = None,
     ) -> None:
         self._app, self._metrics, self._limits, self._root_path, self._traces = app, metrics, limits, root_path, traces
+        self._short_way = short_way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,7 +126,15 @@ class Edge:
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
-        await _unless_client_leaves(lambda: self._app(scope, _replay(body), send), receive)
+        await _unless_client_leaves(lambda: self._reply(scope, headers, body, receive, send), receive)
+
+    async def _reply(self, scope: Scope, headers: Headers, body: bytes, receive: Receive, send: Send) -> None:
+        answer = await self._short_way(scope, headers, body) if self._short_way else None
+        if answer is None:
+            await self._app(scope, _replay(body), send)
+        else:
+            scope[TEMPLATE] = "/" + path_of(scope)
+            await answer(scope, receive, send)
 
     def _record(self, scope: Scope, told: dict[str, str], status: int, seconds: float) -> None:
         task, model = told.get("task", ""), told.get("model", "")
@@ -134,7 +155,7 @@ def _template(scope: Scope) -> str:
     """The path with its parameters' names in place of what the caller wrote; empty where no route was found."""
     route = scope.get("route")
     if route is None:
-        return ""
+        return str(scope.get(TEMPLATE, ""))
     return str(scope["app"].url_path_for(route.name, **{name: f"{{{name}}}" for name in scope.get("path_params", {})}))
 
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from app.batching.admission import DrainRate, QueueLimit, queue_is_full
 from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
@@ -15,6 +16,7 @@ from app.batching.execution import Execution
 from app.batching.policy import Budget
 from app.batching.queue import DEADLINE_PASSED, Queue, Submission, Waiting, unwanted_because
 from app.batching.queue import Answered as Answered  # what `submit` returns
+from app.batching.streams import Streams, Turn
 from app.batching.watchdog import Runner
 from app.core.errors import DeadlineExceeded, EngineLost, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
@@ -23,21 +25,37 @@ logger = logging.getLogger(__name__)
 
 
 class Batcher:
-    """Work-conserving: a batch starts as soon as the engine is free and takes what is waiting; no timer.
+    """Work-conserving: a batch starts as soon as an engine is free and takes what is waiting; no timer.
 
     Invariant: a submission's future is completed exactly once, whatever happens to the engine, the loop or the caller.
     """
 
-    def __init__(self, runner: Runner, budget: Budget, limit: QueueLimit, tell: Tell = lambda _: None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        budget: Budget,
+        limit: QueueLimit,
+        tell: Tell = lambda _: None,
+        beside: Sequence[Runner] = (),
+    ) -> None:
+        """
+        Args:
+            runner: the engine, with every thread it may use.
+            budget: what one batch may hold.
+            limit: what may wait.
+            tell: is told what happens.
+            beside: engines that share the threads, for when more waits than one row; see `Streams`.
+        """
         self.budget, self.limit = budget, limit
         self._tell = tell
-        self._execution = Execution(runner, budget, self._hear)
+        self._streams = Streams(runner, beside)
+        self._execution = Execution(budget, self._hear)
         self._queue = Queue()
-        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._rate = DrainRate()
-        self._running: list[Waiting] = []
+        self._running: dict[asyncio.Task[None], list[Waiting]] = {}
         self._closed_because: str | None = None
         self.has_died = False
         self._loop = asyncio.create_task(self._work(), name="batcher")
@@ -104,7 +122,7 @@ class Batcher:
         )
         for index, row in enumerate(rows):
             self._queue.lanes[priority].push(Waiting(row, submission, index))
-        self._arrived.set()
+        self._changed.set()
         reason: Reason = "client_left"
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
@@ -153,13 +171,11 @@ class Batcher:
     async def _work(self) -> None:
         try:
             while True:
-                await self._arrived.wait()
-                self._running = self._next_batch()
-                if self._running:
-                    await self._execution.run(self._running)
-                    self._running = []
-                if not self._queue.num_rows:
-                    self._arrived.clear()
+                await self._changed.wait()
+                self._changed.clear()
+                self._end_batches()
+                self._start_batches()
+                if not self._queue.num_rows and not self._running:
                     self._idle.set()
         except BaseException as error:
             if self._closed_because is None:
@@ -173,10 +189,41 @@ class Batcher:
             raise
         finally:  # however the loop ends, nobody is left waiting
             self._closed_because = self._closed_because or "the engine is down"
-            self._refuse_all(self._closed_because)
+            running = self._refuse_all(self._closed_because)
             self._idle.set()
+            await asyncio.gather(*running, return_exceptions=True)
 
-    def _next_batch(self) -> list[Waiting]:
+    def _end_batches(self) -> None:
+        """
+        Raises:
+            EngineLost: an engine is gone; the rows of its batch have no answer yet.
+        """
+        for task in [task for task in self._running if task.done()]:
+            task.result()
+            del self._running[task]
+
+    def _start_batches(self) -> None:
+        """Give every engine that may take one a batch of what waits."""
+        while self._queue.num_rows:
+            turn = self._streams.take(self._execution.budget, self._queue.num_rows, self._queue.num_tokens)
+            if turn is None:
+                return
+            batch = self._next_batch(turn.budget)
+            if not batch:  # nobody wanted any of it any more
+                self._streams.give_back(turn.runner)
+                return
+            self._start(turn, batch)
+
+    def _start(self, turn: Turn, batch: list[Waiting]) -> None:
+        def end(_: asyncio.Task[None]) -> None:
+            self._streams.give_back(turn.runner)
+            self._changed.set()
+
+        task = asyncio.create_task(self._execution.run(turn.runner, batch), name="batch")
+        self._running[task] = batch
+        task.add_done_callback(end)
+
+    def _next_batch(self, budget: Budget) -> list[Waiting]:
         """Rows to run now; those whose caller has left or whose deadline has passed are dropped first."""
         now = time.monotonic()
         if any(unwanted_because(one, now) for lane in self._queue.lanes.values() for one in lane.head()):
@@ -184,7 +231,7 @@ class Batcher:
             self._queue.drop(lambda one: unwanted_because(one, now) is not None)
             for reason, num_rows in gone.items():
                 self._hear(RowsDropped(num_rows, reason))
-        return self._queue.next_batch(self._execution.budget)
+        return self._queue.next_batch(budget)
 
     def _drop(self, submission: Submission, reason: Reason) -> None:
         """Whoever leaves makes room for others at once, not when a batch comes across the rows."""
@@ -194,10 +241,15 @@ class Batcher:
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, BatchRan):
-            self._rate.ran(event.num_tokens, event.inference_s)
+            self._rate.ran(event.num_tokens, event.inference_s / max(1, self._streams.num_busy))
         self._tell(event)
 
-    def _refuse_all(self, reason: str) -> None:
-        for one in [*self._running, *self._queue.rows]:
+    def _refuse_all(self, reason: str) -> list[asyncio.Task[None]]:
+        """Refuse what waits and what runs; the runs, which have been given up."""
+        running = list(self._running)
+        for one in [*chain.from_iterable(self._running.values()), *self._queue.rows]:
             one.submission.refuse(Unavailable(reason))
-        self._queue = Queue()
+        for task in running:
+            task.cancel()
+        self._queue, self._running = Queue(), {}
+        return running

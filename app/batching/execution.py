@@ -22,8 +22,8 @@ class Execution:
     would take its time limit as often.
     """
 
-    def __init__(self, runner: Runner, budget: Budget, tell: Tell) -> None:
-        self._runner, self._tell = runner, tell
+    def __init__(self, budget: Budget, tell: Tell) -> None:
+        self._tell = tell
         self._allowance = Allowance.of(budget)
 
     @property
@@ -31,36 +31,40 @@ class Execution:
         """What a batch may hold now: less than configured while memory is short."""
         return self._allowance.budget
 
-    async def run(self, batch: Sequence[Waiting]) -> None:
+    async def run(self, runner: Runner, batch: Sequence[Waiting]) -> None:
         """
+        Args:
+            runner: the engine, which has nothing else to do.
+            batch: at least one row.
+
         Raises:
             EngineLost: the engine can run nothing more. Rows without an answer have none.
         """
         now = time.monotonic()
         for one in batch:
             one.submission.started = min(one.submission.started, now)  # its first row's
-        if await self._attempt(batch) and len(batch) > 1:  # a lone row's need says nothing about batches
+        if await self._attempt(runner, batch) and len(batch) > 1:  # a lone row's need says nothing about batches
             self._allowance = self._allowance.after_out_of_memory()
 
-    async def _attempt(self, batch: Sequence[Waiting]) -> bool:
+    async def _attempt(self, runner: Runner, batch: Sequence[Waiting]) -> bool:
         """Whether the batch, as a whole, was more than memory could hold."""
         try:
-            result = await self._ask([one.row for one in batch])
+            result = await self._ask(runner, [one.row for one in batch])
         except EngineLost as lost:
             self._tell(BatchFailed(len(batch), lost))
             raise
         except EngineFailed as error:
             self._tell(BatchFailed(len(batch), error))
-            await self._isolate(batch, error)
+            await self._isolate(runner, batch, error)
             return isinstance(error, OutOfMemory)
         self._allowance = self._allowance.after_success()
         self._answer(batch, result)
         return False
 
-    async def _ask(self, rows: Sequence[Row]) -> RunResult:
+    async def _ask(self, runner: Runner, rows: Sequence[Row]) -> RunResult:
         """The runner's result, with whatever else it raises told as EngineFailed."""
         try:
-            result = await self._runner.run(rows)
+            result = await runner.run(rows)
         except (EngineFailed, EngineLost):
             raise
         except Exception as error:  # an engine's failure is its rows' failure, never the loop's
@@ -69,7 +73,7 @@ class Execution:
             raise EngineFailed(f"the engine gave {len(result.outputs)} outputs for {len(rows)} rows")
         return result
 
-    async def _isolate(self, batch: Sequence[Waiting], error: HooperError) -> None:
+    async def _isolate(self, runner: Runner, batch: Sequence[Waiting], error: HooperError) -> None:
         """Run the halves of a failed batch once more, so that one bad row fails alone."""
         if len(batch) == 1 or isinstance(error, EngineStalled):
             for one in batch:
@@ -79,7 +83,7 @@ class Execution:
         for half in (batch[:middle], batch[middle:]):
             wanted = self._still_wanted(half)
             if wanted:
-                await self._attempt(wanted)
+                await self._attempt(runner, wanted)
 
     def _still_wanted(self, batch: Sequence[Waiting]) -> list[Waiting]:
         """Those whose caller is still there: a batch that is run again may have outlived some."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from app.core.types import LayoutName
@@ -17,6 +18,9 @@ BULK_PATIENCE = 8
 PACKED_SHARE = 125 / 128
 """So much of its tokens a packed batch is filled with: rows that leave no gap at all need another tensor row, which fixed
 shapes round up to several (measured: filled with 1,024 of 1,024 tokens, 0.69 of the tensor was of use; with 1,000, 0.96)."""
+
+SMALLEST_SHARE = 256
+"""Tokens that an engine beside others may always take: a batch of fewer reads the model's weights for too little."""
 
 WaitingT = TypeVar("WaitingT")
 
@@ -40,6 +44,19 @@ class Budget:
     def cost(self, num_rows: int, longest: int, total: int) -> int:
         """Tokens that a batch of these rows costs."""
         return total if self.layout == "packed" else num_rows * longest
+
+    def shared(self, num_engines: int, num_free: int, num_waiting_tokens: int) -> Budget:
+        """What one of several engines may take, so that all together hold as much as one alone, and none idles while
+        another takes everything.
+
+        Args:
+            num_engines: that share this budget.
+            num_free: of these, without a batch, the asking one included.
+            num_waiting_tokens: for all of them.
+        """
+        most = min(self.max_batch_tokens, max(SMALLEST_SHARE, self.max_batch_tokens // num_engines))
+        fair = math.ceil(num_waiting_tokens / num_free) if num_free > 1 else most
+        return replace(self, max_batch_tokens=min(most, fair))
 
     def fits(self, num_tokens: int) -> bool:
         """Whether a row can ever run."""

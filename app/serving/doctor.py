@@ -117,7 +117,14 @@ async def _run(artefact: Artefact, settings: Settings) -> str:
     """
     queue = QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens)
     budget = settings.max_batch_tokens, settings.max_batch_rows
-    options = LoadOptions(settings.device, settings.engine_threads, *budget, queue, precision=settings.precision)
+    options = LoadOptions(
+        settings.device,
+        settings.engine_threads,
+        *budget,
+        queue,
+        precision=settings.precision,
+        num_streams=settings.engine_streams,
+    )
     deployment = await load(artefact, options, Metrics())
     chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision
     threads = deployment.num_threads

@@ -20,7 +20,7 @@ from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
 from app.runtime.machine import has_int8
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
-from app.runtime.session import OnnxSession
+from app.runtime.sessions import Sessions, open_sessions
 from app.serving.deployment import Deployment, Result
 from app.serving.drift import Drift
 from app.serving.repository import Artefact
@@ -73,6 +73,8 @@ class LoadOptions:
     engine_run_s: float = 60.0
     """Seconds that one batch may take."""
     precision: PrecisionWish = "auto"
+    num_streams: int = 0
+    """Batches that the CPU computes at the same time; 0: see `open_sessions`."""
 
 
 async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, opening: OpenEngine = open_engine) -> Deployment:
@@ -92,12 +94,13 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     provider = for_model(choose_provider(options.device), manifest, has_int8(), options.precision)
-    session, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options.num_threads, opening)
+    sessions, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, opening)
     max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
     budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
-    watched = Watchdog(session, options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1))
-    batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name))
-    deployment = Deployment(manifest, task, session, batcher, metrics, tokenizer.definition)
+    run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
+    beside = [Watchdog(one, run_s) for one in sessions.beside]
+    batcher = Batcher(Watchdog(sessions.alone, run_s), budget, options.queue, _observer(metrics, manifest.name), beside)
+    deployment = Deployment(manifest, task, sessions, batcher, metrics, tokenizer.definition)
     try:
         await _replay_golden(artefact, deployment)
     except BaseException:
@@ -114,8 +117,8 @@ def describe_provider(provider: Provider) -> dict[str, str]:
 
 
 def _build(
-    artefact: Artefact, provider: Provider, num_threads: int, opening: OpenEngine
-) -> tuple[OnnxSession, Task[Any, Any, Any], Tokenizer]:
+    artefact: Artefact, provider: Provider, options: LoadOptions, opening: OpenEngine
+) -> tuple[Sessions, Task[Any, Any, Any], Tokenizer]:
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
@@ -123,8 +126,8 @@ def _build(
     except TypeError as error:
         raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
-    session = OnnxSession(graph_file, manifest.graph, provider, num_threads, opening)
-    return session, task, tokenizer
+    sessions = open_sessions(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, opening)
+    return sessions, task, tokenizer
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:

@@ -50,11 +50,13 @@ class Trial:
 
 def choices(num_cores: int) -> dict[str, list[str]]:
     """Values to try, by setting, besides the defaults; those that most depends on first."""
+    streams = sorted({1, 2, max(1, num_cores // 2), num_cores})
     threads = sorted({max(1, num_cores - 1), max(1, num_cores // 2)} - {num_cores}, reverse=True)
     return {
         "HOOPER_MAX_BATCH_TOKENS": ["512", "2048", "4096", "8192"],
         "HOOPER_MAX_BATCH_ROWS": ["32", "128", "256"],
         "HOOPER_ENGINE_THREADS": [str(number) for number in threads],
+        "HOOPER_ENGINE_STREAMS": [str(number) for number in streams if number <= num_cores],
     }
 
 

@@ -49,11 +49,18 @@ def row(first: int, num_tokens: int = 10) -> Row:
 class Bench:
     """A batcher over a gated engine."""
 
-    def __init__(self, budget: Budget = BUDGET, limit: QueueLimit = LIMIT, tell: Tell | None = None) -> None:
+    def __init__(
+        self, budget: Budget = BUDGET, limit: QueueLimit = LIMIT, tell: Tell | None = None, num_beside: int = 0
+    ) -> None:
         self.engine = GatedEngine()
+        self.beside = [GatedEngine() for _ in range(num_beside)]
         self.events: list[Event] = []
-        self.batcher = Batcher(self.engine, budget, limit, tell or self.events.append)
+        self.batcher = Batcher(self.engine, budget, limit, tell or self.events.append, self.beside)
         self._callers: list[Submit] = []
+
+    @property
+    def engines(self) -> list[GatedEngine]:
+        return [self.engine, *self.beside]
 
     async def submit(self, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
         """A caller whose rows have reached the queue."""
@@ -946,22 +953,23 @@ POISON = 666
 ENDS = {"stall": EngineStalled("late"), "full": OutOfMemory("full"), "lose": EngineLost("stuck")}
 
 
+@pytest.mark.parametrize("num_beside", [0, 2, 3])
 @settings(max_examples=150, deadline=None)
-@given(steps)
-def test_whatever_happens_every_submission_is_answered_exactly_once(sequence: list[Step]) -> None:
+@given(sequence=steps)
+def test_whatever_happens_every_submission_is_answered_exactly_once(num_beside: int, sequence: list[Step]) -> None:
     with asyncio.Runner(loop_factory=impatient_loop) as runner:
-        runner.run(_everything_at_once(sequence))
+        runner.run(_everything_at_once(sequence, num_beside))
 
 
-async def _everything_at_once(sequence: list[Step]) -> None:
-    async with bench_of(limit=QueueLimit(20, 600)) as bench:
+async def _everything_at_once(sequence: list[Step], num_beside: int) -> None:
+    async with bench_of(limit=QueueLimit(20, 600), num_beside=num_beside) as bench:
         crowd = Crowd(bench)
         for what, number in sequence:
             await crowd.step(what, number)
         for _ in range(2 * sum(len(rows) for _, rows in crowd.callers)):
             await crowd.step("finish", 0)
         assert not bench.batcher.num_waiting_rows
-        assert not bench.engine.has_batch
+        assert not any(one.has_batch for one in bench.engines)
         await bench.batcher.aclose()
         await crowd.check()
 
@@ -987,7 +995,7 @@ class Crowd:
             case "turn":
                 await turn()
             case _:
-                await self.engine(what)
+                await self.engine(what, number)
 
     async def submit(self, what: str, num_tokens: int) -> None:
         caller = len(self.callers)
@@ -999,11 +1007,12 @@ class Crowd:
         task.add_done_callback(lambda _: self.answers.append(caller))
         self.callers.append((task, rows))
 
-    async def engine(self, what: str) -> None:
+    async def engine(self, what: str, number: int) -> None:
         await turn()
-        if not self.bench.engine.has_batch:
+        ready = [one for one in self.bench.engines if one.has_batch]
+        if not ready:
             return
-        batch = await self.bench.engine.batch()
+        batch = await ready[number % len(ready)].batch()
         num_tokens = sum(one.num_tokens for one in batch.rows)
         assert len(batch.rows) <= BUDGET.max_batch_rows
         assert len(batch.rows) == 1 or num_tokens <= BUDGET.max_batch_tokens

@@ -44,6 +44,11 @@ def test_fewer_threads_than_cores_are_tried(cores: int, threads: list[str]) -> N
     assert choices(cores)["HOOPER_ENGINE_THREADS"] == threads
 
 
+@pytest.mark.parametrize(("cores", "streams"), [(1, ["1"]), (2, ["1", "2"]), (16, ["1", "2", "8", "16"])])
+def test_batches_side_by_side_are_tried(cores: int, streams: list[str]) -> None:
+    assert choices(cores)["HOOPER_ENGINE_STREAMS"] == streams
+
+
 def test_what_was_found_is_an_env_file() -> None:
     assert as_env_file({"HOOPER_MAX_BATCH_TOKENS": "2048"}, "a machine").splitlines()[1:] == ["HOOPER_MAX_BATCH_TOKENS=2048"]
     assert "the defaults are best here" in as_env_file({}, "a machine")

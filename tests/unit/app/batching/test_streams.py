@@ -1,0 +1,195 @@
+"""Engines side by side: who takes the next batch, and how much of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.batching.admission import QueueLimit
+from app.batching.batcher import Batcher
+from app.batching.policy import SMALLEST_SHARE, Budget
+from app.batching.streams import Streams
+from app.core.errors import EngineFailed, EngineLost, Unavailable
+from app.core.types import Row
+from tests.gated import GatedEngine, turn
+
+BUDGET = Budget(max_batch_tokens=1000, max_batch_rows=8, layout="packed")
+LIMIT = QueueLimit(max_rows=50, max_tokens=5000)
+
+
+def row(first: int, num_tokens: int = 10) -> Row:
+    return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
+
+
+def streams(num_beside: int) -> tuple[Streams, GatedEngine, list[GatedEngine]]:
+    alone, beside = GatedEngine(), [GatedEngine() for _ in range(num_beside)]
+    return Streams(alone, beside), alone, beside
+
+
+# --- whose turn it is
+
+
+def test_without_others_the_one_engine_takes_everything_and_the_whole_budget() -> None:
+    made, alone, _ = streams(0)
+    turn_ = made.take(BUDGET, 7, 70)
+    assert turn_ is not None
+    assert (turn_.runner, turn_.budget) == (alone, BUDGET)
+    assert made.take(BUDGET, 7, 70) is None
+
+
+@pytest.mark.parametrize(("num_beside", "num_rows"), [(2, 1), (4, 3)])
+def test_too_few_rows_for_everybody_are_computed_with_every_thread(num_beside: int, num_rows: int) -> None:
+    made, alone, _ = streams(num_beside)
+    turn_ = made.take(BUDGET, num_rows, 10 * num_rows)
+    assert turn_ is not None
+    assert (turn_.runner, turn_.budget) == (alone, BUDGET)
+
+
+def test_enough_rows_are_computed_side_by_side() -> None:
+    made, _, beside = streams(2)
+    taken = [made.take(BUDGET, 2, 20), made.take(BUDGET, 1, 10)]
+    assert [one and one.runner for one in taken] == beside
+    assert made.num_busy == 2
+    assert made.take(BUDGET, 1, 10) is None
+
+
+def test_a_lone_row_joins_those_who_compute_side_by_side() -> None:
+    made, _, beside = streams(2)
+    made.take(BUDGET, 2, 20)
+    joined = made.take(BUDGET, 1, 10)
+    assert joined is not None
+    assert joined.runner is beside[1]
+
+
+def test_nobody_computes_beside_the_one_with_every_thread() -> None:
+    made, alone, beside = streams(2)
+    made.take(BUDGET, 1, 10)
+    assert made.take(BUDGET, 5, 50) is None
+    made.give_back(alone)
+    following = made.take(BUDGET, 5, 50)
+    assert following is not None
+    assert following.runner is beside[0]
+
+
+# --- how much it takes
+
+
+@pytest.mark.parametrize(
+    ("num_engines", "num_free", "waiting", "tokens"),
+    [
+        (2, 1, 5000, 500),  # half of the budget
+        (2, 2, 5000, 500),
+        (2, 2, 301, 151),  # half of what waits
+        (2, 1, 301, 500),  # the last free one takes all it may
+        (8, 1, 5000, SMALLEST_SHARE),  # no crumbs
+        (8, 4, 400, 100),
+    ],
+)
+def test_a_share(num_engines: int, num_free: int, waiting: int, tokens: int) -> None:
+    shared = BUDGET.shared(num_engines, num_free, waiting)
+    assert (shared.max_batch_tokens, shared.max_batch_rows, shared.layout) == (tokens, 8, "packed")
+
+
+def test_a_share_is_never_more_than_the_budget() -> None:
+    assert Budget(100, 8, "packed").shared(2, 1, 5000).max_batch_tokens == 100
+
+
+# --- in the batcher
+
+
+class Rig:
+    """A batcher over three gated engines, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.alone, self.first, self.second = GatedEngine(), GatedEngine(), GatedEngine()
+        self.batcher = Batcher(self.alone, BUDGET, LIMIT, beside=(self.first, self.second))
+
+    async def submit(self, *rows: Row) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = asyncio.create_task(self.batcher.submit(rows))
+        await turn()
+        return task
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = Rig()
+    yield made
+    await made.batcher.aclose()
+
+
+async def test_rows_of_one_request_are_split_between_the_engines(rig: Rig) -> None:
+    caller = await rig.submit(*(row(number) for number in range(1, 5)))
+    one, other = await rig.first.batch(), await rig.second.batch()
+    assert one.firsts + other.firsts == [1, 2, 3, 4]
+    assert len(one.firsts) in (1, 2)
+    other.finish()
+    await turn()
+    assert not caller.done()
+    one.finish()
+    answered = await caller
+    assert [int(output["logits"][0]) for output in answered.outputs] == [1, 2, 3, 4]  # type: ignore[attr-defined]
+
+
+async def test_an_engine_that_ends_takes_what_waits_while_the_other_still_computes(rig: Rig) -> None:
+    await rig.submit(row(1), row(2))
+    one, other = await rig.first.batch(), await rig.second.batch()
+    waiting = await rig.submit(row(3))
+    assert not waiting.done()
+    one.finish()
+    following = await rig.first.batch()
+    assert following.firsts == [3]
+    following.finish()
+    await waiting
+    other.finish()
+
+
+async def test_a_failure_of_one_is_isolated_on_the_same_engine(rig: Rig) -> None:
+    bad = await rig.submit(*(row(number) for number in range(1, 7)))
+    one, other = await rig.first.batch(), await rig.second.batch()
+    size = len(one.rows)
+    assert size > 1
+    one.fail(RuntimeError("boom"))
+    for _ in range(2):
+        half = await rig.first.batch()
+        assert len(half.rows) < size
+        half.finish()
+        await turn()
+        if bad.done():
+            break
+    other.finish()
+    answered = await bad
+    assert not any(isinstance(output, EngineFailed) for output in answered.outputs)  # type: ignore[attr-defined]
+
+
+async def test_a_lost_engine_ends_the_batcher_and_leaves_nobody_waiting(rig: Rig) -> None:
+    callers = [await rig.submit(row(1), row(2)), await rig.submit(row(3))]
+    one, other = await rig.first.batch(), await rig.second.batch()
+    one.fail(EngineLost("stuck"))
+    for caller in callers:
+        with pytest.raises(Unavailable):
+            await caller
+    await turn()
+    assert other.is_given_up
+    assert rig.batcher.has_died
+
+
+async def test_closing_waits_for_every_engine(rig: Rig) -> None:
+    caller = await rig.submit(row(1), row(2))
+    closing = asyncio.create_task(rig.batcher.aclose(drain_s=3600))
+    (await rig.first.batch()).finish()
+    await turn()
+    assert not closing.done()
+    (await rig.second.batch()).finish()
+    await closing
+    await caller
+
+
+async def test_two_engines_drain_twice_as_fast(rig: Rig) -> None:
+    await rig.submit(row(1, 400), row(2, 400))
+    one, other = await rig.first.batch(), await rig.second.batch()
+    one.finish(inference_s=40.0)
+    await turn()
+    assert rig.batcher.retry_after_s(800) == pytest.approx(20.0)  # 400 tokens in 40 s on each of the two, of which half wait
+    other.finish()
