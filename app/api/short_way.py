@@ -1,8 +1,8 @@
 """The short way: ordinary requests to the native routes, past what the framework does for a request of any kind.
 
-FastAPI's chain of middleware, routing, dependencies and responses takes twice the time that parsing, tokenizing, batching and
-telling the answer take together. What comes here is answered as the route would answer it. Whatever is not quite ordinary, above
-all a body that the route's schema refuses, goes the long way, where it meets the same schema and is told what is wrong.
+FastAPI's middleware, routing, dependencies and responses take a third of all that such a request costs the event loop. What
+comes here is answered as the route would answer it. Whatever is not quite ordinary, above all a body that the route's schema
+refuses, goes the long way, where it meets the same schema and is told what is wrong.
 """
 
 from __future__ import annotations
