@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import cast
 
@@ -15,6 +16,10 @@ MAX_HEAD_BYTES = 65_536
 """Of the request line and all headers; llhttp, which reads them, has no limit of its own."""
 BODY_GRACE_S = 1.0
 """The application refuses a slow body itself, in its own words; the connection ends only where that did not happen."""
+
+
+Doorman = Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes | None]
+"""From the target and the headers of a POST to the whole answer that turns it away, or None where somebody must read it."""
 
 
 class HeadTooLarge(Exception):
@@ -29,6 +34,7 @@ class Connection(HttpToolsProtocol):
 
     receive_s = 30.0
     max_connections = 900
+    doorman: Doorman | None = None
 
     _patience: asyncio.TimerHandle | None = None
     """Runs until a request is complete."""
@@ -39,6 +45,8 @@ class Connection(HttpToolsProtocol):
     _num_head_bytes = 0
     _chunk_bytes = 0
     _follows_another = False
+    _is_turned_away = False
+    """Whether the request that is being received has its answer, and no cycle of uvicorn's."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -68,6 +76,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # of a request that was turned away in the same chunk
         self._has_begun = True
         # where another request ended in the same chunk, this head's part of it is not known: it is measured when complete
         self._num_head_bytes = -self._chunk_bytes if self._follows_another else 0
@@ -79,10 +88,20 @@ class Connection(HttpToolsProtocol):
             raise HeadTooLarge  # the parser stops at it and asks for `send_400_response`
         self._in_head = False
         self._restart_patience(self.receive_s + BODY_GRACE_S)
-        super().on_headers_complete()
+        self._is_turned_away = self._turn_away()
+        if not self._is_turned_away:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_turned_away:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        if self._is_turned_away:
+            self._is_turned_away = False
+            self.on_response_complete()  # what comes next is due within the keep-alive time
+        else:
+            super().on_message_complete()
         self._has_begun, self._in_head, self._num_head_bytes = False, True, 0
         self._follows_another = True
         if self._patience is not None:
@@ -95,6 +114,20 @@ class Connection(HttpToolsProtocol):
             self._refuse_head()
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "not_http", "this is not a request in HTTP/1.1")
+
+    def _turn_away(self) -> bool:
+        """Answer here what the doorman turns away; only where one plain request stands alone on a connection that is kept."""
+        if self.doorman is None or self._is_answering or self.pipeline or self.expect_100_continue:
+            return False
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return False
+        if self.parser.should_upgrade() or not self.parser.should_keep_alive():
+            return False
+        answer = self.doorman(self.url, self.headers)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        return True
 
     # --- what the client takes
 
@@ -163,11 +196,15 @@ class Connection(HttpToolsProtocol):
         self._expect_reading()
 
 
-def limited(receive_s: float, max_connections: int) -> type[Connection]:
+def limited(receive_s: float, max_connections: int, doorman: Doorman | None = None) -> type[Connection]:
     """Connections with these limits, for uvicorn to make.
 
     Args:
         receive_s: seconds for the head of a request, for its body, and for taking an answer off the line.
         max_connections: open at once; more are closed unanswered.
+        doorman: turns requests away before anything is made of them.
     """
-    return type("LimitedConnection", (Connection,), {"receive_s": receive_s, "max_connections": max_connections})
+    kept = None if doorman is None else staticmethod(doorman)
+    return type(
+        "LimitedConnection", (Connection,), {"receive_s": receive_s, "max_connections": max_connections, "doorman": kept}
+    )

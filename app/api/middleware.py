@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.access import NO_SNIFFING, record, wished_id
 from app.api.body import BodyLimits, ClientLeft, Headers, read_body
 from app.api.dialects import path_of
 from app.api.errors import internal_error, refusal_of
@@ -23,11 +20,7 @@ from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace, Traces
 
-REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 CLIENT_LEFT = 499
-QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
-NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-"""An answer may repeat a word of its request: no browser may take it for a page."""
 TOLD = "hooper.told"
 """Key of the scope under which a route tells the task and model that it asked, for metrics and log."""
 
@@ -39,8 +32,6 @@ PARENT_HEADERS = (b"traceparent", b"tracestate")
 
 ShortWay = Callable[[Scope, Headers, bytes], Awaitable[Response | None]]
 """Answers a POST without the application behind, or returns None where that is not for it."""
-
-logger = logging.getLogger("hooper.access")
 
 
 class Edge:
@@ -66,8 +57,7 @@ class Edge:
             bare = scope["path"].removeprefix(self._root_path)
             scope["root_path"], scope["path"] = self._root_path, self._root_path + bare
         headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
-        wished = headers.get(b"x-request-id", "")
-        token = request_id.set(wished if REQUEST_ID.match(wished) else uuid.uuid4().hex)
+        token = request_id.set(wished_id(headers))
         try:
             await self._answer(scope, headers, receive, send)
         finally:
@@ -105,7 +95,8 @@ class Edge:
                 raise  # the answer has begun: the server can only cut it off
             await internal_error(scope, error)(scope, receive, send_with_id)
         finally:
-            self._record(scope, told, status, time.perf_counter() - began)
+            path = scope["path"].removeprefix(self._root_path)
+            record(self._metrics, scope["method"], path, told, status, time.perf_counter() - began)
             if self._traces is not None and trace is not None:
                 trace.attributes |= {"hooper.request_id": request_id.get()} | {
                     f"hooper.{key}": told[key] for key in ("task", "model") if key in told
@@ -135,20 +126,6 @@ class Edge:
         else:
             scope[TEMPLATE] = "/" + path_of(scope)
             await answer(scope, receive, send)
-
-    def _record(self, scope: Scope, told: dict[str, str], status: int, seconds: float) -> None:
-        task, model = told.get("task", ""), told.get("model", "")
-        path = scope["path"].removeprefix(self._root_path)
-        if task or (status >= HTTPStatus.BAD_REQUEST and path not in QUIET_PATHS):
-            self._metrics.requests.labels(task, model, str(status)).inc()  # refused before its task was known: no task
-        if "version" in told:
-            self._metrics.version_requests.labels(model, told["version"], str(status)).inc()
-        if task:
-            self._metrics.request_seconds.labels(task).observe(seconds)
-        level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
-        if logger.isEnabledFor(level):
-            extra = {"status": status, "ms": round(seconds * 1000, 2), **told}
-            logger.log(level, "%s %s", scope["method"], path, extra=extra)
 
 
 def _template(scope: Scope) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import uvicorn
 
 from app.api.connection import limited
+from app.api.shedding import Doorman
 from app.settings import Settings
 
 
@@ -15,7 +16,7 @@ def configured(app: Any, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=limited(settings.receive_s, settings.max_connections),
+        http=limited(settings.receive_s, settings.max_connections, Doorman(app, settings.root_path)),
         ws="none",  # there is no route for it
         log_config=None,
         access_log=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, Connection, limited
+from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, Connection, Doorman, limited
 
 RECEIVE_S = 5.0
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
@@ -86,6 +86,8 @@ class Client:
     loop: Loop = field(default_factory=Loop)
     wire: Wire = field(default_factory=Wire)
 
+    doorman: Doorman | None = None
+
     def __post_init__(self) -> None:
         self.state = ServerState()
         self.connection = self.connect(self.wire)
@@ -96,7 +98,9 @@ class Client:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
             await send({"type": "http.response.body", "body": b"ok"})
 
-        config = uvicorn.Config(app, http=limited(RECEIVE_S, max_connections), ws="none", log_config=None, lifespan="off")
+        config = uvicorn.Config(
+            app, http=limited(RECEIVE_S, max_connections, self.doorman), ws="none", log_config=None, lifespan="off"
+        )
         config.load()
         made = config.http_protocol_class(config=config, server_state=self.state, app_state={}, _loop=self.loop)
         assert isinstance(made, Connection)
@@ -298,3 +302,84 @@ async def test_more_connections_than_may_be_are_closed_and_the_others_stay(clien
     for wire in wires:
         client.connect(wire)
     assert [one.ended for one in (client.wire, *wires)] == ["", "", "aborted"]
+
+
+# --- a doorman
+
+REFUSED = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n"
+ASKED = b"POST /full HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+BODY = b"\r\nbody"
+
+
+def refuse_full(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    return REFUSED if target == b"/full" and (b"host", b"x") in headers else None
+
+
+@pytest.fixture
+async def guarded() -> Client:
+    return Client(doorman=refuse_full)
+
+
+async def test_who_is_turned_away_has_the_answer_before_the_body_and_the_connection_is_kept(guarded: Client) -> None:
+    guarded.send(ASKED + b"\r\n")
+    assert guarded.wire.written == REFUSED
+    guarded.send(b"bo")
+    guarded.send(b"dy")
+    assert not guarded.state.tasks
+    guarded.send(HEAD + b"\r\n0123456789")
+    await guarded.is_answered()
+    assert guarded.wire.written.startswith(REFUSED + b"HTTP/1.1 200 ")
+    assert not guarded.wire.ended
+
+
+async def test_it_can_be_turned_away_again_and_again(guarded: Client) -> None:
+    for _ in range(3):
+        guarded.send(ASKED + BODY)
+    guarded.send(3 * (ASKED + BODY))
+    assert guarded.wire.written == 6 * REFUSED
+    assert guarded.state.total_requests == 6
+
+
+async def test_afterwards_the_connection_ends_when_nothing_comes(guarded: Client) -> None:
+    guarded.send(ASKED + BODY)
+    guarded.loop.advance(guarded.connection.timeout_keep_alive + 1)
+    assert guarded.wire.ended == "closed"
+
+
+async def test_a_body_that_never_comes_ends_the_connection(guarded: Client) -> None:
+    guarded.send(ASKED + b"\r\nbo")
+    guarded.loop.advance(RECEIVE_S + BODY_GRACE_S)
+    assert guarded.wire.ended == "aborted"
+
+
+async def test_a_request_behind_it_in_the_same_chunk_is_not_cut_off(guarded: Client) -> None:
+    guarded.send(ASKED + BODY + HEAD + b"\r\n0123456789")
+    guarded.loop.advance(guarded.connection.timeout_keep_alive + 1)
+    assert not guarded.wire.ended
+    await guarded.is_answered()
+    assert guarded.wire.written.startswith(REFUSED + b"HTTP/1.1 200 ")
+
+
+async def test_nobody_is_turned_away_before_those_who_came_first_are_answered(guarded: Client) -> None:
+    guarded.send(HEAD + b"\r\n0123456789" + ASKED + BODY)
+    assert not guarded.wire.written
+    await guarded.is_answered()
+    await guarded.is_answered()
+    assert guarded.wire.written.count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /full HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n",
+        b"POST /full HTTP/1.0\r\nHost: x\r\nContent-Length: 4\r\n",
+        ASKED + b"Connection: close\r\n",
+        ASKED + b"Expect: 100-continue\r\n",
+        b"POST /room HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n",
+    ],
+)
+async def test_whatever_is_not_plain_is_for_the_application(guarded: Client, head: bytes) -> None:
+    guarded.send(head + BODY)
+    await guarded.is_answered()
+    assert b"429" not in guarded.wire.written
+    assert b"HTTP/1.1 200 " in guarded.wire.written

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
+from app.api.shedding import Doorman
 from app.batching.admission import QueueLimit
 from app.serving.leased import SHADOW, Role, sharing
 from tests.asked import Caller, Service, check_problem
 from tests.gated import Deploy, turn
 from tests.tiny import publish_tiny_task
+from tests.unit.app.conftest import Start
 
 FULL = QueueLimit(0, 0)
 
@@ -118,3 +121,79 @@ async def test_a_candidate_s_room_counts_where_it_answers(
     fill(service, "tiny")
     head = await refused_unread(service)
     assert (head is None) is is_waited_for
+
+
+# --- at the door
+
+PLAIN = [(b"content-type", b"application/json"), (b"content-length", b"20")]
+
+
+def split(answer: bytes) -> tuple[str, dict[str, str], Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return first, dict(line.split(": ", 1) for line in lines), json.loads(body)
+
+
+async def test_the_doorman_says_what_is_said_further_in(service: Service) -> None:
+    doorman = Doorman(service.app)
+    assert doorman(b"/v1/classify", PLAIN) is None
+    fill(service, "tiny")
+    answer = doorman(b"/v1/classify", [*PLAIN, (b"x-request-id", b"mine")])
+    assert answer is not None
+    first, headers, problem = split(answer)
+    response = await service.classify("good", {"X-Request-Id": "mine"})
+    assert first == "HTTP/1.1 429 Too Many Requests"
+    assert problem == response.json()
+    assert headers == dict(response.headers)
+    assert service.sample("hooper_requests_total", task="text-classification", model="tiny", status="429") == 2
+
+
+async def test_each_who_is_turned_away_at_the_door_gets_an_id(service: Service) -> None:
+    fill(service, "tiny")
+    answers = [Doorman(service.app)(b"/v1/classify", [*PLAIN, (b"x-request-id", b"not an id")]) for _ in range(2)]
+    ids = {split(one)[1]["x-request-id"] for one in answers if one is not None}
+    assert len(ids) == 2
+    assert all(len(one) == 32 for one in ids)
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        (b"/v1/explain", PLAIN),
+        (b"/v1/classify?a=b", PLAIN),
+        (b"/v1/answer", PLAIN),  # nobody answers questions here, which has an error of its own
+        (b"/v1/classify", [(b"content-type", b"application/json")]),
+        (b"/v1/classify", [(b"content-length", b"65537")]),
+        (b"/v1/classify", [(b"transfer-encoding", b"chunked")]),
+    ],
+)
+async def test_the_doorman_leaves_to_others_what_is_not_plain(
+    service: Service, target: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    fill(service, "tiny")
+    assert Doorman(service.app)(target, headers) is None
+
+
+async def test_the_doorman_asks_for_no_keys_and_leaves_that_to_others(start: Start) -> None:
+    async with start(api_key_hashes="a" * 64) as service:
+        fill(service, "tiny")
+        assert Doorman(service.app)(b"/v1/classify", PLAIN) is None
+
+
+async def test_the_doorman_knows_the_prefix_of_a_proxy_which_may_cut_it_off(start: Start) -> None:
+    async with start(root_path="/hooper/") as service:
+        fill(service, "tiny")
+        doorman = Doorman(service.app, "/hooper/")
+        assert doorman(b"/hooper/v1/classify", PLAIN) is not None
+        assert doorman(b"/v1/classify", PLAIN) is not None
+
+
+async def test_the_doorman_reads_the_priority(service: Service) -> None:
+    service.live.registry.deployments[0].batcher.limit = QueueLimit(0, 1000)
+    doorman = Doorman(service.app)
+    assert doorman(b"/v1/classify", [*PLAIN, (b"x-priority", b"bulk")]) is None  # one row of bulk always may
+    assert doorman(b"/v1/classify", PLAIN) is not None
+
+
+async def test_before_the_application_lives_everybody_is_let_in() -> None:
+    assert Doorman(FastAPI())(b"/v1/classify", PLAIN) is None
