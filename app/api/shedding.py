@@ -49,6 +49,9 @@ def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Respons
     return response
 
 
+_READ = frozenset({b"content-length", b"x-priority", b"x-request-id"})
+
+
 class Doorman:
     """Does the same as soon as a head is read, with what the connection knows: a refusal costs a fifth of one further in.
 
@@ -72,7 +75,7 @@ class Doorman:
         if path is None or state is None or state.settings.traces_endpoint:  # of which a refusal is a part
             return None
         began = time.perf_counter()
-        headers = {name: value.decode("latin-1") for name, value in pairs}
+        headers = {name: value.decode("latin-1") for name, value in pairs if name in _READ}
         told: dict[str, str] = {}
         overload = _overload(state, TASKS[path[1:]], headers, told)
         if overload is None or not _is_short(headers):

@@ -24,6 +24,16 @@ Answered = Callable[[int], None]
 """Called with the status, or `FAILED`, once the whole answer is there."""
 
 
+def whole_answer(data: bytes) -> int | None:
+    """The status of an answer that is all there, which most are; None where a parser must tell."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    _, name, rest = head.partition(b"\r\ncontent-length: ")
+    length = rest.partition(b"\r\n")[0]
+    if end and name and length.isdigit() and int(length) == len(body) and data.startswith(b"HTTP/1.1 "):
+        return int(data[9:12])
+    return None
+
+
 class Connection(asyncio.Protocol):
     """A kept-alive connection with at most one request under way. Invariant: each request is answered once."""
 
@@ -57,7 +67,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             answered(FAILED)
             return
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = None
         self._answered, self._first_bytes = answered, b""
         self._transport.write(request)
 
@@ -78,7 +88,14 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._first_bytes = self._first_bytes or data
+        if not self._first_bytes:
+            self._first_bytes = data
+            status = whole_answer(data)
+            if status is not None:
+                self._complete(status)
+                return
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:

@@ -8,7 +8,7 @@ requests at times drawn beforehand, from a process of its own. Meanwhile health 
 An accepted request finds at most a full queue before it, and a batch in the engine, and then runs in one of its own. So it is
 answered within (queue limit + 2 batches) / drain rate: that of the step or, where the queue is empty at times, the capacity.
 Goodput is what is answered with 200 within that bound, in steady state. At 3 times the capacity it must be 0.9 of what it is at
-the capacity, or more.
+the capacity, or more. The generator runs on the service's cores: what it takes of them is told beside.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from os import getloadavg
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from app.core.errors import HooperError
@@ -32,7 +33,8 @@ from scripts.reliability.overload_step import MAX_RETRY_S, Bench, Capacity, Drai
 from scripts.reliability.picture import draw_overload
 
 EXIT_FAILED, EXIT_SETUP = 1, 2
-STEPS = (0.5, 1.0, 2.0, 3.0)
+STEPS = (0.5, 1.0, 3.0, 2.0, 3.0, 1.0)
+"""The two that are compared come twice, around each other: a shared machine's pace changes within minutes."""
 KEPT = 0.9
 """Of the goodput at capacity, how much must be left at 3 times the load."""
 
@@ -93,11 +95,11 @@ def overload(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def kept(steps: Sequence[dict[str, Any]]) -> float | None:
-    """Goodput at 3 times the capacity over that at the capacity; None where either was left out."""
-    goodput: dict[float, float] = {one["times"]: one["goodput_per_s"] for one in steps}
-    if 1.0 not in goodput or 3.0 not in goodput:
+    """Goodput at 3 times the capacity over that at the capacity, on the mean; None where either was left out."""
+    at_capacity, at_triple = ([one["goodput_per_s"] for one in steps if one["times"] == times] for times in (1.0, 3.0))
+    if not at_capacity or not at_triple:
         return None
-    return round(goodput[3.0] / max(goodput[1.0], 1e-9), 3)
+    return round(mean(at_triple) / max(mean(at_capacity), 1e-9), 3)
 
 
 def complaints(steps: Sequence[dict[str, Any]]) -> list[str]:
@@ -142,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
         help="HOOPER_MAX_WAITING_ROWS: with one text a request, connections run out before the default's 2048 are full (256)",
     )  # fmt: skip
     parser.add_argument("--connections", type=int, default=128, metavar="N", help="callers that measure the capacity (128)")
-    parser.add_argument("--steps", type=float, nargs="+", default=list(STEPS), metavar="X", help="of the capacity (0.5 1 2 3)")
+    parser.add_argument(
+        "--steps", type=float, nargs="+", default=list(STEPS), metavar="X", help="of the capacity (0.5 1 3 2 3 1)"
+    )
     parser.add_argument("--seconds", type=float, default=30.0, metavar="S", help="seconds per step (30)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="keep the figures")
     parser.add_argument("--image", type=Path, metavar="FILE.svg", help="keep the curve")

@@ -22,7 +22,7 @@ def draw_overload(report: dict[str, Any], file: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    steps = report["steps"]
+    steps = sorted(report["steps"], key=lambda one: float(one["offered_per_s"]))
     offered = [one["offered_per_s"] for one in steps]
     with rc_context(SETTINGS):
         figure = Figure(figsize=(8, 3.6), layout="constrained")

@@ -81,6 +81,14 @@ def test_what_was_not_as_promised_is_told(change: dict[str, Any], told: str | No
     assert (told in found[0]) if told else (found == [])
 
 
+def test_what_is_kept_is_the_mean_of_steps_that_were_taken_twice() -> None:
+    steps = [
+        STEP | {"times": times, "goodput_per_s": goodput}
+        for times, goodput in ((1.0, 90.0), (3.0, 80.0), (3.0, 100.0), (1.0, 110.0))
+    ]
+    assert kept(steps) == 0.9
+
+
 def test_nothing_is_said_of_what_is_kept_where_one_of_the_two_steps_was_left_out() -> None:
     assert kept([STEP]) is None
 
