@@ -53,9 +53,9 @@ _READ = frozenset({b"content-length", b"x-priority", b"x-request-id"})
 
 
 class Doorman:
-    """Does the same as soon as a head is read, with what the connection knows: a refusal costs a fifth of one further in.
+    """Does the same as soon as a head is read, before anything is made of the request.
 
-    That is what is left to the engine where far more is asked than it can do.
+    Where far more is asked than the engine can do, what refusals cost is what it lacks.
     """
 
     def __init__(self, app: FastAPI, root_path: str = "") -> None:
