@@ -44,9 +44,10 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=64,
-        description="Batches that ONNX Runtime's CPU provider computes at the same time where more than one row waits, a thread"
-        " each, with the model's weights in memory once more; 1: one after the other; 0: in int8 as many as threads, where"
-        " those are at most 4, else 1.",
+        description="Batches that ONNX Runtime's CPU provider computes at the same time where as many rows wait, sharing the"
+        " engine's threads, of which each needs one, and with the model's weights in memory once more (once for each where it"
+        " has several threads); 1: one after the other, as other devices do; 0: in int8 as many as threads, where those are at"
+        " most 4, else 1.",
     )
     max_batch_tokens: int = Field(1024, ge=16, le=1_048_576, description="Tokens that one batch may cost, padding included.")
     max_batch_rows: int = Field(64, ge=1, le=4096, description="Rows that one batch may hold.")

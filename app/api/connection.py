@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -17,6 +18,8 @@ MAX_HEAD_BYTES = 65_536
 BODY_GRACE_S = 1.0
 """The application refuses a slow body itself, in its own words; the connection ends only where that did not happen."""
 
+
+logger = logging.getLogger(__name__)
 
 Doorman = Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes | None]
 """From the target and the headers of a POST to the whole answer that turns it away, or None where somebody must read it."""
@@ -77,6 +80,8 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unset_keepalive_if_required()  # of a request that was turned away in the same chunk
+        if self._patience is None:
+            self._patience = self.loop.call_later(self.receive_s, self._lose_patience)
         self._has_begun = True
         # where another request ended in the same chunk, this head's part of it is not known: it is measured when complete
         self._num_head_bytes = -self._chunk_bytes if self._follows_another else 0
@@ -117,16 +122,22 @@ class Connection(HttpToolsProtocol):
 
     def _turn_away(self) -> bool:
         """Answer here what the doorman turns away; only where one plain request stands alone on a connection that is kept."""
-        if self.doorman is None or self._is_answering or self.pipeline or self.expect_100_continue:
-            return False
+        if self.doorman is None or self._is_answering or self.pipeline or self.expect_100_continue or self.flow.write_paused:
+            return False  # where nobody reads the answers, uvicorn reads no more requests
         if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
         if self.parser.should_upgrade() or not self.parser.should_keep_alive():
             return False
-        answer = self.doorman(self.url, self.headers)
+        try:
+            answer = self.doorman(self.url, self.headers)
+        except Exception as error:  # the parser would say that the request is none
+            logger.error("unexpected error at the door", extra={"error": type(error).__name__})
+            return False
         if answer is None:
             return False
-        self.transport.write(answer)
+        first, end, rest = answer.partition(b"\r\n")
+        usual = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(first + end + usual + rest)
         return True
 
     # --- what the client takes

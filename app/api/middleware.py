@@ -56,7 +56,8 @@ class Edge:
         if self._root_path:  # not uvicorn's setting, which expects that every proxy cuts the prefix off
             bare = scope["path"].removeprefix(self._root_path)
             scope["root_path"], scope["path"] = self._root_path, self._root_path + bare
-        headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        # of one that is there twice the first counts, as it does for the routes
+        headers = {key.lower(): value.decode("latin-1") for key, value in reversed(scope["headers"])}
         token = request_id.set(wished_id(headers))
         try:
             await self._answer(scope, headers, receive, send)

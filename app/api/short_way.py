@@ -55,9 +55,12 @@ async def short_way(scope: Scope, headers: Headers, body: bytes) -> Response | N
         headers: by their names in lower case.
         body: whole, within its limits.
     """
-    route = ROUTES.get(path_of(scope))
+    path = path_of(scope)
+    route = ROUTES.get(path)
     state: Live | None = getattr(scope["app"].state, "hooper", None)
     if route is None or state is None or not _is_ordinary(headers):
+        return None
+    if scope["path"] != f"{scope.get('root_path', '')}/{path}":
         return None
     try:
         request = route.read(body)
@@ -87,7 +90,9 @@ async def short_way(scope: Scope, headers: Headers, body: bytes) -> Response | N
 
 
 def _is_ordinary(headers: Headers) -> bool:
-    """Whether the headers that a route reads are there once, in their usual form, or not at all."""
+    """Whether the headers that a route reads are there in their usual form, or not at all."""
+    if not headers.get(b"content-type", "").lower().startswith("application/"):
+        return False
     timeout_ms = headers.get(b"x-request-timeout-ms", "1")
     is_number = timeout_ms.isdecimal() and timeout_ms.isascii() and len(timeout_ms) <= len(str(MAX_TIMEOUT_MS))
     return is_number and 1 <= int(timeout_ms) <= MAX_TIMEOUT_MS and headers.get(b"x-priority") in PRIORITIES

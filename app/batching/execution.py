@@ -41,9 +41,17 @@ class Execution:
             EngineLost: the engine can run nothing more. Rows without an answer have none.
         """
         now = time.monotonic()
-        for one in batch:
-            one.submission.started = min(one.submission.started, now)  # its first row's
-        if await self._attempt(runner, batch) and len(batch) > 1:  # a lone row's need says nothing about batches
+        submissions = list({id(one.submission): one.submission for one in batch}.values())
+        for submission in submissions:
+            submission.started = min(submission.started, now)  # its first row's
+            submission.is_split = submission.is_split or submission.num_running > 0
+            submission.num_running += 1
+        try:
+            lacked_memory = await self._attempt(runner, batch)
+        finally:
+            for submission in submissions:
+                submission.num_running -= 1
+        if lacked_memory and len(batch) > 1:  # a lone row's need says nothing about batches
             self._allowance = self._allowance.after_out_of_memory()
 
     async def _attempt(self, runner: Runner, batch: Sequence[Waiting]) -> bool:
@@ -101,7 +109,8 @@ class Execution:
         num_tokens = sum(one.row.num_tokens for one in batch)
         self._tell(BatchRan(len(batch), num_tokens, result.num_computed_tokens, result.inference_s))
         for submission in {id(one.submission): one.submission for one in batch}.values():
-            submission.inference_s += result.inference_s
+            spent = submission.inference_s + result.inference_s
+            submission.inference_s = min(spent, time.monotonic() - submission.started) if submission.is_split else spent
             submission.batch_rows = max(submission.batch_rows, len(batch))
             submission.batch_tokens = max(submission.batch_tokens, num_tokens)
         for one, output in zip(batch, result.outputs, strict=True):

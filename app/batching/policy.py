@@ -46,8 +46,8 @@ class Budget:
         return total if self.layout == "packed" else num_rows * longest
 
     def shared(self, num_engines: int, num_free: int, num_waiting_tokens: int) -> Budget:
-        """What one of several engines may take, so that all together hold as much as one alone, and none idles while
-        another takes everything.
+        """What one of several engines may take, so that all together hold what one alone would, or `SMALLEST_SHARE` each, and
+        none idles while another takes everything.
 
         Args:
             num_engines: that share this budget.
@@ -55,7 +55,7 @@ class Budget:
             num_waiting_tokens: for all of them.
         """
         most = min(self.max_batch_tokens, max(SMALLEST_SHARE, self.max_batch_tokens // num_engines))
-        fair = math.ceil(num_waiting_tokens / num_free) if num_free > 1 else most
+        fair = math.ceil(num_waiting_tokens / num_free / self.filled_share) if num_free > 1 else most
         return replace(self, max_batch_tokens=min(most, fair))
 
     def fits(self, num_tokens: int) -> bool:

@@ -31,7 +31,7 @@ class Answered:
     queue_s: float
     """From submission until its first row reached the engine."""
     inference_s: float
-    """Spent in the engine, summed over the batches that held its rows."""
+    """Spent in the engine, summed over the batches that held its rows; of those that ran side by side, no more than passed."""
     batch_rows: int = 0
     """Rows of the largest of those batches, other callers' included; 0 where none ran."""
     batch_tokens: int = 0
@@ -46,6 +46,10 @@ class Submission:
     deadline: float | None
     submitted: float
     started: float = math.inf
+    num_running: int = 0
+    """Batches in engines that hold rows of it."""
+    is_split: bool = False
+    """Whether two of them ran at the same time."""
     inference_s: float = 0.0
     batch_rows: int = 0
     batch_tokens: int = 0

@@ -103,6 +103,12 @@ class OnnxSession:
         if not await self._thread.aclose(patience):
             logger.error("an engine was left behind in a run that does not end", extra={"graph": self.graph.file})
 
+    def opened_again(self, *_: object) -> Engine:
+        """Its engine, for another session that computes with the same one at the same time, on a thread of its own."""
+        if self._engine is None:
+            raise EngineLost("the engine was given back")
+        return self._engine
+
     def _give_back(self) -> None:
         self._engine = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from app.batching.admission import QueueLimit
 from app.batching.batcher import Batcher
 from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.policy import Budget
-from app.batching.watchdog import Watchdog
+from app.batching.watchdog import Runner, Watchdog
 from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, InvalidArtefact, OutOfMemory
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
@@ -24,7 +24,7 @@ from app.runtime.sessions import Sessions, open_sessions
 from app.serving.deployment import Deployment, Result
 from app.serving.drift import Drift
 from app.serving.repository import Artefact
-from app.tasks.base import Task
+from app.tasks.base import Encoded, Task
 from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
@@ -98,11 +98,11 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
     budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
-    beside = [Watchdog(one, run_s) for one in sessions.beside]
-    batcher = Batcher(Watchdog(sessions.alone, run_s), budget, options.queue, _observer(metrics, manifest.name), beside)
+    watched, beside = Watchdog(sessions.alone, run_s), [Watchdog(one, run_s) for one in sessions.beside]
+    batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name), beside)
     deployment = Deployment(manifest, task, sessions, batcher, metrics, tokenizer.definition)
     try:
-        await _replay_golden(artefact, deployment)
+        await _replay_golden(artefact, deployment, [watched, *beside] if beside else [])
     except BaseException:
         await deployment.aclose(0)
         raise
@@ -130,8 +130,11 @@ def _build(
     return sessions, task, tokenizer
 
 
-async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:
-    """Ask what was asked when the model was published: it warms the engine up and shows that it still answers alike."""
+async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Runner]) -> None:
+    """Ask what was asked when the model was published: it warms the engine up and shows that it still answers alike.
+
+    Where there are several `engines`, each is asked besides: it depends on what else waits which of them the batcher takes.
+    """
     kind = TASK_KINDS[artefact.manifest.task]
     path = artefact.folder / artefact.manifest.golden
     try:
@@ -142,12 +145,22 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment) -> None:
         raise InvalidArtefact(f"{path} cannot be read: {error}") from error
     if not items:
         raise InvalidArtefact(f"{path} holds no golden request")
-    prediction = await deployment.predict(items, kind.options())
+    predictions = [(await deployment.predict(items, kind.options())).results]
+    predictions += [await _ask(deployment, engine, items, kind.options()) for engine in engines]
     # the unit of regression's numbers: a tolerance for scores between 0 and 1 would be nothing, or everything, in it
     unit = float(artefact.manifest.task_options.get("scale", 1.0))
     tolerance = GOLDEN_TOLERANCE[deployment.provider.precision] * unit
-    for number, (result, answer) in enumerate(zip(prediction.results, expected, strict=True)):
-        _compare(f"{artefact.id}: golden request {number}", result, answer, tolerance)
+    for results in predictions:
+        for number, (result, answer) in enumerate(zip(results, expected, strict=True)):
+            _compare(f"{artefact.id}: golden request {number}", result, answer, tolerance)
+
+
+async def _ask(deployment: Deployment, engine: Runner, items: Sequence[Any], options: Any) -> list[Result | HooperError]:
+    """One engine's answers, a row at a time."""
+    encoded = await deployment.encode(items, options)
+    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    outputs = [(await engine.run([row])).outputs[0] for row in rows]
+    return await deployment.decode(encoded, outputs, options)
 
 
 def _compare(what: str, result: Result | HooperError, expected: Any, tolerance: float) -> None:

@@ -20,6 +20,9 @@ from scripts.bench.load import Measured, closed_loop
 from scripts.bench.open_loop import open_loop
 from scripts.bench.service import Address
 
+TICK_S = 0.002
+"""Requests that are due within so many seconds are sent together: to wake up for each would take the service's cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -64,7 +67,8 @@ def _closed(load: Load, connections: int) -> tuple[Measured, float]:
 
 
 def _open(load: Load, rate: float) -> tuple[Measured, float]:
-    return _timed(lambda: open_loop(load.address.host, load.address.port, load.requests, rate, load.seconds))
+    address = load.address
+    return _timed(lambda: open_loop(address.host, address.port, load.requests, rate, load.seconds, tick_s=TICK_S))
 
 
 def _timed(measure: Callable[[], Coroutine[Any, Any, Measured]]) -> tuple[Measured, float]:

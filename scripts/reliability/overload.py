@@ -96,7 +96,7 @@ def overload(options: argparse.Namespace) -> dict[str, Any]:
 
 def kept(steps: Sequence[dict[str, Any]]) -> float | None:
     """Goodput at 3 times the capacity over that at the capacity, on the mean; None where either was left out."""
-    at_capacity, at_triple = ([one["goodput_per_s"] for one in steps if one["times"] == times] for times in (1.0, 3.0))
+    at_capacity, at_triple = ([float(one["goodput_per_s"]) for one in steps if one["times"] == times] for times in (1.0, 3.0))
     if not at_capacity or not at_triple:
         return None
     return round(mean(at_triple) / max(mean(at_capacity), 1e-9), 3)

@@ -352,6 +352,40 @@ async def test_a_body_that_never_comes_ends_the_connection(guarded: Client) -> N
     assert guarded.wire.ended == "aborted"
 
 
+async def test_half_a_request_behind_it_in_the_same_chunk_ends_the_connection(guarded: Client) -> None:
+    guarded.send(ASKED + BODY + b"POST /v1/cl")
+    assert guarded.loop.waiting
+    guarded.loop.advance(RECEIVE_S)
+    assert guarded.wire.ended == "closed"
+    assert b"HTTP/1.1 408 " in guarded.wire.written
+
+
+async def test_who_reads_no_answers_is_read_no_more_requests(guarded: Client) -> None:
+    guarded.connection.pause_writing()
+    guarded.send(3 * (ASKED + BODY))
+    assert not guarded.wire.written
+    assert len(guarded.connection.pipeline) == 2
+    guarded.connection.resume_writing()
+    await guarded.is_answered()
+    await guarded.is_answered()
+    await guarded.is_answered()
+
+
+async def test_it_has_the_headers_that_every_answer_has(guarded: Client) -> None:
+    guarded.state.default_headers = [(b"date", b"today")]
+    guarded.send(ASKED + BODY)
+    assert guarded.wire.written.startswith(b"HTTP/1.1 429 Too Many Requests\r\ndate: today\r\ncontent-length: 0\r\n")
+
+
+async def test_a_doorman_who_fails_lets_everybody_in(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(doorman=lambda target, headers: bytes(1 // 0))
+    client.send(ASKED + BODY)
+    await client.is_answered()
+    assert b"HTTP/1.1 200 " in client.wire.written
+    (record,) = caplog.records
+    assert vars(record)["error"] == "ZeroDivisionError"
+
+
 async def test_a_request_behind_it_in_the_same_chunk_is_not_cut_off(guarded: Client) -> None:
     guarded.send(ASKED + BODY + HEAD + b"\r\n0123456789")
     guarded.loop.advance(guarded.connection.timeout_keep_alive + 1)

@@ -107,6 +107,12 @@ async def test_priority_and_time_are_ordinary(service: Service, spy: Spy, priori
     assert spy.count == 1
 
 
+async def test_a_type_that_the_framework_does_not_take_is_refused_by_it(service: Service, spy: Spy) -> None:
+    assert (await service.send(b'{"inputs": "good"}', {"Content-Type": "text/x+json"})).status_code == 422
+    assert (await service.send(b'{"inputs": "good"}', {"Content-Type": "Application/Json; charset=utf-8"})).status_code == 200
+    assert spy.count == 1
+
+
 @pytest.mark.parametrize("milliseconds", ["0", "3600001", "-1", "1.5", "soon", "", "9" * 5000, "\u00b2"])
 async def test_a_time_that_is_none_is_refused_on_the_long_way(service: Service, spy: Spy, milliseconds: str) -> None:
     headers: Any = {"X-Request-Timeout-Ms": milliseconds.encode("latin-1")}
@@ -118,6 +124,15 @@ async def test_a_time_that_is_none_is_refused_on_the_long_way(service: Service, 
 async def test_an_unknown_priority_is_refused_on_the_long_way(service: Service, spy: Spy) -> None:
     check_problem(await service.classify("good", {"X-Priority": "urgent"}), 422, "invalid_input")
     assert not spy.count
+
+
+@pytest.mark.parametrize(("first", "status"), [("bulk", 200), ("urgent", 422)])
+async def test_of_a_header_that_is_there_twice_the_first_counts(service: Service, spy: Spy, first: str, status: int) -> None:
+    second = "urgent" if first == "bulk" else "bulk"
+    headers = [("Content-Type", "application/json"), ("X-Priority", first), ("X-Priority", second)]
+    response = await service.client.post("/v1/classify", content=b'{"inputs": "good"}', headers=headers)
+    assert response.status_code == status
+    assert spy.count == (status == 200)
 
 
 async def test_a_deadline_is_kept(service: Service, spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,4 +169,6 @@ async def test_it_is_counted_as_every_answer_is(service: Service, spy: Spy) -> N
 async def test_a_prefix_of_a_proxy_is_no_hindrance(start: Start, spy: Spy) -> None:
     async with start(root_path="/hooper") as service:
         assert (await service.send(b'{"inputs": "good"}', path="/hooper/v1/classify")).status_code == 200
+        assert spy.count == 1
+        assert (await service.send(b'{"inputs": "good"}', path="/hooperv1/classify")).status_code == 404
         assert spy.count == 1

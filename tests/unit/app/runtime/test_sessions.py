@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.core.errors import HooperError
+from app.core.errors import EngineLost, HooperError
 from app.core.types import RowOutput
 from app.runtime import session as session_module
 from app.runtime.engine import Engine
@@ -33,7 +33,7 @@ def logits(outputs: Sequence[RowOutput | HooperError]) -> np.ndarray:
         (INT8, 2, 0, 2),
         (INT8, MOST_STREAMS, 0, MOST_STREAMS),
         (INT8, MOST_STREAMS + 1, 0, 0),
-        (INT8, MOST_STREAMS + 1, 3, 3),
+        (INT8, MOST_STREAMS + 1, MOST_STREAMS, MOST_STREAMS),
         (INT8, 2, 1, 0),
         (INT8, 2, 5, 2),
         (FP32, 2, 0, 0),
@@ -50,6 +50,14 @@ async def test_how_many_compute_side_by_side(
     assert [one.num_threads for one in sessions.beside] == [1] * num_beside
     assert sessions.num_threads == num_threads
     assert opening.num_opened == (2 if num_beside else 1)  # those beside share one
+    await sessions.aclose()
+
+
+async def test_with_more_threads_than_streams_each_has_an_engine_and_its_share(tmp_path: Path) -> None:
+    opening = Faulty()
+    sessions = open_sessions(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 5, 2, opening)
+    assert [one.num_threads for one in sessions.beside] == [2, 2]
+    assert opening.num_opened == 3
     await sessions.aclose()
 
 
@@ -87,6 +95,20 @@ async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:
     assert sessions.provider is FP32
     assert sessions.execution_providers == ["CPUExecutionProvider"]
     await sessions.aclose()
+
+
+async def test_idle_sessions_are_not_left_behind_where_nobody_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sessions = open_sessions(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
+    await asyncio.gather(*(one.run(ROWS) for one in (sessions.alone, *sessions.beside)))
+    await sessions.aclose(0.0)
+    assert not caplog.records
+
+
+async def test_a_session_that_is_closed_has_no_engine_to_share(tmp_path: Path) -> None:
+    sessions = open_sessions(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
+    await sessions.aclose()
+    with pytest.raises(EngineLost):
+        sessions.alone.opened_again()
 
 
 async def test_closing_gives_every_engine_back(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from app.batching.admission import QueueLimit
 from app.core.errors import InvalidArtefact, ProviderUnavailable
 from app.observability.metrics import Metrics
+from app.runtime.engine import Engine
 from app.runtime.providers import Provider
 from app.serving import loader
 from app.serving.deployment import Deployment, Result
@@ -21,6 +22,7 @@ from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
 from tests.altered import change_golden, golden_of, sign_again
+from tests.faulty import Faulty
 from tests.tiny import GOLDEN_TEXTS, MAX_TOKENS
 
 OPTIONS = LoadOptions(device="cpu", num_threads=1, max_batch_tokens=64, max_batch_rows=8, queue=QueueLimit(100, 1000))
@@ -69,6 +71,23 @@ async def test_a_loaded_model_answers(load_tiny: Load) -> None:
     (result,) = prediction.results
     assert isinstance(result, Result)
     assert result.answer.labels[0].label == "good"
+
+
+@pytest.mark.parametrize("num_golden", [1, 5])
+@pytest.mark.parametrize("broken", [0, 1])
+async def test_every_engine_must_answer_as_published(models: Path, folder: Path, num_golden: int, broken: int) -> None:
+    change_golden(folder, golden_of(folder)[:num_golden])
+    upside_down = Faulty()
+    upside_down.twist = lambda answered, tensors, options: [-one for one in answered]
+    openings = iter([upside_down if number == broken else Faulty() for number in (0, 1)])
+
+    def opening(*arguments: Any) -> Engine:
+        return next(openings)(*arguments)
+
+    options = replace(OPTIONS, num_threads=2, num_streams=2)
+    with pytest.raises(InvalidArtefact, match="differently than when it was published"):
+        await load(Repository(models).open("tiny", 1), options, Metrics(), opening)
+    assert not engines()
 
 
 async def test_the_golden_requests_have_warmed_the_engine_up(load_tiny: Load) -> None:
