@@ -219,7 +219,7 @@ class Batcher:
             self._streams.give_back(turn.runner)
             self._changed.set()
 
-        task = asyncio.create_task(self._execution.run(turn.runner, batch), name="batch")
+        task = asyncio.create_task(self._execution.run(turn.runner, batch))
         self._running[task] = batch
         task.add_done_callback(end)
 

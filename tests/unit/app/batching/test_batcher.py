@@ -106,6 +106,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     monkeypatch.undo()
 
 
+@pytest.fixture
+def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers do not notice that their deadline passes: the batcher comes across it first."""
+    monkeypatch.setattr(batcher_module.asyncio, "timeout", lambda _: contextlib.nullcontext())
+
+
 def firsts(answered: Answered) -> list[int]:
     return [int(output["logits"][0]) for output in answered.outputs if not isinstance(output, HooperError)]
 
@@ -600,6 +606,38 @@ async def test_rows_that_the_loop_finds_too_late_are_counted_once(bench: Bench, 
     with pytest.raises(DeadlineExceeded):
         await late
     assert dropped(bench) == {"deadline": 2}
+
+
+@pytest.mark.usefixtures("no_timers")
+async def test_rows_that_a_batch_comes_across_too_late_are_refused_counted_and_left_out(
+    bench: Bench, clock: list[float]
+) -> None:
+    _, release = await bench.occupy()
+    late = await bench.submit(row(1), row(2), deadline=clock[0] + 60)
+    stays = await bench.submit(row(3))
+    clock[0] += 60
+    release()
+    batch = await bench.engine.batch()
+    assert batch.firsts == [3]
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert dropped(bench) == {"deadline": 2}
+    batch.finish()
+    await stays
+    assert not bench.batcher.num_waiting_rows
+
+
+@pytest.mark.usefixtures("no_timers")
+async def test_where_all_that_waits_is_too_late_the_engine_is_free_for_the_next(bench: Bench, clock: list[float]) -> None:
+    _, release = await bench.occupy()
+    late = await bench.submit(row(1), deadline=clock[0] + 60)
+    clock[0] += 60
+    release()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    following = await bench.submit(row(2))
+    (await bench.engine.batch()).finish()
+    assert firsts(await following) == [2]
 
 
 async def test_only_the_rows_that_had_not_run_are_counted(bench: Bench) -> None:
