@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop
 from scripts.bench.open_loop import open_loop
 from scripts.bench.peers import PEERS
+from scripts.bench.picture import draw_bench
 from scripts.bench.report import Line, Report, describe_machine
 from scripts.bench.service import Address, started_process
 from scripts.bench.texts import PROFILES, Profile, profile_texts
@@ -32,7 +34,7 @@ EXAMPLES = """examples:
   hooper bench --url http://127.0.0.1:8000           a service that runs already (no engine beside it)
   hooper bench --peer infinity litserve              others beside it, on the same weights (needs the extra train)
   hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
-  hooper bench --output results                      keep results/bench.json and results/bench.md
+  hooper bench --output results                      keep results/bench.json, bench.md and a picture (needs the extra train)
 """
 EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
 
@@ -55,10 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     print(json.dumps(report.to_json(), indent=2) if options.json else report.to_markdown())
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "bench.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-        (options.output / "bench.md").write_text(report.to_markdown(), encoding="utf-8")
+        _keep(report, options.output)
     return int(any(one.failed for one in report.lines))
+
+
+def _keep(report: Report, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    page = report.to_markdown()
+    if find_spec("matplotlib"):  # the extra `train`
+        draw_bench(report, folder / "bench.svg")
+        page += "\n![What was reached](bench.svg)\n"
+    (folder / "bench.md").write_text(page, encoding="utf-8")
 
 
 def _tune(options: argparse.Namespace) -> int:
@@ -183,7 +193,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rate", nargs="+", type=float, default=[], metavar="R", help="open loops: requests a second (none)")
     made.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds per load (10)")
-    made.add_argument("--output", type=Path, metavar="FOLDER", help="also write bench.json and bench.md into this folder")
+    made.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="also write bench.json, bench.md and bench.svg into this folder"
+    )
     made.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return made
 

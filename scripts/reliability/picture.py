@@ -1,20 +1,11 @@
-"""The pictures of what was measured, as SVG that is legible on a light page and on a dark one."""
+"""The pictures of what was measured."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-INK = "#123456"
-"""Stands for the colour of text and axes until the file is written: only a style sheet can follow the reader's theme."""
-STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
-BLUE, ORANGE, GREEN, GREY = "#2f81f7", "#d9822b", "#2da44e", "#8b949e"
-SETTINGS: Any = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": "hooper",
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-}  # fmt: skip
+from scripts.bench.drawing import BLUE, GREEN, GREY, ORANGE, SETTINGS, save
 
 
 def draw_overload(report: dict[str, Any], file: Path) -> None:
@@ -38,7 +29,7 @@ def draw_overload(report: dict[str, Any], file: Path) -> None:
         right.set(xlabel="offered, requests/s", ylabel="latency of accepted, ms", ylim=(0, None), xlim=(0, None))
         for axes in (left, right):
             axes.legend()
-        _save(figure, file)
+        save(figure, file)
 
 
 def draw_soak(report: dict[str, Any], file: Path) -> None:
@@ -58,11 +49,4 @@ def draw_soak(report: dict[str, Any], file: Path) -> None:
         axes.set(xlabel="requests", ylabel="memory, MB", ylim=(0, 1.25 * highest), xlim=(0, None))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.legend(ncols=3, loc="lower right")
-        _save(figure, file)
-
-
-def _save(figure: Any, file: Path) -> None:
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    head, tag, rest = drawn.getvalue().replace(INK, "currentColor").partition("<defs>")
-    file.write_text(head + STYLE + tag + rest, encoding="utf-8")
+        save(figure, file)

@@ -196,6 +196,43 @@ async def test_time_in_one_engine_after_the_other_adds_up(rig: Rig) -> None:
     await other
 
 
+async def test_time_counts_once_also_where_a_batch_ran_alone_before(rig: Rig) -> None:
+    other = await rig.submit(row(0), row(0))
+    busy = await rig.second.batch()
+    (await rig.first.batch()).finish()
+    await turn()
+    caller = await rig.submit(*(row(number, 400) for number in (1, 2, 3)))
+    (await rig.first.batch()).finish(inference_s=0.0)
+    await turn()
+    busy.finish()
+    await other
+    for engine in (rig.first, rig.second):
+        (await engine.batch()).finish(inference_s=40.0)
+        await turn()
+    assert (await caller).inference_s < 40.0  # type: ignore[attr-defined]
+
+
+async def test_everybody_in_a_batch_is_told_how_long_they_waited(rig: Rig) -> None:
+    other = await rig.submit(row(0), row(0))
+    callers = [await rig.submit(row(1)), await rig.submit(row(2))]
+    one, busy = await rig.first.batch(), await rig.second.batch()
+    one.finish()
+    together = await rig.first.batch()
+    assert together.firsts == [1, 2]
+    together.finish()
+    assert all((await caller).queue_s < 60 for caller in callers)  # type: ignore[attr-defined]
+    busy.finish()
+    await other
+
+
+async def test_who_brings_no_tokens_waits_for_none(rig: Rig) -> None:
+    caller = await rig.submit(row(1, 10))
+    (await rig.alone.batch()).finish(inference_s=1000.0)
+    await caller
+    assert rig.batcher.retry_after_s() == 1.0
+    assert rig.batcher.retry_after_s(1) == 50.0
+
+
 async def test_a_lost_engine_ends_the_batcher_and_leaves_nobody_waiting(rig: Rig) -> None:
     callers = [await rig.submit(row(1), row(2)), await rig.submit(row(3))]
     one, other = await rig.first.batch(), await rig.second.batch()
