@@ -206,6 +206,7 @@ async def test_time_counts_once_also_where_a_batch_ran_alone_before(rig: Rig) ->
     await turn()
     busy.finish()
     await other
+    await turn()
     for engine in (rig.first, rig.second):
         (await engine.batch()).finish(inference_s=40.0)
         await turn()
@@ -220,7 +221,7 @@ async def test_everybody_in_a_batch_is_told_how_long_they_waited(rig: Rig) -> No
     together = await rig.first.batch()
     assert together.firsts == [1, 2]
     together.finish()
-    assert all((await caller).queue_s < 60 for caller in callers)  # type: ignore[attr-defined]
+    assert max([(await caller).queue_s for caller in callers]) < 60  # type: ignore[attr-defined]
     busy.finish()
     await other
 
