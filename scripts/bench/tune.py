@@ -49,7 +49,7 @@ class Trial:
 
 
 def choices(num_cores: int) -> dict[str, list[str]]:
-    """Values to try, by setting, besides the defaults; those that most depends on first."""
+    """Values to try, by setting; those that most depends on first. Front ends need cores of their own."""
     streams = sorted({1, 2, max(1, num_cores // 2), num_cores})
     threads = sorted({max(1, num_cores - 1), max(1, num_cores // 2)} - {num_cores}, reverse=True)
     return {
@@ -57,6 +57,7 @@ def choices(num_cores: int) -> dict[str, list[str]]:
         "HOOPER_MAX_BATCH_ROWS": ["32", "128", "256"],
         "HOOPER_ENGINE_THREADS": [str(number) for number in threads],
         "HOOPER_ENGINE_STREAMS": [str(number) for number in streams if number <= num_cores],
+        "HOOPER_FRONT_ENDS": [str(number) for number in (2, 4, 8) if number <= num_cores // 2],
     }
 
 

@@ -49,6 +49,11 @@ def test_batches_side_by_side_are_tried(cores: int, streams: list[str]) -> None:
     assert choices(cores)["HOOPER_ENGINE_STREAMS"] == streams
 
 
+@pytest.mark.parametrize(("cores", "front_ends"), [(2, []), (4, ["2"]), (16, ["2", "4", "8"])])
+def test_front_ends_are_tried_where_cores_are_left_for_them(cores: int, front_ends: list[str]) -> None:
+    assert choices(cores)["HOOPER_FRONT_ENDS"] == front_ends
+
+
 def test_what_was_found_is_an_env_file() -> None:
     assert as_env_file({"HOOPER_MAX_BATCH_TOKENS": "2048"}, "a machine").splitlines()[1:] == ["HOOPER_MAX_BATCH_TOKENS=2048"]
     assert "the defaults are best here" in as_env_file({}, "a machine")
