@@ -40,7 +40,7 @@ def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Respons
     task = TASKS.get(path_of(scope))
     if task is None:
         return None
-    overload = _overload(_state(scope["app"]), task, headers, told)
+    overload = _overload(state_of(scope["app"]), task, headers, told)
     if overload is None:
         return None
     response = refusal_of(scope, overload)
@@ -71,11 +71,11 @@ class Doorman:
     def __call__(self, target: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """The answer, head and body; None where the request must go further in."""
         path = self._paths.get(target)
-        state = _state(self._app)
+        state = state_of(self._app)
         if path is None or state is None or state.settings.traces_endpoint:  # of which a refusal is a part
             return None
         began = time.perf_counter()
-        headers = {name: value.decode("latin-1") for name, value in pairs if name in _READ}
+        headers = {name: value.decode("latin-1") for name, value in reversed(pairs) if name in _READ}
         told: dict[str, str] = {}
         overload = _overload(state, TASKS[path[1:]], headers, told)
         if overload is None or not _is_short(headers):
@@ -89,7 +89,8 @@ class Doorman:
             request_id.reset(token)
 
 
-def _state(app: FastAPI) -> Any:
+def state_of(app: FastAPI) -> Any:
+    """What lives as long as the application; None before it does."""
     return getattr(app.state, "hooper", None)
 
 

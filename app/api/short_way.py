@@ -25,8 +25,9 @@ from app.api.middleware import TOLD, TRACE
 from app.api.schemas.answer import AnswerRequest, AnswerResult
 from app.api.schemas.classify import ClassifyRequest, ClassifyResult
 from app.api.schemas.summarize import SummarizeRequest, SummarizeResult
+from app.api.shedding import TASKS, state_of
 from app.core.errors import HooperError
-from app.core.types import Priority, TaskName
+from app.core.types import Priority
 from app.serving.deployment import Result
 
 
@@ -34,15 +35,14 @@ from app.serving.deployment import Result
 class NativeRoute:
     """What a route is asked with, and what it makes of a result."""
 
-    task: TaskName
     read: Callable[[bytes], NativeRequest]
     wrap: Callable[[Result], Any]
 
 
 ROUTES: Mapping[str, NativeRoute] = {
-    "v1/classify": NativeRoute("text-classification", ClassifyRequest.model_validate_json, ClassifyResult.of),
-    "v1/answer": NativeRoute("question-answering", AnswerRequest.model_validate_json, AnswerResult.of),
-    "v1/summarize": NativeRoute("summarization", SummarizeRequest.model_validate_json, SummarizeResult.of),
+    "v1/classify": NativeRoute(ClassifyRequest.model_validate_json, ClassifyResult.of),
+    "v1/answer": NativeRoute(AnswerRequest.model_validate_json, AnswerResult.of),
+    "v1/summarize": NativeRoute(SummarizeRequest.model_validate_json, SummarizeResult.of),
 }
 PRIORITIES: Mapping[str | None, Priority | None] = {None: None, "interactive": "interactive", "bulk": "bulk"}
 
@@ -57,7 +57,7 @@ async def short_way(scope: Scope, headers: Headers, body: bytes) -> Response | N
     """
     path = path_of(scope)
     route = ROUTES.get(path)
-    state: Live | None = getattr(scope["app"].state, "hooper", None)
+    state: Live | None = state_of(scope["app"])
     if route is None or state is None or not _is_ordinary(headers):
         return None
     if scope["path"] != f"{scope.get('root_path', '')}/{path}":
@@ -80,7 +80,7 @@ async def short_way(scope: Scope, headers: Headers, body: bytes) -> Response | N
     )
     try:
         admit(state, headers.get(b"authorization", ""), headers.get(b"x-api-key", ""))
-        envelope = await call.answer(route.task, request, route.wrap)
+        envelope = await call.answer(TASKS[path], request, route.wrap)
     except HooperError as error:
         return refusal_of(scope, error)
     content = envelope.model_dump_json()

@@ -44,7 +44,7 @@ class Batcher:
             budget: what one batch may hold.
             limit: what may wait.
             tell: is told what happens.
-            beside: engines that share the threads, for when more waits than one row; see `Streams`.
+            beside: engines that share the threads, for when at least as many rows wait; see `Streams`.
         """
         self.budget, self.limit = budget, limit
         self._tell = tell

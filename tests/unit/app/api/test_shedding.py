@@ -193,6 +193,8 @@ async def test_the_doorman_reads_the_priority(service: Service) -> None:
     doorman = Doorman(service.app)
     assert doorman(b"/v1/classify", [*PLAIN, (b"x-priority", b"bulk")]) is None  # one row of bulk always may
     assert doorman(b"/v1/classify", PLAIN) is not None
+    twice = [(b"x-priority", b"interactive"), (b"x-priority", b"bulk")]
+    assert doorman(b"/v1/classify", [*PLAIN, *twice]) is not None  # the first counts, as it does further in
 
 
 async def test_before_the_application_lives_everybody_is_let_in() -> None:
