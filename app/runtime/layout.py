@@ -7,7 +7,7 @@ from their segment ids, and position ids restart for every row, so that no row f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from app.core.types import Ints, LayoutName, Row, RowOutput, Tensors
 WIDTHS = (16, 32, 64, 128, 192, 256, 384, 512)
 HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PACKED_WIDTH = 128
-"""Rows are packed to at least this width: narrower tensors hold too few texts to fill, wider ones cost attention."""
+"""Rows are packed to at least this width where shapes are fixed, or dear: narrower tensors hold too few texts to fill, wider
+ones cost attention. See `app.runtime.fitting` for where they are neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,23 @@ def plan(lengths: Sequence[int], layout: LayoutName, fixed_shapes: bool) -> Plan
         fixed_shapes: round the tensor up to a small set of shapes, for engines that compile per shape.
     """
     longest = max(lengths)
-    total = sum(lengths)
+    width = bucket(longest, WIDTHS) if fixed_shapes else longest
     if layout == "packed" and len(lengths) > 1:
-        width = bucket(longest, WIDTHS) if fixed_shapes else longest
-        width = max(width, min(PACKED_WIDTH, bucket(total, WIDTHS)))
-        places = _first_fit_decreasing(lengths, width)
+        where = pack(lengths, max(width, min(PACKED_WIDTH, bucket(sum(lengths), WIDTHS))))
     else:
-        width = bucket(longest, WIDTHS) if fixed_shapes else longest
-        places = [Place(line, 0) for line in range(len(lengths))]
-    height = 1 + max(place.line for place in places)
-    return Plan(places, bucket(height, HEIGHTS) if fixed_shapes else height, width)
+        where = Plan([Place(line, 0) for line in range(len(lengths))], len(lengths), width)
+    return replace(where, height=bucket(where.height, HEIGHTS)) if fixed_shapes else where
+
+
+def pack(lengths: Sequence[int], width: int) -> Plan:
+    """Rows side by side in as few tensor rows of a width as first fit decreasing finds.
+
+    Args:
+        lengths: tokens of each row, none more than the width; at least one row.
+        width: of the tensor.
+    """
+    places = _first_fit_decreasing(lengths, width)
+    return Plan(places, 1 + max(place.line for place in places), width)
 
 
 def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: bool) -> Tensors:

@@ -39,6 +39,11 @@ class Provider:
         """Whether the engine compiles per tensor shape and wants few of them."""
         return self.device in ("openvino", "tensorrt")
 
+    @property
+    def exact_shapes(self) -> bool:
+        """Whether a tensor takes as long as its tokens say, whatever its shape, so that it pays to cut it to its rows."""
+        return self.device == "cpu"
+
     def in_fp32(self, reason: str) -> Provider:
         return replace(self, precision="fp32", reason=reason)
 

@@ -14,7 +14,8 @@ from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefa
 from app.core.manifest import Graph
 from app.core.types import Row, RowOutput, RunResult
 from app.runtime.engine import Engine, OpenEngine, RunOptions, open_engine
-from app.runtime.layout import check_shapes, num_computed_tokens, plan, split, to_tensors
+from app.runtime.fitting import Part, parts
+from app.runtime.layout import Plan, check_shapes, num_computed_tokens, plan, split, to_tensors
 from app.runtime.machine import available_cores
 from app.runtime.memory import is_out_of_memory
 from app.runtime.providers import Provider
@@ -124,12 +125,22 @@ class OnnxSession:
 
     def _compute(self, rows: Sequence[Row], options: RunOptions) -> tuple[list[RowOutput | HooperError], int]:
         """An output or an error for every row, and the tokens it cost."""
+        lengths, layout = [row.num_tokens for row in rows], self.graph.layout
+        if self.provider.exact_shapes:
+            tensors = parts(lengths, layout)
+        else:
+            tensors = [Part(range(len(rows)), plan(lengths, layout, self.provider.fixed_shapes))]
+        outputs: dict[int, RowOutput | HooperError] = {}
+        for part in tensors:
+            computed = self._compute_tensor([rows[index] for index in part.indices], part.where, options)
+            outputs.update(zip(part.indices, computed, strict=True))
+        return [outputs[index] for index in range(len(rows))], sum(num_computed_tokens(part.where) for part in tensors)
+
+    def _compute_tensor(self, rows: Sequence[Row], where: Plan, options: RunOptions) -> list[RowOutput | HooperError]:
         if self._engine is None:
             raise EngineLost("the engine was given back")
-        fixed = self.provider.fixed_shapes
-        where = plan([row.num_tokens for row in rows], self.graph.layout, fixed)
         try:
-            tensors = to_tensors(rows, where, self.graph, fixed)
+            tensors = to_tensors(rows, where, self.graph, self.provider.fixed_shapes)
             produced = self._engine.run(self._outputs, tensors, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated types here
             if is_out_of_memory(error):
@@ -140,7 +151,7 @@ class OnnxSession:
         check_shapes(produced, tensors, self.graph)
         outputs = split(produced, rows, where, self.graph)
         finite = all(np.isfinite(tensor).all() for tensor in produced)
-        return [output if finite else _checked(output) for output in outputs], num_computed_tokens(where)
+        return [output if finite else _checked(output) for output in outputs]
 
 
 def _checked(output: RowOutput) -> RowOutput | HooperError:

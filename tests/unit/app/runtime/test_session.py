@@ -97,6 +97,15 @@ async def test_a_row_alone_gets_the_numbers_it_gets_in_company(session: OnnxSess
         np.testing.assert_allclose(session.run_rows([one])[0]["logits"], output["logits"], atol=1e-6)
 
 
+async def test_long_rows_keep_their_numbers_and_do_not_widen_short_ones(session: OnnxSession) -> None:
+    words = [4, 5, 6, 11, 12, 13]
+    rows = [row(2, *[words[number % 6]] * size, 3) for number, size in enumerate((3, 300, 5, 90, 4, 280, 7, 6, 3, 8))]
+    result = await session.run(rows)
+    for one, output in zip(rows, result.outputs, strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
+    assert result.num_computed_tokens < 3 * 302 + 3 * 92, "short rows take tensor rows of the longest"
+
+
 async def test_the_result_tells_what_was_computed(session: OnnxSession) -> None:
     result = await session.run(ROWS)
     assert result.num_computed_tokens >= sum(one.num_tokens for one in ROWS)
