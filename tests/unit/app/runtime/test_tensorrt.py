@@ -138,6 +138,12 @@ def test_a_folder_of_somebody_else_is_not_used(file: Path, tmp_path: Path, monke
         cache_folder(file)
 
 
+def test_a_folder_that_cannot_be_written_is_not_used(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_folder(file)
+    monkeypatch.setattr(os, "access", lambda folder, _: not folder.is_relative_to(tmp_path))  # as of a disk that is read-only
+    assert not cache_folder(file).is_relative_to(tmp_path)
+
+
 def test_where_no_home_can_be_written_a_private_folder_goes_with_the_process(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
