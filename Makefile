@@ -23,7 +23,7 @@ RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test bench ray-test mutation-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
+.PHONY: help serve test gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -37,6 +37,10 @@ serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
 test:  ## install everything and run all tests that need no GPU
 	@$(ENVIRONMENT) test
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS) $(TESTS)
+
+gpu-test:  ## run the tests that need an NVIDIA GPU with its driver, on the extra gpu (minutes; GPU_TEST_DEVICE=cpu only tries them)
+	@$(ENVIRONMENT) test
+	$(BIN)/python -m pytest -m gpu $(ARGS) tests/gpu
 
 bench: train-env  ## measure the service beside infinity-emb and LitServe (half an hour, and 6 GB for their environments)
 	@$(BIN)/hooper bench --peer infinity litserve --output scripts/bench/results $(ARGS)

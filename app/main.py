@@ -131,4 +131,5 @@ def load_options(settings: Settings) -> LoadOptions:
         engine_run_s=settings.engine_run_s,
         num_streams=settings.engine_streams,
         precision=settings.precision,
+        cuda_graphs=settings.cuda_graphs,
     )

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         " has several threads); 1: one after the other, as other devices do; 0: in int8 as many as threads, where those are at"
         " most 4, else 1.",
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="Whether a batch whose tensor shapes were met before is launched as one captured graph; needs the device"
+        " `cuda`. Not measured on a GPU yet (docs/how-to/gpu.md).",
+    )
     max_batch_tokens: int = Field(1024, ge=16, le=1_048_576, description="Tokens that one batch may cost, padding included.")
     max_batch_rows: int = Field(64, ge=1, le=4096, description="Rows that one batch may hold.")
     max_waiting_rows: int = Field(

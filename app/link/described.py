@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.batching.admission import QueueLimit
@@ -30,7 +30,8 @@ class Description:
         return cls(one.manifest, one.provider, one.execution_providers, one.num_threads, queue.budget, queue.limit)
 
     def to_json(self) -> dict[str, Any]:
-        values = {key: asdict(getattr(self, key)) for key in ("provider", "budget", "limit")}
+        provider = replace(self.provider, limits=None)  # these are for who opens an engine
+        values = {"provider": asdict(provider), "budget": asdict(self.budget), "limit": asdict(self.limit)}
         rest = {"execution_providers": self.execution_providers, "num_threads": self.num_threads}
         return {"manifest": self.manifest.model_dump(mode="json"), **values, **rest}
 

@@ -15,8 +15,10 @@ import onnxruntime
 from app.core.errors import InvalidArtefact, ProviderUnavailable
 from app.core.manifest import Graph
 from app.core.types import Ints
+from app.runtime.bound import BoundEngine, try_capture
 from app.runtime.machine import openvino_devices
 from app.runtime.providers import Provider
+from app.runtime.tensorrt import tensorrt_options
 
 FOLDED = "folded.onnx"
 ERRORS_ONLY = 3
@@ -61,7 +63,8 @@ def open_engine(graph_file: Path, graph: Graph, provider: Provider, num_threads:
         # the int8 form reads its weights out of the file beside it, and multiplies with them as they are
         folds = graph.storage != "fp32" and provider.precision != "int8"
         file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
-        return _open(file, provider, num_threads)
+        session = _open(file, provider, num_threads, _chain(graph_file, graph, provider))
+    return _capturing(session, file.name, graph) if provider.captures else session
 
 
 def _options(num_threads: int) -> onnxruntime.SessionOptions:
@@ -74,23 +77,26 @@ def _options(num_threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(file: Path, provider: Provider, num_threads: int) -> Engine:
+def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | None) -> Engine:
     options = _options(num_threads)
-    chain: list[Any] | None = None
     if provider.device == "openvino":
         options.add_provider_for_devices(openvino_devices(), _openvino_config(provider, num_threads))
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    else:
-        if provider.device != "cpu":
-            onnxruntime.preload_dlls()
-        chain = _chain(provider)
+    elif provider.device != "cpu":
+        onnxruntime.preload_dlls()
     try:
         left_out = SLOW_FUSIONS if provider.device == "cpu" else ()
-        session: Engine = onnxruntime.InferenceSession(file, options, providers=chain, disabled_optimizers=left_out)
+        # without `enable_fallback=0`, a provider that fails, at its start or in a run, is silently replaced by the CPU
+        session: Engine = onnxruntime.InferenceSession(
+            file, options, providers=chain, disabled_optimizers=left_out, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime raises a dozen unrelated types here
         if provider.device == "cpu":
             raise InvalidArtefact(f"{file.name} cannot be loaded: {_first_line(error)}") from error
-        raise ProviderUnavailable(f"{provider.execution_provider} cannot run {file.name}: {_first_line(error)}") from error
+        asked = " with HOOPER_CUDA_GRAPHS=true" if provider.captures else ""
+        raise ProviderUnavailable(
+            f"{provider.execution_provider} cannot run {file.name}{asked}: {_first_line(error)}"
+        ) from error
     if provider.execution_provider not in session.get_providers():
         raise ProviderUnavailable(
             f"{provider.execution_provider} was asked for, but the engine chose {', '.join(session.get_providers())}"
@@ -98,18 +104,28 @@ def _open(file: Path, provider: Provider, num_threads: int) -> Engine:
     return session
 
 
-def _chain(provider: Provider) -> list[Any]:
+def _capturing(session: Engine, name: str, graph: Graph) -> Engine:
+    """
+    Raises:
+        ProviderUnavailable: some of the graph cannot be captured.
+    """
+    engine = BoundEngine(session)
+    try:
+        try_capture(engine, graph)
+    except Exception as error:  # onnxruntime raises a dozen unrelated types here
+        raise ProviderUnavailable(f"HOOPER_CUDA_GRAPHS=true, but {name} cannot be captured: {_first_line(error)}") from error
+    return engine
+
+
+def _chain(graph_file: Path, graph: Graph, provider: Provider) -> list[Any] | None:
+    """Execution providers with their options, each for what the one before it leaves; none: OpenVINO is asked for otherwise."""
+    if provider.device == "openvino":
+        return None
+    # TF32 would cost the fp32 parity that the artefact was published with
+    cuda = ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": str(int(provider.captures))})
     if provider.device == "tensorrt":
-        cache = {
-            "trt_engine_cache_enable": True,
-            "trt_timing_cache_enable": True,
-            "trt_engine_cache_path": tempfile.gettempdir(),
-        }
-        return [(provider.execution_provider, cache), "CUDAExecutionProvider", "CPUExecutionProvider"]
-    if provider.device == "cuda":
-        # TF32 would cost the fp32 parity that the artefact was published with
-        return [(provider.execution_provider, {"use_tf32": 0}), "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]
+        return [(provider.execution_provider, tensorrt_options(graph_file, graph, provider)), cuda, "CPUExecutionProvider"]
+    return [cuda, "CPUExecutionProvider"] if provider.device == "cuda" else ["CPUExecutionProvider"]
 
 
 def _openvino_config(provider: Provider, num_threads: int) -> dict[str, str]:

@@ -39,6 +39,25 @@ class Plan:
     width: int
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the batches of a model never exceed."""
+
+    max_tokens: int
+    """Of one row."""
+    max_batch_tokens: int
+    max_batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """The largest size of each axis of the input tensors; no single tensor need have them all."""
+
+    height: int
+    width: int
+    gathered: int
+
+
 def bucket(value: int, sizes: Sequence[int]) -> int:
     """Smallest listed size that holds the value; past the list, the next multiple of its last."""
     for size in sizes:
@@ -74,6 +93,16 @@ def pack(lengths: Sequence[int], width: int) -> Plan:
     """
     places = _first_fit_decreasing(lengths, width)
     return Plan(places, 1 + max(place.line for place in places), width)
+
+
+def largest(graph: Graph, limits: Limits) -> Largest:
+    """The largest tensors that batches within these limits are laid out in where shapes are fixed."""
+    height = limits.max_batch_rows
+    if graph.layout == "packed":  # the two emptiest tensor rows never fit into one: on average they are more than half full
+        height = min(height, 2 * limits.max_batch_tokens // PACKED_WIDTH + 1)
+    a_row_each = all(output.axis != "marker" for output in graph.outputs)
+    gathered = limits.max_batch_rows if a_row_each else limits.max_batch_tokens
+    return Largest(bucket(height, HEIGHTS), bucket(max(limits.max_tokens, PACKED_WIDTH), WIDTHS), bucket(gathered, HEIGHTS))
 
 
 def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: bool) -> Tensors:

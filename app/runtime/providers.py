@@ -8,6 +8,7 @@ from typing import Literal
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import Manifest
 from app.core.types import Device, Precision
+from app.runtime.layout import Limits
 from app.runtime.machine import Machine, detect_machine
 
 DeviceWish = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
@@ -29,6 +30,10 @@ class Provider:
     precision: Precision
     reason: str
     """Why this one: for the log, `/v1/models` and `hooper doctor`."""
+    captures: bool = False
+    """Whether runs are captured as CUDA graphs."""
+    limits: Limits | None = None
+    """What its batches never exceed, for engines that are built for a range of shapes; none: nothing is known."""
 
     @property
     def execution_provider(self) -> str:
@@ -36,8 +41,8 @@ class Provider:
 
     @property
     def fixed_shapes(self) -> bool:
-        """Whether the engine compiles per tensor shape and wants few of them."""
-        return self.device in ("openvino", "tensorrt")
+        """Whether the engine compiles, or captures, per tensor shape and wants few of them."""
+        return self.captures or self.device in ("openvino", "tensorrt")
 
     @property
     def exact_shapes(self) -> bool:
@@ -46,6 +51,17 @@ class Provider:
 
     def in_fp32(self, reason: str) -> Provider:
         return replace(self, precision="fp32", reason=reason)
+
+    def capturing(self) -> Provider:
+        """The same with CUDA graphs.
+
+        Raises:
+            ProviderUnavailable: it is another device than CUDA.
+        """
+        if self.device != "cuda":
+            here = f"here it is {self.device} ({self.reason})"
+            raise ProviderUnavailable(f"HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda; {here}")
+        return replace(self, captures=True)
 
 
 def choose_provider(wish: DeviceWish, machine: Machine | None = None) -> Provider:

@@ -124,6 +124,7 @@ async def _run(artefact: Artefact, settings: Settings) -> str:
         queue,
         precision=settings.precision,
         num_streams=settings.engine_streams,
+        cuda_graphs=settings.cuda_graphs,
     )
     deployment = await load(artefact, options, Metrics())
     chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from app.batching.admission import QueueLimit
@@ -18,6 +18,7 @@ from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
+from app.runtime.layout import Limits
 from app.runtime.machine import has_int8
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
 from app.runtime.sessions import Sessions, open_sessions
@@ -75,6 +76,7 @@ class LoadOptions:
     precision: PrecisionWish = "auto"
     num_streams: int = 0
     """Batches that the CPU computes at the same time; 0: see `open_sessions`."""
+    cuda_graphs: bool = False
 
 
 async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, opening: OpenEngine = open_engine) -> Deployment:
@@ -94,8 +96,11 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     provider = for_model(choose_provider(options.device), manifest, has_int8(), options.precision)
-    sessions, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, opening)
+    if options.cuda_graphs:
+        provider = provider.capturing()
     max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
+    provider = replace(provider, limits=Limits(manifest.max_tokens, max_batch_tokens, options.max_batch_rows))
+    sessions, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, opening)
     budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
     watched, beside = Watchdog(sessions.alone, run_s), [Watchdog(one, run_s) for one in sessions.beside]

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from app.batching.policy import Budget
+from app.core.errors import ProviderUnavailable
 from app.core.manifest import read_manifest
 from app.core.types import Row
 from app.runtime.machine import has_int8
@@ -25,6 +26,8 @@ from app.tasks.tokenizer import Tokenizer
 
 PRODUCT = (1024, 384, 1536)
 """Rows, inner and columns of the matrix product that is timed: the widest of a MiniLM, over a batch of 1,024 tokens."""
+FloatName = Literal["fp32", "fp16"]
+"""Arithmetic of a matrix product that is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,7 @@ def engine_ceiling(
     """Rows tokenized beforehand, in the order of the texts, through the production sessions in full batches: one after the
     other with every thread or, where the service does so, side by side, whichever is faster."""
     manifest = read_manifest(folder)
-    tokenizer = Tokenizer((folder / manifest.tokenizer).read_text(encoding="utf-8"), manifest.max_tokens)
-    task = TextClassification(tokenizer, **manifest.task_options)
-    encoded = task.encode([ClassificationItem(text) for text in texts], ClassificationOptions())
-    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    rows = rows_of(folder, texts)
     provider = for_model(choose_provider(device), manifest, has_int8(), precision)
     sessions = open_sessions(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, threads)
     budget = Budget.for_tensors(max_tokens, max_rows, manifest.graph.layout)
@@ -63,6 +63,15 @@ def engine_ceiling(
     num_rows, num_tokens, took = max(found, key=lambda one: one[0] / one[2])
     flop_per_token = 2 * num_multiplied_weights(folder / manifest.graph.file)
     return Ceiling(num_rows / took, num_tokens / took, flop_per_token * num_tokens / took / 1e9)
+
+
+def rows_of(folder: Path, texts: Sequence[str]) -> list[Row]:
+    """What a model that classifies is asked for these texts."""
+    manifest = read_manifest(folder)
+    tokenizer = Tokenizer((folder / manifest.tokenizer).read_text(encoding="utf-8"), manifest.max_tokens)
+    task = TextClassification(tokenizer, **manifest.task_options)
+    encoded = task.encode([ClassificationItem(text) for text in texts], ClassificationOptions())
+    return [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
 
 
 def num_multiplied_weights(graph_file: Path) -> int:
@@ -80,48 +89,73 @@ def num_multiplied_weights(graph_file: Path) -> int:
     return sum(int(np.prod(one.dims)) for one in graph.initializer if len(one.dims) == 2 and one.name not in looked_up)
 
 
-def matrix_ceiling(threads: int, seconds: float) -> float:
-    """GFLOP/s of one fp32 matrix product through ONNX Runtime on the CPU."""
-    import onnxruntime
-    from onnx import TensorProto, helper, save
+def matrix_ceiling(
+    threads: int, seconds: float, device: Literal["cpu", "cuda"] = "cpu", precision: FloatName = "fp32", rows: int = PRODUCT[0]
+) -> float:
+    """GFLOP/s of one matrix product through ONNX Runtime, its operands and its result on the device.
 
-    rows, inner, columns = PRODUCT
+    Raises:
+        ProviderUnavailable: ONNX Runtime does not use CUDA.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    _, inner, columns = PRODUCT
+    kind, number = (TensorProto.FLOAT, np.float32) if precision == "fp32" else (TensorProto.FLOAT16, np.float16)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],
         "product",
-        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [rows, inner])],
-        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [rows, columns])],
-        [helper.make_tensor("b", TensorProto.FLOAT, [inner, columns], np.ones(inner * columns, np.float32))],
+        [helper.make_tensor_value_info("a", kind, [rows, inner])],
+        [helper.make_tensor_value_info("c", kind, [rows, columns])],
+        [numpy_helper.from_array(np.ones((inner, columns), number), "b")],
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "product.onnx"
         save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), file)
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    given = {"a": np.ones((rows, inner), np.float32)}
-    times, _, took = _repeat([[0]], lambda _: session.run(None, given), seconds)
+        session = onnxruntime.InferenceSession(file, options, providers=_chain(device))
+    if _chain(device)[0][0] not in session.get_providers():
+        raise ProviderUnavailable(f"a matrix product does not run on {device} here")
+    make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+    given, product = make([rows, inner], number, device, 0), make([rows, columns], number, device, 0)
+    given.update_inplace(np.ones((rows, inner), number))
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("a", given)
+    binding.bind_ortvalue_output("c", product)
+    times, _, took = _repeat([[0]], lambda _: session.run_with_iobinding(binding), seconds)
     return 2 * rows * inner * columns * times / took / 1e9
+
+
+def _chain(device: Literal["cpu", "cuda"]) -> list[tuple[str, dict[str, str]]]:
+    if device == "cpu":
+        return [("CPUExecutionProvider", {})]
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
+    return [("CUDAExecutionProvider", {"use_tf32": "0"})]
 
 
 def _together(sessions: Sequence[OnnxSession], rows: Sequence[Row], budget: Budget, seconds: float) -> tuple[int, int, float]:
     """Every session running batches at the same time; rows and tokens of all, and seconds."""
-    batches = list(_batches(rows, int(budget.max_batch_tokens * budget.filled_share), budget.max_batch_rows))
+    batches = list(batches_of(rows, budget))
     with ThreadPoolExecutor(len(sessions)) as threads:
         ran = list(threads.map(lambda one: _repeat(batches, one.run_rows, seconds), sessions))
     num_rows, num_tokens, took = (sum(column) for column in zip(*ran, strict=True))
     return int(num_rows), int(num_tokens), took / len(sessions)
 
 
-def _batches(rows: Sequence[Row], max_tokens: int, max_rows: int) -> Iterator[list[Row]]:
+def batches_of(rows: Sequence[Row], budget: Budget) -> Iterator[list[Row]]:
+    """Rows in their order, in batches as full as the budget allows."""
     batch: list[Row] = []
-    num_tokens = 0
+    longest = total = 0
     for row in rows:
-        if batch and (num_tokens + row.num_tokens > max_tokens or len(batch) == max_rows):
+        cost = budget.cost(len(batch) + 1, max(longest, row.num_tokens), total + row.num_tokens)
+        if batch and (cost > budget.max_batch_tokens * budget.filled_share or len(batch) == budget.max_batch_rows):
             yield batch
-            batch, num_tokens = [], 0
+            batch, longest, total = [], 0, 0
         batch.append(row)
-        num_tokens += row.num_tokens
+        longest, total = max(longest, row.num_tokens), total + row.num_tokens
     yield batch
 
 

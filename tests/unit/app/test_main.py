@@ -38,6 +38,11 @@ def publish_as(models: Path, name: str, version: int) -> None:
     sign_again(Path(shutil.copytree(models / "tiny" / "1", models / name / str(version))), name=name, version=version)
 
 
+async def test_cuda_graphs_that_cannot_be_had_keep_the_service_from_starting(models: Path) -> None:
+    (failure,) = await failures_of(settings_for(models, cuda_graphs=True))
+    assert "HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda" in failure.detail
+
+
 # --- which models
 
 

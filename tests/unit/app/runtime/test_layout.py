@@ -17,8 +17,10 @@ from app.runtime.layout import (
     HEIGHTS,
     PACKED_WIDTH,
     WIDTHS,
+    Limits,
     Plan,
     bucket,
+    largest,
     num_computed_tokens,
     plan,
     split,
@@ -158,6 +160,31 @@ def test_the_set_of_fixed_shapes_is_small_and_ascending() -> None:
         assert list(sizes) == sorted(set(sizes))
     assert PACKED_WIDTH in WIDTHS
     assert len(WIDTHS) * len(HEIGHTS) <= 100, "an engine keeps about a megabyte for each shape it has met"
+
+
+@given(some_rows(), layouts, st.sampled_from(["row", "token", "marker"]))
+def test_no_batch_within_its_limits_needs_a_larger_tensor(
+    rows: list[Row], layout: LayoutName, axis: Literal["row", "token", "marker"]
+) -> None:
+    sizes = tokens_of(rows)
+    if axis != "marker":
+        rows = [Row(one.input_ids, one.token_type_ids) for one in rows]
+    elif sum(len(one.markers) for one in rows) > sum(sizes):
+        return  # a token marked twice or more is no limit's business
+    cost = sum(sizes) if layout == "packed" else len(rows) * max(sizes)
+    spec = graph(Output(name="y", axis=axis)).model_copy(update={"layout": layout})
+    most = largest(spec, Limits(max(sizes), cost, len(rows)))
+    where = plan(sizes, layout, fixed_shapes=True)
+    assert where.height <= most.height
+    assert where.width <= most.width
+    assert len(to_tensors(rows, where, spec, True)["gather"]) <= most.gathered
+
+
+def test_the_largest_tensor_of_a_packed_batch_is_not_as_high_as_it_has_rows() -> None:
+    limits = Limits(max_tokens=512, max_batch_tokens=1024, max_batch_rows=64)
+    packed, padded = (largest(graph().model_copy(update={"layout": one}), limits) for one in ("packed", "padded"))
+    assert (packed.height, packed.width, packed.gathered) == (24, 512, 64)
+    assert (padded.height, padded.width) == (64, 512)
 
 
 # tensors

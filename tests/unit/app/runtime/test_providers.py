@@ -116,6 +116,17 @@ def test_engines_that_compile_per_shape_get_few_of_them(device: str, fixed: bool
     assert Provider(device, "fp32", "").fixed_shapes is fixed  # type: ignore[arg-type]
 
 
+def test_cuda_graphs_are_for_cuda_alone_and_want_few_shapes() -> None:
+    cuda = choose_provider("cuda", GPU)
+    assert not cuda.captures
+    capturing = cuda.capturing()
+    assert (capturing.captures, capturing.fixed_shapes, capturing.device) == (True, True, "cuda")
+    assert for_model(replace(capturing, precision="fp16"), model(fp32=ALIKE), has_int8=False).captures
+    for wish in ("cpu", "openvino", "tensorrt"):
+        with pytest.raises(ProviderUnavailable, match=f"^HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda; here it is {wish}"):
+            choose_provider(wish, TENSORRT).capturing()
+
+
 def test_going_back_to_fp32_keeps_the_device_and_tells_why() -> None:
     changed = choose_provider("auto", INTEL).in_fp32("parity")
     assert changed == Provider("openvino", "fp32", "parity")

@@ -333,9 +333,15 @@ def test_a_graph_with_other_inputs_than_the_manifests_is_refused(tmp_path: Path)
 
 def test_an_engine_that_falls_back_to_the_cpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module.onnxruntime, "preload_dlls", lambda: None)
-    monkeypatch.setattr(engine_module, "_chain", lambda _: ["CPUExecutionProvider"])
+    monkeypatch.setattr(engine_module, "_chain", lambda *_: ["CPUExecutionProvider"])
     with pytest.raises(ProviderUnavailable, match="CUDAExecutionProvider was asked for, but the engine chose CPU"):
         OnnxSession(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), Provider("cuda", "fp32", ""), 1)
+
+
+def test_a_provider_that_fails_in_a_run_is_not_replaced_by_another(tmp_path: Path) -> None:
+    graph = packed_graph(tmp_path / "model.onnx")
+    opened = engine_module.open_engine(tmp_path / "model.onnx", graph, CPU, 1)
+    assert opened._enable_fallback is False  # type: ignore[attr-defined]
 
 
 # --- its own thread, and the end

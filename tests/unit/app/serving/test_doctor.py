@@ -49,6 +49,13 @@ def test_what_the_engine_runs_on_is_what_it_says_itself(models: Path) -> None:
     assert model.detail.endswith("answers as published, on CPUExecutionProvider in fp32 with 3 threads")
 
 
+def test_cuda_graphs_that_cannot_be_had_are_told(models: Path) -> None:
+    settings = Settings(models=models, device="cpu", cuda_graphs=True)
+    (model,) = [one for one in examine(settings) if one.what == "tiny/1"]
+    assert not model.ok
+    assert "HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda" in model.detail
+
+
 def test_a_model_that_answers_otherwise_than_when_it_was_published_is_bad(models: Path) -> None:
     folder = models / "tiny" / "1"
     golden = json.loads((folder / "golden.json").read_text())

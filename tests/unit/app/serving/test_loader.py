@@ -13,8 +13,10 @@ import pytest
 
 from app.batching.admission import QueueLimit
 from app.core.errors import InvalidArtefact, ProviderUnavailable
+from app.core.manifest import Graph
 from app.observability.metrics import Metrics
-from app.runtime.engine import Engine
+from app.runtime.engine import Engine, open_engine
+from app.runtime.layout import Limits
 from app.runtime.providers import Provider
 from app.serving import loader
 from app.serving.deployment import Deployment, Result
@@ -88,6 +90,24 @@ async def test_every_engine_must_answer_as_published(models: Path, folder: Path,
     with pytest.raises(InvalidArtefact, match="differently than when it was published"):
         await load(Repository(models).open("tiny", 1), options, Metrics(), opening)
     assert not engines()
+
+
+async def test_cuda_graphs_without_cuda_are_refused(load_tiny: Load) -> None:
+    with pytest.raises(ProviderUnavailable, match="HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda"):
+        await load_tiny(cuda_graphs=True)
+
+
+async def test_what_opens_the_graph_is_told_the_limits_of_its_batches(models: Path) -> None:
+    told: list[Provider] = []
+
+    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+        told.append(provider)
+        return open_engine(graph_file, graph, provider, num_threads)
+
+    for wished, given in ((64, 64), (16, MAX_TOKENS)):  # a batch takes the longest row in any case
+        options = replace(OPTIONS, max_batch_tokens=wished)
+        await (await load(Repository(models).open("tiny", 1), options, Metrics(), opening)).aclose(0)
+        assert told[-1].limits == Limits(MAX_TOKENS, given, OPTIONS.max_batch_rows)
 
 
 async def test_the_golden_requests_have_warmed_the_engine_up(load_tiny: Load) -> None:
