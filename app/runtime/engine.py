@@ -56,8 +56,9 @@ def open_engine(graph_file: Path, graph: Graph, provider: Provider, num_threads:
         ProviderUnavailable: the engine would not use the provider.
     """
     with ExitStack() as stack:
-        # the int8 form reads its weights out of the file beside it, and multiplies with them as they are
-        folds = graph.storage != "fp32" and provider.precision != "int8"
+        # the forms for int8 and fp16 read their weights out of the file beside them, and are loaded as they are: folded on the
+        # CPU, fp16 would become fp32 again
+        folds = graph.storage != "fp32" and provider.precision not in ("int8", "fp16")
         file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
         return _open(file, provider, num_threads)
 
@@ -101,11 +102,14 @@ def _chain(provider: Provider) -> list[Any]:
             "trt_engine_cache_enable": True,
             "trt_timing_cache_enable": True,
             "trt_engine_cache_path": tempfile.gettempdir(),
+            "trt_fp16_enable": provider.precision == "fp16",
+            "trt_layer_norm_fp32_fallback": provider.precision == "fp16",
         }
         return [(provider.execution_provider, cache), "CUDAExecutionProvider", "CPUExecutionProvider"]
     if provider.device == "cuda":
-        # TF32 would cost the fp32 parity that the artefact was published with
-        return [(provider.execution_provider, {"use_tf32": 0}), "CPUExecutionProvider"]
+        # TF32, and in fp16 a normalization that adds up in fp16, would cost the parity that the artefact was published with
+        options = {"use_tf32": 0, "enable_skip_layer_norm_strict_mode": 1}
+        return [(provider.execution_provider, options), "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
 
 
