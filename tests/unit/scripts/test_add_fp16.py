@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from app.core.manifest import read_manifest, refuse_unlisted, verify_files
+from app.core.manifest import describe_file, read_manifest, refuse_unlisted, verify_files
 from app.runtime.providers import Provider, for_model
 from scripts import add_fp16
+from scripts.offline import forms
 from tests.altered import sign_again
 from tests.tiny import publish_tiny
 
@@ -63,3 +66,26 @@ def test_a_form_that_leaves_fp16_is_refused_and_nothing_is_published(models: Pat
     assert add(models, "tiny/1") == 2
     assert "the form that computes in fp16 decides otherwise too often: agreement 0.0000" in capsys.readouterr().err
     assert [one.name for one in (models / "tiny").iterdir()] == ["1"]
+
+
+def test_other_forms_of_the_version_are_kept(models: Path) -> None:
+    folder = models / "tiny" / "1"
+    shutil.copyfile(folder / "model.onnx", folder / "model.int8.onnx")
+    manifest = read_manifest(folder)
+    graph = manifest.graph.model_copy(update={"variants": {"int8": "model.int8.onnx"}}).model_dump(mode="json")
+    entry = describe_file(folder / "model.int8.onnx").model_dump()
+    files = {name: one.model_dump() for name, one in manifest.files.items()} | {"model.int8.onnx": entry}
+    sign_again(folder, graph=graph, files=files)
+    assert add(models, "tiny/1") == 0
+    after = read_manifest(models / "tiny" / "2")
+    verify_files(models / "tiny" / "2", after)
+    assert after.graph.variants == {"int8": "model.int8.onnx", "fp16": "model.fp16.onnx"}
+
+
+def test_of_many_items_some_are_drawn_and_the_manifest_says_how_many(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(forms, "FORMS", {"fp16": replace(forms.HALF, most_rows=3)})
+    assert add(models, "tiny/1") == 0
+    assert "3 of them are drawn" in capsys.readouterr().out
+    assert read_manifest(models / "tiny" / "2").parity["fp16"].rows == 3
