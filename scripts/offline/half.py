@@ -50,7 +50,9 @@ def write_half(source: Path, target: Path) -> None:
 
 def _unpacks(node: NodeProto, stored: Mapping[str, TensorProto]) -> bool:
     """Whether a node does nothing but make fp32 weights out of those on disk."""
-    return stored.keys() >= set(node.input) and UNPACKED_BY.get(stored[node.input[0]].data_type) == node.op_type
+    if node.op_type not in UNPACKED_BY.values() or not stored.keys() >= set(node.input):
+        return False
+    return UNPACKED_BY.get(stored[node.input[0]].data_type) == node.op_type
 
 
 def _is_large(tensor: TensorProto) -> bool:
