@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from scripts.offline.recipe import Recipe
-from scripts.offline.spoken import say
-from scripts.published_again import Command
+from scripts.published_again import Command, publishing
 
 EXAMPLES = """examples:
   hooper models int8 topics/1 --data dev.csv                      held-out texts, with labels or without
@@ -20,19 +17,12 @@ this by themselves.
 """
 
 
-def _act(folder: Path, recipe: Recipe, models: Path) -> str:
-    from scripts.offline.integer_form import publish_integer_form  # here: what it needs takes seconds to import
-
-    made = publish_integer_form(folder, recipe, models, say)
-    return f"\n{made}\nserve it:  hooper serve"
-
-
 COMMAND = Command(
     name="hooper models int8",
     description="Publish a version again with int8 arithmetic.",
     examples=EXAMPLES,
     undone="nothing was published",
-    act=_act,
+    act=publishing("int8"),
 )
 main, parser = COMMAND.main, COMMAND.parser
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from app.core.errors import HooperError, InvalidSettings
 from app.core.manifest import MANIFEST
+from app.core.types import Precision
 from scripts.offline.recipe import Recipe, load_recipe
+from scripts.offline.spoken import say
 
 EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -79,6 +81,19 @@ class Command:
         else:
             recipe = load_recipe(options.recipe, {})
         return self.act(folder, recipe, Path(options.models))
+
+
+def publishing(precision: Precision) -> Callable[[Path, Recipe, Path], str]:
+    """What a command does that publishes a version again with the form for a precision."""
+
+    def act(folder: Path, recipe: Recipe, models: Path) -> str:
+        from scripts.offline.added_form import publish_form  # here: what it needs takes seconds to import
+        from scripts.offline.forms import FORMS
+
+        made = publish_form(FORMS[precision], folder, recipe, models, say)
+        return f"\n{made}\nserve it:  hooper serve"
+
+    return act
 
 
 def find(model: str, models: Path) -> Path:

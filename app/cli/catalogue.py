@@ -64,12 +64,13 @@ SUMMARIES = {
     "bench": "put load on a service, and say how fast it answers",
     "models add": "publish a checkpoint of transformers, or an exported archive",
     "models int8": "publish a version again with int8 arithmetic",
+    "models fp16": "publish a version again with fp16 arithmetic, for GPUs",
     "models reference": "add what held-out items were like to a version that was published without",
 }
 ORDER = (
     "serve", "predict", "batch", "explain", "train", "report", "compare", "feedback", "feedback export", "feedback next",
-    "feedback remove", "models", "models list", "models show", "models add", "models int8", "models reference", "models remove",
-    "export", "bench", "doctor", "settings", "openapi", "completion",
+    "feedback remove", "models", "models list", "models show", "models add", "models int8", "models fp16", "models reference",
+    "models remove", "export", "bench", "doctor", "settings", "openapi", "completion",
 )  # fmt: skip
 
 

@@ -60,8 +60,9 @@ def open_engine(graph_file: Path, graph: Graph, provider: Provider, num_threads:
         ProviderUnavailable: the engine would not use the provider.
     """
     with ExitStack() as stack:
-        # the int8 form reads its weights out of the file beside it, and multiplies with them as they are
-        folds = graph.storage != "fp32" and provider.precision != "int8"
+        # the forms for int8 and fp16 read their weights out of the file beside them, and are loaded as they are: folded on the
+        # CPU, fp16 would become fp32 again
+        folds = graph.storage != "fp32" and provider.precision not in ("int8", "fp16")
         file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
         session = _open(file, provider, num_threads, _chain(graph_file, graph, provider))
     return _capturing(session, file.name, graph) if provider.captures else session
@@ -121,8 +122,9 @@ def _chain(graph_file: Path, graph: Graph, provider: Provider) -> list[Any] | No
     """Execution providers with their options, each for what the one before it leaves; none: OpenVINO is asked for otherwise."""
     if provider.device == "openvino":
         return None
-    # TF32 would cost the fp32 parity that the artefact was published with
-    cuda = ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": str(int(provider.captures))})
+    # TF32, and in fp16 a normalization that adds up in fp16, would cost the parity that the artefact was published with
+    options = {"use_tf32": "0", "enable_skip_layer_norm_strict_mode": "1", "enable_cuda_graph": str(int(provider.captures))}
+    cuda = ("CUDAExecutionProvider", options)
     if provider.device == "tensorrt":
         return [(provider.execution_provider, tensorrt_options(graph_file, graph, provider)), cuda, "CPUExecutionProvider"]
     return [cuda, "CPUExecutionProvider"] if provider.device == "cuda" else ["CPUExecutionProvider"]

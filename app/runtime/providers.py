@@ -93,6 +93,8 @@ def for_model(provider: Provider, manifest: Manifest, has_int8: bool, wish: Prec
     """
     if wish == "fp32":
         return provider if provider.precision == "fp32" else provider.in_fp32(f"{provider.reason}; in fp32, as asked for")
+    if provider.device in ("cuda", "tensorrt"):
+        return _in_fp16(provider, manifest)
     if provider.precision == "fp32":
         return _in_int8(provider, manifest) if provider.device == "cpu" and has_int8 else provider
     failing = _unproven(manifest, provider.precision)
@@ -106,6 +108,15 @@ def _in_int8(provider: Provider, manifest: Manifest) -> Provider:
     if failing:
         return replace(provider, reason=f"{provider.reason}; in fp32, since this model's {failing}")
     return replace(provider, precision="int8", reason=f"{provider.reason}; the processor multiplies int8 fast")
+
+
+def _in_fp16(provider: Provider, manifest: Manifest) -> Provider:
+    failing = _unproven(manifest, "fp16")
+    if not failing and "fp16" not in manifest.graph.variants:
+        failing = "form for fp16 is missing"
+    if failing:
+        return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {failing}")
+    return replace(provider, precision="fp16", reason=f"{provider.reason}; the model decides alike in fp16")
 
 
 def _unproven(manifest: Manifest, precision: Precision) -> str:

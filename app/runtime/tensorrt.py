@@ -38,6 +38,7 @@ def tensorrt_options(graph_file: Path, graph: Graph, provider: Provider) -> dict
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": folder,
         "trt_fp16_enable": str(int(provider.precision == "fp16")),
+        "trt_layer_norm_fp32_fallback": str(int(provider.precision == "fp16")),
     }
     return options | (profile(graph, provider.limits) if provider.limits else {})
 

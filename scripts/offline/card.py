@@ -169,6 +169,8 @@ def parity_of(parity: Mapping[str, Parity], texts: str) -> str:
         for name, one in parity.items()
     ]
     said = f"The published files, run by the code that serves them, against torch in fp32 on {texts}:"
+    if "fp16" in parity:
+        said = f"{said[:-1]}. For fp16, which is for GPUs, each result was rounded to fp16 on a processor:"
     return f"{said}\n\n" + _table(["way of running", "rows", "same decision", "largest logit error", "passed"], rows)
 
 

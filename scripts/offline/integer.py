@@ -8,7 +8,6 @@ normalization and the head stay fp32.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +16,11 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.core.manifest import Graph
+from scripts.offline.shared import share_weights
 
 MICROSOFT = "com.microsoft"
 LARGEST, ZERO, EPSILON = 127, 128, 1e-9
 """A token's largest value becomes 127; 0 is stored as 128, since the fast kernels take unsigned by signed."""
-MIN_SHARED_BYTES = 65_536
-"""Smaller weights are written again; larger ones are read out of the compact graph's file."""
 
 
 def write_integer(source: Path, target: Path, graph: Graph) -> bool:
@@ -46,7 +44,7 @@ def write_integer(source: Path, target: Path, graph: Graph) -> bool:
     if not products:
         return False
     _replace_products(model, products, dequantized, matrices)
-    _share_weights(model, source)
+    share_weights(model, source, {one.name for one in model.graph.initializer if one.data_type == TensorProto.INT8})
     onnx.save(model, target)
     return True
 
@@ -115,15 +113,3 @@ def _constants(widths: set[int]) -> Iterator[TensorProto]:
     yield numpy_helper.from_array(np.asarray(EPSILON, np.float32), "int8_epsilon")
     for width in sorted(widths):  # the fast kernel wants a zero point per channel where it has a scale per channel
         yield numpy_helper.from_array(np.zeros(width, np.int8), f"int8_zeros_{width}")
-
-
-def _share_weights(model: ModelProto, source: Path) -> None:
-    """Let large int8 weights be read out of the file in which they lie already."""
-    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for tensor in model.graph.initializer:
-            place = -1 if len(tensor.raw_data) < MIN_SHARED_BYTES else content.find(tensor.raw_data)
-            if place < 0 or tensor.data_type != TensorProto.INT8:  # wider types would have to lie at even places
-                continue
-            length = len(tensor.raw_data)
-            onnx.external_data_helper.set_external_data(tensor, source.name, place, length)
-            tensor.ClearField("raw_data")

@@ -29,8 +29,8 @@ from app.tasks.base import Task
 from scripts.offline.evaluate import RowRunner, predict
 from scripts.offline.tasks.base import OfflineTask
 
-MODEL, INTEGER_MODEL = "model.onnx", "model.int8.onnx"
-"""The second reads its weights out of the first."""
+MODEL, INTEGER_MODEL, HALF_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
+"""The others read their weights out of the first."""
 TOKENIZER, GOLDEN, EVALUATION, CARD = "tokenizer.json", "golden.json", "evaluation.json", "README.md"
 
 

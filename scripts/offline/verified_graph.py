@@ -12,9 +12,9 @@ from app.core.types import Precision
 from scripts.offline.compact import compact
 from scripts.offline.evaluate import Predictions
 from scripts.offline.export import export_graph
-from scripts.offline.integer import write_integer
+from scripts.offline.forms import FORMS
 from scripts.offline.optimize import optimize
-from scripts.offline.publish import INTEGER_MODEL, MODEL
+from scripts.offline.publish import MODEL
 from scripts.offline.tasks.base import Axis
 from scripts.offline.verify import COMPACT, EXPORTED, Reference
 
@@ -61,29 +61,33 @@ def make_graph(
         say("compact", _megabytes(file))
         parity, predictions = reference.verify(file, graph, COMPACT)
         say("verify", describe_parity(parity))
+    else:
+        file = file.replace(folder / MODEL)  # forms are bound to it by the name under which it is published
     measured = {"fp32": parity}
     bf16 = reference.measure_bf16(file, graph)
     if bf16 is not None:
         measured["bf16"] = bf16.parity
         say("", f"in bf16: {_verdict(bf16.parity)}")
-    variants = _integer_form(file, graph, reference, measured, say)
+    variants = _forms(file, graph, reference, measured, say)
     return VerifiedGraph(file, graph, measured, exported, predictions, variants)
 
 
-def _integer_form(
-    file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say
-) -> dict[Precision, Path]:
-    """The form that multiplies int8, if the graph has one and it passed its gate; what was measured is noted."""
-    target = file.with_name(INTEGER_MODEL)
-    if not write_integer(file, target, graph):
-        return {}
-    int8 = reference.measure_int8(target, graph)
-    if int8 is None:
-        say("", "in int8: not measured, since this processor does not multiply int8 exactly; left out")
-        return {}
-    measured["int8"] = int8.parity
-    say("", f"in int8: {_verdict(int8.parity)}")
-    return {"int8": target} if int8.parity.passed else {}
+def _forms(file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say) -> dict[Precision, Path]:
+    """The forms that the graph has and that passed their gates; what was measured is noted."""
+    passed: dict[Precision, Path] = {}
+    for form in FORMS.values():
+        target = file.with_name(form.file)
+        if graph.storage not in form.storages or not form.write(file, target, graph):
+            continue
+        found = form.measure(reference.drawn(form.most_rows), target, graph)
+        if found is None:
+            say("", f"in {form.precision}: not measured, since {form.missing}; left out")
+            continue
+        measured[form.precision] = found.parity
+        say("", f"in {form.precision}: {_verdict(found.parity)}")
+        if found.parity.passed:
+            passed[form.precision] = target
+    return passed
 
 
 def _verdict(parity: Parity) -> str:

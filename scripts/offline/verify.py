@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from app.core.errors import EngineFailed, ProviderUnavailable, SetupError
+from app.core.errors import EngineFailed, InvalidArtefact, ProviderUnavailable, SetupError
 from app.core.manifest import Graph, Parity
 from app.core.types import Row, RowOutput
 from app.runtime.machine import has_int8
@@ -21,6 +22,7 @@ from app.tasks.base import Task
 from scripts.offline.evaluate import Predictions, RowRunner, predict
 from scripts.offline.load import Example
 from scripts.offline.openvino_runner import OpenVinoRunner, has_openvino_bf16
+from scripts.offline.rounded import write_rounded
 from scripts.offline.tasks.base import OfflineTask
 
 NEIGHBOURS = 64
@@ -49,6 +51,7 @@ EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
 COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
 BF16 = Gate("the graph in bf16", 0.995)
 INT8 = Gate("the graph that multiplies int8", 0.995)
+FP16 = Gate("the graph in fp16", 0.995)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,7 @@ class Reference:
         except ProviderUnavailable:  # the plug-in is there, but will not take this graph: nor will the service's
             return None
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
-            parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
-            return Comparison(parity, len(self.examples), [])
+            return self._nothing_alike()
 
     def measure_int8(self, graph_file: Path, graph: Graph) -> Comparison | None:
         """Parity of the integer form, where this processor multiplies int8 exactly. Passed or not, it is recorded.
@@ -131,6 +133,40 @@ class Reference:
         if graph.layout == "packed":
             check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
         return self.compare(predictions, INT8)
+
+    def measure_fp16(self, graph_file: Path, graph: Graph) -> Comparison:
+        """Parity of the fp16 form, as far as a processor can tell: by a copy that rounds after each operator.
+
+        No GPU is asked. Its kernels add up in another order, and fuse operators, which rounds less often. What is shown is that
+        the form can be loaded, that no number leaves fp16 on the way, and what rounding costs. Passed or not, it is recorded.
+
+        Raises:
+            ParityFailed: rows feel their neighbours.
+        """
+        in_fp16 = replace(choose_provider("cpu"), precision="fp16")
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            rounded = Path(folder) / graph_file.name
+            try:
+                OnnxSession(graph_file, graph, in_fp16)
+                write_rounded(graph_file, rounded)
+                session = OnnxSession(rounded, graph, in_fp16)
+                predictions = self.predict(session, "verifying fp16")
+            except (EngineFailed, InvalidArtefact):  # it overflows, or is no graph: it must not be chosen
+                return self._nothing_alike()
+            if graph.layout == "packed":
+                check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        return self.compare(predictions, FP16)
+
+    def drawn(self, most: int) -> Reference:
+        """The same over `most` of the examples, drawn at random, where there are more; 0: over all."""
+        if not 0 < most < len(self.examples):
+            return self
+        kept = sorted(random.Random(0).sample(range(len(self.examples)), most))
+        every = self.predictions
+        predictions = Predictions(
+            [every.answers[one] for one in kept], [every.encoded[one] for one in kept], [every.outputs[one] for one in kept]
+        )
+        return replace(self, examples=[self.examples[one] for one in kept], predictions=predictions)
 
     def compare(self, candidate: Predictions, gate: Gate) -> Comparison:
         """Example by example: an example with a logit that is not finite counts as decided otherwise."""
@@ -147,6 +183,10 @@ class Reference:
         passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error
         parity = Parity(rows=len(self.examples), agreement=agreement, max_abs_error=largest, passed=passed)
         return Comparison(parity, not_finite, disagreeing)
+
+    def _nothing_alike(self) -> Comparison:
+        parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
+        return Comparison(parity, len(self.examples), [])
 
 
 def bf16_runner(graph_file: Path, graph: Graph) -> RowRunner | None:

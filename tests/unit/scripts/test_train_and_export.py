@@ -148,7 +148,7 @@ def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:
     end = made.printed.split("\n\n")[1]
     headline = made.json("evaluation.json")["headline"]
     assert f"models/reviews/1: accuracy {headline['accuracy']:.4f}, macro F1 {headline['macro_f1']:.4f}, rows 12" in end
-    assert re.search(r"agreement with torch: fp32 1\.0000(, bf16 [01]\.\d{4})?; 0\.\d MB", end)  # bf16 where the machine has it
+    assert re.search(r"agreement with torch: fp32 1\.0000(, bf16 [01]\.\d{4})?, fp16 1\.0000; 0\.\d MB", end)
     assert "serve it:  hooper serve\n" in end
     body = shlex.split(end.splitlines()[-1].partition("curl")[2])[-1]
     assert json.loads(body) == {"model": "reviews", "inputs": [made.json("golden.json")[0]["item"]]}

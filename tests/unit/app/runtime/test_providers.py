@@ -137,10 +137,13 @@ ALIKE = Parity(rows=100, agreement=0.999, max_abs_error=0.1, passed=True)
 OTHERWISE = Parity(rows=100, agreement=0.9, max_abs_error=3.0, passed=False)
 CPU = Provider("cpu", "fp32", "no GPU")
 OPENVINO = Provider("openvino", "bf16", "bf16 in hardware")
+CUDA = Provider("cuda", "fp32", "a GPU")
+TRT = Provider("tensorrt", "fp32", "a GPU")
 
 
-def model(has_int8_form: bool = True, **parity: Parity) -> Manifest:
+def model(has_int8_form: bool = True, has_fp16_form: bool = True, **parity: Parity) -> Manifest:
     variants = {"int8": "model.int8.onnx"} if has_int8_form else {}
+    variants |= {"fp16": "model.fp16.onnx"} if has_fp16_form else {}
     outputs = (Output(name="y", axis="row"),)
     graph = Graph(file="model.onnx", layout="packed", inputs=(), outputs=outputs, storage="int8", variants=variants)
     return Manifest(
@@ -173,12 +176,41 @@ def test_a_failed_parity_is_told() -> None:
     assert for_model(CPU, model(int8=OTHERWISE), has_int8=True).reason.endswith("int8 agreement was 0.9000, below its gate")
 
 
-@pytest.mark.parametrize("provider", [OPENVINO, Provider("cuda", "fp32", "a GPU")])
+@pytest.mark.parametrize("provider", [OPENVINO, CUDA, TRT])
 def test_the_int8_form_is_for_the_cpu_alone(provider: Provider) -> None:
-    assert for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), has_int8=True) == provider
+    assert for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), has_int8=True).precision == provider.precision
+
+
+@pytest.mark.parametrize("provider", [CUDA, TRT])
+def test_a_gpu_computes_in_fp16_where_the_model_has_shown_its_parity(provider: Provider) -> None:
+    chosen = for_model(provider, model(fp32=ALIKE, int8=ALIKE, fp16=ALIKE), has_int8=True)
+    assert (chosen.device, chosen.precision) == (provider.device, "fp16")
+    assert chosen.reason == "a GPU; the model decides alike in fp16"
+
+
+@pytest.mark.parametrize("provider", [CUDA, TRT])
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [
+        (model(fp32=ALIKE, int8=ALIKE), "fp16 agreement was not measured"),
+        (model(fp32=ALIKE, fp16=OTHERWISE), "fp16 agreement was 0.9000, below its gate"),
+        (model(has_fp16_form=False, fp32=ALIKE, fp16=ALIKE), "form for fp16 is missing"),
+    ],
+    ids=["not measured", "failed", "no such form"],
+)
+def test_otherwise_a_gpu_computes_in_fp32_and_says_why(provider: Provider, manifest: Manifest, why: str) -> None:
+    chosen = for_model(provider, manifest, has_int8=False)
+    assert chosen == replace(provider, reason=f"a GPU; in fp32, since this model's {why}")
 
 
 @pytest.mark.parametrize("provider", [CPU, OPENVINO])
+def test_the_fp16_form_is_for_gpus_alone(provider: Provider) -> None:
+    chosen = for_model(provider, model(has_int8_form=False, fp32=ALIKE, bf16=ALIKE, fp16=ALIKE), has_int8=True)
+    assert chosen == provider
+
+
+@pytest.mark.parametrize("provider", [CPU, OPENVINO, CUDA, TRT])
 def test_who_wants_fp32_gets_fp32(provider: Provider) -> None:
-    chosen = for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), has_int8=True, wish="fp32")
+    manifest = model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE, fp16=ALIKE)
+    chosen = for_model(provider, manifest, has_int8=True, wish="fp32")
     assert (chosen.device, chosen.precision) == (provider.device, "fp32")

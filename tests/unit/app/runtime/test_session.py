@@ -22,6 +22,7 @@ from app.core.errors import (
     ProviderUnavailable,
 )
 from app.core.manifest import Graph, Output
+from app.core.types import Precision
 from app.runtime import engine as engine_module
 from app.runtime import session as session_module
 from app.runtime.layout import check_shapes
@@ -298,6 +299,32 @@ def test_int8_weights_are_folded_once_into_standard_operators_and_leave_no_file(
     OnnxSession(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
     assert operators == [{"Gather", "ReduceSum"}]
     assert not opened[0].parent.exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_form_is_loaded_from_beside_the_file_that_holds_its_weights(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    really_open = engine_module._open
+
+    def watched(file: Path, *rest: object) -> object:
+        opened.append(file)
+        return really_open(file, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_module, "_open", watched)
+    graph = compact_graph(tmp_path / "model.form.onnx")
+    OnnxSession(tmp_path / "model.form.onnx", graph, Provider("cpu", precision, ""), 1)
+    assert opened == [tmp_path / "model.form.onnx"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_cuda_adds_up_in_fp32(tmp_path: Path, precision: Precision) -> None:
+    graph = packed_graph(tmp_path / "model.onnx")
+    chain = engine_module._chain(tmp_path / "model.onnx", graph, Provider("cuda", precision, "")) or []
+    name, options = chain[0]
+    assert name == "CUDAExecutionProvider"
+    assert options == {"use_tf32": "0", "enable_skip_layer_norm_strict_mode": "1", "enable_cuda_graph": "0"}
 
 
 def test_a_broken_compact_graph_is_refused_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

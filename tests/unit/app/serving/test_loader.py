@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from app.batching.admission import QueueLimit
 from app.core.errors import InvalidArtefact, ProviderUnavailable
-from app.core.manifest import Graph
+from app.core.manifest import Graph, describe_file, read_manifest
 from app.observability.metrics import Metrics
 from app.runtime.engine import Engine, open_engine
 from app.runtime.layout import Limits
@@ -248,3 +249,26 @@ async def test_bf16_is_used_only_where_the_model_has_shown_its_parity(
     provider = (await load_tiny()).provider
     assert provider.precision == precision
     assert re.search(reason, provider.reason)
+
+
+@pytest.mark.parametrize(("passed", "file"), [(True, "model.fp16.onnx"), (False, "model.onnx")])
+async def test_a_gpu_gets_the_file_that_was_made_for_it(
+    models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, file: str
+) -> None:
+    shutil.copyfile(folder / "model.onnx", folder / "model.fp16.onnx")
+    manifest = read_manifest(folder)
+    graph = manifest.graph.model_copy(update={"variants": {"fp16": "model.fp16.onnx"}}).model_dump(mode="json")
+    entry = describe_file(folder / "model.fp16.onnx")
+    files = {name: one.model_dump() for name, one in {**manifest.files, "model.fp16.onnx": entry}.items()}
+    sign_again(folder, graph=graph, parity={"fp32": PARITY, "fp16": PARITY | {"passed": passed}}, files=files)
+    monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
+    opened: list[str] = []
+
+    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+        opened.append(graph_file.name)
+        return open_engine(graph_file, graph, replace(provider, device="cpu"), num_threads)
+
+    deployment = await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
+    await deployment.aclose(0)
+    assert opened == [file]
+    assert deployment.provider.precision == ("fp16" if passed else "fp32")

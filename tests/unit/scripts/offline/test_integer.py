@@ -15,7 +15,7 @@ from app.core.types import Row
 from app.runtime.machine import has_int8
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from scripts.offline import integer
+from scripts.offline import shared
 from scripts.offline.compact import compact
 from scripts.offline.integer import write_integer
 from scripts.offline.optimize import optimize
@@ -68,14 +68,14 @@ def test_every_int8_product_but_the_head_is_one_of_integers(export: Any, tmp_pat
 def test_large_weights_are_read_out_of_the_compact_graph(
     export: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(integer, "MIN_SHARED_BYTES", 1)
+    monkeypatch.setattr(shared, "MIN_SHARED_BYTES", 1)
     forms = Forms(export("Bert"), tmp_path)
     fp32, int8 = forms.sessions()
     assert abs(int8.run_rows(rows)[0]["logits"] - fp32.run_rows(rows)[0]["logits"]).max() < 0.5
     stored = onnx.load(forms.integer, load_external_data=False).graph.initializer
-    shared = [one for one in stored if one.data_location == onnx.TensorProto.EXTERNAL]
-    assert len(shared) >= 2 * 6
-    assert {entry.value for one in shared for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
+    external = [one for one in stored if one.data_location == onnx.TensorProto.EXTERNAL]
+    assert len(external) >= 2 * 6
+    assert {entry.value for one in external for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
     forms.compact.unlink()
     with pytest.raises(InvalidArtefact):
         OnnxSession(forms.integer, forms.graph, INT8, 1)

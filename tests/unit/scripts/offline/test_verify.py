@@ -20,6 +20,7 @@ from app.tasks.text_classification import ClassificationItem
 from scripts.offline import verify
 from scripts.offline.compact import compact
 from scripts.offline.evaluate import predict
+from scripts.offline.half import write_half
 from scripts.offline.load import Example
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 from scripts.offline.torch_runner import TorchRunner, padded_graph
@@ -147,6 +148,25 @@ def test_a_packed_graph_without_its_mask_is_caught(
     graph = export_graph(tiny_model("Bert"), "row", file)
     with pytest.raises(ParityFailed):
         reference.verify(file, graph, COMPACT)
+
+
+def test_an_fp16_form_without_its_mask_is_caught(
+    reference: Reference, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scripts.offline import packed
+    from scripts.offline.export import export_graph
+
+    monkeypatch.setattr(packed, "MASKED", 0.0)
+    graph = export_graph(tiny_model("Bert"), "row", tmp_path / "model.onnx")
+    write_half(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
+    with pytest.raises(ParityFailed, match="rows feel what their neighbours say"):
+        reference.measure_fp16(tmp_path / "model.fp16.onnx", graph)
+
+
+def test_an_fp16_form_that_cannot_be_loaded_has_failed(reference: Reference, export: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.fp16.onnx").write_bytes(b"this is no graph")
+    found = reference.measure_fp16(tmp_path / "model.fp16.onnx", export("Bert").graph)
+    assert (found.parity.passed, found.parity.agreement, found.parity.rows) == (False, 0.0, COUNT)
 
 
 def bf16_on_the_cpu(wish: str) -> Provider:

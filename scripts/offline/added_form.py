@@ -1,7 +1,8 @@
-"""integer_form: a version that was published without int8 arithmetic gets it, as the next version with the same weights."""
+"""added_form: a version that was published without one of the forms gets it, as the next version with the same weights."""
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,8 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.evaluate import predict
+from scripts.offline.forms import Form
 from scripts.offline.held_out import check_enough
-from scripts.offline.integer import write_integer
-from scripts.offline.publish import INTEGER_MODEL
 from scripts.offline.recipe import Recipe
 from scripts.offline.referenced import held_out_items
 from scripts.offline.tasks.registry import offline_task
@@ -22,10 +22,11 @@ from scripts.offline.verified_graph import Say, describe_parity
 from scripts.offline.verify import ParityFailed, Reference
 
 
-def publish_integer_form(folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
-    """Write the integer form, compare its answers with those of the same version in fp32, and publish both.
+def publish_form(form: Form, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
+    """Write the form, compare its answers with those of the same version in fp32, and publish both.
 
     Args:
+        form: which one.
         folder: the published version.
         recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation`
             names files of held-out items, labelled or not.
@@ -39,51 +40,58 @@ def publish_integer_form(folder: Path, recipe: Recipe, models: Path, say: Say) -
         InvalidArtefact: the folder is broken or altered.
         InvalidSettings: it has that form already or can have none, or the items cannot be used.
         ParityFailed: the form decides otherwise too often, or rows feel their neighbours.
-        SetupError: this processor does not multiply int8 exactly, or nothing can be written.
+        SetupError: this processor cannot compare it, or nothing can be written.
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     refuse_unlisted(folder, manifest)
-    reference = _fp32_answers(folder, manifest, recipe, say)
+    reference = _fp32_answers(form, folder, manifest, recipe, say)
     with next_release(models, manifest.name) as release:
         for name in manifest.files:
             shutil.copyfile(folder / name, release.staging / name)
-        changed = _with_integer_form(release.staging, manifest, reference, say)
+        changed = _with_form(form, release.staging, manifest, reference, say)
         written = changed.model_copy(update={"version": release.version})
         (release.staging / MANIFEST).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return release.folder
 
 
-def _fp32_answers(folder: Path, manifest: Manifest, recipe: Recipe, say: Say) -> Reference:
+def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, say: Say) -> Reference:
     graph = manifest.graph
-    if graph.variants:
-        raise InvalidSettings(f"{folder} has the form that multiplies int8 already")
-    if graph.storage != "int8":
-        raise InvalidSettings(f"{folder} is stored as {graph.storage}; only models stored as int8 can multiply int8")
+    if form.precision in graph.variants:
+        raise InvalidSettings(f"{folder} has the form that {form.does} already")
+    if graph.storage not in form.storages:
+        stored = " or ".join(sorted(form.storages))
+        raise InvalidSettings(
+            f"{folder} is stored as {graph.storage}; only models stored as {stored} have a form that {form.does}"
+        )
     offline = offline_task(manifest.task)
     texts = held_out_items(offline, manifest, recipe)
     check_enough(texts)
     say("load", texts.where_from)
+    examples = texts.examples
+    if 0 < form.most_rows < len(examples):
+        examples = random.Random(recipe.seed).sample(list(examples), form.most_rows)
+        say("", f"{len(examples):,} of them are drawn")
     task = offline.serving_task(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), manifest.task_options)
     session = OnnxSession(folder / graph.file, graph, choose_provider("cpu"))
-    predictions = predict(task, offline.serving_options(), [one.item for one in texts.examples], session)
-    return Reference(offline, task, manifest.task_options, texts.examples, predictions)
+    predictions = predict(task, offline.serving_options(), [one.item for one in examples], session)
+    return Reference(offline, task, manifest.task_options, examples, predictions)
 
 
-def _with_integer_form(folder: Path, manifest: Manifest, reference: Reference, say: Say) -> Manifest:
-    target = folder / INTEGER_MODEL
-    if not write_integer(folder / manifest.graph.file, target, manifest.graph):
-        raise InvalidSettings(f"the graph of {manifest.name}/{manifest.version} has no int8 matrix product")
-    found = reference.measure_int8(target, manifest.graph)
+def _with_form(form: Form, folder: Path, manifest: Manifest, reference: Reference, say: Say) -> Manifest:
+    graph, target = manifest.graph, folder / form.file
+    if not form.write(folder / graph.file, target, graph):
+        raise InvalidSettings(f"the graph of {manifest.name}/{manifest.version} has no part that {form.does}")
+    found = form.measure(reference, target, graph)
     if found is None:
-        raise SetupError("this processor does not multiply int8 exactly, so the form cannot be compared here")
+        raise SetupError(f"{form.missing}, so the form cannot be compared here")
     say("verify", describe_parity(found.parity).replace("by torch", "in fp32"))
     if not found.parity.passed:
-        raise ParityFailed(f"the form that multiplies int8 decides otherwise too often: {found}")
+        raise ParityFailed(f"the form that {form.does} decides otherwise too often: {found}")
     return manifest.model_copy(
         update={
-            "graph": manifest.graph.model_copy(update={"variants": {"int8": INTEGER_MODEL}}),
-            "parity": {**manifest.parity, "int8": found.parity},
-            "files": {**manifest.files, INTEGER_MODEL: describe_file(target)},
+            "graph": graph.model_copy(update={"variants": {**graph.variants, form.precision: form.file}}),
+            "parity": {**manifest.parity, form.precision: found.parity},
+            "files": {**manifest.files, form.file: describe_file(target)},
         }
     )
