@@ -79,7 +79,7 @@ def _served(command: str, workplace: Path):  # type: ignore[no-untyped-def]
 def test_every_option_that_a_document_names_is_one_of_its_command(document: Path) -> None:
     for line in hooper_lines(document):
         words = shlex.split(line, comments=True)[1:]
-        commands = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
+        commands = [word for word in words[:2] if re.fullmatch(r"[a-z][a-z0-9]*", word)]
         known = _help(tuple(commands)) or _help(tuple(commands[:1]))
         for option in (word.partition("=")[0] for word in words if word.startswith("--")):
             assert re.search(rf"{option}\b", known), f"{line}: there is no option {option}"
