@@ -14,7 +14,15 @@ from app.batching.batcher import Batcher
 from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.policy import Budget
 from app.batching.watchdog import Runner, Watchdog
-from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, InvalidArtefact, OutOfMemory
+from app.core.errors import (
+    EngineFailed,
+    EngineLost,
+    EngineStalled,
+    HooperError,
+    InvalidArtefact,
+    OutOfMemory,
+    ProviderUnavailable,
+)
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
@@ -82,6 +90,9 @@ class LoadOptions:
 async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, opening: OpenEngine = open_engine) -> Deployment:
     """Build a deployment, warm its engine up, and replay the golden requests.
 
+    Agreement in fp16 was measured on a processor: where this device cannot run it or answers otherwise, the model is loaded in
+    fp32 and says why.
+
     Args:
         artefact: what to load.
         options: what the settings say about it.
@@ -98,10 +109,30 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     provider = for_model(choose_provider(options.device), manifest, has_int8(), options.precision)
     if options.cuda_graphs:
         provider = provider.capturing()
-    max_batch_tokens = max(options.max_batch_tokens, manifest.max_tokens)
-    provider = replace(provider, limits=Limits(manifest.max_tokens, max_batch_tokens, options.max_batch_rows))
+    options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
+    provider = replace(provider, limits=Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows))
+    try:
+        deployment = await _deployed(artefact, provider, options, metrics, opening)
+    except (InvalidArtefact, ProviderUnavailable) as error:
+        if provider.precision != "fp16":
+            raise
+        logger.warning("%s fails in fp16 on this device and is loaded in fp32", artefact.id, extra={"reason": error.detail})
+        provider = provider.in_fp32(f"{provider.reason}; in fp32, since fp16 failed here: {error.detail}")
+        deployment = await _deployed(artefact, provider, options, metrics, opening)
+    logger.info("loaded %s", artefact.id, extra=describe_provider(provider))
+    return deployment
+
+
+def describe_provider(provider: Provider) -> dict[str, str]:
+    return {"device": provider.device, "precision": provider.precision, "reason": provider.reason}
+
+
+async def _deployed(
+    artefact: Artefact, provider: Provider, options: LoadOptions, metrics: Metrics, opening: OpenEngine
+) -> Deployment:
+    manifest = artefact.manifest
     sessions, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, opening)
-    budget = Budget.for_tensors(max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
+    budget = Budget.for_tensors(options.max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
     watched, beside = Watchdog(sessions.alone, run_s), [Watchdog(one, run_s) for one in sessions.beside]
     batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name), beside)
@@ -113,12 +144,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
         raise
     unknown_id = await asyncio.to_thread(tokenizer.unknown_id)
     deployment.watch(Drift(manifest, task, unknown_id, metrics.drift))  # now: the golden requests are nobody's
-    logger.info("loaded %s", artefact.id, extra=describe_provider(provider))
     return deployment
-
-
-def describe_provider(provider: Provider) -> dict[str, str]:
-    return {"device": provider.device, "precision": provider.precision, "reason": provider.reason}
 
 
 def _build(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.batching.admission import QueueLimit
@@ -251,16 +252,20 @@ async def test_bf16_is_used_only_where_the_model_has_shown_its_parity(
     assert re.search(reason, provider.reason)
 
 
-@pytest.mark.parametrize(("passed", "file"), [(True, "model.fp16.onnx"), (False, "model.onnx")])
-async def test_a_gpu_gets_the_file_that_was_made_for_it(
-    models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, file: str
-) -> None:
+def add_fp16_form(folder: Path, passed: bool = True) -> None:
     shutil.copyfile(folder / "model.onnx", folder / "model.fp16.onnx")
     manifest = read_manifest(folder)
     graph = manifest.graph.model_copy(update={"variants": {"fp16": "model.fp16.onnx"}}).model_dump(mode="json")
     entry = describe_file(folder / "model.fp16.onnx")
     files = {name: one.model_dump() for name, one in {**manifest.files, "model.fp16.onnx": entry}.items()}
     sign_again(folder, graph=graph, parity={"fp32": PARITY, "fp16": PARITY | {"passed": passed}}, files=files)
+
+
+@pytest.mark.parametrize(("passed", "file"), [(True, "model.fp16.onnx"), (False, "model.onnx")])
+async def test_a_gpu_gets_the_file_that_was_made_for_it(
+    models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, file: str
+) -> None:
+    add_fp16_form(folder, passed)
     monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
     opened: list[str] = []
 
@@ -272,3 +277,48 @@ async def test_a_gpu_gets_the_file_that_was_made_for_it(
     await deployment.aclose(0)
     assert opened == [file]
     assert deployment.provider.precision == ("fp16" if passed else "fp32")
+
+
+class Louder:
+    """An engine that answers otherwise than the one within."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def run(self, *given: Any) -> Any:
+        return [output + np.arange(output.shape[-1]) for output in self._engine.run(*given)]
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answers otherwise", "cannot be opened"])
+async def test_what_fails_in_fp16_on_this_gpu_is_loaded_in_fp32_and_says_why(
+    models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answers: bool
+) -> None:
+    add_fp16_form(folder)
+    monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
+
+    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+        if provider.precision == "fp16" and not answers:
+            raise ProviderUnavailable("no kernel for it")
+        engine = open_engine(graph_file, graph, replace(provider, device="cpu"), num_threads)
+        return Louder(engine) if provider.precision == "fp16" else engine
+
+    deployment = await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
+    await deployment.aclose(0)
+    assert deployment.provider.precision == "fp32"
+    why = "golden request 0 is answered differently" if answers else "no kernel for it"
+    assert re.search(rf"^a GPU.*; in fp32, since fp16 failed here: .*{why}", deployment.provider.reason)
+    assert "fails in fp16 on this device" in caplog.text
+
+
+async def test_what_fails_in_fp32_too_is_refused(models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_fp16_form(folder)
+    monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
+
+    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+        return Louder(open_engine(graph_file, graph, replace(provider, device="cpu"), num_threads))
+
+    with pytest.raises(InvalidArtefact, match="answered differently"):
+        await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
