@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.core.types import LayoutName
-from app.runtime.layout import Plan, pack, plan
+from app.runtime.layout import Plan, num_computed_tokens, pack, plan
 
 ATTENTION_WIDTH = 600
 """Tokens of a tensor row in which attention takes as long as everything else (measured on one thread of an AMD EPYC, MiniLM:
@@ -81,22 +81,22 @@ def _widths(longest: int, total: int, num_rows: int) -> set[int]:
 
 
 def _price(where: Plan) -> float:
-    return _price_of(where.height, where.width)
+    return _price_of(num_computed_tokens(where), where.width)
 
 
-def _price_of(height: int, width: int) -> float:
-    """What a tensor costs, in tokens of a narrow one."""
-    return height * width * (1 + width / ATTENTION_WIDTH) + TENSOR_TOKENS
+def _price_of(num_tokens: int, width: int) -> float:
+    """What a tensor of so many tokens costs, in tokens of a narrow one."""
+    return num_tokens * (1 + width / ATTENTION_WIDTH) + TENSOR_TOKENS
 
 
 def _least_at(width: int, total: int) -> float:
-    return _price_of(math.ceil(total / width), width)
+    return _price_of(math.ceil(total / width) * width, width)
 
 
 def _least(lengths: Sequence[int], group: Sequence[int]) -> float:
     """What the rows cost at the least, in a tensor without a gap."""
-    longest = max(lengths[index] for index in group)
-    return sum(lengths[index] for index in group) * (1 + longest / ATTENTION_WIDTH) + TENSOR_TOKENS
+    of_group = [lengths[index] for index in group]
+    return _price_of(sum(of_group), max(of_group))
 
 
 def cost(made: Sequence[Part]) -> float:

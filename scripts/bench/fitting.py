@@ -16,15 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from app.core.manifest import Manifest, read_manifest
+from app.core.manifest import read_manifest
 from app.core.types import LayoutName, Row
 from app.runtime.fitting import Part, parts
 from app.runtime.layout import num_computed_tokens, plan
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
-from app.tasks.base import Encoded
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
-from app.tasks.tokenizer import Tokenizer
+from scripts.bench.ceiling import rows_of
 from scripts.bench.report import machine_before
 from scripts.bench.texts import PROFILES, profile_texts
 
@@ -69,7 +67,7 @@ def compare(folder: Path, options: argparse.Namespace) -> Iterator[Compared]:
             for name, kind in (("usual", UsualWidth), ("fitted", Provider))
         }
         for profile in options.profile:
-            rows = _rows(folder, manifest, profile)
+            rows = rows_of(folder, profile_texts(profile))
             for num_rows in options.rows:
                 batches = [rows[start : start + num_rows] for start in range(0, num_rows * options.batches, num_rows)]
                 taken = [_times(sessions, batch, options.turns) for batch in batches]
@@ -110,14 +108,6 @@ def _times(sessions: Mapping[str, OnnxSession], batch: Sequence[Row], turns: int
 def _filled(lengths: Sequence[Sequence[int]], made: Sequence[Sequence[Part]]) -> float:
     num_computed = sum(num_computed_tokens(part.where) for tensors in made for part in tensors)
     return round(sum(map(sum, lengths)) / num_computed, 3)
-
-
-def _rows(folder: Path, manifest: Manifest, profile: str) -> list[Row]:
-    tokenizer = Tokenizer((folder / manifest.tokenizer).read_text(encoding="utf-8"), manifest.max_tokens)
-    task = TextClassification(tokenizer, **manifest.task_options)
-    items = [ClassificationItem(text) for text in profile_texts(profile)]  # type: ignore[arg-type]
-    encoded = task.encode(items, ClassificationOptions())
-    return [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
