@@ -1,0 +1,180 @@
+"""Which options of `hooper train` learn better, judged on the training rows alone: what is reported on elsewhere stays unseen.
+
+python -m scripts.bench.cross_validation ag_news.jsonl.gz --way default "" --way "four epochs" "--epochs 4"
+
+The rows that `hooper train` would hold out are put away first. The rest is cut into folds; every way trains on all folds but one
+and answers that one, each time in a process of its own, until each row was judged once by each way. Ways are compared row by
+row, against the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.core.errors import HooperError, SetupError
+from scripts.bench.report import machine_before
+
+if TYPE_CHECKING:
+    from scripts.offline.load import Dataset
+
+EXIT_SETUP = 2
+SEED = 29
+
+
+def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, Any]:
+    """Train on all folds but this one: which rows of this one are answered rightly, in order, and the seconds it took.
+
+    Args:
+        options: keys of a recipe; `data`, and what decides which rows are put away, are the same for every way.
+        fold: counted from 0.
+        num_folds: 2 or more.
+    """
+    from scripts.offline.line import Line
+    from scripts.offline.load import read_all
+    from scripts.offline.recipe import recipe_of
+
+    with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        recipe = recipe_of({"name": "way", **options, "runs": folder})
+        line = Line(recipe, None, lambda arrow, text: print(f"{arrow:10} {text}", file=sys.stderr, flush=True))
+        prepared = line.offline.prepare(recipe, read_all(recipe))
+        prepared = replace(prepared, dataset=fold_of(prepared.dataset, fold, num_folds))
+        trained = line.train(prepared, resume=False)
+        reference = line.evaluate(prepared, trained)
+    answers = [one.labels[0].label for one in reference.predictions.answers]
+    right = [int(answer == one.target) for answer, one in zip(answers, reference.examples, strict=True)]
+    return {"right": right, "seconds": trained.cost["seconds"], "epochs": trained.cost["epochs"]}
+
+
+def fold_of(dataset: Dataset, fold: int, num_folds: int) -> Dataset:
+    """The training rows alone, one fold of them held out; a row is never trained on while its like is held out."""
+    from scripts.offline.load import normalized
+
+    order = list(range(len(dataset.train)))
+    random.Random(SEED).shuffle(order)
+    held_out = set(order[fold::num_folds])
+    validation = [one for index, one in enumerate(dataset.train) if index in held_out]
+    unseen = {normalized(one.item) for one in validation}
+    train = [
+        one for index, one in enumerate(dataset.train) if index not in held_out and normalized(one.item) not in unseen
+    ]
+    return replace(dataset, train=train, validation=validation)
+
+
+def compare(right: Mapping[str, Sequence[int]]) -> dict[str, dict[str, float]]:
+    """Accuracy of each way, and by how much it is better than the first, with the standard error of that difference.
+
+    Args:
+        right: of each way, whether each row was answered rightly (1) or not (0), rows in the same order.
+    """
+    first = next(iter(right.values()))
+    found = {}
+    for way, ones in right.items():
+        gains = [one - other for one, other in zip(ones, first, strict=True)]
+        mean = sum(gains) / len(gains)
+        variance = sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1)
+        found[way] = {
+            "accuracy": round(sum(ones) / len(ones), 4),
+            "better_by": round(mean, 4),
+            "standard_error": round(math.sqrt(variance / len(gains)), 4),
+        }
+    return found
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every way on every fold.
+
+    Raises:
+        SetupError: a training failed.
+    """
+    ways = {name: words for name, words in options.way}
+    tasks = [(way, fold) for fold in range(options.folds) for way in ways]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        judged = dict(zip(tasks, pool.map(lambda task: _in_a_process(options, *task), tasks), strict=True))
+    right = {way: [one for fold in range(options.folds) for one in judged[way, fold]["right"]] for way in ways}
+    for way, figures in (found := compare(right)).items():
+        figures["seconds_per_training"] = round(sum(judged[way, fold]["seconds"] for fold in range(options.folds)) / options.folds)
+        figures["epochs"] = judged[way, 0]["epochs"]
+        figures["rows"] = len(right[way])
+    return {way: {"options": ways[way], **figures} for way, figures in found.items()}
+
+
+def _in_a_process(options: argparse.Namespace, way: str, fold: int) -> dict[str, Any]:
+    words = [sys.executable, "-m", "scripts.bench.cross_validation", *options.data]
+    words += ["--folds", str(options.folds), "--fold", str(fold)]
+    words += ["--validation", *options.validation] if options.validation else []
+    for name, given in options.way:
+        words += ["--way", name, given] if name == way else []
+    cores = str(max(1, (os.cpu_count() or 1) // options.at_once))
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": cores})
+    if done.returncode:
+        raise SetupError(f"{way} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    judged: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    rows = len(judged["right"])
+    print(f"fold {fold + 1}, {way}: {sum(judged['right']) / rows:.4f} of {rows} rows, {judged['seconds']:.0f} s", flush=True)
+    return judged
+
+
+def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) -> dict[str, Any]:
+    """Keys of a recipe from options as `hooper train` takes them."""
+    from scripts.offline.recipe import add_options
+
+    options = argparse.ArgumentParser(prog="--way", add_help=False)
+    add_options(options, {})
+    return {**vars(options.parse_args(shlex.split(words))), "data": list(data), "validation": list(validation)}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="cross_validation", description="Which options of `hooper train` learn better.")
+    made.add_argument("data", nargs="+", help="labelled texts, one label each, as for `hooper train`")
+    made.add_argument("--validation", nargs="+", default=[], help="what `hooper train` would be given to hold out; not read from")
+    made.add_argument("--way", nargs=2, action="append", metavar=("NAME", "OPTIONS"), help="options of `hooper train`; repeatable")
+    made.add_argument("--folds", type=int, default=4, help="parts that the training rows are cut into")
+    made.add_argument("--at-once", type=int, default=1, help="trainings side by side, which share the cores")
+    made.add_argument("--fold", type=int, help="judge the one way on this fold here, and print it")
+    made.add_argument("--output", type=Path, help="file for the report")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options, load = parser().parse_args(arguments), os.getloadavg()
+    options.way = options.way or [["default", ""]]
+    try:
+        if options.fold is not None:
+            values = recipe_values(options.data, options.validation, options.way[0][1])
+            print(json.dumps(judge(values, options.fold, options.folds)))
+            return 0
+        found = measure(options)
+    except HooperError as error:
+        print(f"cross_validation: {error.detail}", file=sys.stderr)
+        return EXIT_SETUP
+    for way, one in found.items():
+        print(f"{way}: {one['accuracy']:.4f}, {one['better_by']:+.4f} ± {one['standard_error']:.4f}")
+    if options.output:
+        report = {
+            "command": "python -m scripts.bench.cross_validation " + shlex.join(sys.argv[1:] if arguments is None else arguments),
+            "taken": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine_before(load),
+            "folds": options.folds,
+            "ways": found,
+        }
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
