@@ -2,9 +2,9 @@
 
 python -m scripts.bench.cross_validation ag_news.jsonl.gz --way default "" --way "four epochs" "--epochs 4"
 
-The rows that `hooper train` would hold out are put away first. The rest is cut into folds; every way trains on all folds but one
-and answers that one, each time in a process of its own, until each row was judged once by each way. Ways are compared row by
-row, against the first.
+The rows that `hooper train` would hold out are put away first. The rest is cut into folds; every way trains on all folds but
+one and answers that one, each time in a process of its own, until each row was judged once by each way. Ways are compared row
+by row, against the first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.core.errors import HooperError, SetupError
+from app.core.errors import HooperError, InvalidSettings, SetupError
+from app.runtime.machine import available_cores
 from scripts.bench.report import machine_before
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
         options: keys of a recipe; `data`, and what decides which rows are put away, are the same for every way.
         fold: counted from 0.
         num_folds: 2 or more.
+
+    Raises:
+        InvalidSettings: as for `hooper train`, or the rows have no label each, or are fewer than the folds.
     """
     from scripts.offline.line import Line
     from scripts.offline.load import read_all
@@ -51,6 +55,8 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
         recipe = recipe_of({"name": "way", **options, "runs": folder})
         line = Line(recipe, None, lambda arrow, text: print(f"{arrow:10} {text}", file=sys.stderr, flush=True))
         prepared = line.offline.prepare(recipe, read_all(recipe))
+        if prepared.task_options.get("problem_type") != "single_label_classification":
+            raise InvalidSettings("only texts with one label each can be compared here")
         prepared = replace(prepared, dataset=fold_of(prepared.dataset, fold, num_folds))
         trained = line.train(prepared, resume=False)
         reference = line.evaluate(prepared, trained)
@@ -60,17 +66,21 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
 
 
 def fold_of(dataset: Dataset, fold: int, num_folds: int) -> Dataset:
-    """The training rows alone, one fold of them held out; a row is never trained on while its like is held out."""
+    """The training rows alone, one fold of them held out; a row is never trained on while its like is held out.
+
+    Raises:
+        InvalidSettings: there are fewer rows than folds.
+    """
     from scripts.offline.load import normalized
 
+    if len(dataset.train) < num_folds:
+        raise InvalidSettings(f"{len(dataset.train)} rows cannot be cut into {num_folds} folds")
     order = list(range(len(dataset.train)))
     random.Random(SEED).shuffle(order)
     held_out = set(order[fold::num_folds])
     validation = [one for index, one in enumerate(dataset.train) if index in held_out]
     unseen = {normalized(one.item) for one in validation}
-    train = [
-        one for index, one in enumerate(dataset.train) if index not in held_out and normalized(one.item) not in unseen
-    ]
+    train = [one for one in dataset.train if normalized(one.item) not in unseen]
     return replace(dataset, train=train, validation=validation)
 
 
@@ -98,15 +108,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every way on every fold.
 
     Raises:
+        InvalidSettings: two ways have one name, or there are fewer than two folds.
         SetupError: a training failed.
     """
-    ways = {name: words for name, words in options.way}
+    ways = dict(options.way)
+    if len(ways) < len(options.way):
+        raise InvalidSettings("each --way needs a name of its own")
+    if options.folds < 2:
+        raise InvalidSettings(f"--folds is {options.folds}; at least 2 are needed")
     tasks = [(way, fold) for fold in range(options.folds) for way in ways]
     with ThreadPoolExecutor(options.at_once) as pool:
         judged = dict(zip(tasks, pool.map(lambda task: _in_a_process(options, *task), tasks), strict=True))
     right = {way: [one for fold in range(options.folds) for one in judged[way, fold]["right"]] for way in ways}
     for way, figures in (found := compare(right)).items():
-        figures["seconds_per_training"] = round(sum(judged[way, fold]["seconds"] for fold in range(options.folds)) / options.folds)
+        figures["seconds_per_training"] = round(
+            sum(judged[way, fold]["seconds"] for fold in range(options.folds)) / options.folds
+        )
         figures["epochs"] = judged[way, 0]["epochs"]
         figures["rows"] = len(right[way])
     return {way: {"options": ways[way], **figures} for way, figures in found.items()}
@@ -118,7 +135,7 @@ def _in_a_process(options: argparse.Namespace, way: str, fold: int) -> dict[str,
     words += ["--validation", *options.validation] if options.validation else []
     for name, given in options.way:
         words += ["--way", name, given] if name == way else []
-    cores = str(max(1, (os.cpu_count() or 1) // options.at_once))
+    cores = str(max(1, available_cores() // options.at_once))
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": cores})
     if done.returncode:
         raise SetupError(f"{way} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
@@ -140,8 +157,10 @@ def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) ->
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="cross_validation", description="Which options of `hooper train` learn better.")
     made.add_argument("data", nargs="+", help="labelled texts, one label each, as for `hooper train`")
-    made.add_argument("--validation", nargs="+", default=[], help="what `hooper train` would be given to hold out; not read from")
-    made.add_argument("--way", nargs=2, action="append", metavar=("NAME", "OPTIONS"), help="options of `hooper train`; repeatable")
+    made.add_argument("--validation", nargs="+", default=[], help="what `hooper train` is given to hold out: left out here")
+    made.add_argument(
+        "--way", nargs=2, action="append", metavar=("NAME", "OPTIONS"), help="options of `hooper train`; repeatable"
+    )
     made.add_argument("--folds", type=int, default=4, help="parts that the training rows are cut into")
     made.add_argument("--at-once", type=int, default=1, help="trainings side by side, which share the cores")
     made.add_argument("--fold", type=int, help="judge the one way on this fold here, and print it")
@@ -165,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{way}: {one['accuracy']:.4f}, {one['better_by']:+.4f} ± {one['standard_error']:.4f}")
     if options.output:
         report = {
-            "command": "python -m scripts.bench.cross_validation " + shlex.join(sys.argv[1:] if arguments is None else arguments),
+            "command": "python -m scripts.bench.cross_validation "
+            + shlex.join(sys.argv[1:] if arguments is None else arguments),
             "taken": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine_before(load),
             "folds": options.folds,
