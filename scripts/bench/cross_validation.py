@@ -4,7 +4,7 @@ python -m scripts.bench.cross_validation ag_news.jsonl.gz --way default "" --way
 
 The rows that `hooper train` would hold out are put away first. The rest is cut into folds; every way trains on all folds but
 one and answers that one, each time in a process of its own, until each row was judged once by each way. Ways are compared row
-by row, against the first.
+by row, against the first. Ways that `--output` already has, from the same folds, are not trained again.
 """
 
 from __future__ import annotations
@@ -104,8 +104,12 @@ def compare(right: Mapping[str, Sequence[int]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Every way on every fold.
+
+    Args:
+        options: of the command line.
+        known: ways that an earlier run judged on the same folds.
 
     Raises:
         InvalidSettings: two ways have one name, or there are fewer than two folds.
@@ -116,17 +120,36 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise InvalidSettings("each --way needs a name of its own")
     if options.folds < 2:
         raise InvalidSettings(f"--folds is {options.folds}; at least 2 are needed")
-    tasks = [(way, fold) for fold in range(options.folds) for way in ways]
+    kept = {way: one for way, one in known.items() if one["options"] == ways.get(way, one["options"])}
+    tasks = [(way, fold) for fold in range(options.folds) for way in ways if way not in kept]
     with ThreadPoolExecutor(options.at_once) as pool:
         judged = dict(zip(tasks, pool.map(lambda task: _in_a_process(options, *task), tasks), strict=True))
-    right = {way: [one for fold in range(options.folds) for one in judged[way, fold]["right"]] for way in ways}
-    for way, figures in (found := compare(right)).items():
-        figures["seconds_per_training"] = round(
-            sum(judged[way, fold]["seconds"] for fold in range(options.folds)) / options.folds
-        )
-        figures["epochs"] = judged[way, 0]["epochs"]
-        figures["rows"] = len(right[way])
-    return {way: {"options": ways[way], **figures} for way, figures in found.items()}
+    for way, words in ways.items():
+        if way not in kept:
+            kept[way] = {"options": words, **_joined([judged[way, fold] for fold in range(options.folds)])}
+    compared = compare({way: [int(one) for one in found["right"]] for way, found in kept.items()})
+    return {way: {**found, **compared[way]} for way, found in kept.items()}
+
+
+def _joined(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What one way did on all folds; `right` as a text of zeros and ones."""
+    right = "".join(str(one) for fold in folds for one in fold["right"])
+    seconds = round(sum(fold["seconds"] for fold in folds) / len(folds))
+    return {"epochs": folds[0]["epochs"], "seconds_per_training": seconds, "rows": len(right), "right": right}
+
+
+def _known(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Ways that the report judged before, if it is of the same data and folds; else none."""
+    if not options.output or not options.output.exists():
+        return {}
+    report = json.loads(options.output.read_text(encoding="utf-8"))
+    of_this = (_names(options.data), _names(options.validation), options.folds)
+    return dict(report["ways"]) if (report["data"], report["validation"], report["folds"]) == of_this else {}
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """The last two parts of each path: how a data set is called does not depend on where it lies."""
+    return ["/".join(Path(one).parts[-2:]) for one in files]
 
 
 def _in_a_process(options: argparse.Namespace, way: str, fold: int) -> dict[str, Any]:
@@ -176,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             values = recipe_values(options.data, options.validation, options.way[0][1])
             print(json.dumps(judge(values, options.fold, options.folds)))
             return 0
-        found = measure(options)
+        found = measure(options, _known(options))
     except HooperError as error:
         print(f"cross_validation: {error.detail}", file=sys.stderr)
         return EXIT_SETUP
@@ -184,11 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{way}: {one['accuracy']:.4f}, {one['better_by']:+.4f} ± {one['standard_error']:.4f}")
     if options.output:
         report = {
-            "command": "python -m scripts.bench.cross_validation "
-            + shlex.join(sys.argv[1:] if arguments is None else arguments),
+            "data": _names(options.data),
+            "validation": _names(options.validation),
+            "folds": options.folds,
             "taken": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine_before(load),
-            "folds": options.folds,
             "ways": found,
         }
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -74,19 +74,45 @@ def test_the_report_holds_each_way_with_its_options_and_all_folds(
     monkeypatch.setattr(module, "_in_a_process", judged)
     file = tmp_path / "new" / "report.json"
     ways = ["--way", "default", "", "--way", "long", "--epochs 9"]
-    assert module.main(["data.csv", "--folds", "2", *ways, "--output", str(file)]) == 0
-    found = json.loads(file.read_text(encoding="utf-8"))["ways"]
-    assert found["default"]["options"] == ""
-    assert found["long"] | {"standard_error": 0} == {
+    assert module.main(["/my/some/data.csv", "--folds", "2", *ways, "--output", str(file)]) == 0
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert (report["data"], report["folds"]) == (["some/data.csv"], 2)
+    assert report["ways"]["default"]["options"] == ""
+    assert report["ways"]["long"] | {"standard_error": 0} == {
         "options": "--epochs 9",
+        "epochs": 4.0,
+        "seconds_per_training": 11,
+        "rows": 6,
+        "right": "110111",
         "accuracy": 0.8333,
         "better_by": 0.3333,
         "standard_error": 0,
-        "seconds_per_training": 11,
-        "epochs": 4.0,
-        "rows": 6,
     }
     assert "long: 0.8333, +0.3333" in capsys.readouterr().out
+
+
+def test_what_the_report_has_is_not_trained_again_unless_its_options_or_folds_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def judged(options: argparse.Namespace, way: str, fold: int) -> dict[str, Any]:
+        asked.append((way, fold))
+        return {"right": [1, fold], "seconds": 1.0, "epochs": 2.0}
+
+    monkeypatch.setattr(module, "_in_a_process", judged)
+    file = tmp_path / "report.json"
+
+    def run(folds: int, *ways: str) -> tuple[list[tuple[str, int]], list[str]]:
+        asked.clear()
+        words = [word for way in ways for word in ("--way", way[0], way[1:])]
+        assert module.main(["data.csv", "--folds", str(folds), *words, "--output", str(file)]) == 0
+        return sorted(asked), list(json.loads(file.read_text(encoding="utf-8"))["ways"])
+
+    assert run(2, "a--epochs 1") == ([("a", 0), ("a", 1)], ["a"])
+    assert run(2, "b--epochs 2") == ([("b", 0), ("b", 1)], ["a", "b"])
+    assert run(2, "a--epochs 3", "b--epochs 2") == ([("a", 0), ("a", 1)], ["b", "a"])
+    assert run(3, "b--epochs 2") == ([("b", 0), ("b", 1), ("b", 2)], ["b"])
 
 
 @pytest.mark.parametrize(
