@@ -68,9 +68,9 @@ def micro_batch(batch_size: int, longest: int) -> int:
 
 
 def default_epochs(num_rows: int, batch_size: int, num_labels: int) -> int:
-    """Enough epochs for 1,500 updates, or 30 per label if that is more; between 2 and 12."""
+    """Enough epochs for 600 updates, or 30 per label if that is more; between 2 and 12."""
     per_epoch = max(1, math.ceil(num_rows / batch_size))
-    return min(12, max(2, round(max(1500, 30 * num_labels) / per_epoch)))
+    return min(12, max(2, round(max(600, 30 * num_labels) / per_epoch)))
 
 
 def _at_once(recipe: Recipe, longest: int, processes: int) -> int:

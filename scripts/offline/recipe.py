@@ -85,7 +85,7 @@ class Recipe:
     teacher: str = knob("", "classifier to learn from: a finished run folder, a folder of transformers or a hub id")
     teacher_share: float = knob(0.5, "share of the teacher's answers in the loss; the rest is the labels'")
     teacher_temperature: float = knob(2.0, "the teacher's and the student's logits are divided by this before comparing")
-    hidden_dropout: float = knob(0.0, "dropout of hidden states; 0 trains faster on a CPU")
+    hidden_dropout: float = knob(0.1, "dropout of hidden states; 0 trains a tenth faster on a CPU")
     attention_dropout: float = knob(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
     label_smoothing: float = knob(0.0, "share of each label's weight spread over the others")
     max_tokens: int = knob(0, "longest input in tokens; 0: fits 99.5 % of the texts, at most the model's own limit")
