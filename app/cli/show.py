@@ -46,7 +46,7 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     yield "figures", figures(manifest.evaluation, most=100)
     for precision, parity in manifest.parity.items():
         verdict = "" if parity.passed else "; failed, not used"
-        yield f"in {precision}", f"{parity.agreement:.2%} of {parity.rows:,} decided as the reference{verdict}"
+        yield f"in {precision}", f"{parity.agreement_to_show:.2%} of {parity.rows:,} decided as the reference{verdict}"
     yield "graph", f"{graph.layout} layout, weights stored as {graph.storage}"
     yield "made from", f"{manifest.base_model}, {manifest.created[:10]}"
     yield "licence", manifest.license or "not stated"

@@ -95,7 +95,8 @@ def _verdict(parity: Parity) -> str:
 
 
 def describe_parity(parity: Parity) -> str:
-    return f"{parity.agreement:.2%} of {parity.rows:,} decided as by torch, largest logit error {parity.max_abs_error:.2g}"
+    decided = f"{parity.agreement_to_show:.2%} of {parity.rows:,} decided as by torch"
+    return f"{decided}, largest logit error {parity.max_abs_error:.2g}"
 
 
 def _megabytes(file: Path) -> str:

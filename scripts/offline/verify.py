@@ -67,7 +67,7 @@ class Comparison:
         count = len(self.disagreeing)
         named = f" ({', '.join(self.disagreeing[:NAMED])}{', …' if count > NAMED else ''})" if count else ""
         return (
-            f"agreement {self.parity.agreement:.4f}, {count} of {self.parity.rows} decided otherwise{named},"
+            f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} decided otherwise{named},"
             f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
         )
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.core.errors import InvalidArtefact
-from app.core.manifest import MANIFEST, describe_file, read_manifest, verify_files
+from app.core.manifest import MANIFEST, Parity, describe_file, read_manifest, verify_files
 from tests.tiny import publish_tiny
 
 
@@ -157,3 +157,13 @@ def test_a_file_that_is_no_manifest_is_refused(folder: Path, content: bytes) -> 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArtefact, match="cannot be read: No such file"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "alike", "shown"), [(1998, 1988, "99.49%"), (1000, 570, "57.00%"), (3, 2, "66.66%"), (20_001, 20_000, "99.99%")]
+)
+def test_an_agreement_that_misses_a_gate_by_a_row_does_not_look_as_if_it_had_reached_it(
+    rows: int, alike: int, shown: str
+) -> None:
+    parity = Parity(rows=rows, agreement=alike / rows, max_abs_error=0.1, passed=False)
+    assert f"{parity.agreement_to_show:.2%}" == shown
