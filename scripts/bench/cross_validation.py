@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 
 EXIT_SETUP = 2
 SEED = 29
+SETTLED = ("data", "validation", "from_feedback", "split", "max_rows", "repeat", "seed")
+"""Recipe keys that decide which rows are judged: the same for every way."""
 
 
 def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, Any]:
     """Train on all folds but this one: which rows of this one are answered rightly, in order, and the seconds it took.
 
     Args:
-        options: keys of a recipe; `data`, and what decides which rows are put away, are the same for every way.
+        options: keys of a recipe.
         fold: counted from 0.
         num_folds: 2 or more.
 
@@ -112,7 +114,7 @@ def measure(options: argparse.Namespace, known: Mapping[str, Mapping[str, Any]])
         known: ways that an earlier run judged on the same folds.
 
     Raises:
-        InvalidSettings: two ways have one name, or there are fewer than two folds.
+        InvalidSettings: two ways have one name, or there are too few folds or trainings at once.
         SetupError: a training failed.
     """
     ways = dict(options.way)
@@ -120,6 +122,8 @@ def measure(options: argparse.Namespace, known: Mapping[str, Mapping[str, Any]])
         raise InvalidSettings("each --way needs a name of its own")
     if options.folds < 2:
         raise InvalidSettings(f"--folds is {options.folds}; at least 2 are needed")
+    if options.at_once < 1:
+        raise InvalidSettings(f"--at-once is {options.at_once}; at least 1 is needed")
     kept = {way: one for way, one in known.items() if one["options"] == ways.get(way, one["options"])}
     tasks = [(way, fold) for fold in range(options.folds) for way in ways if way not in kept]
     with ThreadPoolExecutor(options.at_once) as pool:
@@ -139,12 +143,20 @@ def _joined(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _known(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Ways that the report judged before, if it is of the same data and folds; else none."""
+    """Ways that the report judged before, if it is of the same data and folds; else none.
+
+    Raises:
+        InvalidSettings: the file holds something else, which is not written over.
+    """
     if not options.output or not options.output.exists():
         return {}
-    report = json.loads(options.output.read_text(encoding="utf-8"))
-    of_this = (_names(options.data), _names(options.validation), options.folds)
-    return dict(report["ways"]) if (report["data"], report["validation"], report["folds"]) == of_this else {}
+    try:
+        report = json.loads(options.output.read_text(encoding="utf-8"))
+        found = (report["data"], report["validation"], report["folds"])
+        ways: dict[str, dict[str, Any]] = report["ways"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InvalidSettings(f"{options.output} is no report of this command; give --output another name") from None
+    return ways if found == (_names(options.data), _names(options.validation), options.folds) else {}
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -169,12 +181,20 @@ def _in_a_process(options: argparse.Namespace, way: str, fold: int) -> dict[str,
 
 
 def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) -> dict[str, Any]:
-    """Keys of a recipe from options as `hooper train` takes them."""
+    """Keys of a recipe from options as `hooper train` takes them.
+
+    Raises:
+        InvalidSettings: an option decides which rows are judged.
+    """
     from scripts.offline.recipe import add_options
 
     options = argparse.ArgumentParser(prog="--way", add_help=False)
     add_options(options, {})
-    return {**vars(options.parse_args(shlex.split(words))), "data": list(data), "validation": list(validation)}
+    values = vars(options.parse_args(shlex.split(words)))
+    for key in SETTLED:
+        if key in values:
+            raise InvalidSettings(f"a way takes no --{key.replace('_', '-')}: all ways are judged on the same rows")
+    return {**values, "data": list(data), "validation": list(validation)}
 
 
 def parser() -> argparse.ArgumentParser:

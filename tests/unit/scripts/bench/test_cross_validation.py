@@ -119,6 +119,7 @@ def test_what_the_report_has_is_not_trained_again_unless_its_options_or_folds_di
     ("given", "said"),
     [
         (["--folds", "1"], "--folds is 1"),
+        (["--at-once", "0"], "--at-once is 0"),
         (["--way", "one", "", "--way", "one", "--epochs 2"], "a name of its own"),
     ],
 )
@@ -131,3 +132,18 @@ def test_a_training_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     options = module.parser().parse_args([str(tmp_path / "missing.csv"), "--way", "default", ""])
     with pytest.raises(SetupError, match=r"default failed: cross_validation: .*missing\.csv"):
         module._in_a_process(options, "default", 0)
+
+
+@pytest.mark.parametrize("words", ["--seed 3", "--split 0.5", "--max-rows 9", "--data other.csv"])
+def test_options_that_decide_which_rows_are_judged_are_refused(words: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"a way takes no {words.split()[0]}"):
+        module.recipe_values(["data.csv"], [], words)
+
+
+@pytest.mark.parametrize("text", ["not json", '{"lines": []}', "[]"])
+def test_a_file_of_something_else_is_not_written_over(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(text, encoding="utf-8")
+    assert module.main(["data.csv", "--output", str(file)]) == module.EXIT_SETUP
+    assert "other.json is no report of this command" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == text
