@@ -22,7 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 from scripts.bench.ceiling import engine_ceiling
-from scripts.bench.report import machine_before
+from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 
 
@@ -85,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for turn in found[profile]:
             around = f"engine alone {turn.engine_before:,.0f} before, {turn.engine_after:,.0f} after"
             print(f"{profile:6} ratio {turn.ratio:.3f}  batch {turn.batch:,.0f} texts/s, {around}", flush=True)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(_report(options, load, found), indent=2) + "\n", encoding="utf-8")
+    write_json(options.output, _report(options, load, found))
     return 0
 
 

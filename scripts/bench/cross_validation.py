@@ -15,7 +15,6 @@ import math
 import os
 import random
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,9 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.core.errors import HooperError, InvalidSettings, SetupError
+from app.core.errors import HooperError, InvalidSettings
 from app.runtime.machine import available_cores
-from scripts.bench.report import machine_before
+from scripts.bench.apart import told_by
+from scripts.bench.report import machine_before, write_json
 
 if TYPE_CHECKING:
     from scripts.offline.load import Dataset
@@ -165,16 +165,10 @@ def _names(files: Sequence[str]) -> list[str]:
 
 
 def _in_a_process(options: argparse.Namespace, way: str, fold: int) -> dict[str, Any]:
-    words = [sys.executable, "-m", "scripts.bench.cross_validation", *options.data]
-    words += ["--folds", str(options.folds), "--fold", str(fold)]
+    words = ["scripts.bench.cross_validation", *options.data, "--folds", str(options.folds), "--fold", str(fold)]
     words += ["--validation", *options.validation] if options.validation else []
-    for name, given in options.way:
-        words += ["--way", name, given] if name == way else []
-    cores = str(max(1, available_cores() // options.at_once))
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": cores})
-    if done.returncode:
-        raise SetupError(f"{way} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
-    judged: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    words += ["--way", way, dict(options.way)[way]]
+    judged = told_by(words, way, {"OMP_NUM_THREADS": str(max(1, available_cores() // options.at_once))})
     rows = len(judged["right"])
     print(f"fold {fold + 1}, {way}: {sum(judged['right']) / rows:.4f} of {rows} rows, {judged['seconds']:.0f} s", flush=True)
     return judged
@@ -234,8 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "machine": machine_before(load),
             "ways": found,
         }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, report)
     return 0
 
 

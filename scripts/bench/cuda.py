@@ -9,7 +9,6 @@ Runs on a CPU too (`--device cpu`, without CUDA graphs), to show that it runs. F
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -30,7 +29,7 @@ from app.runtime.machine import has_int8
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
 from app.runtime.session import OnnxSession
 from scripts.bench.ceiling import FloatName, batches_of, matrix_ceiling, num_multiplied_weights, rows_of
-from scripts.bench.report import machine_before
+from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import PROFILES, profile_texts
 
 EXIT_SETUP = 2
@@ -258,9 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HooperError as error:
         print(f"cuda: {error.detail}", file=sys.stderr)
         return EXIT_SETUP
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_json(options.output, found)
     return 0
 
 

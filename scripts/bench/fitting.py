@@ -7,7 +7,6 @@ Through the production session with one thread, as for batches side by side. Run
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from app.runtime.layout import num_computed_tokens, plan
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
 from scripts.bench.ceiling import rows_of
-from scripts.bench.report import machine_before
+from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import PROFILES, profile_texts
 
 
@@ -125,8 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "turns": options.turns,
             "compared": [asdict(one) for one in found],
         }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, report)
     return 0
 
 

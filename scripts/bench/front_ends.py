@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import sys
@@ -28,7 +27,7 @@ from scripts.bench.connection import prepared
 from scripts.bench.footprint import Process
 from scripts.bench.idle_model import NAME, publish_idle
 from scripts.bench.load import OK, Measured, Sample, closed_loop
-from scripts.bench.report import machine_before
+from scripts.bench.report import machine_before, write_json
 from scripts.bench.service import Address, started_process
 from scripts.bench.texts import PROFILES, profile_texts
 
@@ -167,8 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **{key: getattr(options, key) for key in keys},
             "models": {name: told(turns) for name, turns in found.items()},
         }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, report)
     return EXIT_FAILED if any(turn.failed for turns in found.values() for turn in turns) else 0
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +52,13 @@ def describe_machine() -> dict[str, Any]:
 def machine_before(load: Sequence[float]) -> dict[str, Any]:
     """The machine and its load averages before a run (`os.getloadavg`): what else it had to do then."""
     return describe_machine() | {"load_before": [round(one, 1) for one in load]}
+
+
+def write_json(file: Path | None, report: Mapping[str, Any]) -> None:
+    """Write it where a file was asked for, in a folder that need not exist yet."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from app.core.errors import HooperError, SetupError
-from scripts.bench.report import machine_before
+from app.core.errors import HooperError
+from scripts.bench.apart import told_by
+from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import profile_texts
 
 WAYS = {
@@ -130,12 +130,8 @@ def measure(num_texts: int, rounds: int, base_model: str) -> dict[str, Any]:
 
 
 def _in_a_process(way: str, num_texts: int, base_model: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "scripts.bench.training", "--texts", str(num_texts), "--base-model", base_model]
-    done = subprocess.run([*command, "--way", way], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SetupError(f"{way} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
-    rates: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return rates
+    words = ["scripts.bench.training", "--texts", str(num_texts), "--base-model", base_model, "--way", way]
+    return told_by(words, way)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -171,9 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"bf16 is {report['bf16_to_fp32']} times fp32, and {report['bf16_to_trainer_fp32']} times transformers' Trainer in fp32"
     )
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.output, report)
     return 0
 
 
