@@ -6,10 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from app.api.auth import require_key
 from app.api.body import BodyLimits
 from app.api.errors import add_error_handlers
 from app.api.middleware import Edge
@@ -81,14 +80,13 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, 
         telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    keyed = [Depends(require_key)]
     for predicting in (classify, answer, summarize, explain, feedback):
-        app.include_router(predicting.router, prefix="/v1", tags=["Predict"], dependencies=keyed)
+        app.include_router(predicting.router, prefix="/v1", tags=["Predict"])
     app.include_router(models.router, prefix="/v1", tags=["Models"])
     app.include_router(health.router, tags=["Health"])
-    app.include_router(hugging_face.router, tags=["Hugging Face"], dependencies=keyed)
+    app.include_router(hugging_face.router, tags=["Hugging Face"])
     app.include_router(open_inference.router, prefix="/v2", tags=["Open Inference Protocol"])
-    app.include_router(text_embeddings.router, tags=["text-embeddings-inference"], dependencies=keyed)
+    app.include_router(text_embeddings.router, tags=["text-embeddings-inference"])
     app.include_router(pages.router)
     pages.mount_static(app)
     add_error_handlers(app)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import Request
+from starlette.types import Scope
 
-from app.api.dependencies import Live, live_state
+from app.api.dialects import path_of
 from app.core.errors import Unauthorized
+
+CALLER = "hooper.caller"
+"""Key of the scope under which stands the hash of the key that a request brought."""
+OPEN_PATHS = re.compile(r"|docs|openapi\.json|metrics|health/.*|static/.*|v2/?|v2/health/.*")
+"""Read without a key: probes, metrics, pages. Every other path wants one, whatever will be added."""
+ADMIN_PATHS = re.compile(r"v1/models/[^/]+/(load|promote|unload)")
 
 SCHEMES = {
     "HTTPBearer": {
@@ -26,52 +35,53 @@ SCHEMES = {
 }
 """For the OpenAPI file. Dependencies that FastAPI would document by itself cost every request a tenth of its time."""
 
-
-def presented(authorization: str, x_api_key: str) -> str:
-    """The key that a request brings in one of these headers, or nothing."""
-    scheme, _, credentials = authorization.partition(" ")
-    return credentials if scheme.lower() == "bearer" and credentials else x_api_key
+NO_KEY = "a valid API key is needed: send it as `Authorization: Bearer KEY`"
 
 
-async def require_key(request: Request) -> None:
-    """See `admit`."""
-    admit(live_state(request), *_key_headers(request))
-
-
-def admit(state: Live, authorization: str, x_api_key: str) -> None:
-    """Let a caller through who knows one of the keys and has not asked too often, or everybody where none is configured.
+def check_key(state: Any, scope: Scope, headers: Mapping[bytes, str]) -> None:
+    """Let a caller through who knows a key that the path wants and has not asked too often. No body need be there for it.
 
     Args:
-        state: what lives.
-        authorization, x_api_key: the headers, empty where they are missing.
+        state: what lives as long as the application.
+        scope: of the request; the key's hash is noted there.
+        headers: by their names in lower case.
 
     Raises:
         Unauthorized: the caller knows none.
         Overloaded: the caller has asked too often.
     """
-    hashes = state.settings.api_key_hashes
-    if not hashes:
+    path = path_of(scope)
+    is_admins = ADMIN_PATHS.fullmatch(path) is not None
+    users, admins = state.settings.api_key_hashes, state.settings.admin_key_hashes
+    if OPEN_PATHS.fullmatch(path) is not None or not (users or is_admins):
         return
-    known = matching(presented(authorization, x_api_key), (*hashes, *state.settings.admin_key_hashes))
+    known = matching(presented(headers), admins if is_admins else (*users, *admins))
     if known is None:
-        raise Unauthorized("a valid API key is needed: send it as `Authorization: Bearer KEY`")
+        raise Unauthorized(
+            _wanted(admins) if is_admins else "a valid API key is needed: send it as `Authorization: Bearer KEY`"
+        )
     state.key_rates.take(known)
+    scope[CALLER] = known
+
+
+def presented(headers: Mapping[bytes, str]) -> str:
+    """The key that a request brings in one of the two headers, or nothing."""
+    scheme, _, credentials = headers.get(b"authorization", "").strip().partition(" ")
+    # no key has blanks at its ends: those are of the file or the variable that it was copied from
+    return (credentials if scheme.lower() == "bearer" and credentials else headers.get(b"x-api-key", "")).strip()
 
 
 async def require_admin(request: Request) -> None:
-    """Let a caller through who knows an admin key; where none is configured, nobody."""
-    state = live_state(request)
-    hashes = state.settings.admin_key_hashes
-    if not hashes:
-        raise Unauthorized("no admin key is configured; start the service with HOOPER_ADMIN_KEY_HASHES")
-    known = matching(presented(*_key_headers(request)), hashes)
-    if known is None:
-        raise Unauthorized("a valid admin key is needed: send it as `Authorization: Bearer KEY`")
-    state.key_rates.take(known)
+    """Let nobody through whose key is no admin's, should a route be reached by a path that `check_key` reads otherwise."""
+    admins = request.app.state.hooper.settings.admin_key_hashes
+    if request.scope.get(CALLER) not in admins:
+        raise Unauthorized(_wanted(admins))
 
 
-def _key_headers(request: Request) -> tuple[str, str]:
-    return request.headers.get("authorization", ""), request.headers.get("x-api-key", "")
+def _wanted(admins: Sequence[str]) -> str:
+    if not admins:
+        return "no admin key is configured; start the service with HOOPER_ADMIN_KEY_HASHES"
+    return "a valid admin key is needed: send it as `Authorization: Bearer KEY`"
 
 
 def matching(key: str, hashes: Sequence[str]) -> str | None:

@@ -11,11 +11,12 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import NO_SNIFFING, record, wished_id
-from app.api.body import BodyLimits, ClientLeft, Headers, read_body
+from app.api.auth import check_key
+from app.api.body import LAST, BodyLimits, ClientLeft, Headers, read_body
 from app.api.dialects import path_of
 from app.api.errors import internal_error, refusal_of
-from app.api.shedding import turned_away
-from app.core.errors import Unavailable
+from app.api.shedding import is_short, state_of, turned_away
+from app.core.errors import HooperError, Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace, Traces
@@ -80,10 +81,7 @@ class Edge:
             await send(message)
 
         try:
-            if scope["method"] == "POST":
-                await self._post(scope, headers, receive, send_with_id)
-            else:
-                await self._app(scope, receive, send_with_id)
+            await self._dispatch(scope, headers, receive, send_with_id)
         except ClientLeft:
             pass  # nobody is there to be told; counted and logged below as 499
         except asyncio.CancelledError:  # the server's time to drain is over, and it would say 500
@@ -112,6 +110,27 @@ class Edge:
         trace: Trace = Trace("POST", parent)
         scope[TRACE] = trace
         return trace
+
+    async def _dispatch(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
+        refused = self._refused_by_its_head(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._post(scope, headers, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refused_by_its_head(self, scope: Scope, headers: Headers) -> Response | None:
+        """The answer to whom a look at the head is enough; nothing of a body is read before."""
+        try:
+            check_key(state_of(scope["app"]), scope, headers)
+        except HooperError as error:
+            response = refusal_of(scope, error)
+            has_body = b"content-length" in headers or b"transfer-encoding" in headers
+            if has_body and not is_short(headers):
+                response.headers.update(LAST)
+            return response
+        return None
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
         body = turned_away(scope, headers, scope[TOLD]) or await read_body(scope, headers, receive, self._limits)

@@ -44,7 +44,7 @@ def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Respons
     if overload is None:
         return None
     response = refusal_of(scope, overload)
-    if not _is_short(headers):
+    if not is_short(headers):
         response.headers.update(LAST)
     return response
 
@@ -78,7 +78,7 @@ class Doorman:
         headers = {name: value.decode("latin-1") for name, value in reversed(pairs) if name in _READ}
         told: dict[str, str] = {}
         overload = _overload(state, TASKS[path[1:]], headers, told)
-        if overload is None or not _is_short(headers):
+        if overload is None or not is_short(headers):
             return None
         token = request_id.set(wished_id(headers))
         try:
@@ -118,6 +118,6 @@ def _as_bytes(response: Response) -> bytes:
     return STATUS_LINE[response.status_code] + head + b"\r\n" + bytes(response.body)
 
 
-def _is_short(headers: Headers) -> bool:
+def is_short(headers: Headers) -> bool:
     length = headers.get(b"content-length", "")
     return length.isdecimal() and int(length[:MAX_DIGITS]) <= MAX_DRAINED_BYTES

@@ -16,7 +16,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.types import Scope
 
-from app.api.auth import admit
 from app.api.body import Headers
 from app.api.dependencies import MAX_TIMEOUT_MS, Call, Live, NativeRequest
 from app.api.dialects import path_of
@@ -79,7 +78,6 @@ async def short_way(scope: Scope, headers: Headers, body: bytes) -> Response | N
         scope.get(TRACE),
     )
     try:
-        admit(state, headers.get(b"authorization", ""), headers.get(b"x-api-key", ""))
         envelope = await call.answer(TASKS[path], request, route.wrap)
     except HooperError as error:
         return refusal_of(scope, error)

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from app.api.auth import require_key
 from app.api.dependencies import Asked, Call, Live, live
 from app.api.dialects import OPEN_INFERENCE
 from app.api.inference import place, tensors, understand
@@ -30,7 +29,7 @@ from app.core.errors import Unavailable
 BYTES = "application/octet-stream"
 
 router = APIRouter()
-keyed = APIRouter(prefix="/models/{name}", dependencies=[Depends(require_key)])
+keyed = APIRouter(prefix="/models/{name}")
 Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
 Version = Annotated[str, Path(description="A loaded version of it.", max_length=31, examples=["1"])]
 JsonLength = Annotated[int | None, Header(alias=HEADER.lower(), ge=0, description="Bytes of JSON, where others follow.")]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.api.auth import matching
-from tests.asked import Service, check_problem
+from app.api.openapi import operations
+from tests.asked import Caller, Service, check_problem
 
 
 def hashed(key: str) -> str:
@@ -88,6 +89,48 @@ async def test_where_no_admin_key_is_configured_nobody_loads(service: Service) -
     for headers in ({}, {"Authorization": "Bearer admin"}, {"X-API-Key": ""}):
         refused = await service.client.post("/v1/models/tiny/unload", headers=headers)
         assert "HOOPER_ADMIN_KEY_HASHES" in check_problem(refused, 401, "unauthorized")
+
+
+async def test_every_path_that_tells_of_401_asks_for_a_key_before_any_body_and_no_other_does(start: Any) -> None:
+    async with start(api_key_hashes=(USER,), admin_key_hashes=(ADMIN,)) as service:
+        for path, methods in service.app.openapi()["paths"].items():
+            for method, operation in methods.items():
+                caller = Caller(service.app, method.upper(), path, **{"content-length": "1000"})
+                if "401" in operation["responses"]:
+                    await caller.task  # nothing was ever sent
+                    assert caller.status == 401, path
+                    assert (b"connection", b"close") not in caller.sent[0]["headers"]
+                elif method == "get":
+                    await caller.task
+                    assert caller.status == 200, path
+        assert len(list(operations(service.app.openapi()))) > 20
+
+
+async def test_a_path_that_nobody_knows_asks_for_a_key_too(start: Any) -> None:
+    async with start(api_key_hashes=(USER,)) as service:
+        for path in ("/v1/new", "//health/live", "/v1/models/tiny/load\n", "/health/live\n", "/docs\n"):
+            assert (await service.client.request("GET", path.replace("\n", "%0A"))).status_code in (401, 404)
+            caller = Caller(service.app, "GET", path)
+            await caller.task
+            assert caller.status == 401
+
+
+async def test_no_spelling_of_a_path_loads_with_a_users_key(start: Any) -> None:
+    async with start(api_key_hashes=(USER,), admin_key_hashes=(ADMIN,)) as service:
+        for path in ("/v1/models/tiny/load", "/v1/models/tiny/load\n", "//v1/models/tiny/load", "/v1/models/ti\nny/load"):
+            caller = Caller(service.app, "POST", path, **{"x-api-key": "user", "content-length": "0"})
+            caller.send(b"")
+            await caller.task
+            assert caller.status in (401, 404), path
+
+
+@pytest.mark.parametrize("header", ["Bearer user ", "Bearer  user", " bearer user\t"])
+async def test_blanks_around_a_key_are_not_part_of_it(start: Any, header: str) -> None:
+    async with start(api_key_hashes=(USER,)) as service:
+        for named in ({"authorization": header}, {"x-api-key": header.strip()[6:] + " "}):
+            caller = Caller(service.app, "GET", "/v1/models", **named)
+            await caller.task
+            assert caller.status == 200
 
 
 def test_the_empty_key_is_known_only_if_its_hash_is_listed() -> None:
