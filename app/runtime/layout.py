@@ -123,7 +123,7 @@ def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: boo
         span = slice(place.start, place.start + row.num_tokens)
         input_ids[place.line, span] = row.input_ids
         token_type_ids[place.line, span] = row.token_type_ids
-        position_ids[place.line, span] = positions[: row.num_tokens]
+        position_ids[place.line, span] = _positions(input_ids[place.line, span], positions, graph)
         segment_ids[place.line, span] = number
     made = {
         "input_ids": input_ids,
@@ -196,6 +196,16 @@ def _first_fit_decreasing(lengths: Sequence[int], width: int) -> list[Place]:
         places[index] = Place(line, filled[line])
         filled[line] += length
     return [place for place in places if place is not None]
+
+
+def _positions(input_ids: Ints, positions: Ints, graph: Graph) -> Ints:
+    """Position ids of a row's tokens. Models that number from the padding id + 1 skip padding, also where somebody wrote it in
+    a text: transformers counts the ids that are none, and gives padding its own id as its position."""
+    if graph.position_offset:
+        counts = input_ids != graph.pad_token_id
+        if not counts.all():
+            return np.cumsum(counts) * counts + graph.position_offset - 1  # type: ignore[no-any-return]
+    return positions[: len(input_ids)]
 
 
 def _gather(rows: Sequence[Row], where: Plan, fixed_shapes: bool) -> Ints:

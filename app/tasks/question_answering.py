@@ -188,7 +188,9 @@ class QuestionAnswering:
             return TooLarge(f"the question has {len(question)} tokens, at most {longest_question} are read")
         question = self._pieces.cut(question, longest_question)
         room = length - self._num_special - len(question)
-        context.truncate(room, stride=min(options.stride, room // 2))
+        # what is cut off is the end that the model's tokenizer cuts off; windows begin at the beginning
+        side = self._pieces.side if options.truncation == "truncate" else "right"
+        context.truncate(room, stride=min(options.stride, room // 2), direction=side)
         parts = [context, *context.overflowing]
         if len(parts) > 1 and options.truncation == "error":
             return TooLarge(

@@ -48,8 +48,8 @@ class ClassificationOptions:
     top_k: int | None = None
     activation: Activation | None = None
     truncation: Truncation = "truncate"
-    truncation_side: Side = "right"
-    """Which end of a longer text `truncate` cuts off."""
+    truncation_side: Side | None = None
+    """Which end of a longer text `truncate` cuts off; None: the one that the model's tokenizer cuts off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,9 @@ class TextClassification:
         """
         self._tokenizer = tokenizer
         self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
-        self._left = tokenizer.cut_on("left")
+        self._cutting: Mapping[Side, Tokenizer] = {
+            side: tokenizer if side == tokenizer.side else tokenizer.cut_on(side) for side in ("right", "left")
+        }
         self._temperature = temperature
         self._scale, self._offset = scale, offset
         self._is_number = problem_type == "regression"
@@ -103,8 +105,8 @@ class TextClassification:
         """One row per item, or one per window with `truncation="window"`."""
         errors = self._refused(items)
         texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]
-        kept = self._left if options.truncation_side == "left" else self._tokenizer
-        tokenizer = self._windowed if options.truncation == "window" else kept
+        cutting = self._cutting[options.truncation_side or self._tokenizer.side]
+        tokenizer = self._windowed if options.truncation == "window" else cutting
         windows = iter(tokenizer.windows(texts) if texts else [])
         return [error or self._encoded(next(windows), options.truncation) for error in errors]
 

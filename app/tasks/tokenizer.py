@@ -45,7 +45,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self, definition: str, max_tokens: int, stride: int = 0, only_second: bool = False, side: Side = "right"
+        self, definition: str, max_tokens: int, stride: int = 0, only_second: bool = False, side: Side | None = None
     ) -> None:
         """
         Args:
@@ -53,7 +53,8 @@ class Tokenizer:
             max_tokens: longest window, special tokens included.
             stride: tokens that two neighbouring windows share.
             only_second: cut the second sequence of a pair and repeat the first in every window.
-            side: where a longer text is cut, so that the first window is its beginning (`right`) or its end (`left`).
+            side: where a longer text is cut, so that the first window is its beginning (`right`) or its end (`left`); None: as
+                the definition says, see `cut_side`.
 
         Raises:
             InvalidArtefact: the definition cannot be parsed.
@@ -65,8 +66,9 @@ class Tokenizer:
         self.definition = definition
         self.max_tokens = max_tokens
         self._tokenizer.no_padding()
+        self.side = side or cut_side(self._tokenizer)
         strategy = "only_second" if only_second else "longest_first"
-        self._tokenizer.enable_truncation(max_tokens, stride=stride, strategy=strategy, direction=side)
+        self._tokenizer.enable_truncation(max_tokens, stride=stride, strategy=strategy, direction=self.side)
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int) -> Tokenizer:
@@ -79,7 +81,7 @@ class Tokenizer:
 
     def with_windows(self, max_tokens: int, stride: int, only_second: bool = False) -> Tokenizer:
         """Another instance over the same vocabulary, with its own window length and stride."""
-        return Tokenizer(self.definition, max_tokens, stride, only_second)
+        return Tokenizer(self.definition, max_tokens, stride, only_second, "right")
 
     def cut_on(self, side: Side) -> Tokenizer:
         """Another instance over the same vocabulary and length, that cuts longer texts on this side."""
@@ -124,6 +126,7 @@ class Pieces:
 
     def __init__(self, definition: str) -> None:
         self._tokenizer = _Tokenizer.from_str(definition)
+        self.side = cut_side(self._tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
@@ -152,6 +155,11 @@ class Pieces:
     def num_special_tokens(self, pair: bool) -> int:
         count: int = self._tokenizer.num_special_tokens_to_add(pair)
         return count
+
+
+def cut_side(tokenizer: _Tokenizer) -> Side:
+    """Which end of a longer text the definition loses: published ones keep `truncation` only where that is its beginning."""
+    return "left" if (tokenizer.truncation or {}).get("direction") == "left" else "right"
 
 
 def _window(encoding: Encoding) -> Window:

@@ -58,7 +58,7 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
         for number, text in enumerate(texts)
     ]
     model = pretrained.load_model(recipe, task, options, start.base)
-    max_tokens = min(MAX_TOKENS, pretrained.longest_input(model.config))
+    max_tokens = min(MAX_TOKENS, pretrained.longest_input(model))
     rows = task.training_rows(examples, Tokenizer(start.tokenizer, max_tokens), options)
     collator = Collator(task, padded_graph(model, Output(name="logits", axis="row")), ())
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:

@@ -12,7 +12,8 @@ import transformers
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.offline.base_model import BaseModel, resolve
-from scripts.offline.pretrained import fast_tokenizer, first_line, longest_input
+from scripts.offline.definition import definition_of
+from scripts.offline.pretrained import fast_tokenizer, first_line, longest_input, longest_of_tokenizer
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.tasks.regression import LABEL
 
@@ -60,8 +61,8 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     if len(tokenizer) > room:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
     options, notes = _task_options(model.config, task, labels)
-    definition: str = tokenizer.backend_tokenizer.to_str()
-    limit = min(longest_input(model.config), tokenizer.model_max_length)
+    definition = definition_of(tokenizer, source.location)
+    limit = min(longest_input(model), longest_of_tokenizer(tokenizer))
     return Checkpoint(source, task, model.eval(), definition, _length(max_tokens, limit), options, notes)
 
 

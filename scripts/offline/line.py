@@ -183,7 +183,7 @@ class Line:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
         torch.manual_seed(self.recipe.seed)
         model = pretrained.load_model(self.recipe, self.offline, prepared.task_options, start.base)
-        limit = pretrained.longest_input(model.config)
+        limit = min(pretrained.longest_input(model), start.max_tokens)
         texts = self.offline.sample_texts(prepared.dataset.train)
         return model, pretrained.choose_max_tokens(self.recipe, start.tokenizer, texts, limit)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import transformers
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.offline.base_model import BaseModel, resolve
-from scripts.offline.packed import position_offset
+from scripts.offline.definition import definition_of
 from scripts.offline.recipe import Recipe
 from scripts.offline.tasks.base import OfflineTask
 
@@ -24,6 +26,9 @@ MULTIPLE = 16
 QUANTILE = 0.995
 SAMPLED = 20_000
 HIDDEN_DROPOUTS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.bpe", "*.tiktoken", "merges.txt")
+CONVERTERS = {"sentencepiece": "sentencepiece", "tiktoken": "tiktoken", "google.protobuf": "protobuf"}
+"""Modules that read tokenizers of other kinds than tokenizer.json, to the packages that bring them."""
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -33,6 +38,8 @@ class Start:
 
     base: BaseModel
     tokenizer: str
+    max_tokens: int = SERVED
+    """Longest input by its tokenizer's own word, where that says one."""
 
 
 def find_start(wish: str) -> Start:
@@ -42,7 +49,8 @@ def find_start(wish: str) -> Start:
         InvalidSettings: there is no such model, or none with a fast tokenizer.
     """
     base = resolve(wish)
-    return Start(base, load_tokenizer(base))
+    tokenizer = fast_tokenizer(base)
+    return Start(base, definition_of(tokenizer, base.location), longest_of_tokenizer(tokenizer))
 
 
 def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:
@@ -87,36 +95,60 @@ def load_finished(task: OfflineTask, task_options: Mapping[str, Any], folder: An
 
 
 def load_tokenizer(base: BaseModel) -> str:
-    """The JSON text of the base model's fast tokenizer.
+    """The JSON text of the base model's fast tokenizer, which encodes as transformers does.
 
     Raises:
         InvalidSettings: it has none.
     """
-    definition: str = fast_tokenizer(base).backend_tokenizer.to_str()
-    return definition
+    return definition_of(fast_tokenizer(base), base.location)
 
 
 def fast_tokenizer(base: BaseModel) -> Any:
-    """The model's own tokenizer, as transformers has it.
+    """The model's own tokenizer, as transformers has it: read from tokenizer.json, or converted from what else there is.
 
     Raises:
         InvalidSettings: it has none.
     """
+    transformers.logging.set_verbosity_error()  # it would warn of every conversion
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(base.location, trust_remote_code=False, use_fast=True)
-    except Exception as error:  # a broken file raises whatever its parser does
-        raise InvalidSettings(f"the tokenizer of {base.location} cannot be loaded: {first_line(error)}") from error
-    if not tokenizer.is_fast:
+    except Exception as error:  # a broken file raises whatever its parser does, and an absent one too
+        raise InvalidSettings(f"the tokenizer of {base.location} cannot be loaded: {_load_failure(base, error)}") from error
+    if not getattr(tokenizer, "is_fast", False):  # for some kinds transformers gives no tokenizer at all, but False
         raise InvalidSettings(
             f"{base.location} has no fast tokenizer (tokenizer.json), which serving needs; choose another base model"
         )
     return tokenizer
 
 
-def longest_input(config: Any) -> int:
+def _load_failure(base: BaseModel, error: Exception) -> str:
+    folder = Path(base.location)
+    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        return "the folder holds none (no tokenizer.json, vocab.txt, spm.model or the like)"
+    absent = [package for module, package in CONVERTERS.items() if not _is_installed(module)]
+    if absent and not (folder / "tokenizer.json").is_file():
+        return f"converting it needs {' and '.join(absent)}, of the extra `train`: pip install 'hooper[train]'"
+    models = sorted(one.name for one in folder.glob("*.model"))
+    if models and isinstance(error, AttributeError):  # transformers takes it for tiktoken's then, and that for None
+        return f"{models[0]} is neither a model of sentencepiece nor one of tiktoken"
+    return first_line(error)
+
+
+def longest_of_tokenizer(tokenizer: Any) -> int:
+    """Tokens of the longest input by the tokenizer's own word; without one transformers says some 1e30."""
+    length = tokenizer.model_max_length
+    return int(min(SERVED, length)) if isinstance(length, int | float) and length > 0 else SERVED
+
+
+def longest_input(model: Any) -> int:
     """Tokens of the longest row the model reads, special tokens included."""
-    positions = getattr(config, "max_position_embeddings", None) or SERVED
-    return min(SERVED, positions - position_offset(config))
+    positions = getattr(model.config, "max_position_embeddings", None) or SERVED
+    if positions < 0:  # XLNet's word for no limit
+        return SERVED
+    # RoBERTa's kin and MPNet number positions from the padding id + 1: a table that has a padding id tells them
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    unused = max((1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
+    return int(min(SERVED, positions - unused))
 
 
 def choose_max_tokens(recipe: Recipe, definition: str, texts: Sequence[str | Pair], limit: int) -> int:
@@ -154,6 +186,13 @@ def _check_weights(model: Any, report: Mapping[str, Any], base: BaseModel) -> No
             f"the weights of {base.location} do not fit {type(model).__name__}:"
             f" {len(missing)} are missing and {len(misfits)} have another shape, for example {[*missing, *misfits][0]}"
         )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a module within a package that is not there
+        return False
 
 
 def first_line(error: Exception) -> str:

@@ -118,8 +118,11 @@ def _fill(folder: Path, artefact: Artefact, version: int) -> None:
 
 
 def _unpadded(definition: str) -> str:
-    """The tokenizer without padding and truncation, which the service sets for itself."""
-    return json.dumps({**json.loads(definition), "padding": None, "truncation": None}, ensure_ascii=False)
+    """The tokenizer without padding and truncation, which the service sets for itself; which side is cut stays."""
+    read = json.loads(definition)
+    cut = read.get("truncation") or {}
+    truncation = cut if cut.get("direction") == "Left" else None
+    return json.dumps({**read, "padding": None, "truncation": truncation}, ensure_ascii=False)
 
 
 def _json(value: Any) -> str:

@@ -62,7 +62,7 @@ def open_teacher(wish: str, offline: OfflineTask, task_options: Mapping[str, Any
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the teacher {wish} cannot be loaded: {pretrained.first_line(error)}") from error
     _check_labels(wish, _labels(model), task_options["labels"])
-    limit = min(LONGEST, pretrained.longest_input(model.config))
+    limit = min(LONGEST, pretrained.longest_input(model))
     tokenizer = Tokenizer(pretrained.find_start(tokenizer_of).tokenizer, limit)
     return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
 

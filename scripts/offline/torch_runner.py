@@ -47,7 +47,8 @@ class TorchRunner:
 def padded_graph(model: Any, output: Output) -> Graph:
     """What the torch model itself takes, in the words of a manifest."""
     inputs = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 0) > 1:
+    # where the tokenizer has no token types they are 0, as a model takes them that is given none
+    if getattr(model.config, "type_vocab_size", 0) > 1 or model.config.model_type == "xlnet":
         inputs.append("token_type_ids")
     return Graph(
         file="model.onnx",

@@ -58,7 +58,9 @@ class PredictRequest(Request):
         False, description="Cut a text longer than the model reads; without it, such a text is refused."
     )
     truncation_direction: Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)] = Field(
-        "Right", description="The end of a text that is cut off; in lower case, too."
+        "Right",
+        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
+        " tokenizer cuts off, which nearly always is the right one.",
     )
 
     @property
@@ -78,10 +80,11 @@ class PredictRequest(Request):
         return [ClassificationItem(*sequence) for sequence in sequences]
 
     def options(self) -> ClassificationOptions:
+        sent = "truncation_direction" in self.model_fields_set
         return ClassificationOptions(
             activation="none" if self.raw_scores else None,
             truncation="truncate" if self.truncate else "error",
-            truncation_side="left" if self.truncation_direction == "Left" else "right",
+            truncation_side=("left" if self.truncation_direction == "Left" else "right") if sent else None,
         )
 
     def place(self, number: int, field: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.api.schemas.text_embeddings import PredictRequest
 from tests.asked import Service
 from tests.tiny import MAX_TOKENS
 
@@ -61,6 +62,11 @@ async def test_it_is_cut_on_the_side_that_the_caller_names(service: Service) -> 
     }  # fmt: skip
     assert scores["Left"] == scores["left"]
     assert scores["Left"]["good"] > scores["Right"]["good"]
+
+
+def test_the_side_is_the_tokenizer_s_where_the_caller_names_none() -> None:
+    assert PredictRequest(inputs=LONG).options().truncation_side is None
+    assert PredictRequest(inputs=LONG, truncation_direction="Right").options().truncation_side == "right"
 
 
 INVALID: list[tuple[Any, int, str, str]] = [

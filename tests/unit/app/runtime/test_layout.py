@@ -305,3 +305,25 @@ def test_a_row_does_not_feel_its_neighbours(tmp_path: Path, make: Callable[..., 
         np.testing.assert_allclose(output["logits"], logits_of(one, 3), rtol=1e-5, atol=1e-5)
         (alone,) = run_rows(path, spec, [one], fixed)
         np.testing.assert_allclose(output["logits"], alone["logits"], rtol=1e-5, atol=1e-5)
+
+
+# positions
+
+
+def test_padding_that_stands_in_a_text_is_skipped_by_models_that_count_from_the_padding_id() -> None:
+    """As transformers' create_position_ids_from_input_ids has it."""
+    rows = [row(5, PAD, 6, PAD, PAD, 7), row(8, 9), row(PAD)]
+    where = plan(tokens_of(rows), "packed", fixed_shapes=False)
+    counted = to_tensors(rows, where, graph(position_offset=2), fixed_shapes=False)
+    found = [
+        counted["position_ids"][place.line, place.start : place.start + one.num_tokens].tolist()
+        for one, place in zip(rows, where.places, strict=True)
+    ]
+    assert found == [[2, 1, 3, 1, 1, 4], [2, 3], [1]]
+
+
+def test_padding_that_stands_in_a_text_is_a_token_like_another_for_other_models() -> None:
+    rows = [row(5, PAD, 6)]
+    tensors = to_tensors(rows, plan([3], "packed", fixed_shapes=False), graph(), fixed_shapes=False)
+    assert tensors["position_ids"].tolist() == [[0, 1, 2]]
+    assert tensors["attention_mask"].tolist() == [[1, 1, 1]]

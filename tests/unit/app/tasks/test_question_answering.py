@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ from app.tasks.question_answering import (
     context_mask,
     span_probabilities,
 )
-from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer
+from app.tasks.tokenizer import Tokenizer
+from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer, tokenizer_json
 
 TASK = QuestionAnswering(tiny_tokenizer())
 QUESTION = "was the film good ?"
@@ -123,6 +125,20 @@ def test_only_the_first_window_is_read_where_the_caller_wants_it_cut() -> None:
     encoded = encode("good bad " * 40, truncation="truncate")
     assert len(encoded.rows) == 1
     assert encoded.truncated
+
+
+def test_the_end_of_a_context_is_read_where_the_tokenizer_cuts_beginnings() -> None:
+    cut = {"direction": "Left", "max_length": 32, "strategy": "LongestFirst", "stride": 0}
+    task = QuestionAnswering(Tokenizer(json.dumps({**json.loads(tokenizer_json()), "truncation": cut}), MAX_TOKENS))
+    context = "good bad " * 40 + "film"
+    (encoded,) = task.encode([QuestionItem(QUESTION, context)], AnswerOptions(truncation="truncate"))
+    assert isinstance(encoded, Encoded)
+    (row,) = encoded.rows
+    assert row.input_ids[-2] == VOCABULARY["film"]
+    assert encoded.truncated
+    (read,) = task.encode([QuestionItem(QUESTION, context)], AnswerOptions())
+    assert isinstance(read, Encoded)
+    assert [one.input_ids for one in read.rows] == [one.input_ids for one in encode(context).rows]
 
 
 def test_a_long_context_is_refused_where_the_caller_wants_it_whole() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ def test_padding_lines_and_columns_give_no_nan(family: str, export: Any, rows: l
     (logits,) = session.run(None, tensors)
     assert logits.shape == (4, 3)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("family", PACKED)
+def test_padding_that_stands_in_a_text_is_read_as_torch_reads_it(family: str, export: Any, rows: list[Row]) -> None:
+    exported = export(family)
+    pad = exported.graph.pad_token_id
+    written = [replace(row, input_ids=[pad if i % 3 == 1 else one for i, one in enumerate(row.input_ids)]) for row in rows]
+    assert_alike(exported.session().run_rows(written), TorchRunner(exported.model, exported.graph).run_rows(written))
 
 
 @pytest.mark.parametrize(("family", "inputs"), [("Bert", True), ("Roberta", False), ("DistilBert", False)])

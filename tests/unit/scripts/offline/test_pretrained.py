@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.base_model import BaseModel
-from scripts.offline.pretrained import choose_max_tokens, load_finished, load_model, load_tokenizer, longest_input
+from scripts.offline.pretrained import choose_max_tokens, find_start, load_finished, load_model, load_tokenizer, longest_input
 from scripts.offline.recipe import Recipe
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 from tests.tiny import tokenizer_json
@@ -134,14 +136,112 @@ def test_a_broken_tokenizer_is_named(copy: Path) -> None:
         load_tokenizer(base(copy))
 
 
+def write_sentencepiece(file: Path) -> None:
+    """A model of sentencepiece as it lies on the hub, without a tokenizer.json beside it."""
+    corpus = ("the film was very good", "a bad film", "not good not bad", "films are bad or good") * 20
+    with file.open("wb") as stream:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(corpus),
+            model_writer=stream,
+            vocab_size=40,
+            pad_id=0,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("DebertaV2", "spm.model"),
+        ("XLMRoberta", "sentencepiece.bpe.model"),
+        ("Albert", "spiece.model"),
+        ("XLNet", "spiece.model"),
+    ],
+)
+def test_a_model_of_sentencepiece_alone_is_converted(kind: str, file: str, tmp_path: Path) -> None:
+    write_sentencepiece(tmp_path / file)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": f"{kind}Tokenizer"}))
+    ((window,),) = Tokenizer(load_tokenizer(base(tmp_path)), 32).windows([("The film was good", "bad films")])
+    original = getattr(transformers, f"{kind}TokenizerFast").from_pretrained(tmp_path)
+    assert window.input_ids == original("The film was good", "bad films")["input_ids"]
+    assert len(window.input_ids) > 8
+
+
+def test_a_broken_model_of_sentencepiece_is_named(tmp_path: Path) -> None:
+    (tmp_path / "spm.model").write_bytes(b"nonsense")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "DebertaV2Tokenizer"}))
+    with pytest.raises(InvalidSettings, match=r"cannot be loaded: spm.model is neither a model of sentencepiece nor"):
+        load_tokenizer(base(tmp_path))
+
+
+def test_what_converting_needs_is_named_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sentencepiece(tmp_path / "spm.model")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "DebertaV2Tokenizer"}))
+    for module in ("sentencepiece", "tiktoken"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InvalidSettings, match=r"converting it needs sentencepiece and tiktoken, of the extra `train`"):
+        load_tokenizer(base(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_is_named(copy: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (copy / name).unlink()
+    with pytest.raises(InvalidSettings, match=r"cannot be loaded: the folder holds none \(no tokenizer.json"):
+        load_tokenizer(base(copy))
+
+
+@pytest.mark.parametrize("kind", ["Canine", "Perceiver", "ByT5"])
+def test_a_tokenizer_of_bytes_is_refused_in_one_sentence(kind: str, copy: Path) -> None:
+    for name in ("tokenizer.json", "special_tokens_map.json"):
+        (copy / name).unlink()
+    (copy / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": f"{kind}Tokenizer"}))
+    with pytest.raises(InvalidSettings, match="has no fast tokenizer"):
+        load_tokenizer(base(copy))
+
+
 @pytest.mark.parametrize(("family", "longest"), [("Bert", 64), ("Roberta", 64), ("DistilBert", 64)])
 def test_the_longest_input_leaves_room_for_the_position_offset(family: str, longest: int, tiny_model: Any) -> None:
     model = tiny_model(family)
-    assert longest_input(model.config) == longest
+    assert longest_input(model) == longest
     ids = torch.full((1, longest), 5)
     model(input_ids=ids)
     with pytest.raises((IndexError, RuntimeError)):
         model(input_ids=torch.full((1, longest + 1), 5))
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 20}
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "longest"),
+    [
+        ("MPNet", {**SMALL, "max_position_embeddings": 66}, 64),
+        ("IBert", {**SMALL, "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ("Longformer", {**SMALL, "max_position_embeddings": 66, "pad_token_id": 1, "attention_window": [8]}, 64),
+        ("Camembert", {**SMALL, "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ("Nystromformer", {**SMALL, "max_position_embeddings": 64}, 64),
+        ("XLNet", {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32, "vocab_size": 20}, 8192),
+        ("Funnel", {"d_model": 16, "block_sizes": [1], "n_head": 2, "d_head": 8, "d_inner": 32, "vocab_size": 20}, 8192),
+        ("GPT2", {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 20, "n_positions": 64}, 64),
+    ],
+)
+def test_the_longest_input_is_what_the_model_has_positions_for(family: str, config: dict[str, Any], longest: int) -> None:
+    settings = getattr(transformers, f"{family}Config")(**config)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(settings)
+    assert longest_input(model) == longest
+
+
+@pytest.mark.parametrize(
+    ("length", "longest"), [(128, 128), (10**30, 8192), (1e30, 8192), (0, 8192), (-1, 8192), (None, 8192), ("512", 8192)]
+)
+def test_a_tokenizer_s_length_counts_where_it_is_one(length: Any, longest: int, copy: Path) -> None:
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    (copy / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": length}))
+    assert find_start(str(copy)).max_tokens == longest
 
 
 TEXTS = ["film " * 10] * 400 + ["film " * 40]
