@@ -6,18 +6,22 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.dialects import PROBLEM_JSON, Problem
+from app.api.lingering import GuardedTransport
 
 MAX_HEAD_BYTES = 65_536
 """Of the request line and all headers; llhttp, which reads them, has no limit of its own."""
 BODY_GRACE_S = 1.0
 """The application refuses a slow body itself, in its own words; the connection ends only where that did not happen."""
-
+MAX_LINGERING_BYTES = 134_217_728
+"""Of what a refused client goes on sending: read and forgotten, so that it can read its answer; more end the connection."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,10 @@ Doorman = Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes | None]
 
 class HeadTooLarge(Exception):
     """The request line and the headers exceed the limit."""
+
+
+class NoTunnel(Exception):
+    """The client takes this service for a proxy."""
 
 
 class Connection(HttpToolsProtocol):
@@ -50,32 +58,70 @@ class Connection(HttpToolsProtocol):
     _follows_another = False
     _is_turned_away = False
     """Whether the request that is being received has its answer, and no cycle of uvicorn's."""
+    _is_upgrade_ignored = False
+    """Whether the head that was just read is to be read once more, without the upgrade that it asks for."""
+    _is_lingering = False
+    """Whether the last answer was written, and whatever still comes is forgotten."""
+    _num_lingering_bytes = 0
+    _is_stopping = False
+    """Whether the service is about to end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._wire = transport
+        super().connection_made(GuardedTransport(transport, self._close, lambda: self._is_lingering))
         if len(self.connections) > self.max_connections:
             transport.abort()
             return
         self._patience = self.loop.call_later(self.receive_s, self._lose_patience)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         for timer in (self._patience, self._unread):
             if timer is not None:
                 timer.cancel()
-        super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn leaves it where there was an error
 
     # --- what the client sends
 
     def data_received(self, data: bytes) -> None:
+        if self._is_lingering:
+            self._num_lingering_bytes += len(data)
+            if self._num_lingering_bytes > MAX_LINGERING_BYTES:
+                self._wire.abort()
+            return
         if self._patience is None:  # from the first byte on, even of an empty line, which begins no request
             self._patience = self.loop.call_later(self.receive_s, self._lose_patience)
         self._chunk_bytes, self._follows_another = len(data), False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._has_begun and self._in_head and not self.transport.is_closing():
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn does, but an upgrade that is not taken, and none is, changes nothing (RFC 9110, 7.8)."""
+        pending = [memoryview(data)]
+        while pending:
+            part = pending.pop()
+            try:
+                self.parser.feed_data(part)
+            except httptools.HttpParserUpgrade as upgrade:
+                # the parser stops behind the head and takes no body for granted: a new one reads the head once more,
+                # without its `Upgrade`, and then what follows
+                pending += [part[upgrade.args[0] :], memoryview(self._head_without_upgrade())]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            except httptools.HttpParserError:
+                message = "Invalid HTTP request received."
+                self.logger.warning(message)
+                self.send_400_response(message)
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode("ascii"))
+        lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([first, *lines, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -90,7 +136,12 @@ class Connection(HttpToolsProtocol):
         num_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if num_bytes > MAX_HEAD_BYTES:
             self._num_head_bytes = num_bytes
-            raise HeadTooLarge  # the parser stops at it and asks for `send_400_response`
+            raise HeadTooLarge  # the parser stops at it, and `send_400_response` is called
+        if self.parser.get_method() == b"CONNECT":
+            raise NoTunnel
+        self._is_upgrade_ignored = self.parser.should_upgrade()
+        if self._is_upgrade_ignored:
+            return
         self._in_head = False
         self._restart_patience(self.receive_s + BODY_GRACE_S)
         self._is_turned_away = self._turn_away()
@@ -102,6 +153,8 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade_ignored:  # the parser's opinion
+            return
         if self._is_turned_away:
             self._is_turned_away = False
             self.on_response_complete()  # what comes next is due within the keep-alive time
@@ -114,7 +167,7 @@ class Connection(HttpToolsProtocol):
             self._patience = None
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for what is no HTTP."""
+        """Refuse what is no HTTP."""
         if self._num_head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
         else:
@@ -126,7 +179,7 @@ class Connection(HttpToolsProtocol):
             return False  # where nobody reads the answers, uvicorn reads no more requests
         if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
-        if self.parser.should_upgrade() or not self.parser.should_keep_alive():
+        if not self.parser.should_keep_alive():
             return False
         try:
             answer = self.doorman(self.url, self.headers)
@@ -154,7 +207,9 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.is_closing():
+        if self._last_cycle is not None and self._last_cycle.response_complete:
+            self._last_cycle.body = bytearray()  # nobody will ask for what came before the answer, and was not read
+        if self._wire.is_closing():
             self._expect_reading()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -169,8 +224,11 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        cycle = cast(RequestResponseCycle | None, self.cycle)  # there is none before the first request
-        return cycle is not None and not cycle.response_complete
+        return self._last_cycle is not None and not self._last_cycle.response_complete
+
+    @property
+    def _last_cycle(self) -> RequestResponseCycle | None:
+        return cast(RequestResponseCycle | None, self.cycle)  # there is none before the first request
 
     def _restart_patience(self, seconds: float) -> None:
         if self._patience is not None:
@@ -178,13 +236,45 @@ class Connection(HttpToolsProtocol):
         self._patience = self.loop.call_later(seconds, self._lose_patience)
 
     def _lose_patience(self) -> None:
-        if self._is_answering and not self.cycle.more_body:  # what is late is the next request, and this one is not its fault
+        self._patience = None
+        if self._is_lingering:
+            self._wire.close()
+            self._expect_reading()
+        elif self._is_answering and not self.cycle.more_body:  # what is late is the next request, and this one is not its fault
             self._restart_patience(self.receive_s)
         elif self._is_answering or not (self._has_begun and self._in_head):
             self.transport.abort()  # silently: nobody expects an answer on a connection that was opened in advance
         else:
             detail = f"the request's head was not complete after {self.receive_s:g} seconds"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail)
+
+    def shutdown(self) -> None:
+        self._is_stopping = True
+        super().shutdown()
+        if self._is_lingering:
+            self._restart_patience(BODY_GRACE_S)
+
+    def _close(self) -> None:
+        """What `close` of uvicorn's transport does."""
+        if self._has_begun:  # there is more to come, or it is here and unread
+            self._linger()
+        else:
+            self._wire.close()
+
+    def _linger(self) -> None:
+        """Say that nothing more will be written, and forget what comes until the client closes its side too.
+
+        No time is added: it ends when the request would have had to be complete.
+        """
+        if self._is_lingering or self._wire.is_closing():
+            return
+        self._is_lingering = True
+        if self._patience is None or self._is_stopping:
+            self._restart_patience(BODY_GRACE_S)
+        self.flow.resume_reading()
+        if self._wire.can_write_eof():
+            with suppress(OSError):  # the client has gone
+                self._wire.write_eof()
 
     def _refuse_head(self) -> None:
         detail = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
@@ -203,8 +293,7 @@ class Connection(HttpToolsProtocol):
             "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(STATUS_LINE[status] + head.encode("ascii") + body)
-        self.transport.close()
-        self._expect_reading()
+        self._linger()
 
 
 def limited(receive_s: float, max_connections: int, doorman: Doorman | None = None) -> type[Connection]:

@@ -12,10 +12,23 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, Connection, Doorman, limited
+from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, MAX_LINGERING_BYTES, Connection, Doorman, limited
 
 RECEIVE_S = 5.0
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+
+
+REFUSAL = [(b"content-length", b"2"), (b"connection", b"close")]
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+
+
+async def whole_body(receive: Any) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
 
 
 @dataclass
@@ -60,6 +73,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written, self.ended = b"", ""
+        self.is_half_closed = self.is_reading_paused = False
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
@@ -73,9 +87,17 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return bool(self.ended)
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.is_reading_paused = True
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.is_reading_paused = False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_half_closed = True
 
 
 @dataclass
@@ -95,6 +117,16 @@ class Client:
     def connect(self, wire: Wire, max_connections: int = 2) -> Connection:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self.answering.wait()
+            if scope["path"] == "/echo":
+                echoed = await whole_body(receive)
+                length = str(len(echoed)).encode()
+                await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+                await send({"type": "http.response.body", "body": echoed})
+                return
+            if scope["path"] == "/refused":
+                await send({"type": "http.response.start", "status": 413, "headers": REFUSAL})
+                await send({"type": "http.response.body", "body": b"no"})
+                return
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
             await send({"type": "http.response.body", "body": b"ok"})
 
@@ -147,6 +179,8 @@ async def test_a_head_that_comes_drop_by_drop_is_refused_and_drops_buy_no_time(c
     assert not client.wire.ended
     client.loop.advance(1)
     assert client.problem(408) == "the request's head was not complete after 5 seconds"
+    assert client.wire.is_half_closed
+    client.loop.advance(BODY_GRACE_S)
     assert client.wire.ended == "closed"
 
 
@@ -184,6 +218,8 @@ async def test_half_a_request_behind_one_that_is_being_answered_does_not_end_it(
     assert not client.wire.ended
     await client.is_answered()
     client.loop.advance(RECEIVE_S)
+    assert client.wire.is_half_closed
+    client.loop.advance(BODY_GRACE_S)
     assert client.wire.ended
 
 
@@ -245,10 +281,9 @@ async def test_a_client_who_leaves_leaves_no_timer_behind(client: Client, data: 
 async def test_a_head_without_end_is_refused_before_it_is_stored(client: Client) -> None:
     client.send(HEAD + b"X: ")
     for _ in range(MAX_HEAD_BYTES // 1000 + 1):
-        if not client.wire.ended:
-            client.send(b"x" * 1000)
+        client.send(b"x" * 1000)
     assert client.problem(431) == f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
-    assert client.wire.ended == "closed"
+    assert client.wire.is_half_closed
 
 
 async def test_a_head_without_end_may_come_in_one_chunk(client: Client) -> None:
@@ -291,7 +326,194 @@ async def test_many_requests_in_one_chunk_are_not_one_long_head(client: Client) 
 async def test_what_is_no_http_is_told_so(client: Client, data: bytes) -> None:
     client.send(data)
     assert client.problem(400) == "this is not a request in HTTP/1.1"
+    assert client.wire.is_half_closed
+
+
+# --- an upgrade that nobody takes
+
+
+def echo(body: bytes, more: bytes = b"", version: bytes = b"1.1") -> bytes:
+    return b"POST /echo HTTP/%b\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b" % (version, more, len(body), body)
+
+
+def bodies(written: bytes) -> list[bytes]:
+    """Of the answers, each of which tells its length."""
+    found = []
+    while written:
+        head, _, rest = written.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        found.append(rest[:length])
+        written = rest[length:]
+    return found
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        H2C, b"Upgrade: websocket\r\nConnection: Upgrade\r\n", b"Upgrade: TLS/1.0, h2c\r\nconnection: keep-alive, upgrade\r\n",
+        b"Upgrade: a\r\nUpgrade: b\r\nConnection: upgrade\r\nConnection: Upgrade\r\n",
+        b"Upgrade: h2c\r\n", b"Connection: Upgrade\r\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("step", [1, 7, 1000])
+async def test_the_body_of_a_request_that_asks_for_an_upgrade_is_read(client: Client, upgrade: bytes, step: int) -> None:
+    client.answering.set()
+    data = echo(b"a body", upgrade)
+    for start in range(0, len(data), step):
+        client.send(data[start : start + step])
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"a body"]
+    client.send(echo(b"the next"))
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"a body", b"the next"]
+    assert not client.wire.ended
+
+
+async def test_it_may_come_in_chunks(client: Client) -> None:
+    client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + H2C + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    client.send(b"2\r\nde\r\n0\r\nX: y\r\n\r\n" + echo(b"the next", H2C))
+    await client.is_answered()
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"abcde", b"the next"]
+
+
+async def test_a_body_that_is_a_whole_request_is_a_body_and_has_one_answer(client: Client) -> None:
+    smuggled = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+    client.send(echo(smuggled, H2C))
+    await client.is_answered()
+    assert bodies(client.wire.written) == [smuggled]
+
+
+async def test_many_upgrades_in_one_chunk_are_as_many_requests(client: Client) -> None:
+    client.answering.set()
+    client.send(b"".join(echo(b"%d" % number, H2C) for number in range(9)))
+    for _ in range(9):
+        await client.is_answered()
+    assert bodies(client.wire.written) == [b"%d" % number for number in range(9)]
+
+
+async def test_a_get_and_the_old_protocol_may_ask_for_it_too(client: Client) -> None:
+    client.answering.set()
+    client.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n" + H2C + b"\r\n" + echo(b"old", H2C, b"1.0"))
+    await client.is_answered()
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"", b"old"]
+    assert client.wire.ended == "closed"  # as HTTP/1.0 wants it
+
+
+@pytest.mark.parametrize("target", [b"example.org:443", b"/echo"])
+async def test_it_is_no_tunnel(client: Client, target: bytes) -> None:
+    client.send(b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    client.problem(400)
+    assert client.wire.written.count(b"HTTP/1.1 ") == 1
+
+
+async def test_an_upgrade_to_something_that_is_no_path_is_no_http(client: Client) -> None:
+    client.send(b"POST x:y HTTP/1.1\r\nHost: x\r\n" + H2C + b"\r\n")
+    client.problem(400)
+
+
+async def test_a_head_that_asks_for_an_upgrade_has_its_limit(client: Client) -> None:
+    client.send(HEAD + H2C + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n0123456789")
+    client.problem(431)
+
+
+async def test_a_request_that_asks_for_an_upgrade_has_its_time(client: Client) -> None:
+    client.send(echo(b"a body", H2C)[:-1])
+    client.loop.advance(RECEIVE_S + BODY_GRACE_S)
+    assert client.wire.ended == "aborted"
+    client.connection.connection_lost(None)
+    await client.is_answered()
+
+
+# --- a refusal while the client is still sending
+
+
+async def refused(client: Client, length: int) -> None:
+    client.send(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nfirst" % length)
+    await client.is_answered()
+    assert client.wire.written.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_refused_client_may_send_on_and_is_not_heard(client: Client) -> None:
+    await refused(client, 3_000_000)
+    written = client.wire.written
+    assert client.wire.is_half_closed
+    client.send(b"x" * 3_000_000 + echo(b"the next"))
+    assert not client.wire.ended
+    assert client.wire.written == written
+    assert not client.connection.cycle.body
+
+
+async def test_it_is_read_on_even_if_reading_was_paused(client: Client) -> None:
+    client.send(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 300_000)
+    assert client.wire.is_reading_paused
+    await client.is_answered()
+    assert not client.wire.is_reading_paused
+    assert not client.connection.cycle.body
+
+
+async def test_it_may_not_send_on_for_longer_than_its_request_might_have_taken(client: Client) -> None:
+    await refused(client, 3_000_000)
+    for _ in range(int(RECEIVE_S)):
+        client.send(b"x")
+        client.loop.advance(1)
+    assert not client.wire.ended
+    client.loop.advance(BODY_GRACE_S)
     assert client.wire.ended == "closed"
+
+
+async def test_it_may_not_send_without_end(client: Client) -> None:
+    await refused(client, 10 * MAX_LINGERING_BYTES)
+    piece = bytes(MAX_LINGERING_BYTES // 8)
+    for _ in range(8):
+        client.send(piece)
+    assert not client.wire.ended
+    client.send(b"x")
+    assert client.wire.ended == "aborted"
+
+
+async def test_a_refused_client_who_has_sent_everything_is_not_waited_for(client: Client) -> None:
+    client.send(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nfirst")
+    await client.is_answered()
+    assert (client.wire.ended, client.wire.is_half_closed) == ("closed", False)
+
+
+async def test_a_refused_client_counts_as_a_connection(client: Client) -> None:
+    await refused(client, 3_000_000)
+    assert client.state.connections == {client.connection}
+    client.connection.connection_lost(None)
+    assert client.state.connections == set()
+
+
+async def test_a_service_that_stops_waits_for_a_refused_client_no_longer_than_a_moment(client: Client) -> None:
+    await refused(client, 3_000_000)
+    client.connection.shutdown()
+    assert not client.wire.ended
+    client.loop.advance(BODY_GRACE_S)
+    assert client.wire.ended == "closed"
+
+
+@pytest.mark.parametrize("is_answered_first", [False, True])
+async def test_nor_for_whoever_has_sent_half_a_request(client: Client, is_answered_first: bool) -> None:
+    if not is_answered_first:
+        client.send(HEAD)
+        client.connection.shutdown()
+    else:
+        client.send(HEAD + b"\r\n0123456789" + HEAD)
+        client.connection.shutdown()
+        await client.is_answered()
+    client.loop.advance(BODY_GRACE_S)
+    assert client.wire.ended == "closed"
+
+
+async def test_a_client_who_has_gone_when_it_is_refused_is_no_error(client: Client) -> None:
+    def fail() -> None:
+        raise OSError("not connected")
+
+    client.wire.write_eof = fail  # type: ignore[method-assign]
+    await refused(client, 3_000_000)
 
 
 # --- number
@@ -356,8 +578,9 @@ async def test_half_a_request_behind_it_in_the_same_chunk_ends_the_connection(gu
     guarded.send(ASKED + BODY + b"POST /v1/cl")
     assert guarded.loop.waiting
     guarded.loop.advance(RECEIVE_S)
-    assert guarded.wire.ended == "closed"
     assert b"HTTP/1.1 408 " in guarded.wire.written
+    guarded.loop.advance(BODY_GRACE_S)
+    assert guarded.wire.ended == "closed"
 
 
 async def test_who_reads_no_answers_is_read_no_more_requests(guarded: Client) -> None:

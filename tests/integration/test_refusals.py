@@ -1,0 +1,174 @@
+"""A refusal reaches clients who send first and read later, and an upgrade that nobody takes costs no body."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx
+import pytest
+import requests
+
+from app.api.connection import MAX_LINGERING_BYTES
+from tests.live import Running, serving
+from tests.tiny import publish_tiny_task
+
+MAX_BODY_BYTES = 2_097_152
+JSON = {"Content-Type": "application/json"}
+SIZES = [3_000_000, 50_000_000]
+BODY = json.dumps({"inputs": "good"}).encode()
+H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    root = tmp_path_factory.mktemp("models")
+    publish_tiny_task(root, "text-classification", "sentiment")
+    with serving(root, max_body_bytes=MAX_BODY_BYTES) as running:
+        yield running
+
+
+def pieces(num_bytes: int) -> Iterator[bytes]:
+    for _ in range(num_bytes // 65_536 + 1):
+        yield b" " * 65_536
+
+
+def read_all(connection: socket.socket) -> bytes:
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+# --- refused while the body is under way
+
+
+def by_urllib(url: str, body: bytes, headers: dict[str, str]) -> int:
+    request = urllib.request.Request(url, body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def by_http_client(url: str, body: bytes, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection(url.split("/")[2])
+    connection.request("POST", "/" + url.split("/", 3)[3], body, headers)
+    with connection.getresponse() as answer:
+        return answer.status
+
+
+def by_requests(url: str, body: bytes, headers: dict[str, str]) -> int:
+    return requests.post(url, body, headers=headers).status_code
+
+
+def by_httpx(url: str, body: bytes, headers: dict[str, str]) -> int:
+    return httpx.post(url, content=body, headers=headers, trust_env=False, timeout=None).status_code
+
+
+def in_chunks(url: str, body: bytes, headers: dict[str, str]) -> int:
+    return httpx.post(url, content=pieces(len(body)), headers=headers, trust_env=False, timeout=None).status_code
+
+
+CLIENTS = [by_urllib, by_http_client, by_requests, by_httpx, in_chunks]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("send", CLIENTS)
+def test_a_body_over_the_limit_gets_its_refusal(service: Running, send: object, size: int) -> None:
+    assert send(f"{service.url}/v1/classify", b" " * size, JSON) == 413  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("send", CLIENTS)
+def test_so_does_a_body_of_a_type_that_nobody_reads(service: Running, send: object) -> None:
+    assert send(f"{service.url}/v1/classify", b" " * SIZES[0], {"Content-Type": "text/csv"}) == 415  # type: ignore[operator]
+
+
+def head(length: int) -> bytes:
+    lines = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    return lines.encode()
+
+
+def test_a_client_who_sends_all_of_it_before_it_reads_a_byte_gets_the_whole_refusal(service: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.sendall(head(SIZES[1]))
+    connection.sendall(b" " * SIZES[1])
+    answered, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert answered.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["detail"] == f"the body exceeds {MAX_BODY_BYTES} bytes"
+
+
+def test_a_head_over_the_limit_gets_its_refusal_too(service: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1_000_000)
+    assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_no_http_is_told_so_however_much_of_it_comes(service: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.sendall(b"\x16\x03\x01" * 1_000_000)
+    assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_who_never_stops_sending_is_cut_off(service: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.sendall(head(9_000_000_000))
+    sent = 0
+    with connection, suppress(ConnectionError):
+        while sent < 4 * MAX_LINGERING_BYTES:
+            sent += connection.send(b" " * 1_048_576)
+    assert MAX_LINGERING_BYTES <= sent < 2 * MAX_LINGERING_BYTES
+
+
+# --- an upgrade
+
+
+def raw(service: Running, data: bytes) -> bytes:
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.sendall(data)
+    return read_all(connection)
+
+
+def upgrading(body: bytes, more: str = "") -> bytes:
+    """As Java's HttpClient writes it."""
+    head = (
+        f"POST /v1/classify HTTP/1.1\r\n{H2C}Content-Length: {len(body)}\r\nHost: localhost\r\n"
+        f"User-Agent: Java-http-client/17\r\nContent-Type: application/json\r\n{more}\r\n"
+    )
+    return head.encode() + body
+
+
+LAST_ONE = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def test_a_request_that_asks_for_http_2_is_answered_as_any_other(service: Running) -> None:
+    answer = raw(service, upgrading(BODY) + upgrading(BODY) + LAST_ONE)
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.count(b'"labels"') == 2
+
+
+def test_a_body_that_is_a_whole_request_is_not_answered_as_one(service: Running) -> None:
+    smuggled = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = raw(service, upgrading(smuggled) + LAST_ONE)
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert answer.startswith(b"HTTP/1.1 422 ")
+
+
+def test_a_web_socket_that_nobody_offers_is_a_request_for_nothing(service: Running) -> None:
+    head = (
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+    )
+    assert raw(service, head).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_curl_may_ask_for_http_2(service: Running) -> None:
+    command = ["curl", "-s", "--http2", "-H", "Content-Type: application/json", "-d", BODY, f"{service.url}/v1/classify"]
+    answer = subprocess.run(command, capture_output=True, check=True).stdout
+    assert json.loads(answer)["results"][0]["labels"]
