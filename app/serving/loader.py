@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Batcher
+from app.batching.batcher import Answered, Batcher
 from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.policy import Budget
 from app.batching.watchdog import Runner, Watchdog
@@ -23,14 +24,14 @@ from app.core.errors import (
     OutOfMemory,
     ProviderUnavailable,
 )
-from app.core.types import TaskName
+from app.core.types import RowOutput, TaskName
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
 from app.runtime.layout import Limits
 from app.runtime.machine import has_int8
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
 from app.runtime.sessions import Sessions, open_sessions
-from app.serving.deployment import Deployment, Result
+from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
 from app.serving.repository import Artefact
 from app.tasks.base import Encoded, Task
@@ -176,42 +177,41 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
         raise InvalidArtefact(f"{path} cannot be read: {error}") from error
     if not items:
         raise InvalidArtefact(f"{path} holds no golden request")
-    predictions = [(await deployment.predict(items, kind.options())).results]
-    predictions += [await _ask(deployment, engine, items, kind.options()) for engine in engines]
-    # the unit of regression's numbers: a tolerance for scores between 0 and 1 would be nothing, or everything, in it
-    unit = float(artefact.manifest.task_options.get("scale", 1.0))
-    tolerance = GOLDEN_TOLERANCE[deployment.provider.precision] * unit
-    for results in predictions:
-        for number, (result, answer) in enumerate(zip(results, expected, strict=True)):
-            _compare(f"{artefact.id}: golden request {number}", result, answer, tolerance)
-
-
-async def _ask(deployment: Deployment, engine: Runner, items: Sequence[Any], options: Any) -> list[Result | HooperError]:
-    """One engine's answers, a row at a time."""
-    encoded = await deployment.encode(items, options)
+    tolerance = GOLDEN_TOLERANCE[deployment.provider.precision]
+    began = time.monotonic()
+    encoded = await deployment.encode(items, kind.options())
+    tokenize_s = time.monotonic() - began
     rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
-    outputs = [(await engine.run([row])).outputs[0] for row in rows]
-    return await deployment.decode(encoded, outputs, options)
+    ran = await deployment.batcher.submit(rows) if rows else Answered([], 0.0, 0.0)
+    deployment.measure([], Timings(tokenize_s, ran.queue_s, ran.inference_s))
+    runs = [ran.outputs]
+    runs += [[(await engine.run([row])).outputs[0] for row in rows] for engine in engines]
+    for outputs in runs:
+        rest = iter(outputs)
+        for number, (item, answer) in enumerate(zip(encoded, expected, strict=True)):
+            of_item = [next(rest) for _ in item.rows] if isinstance(item, Encoded) else []
+            what = f"{artefact.id}: golden request {number}"
+            await asyncio.to_thread(_compare, what, deployment.task, item, of_item, answer, tolerance)
 
 
-def _compare(what: str, result: Result | HooperError, expected: Any, tolerance: float) -> None:
-    if isinstance(result, HooperError):
-        raise InvalidArtefact(f"{what} failed: {result.detail}")
-    difference = _difference(asdict(result.answer), expected, tolerance)
+def _compare(
+    what: str,
+    task: Task[Any, Any, Any],
+    encoded: Encoded | HooperError,
+    outputs: Sequence[RowOutput | HooperError],
+    expected: Any,
+    tolerance: float,
+) -> None:
+    errors = [one for one in (encoded, *outputs) if isinstance(one, HooperError)]
+    if errors or isinstance(encoded, HooperError):
+        raise InvalidArtefact(f"{what} failed: {errors[0].detail}")
+    good = [one for one in outputs if not isinstance(one, HooperError)]
+    try:
+        difference = task.golden_difference(encoded, good, expected, tolerance)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise InvalidArtefact(f"{what} cannot be compared with the published answer: {type(error).__name__}") from error
     if difference:
         raise InvalidArtefact(f"{what} is answered differently than when it was published: {difference}")
-
-
-def _difference(got: Any, expected: Any, tolerance: float, path: str = "answer") -> str:
-    """The first place where two JSON values differ by more than the tolerance, or nothing."""
-    if isinstance(expected, float) and isinstance(got, float):
-        return "" if abs(got - expected) <= tolerance else f"{path} is {got:.4f}, was {expected:.4f}"
-    if isinstance(expected, dict) and isinstance(got, dict) and got.keys() == expected.keys():
-        return next(filter(None, (_difference(got[k], expected[k], tolerance, f"{path}.{k}") for k in got)), "")
-    if isinstance(expected, list) and isinstance(got, list) and len(got) == len(expected):
-        pairs = enumerate(zip(got, expected, strict=True))
-        return next(filter(None, (_difference(a, b, tolerance, f"{path}[{i}]") for i, (a, b) in pairs)), "")
-    return "" if got == expected else f"{path} is {got!r}, was {expected!r}"
 
 
 def _observer(metrics: Metrics, model: str) -> Tell:

@@ -56,6 +56,18 @@ class Task(Protocol[ItemT, OptionsT, AnswerT]):
         """Whether two models' answers to the same item agree: what the parity gate and a shadow count."""
         ...
 
+    def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
+        """Where an item of the golden requests is answered otherwise than when the model was published; empty: nowhere.
+
+        What an answer means is compared, not how it is written down: rounding may swap what is nearly tied.
+
+        Args:
+            encoded, outputs: as for `decode`, with the task's default options.
+            expected: the published answer, as JSON; of a version of any age.
+            tolerance: how far a score between 0 and 1 may lie from the published one.
+        """
+        ...
+
 
 def refuse_text(text: str, field: str) -> InvalidInput | None:
     """Why no model can read this text, if so; `field` is its name in the item."""

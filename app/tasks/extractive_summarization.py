@@ -16,6 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -124,6 +125,26 @@ class ExtractiveSummarization:
     def same_decision(self, one: Summary, other: Summary, options: SummaryOptions) -> bool:
         """Whether the same sentences were chosen."""
         return [found.start for found in one.sentences] == [found.start for found in other.sentences]
+
+    def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
+        """Each published sentence must score alike, and together they must still be a summary that may be chosen: the set that
+        is chosen now, or that would be if scores lay within the tolerance in its favour."""
+        reading: Reading = encoded.state
+        scores = sentence_scores(encoded, outputs)
+        texts = [reading.text[start:end] for start, end in reading.spans]
+        published = set()
+        for was in expected["sentences"]:
+            shared = [min(end, was["end"]) - max(start, was["start"]) for start, end in reading.spans]
+            index = int(np.argmax(shared))
+            if shared[index] <= 0 or not abs(scores[index] - was["score"]) <= tolerance:
+                return f"the sentence {was['text'][:SHOWN]!r} scores {scores[index]:.4f}, was {was['score']:.4f}"
+            published.add(index)
+        chosen = select(texts, scores, SummaryOptions(), self._usual_words)
+        in_favour = scores + np.where([i in published for i in range(len(scores))], tolerance, -tolerance)
+        favoured = select(texts, np.clip(in_favour, 0.0, 1.0), SummaryOptions(), self._usual_words)
+        if published not in (set(chosen), set(favoured)):
+            return f"sentences {chosen} are chosen, were {sorted(published)}, counted from 0"
+        return ""
 
     def passage(self, item: SummaryItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
         """What speaks for a sentence, in the window where it scores highest. Words are masked, not left out: each sentence

@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from app.tasks.words import continues
 OUTPUT = "logits"
 MERGED_SPANS = 64
 """So many of a window's best spans are added up where they read the same."""
+GOLDEN_ANSWERS = 8
+"""Among so many answers that do not overlap a published one is looked for: one nearly tied with it may have come first."""
 SMALLEST = 1e-9
 """Probabilities are kept so far from 0 and 1 where log-odds are made of them."""
 
@@ -135,6 +138,25 @@ class QuestionAnswering:
         """Whether the best answers have the same words, wherever they stand."""
         return [found.answer for found in one.answers[:1]] == [found.answer for found in other.answers[:1]]
 
+    def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
+        """An answer is the same where it shares characters with the published one, or reads like it, and scores alike: where a
+        word ends is a rule that may change from release to release. Nearly tied answers may change places."""
+        found = self.decode(encoded, outputs, AnswerOptions(top_k=GOLDEN_ANSWERS))
+        no_answer = expected["no_answer_score"]
+        if not abs(found.no_answer_score - no_answer) <= tolerance:
+            return f"no_answer_score is {found.no_answer_score:.4f}, was {no_answer:.4f}"
+        best = found.answers[0].score if found.answers else 0.0
+        published: list[Answer] = [Answer(**one) for one in expected["answers"]]
+        for number, was in enumerate(published):
+            same = [one for one in found.answers if _is_same(one, was) and _scores_alike(one, was, tolerance)]
+            if not same:
+                return f"{was.answer!r} scored {was.score:.4f}; now the answers are {_shown(found.answers[:3])}"
+            if number == 0 and not best <= max(one.score for one in same) + tolerance:
+                return f"{was.answer!r} was the best answer; now that is {_shown(found.answers[:1])}"
+        if not published and best > tolerance:
+            return f"there was no answer; now there is {_shown(found.answers[:1])}"
+        return ""
+
     def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
         """Tokens of a window, and of the longest question: at most half of it, the rest is the context's."""
         window = min(self._max_tokens, options.max_window_tokens or self._max_tokens)
@@ -202,6 +224,21 @@ class QuestionAnswering:
         rows = [Row(window.input_ids, window.token_type_ids) for window in windows]
         num_tokens = sum(row.num_tokens for row in rows)
         return Encoded(rows, num_tokens, cut_question or cut_context, Reading(item.context, windows))
+
+
+def _is_same(one: Answer, was: Answer) -> bool:
+    """Whether it stands at the same place, or says the same: of what stands twice in a context, the likelier place is told."""
+    return (one.start < was.end and was.start < one.end) or one.answer.lower() == was.answer.lower()
+
+
+def _scores_alike(one: Answer, was: Answer, tolerance: float) -> bool:
+    """Within the tolerance; one that is wider than it was may have more: the scores of more spans were added up."""
+    is_wider = one.start <= was.start and was.end <= one.end and one.answer != was.answer
+    return was.score - tolerance <= one.score and (is_wider or one.score <= was.score + tolerance)
+
+
+def _shown(answers: Sequence[Answer]) -> str:
+    return ", ".join(f"{one.answer!r} ({one.score:.4f})" for one in answers) or "none"
 
 
 def context_mask(window: Window) -> NDArray[np.bool_]:

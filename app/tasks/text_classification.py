@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,10 @@ MAX_PAIR_CHARACTERS = 16_000
 MAX_PAIR_COST = (MAX_PAIR_CHARACTERS / 2 / 512) ** 2
 """Characters of one text times those of the other, over the square of a window's tokens, summed over a request: so many windows
 there are, and so grows the memory that they take, to some hundred megabytes at this."""
+
+MANY_LABELS, ROUNDING, SAME_SHAPE, TINY = 8, 0.25, 0.7, 1e-6
+"""Of golden answers whose scores are all small: from so many labels on, and from so wide a spread of their logarithms on (int8
+was seen to change them by 0.11), their pattern is compared, and may change by such a fraction of that spread."""
 
 EVEN: Mapping[Activation, float] = {"sigmoid": 0.5, "none": 0.0}
 """The score of a label that is as likely as not; softmax has none, since its scores depend on the other labels."""
@@ -158,6 +162,33 @@ class TextClassification:
             return abs(one.labels[0].score - other.labels[0].score) <= NEAR * self._scale
         return self._decided(one, options) == self._decided(other, options)
 
+    def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
+        """Scores are compared label by label. The order counts only where the published scores differ by more than the
+        tolerance: of many labels most score next to nothing, and rounding decides which of them comes first."""
+        # the first window alone is what "truncate" reads, which was the default when older versions were published
+        readings = [(encoded, outputs)] + [(replace(encoded, rows=encoded.rows[:1]), outputs[:1])] * (len(outputs) > 1)
+        found = [
+            self._difference(self.decode(*one, ClassificationOptions()), expected, tolerance * self._scale) for one in readings
+        ]
+        return "" if "" in found else found[0]
+
+    def _difference(self, answer: Classification, expected: Any, tolerance: float) -> str:
+        scores = {one.label: one.score for one in answer.labels}
+        published: dict[str, float] = {one["label"]: one["score"] for one in expected["labels"]}
+        if scores.keys() != published.keys():
+            return f"its labels differ: {', '.join(sorted(scores.keys() ^ published.keys()))}"
+        for label, score in published.items():
+            if not abs(scores[label] - score) <= tolerance:  # "not": NaN is no score
+                return f"{label!r} scores {scores[label]:.4f}, was {score:.4f}"
+        lowest = answer.labels[0].label
+        for one in answer.labels:  # best first
+            if published[one.label] > published[lowest] + tolerance:
+                scored = f"{published[lowest]:.4f} and {published[one.label]:.4f}"
+                return f"{lowest!r} now comes before {one.label!r}; published, they scored {scored}"
+            lowest = min(lowest, one.label, key=published.__getitem__)
+        now, was = np.array([(scores[label], score) for label, score in published.items()]).T  # (labels,)
+        return _difference_of_shape(now, was) if np.abs(was - was.mean()).max() <= tolerance else ""
+
     def _decided(self, answer: Classification, options: ClassificationOptions) -> set[str]:
         likely = EVEN.get(options.activation or self._default_activation)
         if self._may_have_several and likely is not None:
@@ -196,6 +227,19 @@ class TextClassification:
         read = windows if truncation == "window" else windows[:1]
         rows = [Row(window.input_ids, window.token_type_ids) for window in read]
         return Encoded(rows, sum(row.num_tokens for row in rows), cut and truncation == "truncate", read)
+
+
+def _difference_of_shape(now: Array, was: Array) -> str:
+    """Of many labels each may score less than the tolerance, which then tells no model from another: the pattern does.
+
+    The logarithms of a model's scores stay within a fraction of their spread under rounding; those of another model, of
+    permuted
+    labels or of equal scores differ by the whole spread at least.
+    """
+    old, new = np.log(np.clip(was, TINY, None)), np.log(np.clip(now, TINY, None))
+    if len(was) < MANY_LABELS or old.std() < ROUNDING or (new - old).std() <= SAME_SHAPE * old.std():
+        return ""
+    return "all labels score next to nothing, as they did, but others the most"
 
 
 def activate(logits: Array, activation: Activation) -> Array:

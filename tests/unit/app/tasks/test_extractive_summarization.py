@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -222,3 +224,43 @@ def test_the_last_window_reaches_back_until_it_is_full() -> None:
     windows = encode("The film. " * 15).state.windows
     assert [len(window) for window in windows] == [6] * len(windows)
     assert windows[-1] == range(9, 15)
+
+
+# golden answers
+
+
+def golden_difference(published: Sequence[float], now: Sequence[float], tolerance: float = 0.02) -> str:
+    """What is said of sentences with these logits where the published summary was made of those."""
+    expected = json.loads(json.dumps(asdict(summarize(published))))
+    encoded = encode()
+    outputs = [said(row, [now[i] for i in window]) for row, window in zip(encoded.rows, encoded.state.windows, strict=True)]
+    return TASK.golden_difference(encoded, outputs, expected, tolerance)
+
+
+CHOSEN = [2.0, 1.9, -3.0, -3.0, 1.8]
+
+
+def test_a_golden_summary_has_the_sentences_and_scores_that_it_had() -> None:
+    assert golden_difference(CHOSEN, CHOSEN) == ""
+    assert "scores 0.7311, was 0.8808" in golden_difference(CHOSEN, [1.0, 1.9, -3.0, -3.0, 1.8])
+
+
+def test_a_nearly_tied_sentence_may_be_chosen_in_place_of_another() -> None:
+    def chosen(logit: float) -> list[str]:
+        return [one.text for one in summarize([*CHOSEN[:3], logit, CHOSEN[4]]).sentences]
+
+    tie = next(float(logit) for logit in np.arange(-3.0, 9.0, 0.01) if chosen(logit) != chosen(-3.0))
+    before, after, far = ([*CHOSEN[:3], logit, CHOSEN[4]] for logit in (tie - 0.02, tie + 0.02, tie + 2.0))
+    assert chosen(before[3]) != chosen(after[3])
+    assert golden_difference(before, after) == golden_difference(after, before) == ""
+    assert golden_difference(before, far).startswith("sentences ")
+
+
+def test_sentences_may_be_split_otherwise_than_when_a_version_was_published() -> None:
+    expected = asdict(summarize(CHOSEN))
+    expected["sentences"][0] |= {"text": "film was good.", "start": 4}
+    encoded = encode()
+    outputs = [said(row, [CHOSEN[i] for i in window]) for row, window in zip(encoded.rows, encoded.state.windows, strict=True)]
+    assert TASK.golden_difference(encoded, outputs, expected, 0.02) == ""
+    expected["sentences"][0] |= {"start": 999, "end": 1010}
+    assert TASK.golden_difference(encoded, outputs, expected, 0.02) != ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -389,3 +390,49 @@ def test_a_span_that_ends_within_a_word_takes_the_rest_of_it() -> None:
     output["logits"][last - 1, 0] = output["logits"][last, 1] = 9.0
     (best,) = TASK.decode(encoded, [output], AnswerOptions()).answers
     assert best.answer == "good films"
+
+
+# golden answers
+
+
+def golden_difference(
+    published: Sequence[tuple[int, int, float]], now: Sequence[tuple[int, int, float]], null: float = 0.0, **changes: Any
+) -> str:
+    """What is said of these spans where the published answer was read from those, with this of it changed since."""
+    answers = asdict(ask(published))
+    answers["answers"][0] |= changes
+    encoded = encode()
+    return TASK.golden_difference(encoded, outputs(encoded, now, null), json.loads(json.dumps(answers)), 0.02)
+
+
+GOOD, FILM, VERY = place("good"), place("film"), place("very")
+
+
+def test_a_golden_answer_is_the_same_where_it_stands_and_scores_as_it_did() -> None:
+    assert golden_difference([(*GOOD, 3.0)], [(*GOOD, 3.0)]) == ""
+    assert "'good' scored" in golden_difference([(*GOOD, 3.0)], [(*FILM, 3.0)])
+    assert "no_answer_score is" in golden_difference([(*GOOD, 3.0)], [(*GOOD, 3.0)], null=2.5)
+    for by in (-0.05, 0.05):
+        score = ask([(*GOOD, 3.0)]).answers[0].score + by
+        assert "'good' scored" in golden_difference([(*GOOD, 3.0)], [(*GOOD, 3.0)], score=score)
+
+
+def test_nearly_tied_golden_answers_may_change_places() -> None:
+    assert golden_difference([(*GOOD, 3.0), (*FILM, 2.99)], [(*GOOD, 2.99), (*FILM, 3.0)]) == ""
+    assert golden_difference([(*GOOD, 3.0), (*FILM, 2.5)], [(*GOOD, 2.5), (*FILM, 3.0)]) != ""
+
+
+def test_a_golden_answer_that_was_cut_inside_a_word_is_the_whole_word_now() -> None:
+    cut = {"answer": "goo", "end": GOOD[1] - 1}
+    assert golden_difference([(*GOOD, 3.0)], [(*GOOD, 3.0)], **cut) == ""
+    score = ask([(*GOOD, 3.0)]).answers[0].score
+    assert golden_difference([(*GOOD, 3.0)], [(*GOOD, 3.0)], **cut, score=score - 0.1) == ""  # more spans read so now
+    assert golden_difference([(*GOOD, 3.0)], [(*GOOD, 3.0)], **cut, score=score + 0.1) != ""
+
+
+def test_a_golden_request_without_an_answer_has_none_now() -> None:
+    encoded = encode()
+    expected = {"answers": [], "no_answer_score": 1.0}
+    assert TASK.golden_difference(encoded, outputs(encoded, [], null=30.0), expected, 0.02) == ""
+    sure = outputs(encoded, [(*GOOD, 3.0)], null=3.0)
+    assert TASK.golden_difference(encoded, sure, expected | {"no_answer_score": 0.25}, 0.02).startswith("there was no answer")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -311,3 +314,85 @@ def test_a_temperature_softens_the_scores_and_leaves_raw_logits_and_the_best_lab
     output = [{"logits": np.array([1.0, 3.0], np.float32)}]
     said = cool.passage(Item("good film"), encoded, output, None)
     assert said.log_odds(output[0]) == pytest.approx(1.0)  # half of 3 - 1: what is explained is what is scored
+
+
+# golden answers
+
+
+MANY = [f"label {number}" for number in range(40)]
+GOLDEN_LOGITS = np.random.default_rng(7).normal(0.0, 0.6, 40).tolist()  # as flat as a model that has just been trained
+
+
+def golden_difference(
+    published: list[float], now: list[float], tolerance: float, labels: Sequence[str] = MANY, **options: Any
+) -> str:
+    """What is said of these logits where the published answer was made of those."""
+    task = TextClassification(tiny_tokenizer(), labels, **options)
+    expected = json.loads(json.dumps(asdict(decode(published, task=task))))
+    encoded = Encoded([Row([7] * 5, [0] * 5)], 5, False)
+    return task.golden_difference(encoded, [{"logits": np.array(now, np.float32)}], expected, tolerance)
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+def test_near_ties_among_many_labels_may_swap(problem_type: str) -> None:
+    noise = np.random.default_rng(1).normal(0.0, 0.05, 40)
+    now = (np.array(GOLDEN_LOGITS) + noise).tolist()
+    assert np.argsort(now).tolist() != np.argsort(GOLDEN_LOGITS).tolist()
+    assert golden_difference(GOLDEN_LOGITS, now, 0.1, problem_type=problem_type) == ""
+
+
+def test_a_score_beyond_the_tolerance_is_told_with_its_label() -> None:
+    told = golden_difference([0.0, 0.0], [1.0, 0.0], 0.1, ["bad", "good"])
+    assert told == "'bad' scores 0.7311, was 0.5000"
+
+
+def test_what_the_published_scores_keep_apart_must_keep_its_order() -> None:
+    published, now = np.log([0.40, 0.35, 0.25]).tolist(), np.log([0.37, 0.38, 0.25]).tolist()
+    told = golden_difference(published, now, 0.04, ["a", "b", "c"])
+    assert told == "'b' now comes before 'a'; published, they scored 0.3500 and 0.4000"
+    assert golden_difference(published, now, 0.06, ["a", "b", "c"]) == ""
+
+
+def test_no_number_is_no_score() -> None:
+    assert "scores nan" in golden_difference([0.0, 0.0], [float("nan"), 0.0], 0.1, ["bad", "good"])
+
+
+def test_other_labels_are_a_difference() -> None:
+    task = TextClassification(tiny_tokenizer(), ["bad", "good"])
+    encoded = Encoded([Row([7], [0])], 1, False)
+    for labels in (["bad"], ["bad", "good", "so-so"], ["bad", "fine"]):
+        expected = {"labels": [{"label": label, "score": 0.5} for label in labels]}
+        told = task.golden_difference(encoded, [{"logits": np.zeros(2, np.float32)}], expected, 0.1)
+        assert told.startswith("its labels differ: ")
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(GOLDEN_LOGITS[1:] + GOLDEN_LOGITS[:1], id="labels shifted by one"),
+        pytest.param(np.random.default_rng(2).normal(0.0, 0.6, 40).tolist(), id="other weights"),
+        pytest.param([0.0] * 40, id="equal scores"),
+        pytest.param([-one for one in GOLDEN_LOGITS], id="upside down"),
+    ],
+)
+def test_another_model_is_told_where_every_score_is_below_the_tolerance(broken: list[float], problem_type: str) -> None:
+    shift = 4.0 if problem_type == "multi_label_classification" else 0.0  # sigmoids of nothing but unlikely labels
+    published, now = ([one - shift for one in logits] for logits in (GOLDEN_LOGITS, broken))
+    told = golden_difference(published, now, 0.1, problem_type=problem_type)
+    assert "others the most" in told
+
+
+def test_a_number_may_differ_in_its_own_unit() -> None:
+    options: dict[str, Any] = {"labels": ["euro"], "problem_type": "regression", "scale": 200.0, "offset": 1000.0}
+    assert golden_difference([0.5], [0.51], 0.02, **options) == ""
+    assert golden_difference([0.5], [0.53], 0.02, **options) == "'euro' scores 1106.0000, was 1100.0000"
+
+
+def test_a_long_golden_text_published_when_texts_were_cut_still_answers_alike() -> None:
+    encoded = Encoded([Row([7] * 30, [0] * 30), Row([7] * 9, [0] * 9)], 39, False)
+    outputs = [{"logits": np.array(one, np.float32)} for one in ([2.0, 0.0], [0.0, 5.0])]
+    for kept in (1, 2):
+        published = TASK.decode(Encoded(encoded.rows[:kept], 0, False), outputs[:kept], Options())
+        assert TASK.golden_difference(encoded, outputs, asdict(published), 0.02) == ""
+    assert TASK.golden_difference(encoded, outputs, asdict(decode([0.0, 2.0])), 0.02) != ""
