@@ -83,6 +83,11 @@ class Metrics:
             "Corrections sent: the model was right (confirmed) or wrong (corrected), or it was not kept (refused, failed).",
             ("model", "outcome"), registry=self.registry,
         )  # fmt: skip
+        self.feedback_file_changes = Counter(
+            "hooper_feedback_file_changes_total",
+            "Times that the file of corrections was gone and made anew (made), or another one was in its place (replaced).",
+            ("change",), registry=self.registry,
+        )  # fmt: skip
         self.drift = DriftCounters(self.registry)
 
     def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:

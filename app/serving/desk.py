@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from app.core.correction import Correction
 from app.core.errors import NotEnabled, Overloaded, Unavailable
-from app.core.feedback import FeedbackFile
+from app.core.feedback import Change, FeedbackFile
 from app.observability.metrics import Metrics
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 MOST_WAITING = 64
 """Requests that may wait for the disk; a write takes milliseconds."""
@@ -22,8 +24,8 @@ Outcome = Literal["confirmed", "corrected", "refused", "failed"]
 class FeedbackDesk:
     """Takes corrections to the file, on a thread of its own, one request after the other.
 
-    Invariant: what `keep` has returned is on the disk, and of what it raised for there is nothing. A caller who leaves
-    while the disk writes is not told which of the two it is.
+    Invariant: what `keep` has returned is on the disk, in the file that is at the path, and of what it raised for there is
+    nothing. A caller who leaves while the disk writes is not told which of the two it is.
     """
 
     def __init__(self, metrics: Metrics, path: str = "", max_bytes: int = 0) -> None:
@@ -86,7 +88,12 @@ class FeedbackDesk:
         self._writer.shutdown()
 
     def _open(self) -> None:
-        self._file = FeedbackFile(Path(self._path), self._max_bytes)
+        self._file = FeedbackFile(Path(self._path), self._max_bytes, self._tell)
+
+    def _tell(self, change: Change) -> None:
+        """Somebody has removed the file, or put another one in its place: they may not have meant to."""
+        self._metrics.feedback_file_changes.labels(change).inc()
+        logger.warning("the feedback file was gone and is made anew" if change == "made" else "another feedback file is there")
 
     def _close(self) -> None:
         if self._file is not None:

@@ -62,3 +62,30 @@ def test_a_service_whose_file_cannot_be_made_does_not_start_and_says_why(models:
         assert running.wait() == 2
     assert running.lines[-1].startswith("hooper: the feedback file")
     assert "Traceback" not in "\n".join(running.lines)
+
+
+def test_corrections_go_on_into_a_new_file_when_theirs_was_removed_or_moved(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "feedback.db"
+    with serving(models, feedback=path) as running, running.client() as client:
+        for number in range(5):  # more than SQLite would keep in a log
+            correct(client, f"{number} " + "before " * 150_000)
+        path.unlink()
+        correct(client, "removed")
+        moved = path.rename(tmp_path / "moved.db")
+        correct(client, "moved")
+        running.wait_for("the feedback file was gone")
+    assert [[one.item["text"] for one in read(each)] for each in (moved, path)] == [["removed"], ["moved"]]
+
+
+def test_what_is_no_feedback_file_is_503_and_left_alone(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "feedback.db"
+    with serving(models, feedback=path) as running, running.client() as client:
+        correct(client, "before")
+        path.write_text("my notes\n" * 1000, encoding="utf-8")
+        response = client.post("/v1/feedback", json={"inputs": {"text": "lost", "label": "bad"}})
+        assert (response.status_code, response.json()["type"]) == (503, "not_stored")
+        assert str(tmp_path) not in response.text
+        assert path.read_text(encoding="utf-8") == "my notes\n" * 1000
+        path.unlink()
+        correct(client, "afterwards")
+    assert [one.item["text"] for one in read(path)] == ["afterwards"]

@@ -23,6 +23,7 @@ OF_FAULTS = {
     "hooper_dropped_rows_total",
     "hooper_engines_lost_total",
     "hooper_feedback_total",
+    "hooper_feedback_file_changes_total",
     "hooper_shadow_compared_total",
 }
 """Without a value while nothing goes wrong, no correction comes and there is no shadow."""

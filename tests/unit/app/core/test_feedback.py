@@ -56,7 +56,7 @@ def test_one_models_corrections_are_read_alone(file: FeedbackFile, path: Path) -
 def test_only_the_owner_may_read_the_file_and_what_stands_beside_it(file: FeedbackFile, path: Path) -> None:
     file.add([CORRECTION])
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
-    assert modes == {"feedback.db": 0o600, "feedback.db-wal": 0o600, "feedback.db-shm": 0o600}
+    assert modes == {"feedback.db": 0o600}
 
 
 def test_it_goes_on_where_it_was_closed_and_no_id_is_given_twice(path: Path) -> None:

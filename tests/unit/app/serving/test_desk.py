@@ -14,7 +14,7 @@ from app.core.errors import NotEnabled, NotStored, Overloaded, SetupError, Unava
 from app.core.feedback import FeedbackFile, read
 from app.observability.metrics import Metrics
 from app.serving.desk import MOST_WAITING, FeedbackDesk
-from tests.corrected import CORRECTION, MEGABYTE, labelled
+from tests.corrected import CORRECTION, MEGABYTE, labelled, written
 
 
 @pytest.fixture
@@ -89,3 +89,26 @@ async def test_what_the_disk_refuses_is_an_error_of_its_own_and_the_next_is_kept
     with pytest.raises(NotStored):
         await desk.keep([labelled("x" * 2 * MEGABYTE, "bad")])
     assert await desk.keep([CORRECTION]) == [1]
+
+
+async def test_a_file_that_was_removed_or_replaced_is_told_in_the_log_and_the_metrics(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics()
+    desk = FeedbackDesk(metrics, str(path), MEGABYTE)
+    await desk.open()
+    other = written(path.with_name("other.db"), [labelled("of the other", "bad")])
+    await asyncio.to_thread(path.unlink)
+    await desk.keep([CORRECTION])
+    await asyncio.to_thread(other.replace, path)
+    assert await desk.keep([labelled("afterwards", "bad")]) == [2]
+    await desk.aclose()
+    assert [one.item["text"] for one in read(path)] == ["of the other", "afterwards"]
+    assert [one.getMessage() for one in caplog.records if one.name == "app.serving.desk"] == [
+        "the feedback file was gone and is made anew", "another feedback file is there",
+    ]  # fmt: skip
+    told = {
+        change: metrics.registry.get_sample_value("hooper_feedback_file_changes_total", {"change": change})
+        for change in ("made", "replaced")
+    }
+    assert told == {"made": 1, "replaced": 1}
