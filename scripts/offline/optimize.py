@@ -1,13 +1,15 @@
-"""optimize: constants folded, dead nodes and duplicates gone, and still nothing but standard operators."""
+"""optimize: constants folded, dead nodes, settled branches and duplicates gone, and still nothing but standard operators."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import onnx
 import onnxruntime
 
 from app.core.errors import SetupError
+from scripts.offline.branches import write_without_branches
 
 ERRORS_ONLY = 3
 STANDARD = frozenset({"", "ai.onnx"})
@@ -26,7 +28,9 @@ def optimize(source: Path, target: Path) -> None:
     options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
-    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        straight = write_without_branches(source, Path(folder) / source.name)
+        onnxruntime.InferenceSession(straight, options, providers=["CPUExecutionProvider"])
     model = onnx.load(target)
     used = {node.domain for node in model.graph.node}
     if not used <= STANDARD:
