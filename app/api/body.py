@@ -1,4 +1,4 @@
-"""The body of a request: refused unread where that can be, and read within bounds of bytes, time and depth."""
+"""The body of a request: refused unread where that can be, and read within bounds of bytes and time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ from starlette.types import Receive, Scope
 
 from app.api.dialects import path_of
 from app.api.errors import refusal
-from app.core.errors import InvalidInput, TooLarge
+from app.core.errors import TooLarge
 
 TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
-MAX_DEPTH = 64
-"""Lists and objects within each other. No request of the contract needs more than six."""
-TOO_DEEP = f"lists and objects are nested deeper than {MAX_DEPTH} levels"
 MAX_DIGITS = 18
 """Of a Content-Length; Python would not read a number of thousands of them."""
 LAST = {"Connection": "close"}
 """What was refused unread may still be on its way: nobody will read it."""
-
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 Headers = Mapping[bytes, str]
 
@@ -58,22 +51,7 @@ async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: Bo
         return refusal(scope, 408, "too_slow", f"the body was not complete after {limits.receive_s:g} seconds", LAST)
     if body is None:
         return refusal(scope, 413, TooLarge.type, f"the body exceeds {limits.max_bytes} bytes", LAST)
-    # tensors may follow the JSON as bytes: it is measured where it ends, in `app.api.tensors`
-    if TENSORS_PATH.fullmatch(path_of(scope)) is None and is_too_deep(body):
-        return refusal(scope, 422, InvalidInput.type, f"body: {TOO_DEEP}")
     return body
-
-
-def is_too_deep(json: bytes, most: int = MAX_DEPTH) -> bool:
-    """Whether JSON nests deeper than this; what is no JSON has some depth too, and is refused by whoever parses it."""
-    if json.count(b"[") + json.count(b"{") <= most:  # so does nearly every request
-        return False
-    depth = 0
-    for bracket in _STRING.sub(b"", json).translate(None, _NOT_BRACKETS):
-        depth += _STEPS[bracket]
-        if depth > most:
-            return True
-    return False
 
 
 def _refused_unread(scope: Scope, headers: Headers) -> Response | None:

@@ -120,6 +120,11 @@ class Call:
         """What a route that makes its own response puts on it."""
         return dict(self._headers)
 
+    @property
+    def max_items(self) -> int:
+        """Items that a request may hold."""
+        return self._state.settings.max_items
+
     async def answer(self, task: TaskName, request: NativeRequest, wrap: Callable[[Result], ResultT]) -> Envelope[ResultT]:
         """Answer a native request; see the HTTP contract for what fails as a whole and what fails alone."""
         items = request.items()

@@ -39,6 +39,7 @@ STATUS: dict[type[HooperError], int] = {
     DeadlineExceeded: 504,
     HooperError: 500,
 }
+MAX_DETAIL = 1000
 _SOURCES = ("body", "query", "path", "header")
 _UNION_TAGS = ("list[", "tagged-union[", "function-", "nullable[", "constrained-")
 _PLAIN = {
@@ -50,6 +51,11 @@ _PLAIN = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+def brief(detail: str) -> str:
+    """A sentence without the end of what is too long for one: it may quote a name that a caller made up."""
+    return detail if len(detail) <= MAX_DETAIL else f"{detail[: MAX_DETAIL - 1]}…"
 
 
 def status_of(error: HooperError, dialect: Dialect = NATIVE) -> int:
@@ -64,7 +70,7 @@ def status_of(error: HooperError, dialect: Dialect = NATIVE) -> int:
 def refusal(scope: Scope, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error as the protocol of the request's path tells it."""
     dialect = spoken(scope)
-    body = dialect.told(Fault(status, kind, detail))
+    body = dialect.told(Fault(status, kind, brief(detail)))
     return Response(body.model_dump_json(), status, headers, dialect.media_type)
 
 

@@ -12,9 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import NO_SNIFFING, record, wished_id
 from app.api.auth import check_key
-from app.api.body import LAST, BodyLimits, ClientLeft, Headers, read_body
+from app.api.body import LAST, TENSORS_PATH, BodyLimits, ClientLeft, Headers, read_body
 from app.api.dialects import path_of
 from app.api.errors import internal_error, refusal_of
+from app.api.json_body import JSON_VALUE, read_json
 from app.api.shedding import is_short, state_of, turned_away
 from app.core.errors import HooperError, Unavailable
 from app.observability.logging import request_id
@@ -31,7 +32,7 @@ TEMPLATE = "hooper.template"
 """Key of the scope under which stands the path of a request that no route answered, where it has no parameters."""
 PARENT_HEADERS = (b"traceparent", b"tracestate")
 
-ShortWay = Callable[[Scope, Headers, bytes], Awaitable[Response | None]]
+ShortWay = Callable[[Scope, Headers], Awaitable[Response | None]]
 """Answers a POST without the application behind, or returns None where that is not for it."""
 
 
@@ -140,7 +141,13 @@ class Edge:
         await _unless_client_leaves(lambda: self._reply(scope, headers, body, receive, send), receive)
 
     async def _reply(self, scope: Scope, headers: Headers, body: bytes, receive: Receive, send: Send) -> None:
-        answer = await self._short_way(scope, headers, body) if self._short_way else None
+        if body and TENSORS_PATH.fullmatch(path_of(scope)) is None:  # tensors may follow the JSON: `app.api.tensors` parts them
+            try:
+                scope[JSON_VALUE] = await read_json(body, state_of(scope["app"]).settings.max_items)
+            except HooperError as error:
+                await refusal_of(scope, error)(scope, receive, send)
+                return
+        answer = await self._short_way(scope, headers) if self._short_way else None
         if answer is None:
             await self._app(scope, _replay(body), send)
         else:

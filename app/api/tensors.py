@@ -9,15 +9,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from app.api.body import TOO_DEEP, is_too_deep
 from app.api.errors import describe_validation
+from app.api.json_body import read_json
 from app.api.schemas.open_inference import Datatype, InferRequest, InferResponse, RequestInput, ResponseOutput, Signature
-from app.core.errors import EmptyBatch, InvalidInput
+from app.core.errors import EmptyBatch, InvalidInput, TooManyItems
 
 HEADER = "Inference-Header-Content-Length"
 _LENGTH = struct.Struct("<I")
@@ -33,21 +34,41 @@ class Tensor:
     data: Sequence[Any]
 
 
-def read_request(body: bytes, json_length: int | None) -> tuple[InferRequest, bytes]:
+async def read_request(body: bytes, json_length: int | None, max_items: int) -> tuple[InferRequest, bytes]:
     """The JSON of a request's body, and the bytes after it.
 
     Raises:
         InvalidInput: the JSON is none or has a wrong field, or the length is not within the body.
+        TooManyItems: a tensor has more elements than a request may hold items.
     """
     if json_length is not None and json_length > len(body):
         raise InvalidInput(f"is {json_length}, but the body has {len(body)} bytes", HEADER)
     length = len(body) if json_length is None else json_length
-    if is_too_deep(body[:length]):
-        raise InvalidInput(f"body: {TOO_DEEP}")
+    value = await read_json(body[:length], max_items)
+    _check_elements(value, max_items)
     try:
-        return InferRequest.model_validate_json(body[:length]), body[length:]
+        request = InferRequest.model_validate_json(body[:length])  # once more: its errors say `array`, as JSON does, not `list`
     except ValidationError as error:
         raise InvalidInput(describe_validation(error.errors(include_url=False, include_input=False))) from None
+    for tensor in request.inputs:  # elements may follow the JSON
+        _check_number(tensor.shape[0] if tensor.shape else 0, max_items)
+    return request, body[length:]
+
+
+def _check_elements(value: Any, max_items: int) -> None:
+    """Count the elements of each tensor, whatever they are."""
+    inputs = value.get("inputs") if isinstance(value, dict) else None
+    for tensor in inputs if isinstance(inputs, list) else ():
+        data = tensor.get("data") if isinstance(tensor, dict) else None
+        if not isinstance(data, list):
+            continue
+        _check_number(len(data), max_items)
+        _check_number(sum(len(row) if isinstance(row, list) else 1 for row in data), max_items)
+
+
+def _check_number(num_items: int, max_items: int) -> None:
+    if num_items > max_items:
+        raise TooManyItems(f"{num_items} items are too many; at most {max_items}", "inputs")
 
 
 def read_texts(inputs: Sequence[RequestInput], tail: bytes, signature: Signature) -> dict[str, list[str]]:
@@ -118,7 +139,8 @@ def _elements(one: RequestInput, size: int | None, tail: bytes) -> tuple[list[An
         raise InvalidInput("has data both in the JSON and after it", where)
     if size > len(tail):
         raise InvalidInput(f"binary_data_size is {size}, but {len(tail)} bytes are left", where)
-    return list(_unpacked(tail[:size], where)), tail[size:]
+    # one element more than the shape has says enough: a text takes four bytes or more, so that there could be half a million
+    return list(islice(_unpacked(tail[:size], where), one.shape[0] + 1 if one.shape else 1)), tail[size:]
 
 
 def _checked(one: RequestInput, elements: Sequence[Any]) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api.dependencies import Asked
+from app.api.json_body import JsonRoute
 from app.api.routes.problems import ANSWERED, EVERY_PREDICTION, problems
 from app.api.schemas.common import Envelope
 from app.api.schemas.feedback import FeedbackRequest, FeedbackResult
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/feedback", summary="Correct a model", responses=ANSWERED | problems(*EVERY_PREDICTION))

@@ -20,13 +20,14 @@ from fastapi import APIRouter, Body, Header, Path, Response
 from app.api.dependencies import Asked
 from app.api.dialects import HUGGING_FACE
 from app.api.hub import items, options, shaped
+from app.api.json_body import JsonRoute
 from app.api.routes.problems import EVERY_PREDICTION, problems
 from app.api.schemas.hugging_face import EXAMPLES, InferenceAnswer, InferenceRequest
 
 HUB_CLIENT = re.compile(r"hf_hub/|@huggingface/")
 """What Hugging Face's Python and JavaScript clients call themselves."""
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
 Inference = Annotated[InferenceRequest, Body(openapi_examples=EXAMPLES)]
 

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Body, Depends, Path, Query
 
 from app.api.auth import require_admin
 from app.api.dependencies import Live, live
+from app.api.json_body import JsonRoute
 from app.api.routes.problems import problems
 from app.api.schemas.models import LOAD_EXAMPLES, LoadRequest, ModelList, ModelState, Published
 from app.core.errors import UnknownModel
 from app.serving.leased import MAIN
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]
 State = Annotated[Live, Depends(live)]
 

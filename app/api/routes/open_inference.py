@@ -138,7 +138,7 @@ async def infer_version(
 
 
 async def _infer(name: str, body: bytes, json_length: int | None, call: Call) -> Response:
-    asked, tail = read_request(body, json_length)
+    asked, tail = await read_request(body, json_length, call.max_items)
     with call.lease(None, name) as deployment:
         manifest = deployment.manifest
         wish = understand(manifest.task, asked, tail)

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Request
 
 from app.api.dependencies import Asked, Live, live
 from app.api.dialects import TEI
+from app.api.json_body import JsonRoute
 from app.api.routes.problems import problems
 from app.api.schemas.classify import Label
 from app.api.schemas.text_embeddings import Info, PredictRequest
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from app.api.schemas.common import MANY, OrBroken, Request
 from app.core.errors import HooperError, InvalidInput
@@ -41,7 +50,7 @@ class LabelledText(Request):
     text: str = Field(description="The text; one character or more that is not a space.")
     text_pair: str | None = Field(None, description="The second text of a pair.")
     label: Label | None = Field(None, description="The right label, for a model that gives each text one.")
-    labels: Annotated[list[Label], Field(max_length=MAX_LABELS)] | None = Field(
+    labels: Annotated[list[Label], Field(fail_fast=True), Field(max_length=MAX_LABELS)] | None = Field(
         None, description="All right labels, for a model that gives a text any number of them; an empty list: none holds."
     )
 
@@ -74,7 +83,7 @@ class SummarizedText(Request):
     """A document, and the sentences of it that sum it up."""
 
     text: str = Field(description="The document.")
-    sentences: Annotated[list[str], Field(min_length=1, max_length=MAX_SENTENCES)] = Field(
+    sentences: Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=MAX_SENTENCES)] = Field(
         description="The right sentences, verbatim, in their order."
     )
 

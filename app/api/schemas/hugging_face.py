@@ -92,7 +92,7 @@ class Options(Request):
 class InferenceRequest(Request):
     """One input or a list of them, as the model's task needs it."""
 
-    inputs: Input | list[Input] = Field(
+    inputs: Input | Annotated[list[Input], Field(fail_fast=True)] = Field(
         description="Classification: a text, or a pair; question answering: a question with its context; summarization: a"
         " document. Or a list of them: then the answer is a list, too."
     )

@@ -15,6 +15,7 @@ from app.serving.deployment import Deployment
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration")
 Datatype = Literal["BYTES", "FP32", "INT64"]
+Size = Annotated[int, Field(ge=0, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class RequestInput(Request):
     """A tensor of texts."""
 
     name: str = Field(description="As the model's metadata names it.")
-    shape: list[Annotated[int, Field(ge=0, strict=True)]] = Field(description="`[n]`, or `[n, 1]`, for n items.")
+    shape: Annotated[list[Size], Field(fail_fast=True)] = Field(description="`[n]`, or `[n, 1]`, for n items.")
     datatype: str = Field(description="`BYTES`, the protocol's name for texts.", examples=["BYTES"])
     data: list[Any] | None = Field(None, description="The texts; left out where they follow the JSON as bytes.")
     parameters: InputParameters | None = Field(None, description="How long its bytes are, where they follow the JSON.")
@@ -197,8 +198,12 @@ class InferRequest(Request):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [one["value"] for one in EXAMPLES.values()]})
 
     id: str | None = Field(None, description="Comes back with the answer.")
-    inputs: list[RequestInput] = Field(description="The tensors that the model's metadata names, one row per item.")
-    outputs: list[RequestOutput] | None = Field(None, description="The tensors that are wanted; null: all of them.")
+    inputs: Annotated[list[RequestInput], Field(fail_fast=True)] = Field(
+        description="The tensors that the model's metadata names, one row per item."
+    )
+    outputs: Annotated[list[RequestOutput], Field(fail_fast=True)] | None = Field(
+        None, description="The tensors that are wanted; null: all of them."
+    )
     parameters: dict[str, Any] | None = Field(
         None,
         description="The options of the native route for the model's task (`/v1/classify`, `/v1/answer` but for `top_k`,"

@@ -30,9 +30,11 @@ def _in_either_case(value: Any) -> Any:
     return value.capitalize() if value in ("left", "right") else value
 
 
-Pair = Annotated[list[str], Field(min_length=2, max_length=2, description="A pair.")]
+Pair = Annotated[list[str], Field(fail_fast=True), Field(min_length=2, max_length=2, description="A pair.")]
 Batch = Annotated[
-    list[Annotated[list[str], Field(min_length=1, max_length=2)]], Field(description="A batch of texts and pairs.")
+    list[Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=2)]],
+    Field(fail_fast=True),
+    Field(description="A batch of texts and pairs."),
 ]
 
 

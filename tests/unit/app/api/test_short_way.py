@@ -25,7 +25,7 @@ GOOD: list[tuple[str, object]] = [
 REFUSED: list[tuple[str, object, int]] = [
     ("classify", {"inputs": ""}, 422),
     ("classify", {"inputs": "good", "model": "nobody"}, 404),
-    ("classify", {"inputs": ["good"] * 300}, 422),
+    ("classify", {"inputs": "good \ud800"}, 422),
     ("answer", {"inputs": {"question": " ", "context": "bad"}}, 422),
 ]
 UNUSUAL: list[tuple[bytes, int]] = [
@@ -36,8 +36,6 @@ UNUSUAL: list[tuple[bytes, int]] = [
     (b"{", 422),
     (b"", 422),
     (b'{"inputs": "\xff"}', 422),
-    (b'{"inputs": "good \\ud800"}', 422),
-    ('{"inputs": "good"}'.encode("utf-16"), 200),
 ]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.api.schemas.open_inference import SIGNATURES, InferResponse, RequestInput
 from app.api.tensors import Tensor, read_request, read_texts, write_response
-from app.core.errors import HooperError, InvalidInput
+from app.core.errors import HooperError, InvalidInput, TooManyItems
 
 CLASSIFIER, READER = SIGNATURES["text-classification"], SIGNATURES["question-answering"]
 
@@ -104,17 +104,17 @@ def test_no_bytes_whatever_raise_anything_but_an_error_of_the_callers(tail: byte
 # --- bodies
 
 
-def test_the_header_says_where_the_json_ends() -> None:
+async def test_the_header_says_where_the_json_ends() -> None:
     head = json.dumps({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES"}]}).encode()
-    request, tail = read_request(head + b"tail", len(head))
+    request, tail = await read_request(head + b"tail", len(head), 9)
     assert (request.inputs[0].name, tail) == ("text", b"tail")
-    assert read_request(head, None)[1] == b""
+    assert (await read_request(head, None, 9))[1] == b""
     for length in (len(head) + 5, len(head) - 1, len(head) + 2, 0):
         with pytest.raises(InvalidInput):
-            read_request(head + b"tail", length)
+            await read_request(head + b"tail", length, 9)
 
 
-def test_a_wrong_field_of_the_json_is_named() -> None:
+async def test_a_wrong_field_of_the_json_is_named() -> None:
     for body, message in (
         (b'{"inputs": 5}', "inputs: should be a valid array"),
         (b'{"inputs": [], "x": 1}', "x: is not a field that is known here"),
@@ -123,8 +123,22 @@ def test_a_wrong_field_of_the_json_is_named() -> None:
         (b'{"inputs": ', "the body is not valid JSON"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput) as caught:
-            read_request(body, None)
+            await read_request(body, None, 9)
         assert message in caught.value.detail
+
+
+@pytest.mark.parametrize(("data", "shape"), [(["a"] * 10, [1]), ([["a"] * 5, ["a"] * 5], [2]), (None, [10]), ([0] * 10, [0])])
+async def test_more_elements_than_a_request_may_hold_are_not_read(data: list[Any] | None, shape: list[int]) -> None:
+    tensor = {"name": "t", "shape": shape, "datatype": "BYTES"} | ({} if data is None else {"data": data})
+    with pytest.raises(TooManyItems, match="10 items are too many; at most 9"):
+        await read_request(json.dumps({"inputs": [tensor]}).encode(), None, 9)
+
+
+def test_of_bytes_no_more_texts_are_made_than_the_shape_says() -> None:
+    tail = packed("") * 500_000
+    tensor = behind("text", 2, len(tail))
+    with pytest.raises(InvalidInput, match="has 3 elements"):
+        read_texts([tensor], tail, SIGNATURES["summarization"])
 
 
 ANSWER = InferResponse(model_name="m", model_version="1", parameters={}, outputs=[])
