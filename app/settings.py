@@ -64,6 +64,12 @@ class Settings(BaseSettings):
     )
     max_items: int = Field(256, ge=1, le=65_536, description="Items that one request may hold.")
     max_body_bytes: int = Field(2_097_152, ge=1024, description="Bytes that a request's body may have.")
+    max_held_body_bytes: int = Field(
+        268_435_456,
+        ge=1024,
+        description="Bytes that the bodies of all requests together may have in one process, from their first byte to their"
+        " answer; whoever has no room beside the others gets 429. One body of `max_body_bytes` always has.",
+    )
     receive_s: float = Field(
         30.0,
         gt=0,

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from app.api.body import BodyLimits
+from app.api.body_budget import BodyBudget
 from app.api.errors import add_error_handlers
 from app.api.middleware import Edge
 from app.api.openapi import document
@@ -91,8 +92,12 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, 
     pages.mount_static(app)
     add_error_handlers(app)
     limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
+    budget = BodyBudget(max(settings.max_held_body_bytes, settings.max_body_bytes))
+    app.state.body_budget = budget  # for the server, which counts what it has buffered
     root_path = settings.root_path.rstrip("/")
-    app.add_middleware(Edge, metrics=metrics, limits=limits, root_path=root_path, traces=traces, short_way=short_way)
+    app.add_middleware(
+        Edge, metrics=metrics, limits=limits, budget=budget, root_path=root_path, traces=traces, short_way=short_way
+    )
     document(app)
     return app
 

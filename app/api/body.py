@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from fastapi.responses import Response
 from starlette.types import Receive, Scope
 
+from app.api.body_budget import HeldBody
 from app.api.dialects import path_of
-from app.api.errors import refusal
-from app.core.errors import TooLarge
+from app.api.errors import refusal, refusal_of
+from app.core.errors import Overloaded, TooLarge
 
 TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
 MAX_DIGITS = 18
 """Of a Content-Length; Python would not read a number of thousands of them."""
+MAX_DRAINED_BYTES = 65_536
+"""Of a body that the server reads and forgets, so that the connection can be kept; a longer one ends it."""
 LAST = {"Connection": "close"}
-"""What was refused unread may still be on its way: nobody will read it."""
+RETRY_AFTER_S = 1.0
 
 Headers = Mapping[bytes, str]
 
@@ -35,8 +38,13 @@ class BodyLimits:
     receive_s: float
 
 
-async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: BodyLimits) -> bytes | Response:
+async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: BodyLimits, held: HeldBody) -> bytes | Response:
     """The whole body, or the answer that refuses it as soon as that is known.
+
+    Args:
+        scope, headers, receive: the request.
+        limits: what its body may cost.
+        held: what it holds of the budget of all bodies; the caller releases it.
 
     Raises:
         ClientLeft: the client did not send all of it.
@@ -46,12 +54,27 @@ async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: Bo
         return refused
     try:
         async with asyncio.timeout(limits.receive_s):
-            body = await _read(headers, receive, limits.max_bytes)
+            body = await _read(headers, receive, limits.max_bytes, held)
     except TimeoutError:
         return refusal(scope, 408, "too_slow", f"the body was not complete after {limits.receive_s:g} seconds", LAST)
+    except Overloaded as error:
+        return refusal_of(scope, error)
     if body is None:
-        return refusal(scope, 413, TooLarge.type, f"the body exceeds {limits.max_bytes} bytes", LAST)
+        return refusal(scope, 413, TooLarge.type, f"the body exceeds {limits.max_bytes} bytes")
+    held.is_whole = True
     return body
+
+
+def is_short(headers: Headers) -> bool:
+    """Whether a body is so small that it may as well be read and forgotten."""
+    length = headers.get(b"content-length", "")
+    return length.isdecimal() and int(length[:MAX_DIGITS]) <= MAX_DRAINED_BYTES
+
+
+def ends_connection(headers: Headers) -> bool:
+    """Whether the connection must end with an answer that comes before the body: much of it would have to be read and
+    forgotten, or a client that waits to be told to send it might send its next request in its place."""
+    return _has_body(headers) and (not is_short(headers) or b"expect" in headers)
 
 
 def _refused_unread(scope: Scope, headers: Headers) -> Response | None:
@@ -59,11 +82,11 @@ def _refused_unread(scope: Scope, headers: Headers) -> Response | None:
         return None
     encoding = headers.get(b"content-encoding", "identity").strip().lower()
     if encoding != "identity":  # a few compressed bytes can unfold into more than the limit
-        return refusal(scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is", LAST)
+        return refusal(scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is")
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, content_type):
         return None
-    return refusal(scope, 415, "not_json", f"Content-Type is {content_type or 'missing'}; send application/json", LAST)
+    return refusal(scope, 415, "not_json", f"Content-Type is {content_type or 'missing'}; send application/json")
 
 
 def _has_body(headers: Headers) -> bool:
@@ -76,11 +99,18 @@ def _may_be_tensors(scope: Scope, content_type: str) -> bool:
     return content_type in ("", "application/octet-stream") and TENSORS_PATH.fullmatch(path_of(scope)) is not None
 
 
-async def _read(headers: Headers, receive: Receive, max_bytes: int) -> bytes | None:
-    """The whole body, or None as soon as it exceeds the limit."""
+async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBody) -> bytes | None:
+    """The whole body, or None as soon as it exceeds the limit.
+
+    Raises:
+        ClientLeft: the client did not send all of it.
+        Overloaded: there is no room for it beside the bodies of others.
+    """
     declared = headers.get(b"content-length", "0")
-    if declared.isdecimal() and int(declared[:MAX_DIGITS]) > max_bytes:
+    num_declared = int(declared[:MAX_DIGITS]) if declared.isdecimal() else 0
+    if num_declared > max_bytes:
         return None
+    _hold(held, num_declared)
     chunks: list[bytes] = []
     num_bytes = 0
     while True:
@@ -91,6 +121,12 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int) -> bytes | N
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             return None
+        _hold(held, num_bytes)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def _hold(held: HeldBody, num_bytes: int) -> None:
+    if not held.hold(num_bytes):
+        raise Overloaded("the bodies of other requests take all the memory there is for them; ask again", RETRY_AFTER_S)

@@ -13,6 +13,7 @@ from typing import cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from app.api.body_budget import HELD, BodyBudget, HeldBody
 from app.api.dialects import PROBLEM_JSON, Problem
 from app.api.lingering import GuardedTransport
 
@@ -22,6 +23,9 @@ BODY_GRACE_S = 1.0
 """The application refuses a slow body itself, in its own words; the connection ends only where that did not happen."""
 MAX_LINGERING_BYTES = 134_217_728
 """Of what a refused client goes on sending: read and forgotten, so that it can read its answer; more end the connection."""
+
+MAX_PIPELINED = 128
+"""Requests that one connection may have waiting behind the one that is being answered; more end it."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,10 @@ class NoTunnel(Exception):
     """The client takes this service for a proxy."""
 
 
+class TooManyAhead(Exception):
+    """The client sends more requests in advance than are kept for it."""
+
+
 class Connection(HttpToolsProtocol):
     """Invariant: a client who neither waits for an answer nor is between two requests has a timer running against it.
 
@@ -46,6 +54,7 @@ class Connection(HttpToolsProtocol):
     receive_s = 30.0
     max_connections = 900
     doorman: Doorman | None = None
+    budget: BodyBudget | None = None
 
     _patience: asyncio.TimerHandle | None = None
     """Runs until a request is complete."""
@@ -58,6 +67,10 @@ class Connection(HttpToolsProtocol):
     _follows_another = False
     _is_turned_away = False
     """Whether the request that is being received has its answer, and no cycle of uvicorn's."""
+    _held: HeldBody | None = None
+    """What is held of the body that is being received."""
+    _num_body_bytes = 0
+    """Of that body, so far."""
     _is_upgrade_ignored = False
     """Whether the head that was just read is to be read once more, without the upgrade that it asks for."""
     _is_lingering = False
@@ -80,6 +93,8 @@ class Connection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._unset_keepalive_if_required()  # uvicorn leaves it where there was an error
+        for cycle, _ in self.pipeline:  # nobody will begin with these, who would release what they hold
+            release_body(cycle)
 
     # --- what the client sends
 
@@ -139,18 +154,32 @@ class Connection(HttpToolsProtocol):
             raise HeadTooLarge  # the parser stops at it, and `send_400_response` is called
         if self.parser.get_method() == b"CONNECT":
             raise NoTunnel
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooManyAhead
         self._is_upgrade_ignored = self.parser.should_upgrade()
         if self._is_upgrade_ignored:
             return
         self._in_head = False
         self._restart_patience(self.receive_s + BODY_GRACE_S)
+        if self.parser.get_http_version() == "1.0":  # which knows no answer before the answer (RFC 9110, 10.1.1)
+            self.expect_100_continue = False
         self._is_turned_away = self._turn_away()
-        if not self._is_turned_away:
-            super().on_headers_complete()
+        if self._is_turned_away:
+            return
+        if self.budget is not None:
+            self._held, self._num_body_bytes = self.budget.account(), 0
+            cast(dict[str, object], self.scope)[HELD] = self._held
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if not self._is_turned_away:
+        if self._is_turned_away or self.cycle.response_complete:
+            return
+        self._num_body_bytes += len(body)
+        if self._held is None or self._held.hold(self._num_body_bytes):
             super().on_body(body)
+        else:  # there is no room for it: whoever reads it finds that out
+            self.cycle.body = bytearray()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._is_upgrade_ignored:  # the parser's opinion
@@ -296,15 +325,23 @@ class Connection(HttpToolsProtocol):
         self._linger()
 
 
-def limited(receive_s: float, max_connections: int, doorman: Doorman | None = None) -> type[Connection]:
+def release_body(cycle: RequestResponseCycle) -> None:
+    held: object = dict(cycle.scope).get(HELD)
+    if isinstance(held, HeldBody):
+        held.release()
+
+
+def limited(
+    receive_s: float, max_connections: int, doorman: Doorman | None = None, budget: BodyBudget | None = None
+) -> type[Connection]:
     """Connections with these limits, for uvicorn to make.
 
     Args:
         receive_s: seconds for the head of a request, for its body, and for taking an answer off the line.
         max_connections: open at once; more are closed unanswered.
         doorman: turns requests away before anything is made of them.
+        budget: what is buffered of bodies is counted there, and left out where there is no room for it.
     """
     kept = None if doorman is None else staticmethod(doorman)
-    return type(
-        "LimitedConnection", (Connection,), {"receive_s": receive_s, "max_connections": max_connections, "doorman": kept}
-    )
+    limits = {"receive_s": receive_s, "max_connections": max_connections, "doorman": kept, "budget": budget}
+    return type("LimitedConnection", (Connection,), limits)

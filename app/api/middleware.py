@@ -8,15 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import NO_SNIFFING, record, wished_id
 from app.api.auth import check_key
-from app.api.body import LAST, TENSORS_PATH, BodyLimits, ClientLeft, Headers, read_body
+from app.api.body import TENSORS_PATH, BodyLimits, ClientLeft, Headers, ends_connection, read_body
+from app.api.body_budget import HELD, BodyBudget, HeldBody
 from app.api.dialects import path_of
 from app.api.errors import internal_error, refusal_of
 from app.api.json_body import JSON_VALUE, read_json
-from app.api.shedding import is_short, state_of, turned_away
+from app.api.shedding import state_of, turned_away
 from app.core.errors import HooperError, Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
@@ -44,12 +46,13 @@ class Edge:
         app: ASGIApp,
         metrics: Metrics,
         limits: BodyLimits,
+        budget: BodyBudget,
         root_path: str = "",
         traces: Traces | None = None,
         short_way: ShortWay | None = None,
     ) -> None:
         self._app, self._metrics, self._limits, self._root_path, self._traces = app, metrics, limits, root_path, traces
-        self._short_way = short_way
+        self._budget, self._short_way = budget, short_way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,6 +75,7 @@ class Edge:
         scope[TOLD] = told
         status = CLIENT_LEFT
         trace = self._begun_trace(scope, headers)
+        held: HeldBody = scope.get(HELD) or self._budget.account()  # a server that is not ours does not count
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -79,10 +83,12 @@ class Edge:
                 status = message["status"]
                 own = (b"x-request-id", request_id.get().encode("latin-1")), NO_SNIFFING
                 message["headers"] = [*message["headers"], *own]
+                if not held.is_whole and ends_connection(headers):
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            await self._dispatch(scope, headers, receive, send_with_id)
+            await self._dispatch(scope, headers, receive, send_with_id, held)
         except ClientLeft:
             pass  # nobody is there to be told; counted and logged below as 499
         except asyncio.CancelledError:  # the server's time to drain is over, and it would say 500
@@ -95,6 +101,7 @@ class Edge:
                 raise  # the answer has begun: the server can only cut it off
             await internal_error(scope, error)(scope, receive, send_with_id)
         finally:
+            held.release()
             path = scope["path"].removeprefix(self._root_path)
             record(self._metrics, scope["method"], path, told, status, time.perf_counter() - began)
             if self._traces is not None and trace is not None:
@@ -112,12 +119,12 @@ class Edge:
         scope[TRACE] = trace
         return trace
 
-    async def _dispatch(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
+    async def _dispatch(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, held: HeldBody) -> None:
         refused = self._refused_by_its_head(scope, headers)
         if refused is not None:
             await refused(scope, receive, send)
         elif scope["method"] == "POST":
-            await self._post(scope, headers, receive, send)
+            await self._post(scope, headers, receive, send, held)
         else:
             await self._app(scope, receive, send)
 
@@ -126,15 +133,14 @@ class Edge:
         try:
             check_key(state_of(scope["app"]), scope, headers)
         except HooperError as error:
-            response = refusal_of(scope, error)
-            has_body = b"content-length" in headers or b"transfer-encoding" in headers
-            if has_body and not is_short(headers):
-                response.headers.update(LAST)
-            return response
+            return refusal_of(scope, error)
         return None
 
-    async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
-        body = turned_away(scope, headers, scope[TOLD]) or await read_body(scope, headers, receive, self._limits)
+    async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, held: HeldBody) -> None:
+        if ends_connection(headers) and not _is_routed(scope):  # 404 or 405: nobody wants the body
+            await self._app(scope, _replay(b""), send)
+            return
+        body = turned_away(scope, headers, scope[TOLD]) or await read_body(scope, headers, receive, self._limits, held)
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
@@ -153,6 +159,10 @@ class Edge:
         else:
             scope[TEMPLATE] = "/" + path_of(scope)
             await answer(scope, receive, send)
+
+
+def _is_routed(scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].router.routes)
 
 
 def _template(scope: Scope) -> str:

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api.access import NO_SNIFFING, record, wished_id
-from app.api.body import LAST, MAX_DIGITS, Headers
+from app.api.body import Headers, is_short
 from app.api.dialects import path_of
 from app.api.errors import refusal_of
 from app.core.errors import Overloaded
@@ -25,8 +25,6 @@ TASKS: Mapping[str, TaskName] = {
     "v1/summarize": "summarization",
 }
 """The paths that name their task. Others are read first: what they ask stands in the body, or has an error of its own."""
-MAX_DRAINED_BYTES = 65_536
-"""Of a body that the server reads and forgets, so that the connection can be kept; a longer one ends it."""
 
 
 def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Response | None:
@@ -43,10 +41,7 @@ def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Respons
     overload = _overload(state_of(scope["app"]), task, headers, told)
     if overload is None:
         return None
-    response = refusal_of(scope, overload)
-    if not is_short(headers):
-        response.headers.update(LAST)
-    return response
+    return refusal_of(scope, overload)
 
 
 _READ = frozenset({b"content-length", b"x-priority", b"x-request-id"})
@@ -116,8 +111,3 @@ def _as_bytes(response: Response) -> bytes:
     headers = [*response.raw_headers, (b"x-request-id", request_id.get().encode("latin-1")), NO_SNIFFING]
     head = b"".join(b"%b: %b\r\n" % header for header in headers)
     return STATUS_LINE[response.status_code] + head + b"\r\n" + bytes(response.body)
-
-
-def is_short(headers: Headers) -> bool:
-    length = headers.get(b"content-length", "")
-    return length.isdecimal() and int(length[:MAX_DIGITS]) <= MAX_DRAINED_BYTES

@@ -16,7 +16,7 @@ def configured(app: Any, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=limited(settings.receive_s, settings.max_connections, Doorman(app, settings.root_path)),
+        http=limited(settings.receive_s, settings.max_connections, Doorman(app, settings.root_path), app.state.body_budget),
         ws="none",  # there is no route for it
         log_config=None,
         access_log=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import shutil
@@ -172,3 +173,67 @@ def test_curl_may_ask_for_http_2(service: Running) -> None:
     command = ["curl", "-s", "--http2", "-H", "Content-Type: application/json", "-d", BODY, f"{service.url}/v1/classify"]
     answer = subprocess.run(command, capture_output=True, check=True).stdout
     assert json.loads(answer)["results"][0]["labels"]
+
+
+# --- a client who waits to be told to send its body, and keys
+
+
+KEY = "a-key-of-the-test"
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    root = tmp_path_factory.mktemp("models")
+    publish_tiny_task(root, "text-classification", "sentiment")
+    hashes = hashlib.sha256(KEY.encode()).hexdigest()
+    with serving(root, api_key_hashes=hashes, max_held_body_bytes=3_000_000) as running:
+        yield running
+
+
+@pytest.mark.parametrize("send", CLIENTS)
+def test_who_brings_no_key_is_told_so_whatever_else_comes(keyed: Running, send: object) -> None:
+    assert send(f"{keyed.url}/v1/classify", b" " * SIZES[0], JSON) == 401  # type: ignore[operator]
+
+
+def expecting(length: int, key: str = KEY, path: str = "/v1/classify") -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("head_of_it", "status"),
+    [(expecting(99, "wrong"), 401), (expecting(3_000_000), 413), (expecting(99, path="/nowhere"), 404)],
+    ids=["no key", "too large", "no route"],
+)
+def test_who_asks_whether_to_send_a_body_is_refused_without_it(keyed: Running, head_of_it: bytes, status: int) -> None:
+    answer = raw(keyed, head_of_it)  # it ends the connection: what comes next on it would be taken for the body
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"connection: close" in answer
+
+
+def test_who_asks_and_is_welcome_is_told_to_go_on(keyed: Running) -> None:
+    with socket.create_connection(("127.0.0.1", keyed.port)) as connection:
+        connection.sendall(expecting(len(BODY)))
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_bodies_for_which_there_is_no_room_are_refused_and_there_is_room_again_when_others_are_done(keyed: Running) -> None:
+    """Two at two million bytes have no room beside each other here."""
+    length = 2_000_000
+    body = b'{"inputs": "' + b"x" * (length - 14) + b'"}'
+    head_of_it = expecting(length)
+    first, second = (socket.create_connection(("127.0.0.1", keyed.port)) for _ in range(2))
+    first.sendall(head_of_it)
+    assert first.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    second.sendall(head_of_it)
+    refused = read_all(second)
+    assert refused.startswith(b"HTTP/1.1 429 ")
+    assert b"retry-after: 1\r\n" in refused
+    first.sendall(body)
+    with first:
+        assert b" 429 " not in first.recv(1000)
+    assert raw(keyed, head_of_it.replace(b"Expect", b"Connection: close\r\nX-Expect") + body).startswith(b"HTTP/1.1 2")

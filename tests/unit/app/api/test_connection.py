@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, MAX_LINGERING_BYTES, Connection, Doorman, limited
+from app.api.body_budget import HELD, BodyBudget
+from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, MAX_LINGERING_BYTES, MAX_PIPELINED, Connection, Doorman, limited
 
 RECEIVE_S = 5.0
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
@@ -109,6 +110,7 @@ class Client:
     wire: Wire = field(default_factory=Wire)
 
     doorman: Doorman | None = None
+    budget: BodyBudget | None = None
 
     def __post_init__(self) -> None:
         self.state = ServerState()
@@ -116,6 +118,13 @@ class Client:
 
     def connect(self, wire: Wire, max_connections: int = 2) -> Connection:
         async def app(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await answer(scope, receive, send)
+            finally:
+                if HELD in scope:  # as the middleware does
+                    scope[HELD].release()
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
             await self.answering.wait()
             if scope["path"] == "/echo":
                 echoed = await whole_body(receive)
@@ -131,7 +140,7 @@ class Client:
             await send({"type": "http.response.body", "body": b"ok"})
 
         config = uvicorn.Config(
-            app, http=limited(RECEIVE_S, max_connections, self.doorman), ws="none", log_config=None, lifespan="off"
+            app, http=limited(RECEIVE_S, max_connections, self.doorman, self.budget), ws="none", log_config=None, lifespan="off"
         )
         config.load()
         made = config.http_protocol_class(config=config, server_state=self.state, app_state={}, _loop=self.loop)
@@ -514,6 +523,110 @@ async def test_a_client_who_has_gone_when_it_is_refused_is_no_error(client: Clie
 
     client.wire.write_eof = fail  # type: ignore[method-assign]
     await refused(client, 3_000_000)
+
+
+# --- a budget of bytes
+
+
+@pytest.fixture
+async def budgeted() -> Client:
+    return Client(budget=BodyBudget(100))
+
+
+def posting(length: int, body: bytes, path: bytes = b"/echo") -> bytes:
+    return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (path, length, body)
+
+
+def held(client: Client) -> int:
+    assert client.budget is not None
+    return client.budget.held_bytes
+
+
+async def test_what_is_buffered_counts_before_anybody_reads_it_and_until_the_answer(budgeted: Client) -> None:
+    budgeted.send(posting(60, b"x" * 40))
+    assert held(budgeted) == 40
+    budgeted.send(b"x" * 20)
+    assert held(budgeted) == 60
+    await budgeted.is_answered()
+    assert held(budgeted) == 0
+    assert bodies(budgeted.wire.written) == [b"x" * 60]
+
+
+async def test_what_has_no_room_is_not_buffered_and_the_reader_learns_it(budgeted: Client) -> None:
+    other = Wire()
+    connection = budgeted.connect(other)
+    budgeted.send(posting(60, b"x" * 60))
+    connection.data_received(posting(60, b"x" * 40))
+    connection.data_received(b"x" * 20)
+    assert held(budgeted) == 60
+    assert not connection.cycle.body
+    assert connection.cycle.scope[HELD].is_refused  # type: ignore[typeddict-item]
+    await budgeted.is_answered()
+    assert held(budgeted) == 0
+
+
+async def test_requests_that_wait_for_those_before_them_count_and_are_released_with_their_connection(budgeted: Client) -> None:
+    budgeted.send(3 * posting(20, b"x" * 20))
+    assert held(budgeted) == 60
+    budgeted.connection.connection_lost(None)
+    assert held(budgeted) == 20  # of the one whose answer is under way
+    await budgeted.is_answered()
+    assert held(budgeted) == 0
+
+
+async def test_what_a_refused_client_goes_on_sending_is_not_held(budgeted: Client) -> None:
+    budgeted.send(posting(90, b"x" * 10, b"/refused"))
+    await budgeted.is_answered()
+    budgeted.send(b"x" * 80)
+    assert held(budgeted) == 0
+
+
+async def test_what_comes_of_a_body_after_its_answer_is_not_held(budgeted: Client) -> None:
+    budgeted.send(posting(90, b"x" * 10, b"/"))
+    await budgeted.is_answered()
+    budgeted.send(b"x" * 80 + posting(4, b"next"))
+    assert held(budgeted) == 4
+    await budgeted.is_answered()
+    assert budgeted.wire.written.endswith(b"next")
+
+
+async def test_nobody_may_have_any_number_of_requests_wait(client: Client) -> None:
+    client.send((1 + MAX_PIPELINED) * echo(b""))
+    assert not client.wire.ended
+    client.send(echo(b""))
+    assert client.wire.ended == "aborted"
+    client.connection.connection_lost(None)
+    await client.is_answered()
+
+
+# --- a client who waits to be told to send its body
+
+EXPECTING = b"POST %b HTTP/%b\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_it_is_told_so_when_somebody_reads_it(client: Client) -> None:
+    client.send(EXPECTING % (b"/echo", b"1.1"))
+    client.answering.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert client.wire.written == GO_ON
+    client.send(b"body")
+    await client.is_answered()
+    assert bodies(client.wire.written.removeprefix(GO_ON)) == [b"body"]
+
+
+async def test_it_is_refused_in_its_place(client: Client) -> None:
+    client.send(EXPECTING % (b"/refused", b"1.1"))
+    await client.is_answered()
+    assert client.wire.written.startswith(b"HTTP/1.1 413 ")
+    assert client.wire.is_half_closed
+
+
+async def test_the_old_protocol_knows_nothing_of_it(client: Client) -> None:
+    client.send(EXPECTING % (b"/echo", b"1.0") + b"body")
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"body"]
 
 
 # --- number
