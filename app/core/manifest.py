@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.core.errors import InvalidArtefact
-from app.core.types import LayoutName, Precision, TaskName
+from app.core.types import Device, LayoutName, Precision, TaskName
 
 MANIFEST = "manifest.json"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -73,6 +73,16 @@ class Parity(_Frozen):
         return float(Decimal(str(self.agreement)).quantize(Decimal("0.0001"), ROUND_DOWN))
 
 
+class EngineTrial(_Frozen):
+    """Whether an engine ran the graph where it was published."""
+
+    runs: bool
+    reason: str = ""
+    """Why it does not, as a clause."""
+    max_abs_error: dict[Precision, float] = {}
+    """Precision to the largest difference of a logit from the CPU's in fp32."""
+
+
 class DriftReference(_Frozen):
     """What the held-out items looked like to the model, and what it made of them: drift is what is served, laid beside it."""
 
@@ -109,6 +119,8 @@ class Manifest(_Frozen):
     """What the task's own module needs: labels, problem type, temperature, thresholds."""
     parity: dict[str, Parity]
     """Precision (`fp32`, `bf16`, …) to the parity measured when publishing."""
+    engines: dict[Device, EngineTrial] = {}
+    """Engines that were tried when publishing; of others nothing is known, as of models published before this was tried."""
     reference: DriftReference = NO_REFERENCE
     evaluation: dict[str, Any] = {}
     """Headline figures; all of them are in evaluation.json."""

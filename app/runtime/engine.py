@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,6 +25,9 @@ FOLDED = "folded.onnx"
 ERRORS_ONLY = 3
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 """Of ONNX Runtime's CPU provider, which takes nine times as long for a sum and its normalization in one operator as in two."""
+
+
+PLACE_IN_SOURCE = re.compile(r"(\[ONNXRuntimeError\] : \d+ : \w+ : )?(Exception from \S+|Check '.*' failed at \S+)")
 
 
 class RunOptions(Protocol):
@@ -95,9 +99,7 @@ def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | N
         if provider.device == "cpu":
             raise InvalidArtefact(f"{file.name} cannot be loaded: {_first_line(error)}") from error
         asked = " with HOOPER_CUDA_GRAPHS=true" if provider.captures else ""
-        raise ProviderUnavailable(
-            f"{provider.execution_provider} cannot run {file.name}{asked}: {_first_line(error)}"
-        ) from error
+        raise ProviderUnavailable(f"{provider.execution_provider} cannot run {file.name}{asked}: {cause_of(error)}") from error
     if provider.execution_provider not in session.get_providers():
         raise ProviderUnavailable(
             f"{provider.execution_provider} was asked for, but the engine chose {', '.join(session.get_providers())}"
@@ -157,6 +159,13 @@ class FoldedGraph:
 
     def __exit__(self, *exception: object) -> None:
         self._folder.cleanup()
+
+
+def cause_of(error: Exception) -> str:
+    """The line that says what went wrong: OpenVINO begins with the places in its source that the error came by."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not PLACE_IN_SOURCE.fullmatch(line)]
+    return (telling or lines or [type(error).__name__])[0]
 
 
 def _first_line(error: Exception) -> str:

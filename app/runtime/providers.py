@@ -1,4 +1,5 @@
-"""Device wish to execution provider. Pure, and never a silent fallback: what is not there is an error."""
+"""Device wish to execution provider. Pure, and never a silent fallback: what is not there is an error, and where `auto` takes
+another engine than the first, the reason says why."""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ def choose_provider(wish: DeviceWish, machine: Machine | None = None) -> Provide
     """
     there = machine or detect_machine()
     if wish == "auto":
-        return _automatic(there)
+        return _candidates(there)[0]
     missing = _missing(wish, there)
     if missing:
         raise ProviderUnavailable(f"HOOPER_DEVICE={wish} cannot be had: {missing}")
@@ -127,15 +128,44 @@ def _unproven(manifest: Manifest, precision: Precision) -> str:
     return f"{precision} agreement " + ("was not measured" if parity is None else f"was {parity.agreement:.4f}, below its gate")
 
 
-def _automatic(machine: Machine) -> Provider:
+def choices_of_auto(first: Provider, manifest: Manifest, machine: Machine | None = None) -> list[Provider]:
+    """The providers that `auto` tries for a model, best first; the last is the CPU.
+
+    Left out is what did not run the model when it was published; the reasons of those after it say so.
+
+    Args:
+        first: what `choose_provider` chose.
+        manifest: the model's.
+        machine: None: this one.
+    """
+    there = _candidates(machine or detect_machine())
+    before = next((number for number, one in enumerate(there) if one.device == first.device), -1)
+    choices, left_out = list[Provider](), list[str]()
+    for provider in (first, *there[before + 1 :]):
+        trial = manifest.engines.get(provider.device)
+        if trial is not None and not trial.runs and provider.device != "cpu":
+            left_out.append(f"{provider.device} left out: when the model was published it did not run it ({trial.reason})")
+            continue
+        ran = "; it ran the model when that was published" if trial is not None and provider.device != "cpu" else ""
+        choices.append(replace(provider, reason="; ".join([*left_out, provider.reason]) + ran))
+    return choices
+
+
+def _candidates(machine: Machine) -> list[Provider]:
+    """What a model can be tried on, best first; the last is the CPU."""
+    found = []
     why_not_cuda = _missing("cuda", machine)
     if not why_not_cuda:
-        return Provider("cuda", "fp32", "an NVIDIA GPU answers")
+        found.append(Provider("cuda", "fp32", "an NVIDIA GPU answers"))
     if machine.has_bf16 and not _missing("openvino", machine):
-        return Provider("openvino", "bf16", "the processor multiplies bf16 in hardware")
-    if machine.has_nvidia_driver:
-        return Provider("cpu", "fp32", f"an NVIDIA driver is present, but {why_not_cuda}")
-    return Provider("cpu", "fp32", "no GPU, and no bf16 through OpenVINO")
+        found.append(Provider("openvino", "bf16", "the processor multiplies bf16 in hardware"))
+    if found:
+        reason = "the CPU runs every model"
+    elif machine.has_nvidia_driver:
+        reason = f"an NVIDIA driver is present, but {why_not_cuda}"
+    else:
+        reason = "no GPU, and no bf16 through OpenVINO"
+    return [*found, Provider("cpu", "fp32", reason)]
 
 
 def _missing(device: Device, machine: Machine) -> str:

@@ -128,9 +128,11 @@ async def _run(artefact: Artefact, settings: Settings) -> str:
     )
     deployment = await load(artefact, options, Metrics())
     chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision
+    is_first = deployment.provider.device == choose_provider(settings.device).device
+    reason = "" if is_first else f" ({deployment.provider.reason})"
     threads = deployment.num_threads
     await deployment.aclose(0)
-    return f"answers as published, on {chain} in {precision} with {threads} thread{'s' if threads > 1 else ''}"
+    return f"answers as published, on {chain} in {precision} with {threads} thread{'s' if threads > 1 else ''}{reason}"
 
 
 def _version(package: str) -> str:

@@ -23,13 +23,15 @@ from app.core.errors import (
     InvalidArtefact,
     OutOfMemory,
     ProviderUnavailable,
+    SetupError,
+    Unavailable,
 )
 from app.core.types import RowOutput, TaskName
 from app.observability.metrics import Metrics
 from app.runtime.engine import OpenEngine, open_engine
 from app.runtime.layout import Limits
 from app.runtime.machine import has_int8
-from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
+from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model
 from app.runtime.sessions import Sessions, open_sessions
 from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
@@ -92,7 +94,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     """Build a deployment, warm its engine up, and replay the golden requests.
 
     Agreement in fp16 was measured on a processor: where this device cannot run it or answers otherwise, the model is loaded in
-    fp32 and says why.
+    fp32 and says why. With the device `auto`, one that cannot run the model leaves it to the next, and the reason says so.
 
     Args:
         artefact: what to load.
@@ -102,30 +104,60 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
 
     Raises:
         InvalidArtefact: the artefact cannot be run, or its golden answers do not come back.
-        ProviderUnavailable: the wished device is not there.
+        ProviderUnavailable: the wished device is not there, or does not run the model.
     """
     manifest = artefact.manifest
     if manifest.task not in TASK_KINDS:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
-    provider = for_model(choose_provider(options.device), manifest, has_int8(), options.precision)
+    first = choose_provider(options.device)
+    choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
+    providers = [for_model(one, manifest, has_int8(), options.precision) for one in choices]
     if options.cuda_graphs:
-        provider = provider.capturing()
+        providers = [providers[0].capturing()]
     options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
-    provider = replace(provider, limits=Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows))
-    try:
-        deployment = await _deployed(artefact, provider, options, metrics, opening)
-    except (InvalidArtefact, ProviderUnavailable) as error:
-        if provider.precision != "fp16":
-            raise
-        logger.warning("%s fails in fp16 on this device and is loaded in fp32", artefact.id, extra={"reason": error.detail})
-        provider = provider.in_fp32(f"{provider.reason}; in fp32, since fp16 failed here: {error.detail}")
-        deployment = await _deployed(artefact, provider, options, metrics, opening)
-    logger.info("loaded %s", artefact.id, extra=describe_provider(provider))
+    limits = Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows)
+    providers = [replace(one, limits=limits) for one in providers]
+    deployment = await _deployed_on_first(artefact, providers, options, metrics, opening)
+    logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
     return deployment
 
 
 def describe_provider(provider: Provider) -> dict[str, str]:
     return {"device": provider.device, "precision": provider.precision, "reason": provider.reason}
+
+
+async def _deployed_on_first(
+    artefact: Artefact, providers: Sequence[Provider], options: LoadOptions, metrics: Metrics, opening: OpenEngine
+) -> Deployment:
+    """On the first of the providers that runs the model and answers as published; what is in fp16 is tried in fp32, too."""
+    waiting = list(providers)
+    while True:
+        provider = waiting.pop(0)
+        try:
+            return await _deployed(artefact, provider, options, metrics, opening)
+        except (SetupError, Unavailable) as error:
+            if provider.precision == "fp16":
+                logger.warning(
+                    "%s fails in fp16 on this device and is loaded in fp32", artefact.id, extra={"reason": error.detail}
+                )
+                waiting.insert(0, provider.in_fp32(f"{provider.reason}; in fp32, since fp16 failed here: {error.detail}"))
+            elif waiting:
+                later = waiting[0]
+                logger.warning(
+                    "%s fails on %s and is loaded on %s",
+                    artefact.id,
+                    provider.device,
+                    later.device,
+                    extra={"reason": error.detail},
+                )
+                why = f"{provider.device} left out: it failed here ({error.detail})"
+                waiting = [replace(one, reason=f"{why}; {one.reason}") for one in waiting]
+            elif isinstance(error, ProviderUnavailable):
+                raise ProviderUnavailable(
+                    f"{artefact.id} cannot be served with HOOPER_DEVICE={options.device}: {error.detail}"
+                ) from error
+            else:
+                raise
 
 
 async def _deployed(

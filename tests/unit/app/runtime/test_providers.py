@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from app.core.errors import ProviderUnavailable
-from app.core.manifest import FileEntry, Graph, Manifest, Output, Parity
+from app.core.manifest import EngineTrial, FileEntry, Graph, Manifest, Output, Parity
 from app.runtime.machine import Machine
-from app.runtime.providers import DeviceWish, Provider, choose_provider, for_model
+from app.runtime.providers import DeviceWish, Provider, choices_of_auto, choose_provider, for_model
 
 BARE = Machine(
     execution_providers=frozenset({"CPUExecutionProvider"}),
@@ -214,3 +214,36 @@ def test_who_wants_fp32_gets_fp32(provider: Provider) -> None:
     manifest = model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE, fp16=ALIKE)
     chosen = for_model(provider, manifest, has_int8=True, wish="fp32")
     assert (chosen.device, chosen.precision) == (provider.device, "fp32")
+
+
+def devices_tried(machine: Machine, **trials: EngineTrial) -> list[Provider]:
+    tried = model().model_copy(update={"engines": trials})
+    return choices_of_auto(choose_provider("auto", machine), tried, machine)
+
+
+@pytest.mark.parametrize(
+    ("machine", "devices"),
+    [(BARE, ["cpu"]), (INTEL, ["openvino", "cpu"]), (GPU, ["cuda", "openvino", "cpu"]), (AMD, ["cpu"])],
+)
+def test_auto_knows_what_to_try_after_the_best(machine: Machine, devices: list[str]) -> None:
+    assert [one.device for one in devices_tried(machine)] == devices
+
+
+def test_auto_leaves_out_what_did_not_run_the_model_when_it_was_published_and_says_so() -> None:
+    fails = EngineTrial(runs=False, reason="it compiles no If of unknown rank")
+    (chosen,) = devices_tried(INTEL, openvino=fails)
+    assert chosen.device == "cpu"
+    assert "openvino left out: when the model was published it did not run it (it compiles no If" in chosen.reason
+    first, *later = devices_tried(GPU, openvino=fails)
+    assert (first.device, [one.device for one in later]) == ("cuda", ["cpu"])
+    assert "left out" not in first.reason
+
+
+def test_auto_takes_what_ran_the_model_and_says_so() -> None:
+    chosen = devices_tried(INTEL, openvino=EngineTrial(runs=True), cpu=EngineTrial(runs=True))[0]
+    assert chosen.device == "openvino"
+    assert chosen.reason.endswith("; it ran the model when that was published")
+
+
+def test_the_cpu_is_never_left_out() -> None:
+    assert [one.device for one in devices_tried(BARE, cpu=EngineTrial(runs=False, reason="a fluke"))] == ["cpu"]

@@ -21,8 +21,10 @@ from app.core.errors import InvalidArtefact, ProviderUnavailable
 from app.core.manifest import Graph, describe_file, read_manifest
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
+from app.runtime import providers
 from app.runtime.engine import Engine, OpenEngine, open_engine
 from app.runtime.layout import Limits
+from app.runtime.machine import Machine
 from app.runtime.providers import Provider
 from app.serving import loader
 from app.serving.deployment import Deployment, Result
@@ -403,3 +405,81 @@ async def test_what_fails_in_fp32_too_is_refused(models: Path, folder: Path, mon
 
     with pytest.raises(InvalidArtefact, match="answered differently"):
         await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
+
+
+INTEL = Machine(
+    execution_providers=frozenset({"CPUExecutionProvider"}),
+    has_openvino_plugin=True,
+    has_openvino=True,
+    has_nvidia_driver=False,
+    has_tensorrt=False,
+    has_bf16=True,
+    has_int8=False,
+    num_cores=2,
+)
+CAUSE = "OpenVINOExecutionProvider cannot run model.onnx: CPU plug-in doesn't support If operation with dynamic rank"
+
+
+class WithoutOpenVino:
+    """Opens graphs on the CPU, and on OpenVINO either not at all or with an engine that answers otherwise."""
+
+    def __init__(self, answers: bool = False) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+        self.asked.append(provider.device)
+        if provider.device == "cpu":
+            return open_engine(graph_file, graph, provider, num_threads)
+        if not self.answers:
+            raise ProviderUnavailable(CAUSE)
+        return Louder(open_engine(graph_file, graph, replace(provider, device="cpu", precision="fp32"), num_threads))
+
+
+@pytest.fixture
+def on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "detect_machine", lambda: INTEL)
+
+
+@pytest.mark.usefixtures("on_intel")
+@pytest.mark.parametrize("answers", [True, False], ids=["answers otherwise", "cannot be opened"])
+async def test_auto_loads_on_the_next_engine_what_the_best_does_not_run_and_says_why(
+    models: Path, caplog: pytest.LogCaptureFixture, answers: bool
+) -> None:
+    opening = WithoutOpenVino(answers)
+    deployment = await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), opening)
+    await deployment.aclose(0)
+    assert (opening.asked[0], opening.asked[-1], deployment.provider.device) == ("openvino", "cpu", "cpu")
+    why = "golden request 0 is answered differently" if answers else "dynamic rank"
+    assert re.search(rf"^openvino left out: it failed here \(.*{why}", deployment.provider.reason)
+    (warning,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert warning.getMessage() == "tiny/1 fails on openvino and is loaded on cpu"
+    assert why in warning.__dict__["reason"]
+
+
+@pytest.mark.usefixtures("on_intel")
+async def test_auto_does_not_try_what_did_not_run_the_model_when_it_was_published(models: Path, folder: Path) -> None:
+    sign_again(folder, engines={"openvino": {"runs": False, "reason": "it compiles no If"}, "cpu": {"runs": True}})
+    opening = WithoutOpenVino()
+    deployment = await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), opening)
+    await deployment.aclose(0)
+    assert set(opening.asked) == {"cpu"}
+    assert "openvino left out: when the model was published it did not run it (it compiles no If)" in deployment.provider.reason
+
+
+@pytest.mark.usefixtures("on_intel")
+async def test_a_named_engine_that_does_not_run_the_model_is_an_error_with_its_name_and_the_cause(models: Path) -> None:
+    opening = WithoutOpenVino()
+    with pytest.raises(ProviderUnavailable) as caught:
+        await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="openvino"), Metrics(), opening)
+    assert caught.value.detail == f"tiny/1 cannot be served with HOOPER_DEVICE=openvino: {CAUSE}"
+    assert opening.asked == ["openvino"]
+
+
+@pytest.mark.usefixtures("on_intel")
+async def test_what_no_engine_runs_is_refused_for_the_last_one_s_reason(models: Path) -> None:
+    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+        raise InvalidArtefact(f"{graph_file.name} cannot be loaded on {provider.device}")
+
+    with pytest.raises(InvalidArtefact, match="cannot be loaded on cpu"):
+        await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), opening)
