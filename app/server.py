@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -12,6 +12,7 @@ from app.core.errors import HooperError, SetupError
 from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.processes.http import configured
+from app.processes.signals import on_ending_signals
 from app.runtime.thread import is_any_left_behind
 from app.settings import Settings, check_exposure
 
@@ -40,11 +41,10 @@ def serve(settings: Settings) -> int:
 
     server = uvicorn.Server(configured(create_app(settings, give_up), settings))
 
-    def stop(*_: object) -> None:
+    def stop() -> None:
         server.should_exit = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
+    on_ending_signals(stop)  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
     try:
         server.run()
     except SystemExit:  # uvicorn's way to say that it cannot listen; it has logged why
@@ -53,7 +53,8 @@ def serve(settings: Settings) -> int:
         print(f"hooper: {failures[0].detail}", file=sys.stderr)
     code = EXIT_SETUP if failures else 0
     if is_any_left_behind():  # everything else is closed by now
-        sys.stderr.flush()
+        with suppress(OSError):  # a terminal that was closed
+            sys.stderr.flush()
         os._exit(code)
     return code
 

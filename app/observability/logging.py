@@ -13,9 +13,12 @@ from types import TracebackType
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""A path may hold what a terminal obeys."""
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName", "color_message"}
+_UNSAFE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+"""A path, a name or an error may hold what ends a line, what a terminal obeys, what turns the direction of writing, or what
+cannot be written at all."""
+_IN_A_LINE = re.compile(f"[{_UNSAFE}]")
+_IN_LINES = re.compile(rf"(?!\n)[{_UNSAFE}]")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -29,9 +32,9 @@ class _Wordless(logging.Formatter):
         error = ei[1]
         while error is not None:
             places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
-            lines = [places, type(error).__name__, *(["which led to", *lines] if lines else [])]
+            lines = [places, _one_line(type(error).__name__), *(["which led to", *lines] if lines else [])]
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        return "\n".join(filter(None, lines))
+        return _IN_LINES.sub("\N{REPLACEMENT CHARACTER}", "\n".join(filter(None, lines)))
 
 
 class JsonFormatter(_Wordless):
@@ -49,7 +52,7 @@ class JsonFormatter(_Wordless):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _IN_A_LINE.sub(_escaped, json.dumps(line, default=str, ensure_ascii=False))
 
 
 class PlainFormatter(_Wordless):
@@ -58,10 +61,18 @@ class PlainFormatter(_Wordless):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         extra = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
-        line = f"{super().format(record)}  {extra}".rstrip()
-        return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line)
+        return _one_line(f"{super().formatMessage(record).rstrip()}  {extra}".rstrip())
+
+
+def _one_line(text: str) -> str:
+    return _IN_A_LINE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """As JSON writes it; nothing of it stands outside a string there."""
+    return f"\\u{ord(found[0]):04x}"
 
 
 def set_up_logging(level: str, as_json: bool | None = None) -> None:

@@ -16,6 +16,7 @@ from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
 from app.processes.given import Given, beat, receive, say_failure, until_told
+from app.processes.signals import ending_signals
 from app.runtime.thread import is_any_left_behind
 
 EXIT_SETUP = 2
@@ -50,7 +51,7 @@ async def answer(given: Given) -> HooperError | None:
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: front ends still need this process
     given = receive()
     set_up_logging(given.read_settings().log_level)

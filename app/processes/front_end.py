@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +23,7 @@ from app.observability.tracing import close_traces, open_traces
 from app.processes.given import Given, beat, receive, say_failure, until_told
 from app.processes.http import configured
 from app.processes.listening import inherited
+from app.processes.signals import on_ending_signals
 from app.serving.deployment import Deployment
 from app.serving.desk import FeedbackDesk
 from app.serving.shadow import Shadows
@@ -96,8 +96,7 @@ def main() -> int:
     def end() -> None:
         server.should_exit = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: end())  # before and after those that the server hears
+    on_ending_signals(end)  # before and after those that the server hears
     try:
         server = Server(configured(create_front_end(given, settings, metrics, end), settings))
     except SetupError as error:

@@ -18,6 +18,7 @@ from app.processes.child import ENGINE_SILENCE_RUNS, SILENCE_S, Child, Ended
 from app.processes.given import Given
 from app.processes.listening import Listening, listen
 from app.processes.restarts import Deaths
+from app.processes.signals import ending_signals
 from app.settings import Settings
 
 ENGINE, FRONT_END = "app.processes.engine", "app.processes.front_end"
@@ -48,12 +49,13 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._over = asyncio.Event()
         self._ending = Ending()
+        self._is_told_to_end = False
 
     async def run(self) -> Ending:
         """Until a signal, or until something cannot be had or kept."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._told_to_end)
+        for number in ending_signals():
+            loop.add_signal_handler(number, self._told_to_end, number)
         keeping = {name: asyncio.create_task(self._keep(name)) for name in ("engine", *self._front_ends)}
         await self._over.wait()
         logger.info("Shutting down")
@@ -63,10 +65,12 @@ class Supervisor:
         await self._finish({"engine": keeping["engine"]})
         return self._ending
 
-    def _told_to_end(self) -> None:
-        if self._over.is_set():  # again: somebody is in a hurry
+    def _told_to_end(self, number: signal.Signals) -> None:
+        is_request = number in (signal.SIGINT, signal.SIGTERM)  # a terminal that closes says so several times
+        if is_request and self._is_told_to_end:  # again: somebody is in a hurry
             for child in self._children.values():
                 child.kill()
+        self._is_told_to_end |= is_request
         self._over.set()
 
     async def _keep(self, name: str) -> None:

@@ -323,7 +323,7 @@ async def test_a_signal_during_requests_loses_none_of_them_and_leaves_nothing_be
     assert shared_folders(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 async def test_a_signal_to_the_whole_group_ends_it_in_order(models: Path, number: signal.Signals) -> None:
     with started(models, front_ends=2, serve="tiny") as running:
         await asyncio.to_thread(until_ready, running)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -16,10 +18,12 @@ import numpy as np
 import pytest
 
 from app.runtime.machine import detect_machine
-from tests.live import ROOT, Running, serving, started
+from tests.live import ROOT, Running, free_port, serving, started
 from tests.tiny import VOCABULARY, WORDS, logits_of, publish_tiny, row
 
 FIRST_WORD, SEPARATOR = VOCABULARY["[CLS]"], VOCABULARY["[SEP]"]
+TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from app.cli import main; sys.exit(main())"
+"""`hooper`, on the terminal that is its standard input."""
 NO_TRAINING = {"torch", "transformers", "optimum", "datasets", "accelerate", "onnx", "sklearn", "pandas", "pyarrow", "scripts"}
 
 
@@ -110,17 +114,18 @@ def request_of(body: bytes) -> bytes:
 # --- the end
 
 
-async def test_a_signal_during_requests_loses_none_of_them(models: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+async def test_a_signal_during_requests_loses_none_of_them(models: Path, number: signal.Signals) -> None:
     with serving(models) as running:
         connections = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(32)]
         for reader, writer in connections:  # every connection is known to the server
             writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await read_response(reader))[0] == 200
-        texts = [[text_of(32 * number + place) for place in range(64)] for number in range(32)]
+        texts = [[text_of(32 * caller + place) for place in range(64)] for caller in range(32)]
         for (_, writer), inputs in zip(connections, texts, strict=True):
             writer.write(request_of(json.dumps({"inputs": inputs, "model": "tiny"}).encode()))
         await asyncio.gather(*[writer.drain() for _, writer in connections])
-        running.process.send_signal(signal.SIGTERM)
+        running.process.send_signal(number)
         for (reader, _), inputs in zip(connections, texts, strict=True):
             status, answer = await read_response(reader)
             assert status == 200
@@ -138,7 +143,7 @@ async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, li
     return int(head.split()[1]), json.loads(await reader.readexactly(length))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_it_cleanly(models: Path, number: signal.Signals) -> None:
     with serving(models) as running:
         running.process.send_signal(number)
@@ -149,6 +154,51 @@ def test_a_signal_ends_it_cleanly(models: Path, number: signal.Signals) -> None:
 def test_a_signal_while_models_load_ends_it_cleanly(models: Path) -> None:
     with started(models) as running:
         running.wait_for("Started server process")
+        running.process.send_signal(signal.SIGTERM)
+        assert running.wait() == 0
+
+
+async def test_a_terminal_that_closes_ends_it_as_a_signal_does(models: Path) -> None:
+    """In its foreground, as a session's leader has it: what it writes goes nowhere afterwards."""
+    port, (ours, its) = free_port(), pty.openpty()
+    environment = os.environ | {
+        "HOOPER_MODELS": str(models), "HOOPER_PORT": str(port), "HOOPER_DEVICE": "cpu", "HOOPER_ENGINE_THREADS": "1",
+        "HOOPER_LOG_LEVEL": "debug",
+    }  # fmt: skip
+    command = [sys.executable, "-c", TERMINAL, "serve"]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its, start_new_session=True
+    )
+    os.close(its)
+    try:
+        seen = b""
+        while not (b"ready: " in seen and b"Uvicorn running" in seen):
+            seen += await asyncio.to_thread(os.read, ours, 65_536)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_response(reader))[0] == 200
+        inputs = [text_of(place) for place in range(64)]
+        writer.write(request_of(json.dumps({"inputs": inputs, "model": "tiny"}).encode()))
+        os.close(ours)
+        status, answer = await read_response(reader)
+        assert status == 200
+        assert len(answer["results"]) == 64
+        writer.close()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+def test_who_is_to_outlive_its_terminal_does(models: Path) -> None:
+    ignoring = (
+        "-c",
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from app.cli import main; sys.exit(main())",
+    )
+    with serving(models, ignoring) as running:
+        running.process.send_signal(signal.SIGHUP)
+        with running.client() as client:
+            assert client.get("/health/live").status_code == 200
         running.process.send_signal(signal.SIGTERM)
         assert running.wait() == 0
 

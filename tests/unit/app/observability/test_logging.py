@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -64,11 +65,48 @@ def test_an_exception_is_told_by_its_places_and_kinds_and_not_by_what_it_says(fo
     assert "test_logging.py" in text
 
 
-def test_a_terminal_is_not_told_to_do_anything() -> None:
-    line = PlainFormatter().format(record(path="/\x1b[2J\r\x9b"))
-    assert "\x1b" not in line
-    assert "\r" not in line
-    assert "\x9b" not in line
+UNSAFE = [
+    *map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), "\u2028", "\u2029", "\u202e", "\u2066", "\u200f", "\ud800", "\r\n",
+]  # fmt: skip
+
+
+def raised(name: str) -> Any:
+    """An error of a class with this name, with a place where it arose."""
+    try:
+        raise type(name, (Exception,), {})("words")
+    except Exception as error:
+        return type(error), error, error.__traceback__
+
+
+@pytest.mark.parametrize("unsafe", UNSAFE, ids=ascii)
+@pytest.mark.parametrize("formatter", [JsonFormatter(), PlainFormatter()], ids=["json", "plain"])
+def test_nothing_that_a_caller_sends_begins_a_line_or_tells_a_terminal_to_do_anything(
+    formatter: logging.Formatter, unsafe: str
+) -> None:
+    forged = f"/nowhere{unsafe}00:00:00 INFO    forged"
+    logged = record(msg="POST %s", args=(forged,), model=forged, exc_info=raised(f"Odd{unsafe}"))
+    logged.__dict__[f"key{unsafe}"] = 1
+    text = formatter.format(logged)
+    assert unsafe == "\n" or unsafe not in text
+    assert not [line for line in text.splitlines() if line.startswith("00:00:00")]
+
+
+@pytest.mark.parametrize("unsafe", [one for one in UNSAFE if one != "\ud800"], ids=ascii)
+def test_a_json_line_is_one_line_and_says_what_it_was(unsafe: str) -> None:
+    text = JsonFormatter().format(record(path=f"a{unsafe}b"))
+    assert len(text.splitlines()) == 1
+    assert json.loads(text)["path"] == f"a{unsafe}b"
+
+
+def test_what_a_plain_line_tells_besides_stands_before_the_places_of_an_error() -> None:
+    first, *places = PlainFormatter().format(record(status=500, exc_info=raised("Odd"))).splitlines()
+    assert first.endswith("loaded tiny/1  status=500")
+    assert places[-1] == "Odd"
+
+
+def test_ordinary_text_in_any_script_stays_as_it_is() -> None:
+    for formatter in (JsonFormatter(), PlainFormatter()):
+        assert "/Grüße/日本/שלום/👩‍👩‍👧" in formatter.format(record(path="/Grüße/日本/שלום/👩‍👩‍👧"))
 
 
 def test_what_json_cannot_write_is_written_as_text() -> None:

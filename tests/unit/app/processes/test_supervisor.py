@@ -76,9 +76,28 @@ async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     supervisor = supervising(tmp_path, "/stays")
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(supervisor._children) == 3)
-    supervisor._told_to_end()
-    supervisor._told_to_end()
+    supervisor._told_to_end(signal.SIGTERM)
+    supervisor._told_to_end(signal.SIGINT)
     assert (await running).code == 0
+
+
+@pytest.mark.parametrize("other", [signal.SIGHUP, signal.SIGTERM])
+async def test_a_terminal_that_closes_is_no_hurry_however_often_it_says_so(tmp_path: Path, other: signal.Signals) -> None:
+    supervisor = supervising(tmp_path, "/stays")
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(supervisor._children) == 3)
+    children = list(supervisor._children.values())
+    os.kill(os.getpid(), signal.SIGHUP)
+    await supervisor._over.wait()
+    supervisor._told_to_end(other)
+    assert all(is_alive(child.pid) for child in children)
+    supervisor._told_to_end(signal.SIGTERM)
+    supervisor._told_to_end(signal.SIGTERM)
+    assert (await running).code == 0
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
 async def test_a_process_that_cannot_be_started_at_all_ends_the_service(
