@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--label-column", default="", metavar="NAME", help="column of the label; default: guessed, or none")
     group.add_argument("--max-rows", type=int, default=0, metavar="N", help="judge it on so many rows, drawn at random; 0: all")
-    group.add_argument("--max-tokens", type=int, default=0, metavar="N", help="longest input; 0: what the checkpoint reads")
+    group.add_argument("--max-tokens", type=int, default=0, metavar="N", help="longest input; 0: what it reads, at most 512")
     group.add_argument(
         "--storage",
         choices=("int8", "fp16", "fp32"),

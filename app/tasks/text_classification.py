@@ -51,7 +51,7 @@ class ClassificationItem:
 class ClassificationOptions:
     top_k: int | None = None
     activation: Activation | None = None
-    truncation: Truncation = "truncate"
+    truncation: Truncation = "window"
     truncation_side: Side | None = None
     """Which end of a longer text `truncate` cuts off; None: the one that the model's tokenizer cuts off."""
 

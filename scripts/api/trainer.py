@@ -251,7 +251,7 @@ class Trainer(Generic[F]):
         # from a folder of its own: the run folder may by now hold another trainer's model
         with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             self._trained.model.save_pretrained(folder)
-            yield Start(BaseModel(folder, self._model.start.base.name), self._trained.tokenizer)
+            yield replace(self._model.start, base=BaseModel(folder, self._model.start.base.name))
 
     def _needed(self, wish: str) -> Trained:
         if self._trained is None:

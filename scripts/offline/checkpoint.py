@@ -13,7 +13,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.definition import definition_of
-from scripts.offline.pretrained import fast_tokenizer, first_line, longest_input, longest_of_tokenizer
+from scripts.offline.pretrained import DEFAULT_LIMIT, fast_tokenizer, first_line, longest_input, longest_of_tokenizer
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.tasks.regression import LABEL
 
@@ -47,7 +47,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
         wish: folder or hub id.
         task: None: what its head is for.
         labels: names in the order of its outputs; none: its own.
-        max_tokens: longest input; 0: what the model reads.
+        max_tokens: longest input; 0: what the model reads, at most 512.
 
     Raises:
         InvalidSettings: it cannot be served, and why.
@@ -153,4 +153,4 @@ def _task_options(config: Any, task: TaskName, names: Sequence[str]) -> tuple[di
 def _length(wish: int, limit: int) -> int:
     if not SHORTEST <= (wish or limit) <= limit:
         raise InvalidSettings(f"--max-tokens is {wish or limit}; this model reads between {SHORTEST} and {limit}")
-    return wish or limit
+    return wish or min(limit, DEFAULT_LIMIT)

@@ -11,6 +11,7 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Output
 from scripts.offline.feed import Collator, LengthGroups
 from scripts.offline.objective import Objective
+from scripts.offline.pretrained import usual_length
 from scripts.offline.processes import num_processes
 from scripts.offline.recipe import Recipe
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
@@ -55,16 +56,20 @@ def make_course(recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[Tr
     graph = padded_graph(model, Output(name="logits", axis=task.output_axis))
     collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed)
     lengths = [one.row.num_tokens for one in rows]
-    longest = min(max(lengths), max(recipe.epoch_tokens, default=max(lengths)))
-    at_once = _at_once(recipe, longest, num_processes())
+    at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())
     return Course(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
 
 
-def micro_batch(batch_size: int, longest: int) -> int:
+def micro_batch(batch_size: int, lengths: Sequence[int]) -> int:
     """Rows of an update that are computed at once: few enough that a CPU's caches hold their activations (measured: half as
-    fast again at 512 tokens), and a divisor of the batch size, so that the update is the mean over all of them."""
-    fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * longest <= MICRO_BATCH_TOKENS]
-    return max(fitting, default=1)
+    fast again at 512 tokens), and a divisor of the batch size, so that the update is the mean over all of them.
+
+    Nearly all rows decide: a few long texts among short ones may take twice the room, and do not make all updates small.
+    """
+    longest = max(lengths)
+    usual = min(longest, usual_length(lengths))
+    limit = min(MICRO_BATCH_TOKENS // usual, 2 * MICRO_BATCH_TOKENS // longest)
+    return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= max(1, limit))
 
 
 def default_epochs(num_rows: int, batch_size: int, num_labels: int) -> int:
@@ -73,12 +78,18 @@ def default_epochs(num_rows: int, batch_size: int, num_labels: int) -> int:
     return min(12, max(2, round(max(600, 30 * num_labels) / per_epoch)))
 
 
-def _at_once(recipe: Recipe, longest: int, processes: int) -> int:
+def _cropped(lengths: Sequence[int], recipe: Recipe) -> list[int]:
+    """Tokens of the rows in the longest epoch."""
+    limit = max(recipe.epoch_tokens, default=max(lengths))
+    return [min(length, limit) for length in lengths]
+
+
+def _at_once(recipe: Recipe, lengths: Sequence[int], processes: int) -> int:
     if recipe.batch_size % processes:
         raise InvalidSettings(f"batch_size is {recipe.batch_size}; {processes} processes need a multiple of their number")
     share = recipe.batch_size // processes
     if not recipe.micro_batch:
-        return micro_batch(share, longest)
+        return micro_batch(share, lengths)
     if share % recipe.micro_batch:
         raise InvalidSettings(
             f"micro_batch is {recipe.micro_batch}: each of {processes} processes has {share} texts of an update, which must be"

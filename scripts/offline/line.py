@@ -23,6 +23,7 @@ from scripts.offline.disk import refusals_told
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
 from scripts.offline.learning_rate import Curve, find_learning_rate
+from scripts.offline.length_cost import length_cost
 from scripts.offline.load import Example, describe_broken, read_all
 from scripts.offline.processes import is_main_process, wait_for_all
 from scripts.offline.publish import Artefact, golden_answers, publish
@@ -116,6 +117,8 @@ class Line:
         start = start or pretrained.find_start(recipe.base_model)
         model, max_tokens = self._model(prepared, start)
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
+        if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
+            self.say("", str(cost))
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
@@ -184,8 +187,11 @@ class Line:
         torch.manual_seed(self.recipe.seed)
         model = pretrained.load_model(self.recipe, self.offline, prepared.task_options, start.base)
         limit = min(pretrained.longest_input(model), start.max_tokens)
-        texts = self.offline.sample_texts(prepared.dataset.train)
-        return model, pretrained.choose_max_tokens(self.recipe, start.tokenizer, texts, limit)
+        max_tokens = pretrained.choose_max_tokens(self.recipe, limit)
+        texts = [] if self.recipe.max_tokens else self.offline.window_texts(prepared.dataset.train)
+        if texts:
+            max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
+        return model, max_tokens
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None

@@ -22,6 +22,8 @@ from scripts.offline.tasks.base import OfflineTask
 
 SERVED = 8192
 """Longest input the service reads, whatever the model could."""
+DEFAULT_LIMIT = 512
+"""Longest input where nobody says another: more is rarely needed, and attention grows with its square."""
 MULTIPLE = 16
 QUANTILE = 0.995
 SAMPLED = 20_000
@@ -151,21 +153,33 @@ def longest_input(model: Any) -> int:
     return int(min(SERVED, positions - unused))
 
 
-def choose_max_tokens(recipe: Recipe, definition: str, texts: Sequence[str | Pair], limit: int) -> int:
-    """The recipe's `max_tokens`, or where it is 0 what holds 99.5 % of the texts, in multiples of 16.
+def choose_max_tokens(recipe: Recipe, limit: int) -> int:
+    """The recipe's `max_tokens`, or where it is 0 what the base model reads, at most 512. How long the training texts are
+    says nothing about those that will be sent.
+
+    Args:
+        recipe: what is trained.
+        limit: longest input of the base model.
 
     Raises:
         InvalidSettings: the recipe asks for more than the model reads.
     """
     if recipe.max_tokens > limit:
         raise InvalidSettings(f"max_tokens is {recipe.max_tokens}, but the base model reads at most {limit} tokens")
-    if recipe.max_tokens:
-        return recipe.max_tokens
+    return recipe.max_tokens or min(limit, DEFAULT_LIMIT)
+
+
+def fitting_window(definition: str, texts: Sequence[str | Pair], limit: int) -> int:
+    """The window that holds 99.5 % of the texts, in multiples of 16 tokens."""
     tokenizer = Tokenizer(definition, limit)
     sample = texts[:: math.ceil(len(texts) / SAMPLED)]
     lengths = [len(windows[0].input_ids) for windows in tokenizer.windows(sample)]
-    needed = math.ceil(float(np.quantile(lengths, QUANTILE, method="inverted_cdf")) / MULTIPLE) * MULTIPLE
-    return min(limit, needed)
+    return min(limit, usual_length(lengths))
+
+
+def usual_length(lengths: Sequence[int]) -> int:
+    """What 99.5 % of the lengths do not exceed, in multiples of 16."""
+    return math.ceil(float(np.quantile(lengths, QUANTILE, method="inverted_cdf")) / MULTIPLE) * MULTIPLE
 
 
 def _dropouts(recipe: Recipe, config: Any) -> dict[str, float]:

@@ -88,7 +88,7 @@ class Recipe:
     hidden_dropout: float = knob(0.1, "dropout of hidden states; 0 trains a tenth faster on a CPU")
     attention_dropout: float = knob(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
     label_smoothing: float = knob(0.0, "share of each label's weight spread over the others")
-    max_tokens: int = knob(0, "longest input in tokens; 0: fits 99.5 % of the texts, at most the model's own limit")
+    max_tokens: int = knob(0, "longest input in tokens; 0: what the base model reads, at most 512")
     epoch_tokens: list[int] = knob([], "longest training text of each epoch in tokens: short first epochs are cheap")
     precision: Literal["auto", "fp32", "bf16"] = knob("auto", "arithmetic of training; auto: bf16 where the machine has it")
     seed: int = knob(13, "seed of split, order and head")

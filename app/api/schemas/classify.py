@@ -48,7 +48,7 @@ class ClassifyRequest(Request):
     activation: Literal["softmax", "sigmoid", "none"] | None = Field(
         None, description="Turns the model's logits into scores; null: what the model was trained with."
     )
-    truncation: TruncationField = "truncate"
+    truncation: TruncationField = "window"
 
     def options(self) -> ClassificationOptions:
         return ClassificationOptions(self.top_k, self.activation, self.truncation)

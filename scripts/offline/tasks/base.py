@@ -73,8 +73,9 @@ class OfflineTask(Protocol):
         """The request options under which the model is evaluated and verified: the service's defaults."""
         ...
 
-    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
-        """What to tokenize to see how long the inputs are."""
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
+        """Texts that fit into a window of training, of a task whose service reads in the same windows; none: the service reads
+        as much at once as the base model can, however long the training texts are."""
         ...
 
     def training_rows(

@@ -88,7 +88,7 @@ class OfflineQuestionAnswering:
     def serving_options(self) -> AnswerOptions:
         return AnswerOptions()
 
-    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
         return [(one.item.question, one.item.context) for one in examples]
 
     def training_rows(

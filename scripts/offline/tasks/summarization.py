@@ -75,8 +75,8 @@ class OfflineSummarization:
     def serving_options(self) -> SummaryOptions:
         return SummaryOptions()
 
-    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
-        return [one.item.text for one in examples]
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return []
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]

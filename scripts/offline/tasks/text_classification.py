@@ -92,15 +92,16 @@ class OfflineTextClassification:
     def serving_options(self) -> ClassificationOptions:
         return ClassificationOptions()
 
-    def sample_texts(self, examples: Sequence[Example]) -> list[Any]:
-        return [one.item.sequences for one in examples]
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return []
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
         index = {label: number for number, label in enumerate(task_options["labels"])}
         task = self.serving_task(tokenizer, task_options)
-        encoded = encode_all(task, self.serving_options(), [one.item for one in examples])
+        # one row each, however long: a later window alone need not say what the whole text is labelled for
+        encoded = encode_all(task, ClassificationOptions(truncation="truncate"), [one.item for one in examples])
         rows = []
         for one, coded in zip(examples, encoded, strict=True):
             if task_options["problem_type"] == REGRESSION:

@@ -14,11 +14,11 @@ export const classify = {
     const pair = el("textarea", { rows: 3, spellcheck: false });
     const truncation = select(
       [
-        ["truncate", "Cut it"],
         ["window", "Read all of it, in windows"],
+        ["truncate", "Cut it"],
         ["error", "Refuse it"],
       ],
-      "truncate",
+      "window",
     );
     return {
       main: [field("Text", text)],

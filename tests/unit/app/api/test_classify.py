@@ -64,7 +64,7 @@ async def test_sigmoid_scores_stand_alone(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("truncation", "num_tokens", "truncated"), [("truncate", MAX_TOKENS, True), ("window", 62, False), (None, MAX_TOKENS, True)]
+    ("truncation", "num_tokens", "truncated"), [("truncate", MAX_TOKENS, True), ("window", 62, False), (None, 62, False)]
 )
 async def test_truncation_is_told(service: Service, truncation: str | None, num_tokens: int, truncated: bool) -> None:
     options = {} if truncation is None else {"truncation": truncation}

@@ -146,10 +146,10 @@ async def test_where_no_model_is_loaded_for_the_shape_nobody_is_asked(service: S
 
 async def test_a_long_text_is_explained_as_the_caller_wishes(every_task: Service) -> None:
     text = "bad film " * 60 + "good " * 30
-    (cut,) = (await explain(every_task, text, target="good"))["results"]
+    (cut,) = (await explain(every_task, text, target="good", truncation="truncate"))["results"]
     assert cut["truncated"]
     assert cut["tokens"][-1]["end"] < 200
-    (read,) = (await explain(every_task, text, target="good", truncation="window"))["results"]
+    (read,) = (await explain(every_task, text, target="good"))["results"]
     assert not read["truncated"]
     assert {one["text"] for one in read["tokens"]} == {"good"}
     assert "tokens" in await problem(every_task, text, 413, truncation="error")

@@ -136,6 +136,14 @@ async def test_a_document_is_read_whole_unless_it_may_be_cut(every_task: Service
     assert "x-ignored-parameters" not in response.headers
 
 
+async def test_a_long_text_is_classified_whole(every_task: Service) -> None:
+    text = "bad film " * 30 + "good " * 300
+    response = await every_task.client.post("/models/text-classification", json={"inputs": text})
+    assert "x-truncated" not in response.headers
+    native = (await every_task.ask("classify", text, truncation="window")).json()["results"][0]["labels"]
+    assert response.json() == native
+
+
 async def test_parameters_of_generating_are_taken_and_told_to_be_ignored(every_task: Service) -> None:
     body = {"inputs": "Good film.", "parameters": {"generate_parameters": {"max_new_tokens": 1}}}
     response = await every_task.client.post("/models/summarization", json=body)

@@ -147,9 +147,13 @@ async def test_chosen_outputs_come_in_the_order_wanted(every_task: Service) -> N
 
 
 async def test_a_cut_is_told_twice(every_task: Service) -> None:
-    response = await send(every_task, "text-classification", tensor("text", "good " * 99, "good"))
+    texts = tensor("text", "good " * 99, "good")
+    response = await send(every_task, "text-classification", texts, parameters={"truncation": "truncate"})
     assert response.json()["parameters"] == {"num_tokens": MAX_TOKENS + 3, "num_truncated": 1}
     assert response.headers["x-truncated"] == "1"
+    response = await send(every_task, "text-classification", texts)
+    assert response.json()["parameters"]["num_truncated"] == 0
+    assert "x-truncated" not in response.headers
 
 
 async def test_a_context_without_any_span_gets_the_empty_answer(every_task: Service, monkeypatch: pytest.MonkeyPatch) -> None:

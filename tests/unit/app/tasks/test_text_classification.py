@@ -118,7 +118,7 @@ def test_a_longer_text_is_cut_on_the_side_that_the_caller_names() -> None:
     text = "bad " + "film " * LONGEST + "good"
     kept = {}
     for side in ("left", "right"):
-        (encoded,) = TASK.encode([Item(text)], Options(truncation_side=side))  # type: ignore[arg-type]
+        (encoded,) = TASK.encode([Item(text)], Options(truncation="truncate", truncation_side=side))  # type: ignore[arg-type]
         assert isinstance(encoded, Encoded)
         assert encoded.truncated
         (row,) = encoded.rows

@@ -17,7 +17,15 @@ from safetensors.torch import load_file, save_file
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.base_model import BaseModel
-from scripts.offline.pretrained import choose_max_tokens, find_start, load_finished, load_model, load_tokenizer, longest_input
+from scripts.offline.pretrained import (
+    choose_max_tokens,
+    find_start,
+    fitting_window,
+    load_finished,
+    load_model,
+    load_tokenizer,
+    longest_input,
+)
 from scripts.offline.recipe import Recipe
 from scripts.offline.tasks.text_classification import OfflineTextClassification
 from tests.tiny import tokenizer_json
@@ -247,15 +255,20 @@ def test_a_tokenizer_s_length_counts_where_it_is_one(length: Any, longest: int, 
 TEXTS = ["film " * 10] * 400 + ["film " * 40]
 
 
-@pytest.mark.parametrize(("wish", "limit", "chosen"), [(0, 64, 16), (0, 8, 8), (20, 64, 20)])
-def test_the_length_is_the_recipe_s_or_fits_nearly_all_texts(wish: int, limit: int, chosen: int) -> None:
-    assert choose_max_tokens(Recipe(max_tokens=wish), tokenizer_json(), TEXTS, limit) == chosen
+@pytest.mark.parametrize(("wish", "limit", "chosen"), [(0, 64, 64), (0, 8192, 512), (20, 64, 20), (8192, 8192, 8192)])
+def test_the_length_is_the_recipe_s_or_the_base_model_s_up_to_512(wish: int, limit: int, chosen: int) -> None:
+    assert choose_max_tokens(Recipe(max_tokens=wish), limit) == chosen
 
 
-def test_one_text_in_a_hundred_counts_for_the_length() -> None:
-    assert choose_max_tokens(Recipe(), tokenizer_json(), TEXTS[-100:], 64) == 48
+@pytest.mark.parametrize(("limit", "window"), [(64, 16), (8, 8)])
+def test_a_window_fits_nearly_all_texts(limit: int, window: int) -> None:
+    assert fitting_window(tokenizer_json(), TEXTS, limit) == window
+
+
+def test_one_text_in_a_hundred_counts_for_the_window() -> None:
+    assert fitting_window(tokenizer_json(), TEXTS[-100:], 64) == 48
 
 
 def test_more_than_the_model_reads_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="max_tokens is 65, but the base model reads at most 64"):
-        choose_max_tokens(Recipe(max_tokens=65), tokenizer_json(), TEXTS, 64)
+        choose_max_tokens(Recipe(max_tokens=65), 64)
