@@ -12,6 +12,7 @@ from app.core.release import next_release
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
+from scripts.offline.engines import describe_engines, try_engines
 from scripts.offline.evaluate import predict
 from scripts.offline.forms import Form
 from scripts.offline.held_out import check_enough
@@ -88,8 +89,12 @@ def _with_form(form: Form, folder: Path, manifest: Manifest, reference: Referenc
     say("verify", describe_parity(found.parity).replace("by torch", "in fp32"))
     if not found.parity.passed:
         raise ParityFailed(f"the form that {form.does} decides otherwise too often: {found}")
+    engines = try_engines(folder / graph.file, graph, [row for one in reference.predictions.encoded for row in one.rows])
+    for sentence in describe_engines(engines):
+        say("", sentence)
     return manifest.model_copy(
         update={
+            "engines": {**manifest.engines, **engines},
             "graph": graph.model_copy(update={"variants": {**graph.variants, form.precision: form.file}}),
             "parity": {**manifest.parity, form.precision: found.parity},
             "files": {**manifest.files, form.file: describe_file(target)},

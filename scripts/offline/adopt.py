@@ -98,6 +98,7 @@ def _artefact(wish: Wish, checkpoint: Checkpoint, texts: HeldOut, reference: Any
         graph_file=verified.file,
         graph=verified.graph,
         variants=verified.variants,
+        engines=verified.engines,
         tokenizer=checkpoint.tokenizer,
         task_options=reference.task_options,
         parity=verified.parity,

@@ -169,6 +169,7 @@ class Line:
             graph_file=verified.file,
             graph=verified.graph,
             variants=verified.variants,
+            engines=verified.engines,
             tokenizer=trained.tokenizer,
             task_options=reference.task_options,
             parity=verified.parity,

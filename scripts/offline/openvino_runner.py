@@ -1,4 +1,4 @@
-"""OpenVINO in bf16 without ONNX Runtime around it: how bf16 parity is measured where the plug-in leaves the processor out.
+"""OpenVINO by itself: how a graph is tried, and bf16 parity measured, where ONNX Runtime's plug-in leaves the processor out.
 
 The package `openvino` is in no extra, since most people need the plug-in only: `pip install openvino` turns this on.
 """
@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from app.core.manifest import Graph
-from app.core.types import Row, RowOutput
+from app.core.types import Precision, Row, RowOutput
 from app.runtime.engine import FoldedGraph
 from app.runtime.layout import plan, split, to_tensors
 from scripts.offline.batches import token_batches
 
 
+def is_installed() -> bool:
+    """Whether the package `openvino` is there."""
+    return importlib.util.find_spec("openvino") is not None
+
+
 def has_openvino_bf16() -> bool:
     """Whether the package `openvino` is installed and this processor multiplies bf16 through it."""
-    if importlib.util.find_spec("openvino") is None:
+    if not is_installed():
         return False
     import openvino
 
@@ -29,11 +34,11 @@ def has_openvino_bf16() -> bool:
 class OpenVinoRunner:
     """The engine and the precision that the service uses on Intel processors. Satisfies `RowRunner`."""
 
-    def __init__(self, graph_file: Path, graph: Graph) -> None:
+    def __init__(self, graph_file: Path, graph: Graph, precision: Precision = "bf16") -> None:
         import openvino
 
         self._graph = graph
-        config = {"INFERENCE_PRECISION_HINT": "bf16"}
+        config = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         with FoldedGraph(graph_file) as folded:
             self._compiled: Any = openvino.Core().compile_model(str(folded), "CPU", config)
 

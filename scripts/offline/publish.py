@@ -16,6 +16,7 @@ from app.core.manifest import (
     MANIFEST,
     NO_REFERENCE,
     DriftReference,
+    EngineTrial,
     Graph,
     Manifest,
     Parity,
@@ -24,7 +25,7 @@ from app.core.manifest import (
     verify_files,
 )
 from app.core.release import next_release
-from app.core.types import Precision, TaskName
+from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
 from scripts.offline.evaluate import RowRunner, predict
 from scripts.offline.tasks.base import OfflineTask
@@ -56,6 +57,8 @@ class Artefact:
     card: str
     reference: DriftReference = NO_REFERENCE
     """What the held-out items were like; without it, drift is told beside nothing."""
+    engines: Mapping[Device, EngineTrial] = field(default_factory=dict)
+    """What each engine made of the graph; of others nothing is known."""
     variants: Mapping[Precision, Path] = field(default_factory=dict)
     """Files of forms made for one precision; each is bound to `graph_file`, and is called so when it is published."""
 
@@ -109,6 +112,7 @@ def _fill(folder: Path, artefact: Artefact, version: int) -> None:
         ),
         task_options=dict(artefact.task_options),
         parity=dict(artefact.parity),
+        engines=dict(artefact.engines),
         reference=artefact.reference,
         evaluation=dict(artefact.evaluation["headline"]),
         files={path.name: describe_file(path) for path in sorted(folder.iterdir())},

@@ -1,4 +1,4 @@
-"""A verified graph: export > optimize > verify > compact > verify."""
+"""A verified graph: export > optimize > verify > compact > verify, and which engines run it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from app.core.manifest import Graph, Parity
-from app.core.types import Precision
+from app.core.manifest import EngineTrial, Graph, Parity
+from app.core.types import Device, Precision
 from scripts.offline.compact import compact
+from scripts.offline.engines import describe_engines, try_engines
 from scripts.offline.evaluate import Predictions
 from scripts.offline.export import export_graph
 from scripts.offline.forms import FORMS
@@ -36,6 +37,8 @@ class VerifiedGraph:
     """The file's own answers to the held-out examples, in fp32."""
     variants: Mapping[Precision, Path] = field(default_factory=dict)
     """Files of forms made for one precision, each beside `file` and bound to it."""
+    engines: Mapping[Device, EngineTrial] = field(default_factory=dict)
+    """What each engine of this environment made of the file."""
 
 
 def make_graph(
@@ -64,12 +67,16 @@ def make_graph(
     else:
         file = file.replace(folder / MODEL)  # forms are bound to it by the name under which it is published
     measured = {"fp32": parity}
-    bf16 = reference.measure_bf16(file, graph)
+    engines = try_engines(file, graph, [row for one in reference.predictions.encoded for row in one.rows])
+    for sentence in describe_engines(engines):
+        say("", sentence)
+    # what did not run there in a process of its own shall not end this one
+    bf16 = reference.measure_bf16(file, graph) if "openvino" not in engines or engines["openvino"].runs else None
     if bf16 is not None:
         measured["bf16"] = bf16.parity
         say("", f"in bf16: {_verdict(bf16.parity)}")
     variants = _forms(file, graph, reference, measured, say)
-    return VerifiedGraph(file, graph, measured, exported, predictions, variants)
+    return VerifiedGraph(file, graph, measured, exported, predictions, variants, engines)
 
 
 def _forms(file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say) -> dict[Precision, Path]:

@@ -12,7 +12,7 @@ import pytest
 
 from app.core import release
 from app.core.errors import InvalidSettings, SetupError
-from app.core.manifest import DriftReference, Parity, read_manifest, verify_files
+from app.core.manifest import DriftReference, EngineTrial, Parity, read_manifest, verify_files
 from app.tasks.text_classification import ClassificationItem
 from scripts.offline import publish as module
 from scripts.offline.publish import Artefact, golden_answers, publish
@@ -44,6 +44,7 @@ def artefact(export: Any) -> Artefact:
         golden=[{"item": {"text": "a film"}, "answer": {"labels": []}}],
         card="# films\n",
         reference=REFERENCE,
+        engines={"openvino": EngineTrial(runs=False, reason="no kernel")},
     )
 
 
@@ -62,6 +63,7 @@ def test_a_published_folder_is_whole_and_checksummed(artefact: Artefact, tmp_pat
     assert json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) == EVALUATION
     assert manifest.created.endswith("+00:00")
     assert manifest.reference == REFERENCE
+    assert manifest.engines["openvino"].reason == "no kernel"
 
 
 def test_others_than_its_maker_may_read_it(artefact: Artefact, tmp_path: Path) -> None:

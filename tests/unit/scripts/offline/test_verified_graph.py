@@ -9,10 +9,11 @@ from typing import Any, Literal
 import pytest
 import torch
 
+from app.core.manifest import EngineTrial
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.text_classification import ClassificationItem
-from scripts.offline import forms
+from scripts.offline import forms, verified_graph
 from scripts.offline.load import Example
 from scripts.offline.reference import ask_torch
 from scripts.offline.tasks.text_classification import OfflineTextClassification
@@ -73,3 +74,14 @@ def test_of_many_examples_some_are_drawn(maker: Maker, tiny_model: Any, monkeypa
     assert (made.parity["fp32"].rows, made.parity["fp16"].rows) == (COUNT, 7)
     assert made.parity["fp16"].agreement == 1.0
     assert made.parity["fp16"].max_abs_error < 0.05
+
+
+def test_what_each_engine_made_of_the_graph_is_recorded_and_told(
+    maker: Maker, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = {"cpu": EngineTrial(runs=True), "openvino": EngineTrial(runs=False, reason="no kernel")}
+    monkeypatch.setattr(verified_graph, "try_engines", lambda *_: trials)
+    made = maker.make(tiny_model("Bert"), "fp32")
+    assert made.engines == trials
+    assert "openvino does not run it and will not be used: no kernel" in maker.said
+    assert "bf16" not in made.parity  # is not tried in this process either
