@@ -47,6 +47,8 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     for precision, parity in manifest.parity.items():
         verdict = "" if parity.passed else "; failed, not used"
         yield f"in {precision}", f"{parity.agreement_to_show:.2%} of {parity.rows:,} decided as the reference{verdict}"
+    for device, trial in manifest.engines.items():
+        yield f"on {device}", "runs" if trial.runs else f"does not run: {trial.reason}"
     yield "graph", f"{graph.layout} layout, weights stored as {graph.storage}"
     yield "made from", f"{manifest.base_model}, {manifest.created[:10]}"
     yield "licence", manifest.license or "not stated"

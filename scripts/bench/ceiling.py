@@ -17,7 +17,7 @@ from app.core.errors import ProviderUnavailable
 from app.core.manifest import read_manifest
 from app.core.types import Row
 from app.runtime.machine import has_int8
-from app.runtime.providers import DeviceWish, PrecisionWish, choose_provider, for_model
+from app.runtime.providers import DeviceWish, PrecisionWish, choices_of_auto, choose_provider, for_model
 from app.runtime.session import OnnxSession
 from app.runtime.sessions import open_sessions
 from app.tasks.base import Encoded
@@ -54,7 +54,9 @@ def engine_ceiling(
     other with every thread or, where the service does so, side by side, whichever is faster."""
     manifest = read_manifest(folder)
     rows = rows_of(folder, texts)
-    provider = for_model(choose_provider(device), manifest, has_int8(), precision)
+    first = choose_provider(device)
+    first = choices_of_auto(first, manifest)[0] if device == "auto" else first
+    provider = for_model(first, manifest, has_int8(), precision)
     sessions = open_sessions(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, threads)
     budget = Budget.for_tensors(max_tokens, max_rows, manifest.graph.layout)
     found = [_together([sessions.alone], rows, budget, seconds)]

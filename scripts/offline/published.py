@@ -9,7 +9,7 @@ from typing import Any
 
 from app.core.errors import InvalidArtefact, InvalidSettings
 from app.core.manifest import MANIFEST, Manifest, read_manifest, verify_files
-from app.runtime.providers import DeviceWish, choose_provider
+from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.tasks.base import OfflineTask
@@ -51,6 +51,8 @@ def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> Version
     except TypeError as error:
         raise InvalidArtefact(f"{folder}: task_options: {error}") from error
     provider = choose_provider(device)
+    if device == "auto":
+        provider = choices_of_auto(provider, manifest)[0]
     parity = manifest.parity.get(provider.precision)
     if provider.precision != "fp32" and not (parity and parity.passed):  # as the service does
         provider = provider.in_fp32("its own precision did not pass")

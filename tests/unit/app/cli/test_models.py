@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def test_everything_about_a_model_is_told(models: Path, capsys: pytest.CaptureFi
     for fact in ("tiny/1", "text-classification", "bad, good", "up to 32 tokens", "of 5 decided as the reference", "packed"):
         assert fact in told
     assert str(models / "tiny" / "1") in told
+
+
+def test_which_engines_run_a_model_is_told(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sign_again(models / "tiny" / "1", engines={"cpu": {"runs": True}, "openvino": {"runs": False, "reason": "no kernel"}})
+    assert cli.main(["models", "show", "tiny", "--models", str(models)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"on cpu\s+runs", out)
+    assert re.search(r"on openvino\s+does not run: no kernel", out)
 
 
 def test_a_model_is_told_for_programs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,24 @@
+"""A published version is measured on what would serve it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.runtime import providers
+from app.runtime.machine import Machine
+from scripts.offline.published import open_version
+from tests.altered import sign_again
+from tests.tiny import publish_tiny
+
+INTEL = Machine(frozenset({"CPUExecutionProvider"}), True, True, False, False, True, False, 2)
+
+
+def test_auto_leaves_out_an_engine_that_does_not_run_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = publish_tiny(tmp_path)
+    sign_again(folder, engines={"openvino": {"runs": False, "reason": "no kernel"}})
+    monkeypatch.setattr(providers, "detect_machine", lambda: INTEL)
+    provider = open_version("tiny", tmp_path, "auto").session.provider
+    assert provider.device == "cpu"
+    assert "no kernel" in provider.reason
