@@ -111,17 +111,20 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBo
     if num_declared > max_bytes:
         return None
     _hold(held, num_declared)
-    body = bytearray()  # not the pieces: a client who sends one byte at a time would make thousands of objects
+    chunks: list[bytes] = []
+    num_bytes = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        body += message.get("body", b"")
-        if len(body) > max_bytes:
+        chunk = message.get("body", b"")
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
             return None
-        _hold(held, len(body))
+        _hold(held, num_bytes)
+        chunks.append(chunk)
         if not message.get("more_body", False):
-            return bytes(body)
+            return b"".join(chunks)
 
 
 def _hold(held: HeldBody, num_bytes: int) -> None:

@@ -49,6 +49,8 @@ class Graph(_Frozen):
     pad_token_id: int = 0
     position_offset: Annotated[int, Field(ge=0)] = 0
     """Position id of a row's first token (2 for RoBERTa, 0 for BERT)."""
+    padding_side: Literal["right", "left"] = "right"
+    """Where a padded tensor row is filled up; some architectures read a text at its end."""
     storage: Literal["fp32", "fp16", "int8"]
     """How the weights lie on disk: `int8` ones are dequantized once when the model is loaded."""
     variants: dict[Precision, FileName] = {}

@@ -119,7 +119,7 @@ def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: boo
     segment_ids = np.zeros(shape, np.int64)
     longest = max(row.num_tokens for row in rows)
     positions = np.arange(graph.position_offset, graph.position_offset + longest, dtype=np.int64)
-    for number, (row, place) in enumerate(zip(rows, where.places, strict=True), start=1):
+    for number, (row, place) in enumerate(zip(rows, on_side(where, rows, graph), strict=True), start=1):
         span = slice(place.start, place.start + row.num_tokens)
         input_ids[place.line, span] = row.input_ids
         token_type_ids[place.line, span] = row.token_type_ids
@@ -131,7 +131,7 @@ def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: boo
         "position_ids": position_ids,
         "segment_ids": segment_ids,
         "attention_mask": (segment_ids > 0).astype(np.int64),
-        "gather": _gather(rows, where, fixed_shapes),
+        "gather": _gather(rows, replace(where, places=on_side(where, rows, graph)), fixed_shapes),
     }
     return {name: made[name] for name in graph.inputs}
 
@@ -152,7 +152,7 @@ def split(outputs: Sequence[np.ndarray], rows: Sequence[Row], where: Plan, graph
         expected = where.height if spec.axis == "token" else len(rows) if spec.axis == "row" else marker_ends[-1]
         if values.shape[0] < expected:
             raise ValueError(f"output {spec.name} has {values.shape[0]} entries, {expected} were expected")
-        for i, (row, place) in enumerate(zip(rows, where.places, strict=True)):
+        for i, (row, place) in enumerate(zip(rows, on_side(where, rows, graph), strict=True)):
             if spec.axis == "row":
                 results[i][spec.name] = values[i]
             elif spec.axis == "marker":
@@ -178,6 +178,13 @@ def check_shapes(outputs: Sequence[np.ndarray], tensors: Tensors, graph: Graph) 
         found = np.shape(tensor)
         if len(found) != len(expected) + 1 or found[:-1] != expected:
             raise EngineFailed(f"output {spec.name} has the shape {found}, ({', '.join(map(str, expected))}, …) was expected")
+
+
+def on_side(where: Plan, rows: Sequence[Row], graph: Graph) -> Sequence[Place]:
+    """The places of rows, moved to the end of their tensor row where the graph is padded on the left."""
+    if graph.padding_side == "right":
+        return where.places
+    return [replace(place, start=where.width - row.num_tokens) for row, place in zip(rows, where.places, strict=True)]
 
 
 def num_computed_tokens(where: Plan) -> int:

@@ -85,6 +85,20 @@ class OnnxSession:
             outputs.append(output)
         return outputs
 
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
+        """Run rows in one tensor, here and now, however different their lengths: for offline use.
+
+        Raises:
+            EngineFailed: an output is not finite or has not the shape that the rows need.
+        """
+        where = plan([row.num_tokens for row in rows], self.graph.layout, self.provider.fixed_shapes)
+        outputs = []
+        for output in self._compute_tensor(rows, where, onnxruntime.RunOptions()):
+            if isinstance(output, HooperError):
+                raise output
+            outputs.append(output)
+        return outputs
+
     def terminate(self) -> None:
         """Tell the run in progress to stop; it does so between two nodes of the graph, not within one."""
         self._run_options.terminate = True

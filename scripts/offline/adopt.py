@@ -24,7 +24,8 @@ from scripts.offline.recipe import Recipe
 from scripts.offline.reference import ask_torch
 from scripts.offline.spoken import describe_figures
 from scripts.offline.tasks.registry import offline_task
-from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
+from scripts.offline.trial import try_out
+from scripts.offline.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 
 Storage = Literal["int8", "fp16", "fp32"]
 
@@ -45,7 +46,7 @@ class Wish:
 
 
 def adopt(wish: Wish, say: Say) -> Path:
-    """load > evaluate > export > optimize > verify > compact > verify > card > publish.
+    """load > export > evaluate > optimize > verify > compact > verify > card > publish.
 
     Returns:
         The version's folder.
@@ -65,14 +66,16 @@ def adopt(wish: Wish, say: Say) -> Path:
     check_enough(texts)
     say("", f"compared on {texts.where_from}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
-    options = checkpoint.task_options
-    reference = ask_torch(offline, checkpoint.model, tokenizer, options, texts.examples, texts.is_labelled)
-    if texts.is_labelled:
-        figures = offline.evaluate(reference.predictions.answers, texts.examples, reference.task_options)
-        say("evaluate", describe_figures(figures["headline"]))
+    model, options = checkpoint.model, checkpoint.task_options
     storage = wish.storage or ("int8" if texts.is_labelled else "fp16")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        verified = make_graph(checkpoint.model, offline.output_axis, storage, reference, Path(folder), say)
+        exported = try_out(model, checkpoint.task, offline, tokenizer, options, Path(folder))
+        say("export", describe_layout(exported.graph))
+        reference = ask_torch(offline, model, tokenizer, options, texts.examples, texts.is_labelled)
+        if texts.is_labelled:
+            figures = offline.evaluate(reference.predictions.answers, texts.examples, reference.task_options)
+            say("evaluate", describe_figures(figures["headline"]))
+        verified = make_graph(model, offline.output_axis, storage, reference, Path(folder), say, exported)
         made = publish(_artefact(wish, checkpoint, texts, reference, verified), Path(wish.recipe.models))
     say("publish", str(made))
     return made

@@ -57,7 +57,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     task = _task(config, source, task)
     model = _model(source, offline_task(task).auto_class)
     tokenizer = fast_tokenizer(source)
-    room = model.get_input_embeddings().num_embeddings
+    room = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > room:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
     options, notes = _task_options(model.config, task, labels)
@@ -73,8 +73,6 @@ def _config(source: BaseModel) -> Any:
         raise InvalidSettings(
             f"{source.location} cannot be read as a checkpoint of transformers: {first_line(error)}"
         ) from error
-    if config.is_encoder_decoder:
-        raise InvalidSettings(f"{source.location} is an encoder-decoder ({config.model_type}); only encoders can be served")
     return config
 
 
@@ -85,7 +83,7 @@ def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
         InvalidSettings: there is no head, or it is for something else than was wished.
     """
     names = config.architectures or []
-    found = next((task for name in names for head, task in HEADS.items() if name.endswith(head)), None)
+    found = next((task for name in names for head, task in HEADS.items() if name.removesuffix("Simple").endswith(head)), None)
     if found == "summarization" and (wish != found or config.num_labels != 1):
         raise InvalidSettings(
             f"{source.location} labels tokens ({names[0]}, {config.num_labels} labels), which is served only where it has one"

@@ -36,7 +36,8 @@ from scripts.offline.spoken import describe_cost, describe_figures
 from scripts.offline.tasks.base import Prepared, TrainingRow
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.teacher import open_teacher, taught
-from scripts.offline.verified_graph import Say, VerifiedGraph, make_graph
+from scripts.offline.trial import try_out
+from scripts.offline.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 from scripts.offline.verify import Reference
 
 
@@ -116,6 +117,11 @@ class Line:
             self.run_folder.check_same(recipe, dataset)
         start = start or pretrained.find_start(recipe.base_model)
         model, max_tokens = self._model(prepared, start)
+        tokenizer = Tokenizer(start.tokenizer, max_tokens)
+        if is_main_process() and not (resume and self.run_folder.is_finished):
+            tried = try_out(model, recipe.task, self.offline, tokenizer, options)
+            self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
+        wait_for_all()
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
         if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
             self.say("", str(cost))
@@ -123,7 +129,7 @@ class Line:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
             with refusals_told(self.run_folder):
-                self._fine_tune(model, prepared, Tokenizer(start.tokenizer, max_tokens), resume)
+                self._fine_tune(model, prepared, tokenizer, resume)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.offline, options, self.run_folder.final)
         self.is_trained = True

@@ -10,8 +10,9 @@ import torch
 from app.core.manifest import Output
 from scripts.offline.batches import token_batches
 from scripts.offline.feed import Collator
+from scripts.offline.padded import head_logits
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
-from scripts.offline.torch_runner import head_logits, padded_graph
+from scripts.offline.torch_runner import padded_graph
 
 
 @torch.no_grad()

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
-from app.core.errors import SetupError
+from scripts.offline.padded import head_logits
+from scripts.offline.positions import accepted_inputs, position_table
 from scripts.offline.tasks.base import Axis
 
-PACKABLE = frozenset(
-    ["bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roberta-prelayernorm", "xlm-roberta"]
-)
-"""Model types whose forward takes position ids and whose attention sees positions only through them."""
-OFFSET_POSITIONS = frozenset(["camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta"])
-"""Model types that number positions from the padding id + 1."""
 MASKED = -1e4
 """Added to forbidden attention scores. Far enough for a probability of exactly 0, and finite in fp16 and bf16, where
 transformers' own constant, the least fp32 number, becomes -inf and then NaN."""
 
 
-def is_packable(config: Any) -> bool:
-    return config.model_type in PACKABLE and getattr(config, "position_embedding_type", "absolute") == "absolute"
-
-
-def position_offset(config: Any) -> int:
-    """Position id of a row's first token."""
-    return config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
+def is_packable(model: Any) -> bool:
+    """Whether the model has the parts through which rows can be kept apart: an encoder that is given its attention mask, and
+    positions that can be given too. Only numbers show whether it really keeps them apart: see `scripts.offline.trial`."""
+    base, config = model.base_model, model.config
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        return False
+    if getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return False  # a table of distances, which is no longer than the longest row: a tensor row of several can be
+    if _is_distilbert(base):
+        return True
+    encoder = getattr(base, "encoder", None)
+    if not isinstance(encoder, torch.nn.Module) or "attention_mask" not in accepted_inputs(encoder):
+        return False
+    return position_table(model) is None or "position_ids" in accepted_inputs(base)
 
 
 class PackedModel(torch.nn.Module):
-    """Base model, then the model's own head on the gathered tokens (or on all of them, for the axis `token`).
+    """The model's own forward, with hooks around its encoder: attention is masked between rows, and for the axis `row` only the
+    gathered tokens go on to the head.
 
     The wrapped model must use eager attention.
     """
@@ -58,35 +65,74 @@ class PackedModel(torch.nn.Module):
         same = segment_ids[:, :, None] == segment_ids[:, None, :]
         # padding attends to padding: a row of the mask is never empty, so that no softmax gives NaN
         mask = torch.where(same, 0.0, MASKED)[:, None]  # (lines, 1, tokens, tokens)
-        if self.config.model_type == "distilbert":
-            hidden = _distilbert(self.model.base_model, input_ids, position_ids, mask)
+        fed: dict[str, Any] = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+        accepted = accepted_inputs(self.model)
+        if "token_type_ids" in accepted:  # left to itself, the model would slice a buffer of fixed length
+            fed["token_type_ids"] = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        with _packing(self.model.base_model, mask, position_ids, gather if self.axis == "row" else None):
+            if "position_ids" in accepted:
+                fed["position_ids"] = position_ids
+            logits = head_logits(self.model(**fed, return_dict=True))
+        if self.axis == "marker" and gather is not None:
+            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (markers, labels)
+        return {"logits": logits}
+
+
+@contextmanager
+def _packing(base: Any, mask: torch.Tensor, position_ids: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:
+    """Meanwhile the base model's encoder attends under this mask, and gives the gathered tokens only."""
+    encoder = base.transformer if _is_distilbert(base) else base.encoder
+    with ExitStack() as stack:
+        if _is_distilbert(base):
+            stack.enter_context(_replaced(encoder, "forward", lambda x, **_: _distilbert(encoder, x, mask)))
+            table = base.embeddings.position_embeddings  # transformers' DistilBERT takes no position ids
+            stack.callback(table.register_forward_pre_hook(lambda *_: (position_ids,)).remove)
         else:
-            hidden = _bert(self.model.base_model, input_ids, position_ids, mask, token_type_ids)
+            hook = encoder.register_forward_pre_hook(_masking(encoder, mask), with_kwargs=True)
+            stack.callback(hook.remove)
         if gather is not None:
-            hidden = hidden.reshape(-1, hidden.shape[-1])[gather]  # (rows, hidden)
-        return {"logits": _row_head(self.model, hidden[:, None]) if self.axis == "row" else _token_head(self.model)(hidden)}
+            stack.callback(encoder.register_forward_hook(_gathering(gather)).remove)
+        yield
 
 
-def _bert(base: Any, input_ids: Any, position_ids: Any, mask: Any, token_type_ids: Any) -> torch.Tensor:
-    if token_type_ids is None:  # left to itself, the model would slice a buffer of fixed length
-        token_type_ids = torch.zeros_like(input_ids)
-    own_mask = base.get_extended_attention_mask
-    base.get_extended_attention_mask = lambda given, *rest, **named: given  # ours is extended already
+def _masking(encoder: Any, mask: torch.Tensor) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+    signature = inspect.signature(encoder.forward)
+
+    def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments["attention_mask"] = mask
+        return bound.args, bound.kwargs
+
+    return hook
+
+
+def _gathering(gather: torch.Tensor) -> Callable[..., Any]:
+    def hook(_: Any, __: Any, output: Any) -> Any:
+        hidden = output[0].reshape(-1, output[0].shape[-1])[gather][:, None]  # (rows, 1, hidden)
+        if isinstance(output, tuple):
+            return (hidden, *output[1:])
+        output["last_hidden_state"] = hidden
+        return output
+
+    return hook
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    setattr(module, name, value)
     try:
-        outputs = base(
-            input_ids=input_ids, attention_mask=mask, position_ids=position_ids, token_type_ids=token_type_ids, return_dict=True
-        )
+        yield
     finally:
-        base.get_extended_attention_mask = own_mask
-    hidden: torch.Tensor = outputs["last_hidden_state"]
-    return hidden
+        delattr(module, name)
 
 
-def _distilbert(base: Any, input_ids: Any, position_ids: Any, mask: Any) -> torch.Tensor:
-    # transformers' DistilBERT takes no position ids and only masks of one line per row, so its modules are called here
-    embeddings = base.embeddings
-    hidden = embeddings.LayerNorm(embeddings.word_embeddings(input_ids) + embeddings.position_embeddings(position_ids))
-    for layer in base.transformer.layer:
+def _is_distilbert(base: Any) -> bool:
+    return bool(base.config.model_type == "distilbert")
+
+
+def _distilbert(transformer: Any, hidden: torch.Tensor, mask: torch.Tensor) -> BaseModelOutput:
+    # transformers' own takes only masks of one line per row, so its modules are called here
+    for layer in transformer.layer:
         attention = layer.attention
         size = attention.dim // attention.n_heads
         query, key, value = (
@@ -97,23 +143,4 @@ def _distilbert(base: Any, input_ids: Any, position_ids: Any, mask: Any) -> torc
         context = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
         attended = layer.sa_layer_norm(attention.out_lin(context) + hidden)
         hidden = layer.output_layer_norm(layer.ffn(attended) + attended)
-    return hidden  # type: ignore[no-any-return]
-
-
-def _row_head(model: Any, first: torch.Tensor) -> torch.Tensor:
-    """Logits (rows, labels) from the hidden state of each row's first token (rows, 1, hidden)."""
-    pooler = getattr(model.base_model, "pooler", None)
-    if hasattr(model, "pre_classifier"):  # DistilBERT
-        pooled = torch.nn.functional.relu(model.pre_classifier(first[:, 0]))
-    else:  # BERT pools before its classifier; RoBERTa's and ELECTRA's classifiers take the first token themselves
-        pooled = first if pooler is None else pooler(first)
-    logits: torch.Tensor = model.classifier(pooled)
-    return logits
-
-
-def _token_head(model: Any) -> Any:
-    for name in ("qa_outputs", "classifier"):
-        head = getattr(model, name, None)
-        if isinstance(head, torch.nn.Linear):
-            return head
-    raise SetupError(f"{type(model).__name__} has no linear head per token")
+    return BaseModelOutput(last_hidden_state=hidden)  # type: ignore[arg-type]  # declared as a legacy tensor class

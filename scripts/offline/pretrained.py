@@ -17,6 +17,7 @@ from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.definition import definition_of
+from scripts.offline.positions import num_positions
 from scripts.offline.recipe import Recipe
 from scripts.offline.tasks.base import OfflineTask
 
@@ -125,17 +126,14 @@ def fast_tokenizer(base: BaseModel) -> Any:
 
 def _load_failure(base: BaseModel, error: Exception) -> str:
     folder = Path(base.location)
-    files = sorted({one.name for pattern in TOKENIZER_FILES for one in folder.glob(pattern)}) if folder.is_dir() else []
-    if folder.is_dir() and not files:
+    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
         return "the folder holds none (no tokenizer.json, vocab.txt, spm.model or the like)"
     absent = [package for module, package in CONVERTERS.items() if not _is_installed(module)]
-    if absent and "tokenizer.json" not in files:
+    if absent and not (folder / "tokenizer.json").is_file():
         return f"converting it needs {' and '.join(absent)}, of the extra `train`: pip install 'hooper[train]'"
-    if isinstance(error, AttributeError):  # transformers works with None where it finds nothing to read
-        return (
-            f"transformers reads no vocabulary out of {', '.join(files) or 'its files'}: a file of sentencepiece or tiktoken is"
-            " broken, or is called otherwise than its tokenizer_class expects"
-        )
+    models = sorted(one.name for one in folder.glob("*.model"))
+    if models and isinstance(error, AttributeError):  # transformers takes it for tiktoken's then, and that for None
+        return f"{models[0]} is neither a model of sentencepiece nor one of tiktoken"
     return first_line(error)
 
 
@@ -147,13 +145,7 @@ def longest_of_tokenizer(tokenizer: Any) -> int:
 
 def longest_input(model: Any) -> int:
     """Tokens of the longest row the model reads, special tokens included."""
-    positions = getattr(model.config, "max_position_embeddings", None) or SERVED
-    if positions < 0:  # XLNet's word for no limit
-        return SERVED
-    # RoBERTa's kin and MPNet number positions from the padding id + 1: a table that has a padding id tells them
-    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
-    unused = max((1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
-    return int(min(SERVED, positions - unused))
+    return min(SERVED, num_positions(model) or SERVED)
 
 
 def choose_max_tokens(recipe: Recipe, limit: int) -> int:

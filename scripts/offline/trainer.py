@@ -18,12 +18,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from scripts.offline.course import Course
 from scripts.offline.feed import EpochStart
 from scripts.offline.mean_loss import mean_loss
+from scripts.offline.padded import head_logits
 from scripts.offline.processes import agreed, num_processes
 from scripts.offline.progress import PLAIN_LINES
 from scripts.offline.recipe import Recipe
 from scripts.offline.schedule import Schedule
 from scripts.offline.tasks.base import TrainingRow
-from scripts.offline.torch_runner import head_logits
 
 
 class HooperTrainer(Trainer):

@@ -12,11 +12,10 @@ from app.core.types import Device, Precision
 from scripts.offline.compact import compact
 from scripts.offline.engines import describe_engines, try_engines
 from scripts.offline.evaluate import Predictions
-from scripts.offline.export import export_graph
 from scripts.offline.forms import FORMS
-from scripts.offline.optimize import optimize
 from scripts.offline.publish import MODEL
 from scripts.offline.tasks.base import Axis
+from scripts.offline.trial import Exported, export_model
 from scripts.offline.verify import COMPACT, EXPORTED, Reference
 
 Say = Callable[[str, str], None]
@@ -42,22 +41,31 @@ class VerifiedGraph:
 
 
 def make_graph(
-    model: Any, axis: Axis, storage: Literal["int8", "fp16", "fp32"], reference: Reference, folder: Path, say: Say
+    model: Any,
+    axis: Axis,
+    storage: Literal["int8", "fp16", "fp32"],
+    reference: Reference,
+    folder: Path,
+    say: Say,
+    exported: Exported | None = None,
 ) -> VerifiedGraph:
     """Turn a torch model into a graph in `folder`.
+
+    Args:
+        exported: the graph in that folder, where a trial made it of this very model; none: it is made.
 
     Raises:
         ParityFailed: the graph does not reproduce the model.
         ExportFailed: the model's architecture cannot become a graph.
     """
-    file = folder / "optimized.onnx"
-    graph = export_graph(model, axis, folder / "exported.onnx")
-    say("export", f"{graph.layout} layout, inputs {', '.join(graph.inputs)}")
-    optimize(folder / "exported.onnx", file)
+    if exported is None:
+        exported = export_model(model, axis, [row for one in reference.predictions.encoded for row in one.rows], folder)
+        say("export", describe_layout(exported.graph))
+    file, graph = exported.file, exported.graph
     say("optimize", f"{_megabytes(file)}, standard operators only")
-    exported, predictions = reference.verify(file, graph, EXPORTED)
-    parity = exported
-    say("verify", describe_parity(exported))
+    before, predictions = reference.verify(file, graph, EXPORTED)
+    parity = before
+    say("verify", describe_parity(before))
     if storage != "fp32":
         graph = compact(file, folder / MODEL, graph, storage)
         file = folder / MODEL
@@ -76,7 +84,7 @@ def make_graph(
         measured["bf16"] = bf16.parity
         say("", f"in bf16: {_verdict(bf16.parity)}")
     variants = _forms(file, graph, reference, measured, say)
-    return VerifiedGraph(file, graph, measured, exported, predictions, variants, engines)
+    return VerifiedGraph(file, graph, measured, before, predictions, variants, engines)
 
 
 def _forms(file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say) -> dict[Precision, Path]:
@@ -95,6 +103,10 @@ def _forms(file: Path, graph: Graph, reference: Reference, measured: dict[str, P
         if found.parity.passed:
             passed[form.precision] = target
     return passed
+
+
+def describe_layout(graph: Graph) -> str:
+    return f"{graph.layout} layout, inputs {', '.join(graph.inputs)}"
 
 
 def _verdict(parity: Parity) -> str:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -105,8 +105,7 @@ class Reference:
                 + (f" and an error of at most {gate.max_abs_error:g}" if math.isfinite(gate.max_abs_error) else "")
                 + gate.way_out
             )
-        if graph.layout == "packed":
-            check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
         return found.parity, predictions
 
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
@@ -130,8 +129,7 @@ class Reference:
             return None
         session = OnnxSession(graph_file, graph, replace(choose_provider("cpu"), precision="int8"))
         predictions = self.predict(session, "verifying int8")
-        if graph.layout == "packed":
-            check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
         return self.compare(predictions, INT8)
 
     def measure_fp16(self, graph_file: Path, graph: Graph) -> Comparison:
@@ -153,8 +151,7 @@ class Reference:
                 predictions = self.predict(session, "verifying fp16")
             except (EngineFailed, InvalidArtefact):  # it overflows, or is no graph: it must not be chosen
                 return self._nothing_alike()
-            if graph.layout == "packed":
-                check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+            check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
         return self.compare(predictions, FP16)
 
     def drawn(self, most: int) -> Reference:
@@ -172,7 +169,7 @@ class Reference:
         """Example by example: an example with a logit that is not finite counts as decided otherwise."""
         largest, disagreeing, not_finite = 0.0, [], 0
         for index, one in enumerate(self.examples):
-            error = _largest_error(self.predictions.outputs[index], candidate.outputs[index])
+            error = largest_error(self.predictions.outputs[index], candidate.outputs[index])
             finite = math.isfinite(error)
             not_finite += not finite
             largest = max(largest, error) if finite else largest
@@ -198,25 +195,31 @@ def bf16_runner(graph_file: Path, graph: Graph) -> RowRunner | None:
     return OnnxSession(graph_file, graph, provider) if provider.precision == "bf16" else None
 
 
-def check_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> None:
-    """Draw rows at random, run each alone and then all of them packed together.
+class TensorRunner(Protocol):
+    """What computes rows in one tensor, however different their lengths."""
+
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]: ...
+
+
+def check_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) -> None:
+    """Draw rows, the shortest and the longest among them, run each alone and then all of them in one tensor.
 
     Raises:
         ParityFailed: a logit moved by more than 1e-4: a row felt its neighbours.
     """
     drawn = _draw(rows, seed)
-    alone = [session.run_rows([row])[0] for row in drawn]
-    errors = [_largest_error([one], [other]) for one, other in zip(alone, session.run_rows(drawn), strict=True)]
+    alone = [session.run_together([row])[0] for row in drawn]
+    errors = [largest_error([one], [other]) for one, other in zip(alone, session.run_together(drawn), strict=True)]
     moved = [error for error in errors if not error <= NEIGHBOUR_TOLERANCE]  # also where it is NaN
     if moved:
         raise ParityFailed(
-            f"{len(moved)} of {len(drawn)} rows feel their neighbours when packed: a logit moved by {max(moved):.2g},"
+            f"{len(moved)} of {len(drawn)} rows feel their neighbours: a logit moved by {max(moved):.2g},"
             f" allowed are {NEIGHBOUR_TOLERANCE:g}"
         )
 
 
-def check_other_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 0) -> None:
-    """Run rows packed together, then again in the same places beside others of the same length.
+def check_other_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) -> None:
+    """Run rows in one tensor, then again in the same places beside others of the same length.
 
     This is for engines that round. Alone, a row may be answered a little differently there, since a tensor of another shape is
     summed in another order, and a last bit decides which way something is rounded; what its neighbours say must decide nothing.
@@ -227,12 +230,12 @@ def check_other_neighbours(session: RowRunner, rows: Sequence[Row], seed: int = 
     drawn = _draw(rows, seed)
     generator = random.Random(seed)
     words = [token for row in drawn for token in row.input_ids[1:-1]] or [0]
-    before = session.run_rows(drawn)
+    before = session.run_together(drawn)
     errors = []
     for kept in (0, 1):
         mixed = [row if number % 2 == kept else _other(row, words, generator) for number, row in enumerate(drawn)]
-        after = session.run_rows(mixed)
-        errors += [_largest_error([before[number]], [after[number]]) for number in range(kept, len(drawn), 2)]
+        after = session.run_together(mixed)
+        errors += [largest_error([before[number]], [after[number]]) for number in range(kept, len(drawn), 2)]
     moved = [error for error in errors if not error <= NEIGHBOUR_TOLERANCE]
     if moved:
         raise ParityFailed(
@@ -248,12 +251,14 @@ def _other(row: Row, words: Sequence[int], generator: random.Random) -> Row:
 
 
 def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
-    shuffled = random.Random(seed).sample(list(rows), min(NEIGHBOURS, len(rows)))
-    ends = np.cumsum([row.num_tokens for row in shuffled])
-    return shuffled[: max(2, int((ends <= NEIGHBOUR_TOKENS).sum()))]
+    """The shortest row, the longest, and others at random, as many as make one tensor."""
+    ordered = sorted(rows, key=lambda row: row.num_tokens)
+    shuffled = random.Random(seed).sample(ordered[1:-1], len(ordered[1:-1]))
+    count = min(NEIGHBOURS, max(2, NEIGHBOUR_TOKENS // ordered[-1].num_tokens))
+    return [*ordered[:1], *ordered[1:][-1:], *shuffled][:count]
 
 
-def _largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
+def largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
     """Largest absolute difference of any output of an example's rows; not finite where one of them is not."""
     differences = [
         np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0)

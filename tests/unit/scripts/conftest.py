@@ -27,6 +27,15 @@ from tests.tiny import VOCABULARY, tokenizer_json
 LENGTHS = (3, 5, 17, 40, 2, 8, 9, 33)
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 DISTIL_SIZE = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+GPT_SIZE = {"n_embd": 16, "n_layer": 2, "n_head": 2, "bos_token_id": 2, "eos_token_id": 3}
+BART_SIZE = {
+    "d_model": 16,
+    **{
+        f"{part}_{key}": value
+        for part in ("encoder", "decoder")
+        for key, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
+    },
+}
 ROBERTA = {**SIZE, "max_position_embeddings": 66, "type_vocab_size": 1}
 SIZES: dict[str, dict[str, Any]] = {
     "Bert": {**SIZE, "max_position_embeddings": 64},
@@ -35,6 +44,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "Roberta": ROBERTA,
     "XLMRoberta": ROBERTA,
     "DistilBert": {**DISTIL_SIZE, "max_position_embeddings": 64},
+    "MPNet": {**SIZE, "max_position_embeddings": 66},
+    "GPT2": {**GPT_SIZE, "pad_token_id": 0, "n_positions": 64},
+    "XLNet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "pad_token_id": 0},
+    "ConvBert": {**SIZE, "max_position_embeddings": 64, "embedding_size": 16},
+    "Bart": {**BART_SIZE, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3},
 }
 
 
@@ -60,7 +74,8 @@ def make_model(family: str, head: str = "SequenceClassification", **config: Any)
     settings = getattr(transformers, f"{family}Config")(
         vocab_size=len(VOCABULARY), **{"num_labels": 2 if head == "QuestionAnswering" else 3, **SIZES[family], **config}
     )
-    model = getattr(transformers, f"{family}For{head}")(settings)
+    name = f"{family}For{head}"
+    model = getattr(transformers, name if hasattr(transformers, name) else f"{name}Simple")(settings)
     for weights in model.parameters():
         if weights.ndim == 2:
             torch.nn.init.normal_(weights, std=0.5)

@@ -32,7 +32,7 @@ from scripts.offline.tasks.registry import offline_task
 from scripts.offline.verify import ParityFailed
 from scripts.train_and_export import ROOT, main
 from tests.corrected import labelled, written
-from tests.unit.scripts.conftest import press_ctrl_c, stop_at, write_news, write_reviews, write_squad
+from tests.unit.scripts.conftest import make_model, press_ctrl_c, stop_at, write_news, write_reviews, write_squad
 
 Train = Callable[..., int]
 
@@ -129,8 +129,35 @@ def test_corrections_are_trained_on_and_the_card_says_how_many(
 def test_each_arrow_says_what_came_of_it(made: Made) -> None:
     lines = made.printed.split("\n\n")[0].splitlines()
     arrows = [line.split()[0] for line in lines if not line.startswith(" ")]
-    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish", "report"]
+    assert arrows == [
+        "load",
+        "trial",
+        "fine-tune",
+        "evaluate",
+        "export",
+        "optimize",
+        "verify",
+        "compact",
+        "verify",
+        "publish",
+        "report",
+    ]
     assert "48 rows to train on, 12 held out" in lines[0]
+    assert "the untrained model becomes a graph in packed layout" in next(line for line in lines if line.startswith("trial"))
+
+
+def test_what_cannot_be_served_is_refused_before_it_is_trained(
+    base_folder: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "conv"
+    shutil.copytree(base_folder, folder)
+    make_model("ConvBert").convbert.save_pretrained(folder)
+    assert main([str(reviews), "--base-model", str(folder), "--epochs", "1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hooper train: ConvBertForSequenceClassification (convbert) cannot be served: its answer to a text")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_report_lies_in_the_run_s_folder_and_not_beside_the_model(made: Made) -> None:

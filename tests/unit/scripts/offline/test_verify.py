@@ -125,7 +125,7 @@ class Leaky:
     def __init__(self, leak: float) -> None:
         self.leak = leak
 
-    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
         return [{"logits": np.array([row.num_tokens + self.leak * len(rows)], np.float32)} for row in rows]
 
 
@@ -253,7 +253,7 @@ class Feeling:
     def __init__(self, much: float) -> None:
         self._much = much
 
-    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
         own = [float(np.mean(row.input_ids)) for row in rows]
         others = [own[0] if number else own[-1] for number in range(len(rows))]
         return [{"logits": np.array([a + self._much * b], np.float32)} for a, b in zip(own, others, strict=True)]

@@ -1,0 +1,96 @@
+"""A trial finds the layout in which a model answers as transformers does, or says in one sentence why there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from app.core.types import Row
+from scripts.offline import trial
+from scripts.offline.export import ExportFailed
+from scripts.offline.torch_runner import TorchRunner, padded_graph
+from scripts.offline.trial import export_model, spread
+
+
+def test_a_model_is_packed_where_rows_stay_apart(tiny_model: Any, rows: list[Row], tmp_path: Path) -> None:
+    assert export_model(tiny_model("Bert"), "row", rows, tmp_path).graph.layout == "packed"
+
+
+def test_a_model_whose_packed_form_leaks_is_padded(
+    tiny_model: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.offline.packed.MASKED", 0.0)
+    assert export_model(tiny_model("Bert"), "row", rows, tmp_path).graph.layout == "padded"
+
+
+def test_a_model_that_reads_a_text_at_its_end_is_padded_on_the_left(tiny_model: Any, rows: list[Row], tmp_path: Path) -> None:
+    model = tiny_model("XLNet")
+    exported = export_model(model, "row", rows, tmp_path)
+    assert (exported.graph.layout, exported.graph.padding_side) == ("padded", "left")
+    runner = TorchRunner(model, padded_graph(model, exported.graph.outputs[0]))  # knows the side, too
+    for row, output in zip(rows, runner.run_together(rows), strict=True):
+        np.testing.assert_allclose(output["logits"], runner.run_alone(row)["logits"], atol=1e-4)
+
+
+def test_a_decoder_without_a_padding_token_is_padded_with_its_end_token(
+    tiny_model: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    texts = [Row(row.input_ids[:-1] or [4], row.token_type_ids[:-1] or [0]) for row in rows]
+    exported = export_model(tiny_model("GPT2", pad_token_id=None), "row", texts, tmp_path)
+    assert exported.graph.pad_token_id == 3
+
+
+def test_a_model_whose_answers_depend_on_padding_is_refused_with_the_reason(
+    tiny_model: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    with pytest.raises(ExportFailed) as raised:
+        export_model(tiny_model("ConvBert"), "row", rows, tmp_path)
+    said = raised.value.detail
+    assert said.startswith("ConvBertForSequenceClassification (convbert) cannot be served: its answer to a text depends on the")
+    assert "padding moved a logit by" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_transformers_itself_cannot_run_is_refused_in_one_sentence(
+    tiny_model: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    model = tiny_model("Bert")
+    model.bert.embeddings.word_embeddings = torch.nn.Embedding(5, 16)
+    with pytest.raises(
+        ExportFailed, match=r"^BertFor\w+ \(bert\) cannot be served: transformers itself stops at .*index out of"
+    ):
+        export_model(model, "row", rows, tmp_path)
+
+
+def test_a_graph_that_answers_otherwise_is_refused(
+    tiny_model: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = trial._torch_outputs
+
+    def shifted(*arguments: Any) -> Any:
+        outputs, side = expected(*arguments)
+        return [{"logits": one["logits"] + np.float32(0.01)} for one in outputs], side
+
+    monkeypatch.setattr(trial, "_torch_outputs", shifted)
+    with pytest.raises(ExportFailed, match="answers otherwise than transformers"):
+        export_model(tiny_model("Bert"), "row", rows, tmp_path)
+
+
+def test_rows_are_drawn_from_short_to_long_and_of_both_kinds() -> None:
+    singles = [Row([2] * length, [0] * length) for length in range(1, 40)]
+    pairs = [Row([2] * length, [0] * (length - 1) + [1]) for length in range(2, 30)]
+    drawn = spread([*pairs, *singles])
+    assert [row.num_tokens for row in drawn] == [1, 11, 20, 29, 39, 2, 9, 16, 22, 29]
+    assert [row.num_tokens for row in spread(singles[:3])] == [1, 2, 3]
+
+
+def test_a_trial_leaves_a_model_in_training_as_it_was(tiny_model: Any, rows: list[Row], tmp_path: Path) -> None:
+    model = tiny_model("Bert").train()
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    export_model(model, "row", rows, tmp_path)
+    assert model.training
+    assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
