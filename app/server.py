@@ -10,7 +10,7 @@ import uvicorn
 
 from app.core.errors import HooperError, SetupError
 from app.main import create_app
-from app.observability.logging import set_up_logging
+from app.observability.logging import harmless, set_up_logging
 from app.processes.http import configured
 from app.processes.signals import on_ending_signals
 from app.runtime.thread import is_any_left_behind
@@ -50,7 +50,7 @@ def serve(settings: Settings) -> int:
     except SystemExit:  # uvicorn's way to say that it cannot listen; it has logged why
         failures.append(SetupError(f"HOOPER_HOST={settings.host} HOOPER_PORT={settings.port} cannot be listened on"))
     if failures:
-        print(f"hooper: {failures[0].detail}", file=sys.stderr)
+        print(f"hooper: {harmless(failures[0].detail)}", file=sys.stderr)
     code = EXIT_SETUP if failures else 0
     if is_any_left_behind():  # everything else is closed by now
         with suppress(OSError):  # a terminal that was closed
@@ -67,5 +67,5 @@ def _serve_from_several(settings: Settings) -> int:
     except SetupError as error:
         ending = Ending(EXIT_SETUP, error.detail)
     if ending.sentence:
-        print(f"hooper: {ending.sentence}", file=sys.stderr)
+        print(f"hooper: {harmless(ending.sentence)}", file=sys.stderr)
     return ending.code

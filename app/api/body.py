@@ -111,20 +111,17 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBo
     if num_declared > max_bytes:
         return None
     _hold(held, num_declared)
-    chunks: list[bytes] = []
-    num_bytes = 0
+    body = bytearray()  # not the pieces: a client who sends one byte at a time would make thousands of objects
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        chunk = message.get("body", b"")
-        num_bytes += len(chunk)
-        if num_bytes > max_bytes:
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
             return None
-        _hold(held, num_bytes)
-        chunks.append(chunk)
+        _hold(held, len(body))
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            return bytes(body)
 
 
 def _hold(held: HeldBody, num_bytes: int) -> None:

@@ -19,6 +19,8 @@ from app.api.lingering import GuardedTransport
 
 MAX_HEAD_BYTES = 65_536
 """Of the request line and all headers; llhttp, which reads them, has no limit of its own."""
+MAX_HEADERS = 256
+"""Each takes more memory than its bytes."""
 BODY_GRACE_S = 1.0
 """The application refuses a slow body itself, in its own words; the connection ends only where that did not happen."""
 MAX_LINGERING_BYTES = 134_217_728
@@ -63,6 +65,8 @@ class Connection(HttpToolsProtocol):
     _has_begun = False
     _in_head = True
     _num_head_bytes = 0
+    """Since the head began, or since the last piece of the body."""
+    _is_head_too_large = False
     _chunk_bytes = 0
     _follows_another = False
     _is_turned_away = False
@@ -109,10 +113,12 @@ class Connection(HttpToolsProtocol):
         self._chunk_bytes, self._follows_another = len(data), False
         self._unset_keepalive_if_required()
         self._parse(data)
-        if self._has_begun and self._in_head and not self.transport.is_closing():
+        if self._has_begun and not self.transport.is_closing():
             self._num_head_bytes += len(data)
-            if self._num_head_bytes > MAX_HEAD_BYTES:
+            if self._num_head_bytes > MAX_HEAD_BYTES and self._in_head:
                 self._refuse_head()
+            elif self._num_head_bytes > MAX_HEAD_BYTES:  # trailers, or what is said of a chunk: the parser keeps it
+                self.transport.abort()
 
     def _parse(self, data: bytes) -> None:
         """As uvicorn does, but an upgrade that is not taken, and none is, changes nothing (RFC 9110, 7.8)."""
@@ -147,11 +153,19 @@ class Connection(HttpToolsProtocol):
         # where another request ended in the same chunk, this head's part of it is not known: it is measured when complete
         self._num_head_bytes = -self._chunk_bytes if self._follows_another else 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer: it may say nothing that the head has not said, and nobody asks for it
+            return
+        if len(self.headers) >= MAX_HEADERS:
+            self._is_head_too_large = True
+            raise HeadTooLarge  # the parser stops at it, and `send_400_response` is called
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         num_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if num_bytes > MAX_HEAD_BYTES:
-            self._num_head_bytes = num_bytes
-            raise HeadTooLarge  # the parser stops at it, and `send_400_response` is called
+            self._is_head_too_large = True
+            raise HeadTooLarge
         if self.parser.get_method() == b"CONNECT":
             raise NoTunnel
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -159,7 +173,7 @@ class Connection(HttpToolsProtocol):
         self._is_upgrade_ignored = self.parser.should_upgrade()
         if self._is_upgrade_ignored:
             return
-        self._in_head = False
+        self._in_head, self._num_head_bytes = False, -self._chunk_bytes
         self._restart_patience(self.receive_s + BODY_GRACE_S)
         if self.parser.get_http_version() == "1.0":  # which knows no answer before the answer (RFC 9110, 10.1.1)
             self.expect_100_continue = False
@@ -172,6 +186,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._num_head_bytes = -self._chunk_bytes
         if self._is_turned_away or self.cycle.response_complete:
             return
         self._num_body_bytes += len(body)
@@ -197,7 +212,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
-        if self._num_head_bytes > MAX_HEAD_BYTES:
+        if self._is_head_too_large:
             self._refuse_head()
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "not_http", "this is not a request in HTTP/1.1")
@@ -306,7 +321,7 @@ class Connection(HttpToolsProtocol):
                 self._wire.write_eof()
 
     def _refuse_head(self) -> None:
-        detail = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
+        detail = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} lines"
         self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", detail)
 
     def _refuse(self, status: HTTPStatus, kind: str, detail: str) -> None:

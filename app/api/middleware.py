@@ -32,6 +32,7 @@ TRACE = "hooper.trace"
 """Key of the scope under which a route finds the request's trace; there is none where traces are off."""
 TEMPLATE = "hooper.template"
 """Key of the scope under which stands the path of a request that no route answered, where it has no parameters."""
+LAST = (b"connection", b"close")
 PARENT_HEADERS = (b"traceparent", b"tracestate")
 
 ShortWay = Callable[[Scope, Headers], Awaitable[Response | None]]
@@ -83,8 +84,8 @@ class Edge:
                 status = message["status"]
                 own = (b"x-request-id", request_id.get().encode("latin-1")), NO_SNIFFING
                 message["headers"] = [*message["headers"], *own]
-                if not held.is_whole and ends_connection(headers):
-                    message["headers"].append((b"connection", b"close"))
+                if not held.is_whole and ends_connection(headers) and LAST not in message["headers"]:
+                    message["headers"].append(LAST)
             await send(message)
 
         try:

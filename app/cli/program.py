@@ -10,6 +10,7 @@ from importlib.metadata import version
 from app.cli import catalogue
 from app.cli.parser import suggestion
 from app.core.errors import HooperError, SetupError, UnknownModel
+from app.observability.logging import harmless
 
 EXIT_FAILED, EXIT_SETUP, EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 1, 2, 130, 141
 EXAMPLES = """examples:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(given)
         sys.stdout.flush()  # while a closed pipe can still be told quietly
     except HooperError as error:
-        print(f"hooper: {error.detail}", file=sys.stderr)
+        print(f"hooper: {harmless(error.detail)}", file=sys.stderr)
         return EXIT_SETUP if isinstance(error, SetupError | UnknownModel) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -34,7 +34,7 @@ class _Wordless(logging.Formatter):
             places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
             lines = [places, _one_line(type(error).__name__), *(["which led to", *lines] if lines else [])]
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        return _IN_LINES.sub("\N{REPLACEMENT CHARACTER}", "\n".join(filter(None, lines)))
+        return harmless("\n".join(filter(None, lines)))
 
 
 class JsonFormatter(_Wordless):
@@ -64,6 +64,11 @@ class PlainFormatter(_Wordless):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         extra = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
         return _one_line(f"{super().formatMessage(record).rstrip()}  {extra}".rstrip())
+
+
+def harmless(text: str) -> str:
+    """The text with its lines, but with nothing else that a terminal obeys."""
+    return _IN_LINES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _one_line(text: str) -> str:

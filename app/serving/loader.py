@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -38,6 +38,7 @@ from app.serving.drift import Drift
 from app.serving.repository import Artefact
 from app.tasks.base import Encoded, Task
 from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
@@ -55,21 +56,23 @@ logger = logging.getLogger(__name__)
 class TaskKind:
     """How the service makes and asks one kind of task."""
 
-    build: Callable[[Tokenizer, dict[str, Any]], Task[Any, Any, Any]]
+    task: Callable[..., Task[Any, Any, Any]]
+    """Its class."""
     item: Callable[..., Any]
     options: Callable[[], Any]
 
+    def build(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
+        """
+        Raises:
+            InvalidArtefact: the options of the manifest are not those of the task.
+        """
+        return self.task(tokenizer, **checked_options(self.task, task_options))
+
 
 TASK_KINDS: dict[TaskName, TaskKind] = {
-    "text-classification": TaskKind(
-        lambda tokenizer, options: TextClassification(tokenizer, **options), ClassificationItem, ClassificationOptions
-    ),
-    "question-answering": TaskKind(
-        lambda tokenizer, options: QuestionAnswering(tokenizer, **options), QuestionItem, AnswerOptions
-    ),
-    "summarization": TaskKind(
-        lambda tokenizer, options: ExtractiveSummarization(tokenizer, **options), SummaryItem, SummaryOptions
-    ),
+    "text-classification": TaskKind(TextClassification, ClassificationItem, ClassificationOptions),
+    "question-answering": TaskKind(QuestionAnswering, QuestionItem, AnswerOptions),
+    "summarization": TaskKind(ExtractiveSummarization, SummaryItem, SummaryOptions),
 }
 
 
@@ -187,8 +190,8 @@ def _build(
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
         task = TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options)
-    except TypeError as error:
-        raise InvalidArtefact(f"{artefact.id}: task_options: {error}") from error
+    except InvalidArtefact as error:
+        raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
     sessions = open_sessions(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, opening)
     return sessions, task, tokenizer

@@ -16,9 +16,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
@@ -93,7 +94,7 @@ class Reading:
 class ExtractiveSummarization:
     """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, 1)."""
 
-    def __init__(self, tokenizer: Tokenizer, usual_words: float = USUAL_WORDS) -> None:
+    def __init__(self, tokenizer: Tokenizer, usual_words: Annotated[float, Field(gt=0)] = USUAL_WORDS) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window.

@@ -13,10 +13,11 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
@@ -88,7 +89,7 @@ class Reading:
 class QuestionAnswering:
     """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, 2), for start and end."""
 
-    def __init__(self, tokenizer: Tokenizer, temperature: float = 1.0) -> None:
+    def __init__(self, tokenizer: Tokenizer, temperature: Annotated[float, Field(ge=1e-6)] = 1.0) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window, the question included.

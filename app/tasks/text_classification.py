@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
@@ -75,10 +76,10 @@ class TextClassification:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        labels: Sequence[str],
+        labels: Annotated[Sequence[str], Field(min_length=1)],
         problem_type: ProblemType = "single_label_classification",
-        window_overlap: int = 64,
-        temperature: float = 1.0,
+        window_overlap: Annotated[int, Field(ge=0)] = 64,
+        temperature: Annotated[float, Field(ge=1e-6)] = 1.0,
         scale: float = 1.0,
         offset: float = 0.0,
     ) -> None:

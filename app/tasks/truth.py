@@ -47,9 +47,10 @@ class LabelTruth:
     """Whether a label that the model does not have is meant."""
 
     def right(self, item: ClassificationItem, task_options: Mapping[str, Any]) -> Right:
-        if task_options["problem_type"] == "regression":
+        problem_type = task_options.get("problem_type", "single_label_classification")
+        if problem_type == "regression":
             raise InvalidInput("the model gives each text a number, of which no corrections are kept", self.field)
-        is_multi = task_options["problem_type"] == "multi_label_classification"
+        is_multi = problem_type == "multi_label_classification"
         if self.field == "labels" and not is_multi:
             raise InvalidInput("the model gives each text one label; send it as `label`", "labels")
         for label in self.labels:

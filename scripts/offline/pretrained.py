@@ -126,14 +126,17 @@ def fast_tokenizer(base: BaseModel) -> Any:
 
 def _load_failure(base: BaseModel, error: Exception) -> str:
     folder = Path(base.location)
-    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+    files = sorted({one.name for pattern in TOKENIZER_FILES for one in folder.glob(pattern)}) if folder.is_dir() else []
+    if folder.is_dir() and not files:
         return "the folder holds none (no tokenizer.json, vocab.txt, spm.model or the like)"
     absent = [package for module, package in CONVERTERS.items() if not _is_installed(module)]
-    if absent and not (folder / "tokenizer.json").is_file():
+    if absent and "tokenizer.json" not in files:
         return f"converting it needs {' and '.join(absent)}, of the extra `train`: pip install 'hooper[train]'"
-    models = sorted(one.name for one in folder.glob("*.model"))
-    if models and isinstance(error, AttributeError):  # transformers takes it for tiktoken's then, and that for None
-        return f"{models[0]} is neither a model of sentencepiece nor one of tiktoken"
+    if isinstance(error, AttributeError):  # transformers works with None where it finds nothing to read
+        return (
+            f"transformers reads no vocabulary out of {', '.join(files) or 'its files'}: a file of sentencepiece or tiktoken is"
+            " broken, or is called otherwise than its tokenizer_class expects"
+        )
     return first_line(error)
 
 

@@ -13,7 +13,16 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.api.body_budget import HELD, BodyBudget
-from app.api.connection import BODY_GRACE_S, MAX_HEAD_BYTES, MAX_LINGERING_BYTES, MAX_PIPELINED, Connection, Doorman, limited
+from app.api.connection import (
+    BODY_GRACE_S,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_LINGERING_BYTES,
+    MAX_PIPELINED,
+    Connection,
+    Doorman,
+    limited,
+)
 
 RECEIVE_S = 5.0
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
@@ -291,13 +300,58 @@ async def test_a_head_without_end_is_refused_before_it_is_stored(client: Client)
     client.send(HEAD + b"X: ")
     for _ in range(MAX_HEAD_BYTES // 1000 + 1):
         client.send(b"x" * 1000)
-    assert client.problem(431) == f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
+    detail = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} lines"
+    assert client.problem(431) == detail
     assert client.wire.is_half_closed
 
 
 async def test_a_head_without_end_may_come_in_one_chunk(client: Client) -> None:
     client.send(HEAD + b"X: " + b"x" * MAX_HEAD_BYTES)
     assert "more than" in client.problem(431)
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_so_is_one_of_many_headers_each_of_which_takes_more_than_its_bytes(client: Client, is_whole: bool) -> None:
+    client.send(HEAD + (MAX_HEADERS - 2) * b"X: y\r\n")
+    assert not client.wire.written
+    client.send(b"X: y\r\nX: y\r\n" + b"\r\n0123456789" * is_whole)
+    assert client.problem(431).endswith(f"{MAX_HEADERS} lines")
+
+
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_trailers_are_no_headers(client: Client) -> None:
+    client.send(CHUNKED + b"2\r\nab\r\n0\r\nAuthorization: Bearer x\r\nX: y\r\n\r\n" + echo(b"the next"))
+    assert client.connection.pipeline[0][0].scope["headers"][0][0] == b"host"
+    assert client.connection.scope["headers"] == [(b"host", b"x"), (b"content-length", b"8")]
+    await client.is_answered()
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"ab", b"the next"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [(b"2\r\nab\r\n0\r\n", b"X: y\r\n" * 100), (b"2\r\nab\r\n0\r\nX: ", b"x" * 1000), (b"1;a=", b"b" * 1000)],
+)
+async def test_trailers_and_what_is_said_of_a_chunk_have_an_end(client: Client, begin: bytes, piece: bytes) -> None:
+    client.send(CHUNKED + begin)
+    for _ in range(MAX_HEAD_BYTES // len(piece) + 1):
+        assert not client.wire.ended
+        client.send(piece)
+    assert client.wire.ended == "aborted"
+    client.connection.connection_lost(None)
+    await client.is_answered()
+
+
+async def test_a_body_of_small_chunks_may_be_long(client: Client) -> None:
+    client.answering.set()
+    client.send(CHUNKED)
+    for _ in range(50):
+        client.send(b"1\r\nx\r\n" * 1000)
+    client.send(b"0\r\n\r\n")
+    await client.is_answered()
+    assert bodies(client.wire.written) == [b"x" * 50_000]
 
 
 @pytest.mark.parametrize("excess", [False, True])

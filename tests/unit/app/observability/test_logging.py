@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.observability.logging import JsonFormatter, PlainFormatter, request_id, set_up_logging
+from app.observability.logging import JsonFormatter, PlainFormatter, harmless, request_id, set_up_logging
 
 TEXT = "what a caller has sent"
 
@@ -107,6 +107,10 @@ def test_what_a_plain_line_tells_besides_stands_before_the_places_of_an_error() 
 def test_ordinary_text_in_any_script_stays_as_it_is() -> None:
     for formatter in (JsonFormatter(), PlainFormatter()):
         assert "/Grüße/日本/שלום/👩‍👩‍👧" in formatter.format(record(path="/Grüße/日本/שלום/👩‍👩‍👧"))
+
+
+def test_a_sentence_on_the_terminal_keeps_its_lines_and_nothing_else_that_a_terminal_obeys() -> None:
+    assert harmless("one\ntwo\x1b[2J\r\x9b\u2028three") == "one\ntwo\ufffd[2J\ufffd\ufffd\ufffdthree"
 
 
 def test_what_json_cannot_write_is_written_as_text() -> None:

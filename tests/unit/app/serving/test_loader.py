@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import pytest
 from onnx import numpy_helper
 
 from app.batching.admission import QueueLimit
-from app.core.errors import InvalidArtefact, ProviderUnavailable
-from app.core.manifest import Graph, describe_file, read_manifest
+from app.core.errors import HooperError, InvalidArtefact, ProviderUnavailable
+from app.core.manifest import MANIFEST, Graph, describe_file, read_manifest
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
 from app.runtime import providers
@@ -28,7 +29,7 @@ from app.runtime.machine import Machine
 from app.runtime.providers import Provider
 from app.serving import loader
 from app.serving.deployment import Deployment, Result
-from app.serving.loader import LoadOptions, load
+from app.serving.loader import TASK_KINDS, LoadOptions, load
 from app.serving.repository import Repository, open_folder
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
 from tests.altered import change_golden, golden_of, sign_again
@@ -287,6 +288,39 @@ async def test_task_options_that_the_task_does_not_take_are_refused(
     sign_again(folder, task_options=options)
     with pytest.raises(InvalidArtefact, match="tiny/1: task_options"):
         await load_tiny()
+
+
+@pytest.mark.parametrize("value", ["x", None, {}, [], -1, float("nan"), "\n\x1b[2J"], ids=repr)
+@pytest.mark.parametrize("task", KINDS)
+async def test_nonsense_anywhere_in_a_manifest_is_a_sentence_with_the_models_name(
+    tmp_path: Path, task: TaskName, value: Any
+) -> None:
+    """Every field in turn, and every option of the task; fields that may hold anything may hold this too."""
+    folder = publish_tiny_task(tmp_path, task, "tiny")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["task_options"] |= {
+        name: value for name in inspect.signature(TASK_KINDS[task].task).parameters if name != "tokenizer"
+    }
+    loaded, refused = [], []
+    for changed in [manifest, *nonsense(json.loads((folder / MANIFEST).read_text()), value)]:
+        (folder / MANIFEST).write_text(json.dumps(changed))
+        try:
+            loaded.append(await load(Repository(tmp_path).open("tiny", 1), OPTIONS, Metrics()))
+        except HooperError as error:
+            refused.append(error.detail)
+    for deployment in loaded:
+        await deployment.aclose(0)
+    assert "task_options" in refused[0]
+    assert [detail for detail in refused if "tiny/1" not in detail] == []
+
+
+def nonsense(manifest: dict[str, Any], value: Any) -> Iterator[dict[str, Any]]:
+    """The manifest with the value in place of each of its fields, however deep."""
+    for key, field in manifest.items():
+        yield manifest | {key: value}
+        if isinstance(field, dict) and key != "files":
+            for changed in nonsense(field, value):
+                yield manifest | {key: changed}
 
 
 @pytest.mark.parametrize("labels", [["only"], ["bad", "so-so", "good"]], ids=str)

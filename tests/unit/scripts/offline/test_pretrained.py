@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sys
@@ -182,8 +183,20 @@ def test_a_model_of_sentencepiece_alone_is_converted(kind: str, file: str, tmp_p
 def test_a_broken_model_of_sentencepiece_is_named(tmp_path: Path) -> None:
     (tmp_path / "spm.model").write_bytes(b"nonsense")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "DebertaV2Tokenizer"}))
-    with pytest.raises(InvalidSettings, match=r"cannot be loaded: spm.model is neither a model of sentencepiece nor"):
+    with pytest.raises(
+        InvalidSettings,
+        match=r"transformers reads no vocabulary out of spm.model: a file of sentencepiece or tiktoken is broken",
+    ):
         load_tokenizer(base(tmp_path))
+
+
+def test_a_file_of_tiktoken_alone_is_converted(tmp_path: Path) -> None:
+    tokens = [bytes([number]) for number in range(256)] + [b"th", b"the", b" f", b"il", b"ilm", b" film"]
+    ranks = [base64.b64encode(token) + f" {rank}".encode() for rank, token in enumerate(tokens)]
+    (tmp_path / "tokenizer.model").write_bytes(b"\n".join(ranks))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    ((window,),) = Tokenizer(load_tokenizer(base(tmp_path)), 32).windows(["the film"])
+    assert window.input_ids == [257, 261]
 
 
 def test_what_converting_needs_is_named_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
