@@ -88,6 +88,7 @@ def _answering(given: Parameters) -> AnswerOptions:
         "stride": given.doc_stride,
         "max_window_tokens": given.max_seq_len,
         "max_question_tokens": given.max_question_len,
+        "align_to_words": given.align_to_words,
     }
     return AnswerOptions(**{name: value for name, value in named.items() if value is not None})  # type: ignore[arg-type]
 

@@ -89,7 +89,7 @@ def add_request_options(parser: Parser) -> None:
         kind = typing.get_type_hints(route.options)[name]
         own = route.request.model_fields[name].description
         text = own if len(tasks) == 1 else _COMMON.get(name, own)
-        kinds: Mapping[str, Any] = {"action": "store_true"} if kind is bool else _valued(kind)
+        kinds = _switched(route.request.model_fields[name].default) if kind is bool else _valued(kind)
         only = f" ({tasks[0]})" if len(tasks) == 1 else ""
         group.add_argument(
             f"--{name.replace('_', '-')}",
@@ -105,6 +105,11 @@ _COMMON = {
     "truncation": "what to do with a text longer than the model reads: refuse, cut, or read it in windows",
 }
 """What is said of the options that several tasks have."""
+
+
+def _switched(default: bool) -> Mapping[str, Any]:
+    """How argparse reads an option that is on or off; one that is on is switched off with `--no-`."""
+    return {"action": argparse.BooleanOptionalAction if default else "store_true"}
 
 
 def _valued(kind: Any) -> Mapping[str, Any]:

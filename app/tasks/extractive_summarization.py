@@ -26,7 +26,7 @@ from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, mask_of, words_of
 from app.tasks.sentences import Span, sentences
-from app.tasks.tokenizer import Encoding, Tokenizer
+from app.tasks.tokenizer import Tokenizer, Tokens
 
 OUTPUT = "logits"
 MAX_SENTENCE_TOKENS = 128
@@ -88,7 +88,7 @@ class Reading:
     text: str
     spans: Sequence[Span]
     windows: Sequence[range]
-    encodings: Sequence[Encoding]
+    encodings: Sequence[Tokens]
 
 
 class ExtractiveSummarization:
@@ -103,8 +103,9 @@ class ExtractiveSummarization:
         self._usual_words = usual_words
         self._mask_id = mask_of(tokenizer)
         self._pieces = tokenizer.pieces()
+        self._template = self._pieces.single
         self._max_tokens = tokenizer.max_tokens
-        self._max_sentence = min(MAX_SENTENCE_TOKENS, self._max_tokens - self._pieces.num_special_tokens(pair=False))
+        self._max_sentence = min(MAX_SENTENCE_TOKENS, self._max_tokens - self._template.num_special_tokens)
 
     def encode(self, items: Sequence[SummaryItem], options: SummaryOptions) -> list[Encoded | HooperError]:
         """One row per window of whole sentences."""
@@ -170,15 +171,15 @@ class ExtractiveSummarization:
             row, found, item.text[start:end], lambda output: float(sentence_logits(row, output)[place]), self._mask_id
         )
 
-    def _tokens(self, encodings: Sequence[Encoding], starts: Sequence[int]) -> Iterator[tuple[int, Span]]:
+    def _tokens(self, encodings: Sequence[Tokens], starts: Sequence[int]) -> Iterator[tuple[int, Span]]:
         """Position in the row and span in the text of each token of a row's sentences, which begin at `starts`."""
-        before = 0
+        position = 0
         for encoding, begin in zip(encodings, starts, strict=True):
-            window = self._pieces.joined(encoding)
-            for position, (sequence, (start, end)) in enumerate(zip(window.sequence_ids, window.offsets, strict=True)):
-                if sequence is not None:
-                    yield before + position, (begin + start, begin + end)
-            before += len(window.input_ids)
+            read = encoding.offsets[: self._max_sentence]
+            first = position + self._template.start()
+            for number, (start, end) in enumerate(read):
+                yield first + number, (begin + start, begin + end)
+            position += len(read) + self._template.num_special_tokens
 
     def _encoded(self, text: str, options: SummaryOptions) -> Encoded | HooperError:
         spans = sentences(text)
@@ -198,7 +199,7 @@ class ExtractiveSummarization:
 
     def _windows(self, lengths: Sequence[int]) -> list[range]:
         """Runs of sentences that fit into a row; the last one reaches back as far as it can."""
-        costs = [length + self._pieces.num_special_tokens(pair=False) for length in lengths]
+        costs = [length + self._template.num_special_tokens for length in lengths]
         windows: list[range] = []
         start = 0
         while True:
@@ -210,13 +211,12 @@ class ExtractiveSummarization:
             windows.append(range(start, stop))
             start = max(start + 1, stop - SHARED_SENTENCES)
 
-    def _row(self, encodings: Sequence[Encoding], is_later: bool) -> Row:
+    def _row(self, encodings: Sequence[Tokens], is_later: bool) -> Row:
         input_ids: list[int] = []
         markers = []
         for one in encodings:
-            one.truncate(self._max_sentence)
             markers.append(len(input_ids))
-            input_ids += self._pieces.joined(one).input_ids
+            input_ids += self._template.row(one.ids[: self._max_sentence]).input_ids
         return Row(input_ids, [int(is_later)] * len(input_ids), markers)
 
 

@@ -124,7 +124,7 @@ def mask_of(tokenizer: Tokenizer) -> int | None:
 
 
 def _of_sequence(number: int, sequence_ids: Sequence[int | None], offsets: Offsets) -> Iterator[tuple[int, Span]]:
-    """Tokens of one sequence; those of the first are told by their offsets where a window was joined of two encodings."""
+    """Tokens of one sequence that stand for some of its characters."""
     for position, (sequence, (start, end)) in enumerate(zip(sequence_ids, offsets, strict=True)):
-        if (sequence or 0) == number and start < end:
+        if sequence == number and start < end:
             yield position, (start, end)

@@ -1,9 +1,9 @@
 """Extractive question answering: the answer is a span of the context, found in overlapping windows of it.
 
-Spans are read as the `question-answering` pipeline of transformers 4 read them: in each window the probability of a span is
-that of its start times that of its end, among the context's tokens and the window's first token, which stands for "no answer
-here"; a span is widened to whole words, and spans of the same text add up. Unlike there, a span that two windows share counts
-once, answers do not overlap, and all probabilities are calibrated by one temperature.
+In each window the probability of a span is that of its start times that of its end, among the context's tokens and the window's
+first token, which stands for "no answer here". A span that two windows share counts in the one where it has most context, as in
+BERT's own code for SQuAD; it is widened to whole words, and spans of the same text add up. Answers do not overlap, and all
+probabilities are calibrated by one temperature.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
-from app.core.types import Array, Row, RowOutput, Truncation
+from app.core.types import Array, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
-from app.tasks.passage import Passage, mask_of, words_of_window
-from app.tasks.tokenizer import Encoding, Tokenizer, Window
-from app.tasks.words import continues
+from app.tasks.passage import Passage, Word, mask_of, words_of
+from app.tasks.tokenizer import Tokenizer, Tokens
+from app.tasks.word_boundaries import WordBoundaries
 
+Floats = NDArray[np.float64]
 OUTPUT = "logits"
 MERGED_SPANS = 64
 """So many of a window's best spans are added up where they read the same."""
@@ -33,6 +35,10 @@ GOLDEN_ANSWERS = 8
 """Among so many answers that do not overlap a published one is looked for: one nearly tied with it may have come first."""
 SMALLEST = 1e-9
 """Probabilities are kept so far from 0 and 1 where log-odds are made of them."""
+ENDLESS = np.iinfo(np.int64).max
+"""Tokens of context beyond the ends of the text."""
+LOOKAHEAD = 256
+"""Characters behind what was read in which the word goes on that an answer ends in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class AnswerOptions:
     """Shorter windows than the model reads at once, the question included; None: as long as it reads."""
     max_question_tokens: int | None = None
     """So much of the question is read, and never more than half of a window; None: that half."""
+    align_to_words: bool = True
+    """Widen answers to whole words; else only to whole characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,32 @@ class Answers:
 class Reading:
     """The windows of one item: what its rows were made from."""
 
-    context: str
-    windows: Sequence[Window]
+    question: Tokens
+    num_question_tokens: int
+    """So many of them are read, in every window."""
+    context: Tokens
+    first_question: int
+    first_context: int
+    """Positions of the question's and of the context's first token in each row."""
+    windows: Sequence[range]
+    """The context's tokens in each row."""
+
+    def boundaries(self, whole_words: bool) -> WordBoundaries:
+        """Of what was read of the context."""
+        last = max(window.stop for window in self.windows)
+        end = self.context.spans[last - 1][1] + LOOKAHEAD if last < len(self.context) else len(self.context.text)
+        return WordBoundaries(self.context.text[:end], whole_words)
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """What one window says of its part of the context."""
+
+    start: Floats
+    end: Floats
+    """Of each token that an answer starts or ends there: (tokens,)."""
+    no_answer: float
+    """That the window holds no answer."""
 
 
 class QuestionAnswering:
@@ -97,9 +129,10 @@ class QuestionAnswering:
         """
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
-        self._num_special = self._pieces.num_special_tokens(pair=True)
+        self._template = self._pieces.pair
         self._temperature = temperature
         self._mask_id = mask_of(tokenizer) or 0
+        WordBoundaries("")  # its patterns take a while to be made: now, and not in the first request
 
     @property
     def max_question_tokens(self) -> int:
@@ -118,14 +151,14 @@ class QuestionAnswering:
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: AnswerOptions) -> Answers:
         """The best spans of all windows."""
         reading: Reading = encoded.state
+        windows = self._probabilities(reading, outputs)
+        boundaries = reading.boundaries(options.align_to_words)
         best: dict[str, Answer] = {}
-        no_answer = 1.0
-        for window, output in zip(reading.windows, outputs, strict=True):
-            start, end, null = span_probabilities(output[OUTPUT], context_mask(window), self._temperature)
-            no_answer = min(no_answer, null)
-            for key, answer in _read_window(window, reading.context, start, end, options).items():
+        for number in range(len(windows)):
+            for key, answer in _read_window(reading, number, windows, boundaries, options).items():
                 if key not in best or answer.score > best[key].score:
                     best[key] = answer
+        no_answer = min(window.no_answer for window in windows)
         ranked = sorted(best.values(), key=lambda one: (-one.score, one.start))
         if options.allow_no_answer:
             ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda one: -one.score)
@@ -161,7 +194,7 @@ class QuestionAnswering:
     def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
         """Tokens of a window, and of the longest question: at most half of it, the rest is the context's."""
         window = min(self._max_tokens, options.max_window_tokens or self._max_tokens)
-        half = (window - self._num_special) // 2
+        half = (window - self._template.num_special_tokens) // 2
         return window, min(half, options.max_question_tokens or half)
 
     def passage(self, item: QuestionItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
@@ -174,57 +207,210 @@ class QuestionAnswering:
         if target is None:
             found = self.decode(encoded, outputs, AnswerOptions()).answers
             target = found[0].answer if found else ""
-        windows: Sequence[Window] = encoded.state.windows
-        readings = [
-            (read(output), window, row, read)
-            for window, row, output in zip(windows, encoded.rows, outputs, strict=True)
-            if (read := self._log_odds(window, item.context, target, output)) is not None
-        ]
-        if not readings:
-            raise InvalidInput("must be words of the context, as `answer` gives them, in the part that is read", "target")
-        _, window, row, best = max(readings, key=lambda one: one[0])
-        fields = {"question": item.question, "context": item.context}
-        return Passage(row, words_of_window(fields, window.sequence_ids, window.offsets), target, best, self._mask_id)
-
-    def _log_odds(self, window: Window, context: str, target: str, output: RowOutput) -> Callable[[RowOutput], float] | None:
-        """Reads the log-odds of all spans of a window that say the target; None where there is none."""
-        mask = context_mask(window)
-        start, end, _ = span_probabilities(output[OUTPUT], mask, self._temperature)
-        spans = _spans_saying(target, window, context, _span_scores(start, end, AnswerOptions().max_answer_tokens))
+        reading: Reading = encoded.state
+        spans = self._spans_saying(target, reading, outputs)
         if not spans:
-            return None
+            raise InvalidInput("must be words of the context, as `answer` gives them, in the part that is read", "target")
+        readers = {number: self._log_odds(reading, number, found) for number, found in spans.items()}
+        best = max(readers, key=lambda number: readers[number](outputs[number]))
+        return Passage(encoded.rows[best], _words_read(reading, best), target, readers[best], self._mask_id)
+
+    def _spans_saying(self, target: str, reading: Reading, outputs: Sequence[RowOutput]) -> dict[int, list[tuple[int, int]]]:
+        """By window, first and last token of the spans that `decode` adds up as this answer; where there are none, of those
+        that are it verbatim."""
+        windows = self._probabilities(reading, outputs)
+        options = AnswerOptions()
+        boundaries = reading.boundaries(options.align_to_words)
+        found: dict[int, list[tuple[int, int]]] = {}
+        for number, window in enumerate(reading.windows):
+            scores = span_scores(reading.windows, number, windows, options.max_answer_tokens)
+            for first, last in _best(scores, MERGED_SPANS):
+                start, end = boundaries.widened(_characters(reading, window, first, last))
+                if reading.context.text[start:end].lower() == target.lower() != "":
+                    found.setdefault(number, []).append((first, last))
+        verbatim = {number: _verbatim(target, reading, window) for number, window in enumerate(reading.windows)}
+        return found or {number: spans for number, spans in verbatim.items() if spans}
+
+    def _log_odds(self, reading: Reading, number: int, spans: Sequence[tuple[int, int]]) -> Callable[[RowOutput], float]:
+        """Reads the log-odds of spans of a window together."""
         first, last = np.array(spans).T
 
         def read(output: RowOutput) -> float:
-            start, end, _ = span_probabilities(output[OUTPUT], mask, self._temperature)
-            probability = float(np.clip((start[first] * end[last]).sum(), SMALLEST, 1 - SMALLEST))
+            window = self._read(reading, number, output)
+            probability = float(np.clip((window.start[first] * window.end[last]).sum(), SMALLEST, 1 - SMALLEST))
             return math.log(probability / (1 - probability))
 
         return read
 
-    def _encoded(
-        self, item: QuestionItem, question: Encoding, context: Encoding, options: AnswerOptions
-    ) -> Encoded | HooperError:
+    def _probabilities(self, reading: Reading, outputs: Sequence[RowOutput]) -> list[Probabilities]:
+        """Of each window."""
+        return [self._read(reading, number, output) for number, output in enumerate(outputs)]
+
+    def _read(self, reading: Reading, number: int, output: RowOutput) -> Probabilities:
+        return probabilities(output[OUTPUT], reading.first_context, len(reading.windows[number]), self._temperature)
+
+    def _encoded(self, item: QuestionItem, question: Tokens, context: Tokens, options: AnswerOptions) -> Encoded | HooperError:
         length, longest_question = self._lengths(options)
         cut_question = len(question) > longest_question
         if cut_question and options.truncation == "error":
             return TooLarge(f"the question has {len(question)} tokens, at most {longest_question} are read")
-        question = self._pieces.cut(question, longest_question)
-        room = length - self._num_special - len(question)
-        # what is cut off is the end that the model's tokenizer cuts off; windows begin at the beginning
-        side = self._pieces.side if options.truncation == "truncate" else "right"
-        context.truncate(room, stride=min(options.stride, room // 2), direction=side)
-        parts = [context, *context.overflowing]
-        if len(parts) > 1 and options.truncation == "error":
+        question_ids = question.ids[:longest_question]
+        room = max(1, length - self._template.num_special_tokens - len(question_ids))
+        windows = windows_of(len(context), room, min(options.stride, room // 2))
+        if len(windows) > 1 and options.truncation == "error":
             return TooLarge(
                 f"question and context have more than {length} tokens, the longest this model reads at once;"
                 ' send them with "truncation": "window" or "truncate"'
             )
-        cut_context = len(parts) > 1 and options.truncation == "truncate"
-        windows = [self._pieces.joined(question, part) for part in (parts[:1] if cut_context else parts)]
-        rows = [Row(window.input_ids, window.token_type_ids) for window in windows]
+        cut_context = len(windows) > 1 and options.truncation == "truncate"
+        if cut_context:  # what is cut off is the end that the model's tokenizer cuts off
+            windows = [range(len(context) - room, len(context))] if self._pieces.side == "left" else windows[:1]
+        rows = [self._template.row(question_ids, context.ids[part.start : part.stop]) for part in windows]
         num_tokens = sum(row.num_tokens for row in rows)
-        return Encoded(rows, num_tokens, cut_question or cut_context, Reading(item.context, windows))
+        first_question, first_context = self._template.start(), self._template.start(question_ids)
+        reading = Reading(question, len(question_ids), context, first_question, first_context, windows)
+        return Encoded(rows, num_tokens, cut_question or cut_context, reading)
+
+
+def windows_of(num_tokens: int, length: int, stride: int) -> list[range]:
+    """Parts of so many tokens at most, each of which shares `stride` tokens with the next; of no tokens one empty part."""
+    windows = [range(min(length, num_tokens))]
+    while windows[-1].stop < num_tokens:
+        start = windows[-1].stop - stride
+        windows.append(range(start, min(start + length, num_tokens)))
+    return windows
+
+
+def probabilities(logits: Array, first: int, num_tokens: int, temperature: float) -> Probabilities:
+    """Softmaxes over the context's tokens and the window's first token.
+
+    Args:
+        logits: (tokens, 2).
+        first: position of the context's first token.
+        num_tokens: of the context in this window.
+        temperature: divides the logits.
+    """
+    allowed = np.concatenate((logits[:1], logits[first : first + num_tokens])).astype(np.float64)  # (1 + tokens, 2)
+    exponentials = np.exp((allowed - allowed.max(axis=0)) / temperature)
+    start, end = (exponentials / exponentials.sum(axis=0)).T
+    return Probabilities(start[1:], end[1:], float(start[0] * end[0]))
+
+
+def span_scores(windows: Sequence[range], number: int, said: Sequence[Probabilities], longest: int) -> Floats:
+    """Probability of each span of at most `longest` tokens, 0 for what is none and where another window counts: (tokens,
+    tokens more than one)."""
+    window = windows[number]
+    start, end = said[number].start, said[number].end
+    if not len(window):
+        return np.zeros((0, 1))
+    padded = np.concatenate((end, np.zeros(min(longest, len(window)) - 1)))
+    scores: Floats = start[:, None] * sliding_window_view(padded, min(longest, len(window)))
+    for other, loses in ((number - 1, np.less_equal), (number + 1, np.less)):  # of equals the earlier window counts
+        if not 0 <= other < len(windows):
+            continue
+        first, stop = max(window.start, windows[other].start), min(window.stop, windows[other].stop)
+        if first >= stop:
+            continue
+        starts = np.arange(first, stop)[:, None]
+        ends = starts + np.arange(scores.shape[1])  # (shared tokens, tokens more than one)
+        here, there = (_context(part, starts, ends, windows[-1].stop) for part in (window, windows[other]))
+        shared = scores[first - window.start : stop - window.start]
+        shared[(ends < stop) & loses(here, there)] = 0
+        if other > number and stop - first <= scores.shape[1] and _goes_on(said[other].end, stop - first, longest):
+            shared[0, stop - first - 1] = 0
+    return scores
+
+
+def _context(window: range, starts: NDArray[np.int64], ends: NDArray[np.int64], num_tokens: int) -> NDArray[np.int64]:
+    """How much context spans have in a window: the smaller of the tokens before and behind, of which there are more than
+    enough where the text itself begins or ends. Of spans outside the window nothing is said."""
+    before = starts - window.start if window.start > 0 else ENDLESS
+    behind = window.stop - 1 - ends if window.stop < num_tokens else ENDLESS
+    return np.minimum(before, behind)
+
+
+def _goes_on(end: Floats, num_shared: int, longest: int) -> bool:
+    """Whether a window says that what fills all it shares with the one before goes on behind that one's border. Such a span has
+    no context in either of them, and only the later one can see that it is but the beginning of an answer."""
+    return bool(end[num_shared:longest].max(initial=0.0) > end[num_shared - 1])
+
+
+def _read_window(
+    reading: Reading, number: int, said: Sequence[Probabilities], boundaries: WordBoundaries, options: AnswerOptions
+) -> dict[str, Answer]:
+    """The window's answers by what they read, in lower case; the scores of its best spans that read the same are added."""
+    window, text = reading.windows[number], reading.context.text
+    scores = span_scores(reading.windows, number, said, options.max_answer_tokens)
+    found: dict[str, Answer] = {}
+    for first, last in _best(scores, MERGED_SPANS):
+        start, end = boundaries.widened(_characters(reading, window, first, last))
+        answer, score = text[start:end], float(scores[first, last - first])
+        key = answer.lower()
+        known = found.get(key)
+        if known is not None:
+            found[key] = replace(known, score=min(1.0, known.score + score))
+        elif answer:
+            found[key] = Answer(answer, score, start, end)
+    for first, last in _apart(scores, options.top_k) if options.top_k > 1 else ():
+        start, end = boundaries.widened(_characters(reading, window, first, last))
+        answer = text[start:end]
+        if answer:
+            found.setdefault(answer.lower(), Answer(answer, float(scores[first, last - first]), start, end))
+    return found
+
+
+def _verbatim(target: str, reading: Reading, window: range) -> list[tuple[int, int]]:
+    """First and last token in a window of the spans that are this text."""
+    if not target.strip() or not len(window):
+        return []
+    spans = reading.context.spans[window.start : window.stop]
+    starts, ends = [start for start, _ in spans], [end for _, end in spans]
+    found = []
+    for match in re.finditer(re.escape(target), reading.context.text[: max(ends)]):
+        first, last = bisect_right(ends, match.start()), bisect_left(starts, match.end()) - 1
+        if match.start() >= starts[0] and first <= last:
+            found.append((first, last))
+    return found
+
+
+def _best(scores: Floats, count: int) -> Iterator[tuple[int, int]]:
+    """First and last token of the likeliest spans, best first; of equal ones the first in the text."""
+    flat = scores.ravel()
+    kept = np.sort(np.argpartition(-flat, count)[:count]) if count < flat.size else np.arange(flat.size)
+    for index in kept[np.argsort(-flat[kept], kind="stable")]:
+        if flat[index] <= 0:
+            return
+        first, more = divmod(int(index), scores.shape[1])
+        yield first, first + more
+
+
+def _apart(scores: Floats, count: int) -> Iterator[tuple[int, int]]:
+    """The likeliest span, then the likeliest that shares no token with it, and so on."""
+    left = scores.copy()
+    longest = left.shape[1]
+    for _ in range(count if left.size else 0):
+        first, more = divmod(int(left.argmax()), longest)
+        if left[first, more] <= 0:
+            return
+        yield first, first + more
+        begin = max(0, first - longest + 1)
+        reaches = np.arange(begin, first)[:, None] + np.arange(longest) >= first  # those that start before and end within
+        left[begin:first][reaches] = 0
+        left[first : first + more + 1] = 0
+
+
+def _characters(reading: Reading, window: range, first: int, last: int) -> tuple[int, int]:
+    """Character span of a window's tokens."""
+    spans = reading.context.spans
+    return spans[window.start + first][0], spans[window.start + last][1]
+
+
+def _words_read(reading: Reading, number: int) -> list[Word]:
+    """The words of the question and of a window of the context, with their tokens in its row."""
+    window = reading.windows[number]
+    question = list(enumerate(reading.question.offsets[: reading.num_question_tokens], reading.first_question))
+    context = list(enumerate(reading.context.offsets[window.start : window.stop], reading.first_context))
+    return [*words_of("question", reading.question.text, question), *words_of("context", reading.context.text, context)]
 
 
 def _is_same(one: Answer, was: Answer) -> bool:
@@ -240,115 +426,6 @@ def _scores_alike(one: Answer, was: Answer, tolerance: float) -> bool:
 
 def _shown(answers: Sequence[Answer]) -> str:
     return ", ".join(f"{one.answer!r} ({one.score:.4f})" for one in answers) or "none"
-
-
-def context_mask(window: Window) -> NDArray[np.bool_]:
-    """Which tokens of a window are the context's: (tokens,)."""
-    return np.fromiter((one == 1 for one in window.sequence_ids), bool, len(window.input_ids))
-
-
-def span_probabilities(logits: Array, mask: NDArray[np.bool_], temperature: float) -> tuple[Array, Array, float]:
-    """Probabilities of start and end per token, 0 outside the context, and of "no answer in this window".
-
-    Args:
-        logits: (tokens, 2).
-        mask: (tokens,), true for the context's tokens.
-        temperature: divides the logits.
-    """
-    allowed = mask.copy()
-    allowed[0] = True
-    scaled = np.where(allowed[:, None], logits.astype(np.float64) / temperature, -np.inf)  # (tokens, 2)
-    exponentials = np.exp(scaled - scaled.max(axis=0))
-    start, end = (exponentials / exponentials.sum(axis=0)).T
-    null = float(start[0] * end[0])
-    return np.where(mask, start, 0.0), np.where(mask, end, 0.0), null
-
-
-def _read_window(window: Window, context: str, start: Array, end: Array, options: AnswerOptions) -> dict[str, Answer]:
-    """The window's answers by what they read, in lower case; the scores of its best spans that read the same are added."""
-    scores = _span_scores(start, end, options.max_answer_tokens)
-    word_ids, offsets = window.encoding.word_ids, window.offsets
-    found: dict[str, Answer] = {}
-    for first, last in _best(scores, MERGED_SPANS):
-        begin, finish = _characters(first, last, word_ids, offsets, context)
-        text, score = context[begin:finish], float(scores[first, last])
-        known = found.get(text.lower())
-        if known is not None:
-            found[text.lower()] = replace(known, score=min(1.0, known.score + score))
-        elif text:
-            found[text.lower()] = Answer(text, score, begin, finish)
-    for first, last in _apart(scores, options.top_k) if options.top_k > 1 else ():
-        begin, finish = _characters(first, last, word_ids, offsets, context)
-        text = context[begin:finish]
-        if text:
-            found.setdefault(text.lower(), Answer(text, float(scores[first, last]), begin, finish))
-    return found
-
-
-def _spans_saying(target: str, window: Window, context: str, scores: Array) -> list[tuple[int, int]]:
-    """First and last token of the spans that `_read_window` adds up as this answer, else of those that are it verbatim."""
-    word_ids, offsets = window.encoding.word_ids, window.offsets
-    found = [
-        (first, last)
-        for first, last in _best(scores, MERGED_SPANS)
-        if context[slice(*_characters(first, last, word_ids, offsets, context))].lower() == target.lower()
-    ]
-    if found or not target.strip():
-        return found
-    places = [place for place, is_context in enumerate(context_mask(window)) if is_context]
-    starts, ends = [offsets[place][0] for place in places], [offsets[place][1] for place in places]
-    for match in re.finditer(re.escape(target), context[: max(ends, default=0)]):
-        first, last = bisect_right(ends, match.start()), bisect_left(starts, match.end()) - 1
-        if places and match.start() >= starts[0] and first <= last:
-            found.append((places[first], places[last]))
-    return found
-
-
-def _span_scores(start: Array, end: Array, longest: int) -> Array:
-    """Probability of each span of at most `longest` tokens, 0 for what is none: (first tokens, last tokens)."""
-    scores: Array = np.tril(np.triu(np.outer(start, end)), longest - 1)
-    return scores
-
-
-def _best(scores: Array, count: int) -> Iterator[tuple[int, int]]:
-    """First and last token of the likeliest spans, best first; of equal ones the first in the text."""
-    flat = scores.ravel()
-    kept = np.sort(np.argpartition(-flat, count)[:count]) if count < flat.size else np.arange(flat.size)
-    for index in kept[np.argsort(-flat[kept], kind="stable")]:
-        if flat[index] <= 0:
-            return
-        first, last = divmod(int(index), scores.shape[1])
-        yield first, last
-
-
-def _apart(scores: Array, count: int) -> Iterator[tuple[int, int]]:
-    """The likeliest span, then the likeliest that shares no token with it, and so on."""
-    left = scores.copy()
-    for _ in range(count):
-        first, last = divmod(int(left.argmax()), left.shape[1])
-        if left[first, last] <= 0:
-            return
-        yield first, last
-        left[: last + 1, first:] = 0
-
-
-def _characters(
-    first: int, last: int, word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]], context: str
-) -> tuple[int, int]:
-    """Character span of tokens, widened to whole words and whole characters as a reader sees them."""
-    words = word_ids[first], word_ids[last]
-    while words[0] is not None and first > 0 and word_ids[first - 1] == words[0]:
-        first -= 1
-    while words[1] is not None and last + 1 < len(word_ids) and word_ids[last + 1] == words[1]:
-        last += 1
-    begin, finish = offsets[first][0], offsets[last][1]
-    while begin < finish and context[begin].isspace():
-        begin += 1
-    while finish > begin and context[finish - 1].isspace():
-        finish -= 1
-    while begin < finish < len(context) and continues(context[finish - 1], context[finish]):
-        finish += 1
-    return begin, finish
 
 
 def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:

@@ -5,36 +5,91 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Encoding as Encoding  # re-exported: what tasks hold between encode and decode
 from tokenizers import Tokenizer as _Tokenizer
 
 from app.core.errors import InvalidArtefact
+from app.core.types import Row
 
 Pair = tuple[str, str]
 Offsets = Sequence[tuple[int, int]]
 Side = Literal["right", "left"]
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """A text's own tokens, without special ones."""
+
+    text: str
+    ids: Sequence[int]
+    encoding: Encoding
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def spans(self) -> Offsets:
+        """Character span of each token in the text, with such blanks as it stands for."""
+        return self.encoding.offsets  # type: ignore[no-any-return]
+
+    @cached_property
+    def offsets(self) -> Offsets:
+        """Character span of each token in the text, without the blanks around it."""
+        return [trimmed(self.text, span) for span in self.spans]
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One model input of a text: the whole of it, or one of its overlapping windows."""
+    """One model input of a text or a pair: the whole of it, or one of its overlapping windows."""
 
     input_ids: Sequence[int]
     token_type_ids: Sequence[int]
     encoding: Encoding
+    texts: Sequence[str]
 
     @property
     def offsets(self) -> Offsets:
-        """Character span of each token in its own sequence; special tokens are (0, 0)."""
-        return self.encoding.offsets  # type: ignore[no-any-return]
+        """Character span of each token in its own sequence, without the blanks around it; special tokens are (0, 0)."""
+        return [
+            (0, 0) if sequence is None else trimmed(self.texts[sequence], span)
+            for sequence, span in zip(self.sequence_ids, self.encoding.offsets, strict=True)
+        ]
 
     @property
     def sequence_ids(self) -> Sequence[int | None]:
         """0 or 1 for the sequence a token belongs to, None for special tokens."""
         return self.encoding.sequence_ids  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The special tokens before, between and after the sequences of a row, with the token types of all of them."""
+
+    specials: Sequence[Sequence[tuple[int, int]]]
+    """Id and type of each special token: before the first sequence, behind it, and behind the second of a pair."""
+    types: Sequence[int]
+    """Of the tokens of each sequence."""
+
+    @property
+    def num_special_tokens(self) -> int:
+        return sum(map(len, self.specials))
+
+    def row(self, *sequences: Sequence[int]) -> Row:
+        """The sequences' ids with the special tokens around them."""
+        input_ids = [number for number, _ in self.specials[0]]
+        token_type_ids = [kind for _, kind in self.specials[0]]
+        for ids, kind, behind in zip(sequences, self.types, self.specials[1:], strict=True):
+            input_ids += [*ids, *(number for number, _ in behind)]
+            token_type_ids += [*[kind] * len(ids), *(kind for _, kind in behind)]
+        return Row(input_ids, token_type_ids)
+
+    def start(self, *before: Sequence[int]) -> int:
+        """Position in the row of the first token of the sequence that follows these."""
+        return sum(map(len, before)) + sum(map(len, self.specials[: len(before) + 1]))
 
 
 class Tokenizer:
@@ -59,10 +114,7 @@ class Tokenizer:
         Raises:
             InvalidArtefact: the definition cannot be parsed.
         """
-        try:
-            self._tokenizer = _Tokenizer.from_str(definition)
-        except Exception as error:  # tokenizers raises plain Exception
-            raise InvalidArtefact(f"the tokenizer cannot be read: {error}") from error
+        self._tokenizer = _parsed(definition)
         self.definition = definition
         self.max_tokens = max_tokens
         self._tokenizer.no_padding()
@@ -95,7 +147,9 @@ class Tokenizer:
             encodings = [one]
         else:
             encodings = self._tokenizer.encode_batch(list(texts))
-        return [[_window(first), *map(_window, first.overflowing)] for first in encodings]
+        return [
+            [_window(part, text) for part in (first, *first.overflowing)] for first, text in zip(encodings, texts, strict=True)
+        ]
 
     def pieces(self) -> Pieces:
         """The same vocabulary, tokenizing texts whole."""
@@ -119,42 +173,26 @@ class Tokenizer:
 
 
 class Pieces:
-    """Tokenizes texts whole, without special tokens, and joins them into windows afterwards.
+    """Tokenizes texts whole, without special tokens: their tasks cut and join them into rows by the templates.
 
-    What a window holds can so be chosen per request, and the windows of a long text cost no more than its length.
+    What a row holds can so be chosen per request, and the rows of a long text cost no more than its length.
     """
 
     def __init__(self, definition: str) -> None:
-        self._tokenizer = _Tokenizer.from_str(definition)
+        self._tokenizer = _parsed(definition)
         self.side = cut_side(self._tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self.single = _template(self._tokenizer, "a")
+        self.pair = _template(self._tokenizer, "a", "b")
 
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """Tokens of each text with their character offsets; the caller may change them."""
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text."""
         if len(texts) == 1:
-            return [self._tokenizer.encode(texts[0], add_special_tokens=False)]
-        encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return encodings
-
-    @staticmethod
-    def cut(text: Encoding, num_tokens: int) -> Encoding:
-        """The first tokens of a text, and nothing of the rest. `Encoding.truncate` keeps the rest as `overflowing`, and joining
-        two texts then makes every pair of their parts: of a long question and a long context, millions."""
-        if len(text) <= num_tokens:
-            return text
-        text.truncate(num_tokens)
-        alone = Encoding()
-        alone.__setstate__(json.dumps({**json.loads(text.__getstate__()), "overflowing": []}).encode())
-        return alone
-
-    def joined(self, first: Encoding, second: Encoding | None = None) -> Window:
-        """One text, or a pair of them, with the special tokens around them."""
-        return _window(self._tokenizer.post_process(first, second, True))
-
-    def num_special_tokens(self, pair: bool) -> int:
-        count: int = self._tokenizer.num_special_tokens_to_add(pair)
-        return count
+            encodings = [self._tokenizer.encode(texts[0], add_special_tokens=False)]
+        else:
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [Tokens(text, encoding.ids, encoding) for text, encoding in zip(texts, encodings, strict=True)]
 
 
 def cut_side(tokenizer: _Tokenizer) -> Side:
@@ -162,8 +200,66 @@ def cut_side(tokenizer: _Tokenizer) -> Side:
     return "left" if (tokenizer.truncation or {}).get("direction") == "left" else "right"
 
 
-def _window(encoding: Encoding) -> Window:
-    return Window(encoding.ids, encoding.type_ids, encoding)
+def trimmed(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """A span without the blanks at its ends: some tokenizers count the blank before a word to its first token."""
+    start, end = span
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _parsed(definition: str) -> _Tokenizer:
+    """The tokenizer of a definition, with the offsets that its model gives.
+
+    Post-processors of byte-level models shorten offsets by the blanks that they believe a token to begin with, which differs
+    from what stands in the text; see `trimmed`.
+
+    Raises:
+        InvalidArtefact: the definition cannot be parsed.
+    """
+    try:
+        tokenizer = _Tokenizer.from_str(definition)
+        if tokenizer.post_processor is not None:
+            state = json.loads(tokenizer.post_processor.__getstate__())
+            tokenizer.post_processor = _words_of_one_letter(_without_trimming(state)).post_processor
+    except Exception as error:  # tokenizers raises plain Exception
+        raise InvalidArtefact(f"the tokenizer cannot be read: {error}") from error
+    return tokenizer
+
+
+def _without_trimming(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: False if key == "trim_offsets" else _without_trimming(value) for key, value in state.items()}
+    return [_without_trimming(value) for value in state] if isinstance(state, list) else state
+
+
+def _words_of_one_letter(post_processor: Any) -> _Tokenizer:
+    """A tokenizer that knows two words, and treats what it reads by this post-processor."""
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+    return _Tokenizer.from_str(json.dumps({"version": "1.0", "model": model, "post_processor": post_processor}))
+
+
+def _template(tokenizer: _Tokenizer, *texts: str) -> Template:
+    """What the post-processor puts around sequences, seen at sequences of one token."""
+    state = None if tokenizer.post_processor is None else json.loads(tokenizer.post_processor.__getstate__())
+    seen = _words_of_one_letter(state).encode(*texts)
+    specials: list[list[tuple[int, int]]] = [[]]
+    types: list[int] = []
+    for number, kind, sequence in zip(seen.ids, seen.type_ids, seen.sequence_ids, strict=True):
+        if sequence is None:
+            specials[-1].append((number, kind))
+        elif sequence == len(types):
+            types.append(kind)
+            specials.append([])
+    if len(types) != len(texts):
+        raise InvalidArtefact("the tokenizer does not put the first text of a pair before the second")
+    return Template(specials, types)
+
+
+def _window(encoding: Encoding, text: str | Pair) -> Window:
+    return Window(encoding.ids, encoding.type_ids, encoding, text if isinstance(text, tuple) else (text,))
 
 
 def encodable(text: str) -> bool:

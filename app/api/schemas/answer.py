@@ -57,11 +57,20 @@ class AnswerRequest(Request):
     max_answer_tokens: Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] = Field(
         30, description=f"Longest answer in tokens, 1 to {MAX_ANSWER_TOKENS}, before it is widened to whole words."
     )
+    align_to_words: Annotated[bool, Field(strict=True)] = Field(
+        True,
+        description="Whether answers begin and end at words of the context: runs of letters and digits, also joined by one of"
+        " `- ' ’ . , : / @ _` between two of them. Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese text is kept whole"
+        " by the character. `false`: answers are exactly the model's tokens, and whole characters.",
+    )
     allow_no_answer: Annotated[bool, Field(strict=True)] = Field(
         False, description="Whether the empty answer, with `no_answer_score` as its score, competes with the others."
     )
     stride: Annotated[int, Field(ge=0, strict=True)] = Field(
-        128, description="Tokens that two neighbouring windows of a long context share; at most half of a window is taken."
+        128,
+        description="Tokens that two neighbouring windows of a long context share; at most half of a window is taken. An answer"
+        " counts in the window where it has most context around it, so that none is cut at a border as long as answers are"
+        " shorter than what is shared.",
     )
     truncation: Literal["error", "truncate", "window"] = Field(
         "window",
@@ -71,7 +80,14 @@ class AnswerRequest(Request):
     )
 
     def options(self) -> AnswerOptions:
-        return AnswerOptions(self.top_k, self.max_answer_tokens, self.allow_no_answer, self.stride, self.truncation)
+        return AnswerOptions(
+            self.top_k,
+            self.max_answer_tokens,
+            self.allow_no_answer,
+            self.stride,
+            self.truncation,
+            align_to_words=self.align_to_words,
+        )
 
     def items(self) -> Sequence[QuestionItem | HooperError]:
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]

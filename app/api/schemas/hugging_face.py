@@ -64,8 +64,10 @@ class Parameters(Request):
     handle_impossible_answer: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="Question answering: whether the empty answer may win; null: no."
     )
-    align_to_words: Literal[True] | None = Field(
-        None, description="Question answering: answers are whole words always, so that `false` is refused."
+    align_to_words: Annotated[bool, Field(strict=True)] | None = Field(
+        None,
+        description="Question answering: whether answers are widened to whole words, in scripts without blanks between them to"
+        " whole characters; `false`: they are exactly the model's tokens; null: yes.",
     )
     truncation: Literal["do_not_truncate", "longest_first", "only_first", "only_second"] | None = Field(
         None,

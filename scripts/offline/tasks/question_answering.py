@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading, context_mask
-from app.tasks.tokenizer import Tokenizer, Window, encodable
+from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
+from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
 from scripts.offline.checks import check_texts
 from scripts.offline.evaluate import Predictions, encode_all
@@ -95,14 +95,13 @@ class OfflineQuestionAnswering:
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
         """One row per window; a window that holds no whole answer is labelled "not here"."""
-        rows = []
+        rows: list[TrainingRow] = []
         task = self.serving_task(tokenizer, task_options)
         for start in range(0, len(examples), 1024):  # the encodings of a whole data set would fill gigabytes
             some = examples[start : start + 1024]
             encoded = encode_all(task, self.serving_options(), [one.item for one in some])
             for one, coded in zip(some, encoded, strict=True):
-                reading: Reading = coded.state
-                rows += [TrainingRow(row, label(w, one.target)) for row, w in zip(coded.rows, reading.windows, strict=True)]
+                rows += map(TrainingRow, coded.rows, labels_of(coded.state, one.target))
         return rows
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
@@ -218,19 +217,22 @@ def parse(record: Record, source: str) -> Example | Broken:
     return Example(item, golds, source, record.where)
 
 
-def label(window: Window, golds: Sequence[Gold]) -> SpanLabel:
-    """Which tokens of a window the annotators chose."""
-    mask = context_mask(window)
-    first = int(mask.argmax())
-    begins = np.array([begin for begin, _ in window.offsets])
-    ends = np.array([end for _, end in window.offsets])
-    spans: dict[tuple[int, int], float] = defaultdict(float)
+def labels_of(reading: Reading, golds: Sequence[Gold]) -> list[SpanLabel]:
+    """Which tokens of each window the annotators chose; of an answer that a window holds only a part of, none."""
+    begins, ends = np.array(reading.context.offsets).reshape(-1, 2).T
+    chosen: Counter[tuple[int, int]] = Counter()
     for gold in golds:
-        tokens = np.flatnonzero(mask & (ends > gold.start) & (begins < gold.end))
-        if tokens.size and begins[tokens[0]] <= gold.start and ends[tokens[-1]] >= gold.end:
-            spans[int(tokens[0]), int(tokens[-1])] += 1
-    total = sum(spans.values())
-    return SpanLabel(first, [(s, e, count / total) for (s, e), count in spans.items()] or [(0, 0, 1.0)])
+        tokens = np.flatnonzero((ends > gold.start) & (begins < gold.end))
+        if tokens.size:
+            chosen[int(tokens[0]), int(tokens[-1])] += 1
+    return [_label(window, reading.first_context, chosen) for window in reading.windows]
+
+
+def _label(window: range, first_context: int, chosen: Mapping[tuple[int, int], int]) -> SpanLabel:
+    whole = {span: count for span, count in chosen.items() if window.start <= span[0] and span[1] < window.stop}
+    total, shift = sum(whole.values()), first_context - window.start
+    spans = [(first + shift, last + shift, count / total) for (first, last), count in whole.items()]
+    return SpanLabel(first_context, spans or [(0, 0, 1.0)])
 
 
 def _given(columns: Mapping[str, Any]) -> list[tuple[str, Any]] | None:

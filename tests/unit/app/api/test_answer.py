@@ -77,6 +77,15 @@ async def test_a_long_context_is_read_in_windows(every_task: Service) -> None:
     assert "tokens" in await problem(every_task, inputs, 413, truncation="error")
 
 
+async def test_answers_are_whole_words_unless_the_caller_wants_the_models_tokens(every_task: Service) -> None:
+    inputs = {"question": "good", "context": "not bad.good"}
+    for options in ({}, {"align_to_words": True}):
+        (aligned,) = (await answer(every_task, inputs, top_k=9, max_answer_tokens=1, **options))["results"]
+        assert {one["answer"] for one in aligned["answers"]} == {"not", "bad.good"}
+    (exact,) = (await answer(every_task, inputs, top_k=9, max_answer_tokens=1, align_to_words=False))["results"]
+    assert {one["answer"] for one in exact["answers"]} == {"not", "bad", ".", "good"}
+
+
 async def test_the_empty_answer_is_given_only_where_it_is_allowed(every_task: Service) -> None:
     (plain,) = (await answer(every_task, {"question": "a", "context": "film"}, top_k=5))["results"]
     (allowed,) = (await answer(every_task, {"question": "a", "context": "film"}, top_k=5, allow_no_answer=True))["results"]
@@ -93,6 +102,7 @@ async def test_the_empty_answer_is_given_only_where_it_is_allowed(every_task: Se
         ("top_k", "1"),
         ("max_answer_tokens", 0),
         ("stride", -1),
+        ("align_to_words", "no"),
         ("truncation", "cut"),
         ("topk", 1),
     ],

@@ -100,11 +100,17 @@ async def test_labels_may_be_counted_and_scored_otherwise(every_task: Service) -
 
 
 def test_parameters_of_answers_have_other_names_here() -> None:
-    given = {"top_k": 5, "max_answer_len": 2, "doc_stride": 0, "handle_impossible_answer": True, "align_to_words": True,
+    given = {"top_k": 5, "max_answer_len": 2, "doc_stride": 0, "handle_impossible_answer": True, "align_to_words": False,
              "max_seq_len": 64, "max_question_len": 7}  # fmt: skip
     request = InferenceRequest.model_validate({"inputs": QUESTION, "parameters": given})
     assert options("question-answering", request) == AnswerOptions(
-        top_k=5, max_answer_tokens=2, stride=0, allow_no_answer=True, max_window_tokens=64, max_question_tokens=7
+        top_k=5,
+        max_answer_tokens=2,
+        stride=0,
+        allow_no_answer=True,
+        max_window_tokens=64,
+        max_question_tokens=7,
+        align_to_words=False,
     )
     unset = InferenceRequest.model_validate({"inputs": QUESTION, "parameters": dict.fromkeys(given)})
     assert options("question-answering", unset) == AnswerOptions()
@@ -194,8 +200,8 @@ INVALID: list[tuple[str, Any, str]] = [
     ),
     (
         "question-answering",
-        {"inputs": QUESTION, "parameters": {"align_to_words": False}},
-        "parameters.align_to_words: should be True",
+        {"inputs": QUESTION, "parameters": {"align_to_words": "yes"}},
+        "parameters.align_to_words: should be a valid boolean",
     ),
     (
         "question-answering",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,8 +22,8 @@ from app.tasks.question_answering import (
     Answers,
     QuestionAnswering,
     QuestionItem,
-    context_mask,
-    span_probabilities,
+    Reading,
+    probabilities,
 )
 from app.tasks.tokenizer import Tokenizer
 from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer, tokenizer_json
@@ -50,16 +51,15 @@ def refusal(context: str = CONTEXT, question: str = QUESTION, **options: Any) ->
 def outputs(encoded: Encoded, spans: Sequence[tuple[int, int, float]], null: float = 0.0) -> list[RowOutput]:
     """Logits that prefer these character spans by so much; the first token stands at `null`."""
     made = []
-    for window in encoded.state.windows:
-        logits = np.full((len(window.input_ids), 2), LOW, np.float32)
+    reading: Reading = encoded.state
+    for window, row in zip(reading.windows, encoded.rows, strict=True):
+        logits = np.full((row.num_tokens, 2), LOW, np.float32)
         logits[0] = null
-        mask = context_mask(window)
         for start, end, height in spans:
-            inside = [i for i, (b, e) in enumerate(window.offsets) if mask[i] and b < end and e > start]
-            if (
-                inside and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end - 1
-            ):  # marks may stay out
-                logits[inside[0], 0] = logits[inside[-1], 1] = height
+            inside = [i for i, (b, e) in enumerate(reading.context.offsets) if b < end and e > start]
+            if inside and inside[0] in window and inside[-1] in window:
+                positions = [index - window.start + reading.first_context for index in inside]
+                logits[positions[0], 0] = logits[positions[-1], 1] = height
         made.append({"logits": logits})
     return made
 
@@ -94,10 +94,9 @@ def test_a_short_context_is_one_row_with_the_question_first() -> None:
 @pytest.mark.parametrize("stride", [0, 3, 8])
 def test_windows_cover_a_long_context_and_share_as_many_tokens_as_wished(stride: int) -> None:
     encoded = encode("good bad " * 40, stride=stride)
-    covered: list[list[int]] = []
-    for row, window in zip(encoded.rows, encoded.state.windows, strict=True):
-        assert row.num_tokens <= MAX_TOKENS
-        covered.append([begin for (begin, _), inside in zip(window.offsets, context_mask(window), strict=True) if inside])
+    reading: Reading = encoded.state
+    assert max(row.num_tokens for row in encoded.rows) <= MAX_TOKENS
+    covered = [[begin for begin, _ in reading.context.offsets[window.start : window.stop]] for window in reading.windows]
     assert {begin for one in covered for begin in one} == {begin for begin, _ in _words("good bad " * 40)}
     for one, other in itertools.pairwise(covered):
         assert len(set(one) & set(other)) == stride
@@ -166,7 +165,6 @@ def test_windows_may_be_shorter_than_the_model_reads_and_never_longer() -> None:
 def test_a_long_question_beside_a_long_context_costs_no_more_than_both() -> None:
     encoded = encode(context="good film . " * 400, question="bad " * 400, truncation="window")
     assert len(encoded.rows) > 50
-    assert sum(len(window.encoding.overflowing) for window in encoded.state.windows) < len(encoded.rows)
     assert {row.num_tokens for row in encoded.rows[:-1]} == {MAX_TOKENS}
 
 
@@ -289,12 +287,11 @@ def test_temperature_changes_the_score_and_not_the_answer() -> None:
 
 def test_probabilities_are_those_of_the_softmax_over_context_and_first_token() -> None:
     logits = np.array([[1.0, 0.0], [50.0, 50.0], [2.0, 1.0], [0.5, 3.0]], np.float32)
-    mask = np.array([False, False, True, True])
-    start, end, null = span_probabilities(logits, mask, 1.0)
+    said = probabilities(logits, 2, 2, 1.0)
     starts, ends = np.exp([1.0, 2.0, 0.5]), np.exp([0.0, 1.0, 3.0])
-    np.testing.assert_allclose(start, [0, 0, *(starts[1:] / starts.sum())])
-    np.testing.assert_allclose(end, [0, 0, *(ends[1:] / ends.sum())])
-    assert null == pytest.approx(starts[0] / starts.sum() * ends[0] / ends.sum())
+    np.testing.assert_allclose(said.start, starts[1:] / starts.sum())
+    np.testing.assert_allclose(said.end, ends[1:] / ends.sum())
+    assert said.no_answer == pytest.approx(starts[0] / starts.sum() * ends[0] / ends.sum())
 
 
 @pytest.mark.parametrize(
@@ -346,18 +343,109 @@ def test_a_context_of_a_lone_mark_breaks_nothing() -> None:
     assert answers.answers
 
 
-def test_of_two_windows_that_hold_a_span_the_surer_one_counts() -> None:
-    context = "good " * 12 + "bad " + "good " * 12
+def many_windows(num_words: int = 70, stride: int = 12, **options: Any) -> Encoded:
+    """Of one token a word; a word's number is its token's."""
+    return encode(" ".join(["good"] * num_words), stride=stride, **options)
+
+
+def point(encoded: Encoded, by_window: Mapping[int, Sequence[tuple[int, int, float]]]) -> list[RowOutput]:
+    """Logits that say something else in each window, of spans of the context's tokens."""
+    made = outputs(encoded, [])
+    reading: Reading = encoded.state
+    for number, spans in by_window.items():
+        shift = reading.first_context - reading.windows[number].start
+        for first, last, height in spans:
+            logits = made[number]["logits"]
+            logits[first + shift, 0] = max(logits[first + shift, 0], height)
+            logits[last + shift, 1] = max(logits[last + shift, 1], height)
+    return made
+
+
+def found_in(encoded: Encoded, logits: Sequence[RowOutput], **options: Any) -> list[tuple[int, int, float]]:
+    """First and last word of each answer, and its score."""
+    answers = TASK.decode(encoded, logits, AnswerOptions(**options)).answers
+    return [(one.start // 5, one.end // 5, one.score) for one in answers]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_a_span_counts_in_the_window_where_it_has_most_context(stride: int, length: int) -> None:
+    encoded = many_windows(stride=stride)
+    reading: Reading = encoded.state
+    num_tokens = len(reading.context)
+    for first in range(num_tokens - length + 1):
+        last = first + length - 1
+
+        def context(window: range, first: int = first, last: int = last) -> float:
+            before = first - window.start if window.start else math.inf
+            behind = window.stop - 1 - last if window.stop < num_tokens else math.inf
+            return min(before, behind)
+
+        holding = [i for i, window in enumerate(reading.windows) if first in window and last in window]
+        for said in holding:  # one window points at the span, the others see nothing there
+            counts = said == max(holding, key=lambda i: context(reading.windows[i]))
+            found = found_in(encoded, point(encoded, {said: [(first, last, 9.0)]}), max_answer_tokens=length)
+            assert ((first, last) in [(a, b) for a, b, score in found if score > 0.9]) == counts
+
+
+def test_the_whole_answer_wins_against_one_that_a_border_cuts() -> None:
+    encoded = many_windows()
+    border, begins = encoded.state.windows[0].stop - 1, encoded.state.windows[1].start
+    cut, whole = (border, border), (border, border + 2)
+    assert begins < border
+    logits = point(encoded, {0: [(*cut, 12.0)], 1: [(*whole, 4.0)]})
+    ((first, last, score), *others) = found_in(encoded, logits, top_k=3)
+    assert (first, last) == whole
+    assert 0.5 < score < 0.99
+    assert all(a > last or b < first for a, b, _ in others)
+
+
+def test_what_fills_all_that_two_windows_share_gives_way_to_what_goes_on_in_the_later() -> None:
+    encoded = many_windows(stride=2)
+    begins, border = encoded.state.windows[1].start, encoded.state.windows[0].stop - 1
+    cut, whole = (begins, border), (begins, border + 2)
+    logits = point(encoded, {0: [(*cut, 12.0)], 1: [(*whole, 4.0)]})
+    assert found_in(encoded, logits)[0][:2] == whole
+    alone = point(encoded, {0: [(*cut, 12.0)], 1: [(*cut, 4.0)]})  # of equals, the earlier window counts
+    (best,) = found_in(encoded, alone)
+    assert best[:2] == cut
+    assert best[2] > 0.99
+
+
+def test_an_explanation_reads_the_window_in_which_the_answer_counts() -> None:
+    context = "good " * 20 + "not bad " + "good " * 30
     encoded = encode(context, stride=12)
-    logits = outputs(encoded, [(*place("bad", context), 3.0)])
-    holding = [one for one in logits if (one["logits"][1:] == 3.0).any()]
-    assert len(holding) == 2
-    for unsure in holding:
-        unsure["logits"][0] = 9.0
-        (best,) = TASK.decode(encoded, logits, AnswerOptions(stride=12)).answers
-        assert best.answer == "bad"
-        assert best.score > 0.8
-        unsure["logits"][0] = 0.0
+    reading: Reading = encoded.state
+    border = reading.windows[0].stop - 1
+    words = {border: "not", border + 1: "bad"}
+    context = " ".join(words.get(i, "good") for i in range(50))
+    encoded = encode(context, stride=12)
+    logits = point(encoded, {0: [(border, border, 12.0)], 1: [(border, border + 1, 4.0)]})
+    item = QuestionItem(QUESTION, context)
+    passage = TASK.passage(item, encoded, logits, None)
+    assert passage.target == "not bad"
+    assert passage.row == encoded.rows[1]
+    window = encoded.state.windows[1]
+    shown = [(word.start, word.end) for word in passage.words if word.field == "context"]
+    assert shown == list(encoded.state.context.offsets[window.start : window.stop])
+    assert passage.log_odds(logits[1]) > 0 > passage.log_odds(logits[1] | {"logits": -logits[1]["logits"]})
+
+
+def test_an_answer_is_cut_within_a_word_only_where_the_caller_wants_it() -> None:
+    context = "it was good,bad 电影 e\u0301"
+    for part, whole in (("good", "good,bad"), ("电", "电"), ("e", "e\u0301")):
+        assert ask([(*place(part, context), 9.0)], context).answers[0].answer == whole
+        kept = part if part != "e" else "e\u0301"
+        assert ask([(*place(part, context), 9.0)], context, align_to_words=False).answers[0].answer == kept
+
+
+def test_the_word_that_a_truncated_context_ends_in_is_kept_whole() -> None:
+    context = "good " * 20 + "films" * 40
+    encoded = encode(context, truncation="truncate")
+    (window,) = encoded.state.windows
+    logits = point(encoded, {0: [(window.stop - 1, window.stop - 1, 9.0)]})
+    (best,) = TASK.decode(encoded, logits, AnswerOptions(truncation="truncate")).answers
+    assert best.answer == "films" * 40
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -373,7 +461,7 @@ def test_a_further_answer_is_found_behind_a_hundred_overlapping_ones() -> None:
     context = "the a film very good was not bad the a film very good was not bad . . . bad"
     encoded = encode(context, question="a")
     (output,) = outputs(encoded, [(len(context) - 3, len(context), 0.5)], null=LOW)
-    first = int(context_mask(encoded.state.windows[0]).argmax())
+    first = encoded.state.first_context
     output["logits"][first : first + 8, 0] = 5.0
     output["logits"][first + 8 : first + 16, 1] = 5.0
     best, second = TASK.decode(encoded, [output], AnswerOptions(top_k=2)).answers

@@ -20,7 +20,7 @@ from scripts.offline.losses import IGNORED
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 from scripts.offline.tasks.base import TrainingRow
-from scripts.offline.tasks.question_answering import Gold, OfflineQuestionAnswering, SpanLabel, label, parse
+from scripts.offline.tasks.question_answering import Gold, OfflineQuestionAnswering, SpanLabel, labels_of, parse
 from tests.tiny import MAX_TOKENS, tiny_tokenizer, tokenizer_json
 
 TASK = OfflineQuestionAnswering()
@@ -275,7 +275,7 @@ def test_an_answer_that_a_window_cuts_in_two_is_not_in_it() -> None:
         (encoded,) = task.encode([item], AnswerOptions(stride=0))
         start = context.index("very good")
         gold = Gold("very good", start, start + 9)
-        spans = [label(window, [gold]).spans for window in encoded.state.windows]  # type: ignore[union-attr]
+        spans = [found.spans for found in labels_of(encoded.state, [gold])]  # type: ignore[union-attr]
         whole = [one for one in spans if one != [(0, 0, 1.0)]]
         assert len(whole) <= 1
         for ((first, last, share),) in whole:
