@@ -31,6 +31,8 @@ class Act:
     kind: str
     pieces: Sequence[bytes]
     end: End
+    num_answers: int | None = None
+    """How many it must get; None: that is not known."""
 
 
 def head(path: str, length: int | str, method: str = "POST", more: str = "Connection: close\r\n") -> bytes:
@@ -108,8 +110,39 @@ def pipelined(dice: random.Random, path: str) -> Act:
     return Act("pipelined", [one * dice.randrange(2, 20) + head(path, len(BODY)) + BODY], "wait")
 
 
+def refused_body(dice: random.Random, path: str) -> Act:
+    """Sends all of it before it reads a byte: its refusal must reach it."""
+    length = dice.choice([2_097_153, 3_000_000, 20_000_000])
+    piece = b" " * 65_536
+    if dice.random() < 0.3:
+        more = "Transfer-Encoding: chunked\r\nConnection: close\r\n"
+        text = head(path, 5, more=more).replace(b"Content-Length: 5\r\n", b"")
+        pieces = [text, *[b"10000\r\n" + piece + b"\r\n"] * (length // len(piece) + 1), b"0\r\n\r\n"]
+    else:
+        pieces = [head(path, length), *[piece] * (length // len(piece)), piece[: length % len(piece)]]
+    return Act("refused with its body under way", pieces, "wait", 1)
+
+
+def upgrading(dice: random.Random, path: str) -> Act:
+    """Asks for an upgrade, with a body that is a request: there is one answer to it."""
+    protocol = dice.choice(["h2c", "websocket", "TLS/1.0, HTTP/1.1", "x"])
+    more = f"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    body = dice.choice([BODY, head("/v1/models", 0, "GET"), 3 * head("/v1/models", 0, "GET", "")])
+    method = dice.choice(["POST", "POST", "GET", "PUT"])
+    text = head(path, len(body), method, more) + body
+    cut = dice.randrange(1, len(text))
+    return Act("asks for an upgrade", [text[:cut], text[cut:]], "wait", 1)
+
+
+def expecting(dice: random.Random, path: str) -> Act:
+    """Waits to be told to send a body that nobody may have: it is refused in its place."""
+    more = "Expect: 100-continue\r\nConnection: close\r\n"
+    return Act("waits for a refusal", [head(path, dice.choice([2_097_153, 10**12]), more=more)], "wait", 1)
+
+
 KINDS: Sequence[Callable[[random.Random, str], Act]] = (
-    whole, slow_body, slow_head, half_closed_body, reset, left, lying_length, chunks, noise, odd_head, pipelined,
+    whole, slow_body, slow_head, half_closed_body, reset, left, lying_length, chunks, noise, odd_head, pipelined, refused_body,
+    upgrading, expecting,
 )  # fmt: skip
 
 
@@ -131,11 +164,17 @@ async def _all(address: Address, acts: Sequence[Act], patience_s: float, tally: 
                     answers = await _play(address, act)
             except TimeoutError:
                 tally.hung(act.kind, patience_s, act)
-            except OSError:  # it was cut off, which is an end
-                tally.answered(act.kind, None, act)
+            except OSError as error:  # it was cut off, which is an end
+                if act.num_answers is None:
+                    tally.answered(act.kind, None, act)
+                else:
+                    tally.broke(act.kind, f"ended with {type(error).__name__}", act.pieces[0])
             else:
                 statuses = [int(status) for status in STATUS.findall(answers)]
-                tally.answered(act.kind, max(statuses, default=None), act)
+                if act.num_answers in (None, len(statuses)):
+                    tally.answered(act.kind, max(statuses, default=None), act)
+                else:
+                    tally.broke(act.kind, f"was answered with {statuses}", act.pieces[0])
 
     await asyncio.gather(*[one(act) for act in acts])
 
