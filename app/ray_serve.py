@@ -82,6 +82,8 @@ def build(options: Mapping[str, Any]) -> serve.Application:
     """
     settings = read_settings(options)
     check_fit_for_many(settings)
+    if not settings.allowed_hosts:  # Ray's proxies listen, so that `host` says nothing of who reaches them
+        settings = settings.model_copy(update={"allowed_hosts": ("*",)})
     deployment = serve.deployment(
         name=NAME,
         # a batch in the engine and one that waits; Ray's proxies ask another node only when those of their own are full

@@ -17,6 +17,10 @@ PREFIX = "HOOPER_"
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[tuple[str, ...], NoDecode]
 Hashes = Annotated[tuple[KeyHash, ...], NoDecode]
+HostName = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[^\s/*@]+)$")]
+Hosts = Annotated[tuple[HostName, ...], NoDecode]
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/*@]+)$")]
+Origins = Annotated[tuple[Origin, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -116,6 +120,17 @@ class Settings(BaseSettings):
         " `http://127.0.0.1:4318`; empty: no traces. Needs the extra `tracing`.",
     )
     root_path: str = Field("", description="Path prefix under which a proxy publishes the service, such as `/hooper`.")
+    allowed_hosts: Hosts = Field(
+        (),
+        description="Names under which the service is asked, as they come in `Host`, separated by commas; `*.` before a name:"
+        " its subdomains; `*`: any; empty: `localhost`, `127.0.0.0/8` and `[::1]` where only this machine reaches it, else any."
+        " `/health/*` and `/metrics` are answered under any name.",
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="Origins of web pages that may ask the service, such as `https://app.example`, separated by commas;"
+        " `*`: all; empty: its own alone.",
+    )
     api_key_hashes: Hashes = Field(
         (), description="SHA-256 (hex) of each key that may call the service, separated by commas; empty: no key is needed."
     )
@@ -133,7 +148,7 @@ class Settings(BaseSettings):
         False, description="Whether to start without API keys where others reach the service: then everybody may call it."
     )
 
-    @field_validator("serve", "api_key_hashes", "admin_key_hashes", mode="before")
+    @field_validator("serve", "allowed_hosts", "cors_origins", "api_key_hashes", "admin_key_hashes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value

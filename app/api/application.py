@@ -14,6 +14,7 @@ from app.api.body_budget import BodyBudget
 from app.api.errors import add_error_handlers
 from app.api.middleware import Edge
 from app.api.openapi import document
+from app.api.origins import Doors
 from app.api.routes import (
     answer,
     classify,
@@ -79,6 +80,7 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, 
         generate_unique_id_function=lambda route: route.name,  # generated clients name their functions after it
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        redirect_slashes=False,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     for predicting in (classify, answer, summarize, explain, feedback):
@@ -96,7 +98,15 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, 
     app.state.body_budget = budget  # for the server, which counts what it has buffered
     root_path = settings.root_path.rstrip("/")
     app.add_middleware(
-        Edge, metrics=metrics, limits=limits, budget=budget, root_path=root_path, traces=traces, short_way=short_way
+        Edge,
+        metrics=metrics,
+        limits=limits,
+        budget=budget,
+        root_path=root_path,
+        traces=traces,
+        short_way=short_way,
+        doors=Doors.of(settings),
+        num_processes=settings.front_ends,
     )
     document(app)
     return app

@@ -21,6 +21,8 @@ MAX_DIGITS = 18
 MAX_DRAINED_BYTES = 65_536
 """Of a body that the server reads and forgets, so that the connection can be kept; a longer one ends it."""
 LAST = {"Connection": "close"}
+TRITON_CLIENT = "python/gevent-http-client"
+"""What `tritonclient.http` calls itself."""
 RETRY_AFTER_S = 1.0
 
 Headers = Mapping[bytes, str]
@@ -84,7 +86,7 @@ def _refused_unread(scope: Scope, headers: Headers) -> Response | None:
     if encoding != "identity":  # a few compressed bytes can unfold into more than the limit
         return refusal(scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is")
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, content_type):
+    if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, headers, content_type):
         return None
     return refusal(scope, 415, "not_json", f"Content-Type is {content_type or 'missing'}; send application/json")
 
@@ -93,10 +95,15 @@ def _has_body(headers: Headers) -> bool:
     return headers.get(b"content-length", "") != "0" and (b"content-length" in headers or b"transfer-encoding" in headers)
 
 
-def _may_be_tensors(scope: Scope, content_type: str) -> bool:
-    """Whether this is an inference request of the Open Inference Protocol, whose clients name no type or that of bytes, be
-    there bytes behind the JSON or not."""
-    return content_type in ("", "application/octet-stream") and TENSORS_PATH.fullmatch(path_of(scope)) is not None
+def _may_be_tensors(scope: Scope, headers: Headers, content_type: str) -> bool:
+    """Whether this is an inference request of the Open Inference Protocol with the type of bytes, be there bytes behind the
+    JSON or not, or of `tritonclient.http`, which names no type."""
+    if TENSORS_PATH.fullmatch(path_of(scope)) is None:
+        return False
+    if content_type:
+        return content_type == "application/octet-stream"
+    # a page could have its browser send a body without a type, but not with these
+    return b"inference-header-content-length" in headers or headers.get(b"user-agent", "").startswith(TRITON_CLIENT)
 
 
 async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBody) -> bytes | None:

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.api.body_budget import HELD, BodyBudget, HeldBody
 from app.api.dialects import PROBLEM_JSON, Problem
 from app.api.lingering import GuardedTransport
+from app.api.refusals import CONNECTION
 
 MAX_HEAD_BYTES = 65_536
 """Of the request line and all headers; llhttp, which reads them, has no limit of its own."""
@@ -85,6 +86,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._wire = transport
+        self.app_state = {**self.app_state, CONNECTION: {}}
         super().connection_made(GuardedTransport(transport, self._close, lambda: self._is_lingering))
         if len(self.connections) > self.max_connections:
             transport.abort()

@@ -17,6 +17,7 @@ from app.api.dialects import NATIVE, Dialect, Fault, spoken
 from app.core.errors import (
     CallerError,
     DeadlineExceeded,
+    ForbiddenOrigin,
     HooperError,
     InvalidInput,
     NotEnabled,
@@ -24,16 +25,19 @@ from app.core.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    UnknownHost,
     UnknownModel,
 )
 
 STATUS: dict[type[HooperError], int] = {
     Unauthorized: 401,
+    ForbiddenOrigin: 403,
     UnknownModel: 404,
     NotEnabled: 404,
     TooLarge: 413,
     InvalidInput: 422,
     CallerError: 422,
+    UnknownHost: 421,
     Overloaded: 429,
     Unavailable: 503,
     DeadlineExceeded: 504,

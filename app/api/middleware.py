@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,8 +18,10 @@ from app.api.body_budget import HELD, BodyBudget, HeldBody
 from app.api.dialects import path_of
 from app.api.errors import internal_error, refusal_of
 from app.api.json_body import JSON_VALUE, read_json
+from app.api.origins import Doors
+from app.api.refusals import Refusals, is_enough
 from app.api.shedding import state_of, turned_away
-from app.core.errors import HooperError, Unavailable
+from app.core.errors import HooperError, RateLimited, Unauthorized, Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace, Traces
@@ -33,6 +35,9 @@ TRACE = "hooper.trace"
 TEMPLATE = "hooper.template"
 """Key of the scope under which stands the path of a request that no route answered, where it has no parameters."""
 LAST = (b"connection", b"close")
+HEADERS = "hooper.headers"
+"""Key of the scope under which stand the request's headers, by their names in lower case."""
+PAGES_WITH_SLASH = ("docs/",)
 PARENT_HEADERS = (b"traceparent", b"tracestate")
 
 ShortWay = Callable[[Scope, Headers], Awaitable[Response | None]]
@@ -51,9 +56,13 @@ class Edge:
         root_path: str = "",
         traces: Traces | None = None,
         short_way: ShortWay | None = None,
+        doors: Doors | None = None,
+        num_processes: int = 1,
     ) -> None:
         self._app, self._metrics, self._limits, self._root_path, self._traces = app, metrics, limits, root_path, traces
-        self._budget, self._short_way = budget, short_way
+        self._budget, self._short_way, self._doors = budget, short_way, doors or Doors(("*",), ())
+        self._refusals = Refusals(num_processes)
+        self._admitted = self._doors.around(self._dispatch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,6 +73,9 @@ class Edge:
             scope["root_path"], scope["path"] = self._root_path, self._root_path + bare
         # of one that is there twice the first counts, as it does for the routes
         headers = {key.lower(): value.decode("latin-1") for key, value in reversed(scope["headers"])}
+        if (inner := path_of(scope)).endswith("/") and inner not in PAGES_WITH_SLASH and not inner.startswith("static/"):
+            scope["path"] = scope["path"][:-1]  # one at the end means nothing; a redirect would have to trust `Host`
+        scope[HEADERS] = headers
         token = request_id.set(wished_id(headers))
         try:
             await self._answer(scope, headers, receive, send)
@@ -76,7 +88,9 @@ class Edge:
         scope[TOLD] = told
         status = CLIENT_LEFT
         trace = self._begun_trace(scope, headers)
-        held: HeldBody = scope.get(HELD) or self._budget.account()  # a server that is not ours does not count
+        # a server that is not ours does not count
+        held: HeldBody = scope.get(HELD) or self._budget.account()
+        scope[HELD] = held
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -89,7 +103,8 @@ class Edge:
             await send(message)
 
         try:
-            await self._dispatch(scope, headers, receive, send_with_id, held)
+            refused = self._refused_by_its_origin(scope, headers)
+            await (refused or self._admitted)(scope, receive, send_with_id)
         except ClientLeft:
             pass  # nobody is there to be told; counted and logged below as 499
         except asyncio.CancelledError:  # the server's time to drain is over, and it would say 500
@@ -120,22 +135,45 @@ class Edge:
         scope[TRACE] = trace
         return trace
 
-    async def _dispatch(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, held: HeldBody) -> None:
-        refused = self._refused_by_its_head(scope, headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-        elif scope["method"] == "POST":
-            await self._post(scope, headers, receive, send, held)
-        else:
-            await self._app(scope, receive, send)
-
-    def _refused_by_its_head(self, scope: Scope, headers: Headers) -> Response | None:
-        """The answer to whom a look at the head is enough; nothing of a body is read before."""
+    def _refused_by_its_origin(self, scope: Scope, headers: Headers) -> Response | None:
         try:
-            check_key(state_of(scope["app"]), scope, headers)
+            self._doors.check(scope["method"], path_of(scope), headers)
         except HooperError as error:
             return refusal_of(scope, error)
         return None
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope[HEADERS]
+        refused = _elsewhere(scope) or self._refused_by_its_key(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._post(scope, headers, receive, send, scope[HELD])
+        elif scope["method"] == "HEAD":  # a copy: the server must go on to know that there is no body
+            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
+        else:
+            await self._app(scope, receive, send)
+
+    def _refused_by_its_key(self, scope: Scope, headers: Headers) -> Response | None:
+        """The answer to whom a look at the head is enough; nothing of a body is read before."""
+        try:
+            check_key(state_of(scope["app"]), scope, headers)
+        except Unauthorized as error:
+            return self._unauthorized(scope, error)
+        except HooperError as error:
+            return refusal_of(scope, error)
+        return None
+
+    def _unauthorized(self, scope: Scope, error: HooperError) -> Response:
+        """401, unless many are told so already; the connection ends where it was often told."""
+        try:
+            self._refusals.count()
+        except RateLimited as limited:
+            error = limited
+        response = refusal_of(scope, error)
+        if is_enough(scope.get("state", {})):
+            response.raw_headers.append(LAST)
+        return response
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, held: HeldBody) -> None:
         if ends_connection(headers) and not _is_routed(scope):  # 404 or 405: nobody wants the body
@@ -160,6 +198,23 @@ class Edge:
         else:
             scope[TEMPLATE] = "/" + path_of(scope)
             await answer(scope, receive, send)
+
+
+def _elsewhere(scope: Scope) -> Response | None:
+    """The way to a page whose own addresses are relative, so that it must be asked for without a slash at the end, or with."""
+    inner, root = path_of(scope), scope.get("root_path", "")
+    if scope["method"] in ("GET", "HEAD") and inner in PAGES_WITH_SLASH:
+        return RedirectResponse(f"../{inner[:-1]}")
+    if root and scope["path"] == root:
+        return RedirectResponse(f"./{root.rpartition('/')[2]}/")
+    return None
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 def _is_routed(scope: Scope) -> bool:

@@ -8,6 +8,8 @@ HooperError
 │   ├── TooLarge                an item or a body exceeds a limit
 │   ├── UnknownModel            no such model, or none for this task
 │   ├── NotEnabled              the service was started without this
+│   ├── UnknownHost             it was sent to a name that is not the service's
+│   ├── ForbiddenOrigin         a page sent it that may not
 │   └── Unauthorized            missing or wrong key
 ├── TryLater                    the same request may succeed later
 │   ├── Overloaded              the queue is full (carries the seconds to wait)
@@ -72,6 +74,14 @@ class UnknownModel(CallerError):
 
 class NotEnabled(CallerError):
     type = "not_enabled"
+
+
+class UnknownHost(CallerError):
+    type = "unknown_host"
+
+
+class ForbiddenOrigin(CallerError):
+    type = "forbidden_origin"
 
 
 class Unauthorized(CallerError):

@@ -36,7 +36,7 @@ class Request:
 
     def message(self) -> bytes:
         body = json.dumps({"inputs": self.text}).encode()
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-Id: {self.name}\r\n"
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nX-Request-Id: {self.name}\r\n"
         deadline = "" if self.timeout_ms is None else f"X-Request-Timeout-Ms: {self.timeout_ms}\r\n"
         return f"{head}{deadline}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

@@ -36,7 +36,9 @@ class Act:
 
 
 def head(path: str, length: int | str, method: str = "POST", more: str = "Connection: close\r\n") -> bytes:
-    lines = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{more}\r\n"
+    lines = (
+        f"{method} {path} HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{more}\r\n"
+    )
     return lines.encode("latin-1")
 
 

@@ -304,7 +304,7 @@ async def test_a_signal_during_requests_loses_none_of_them_and_leaves_nothing_be
         assert shared_folders(tmp_path) == [0o700]
         connections = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(32)]
         for reader, writer in connections:  # every connection is known to a front end
-            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: [::1]\r\n\r\n")
             assert (await read_response(reader))[0] == 200
         texts = [[text_of(32 * number + place) for place in range(64)] for number in range(32)]
         for (_, writer), inputs in zip(connections, texts, strict=True):

@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from app.api.connection import MAX_LINGERING_BYTES
+from app.api.refusals import MAX_A_CONNECTION
 from tests.live import Running, serving
 from tests.tiny import publish_tiny_task
 
@@ -92,7 +93,7 @@ def test_so_does_a_body_of_a_type_that_nobody_reads(service: Running, send: obje
 
 
 def head(length: int) -> bytes:
-    lines = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    lines = f"POST /v1/classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     return lines.encode()
 
 
@@ -107,7 +108,7 @@ def test_a_client_who_sends_all_of_it_before_it_reads_a_byte_gets_the_whole_refu
 
 def test_a_head_over_the_limit_gets_its_refusal_too(service: Running) -> None:
     connection = socket.create_connection(("127.0.0.1", service.port))
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1_000_000)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: [::1]\r\n" + b"X: y\r\n" * 1_000_000)
     assert read_all(connection).startswith(b"HTTP/1.1 431 ")
 
 
@@ -145,7 +146,7 @@ def upgrading(body: bytes, more: str = "") -> bytes:
     return head.encode() + body
 
 
-LAST_ONE = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LAST_ONE = b"GET /health/live HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n"
 
 
 def test_a_request_that_asks_for_http_2_is_answered_as_any_other(service: Running) -> None:
@@ -155,16 +156,14 @@ def test_a_request_that_asks_for_http_2_is_answered_as_any_other(service: Runnin
 
 
 def test_a_body_that_is_a_whole_request_is_not_answered_as_one(service: Running) -> None:
-    smuggled = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+    smuggled = b"GET /v1/models HTTP/1.1\r\nHost: [::1]\r\n\r\n"
     answer = raw(service, upgrading(smuggled) + LAST_ONE)
     assert answer.count(b"HTTP/1.1 ") == 2
     assert answer.startswith(b"HTTP/1.1 422 ")
 
 
 def test_a_web_socket_that_nobody_offers_is_a_request_for_nothing(service: Running) -> None:
-    head = (
-        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
-    )
+    head = b"GET /nowhere HTTP/1.1\r\nHost: [::1]\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nX: x\r\n\r\n"
     assert raw(service, head).startswith(b"HTTP/1.1 404 ")
 
 
@@ -197,7 +196,7 @@ def test_who_brings_no_key_is_told_so_whatever_else_comes(keyed: Running, send: 
 
 def expecting(length: int, key: str = KEY, path: str = "/v1/classify") -> bytes:
     return (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: [::1]\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
     ).encode()
 
@@ -237,3 +236,17 @@ def test_bodies_for_which_there_is_no_room_are_refused_and_there_is_room_again_w
     with first:
         assert b" 429 " not in first.recv(1000)
     assert raw(keyed, head_of_it.replace(b"Expect", b"Connection: close\r\nX-Expect") + body).startswith(b"HTTP/1.1 2")
+
+
+def test_a_connection_on_which_keys_are_guessed_ends_and_the_right_key_is_answered_on_the_next(keyed: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", keyed.port)
+    endings: list[str | None] = []
+    for number in range(MAX_A_CONNECTION):
+        connection.request("GET", "/v1/models", headers={"X-API-Key": f"wrong{number}"})
+        with connection.getresponse() as answer:
+            assert answer.status in (401, 429)
+            answer.read()
+            endings.append(answer.getheader("connection"))
+    assert endings == [None] * (MAX_A_CONNECTION - 1) + ["close"]
+    assert connection.sock is None
+    assert httpx.get(f"{keyed.url}/v1/models", headers={"X-API-Key": KEY}, trust_env=False).status_code == 200

@@ -107,7 +107,7 @@ def test_a_client_who_hangs_up_is_forgotten(service: Running) -> None:
 
 
 def request_of(body: bytes) -> bytes:
-    head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -119,7 +119,7 @@ async def test_a_signal_during_requests_loses_none_of_them(models: Path, number:
     with serving(models) as running:
         connections = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(32)]
         for reader, writer in connections:  # every connection is known to the server
-            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: [::1]\r\n\r\n")
             assert (await read_response(reader))[0] == 200
         texts = [[text_of(32 * caller + place) for place in range(64)] for caller in range(32)]
         for (_, writer), inputs in zip(connections, texts, strict=True):

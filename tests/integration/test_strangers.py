@@ -119,7 +119,7 @@ def opened(service: Running, data: bytes) -> socket.socket:
 
 
 def head(length: int, path: str = "/v1/classify") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -162,7 +162,7 @@ def test_an_endless_head_and_what_is_no_http_get_a_problem(service: Running) -> 
 
 
 def test_an_upgrade_that_nobody_offers_is_an_ordinary_request(service: Running) -> None:
-    asked = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+    asked = b"GET /v1/models HTTP/1.1\r\nHost: [::1]\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
     assert read_all(opened(service, asked)).startswith(b"HTTP/1.1 200 ")
 
 

@@ -24,13 +24,13 @@ Version = Annotated[int | None, Query(ge=1, description="Which of its versions, 
 Candidate = Annotated[int | None, Query(ge=1, description="A version beside the main one; null: the model, with all of them.")]
 
 
-@router.get("/models", summary="List loaded models", responses=problems(401, 429))
+@router.get("/models", summary="List loaded models", responses=problems(401, 421, 429))
 async def list_models(state: State) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is."""
     return ModelList(models=[ModelState.of(one) for one in state.registry.live])
 
 
-@router.get("/models/{name}", summary="Show a model", responses=problems(401, 404, 429))
+@router.get("/models/{name}", summary="Show a model", responses=problems(401, 404, 421, 429))
 async def show_model(name: Name, state: State) -> ModelState:
     """One loaded model: its main version."""
     for one in state.registry.live:
@@ -43,7 +43,7 @@ async def show_model(name: Name, state: State) -> ModelState:
     "/models/{name}/load",
     summary="Load a model",
     dependencies=[Depends(require_admin)],
-    responses=problems(401, 404, 408, 413, 415, 422, 429, 500),
+    responses=problems(401, 403, 404, 408, 413, 415, 421, 422, 429, 500),
 )
 async def load_model(name: Name, state: State, version: Version = None, request: Wish = None) -> Published:
     """Load a version from the repository and answer with it from then on. Requests in flight finish on the old one.
@@ -59,7 +59,7 @@ async def load_model(name: Name, state: State, version: Version = None, request:
     "/models/{name}/promote",
     summary="Promote a candidate",
     dependencies=[Depends(require_admin)],
-    responses=problems(401, 404, 422, 429, 503),
+    responses=problems(401, 403, 404, 421, 422, 429, 503),
 )
 async def promote_model(name: Name, state: State) -> Published:
     """Make the version that runs beside the main one the main one. Requests in flight finish on the old one."""
@@ -70,7 +70,7 @@ async def promote_model(name: Name, state: State) -> Published:
     "/models/{name}/unload",
     summary="Unload a model",
     dependencies=[Depends(require_admin)],
-    responses=problems(401, 404, 422, 429),
+    responses=problems(401, 403, 404, 421, 422, 429),
 )
 async def unload_model(name: Name, state: State, version: Candidate = None) -> Published:
     """Forget a model, or a version that runs beside the main one. Requests in flight finish."""

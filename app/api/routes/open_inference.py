@@ -35,7 +35,7 @@ Version = Annotated[str, Path(description="A loaded version of it.", max_length=
 JsonLength = Annotated[int | None, Header(alias=HEADER.lower(), ge=0, description="Bytes of JSON, where others follow.")]
 State = Annotated[Live, Depends(live)]
 
-ERRORS = problems(401, 404, 429, 503, dialect=OPEN_INFERENCE)
+ERRORS = problems(401, 404, 421, 429, 503, dialect=OPEN_INFERENCE)
 _AS_BYTES = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
 INFER: dict[str, Any] = {
     "response_class": Response,
@@ -55,7 +55,7 @@ INFER: dict[str, Any] = {
 }
 
 
-@router.get("", summary="Show the server")
+@router.get("", summary="Show the server", responses=problems(421, dialect=OPEN_INFERENCE))
 @router.get("/", include_in_schema=False)
 async def server(request: Request) -> ServerMetadata:
     """Its name and version, and the extensions of the protocol that it understands."""

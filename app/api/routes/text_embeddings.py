@@ -19,7 +19,7 @@ router = APIRouter(route_class=JsonRoute)
 @router.post(
     "/predict",
     summary="Classify a text, a pair or a batch",
-    responses=problems(400, 401, 408, 413, 415, 422, 424, 429, 503, 504, dialect=TEI),
+    responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 424, 429, 503, 504, dialect=TEI),
 )
 async def predict(request: PredictRequest, call: Asked) -> list[Label] | list[list[Label]]:
     """Labels of a text or of a pair, best first; for a batch, a list of them.
@@ -31,7 +31,7 @@ async def predict(request: PredictRequest, call: Asked) -> list[Label] | list[li
         return request.shaped(results)
 
 
-@router.get("/info", summary="Show the model behind `/predict`", responses=problems(401, 424, 429, 503, dialect=TEI))
+@router.get("/info", summary="Show the model behind `/predict`", responses=problems(401, 421, 424, 429, 503, dialect=TEI))
 async def info(request: Request, state: Annotated[Live, Depends(live)]) -> Info:
     """The default text-classification model, and what may be asked of it."""
     with state.registry.lease("text-classification") as deployment:

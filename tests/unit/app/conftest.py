@@ -143,4 +143,4 @@ async def gated_service(deploy: Deploy) -> AsyncIterator[GatedService]:
 
 
 def _client(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hooper")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")

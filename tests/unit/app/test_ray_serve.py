@@ -118,6 +118,14 @@ def test_what_a_replica_takes_and_how_long_it_drains_follow_from_the_settings(tm
     assert options.graceful_shutdown_timeout_s == 8
 
 
+@pytest.mark.parametrize(("options", "hosts"), [({}, ("*",)), ({"allowed_hosts": "a.example"}, ("a.example",))])
+def test_rays_proxies_may_be_reached_under_any_name_unless_some_are_given(
+    tmp_path: Path, options: dict[str, str], hosts: tuple[str, ...]
+) -> None:
+    (settings,) = build({"models": str(tmp_path), **options})._bound_deployment.init_args
+    assert settings.allowed_hosts == hosts
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -45,6 +45,8 @@ def test_the_next_version_has_the_form_and_what_was_measured(models: Path, capsy
     assert (measured.rows, measured.agreement, measured.passed) == (len(ITEMS), 1.0, True)
     assert 0 < measured.max_abs_error < 0.05
     assert after.parity["fp32"] == before.parity["fp32"]
+    assert "cpu" not in before.engines  # as of versions that were published before engines were tried
+    assert after.engines["cpu"].runs
     assert for_model(Provider("cuda", "fp32", "a GPU"), after, has_int8=False).precision == "fp16"
     assert "decided as in fp32" in capsys.readouterr().out
 

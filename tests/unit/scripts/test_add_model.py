@@ -92,6 +92,7 @@ def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, sav
     assert main([str(checkpoint)]) == 0
     manifest = published(models / "films" / "1")
     assert manifest.task_options == {"labels": list(LABELS.values()), "problem_type": "single_label_classification"}
+    assert manifest.engines["cpu"].runs
     assert manifest.graph.layout == "packed"
     assert manifest.max_tokens == (65 if family == "Roberta" else 64)  # of its 66 positions the first is the padding's
     assert manifest.parity["fp32"].passed

@@ -23,6 +23,7 @@ from app.api.connection import (
     Doorman,
     limited,
 )
+from app.api.refusals import CONNECTION
 
 RECEIVE_S = 5.0
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
@@ -807,3 +808,9 @@ async def test_whatever_is_not_plain_is_for_the_application(guarded: Client, hea
     await guarded.is_answered()
     assert b"429" not in guarded.wire.written
     assert b"HTTP/1.1 200 " in guarded.wire.written
+
+
+async def test_each_connection_has_a_state_of_its_own_that_its_requests_share(client: Client) -> None:
+    other = client.connect(Wire())
+    assert client.connection.app_state[CONNECTION] == {}
+    assert client.connection.app_state[CONNECTION] is not other.app_state[CONNECTION]

@@ -212,12 +212,20 @@ async def test_an_output_may_be_wanted_otherwise_than_all(service: Service) -> N
     assert len(response.content) - head == score["parameters"]["binary_data_size"] == 8
 
 
-async def test_json_without_a_content_type_is_read_here_and_refused_elsewhere(service: Service) -> None:
+async def test_json_without_a_content_type_is_read_of_tritons_client_alone(service: Service) -> None:
     body = json.dumps({"inputs": [tensor("text", "good")]}).encode()
     as_bytes = {"Content-Type": "application/octet-stream"}
-    assert (await service.client.post("/v2/models/tiny/infer", content=body, headers=as_bytes)).status_code == 200
-    assert (await service.client.post("/v2/models/tiny/infer", content=body)).status_code == 200
-    assert (await service.client.post("/v2/models/tiny/versions/1/infer", content=body)).status_code == 200
+    triton = {"User-Agent": "python/gevent-http-client-2.3.9"}
+    for path in ("/v2/models/tiny/infer", "/v2/models/tiny/versions/1/infer"):
+        for headers in (as_bytes, triton, {"Inference-Header-Content-Length": str(len(body))}):
+            assert (await service.client.post(path, content=body, headers=headers)).status_code == 200
+        for kind in (None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            headers = {} if kind is None else {"Content-Type": kind}
+            refused = await service.client.post(path, content=body, headers=headers)
+            assert refused.status_code == 415
+            assert refused.json() == {
+                "error": f"Content-Type is {(kind or 'missing').partition(';')[0]}; send application/json"
+            }
     for path in ("/v1/classify", "/models/tiny", "/predict", "/v2/models/tiny", "/v2/models/tiny/infer/more"):
         assert (await service.client.post(path, content=body)).status_code == 415
     with_header = {"Inference-Header-Content-Length": "3", "Content-Type": "application/octet-stream"}

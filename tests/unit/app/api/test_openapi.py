@@ -21,24 +21,24 @@ from tests.unit.app.conftest import Start
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "docs" / "openapi.json"
-PREDICTION = {"post": {"200", "401", "404", "408", "413", "415", "422", "429", "503", "504"}}
-V2_MODEL = {"get": {"200", "401", "404", "429", "503"}}
+PREDICTION = {"post": {"200", "401", "403", "404", "408", "413", "415", "421", "422", "429", "503", "504"}}
+V2_MODEL = {"get": {"200", "401", "404", "421", "429", "503"}}
 CONTRACT = {
     "/v1/classify": PREDICTION,
     "/v1/answer": PREDICTION,
     "/v1/summarize": PREDICTION,
     "/v1/explain": PREDICTION,
     "/v1/feedback": PREDICTION,
-    "/v1/models": {"get": {"200", "401", "429"}},
-    "/v1/models/{name}": {"get": {"200", "401", "404", "429"}},
-    "/v1/models/{name}/load": {"post": {"200", "401", "404", "408", "413", "415", "422", "429", "500"}},
-    "/v1/models/{name}/promote": {"post": {"200", "401", "404", "422", "429", "503"}},
-    "/v1/models/{name}/unload": {"post": {"200", "401", "404", "422", "429"}},
+    "/v1/models": {"get": {"200", "401", "421", "429"}},
+    "/v1/models/{name}": {"get": {"200", "401", "404", "421", "429"}},
+    "/v1/models/{name}/load": {"post": {"200", "401", "403", "404", "408", "413", "415", "421", "422", "429", "500"}},
+    "/v1/models/{name}/promote": {"post": {"200", "401", "403", "404", "421", "422", "429", "503"}},
+    "/v1/models/{name}/unload": {"post": {"200", "401", "403", "404", "421", "422", "429"}},
     "/health/live": {"get": {"200", "503"}},
     "/health/ready": {"get": {"200", "503"}},
     "/metrics": {"get": {"200"}},
     "/models/{name}": PREDICTION,
-    "/v2": {"get": {"200"}},
+    "/v2": {"get": {"200", "421"}},
     "/v2/health/live": {"get": {"200", "503"}},
     "/v2/health/ready": {"get": {"200", "503"}},
     "/v2/models/{name}": V2_MODEL,
@@ -49,8 +49,8 @@ CONTRACT = {
     "/v2/models/{name}/versions/{version}/ready": V2_MODEL,
     "/v2/models/{name}/versions/{version}/config": V2_MODEL,
     "/v2/models/{name}/versions/{version}/infer": PREDICTION,
-    "/predict": {"post": {"200", "400", "401", "408", "413", "415", "422", "424", "429", "503", "504"}},
-    "/info": {"get": {"200", "401", "424", "429", "503"}},
+    "/predict": {"post": {"200", "400", "401", "403", "408", "413", "415", "421", "422", "424", "429", "503", "504"}},
+    "/info": {"get": {"200", "401", "421", "424", "429", "503"}},
 }
 LOAD = "/v1/models/{name}/load"
 SHIPPED_TASKS = {"sentiment": "text-classification", "qa": "question-answering", "summary": "summarization"}
@@ -199,7 +199,7 @@ def problem_examples(schema: dict[str, Any]) -> Iterator[tuple[int, dict[str, An
 async def test_every_problem_is_shown_with_an_example_of_its_own_status(schema: dict[str, Any]) -> None:
     kinds = {kind.type: STATUS[kind] for kind in STATUS} | {"not_json": 415, "too_slow": 408, "invalid_artefact": 500}
     found = list(problem_examples(schema))
-    assert {status for status, _ in found} == {401, 404, 408, 413, 415, 422, 429, 500, 503, 504}
+    assert {status for status, _ in found} == {401, 403, 404, 408, 413, 415, 421, 422, 429, 500, 503, 504}
     for status, example in found:
         assert Problem.model_validate(example).status == status
         assert example["title"] == HTTPStatus(status).phrase
