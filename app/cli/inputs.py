@@ -16,6 +16,7 @@ from app.cli.shape import COLUMNS, OPTIONAL, Format
 from app.cli.shape import Asked as Asked
 from app.cli.shape import Shape as Shape
 from app.core.errors import HooperError, InvalidInput, SetupError, TooLarge
+from app.core.table import cells_by_name
 
 STANDARD_INPUT = "-"
 BY_SUFFIX: Mapping[str, Format] = {
@@ -167,11 +168,12 @@ def _delimited(delimiter: str, source: str, shape: Shape, lines: Lines) -> Itera
     for number, cells in rows:
         if isinstance(cells, HooperError):
             yield Asked(source, number, cells)
-        elif len(cells) != len(header):
-            wrong = InvalidInput(f"the row has {len(cells)} columns, the header {len(header)}")
-            yield Asked(source, number, wrong)
+            continue
+        columns = cells_by_name(header, cells)
+        if isinstance(columns, str):
+            yield Asked(source, number, InvalidInput(f"the row has {columns}"))
         else:
-            yield _from_columns(source, number, dict(zip(header, cells, strict=True)), shape)
+            yield _from_columns(source, number, columns, shape)
 
 
 def _table(stream: BinaryIO, source: str, shape: Shape) -> Iterator[Asked]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from app.core.errors import InvalidInput
 from app.tasks.base import refuse_text
 from app.tasks.extractive_summarization import Summary, SummaryItem
+from app.tasks.labels import clean_label
 from app.tasks.question_answering import Answers, QuestionItem
 from app.tasks.text_classification import Classification, ClassificationItem
 
@@ -55,24 +56,33 @@ class LabelTruth:
             raise InvalidInput("the model gives each text one label; send it as `label`", "labels")
         for label in self.labels:
             self._check(label, task_options["labels"])
-        named = sorted({label.strip() for label in self.labels})
+        named = sorted({_known(label, task_options["labels"]) for label in self.labels})
         return {"labels": named} if is_multi else {"label": named[0]}
 
     def agrees(self, answer: Classification) -> bool:
         if self.field == "label":
-            return answer.labels[0].label == self.labels[0].strip()
-        return {one.label for one in answer.labels if one.score > LIKELY} == {label.strip() for label in self.labels}
+            return clean_label(answer.labels[0].label) == clean_label(self.labels[0])
+        likely = {clean_label(one.label) for one in answer.labels if one.score > LIKELY}
+        return likely == {clean_label(label) for label in self.labels}
 
     def _check(self, label: str, known: Sequence[str]) -> None:
         refused = refuse_text(label, self.field)
         if refused is not None:
             raise refused
-        if label.strip() not in known and not self.allows_new:
+        if not clean_label(label):
+            raise InvalidInput("must not be empty", self.field)
+        if _known(label, known) not in known and not self.allows_new:
             more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
             raise InvalidInput(
                 f"is none of the model's labels ({', '.join(known[:NAMED])}{more}); with `allow_new_labels` it is kept",
                 self.field,
             )
+
+
+def _known(label: str, known: Sequence[str]) -> str:
+    """The model's own spelling of a label that looks the same, else the label as it looks."""
+    cleaned = clean_label(label)
+    return next((one for one in known if clean_label(one) == cleaned), cleaned)
 
 
 @dataclass(frozen=True, slots=True)

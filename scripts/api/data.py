@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from app.core.errors import InvalidSettings
+from scripts.offline.cells import plain
 from scripts.offline.records import Record, read_records
 
 
@@ -125,13 +126,7 @@ def _rows(source: Any) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _row(cells: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    return {str(name): _plain(cell) for name, cell in cells}
-
-
-def _plain(cell: Any) -> Any:
-    """Python's own value of a cell; none where a data frame has NaN, which is how it says that there is nothing."""
-    value = cell.tolist() if hasattr(cell, "tolist") else cell
-    return None if isinstance(value, float) and value != value else value  # NaN alone differs from itself
+    return {str(name): plain(cell) for name, cell in cells}
 
 
 def _spelled(source: Any, records: Records) -> str:

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
-from scripts.offline.load import Broken, Example, Parse, describe_broken, stop_if_too_many
+from app.tasks.labels import clean_label
+from scripts.offline.label_kind import NO_LABEL
+from scripts.offline.load import Broken, Example, Parse, describe_broken, first_readable, stop_if_too_many
 from scripts.offline.probes import probes
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record, read_file_bytes, read_records
@@ -60,7 +62,7 @@ def held_out(offline: OfflineTask, model: Model, recipe: Recipe) -> HeldOut:
         made = probes(offline, model.task)
         return HeldOut(made, False, [], f"{len(made)} built-in texts, since none were given", False)
     records = {source: _records(source) for source in recipe.validation}
-    columns = next((one.columns for rows in records.values() for one in rows if not one.broken), {})
+    columns = first_readable(records).columns
     is_labelled = _is_labelled(model.task, recipe, columns)
     if is_labelled:
         examples, broken = read_labelled(model.task, model.task_options, recipe, records)
@@ -103,7 +105,7 @@ def _records(source: str) -> list[Record]:
 def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> bool:
     names = {
         "text-classification": (*text_classification.LABEL_NAMES, *regression.NUMBER_NAMES),
-        "question-answering": ("answers", "answer"),
+        "question-answering": question_answering.ANSWER_NAMES,
         "summarization": summarization.SUMMARY_NAMES,
     }[task]
     return bool(recipe.label_column) or any(name.lower() in names for name in columns)
@@ -112,12 +114,16 @@ def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> 
 def _parser(task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]) -> Parse:
     """One record to an example with its target, as for training."""
     if task == "question-answering":
-        return question_answering.parse
+        return partial(question_answering.parse, repair=question_answering.Repair() if recipe.repair_offsets else None)
     if task == "summarization":
         text, summary = summarization.choose_columns(recipe, records)
         return partial(summarization.parse, text=text, summary=summary)
-    multi = task_options["problem_type"]
-    return text_classification.Columns.choose(replace(recipe, problem_type=multi), records).parse
+    known = replace(
+        recipe,
+        problem_type=task_options["problem_type"],
+        minus_one="class" if NO_LABEL in task_options["labels"] else recipe.minus_one,
+    )
+    return text_classification.Columns.choose(known, records).parse
 
 
 def _unlabelled(offline: OfflineTask, task: TaskName, recipe: Recipe, record: Record, source: str) -> Example | Broken:
@@ -155,6 +161,9 @@ def _known(one: Example | Broken, task: TaskName, task_options: Mapping[str, Any
 def _label(given: str, labels: Sequence[str]) -> str | None:
     if given in labels:
         return given
+    cleaned = [clean_label(one) for one in labels]
+    if given in cleaned:
+        return labels[cleaned.index(given)]
     return labels[int(given)] if given.isdecimal() and int(given) < len(labels) else None
 
 

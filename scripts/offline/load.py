@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def load(
         train, rest = split_groups(pool, share, recipe.seed, group)
     held_out += rest
     if not train or not held_out:
-        raise InvalidSettings(f"{len(train)} rows to train on and {len(held_out)} held out: both must be above 0")
+        raise InvalidSettings(_empty_part(train, held_out, recipe, group is not None))
     unseen = {normalized(one.item) for one in held_out}
     kept = [one for one in train if normalized(one.item) not in unseen]
     if not kept:
@@ -125,7 +125,11 @@ def read_all(recipe: Recipe) -> dict[str, list[Record]]:
 def split(
     examples: Sequence[Example], share: float, seed: int, stratum: Callable[[Example], Any]
 ) -> tuple[list[Example], list[Example]]:
-    """Draw `share` of each stratum, seeded; a stratum of one stays in training. Order is kept within each part."""
+    """Draw `share` of each stratum, seeded; a stratum of one stays in training. Order is kept within each part.
+
+    Of small strata the rounded share is nothing. Where nothing would be held out for that, the largest of them give a row each,
+    until as many are held out as of all rows together should be.
+    """
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
         groups[stratum(example)].append(index)
@@ -136,6 +140,10 @@ def split(
         generator.shuffle(indices)
         count = min(round(len(indices) * (1 - share)), len(indices) - 1)
         held_out.update(indices[:count])
+    if not held_out and share < 1:
+        wanted = max(1, round(len(examples) * (1 - share)))
+        largest = sorted(groups.values(), key=len, reverse=True)
+        held_out.update([indices[0] for indices in largest if len(indices) > 1][:wanted])
     train = [one for index, one in enumerate(examples) if index not in held_out]
     return train, [examples[index] for index in sorted(held_out)]
 
@@ -143,18 +151,41 @@ def split(
 def split_groups(
     examples: Sequence[Example], share: float, seed: int, group: Callable[[Example], Any]
 ) -> tuple[list[Example], list[Example]]:
-    """Draw `share` of the groups, seeded, at least one group; order is kept within each part."""
+    """Draw `share` of the groups, seeded, at least one group for either part; order is kept within each part."""
     names = list(dict.fromkeys(group(one) for one in examples))
     random.Random(seed).shuffle(names)
-    kept = set(names[: max(1, round(len(names) * share))])
+    count = round(len(names) * share) if share == 1 else min(round(len(names) * share), len(names) - 1)
+    kept = set(names[: max(1, count)])
     return [one for one in examples if group(one) in kept], [one for one in examples if group(one) not in kept]
 
 
 def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
-    """`3 broken rows: data.csv:7 (empty text), …`"""
-    named = ", ".join(f"{one.where} ({one.why})" for one in broken[:shown])
-    more = f", and {len(broken) - shown} more" if len(broken) > shown else ""
-    return f"{len(broken)} broken row{'s' if len(broken) != 1 else ''}: {named}{more}"
+    """`3 broken rows: data.csv:7 (empty text), …`; of many rows each reason once, with the places of the first."""
+    said = f"{len(broken):,} broken row{'s' if len(broken) != 1 else ''}: "
+    if len(broken) <= shown:
+        return said + ", ".join(f"{one.where} ({one.why})" for one in broken)
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for one in broken:
+        reasons[one.why].append(one.where)
+    ranked = sorted(reasons.items(), key=lambda one: -len(one[1]))
+    named = "; ".join(f"{len(places):,} × {why} ({_first(places)})" for why, places in ranked[:shown])
+    more = f"; and {len(ranked) - shown:,} more reasons" if len(ranked) > shown else ""
+    return f"{said}{named}{more}"
+
+
+def first_readable(records: Mapping[str, Sequence[Record]]) -> Record:
+    """The first row that could be read: what its columns are called.
+
+    Raises:
+        InvalidSettings: there is none, and why.
+    """
+    for rows in records.values():
+        for record in rows:
+            if not record.broken:
+                return record
+    broken = [Broken(one.where, one.broken) for rows in records.values() for one in rows]
+    why = f": {describe_broken(broken)}" if broken else ", for there is none"
+    raise InvalidSettings(f"no row of the data could be read{why}")
 
 
 def default_name(source: str) -> str:
@@ -174,6 +205,22 @@ def stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None
             f"{describe_broken(broken)}. That is {len(broken) / total:.1%} of {total} rows, more than the {limit:.1%}"
             " that --max-bad-share allows; nothing was made of them"
         )
+
+
+def _first(places: Sequence[str]) -> str:
+    return ", ".join([*places[:2], *(["…"] if len(places) > 2 else [])])
+
+
+def _empty_part(train: Sequence[Example], held_out: Sequence[Example], recipe: Recipe, has_groups: bool) -> str:
+    if not train:
+        return f"{len(held_out):,} rows are held out, and none is left to train on"
+    if recipe.split == 1:
+        return "split is 1 and no row of --validation can be used: nothing is held out"
+    kind = "they are all about one text, and rows about one text stay together" if has_groups else "no label has two of them"
+    return (
+        f"of {len(train):,} rows none can be held out, for {kind}; bring more rows, or say --validation FILE to judge the model"
+        " on others"
+    )
 
 
 def _repeated(train: Sequence[Example], recipe: Recipe) -> list[Example]:

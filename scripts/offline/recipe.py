@@ -50,6 +50,15 @@ class Recipe:
         "auto", "one label per text, any number of them, or a number in place of labels; auto: multi where labels are lists"
     )
     label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
+    minus_one: Literal["no-label", "class"] = knob(
+        "no-label", "what the label -1 means beside 0, 1, 2, …: no label, as in Hugging Face's data sets, or a class"
+    )
+    merge_labels: bool = knob(False, "labels that differ in case alone are one: the spelling that most rows have")
+    repair_offsets: bool = knob(
+        False,
+        "question answering: an answer that does not stand where it is said to is taken at the nearest place where it does, and"
+        " one without a place at the first; without this such rows are broken",
+    )
     no_answer_share: float = knob(
         0.05, "question answering: rows added whose context does not answer the question, per row; 0 where the data has such"
     )

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
+from app.core.table import cells_by_name
+from scripts.offline.cells import with_names
 
 MAX_CELL = 16_000_000
 """Characters of a cell in a csv file: more is a quote that was never closed. The csv module's own 131,072 are fewer than a long
@@ -77,7 +79,7 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Record]:
     _, header = next(rows, (1, []))
     if isinstance(header, str):
         raise InvalidSettings(f"{path}:1: the header is not readable as csv ({header})")
-    twice = [name for name, count in Counter(header).items() if count > 1]
+    twice = [name for name, count in Counter(header).items() if count > 1 and name.strip()]
     if twice:
         raise InvalidSettings(f"{path}:1: the header names {twice[0]!r} twice")
     for line, cells in rows:
@@ -107,9 +109,8 @@ def _csv_rows(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[
 def _row(where: str, header: list[str], cells: list[str]) -> Record:
     if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
         return Record(where, {}, "not UTF-8")
-    if len(cells) != len(header):
-        return Record(where, {}, f"{len(cells)} columns where the header has {len(header)}")
-    return Record(where, dict(zip(header, cells, strict=True)))
+    columns = cells_by_name(header, cells)
+    return Record(where, {}, columns) if isinstance(columns, str) else Record(where, columns)
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -167,8 +168,18 @@ def _parquet(path: Path) -> Iterator[Record]:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise InvalidSettings(f"{path} is not readable as parquet: {error}") from error
+    features = _features(table.schema.metadata or {})
     for number, row in enumerate(table.to_pylist(), start=1):
-        yield Record(f"{path}#{number}", row)
+        yield Record(f"{path}#{number}", with_names(row, features))
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    """What Hugging Face's library noted of the columns; nothing where it did not write the file."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
 
 
 def _class_folder(path: Path) -> Iterator[Record]:
@@ -185,7 +196,7 @@ def _class_folder(path: Path) -> Iterator[Record]:
 
 
 def _hub(source: str) -> list[Record]:
-    from datasets import ClassLabel, load_dataset
+    from datasets import load_dataset
 
     name, _, split = source.partition(":")
     try:
@@ -194,8 +205,5 @@ def _hub(source: str) -> list[Record]:
         raise InvalidSettings(
             f"{source} is neither a file nor a folder, and no hub data set could be loaded by that name: {error}"
         ) from error
-    named = {key: kind for key, kind in rows.features.items() if isinstance(kind, ClassLabel)}
-    return [
-        Record(f"{source}#{number}", {**row, **{key: kind.int2str(row[key]) for key, kind in named.items() if row[key] >= 0}})
-        for number, row in enumerate(rows, start=1)
-    ]
+    features = rows.features.to_dict()
+    return [Record(f"{source}#{number}", with_names(row, features)) for number, row in enumerate(rows, start=1)]

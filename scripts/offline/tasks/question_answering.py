@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from app.core.types import Row
 from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
+from scripts.offline.cells import offset, plain, spelled, truth
 from scripts.offline.checks import check_texts
 from scripts.offline.evaluate import Predictions, encode_all
-from scripts.offline.load import Broken, Example, load
+from scripts.offline.load import Broken, Example, first_readable, load
 from scripts.offline.losses import IGNORED, span_loss
 from scripts.offline.negatives import unanswered
 from scripts.offline.recipe import Recipe
@@ -27,6 +30,7 @@ from scripts.offline.squad import exact_match, f1
 from scripts.offline.tasks.base import Axis, Calibration, Prepared, TrainingRow
 
 CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
+ANSWER_NAMES = ("answers", "answer", "answer_text")
 PROBES = (
     {
         "question": "When did the library open?",
@@ -67,8 +71,10 @@ class OfflineQuestionAnswering:
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Read SQuAD's forms; questions about one context stay on one side of the split."""
-        dataset = load(recipe, records, parse, group=lambda one: one.item.context)
-        notes = []
+        first_readable(records)
+        repair = Repair() if recipe.repair_offsets else None
+        dataset = load(recipe, records, partial(parse, repair=repair), group=lambda one: one.item.context)
+        notes = repair.notes if repair else list[str]()
         own = sum(not one.target for one in dataset.train)
         if own:
             notes.append(f"{own:,} questions without an answer in their context")
@@ -194,11 +200,36 @@ class OfflineQuestionAnswering:
         return made or list(PROBES)
 
 
-def parse(record: Record, source: str) -> Example | Broken:
-    """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`."""
+@dataclass
+class Repair:
+    """Places of answers that were not where they were said to be, or were not said; counted, to be told."""
+
+    num_moved: int = 0
+    num_first: int = 0
+
+    @property
+    def notes(self) -> list[str]:
+        said = []
+        if self.num_moved:
+            said.append(
+                f"{self.num_moved:,} answers are taken at the place where they stand that is nearest to their answer_start"
+            )
+        if self.num_first:
+            said.append(f"{self.num_first:,} answers without a place stand several times and are taken where they first do")
+        return said
+
+
+def parse(record: Record, source: str, repair: Repair | None = None) -> Example | Broken:
+    """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`.
+
+    Args:
+        record: the row.
+        source: where it is from.
+        repair: None: an answer that does not stand where it is said to, or stands several times without a place, is a fault.
+    """
     if record.broken:
         return Broken(record.where, record.broken)
-    columns = record.columns
+    columns = {key: plain(value) for key, value in record.columns.items()}
     name = next((one for one in CONTEXT_NAMES if one in columns), "context")
     for column in ("question", name):
         value = columns.get(column)
@@ -207,13 +238,10 @@ def parse(record: Record, source: str) -> Example | Broken:
         if not encodable(value):
             return Broken(record.where, "not valid Unicode")
     item = QuestionItem(columns["question"].strip(), columns[name])
-    given = _given(columns)
-    if given is None:
-        return Broken(record.where, "no column 'answers' as SQuAD has it, nor 'answer'")
-    found = [_gold(item.context, *one) for one in given if one[0].strip()]
-    golds = tuple(one for one in found if one is not None)
-    if len(golds) < len(found):
-        return Broken(record.where, "an answer does not stand in the context")
+    try:
+        golds = tuple(_gold(item.context, *one, repair) for one in _given(columns) if one[0].strip())
+    except ValueError as error:
+        return Broken(record.where, str(error))
     return Example(item, golds, source, record.where)
 
 
@@ -235,34 +263,80 @@ def _label(window: range, first_context: int, chosen: Mapping[tuple[int, int], i
     return SpanLabel(first_context, spans or [(0, 0, 1.0)])
 
 
-def _given(columns: Mapping[str, Any]) -> list[tuple[str, Any]] | None:
-    """Answer texts with their offsets, as far as they are given."""
-    if columns.get("is_impossible") is True:
+def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """Answer texts with their offsets, as far as they are given.
+
+    Raises:
+        ValueError: there are none in a form that is read, and why.
+    """
+    is_impossible = truth(columns.get("is_impossible"))
+    if is_impossible is None:
+        raise ValueError("'is_impossible' is neither true nor false")
+    if is_impossible:
         return []
-    answers = columns.get("answers", columns.get("answer"))
+    named = next((columns[name] for name in ANSWER_NAMES if name in columns), None)
+    answers = _spelled(named)
     if isinstance(answers, str):
-        return [(answers, columns.get("answer_start"))]
+        answers = {"text": answers, "answer_start": spelled(columns.get("answer_start"))}
+    elif isinstance(answers, list) and "answer_start" in columns and all(isinstance(one, str) for one in answers):
+        answers = {"text": answers, "answer_start": spelled(columns["answer_start"])}
     if isinstance(answers, dict):
-        texts, starts = answers.get("text"), answers.get("answer_start")
-        texts = [texts] if isinstance(texts, str) else texts
-        starts = starts if isinstance(starts, list) else [starts] * len(texts or [])
-        answers = [{"text": t, "answer_start": s} for t, s in zip(texts or [], starts, strict=False)]
+        texts, starts = _spelled(answers.get("text")), spelled(answers.get("answer_start"))
+        texts = [texts] if isinstance(texts, str) else texts or []
+        starts = starts if isinstance(starts, list) else [starts] * len(texts)
+        if len(starts) != len(texts):
+            raise ValueError(f"{len(texts)} answers and {len(starts)} times 'answer_start'")
+        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(answers, list):
-        return None
+        raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
     answers = [{"text": one} if isinstance(one, str) else one for one in answers]
     if not all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in answers):
-        return None
-    return [(one["text"], one.get("answer_start")) for one in answers]
+        raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
+    return [(one["text"], _offset(one.get("answer_start"))) for one in answers]
 
 
-def _gold(context: str, text: str, start: Any) -> Gold | None:
-    """The answer where it is said to stand, else where it first stands."""
+def _spelled(cell: Any) -> Any:
+    """Answers that a cell spells; what is no list of texts is an answer itself, such as `(1903, 1911)`."""
+    found = spelled(cell)
+    return cell if isinstance(found, list) and not all(isinstance(one, str | dict) for one in found) else found
+
+
+def _offset(cell: Any) -> int | None:
+    try:
+        return offset(cell)
+    except ValueError:
+        raise ValueError("'answer_start' is no whole number") from None
+
+
+def _gold(context: str, text: str, start: int | None, repair: Repair | None) -> Gold:
+    """The answer where it is said to stand, or where it stands once.
+
+    Raises:
+        ValueError: it does not stand there, or it stands several times and no place is given.
+    """
     lead = len(text) - len(text.lstrip())
     text = text.strip()
-    begin = start + lead if isinstance(start, int) else -1
-    if begin < 0 or context[begin : begin + len(text)] != text:
-        begin = context.find(text)
-    return None if begin < 0 else Gold(text, begin, begin + len(text))
+    begin = -1 if start is None else start + lead
+    if begin >= 0 and context.startswith(text, begin):
+        return Gold(text, begin, begin + len(text))
+    places = [found.start() for found in re.finditer(f"(?={re.escape(text)})", context)]
+    if not places:
+        raise ValueError("an answer does not stand in the context")
+    if start is None:
+        if len(places) > 1 and repair is None:
+            raise ValueError(
+                "an answer without 'answer_start' stands several times in the context; --repair-offsets takes the first"
+            )
+        if repair is not None:
+            repair.num_first += len(places) > 1
+        return Gold(text, places[0], places[0] + len(text))
+    if repair is None:
+        raise ValueError(
+            "an answer stands in the context, but not at its 'answer_start'; --repair-offsets takes the nearest place"
+        )
+    repair.num_moved += 1
+    begin = min(places, key=lambda place: abs(place - begin))
+    return Gold(text, begin, begin + len(text))
 
 
 def _figures(answers: Sequence[Answers], examples: Sequence[Example]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.tasks.text_classification import Classification
+from scripts.offline.cells import is_missing, plain
 from scripts.offline.load import Dataset, Example
 from scripts.offline.recipe import Recipe
 
@@ -23,13 +24,28 @@ HALF = 0.5
 
 def number(cell: Any) -> float | None:
     """The number in a cell; none where there is none."""
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
-        return None
     try:
-        found = float(cell)
+        return read_number(cell)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+
+
+def read_number(cell: Any) -> float:
+    """
+    Raises:
+        ValueError: there is none, in words that go before "in column …".
+    """
+    cell = plain(cell)
+    if is_missing(cell) or isinstance(cell, bool) or not isinstance(cell, int | float | str):
+        raise ValueError("no number")
+    try:
+        found = float(cell.replace("_", " ") if isinstance(cell, str) else cell)  # Python would take 1_000 for a thousand
+    except ValueError:
+        comma = "; decimals are written with a point, and thousands without a sign" if "," in str(cell) else ""
+        raise ValueError(f"no number ({str(cell)[:20]!r}{comma})") from None
+    if not math.isfinite(found):
+        raise ValueError(f"no finite number ({str(cell)[:20]!r})")
+    return found
 
 
 def task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from app.core.types import Row
 from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
 from app.tasks.sentences import sentences
 from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.offline.cells import is_missing
 from scripts.offline.checks import check_texts
 from scripts.offline.evaluate import Predictions, encode_all
-from scripts.offline.load import Broken, Example, load
+from scripts.offline.load import Broken, Example, first_readable, load
 from scripts.offline.losses import IGNORED, sentence_loss
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
@@ -159,9 +160,7 @@ def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str,
 
 
 def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
-    first = next((record for rows in records.values() for record in rows if not record.broken), None)
-    if first is None:
-        raise InvalidSettings("no row of the data could be read")
+    first = first_readable(records)
     text = recipe.text_column or next((name for name in TEXT_NAMES if name in first.columns), "")
     summary = recipe.label_column or next((name for name in SUMMARY_NAMES if name in first.columns), "")
     for what, option, name in (("document", "--text-column", text), ("summary", "--label-column", summary)):
@@ -176,7 +175,7 @@ def parse(record: Record, source: str, text: str, summary: str) -> Example | Bro
         return Broken(record.where, record.broken)
     for column in (text, summary):
         value = record.columns.get(column)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or is_missing(value):
             return Broken(record.where, f"no text in column {column!r}")
         if not encodable(value):
             return Broken(record.where, "not valid Unicode")

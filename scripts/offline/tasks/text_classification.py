@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +22,12 @@ from app.tasks.text_classification import (
 )
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline import class_scores
+from scripts.offline.cells import plain
 from scripts.offline.checks import check_labels, check_texts
 from scripts.offline.crop import head_and_tail
 from scripts.offline.evaluate import Predictions, encode_all
-from scripts.offline.load import Broken, Dataset, Example, load
+from scripts.offline.label_kind import LabelKind
+from scripts.offline.load import Broken, Dataset, Example, first_readable, load
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 from scripts.offline.tasks import regression
@@ -69,7 +69,7 @@ class OfflineTextClassification:
             raise InvalidSettings(f"the training data has only one label ({labels[0] if labels else 'none'}); two are needed")
         dataset = _without_unknown_labels(dataset, set(labels), multi, recipe.max_bad_share)
         problem: ProblemType = "multi_label_classification" if multi else "single_label_classification"
-        notes = [f"{columns}; {len(labels)} labels", *_perhaps_numbers(labels, multi)]
+        notes = [f"{columns}; {len(labels)} labels", *_perhaps_numbers(labels, multi), *columns.kind.notes]
         notes += [*check_labels(dataset, multi), *check_texts(dataset)]
         return Prepared(dataset, {"labels": labels, "problem_type": problem}, notes)
 
@@ -177,25 +177,26 @@ class OfflineTextClassification:
 class Columns:
     """Which columns hold text, pair and label, and how to parse a record with them."""
 
-    def __init__(self, text: str, pair: str, label: str, multi_label: bool, separator: str, is_number: bool = False) -> None:
+    def __init__(self, text: str, pair: str, label: str, kind: LabelKind, is_number: bool = False) -> None:
         self.text, self.pair, self.label = text, pair, label
-        self.multi_label, self.is_number = multi_label, is_number
-        self._separator = separator
+        self.kind, self.is_number = kind, is_number
+
+    @property
+    def multi_label(self) -> bool:
+        return self.kind.multi_label
 
     def __str__(self) -> str:
         pair = f" and {self.pair!r}" if self.pair else ""
         return f"text from column {self.text!r}{pair}, label from {self.label!r}"
 
     @classmethod
-    def choose(cls, recipe: Recipe, records: dict[str, list[Record]]) -> Columns:
+    def choose(cls, recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> Columns:
         """From the recipe, else from names everybody uses, else with a clear question.
 
         Raises:
-            InvalidSettings: a named column does not exist, or the right one is not obvious.
+            InvalidSettings: a named column does not exist, the right one is not obvious, or labels may be meant otherwise.
         """
-        first = next((record for rows in records.values() for record in rows if not record.broken), None)
-        if first is None:
-            raise InvalidSettings("no row of the data could be read")
+        first = first_readable(records)
         present = list(first.columns)
         text, pair = recipe.text_column, recipe.text_pair_column
         if not text:
@@ -208,21 +209,20 @@ class Columns:
         for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
             if name and name not in present:
                 raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
-        multi = (
-            isinstance(first.columns[label], list) if recipe.problem_type == "auto" else recipe.problem_type.startswith("multi")
-        )
-        return cls(text, pair, label, multi, recipe.label_separator, is_number)
+        cells = [record.columns.get(label) for rows in records.values() for record in rows if not record.broken]
+        kind = LabelKind() if is_number else LabelKind.of(recipe, cells)
+        return cls(text, pair, label, kind, is_number)
 
     def of_corrections(self) -> Columns:
         """The same for corrections, whose columns have the names of the service's own fields."""
-        return Columns("text", "text_pair" if self.pair else "", "label", self.multi_label, self._separator)
+        return Columns("text", "text_pair" if self.pair else "", "label", self.kind)
 
     def parse(self, record: Record, source: str) -> Example | Broken:
         if record.broken:
             return Broken(record.where, record.broken)
         texts = []
         for column in filter(None, (self.text, self.pair)):
-            value = record.columns.get(column)
+            value = plain(record.columns.get(column))
             if value is None:
                 return Broken(record.where, f"missing column {column!r}")
             if not isinstance(value, str):
@@ -236,36 +236,17 @@ class Columns:
             return Broken(
                 record.where, f"the pair has {sum(map(len, texts)):,} characters, at most {MAX_PAIR_CHARACTERS:,} are read"
             )
-        target = self._target(record.columns.get(self.label))
-        if target is None and self.is_number:
-            return Broken(record.where, f"no number in column {self.label!r}")
-        if target is None:
-            return Broken(record.where, f"no label in column {self.label!r}")
+        cell = record.columns.get(self.label)
+        try:
+            target = regression.read_number(cell) if self.is_number else self.kind.read(cell)
+        except ValueError as error:
+            return Broken(record.where, f"{error} in column {self.label!r}")
         return Example(ClassificationItem(*texts), target, source, record.where)
-
-    def _target(self, cell: Any) -> Any:
-        if self.is_number:
-            return regression.number(cell)
-        if not self.multi_label:
-            return None if cell is None or isinstance(cell, list | dict) or not str(cell).strip() else str(cell).strip()
-        if isinstance(cell, str):
-            cell = _labels(cell.strip(), self._separator)
-        if not isinstance(cell, list):
-            return None
-        return tuple(sorted({str(one).strip() for one in cell if str(one).strip()}))
 
 
 def _perhaps_numbers(labels: Sequence[str], multi: bool) -> Iterator[str]:
     if not multi and len(labels) > MOST_NUMBERS and all(regression.number(one) is not None for one in labels):
         yield f"all {len(labels)} labels are numbers; --problem-type regression learns them as such"
-
-
-def _labels(cell: str, separator: str) -> Any:
-    """Labels of one cell: a JSON list, or texts between separators."""
-    if cell.startswith("["):
-        with contextlib.suppress(ValueError):  # a label may well begin with a bracket
-            return json.loads(cell)
-    return cell.split(separator)
 
 
 def _guess(what: str, names: Sequence[str], present: Sequence[str]) -> str:

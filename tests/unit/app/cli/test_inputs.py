@@ -116,8 +116,17 @@ def test_a_quote_that_is_never_closed_costs_its_own_line(tmp_path: Path) -> None
     assert found[1:] == [(number, {"text": "b" if number == 3 else "c"}) for number in range(3, 604)]
 
 
+def test_commas_of_a_spreadsheet_that_hold_nothing_are_passed_over(tmp_path: Path) -> None:
+    assert read_file(tmp_path / "a.csv", "text,id,,\na,1,,\nb,2\nc,3,,,\n") == [
+        (2, {"text": "a"}),
+        (3, {"text": "b"}),
+        (4, {"text": "c"}),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("row", "wrong"), [(b"a,b", "2 columns, the header 1"), (b"\xff", "not UTF-8"), (b"x" * 1001, "more than 1000 bytes")]
+    ("row", "wrong"),
+    [(b"a,b", "2 columns where the header has 1"), (b"\xff", "not UTF-8"), (b"x" * 1001, "more than 1000 bytes")],
 )
 def test_a_bad_row_costs_no_other(row: bytes, wrong: str, tmp_path: Path) -> None:
     (_, first), (number, second), (_, third) = read_file(tmp_path / "a.csv", b"text\na\n" + row + b"\nb\n")

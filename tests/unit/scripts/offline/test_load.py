@@ -16,6 +16,7 @@ from scripts.offline.load import (
     Example,
     default_name,
     describe_broken,
+    first_readable,
     load,
     read_all,
     split,
@@ -77,6 +78,29 @@ def test_each_stratum_is_split_by_the_share_and_never_emptied(labels: list[str],
 def test_a_share_of_one_holds_nothing_out(labels: list[str]) -> None:
     train, held_out = split([example(i, label) for i, label in enumerate(labels)], 1.0, 0, lambda one: one.target)
     assert (len(train), held_out) == (len(labels), [])
+
+
+@pytest.mark.parametrize(("num_labels", "num_held_out"), [(1, 1), (3, 1), (20, 8)])
+def test_of_labels_with_two_rows_each_a_fifth_of_all_rows_is_held_out(num_labels: int, num_held_out: int) -> None:
+    examples = [example(i, str(i % num_labels)) for i in range(2 * num_labels)]
+    train, held_out = split(examples, 0.8, 13, lambda one: one.target)
+    assert len(held_out) == num_held_out == len({one.target for one in held_out})
+    assert {one.target for one in train} == set(map(str, range(num_labels)))
+
+
+def test_a_label_with_one_row_stays_in_training_beside_one_with_two() -> None:
+    train, held_out = split([example(0, "a"), example(1, "a"), example(2, "b")], 0.8, 13, lambda one: one.target)
+    assert ([one.target for one in held_out], sorted(one.target for one in train)) == (["a"], ["a", "b"])
+
+
+def test_two_texts_with_their_questions_are_one_for_either_part() -> None:
+    train, held_out = split_groups([example(i, str(i % 2)) for i in range(6)], 0.8, 13, lambda one: one.target)
+    assert (len({one.target for one in train}), len(train), len(held_out)) == (1, 3, 3)
+
+
+def test_one_text_with_its_questions_cannot_be_split_and_is_told_so() -> None:
+    with pytest.raises(InvalidSettings, match=r"they are all about one text.* say --validation FILE"):
+        load(Recipe(data=["train"]), {"train": records("train", ["a1", "a2"])}, parse, group=lambda one: one.target)
 
 
 def test_the_split_is_a_function_of_the_seed() -> None:
@@ -180,7 +204,7 @@ def test_data_without_rows_is_a_mistake() -> None:
 
 
 def test_nothing_to_judge_is_a_mistake() -> None:
-    with pytest.raises(InvalidSettings, match="1 rows to train on and 0 held out"):
+    with pytest.raises(InvalidSettings, match="of 1 rows none can be held out, for no label has two of them; bring more rows"):
         loaded(Recipe(data=["train"]), train=["a1"])
 
 
@@ -201,8 +225,24 @@ def test_a_source_that_is_named_twice_is_read_once(tmp_path: Any) -> None:
 def test_the_first_broken_rows_are_named_and_the_rest_counted() -> None:
     some = [Broken(f"rows.csv:{number}", "empty text") for number in range(2, 9)]
     assert describe_broken(some[:1]) == "1 broken row: rows.csv:2 (empty text)"
-    assert describe_broken(some, shown=2) == "7 broken rows: rows.csv:2 (empty text), rows.csv:3 (empty text), and 5 more"
-    assert "more" not in describe_broken(some[:2], shown=2)
+    assert describe_broken(some, shown=2) == "7 broken rows: 7 × empty text (rows.csv:2, rows.csv:3, …)"
+    assert describe_broken(some[:2], shown=2) == "2 broken rows: rows.csv:2 (empty text), rows.csv:3 (empty text)"
+
+
+def test_of_many_broken_rows_each_reason_is_told_once_the_commonest_first() -> None:
+    some = [Broken(f"a.csv:{number}", f"reason {number % 4 // 2 + number % 2}") for number in range(12)]
+    said = describe_broken(some, shown=2)
+    assert said == "12 broken rows: 6 × reason 1 (a.csv:1, a.csv:2, …); 3 × reason 0 (a.csv:0, a.csv:4, …); and 1 more reasons"
+
+
+def test_where_no_row_could_be_read_the_reasons_are_told() -> None:
+    torn = [Record(f"a.csv:{number}", {}, "not UTF-8" if number else "3 columns where the header has 2") for number in range(7)]
+    with pytest.raises(InvalidSettings) as caught:
+        first_readable({"a.csv": torn})
+    assert caught.value.detail == (
+        "no row of the data could be read: 7 broken rows: 6 × not UTF-8 (a.csv:1, a.csv:2, …);"
+        " 1 × 3 columns where the header has 2 (a.csv:0)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,36 @@ def test_a_hub_data_set_gives_the_names_of_its_classes(hub: Callable[[Any], list
     asked = hub(datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features))
     records = read_records("stanford/films:test")
     assert asked == [("stanford/films", "test")]
-    assert [one.columns["label"] for one in records] == ["good", "bad", -1]
+    assert [one.columns["label"] for one in records] == ["good", "bad", None]
     assert [one.where for one in records] == [f"stanford/films:test#{number}" for number in (1, 2, 3)]
+
+
+def test_classes_keep_their_names_however_deep_they_stand(hub: Callable[[Any], Any], tmp_path: Path) -> None:
+    import datasets
+
+    classes = datasets.ClassLabel(names=["bad", "good"])
+    features = datasets.Features({"many": datasets.Sequence(classes), "deep": {"one": classes, "rest": [{"kind": classes}]}})
+    row = {"many": [1, 0], "deep": {"one": 1, "rest": [{"kind": 0}]}}
+    made = datasets.Dataset.from_list([row], features=features)
+    named = {"many": ["good", "bad"], "deep": {"one": "good", "rest": [{"kind": "bad"}]}}
+    hub(made)
+    assert columns(read_records("films")) == [named]
+    made.to_parquet(str(tmp_path / "films.parquet"))
+    assert columns(read_records(str(tmp_path / "films.parquet"))) == [named]
+
+
+def test_commas_of_a_spreadsheet_that_hold_nothing_are_passed_over(tmp_path: Path) -> None:
+    content = b"text,label,,\na,1,,\nb,2\nc,3,,,,\nd,4,kept apart,\ne\n"
+    found = read_records(write(tmp_path, "rows.csv", content))
+    assert [dict(one.columns) for one in found if not one.broken] == [
+        {"text": text, "label": label} for text, label in zip("abcd", "1234", strict=True)
+    ]
+    assert broken(found) == {"6": "1 columns where the header has 4"}
+
+
+def test_a_cell_too_many_is_told_and_not_dropped(tmp_path: Path) -> None:
+    found = read_records(write(tmp_path, "rows.csv", b"text,label\ngood, really,1\nfine,1,\n"))
+    assert broken(found) == {"2": "3 columns where the header has 2"}
 
 
 def test_a_hub_data_set_is_read_from_its_training_split_unless_another_is_named(

@@ -20,7 +20,7 @@ from scripts.offline.losses import IGNORED
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record
 from scripts.offline.tasks.base import TrainingRow
-from scripts.offline.tasks.question_answering import Gold, OfflineQuestionAnswering, SpanLabel, labels_of, parse
+from scripts.offline.tasks.question_answering import Gold, OfflineQuestionAnswering, Repair, SpanLabel, labels_of, parse
 from tests.tiny import MAX_TOKENS, tiny_tokenizer, tokenizer_json
 
 TASK = OfflineQuestionAnswering()
@@ -66,18 +66,85 @@ def test_squads_own_form_is_read() -> None:
         {"answers": ["very good"]},
         {"answers": {"text": "very good", "answer_start": 13}},
         {"answers": {"text": ["  very good "], "answer_start": [11]}},
-        {"answers": {"text": ["very good"], "answer_start": [99]}},
+        {"answers": {"text": ["very good"], "answer_start": [13.0]}},
+        {"answers": {"text": np.array(["very good"], object), "answer_start": np.array([13])}},
+        {"answers": {"text": ["very good"], "answer_start": ["13"]}},
+        {"answers": '{"text": ["very good"], "answer_start": [13]}'},
+        {"answers": "{'text': array(['very good'], dtype=object), 'answer_start': array([13], dtype=int32)}"},
+        {"answers": '["very good"]', "answer_start": "[13]"},
+        {"answers": "very good", "answer_start": "13"},
+        {"answers": "very good", "is_impossible": "False"},
     ],
 )
 def test_other_spellings_of_it_too(columns: dict[str, Any]) -> None:
     assert target(**columns) == (Gold("very good", 13, 22),)
 
 
-def test_a_plain_answer_is_found_where_it_first_stands() -> None:
-    columns = {key: value for key, value in SQUAD.items() if key != "answers"}
-    found = parse(Record("train:1", {**columns, "answer": "good"}), "train")
+def plainly(repair: Repair | None = None, **columns: Any) -> Example | Broken:
+    kept = {key: value for key, value in SQUAD.items() if key != "answers"}
+    return parse(Record("train:1", {**kept, **columns}), "train", repair)
+
+
+@pytest.mark.parametrize("start", [43, 43.0, "43", "43.0", np.int64(43), np.float64(43)])
+def test_a_plain_answer_is_learnt_where_it_is_said_to_stand(start: Any) -> None:
+    found = plainly(answer="good", answer_start=start)
     assert isinstance(found, Example)
-    assert found.target == (Gold("good", 18, 22),)
+    assert found.target == (Gold("good", 43, 47),)
+
+
+@pytest.mark.parametrize("start", [None, "", "nan", float("nan")])
+def test_a_plain_answer_that_stands_once_needs_no_place(start: Any) -> None:
+    found = plainly(answer="bad", answer_start=start)
+    assert isinstance(found, Example)
+    assert found.target == (Gold("bad", 26, 29),)
+
+
+def test_an_answer_that_looks_like_a_list_is_text() -> None:
+    found = plainly(answer="(1903, 1911)", context="It opened twice (1903, 1911).")
+    assert isinstance(found, Example)
+    assert found.target == (Gold("(1903, 1911)", 16, 28),)
+
+
+@pytest.mark.parametrize(
+    ("start", "why", "place"),
+    [
+        (None, "without 'answer_start' stands several times", 18),
+        (44, "not at its 'answer_start'", 43),
+        (16, "not at its 'answer_start'", 18),
+        (-1, "not at its 'answer_start'", 18),
+        (10**9, "not at its 'answer_start'", 43),
+    ],
+)
+def test_a_wrong_or_missing_place_is_a_fault_unless_it_shall_be_repaired(start: int | None, why: str, place: int) -> None:
+    found = plainly(answer="good", answer_start=start)
+    assert isinstance(found, Broken)
+    assert why in found.why
+    assert "--repair-offsets" in found.why
+    repair = Repair()
+    found = plainly(repair, answer="good", answer_start=start)
+    assert isinstance(found, Example)
+    assert found.target == (Gold("good", place, place + 4),)
+    assert (repair.num_first, repair.num_moved) == ((1, 0) if start is None else (0, 1))
+    assert len(repair.notes) == 1
+
+
+def test_what_was_repaired_is_told_before_training() -> None:
+    rows = [{"question": f"q{n}?", "context": f"film {n}, film", "answer": "film", "answer_start": "7"} for n in range(10)]
+    records = {"train": [Record(f"train:{i}", row) for i, row in enumerate(rows)]}
+    notes = TASK.prepare(Recipe(data=["train"], no_answer_share=0.0, repair_offsets=True), records).notes
+    assert "10 answers are taken at the place where they stand that is nearest to their answer_start" in notes
+    with pytest.raises(InvalidSettings, match="10 × an answer stands in the context, but not at its 'answer_start'"):
+        TASK.prepare(Recipe(data=["train"], no_answer_share=0.0), records)
+
+
+@pytest.mark.parametrize("said", [True, "True", "true", "TRUE", "1", 1, 1.0, "1.0", np.bool_(True)])
+def test_a_question_is_impossible_however_it_is_spelled(said: Any) -> None:
+    assert target(is_impossible=said) == ()
+
+
+@pytest.mark.parametrize("said", [False, "False", "0", 0, 0.0, None, "", float("nan")])
+def test_a_question_is_possible_however_it_is_spelled(said: Any) -> None:
+    assert len(target(is_impossible=said)) == 2
 
 
 @pytest.mark.parametrize("columns", [{"is_impossible": True}, {"answers": {"text": [], "answer_start": []}}, {"answers": []}])
@@ -94,6 +161,10 @@ def test_a_question_may_have_no_answer(columns: dict[str, Any]) -> None:
         ({"context": "\ud800 good"}, "Unicode"),
         ({"answers": None}, "answers"),
         ({"answers": [3]}, "answers"),
+        ({"answers": {"text": ["good", "bad"], "answer_start": [18]}}, "2 answers and 1 times 'answer_start'"),
+        ({"answers": {"text": ["good"], "answer_start": ["x"]}}, "'answer_start' is no whole number"),
+        ({"answers": {"text": ["good"], "answer_start": [18.5]}}, "'answer_start' is no whole number"),
+        ({"is_impossible": "perhaps"}, "'is_impossible' is neither"),
     ],
 )
 def test_what_cannot_be_used_is_told_without_its_text(columns: dict[str, Any], why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,31 @@ def test_numbers_are_learnt_at_mean_0_and_deviation_1_whatever_their_unit(tmp_pa
     assert prepared.notes[0].endswith("label from 'score'; numbers from 1000 to 3000, 1950 on average")
 
 
-@pytest.mark.parametrize("cell", ["", "five", "nan", "inf", "1,5"])
-def test_what_is_no_number_is_a_broken_row(cell: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("", "no number"),
+        ("five", "no number ('five')"),
+        ("nan", "no number"),
+        ("inf", "no finite number ('inf')"),
+        ("1,5", "no number ('1,5'; decimals are written with a point, and thousands without a sign)"),
+        ("1,234.5", "no number ('1,234.5'; decimals are written with a point, and thousands without a sign)"),
+        ("1_000", "no number ('1_000')"),
+    ],
+)
+def test_what_is_no_number_is_a_broken_row(cell: str, why: str, tmp_path: Path) -> None:
     path = Path(write(tmp_path / "a.tsv", list(range(200)), "text,score"))
     path.write_text(path.read_text().replace(",", "\t") + f"\ntext\t{cell}")
     (broken,) = prepare(str(path)).dataset.broken
-    assert broken.why == "no number in column 'score'"
+    assert broken.why == f"{why} in column 'score'"
 
 
 def test_numbers_stay_numbers_in_json() -> None:
     assert [regression.number(one) for one in (1, 2.5, "3", " 4.5 ", True, None, [1])] == [1, 2.5, 3, 4.5, None, None, None]
+
+
+def test_numbers_of_numpy_and_of_decimal_columns_are_numbers() -> None:
+    assert [regression.number(one) for one in (np.int64(3), np.float32(2.5), Decimal("1.25"), np.nan)] == [3, 2.5, 1.25, None]
 
 
 def test_one_number_for_all_rows_is_refused(tmp_path: Path) -> None:

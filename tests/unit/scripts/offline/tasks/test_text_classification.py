@@ -20,6 +20,7 @@ from scripts.offline.tasks.text_classification import Columns, OfflineTextClassi
 from tests.tiny import tiny_tokenizer
 
 TASK = OfflineTextClassification()
+A_LIST = "a list of labels where one is meant, which --problem-type multi_label_classification learns,"
 SINGLE = {"labels": ["bad", "good"], "problem_type": "single_label_classification"}
 MULTI = {"labels": ["dull", "long", "sad"], "problem_type": "multi_label_classification"}
 
@@ -145,7 +146,11 @@ def test_a_pair_becomes_an_example_of_two_texts() -> None:
         ({"text": "fine"}, "no label in column 'label'"),
         ({"text": "fine", "label": None}, "no label in column 'label'"),
         ({"text": "fine", "label": " "}, "no label in column 'label'"),
-        ({"text": "fine", "label": ["good"]}, "no label in column 'label'"),
+        ({"text": "fine", "label": []}, f"{A_LIST} in column 'label'"),
+        ({"text": "fine", "label": ["good", "long"]}, f"{A_LIST} in column 'label'"),
+        ({"text": "fine", "label": float("nan")}, "no label in column 'label'"),
+        ({"text": "fine", "label": "nan"}, "no label in column 'label'"),
+        ({"text": "fine", "label": "\u200b\ufeff"}, "no label in column 'label'"),
         ({"text": "fine", "label": {"good": 1}}, "no label in column 'label'"),
     ],
 )
@@ -158,7 +163,10 @@ def test_a_row_that_could_not_be_read_keeps_its_reason() -> None:
     assert columns.parse(Record("train:7", {}, "not UTF-8"), "train") == Broken("train:7", "not UTF-8")
 
 
-@pytest.mark.parametrize(("cell", "label"), [(0, "0"), (1, "1"), (True, "True"), ("0", "0")])
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [(0, "0"), (1, "1"), (True, "True"), ("0", "0"), (1.0, "1"), (1.5, "1.5"), (np.int64(2), "2"), (["a"], "a")],
+)
 def test_labels_that_are_numbers_are_labels(cell: Any, label: str) -> None:
     made = parse({"text": "fine", "label": cell})
     assert isinstance(made, Example)

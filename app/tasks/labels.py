@@ -1,0 +1,16 @@
+"""Labels as they are compared: two that look the same are the same."""
+
+from __future__ import annotations
+
+import unicodedata
+
+INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
+"""Soft hyphen, zero-width space, word joiner and byte order mark: they mean nothing in a label."""
+EDGES = "\u200c\u200d\u200e\u200f"
+"""Joiners and direction marks: they may mean something between two letters, and nothing at an end."""
+
+
+def clean_label(text: str) -> str:
+    """The label in composed characters (NFC), with plain single spaces and without what nobody can see."""
+    visible = unicodedata.normalize("NFC", text).translate(INVISIBLE)
+    return " ".join(" ".join(visible.split()).strip(EDGES).split())
