@@ -17,7 +17,7 @@ from app.api.rate import KeyRates
 from app.api.schemas.common import Envelope, FailedItem, ModelRef, Usage, failed
 from app.api.schemas.explain import ExplainRequest
 from app.api.schemas.feedback import FeedbackRequest
-from app.core.errors import HooperError, InvalidInput, TooManyItems, Unavailable
+from app.core.errors import HooperError, InvalidInput, TooLarge, TooManyItems, Unavailable
 from app.core.types import Priority, TaskName
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
@@ -174,6 +174,7 @@ class Call:
         items: Sequence[Any],
         options: Any,
         place: Callable[[int, str], str],
+        advice: str,
         timeout_s: float | None = None,
     ) -> list[Result]:
         """Answer items for a protocol in which none can fail alone; how many were cut goes into the header X-Truncated.
@@ -183,6 +184,7 @@ class Call:
             items: the task's own item type; at least one.
             options: the task's own options.
             place: from an item's number and the name of its field, which may be empty, to how the caller names it.
+            advice: the option with which a text that is too long would be read, as the protocol writes it.
             timeout_s: seconds after which the caller no longer wants the answer, where the protocol has a field for it.
 
         Raises:
@@ -196,6 +198,8 @@ class Call:
         for number, one in enumerate(prediction.results):
             if isinstance(one, InvalidInput):
                 raise InvalidInput(one.reason, place(number, one.field or ""))
+            if isinstance(one, TooLarge) and one.truncations:
+                raise one.advising(advice)
             if isinstance(one, HooperError):
                 raise one
             good.append(one)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.api.errors import wrong_field
 from app.api.schemas.answer import AnswerRequest
 from app.api.schemas.classify import ClassifyRequest
-from app.api.schemas.open_inference import SIGNATURES, InferRequest, RequestOutput
+from app.api.schemas.open_inference import SIGNATURES, InferRequest, RequestOutput, check_content_type
 from app.api.schemas.summarize import SummarizeRequest
 from app.api.tensors import Tensor, read_texts
 from app.core.errors import InvalidInput
@@ -51,6 +51,8 @@ def understand(task: TaskName, request: InferRequest, tail: bytes) -> Inference:
     parameters = dict(request.parameters or {})
     all_binary = _flag(parameters.pop("binary_data_output", False), "parameters.binary_data_output")
     timeout_s = _timeout(parameters.pop("timeout", None))
+    if "content_type" in parameters:  # MLServer's: how a tensor's data is to be read
+        check_content_type(parameters.pop("content_type"))
     wanted = _wanted(task, request.outputs)
     texts = read_texts(request.inputs, tail, SIGNATURES[task])
     asked = {one.name: one.parameters.binary_data for one in request.outputs or () if one.parameters}
@@ -113,7 +115,7 @@ def _options(task: TaskName, parameters: Mapping[str, Any]) -> Any:
         return schema.model_validate({"inputs": item, **parameters}).options()
     except ValidationError as error:
         field, message = wrong_field(error.errors(include_url=False, include_input=False))
-        raise InvalidInput(message, f"parameters.{field}") from None
+        raise InvalidInput(message, f"parameters.{field}" if field else "parameters") from None
 
 
 def _labels(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:

@@ -29,6 +29,8 @@ HooperError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HooperError(Exception):
     """Base of everything Hooper raises on purpose; `detail` is safe to show to a caller."""
@@ -66,6 +68,27 @@ class TooManyItems(InvalidInput):
 
 class TooLarge(CallerError):
     type = "too_large"
+
+    def __init__(self, detail: str, truncations: Sequence[str] = (), pronoun: str = "it") -> None:
+        """
+        Args:
+            detail: what is too large, and for what.
+            truncations: values of the option `truncation` with which it would be read.
+            pronoun: what the detail speaks of, in one word.
+        """
+        self._fact, self._pronoun, self.truncations = detail, pronoun, tuple(truncations)
+        super().__init__(self._advising(_native_option(truncations)) if truncations else detail)
+
+    def advising(self, option: str) -> TooLarge:
+        """The same error, with the option as the caller's protocol writes it."""
+        return TooLarge(self._advising(option))
+
+    def _advising(self, option: str) -> str:
+        return f"{self._fact}; send {self._pronoun} with {option}"
+
+
+def _native_option(truncations: Sequence[str]) -> str:
+    return '"truncation": ' + " or ".join(f'"{truncation}"' for truncation in truncations)
 
 
 class UnknownModel(CallerError):

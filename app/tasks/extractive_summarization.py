@@ -189,7 +189,8 @@ class ExtractiveSummarization:
         if options.truncation == "error" and (cut or len(windows) > 1):
             return TooLarge(
                 f"the text has more than {self._max_tokens} tokens, the longest this model reads at once, or a sentence of"
-                f' more than {self._max_sentence}; send it with "truncation": "window" or "truncate"'
+                f" more than {self._max_sentence}",
+                ("window", "truncate"),
             )
         if options.truncation == "truncate" and len(windows) > 1:
             cut, windows = True, windows[:1]

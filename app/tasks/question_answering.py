@@ -253,14 +253,15 @@ class QuestionAnswering:
         length, longest_question = self._lengths(options)
         cut_question = len(question) > longest_question
         if cut_question and options.truncation == "error":
-            return TooLarge(f"the question has {len(question)} tokens, at most {longest_question} are read")
+            return TooLarge(f"the question has {len(question)} tokens, at most {longest_question} are read", ("truncate",))
         question_ids = question.ids[:longest_question]
         room = max(1, length - self._template.num_special_tokens - len(question_ids))
         windows = windows_of(len(context), room, min(options.stride, room // 2))
         if len(windows) > 1 and options.truncation == "error":
             return TooLarge(
-                f"question and context have more than {length} tokens, the longest this model reads at once;"
-                ' send them with "truncation": "window" or "truncate"'
+                f"question and context have more than {length} tokens, the longest this model reads at once",
+                ("window", "truncate"),
+                "them",
             )
         cut_context = len(windows) > 1 and options.truncation == "truncate"
         if cut_context:  # what is cut off is the end that the model's tokenizer cuts off

@@ -222,8 +222,8 @@ class TextClassification:
         cut = len(windows) > 1
         if cut and truncation == "error":
             return TooLarge(
-                f"the text has more than {self._tokenizer.max_tokens} tokens, the longest this model reads;"
-                ' send it with "truncation": "truncate" or "window"'
+                f"the text has more than {self._tokenizer.max_tokens} tokens, the longest this model reads",
+                ("truncate", "window"),
             )
         read = windows if truncation == "window" else windows[:1]
         rows = [Row(window.input_ids, window.token_type_ids) for window in read]

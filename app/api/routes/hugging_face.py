@@ -27,6 +27,8 @@ from app.api.schemas.hugging_face import EXAMPLES, InferenceAnswer, InferenceReq
 HUB_CLIENT = re.compile(r"hf_hub/|@huggingface/")
 """What Hugging Face's Python and JavaScript clients call themselves."""
 
+ADVICE = '"parameters": {"truncation": "longest_first"}'
+
 router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
 Inference = Annotated[InferenceRequest, Body(openapi_examples=EXAMPLES)]
@@ -48,7 +50,7 @@ async def ask_by_name(
     """
     with call.lease(None, name) as deployment:
         task = deployment.manifest.task
-        results = await call.results(deployment, items(task, request), options(task, request), request.place)
+        results = await call.results(deployment, items(task, request), options(task, request), request.place, ADVICE)
         response.headers["Vary"] = "User-Agent"
         if request.ignored:
             response.headers["X-Ignored-Parameters"] = ", ".join(request.ignored)

@@ -26,6 +26,7 @@ from app.api.schemas.open_inference import (
 from app.api.tensors import HEADER, read_request, write_response
 from app.core.errors import Unavailable
 
+ADVICE = '"parameters": {"truncation": "truncate"}'
 BYTES = "application/octet-stream"
 
 router = APIRouter()
@@ -142,7 +143,7 @@ async def _infer(name: str, body: bytes, json_length: int | None, call: Call) ->
     with call.lease(None, name) as deployment:
         manifest = deployment.manifest
         wish = understand(manifest.task, asked, tail)
-        results = await call.results(deployment, wish.items, wish.options, place, wish.timeout_s)
+        results = await call.results(deployment, wish.items, wish.options, place, ADVICE, wish.timeout_s)
         made = tensors(manifest.task, results)
     answer = InferResponse(
         model_name=manifest.name,

@@ -27,7 +27,7 @@ async def predict(request: PredictRequest, call: Asked) -> list[Label] | list[li
     `["a", "b"]` is a pair, `[["a"], ["b"]]` a batch of two texts. Where one of a batch cannot be answered, none is.
     """
     with call.lease("text-classification", None) as deployment:
-        results = await call.results(deployment, request.items(), request.options(), request.place)
+        results = await call.results(deployment, request.items(), request.options(), request.place, '"truncate": true')
         return request.shaped(results)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.schemas.common import Request
 from app.api.schemas.summarize import EXAMPLE
+from app.core.errors import InvalidInput
 from app.core.types import TaskName
 from app.serving.deployment import Deployment
 
@@ -159,7 +160,41 @@ class ModelConfig(BaseModel):
         )
 
 
-class InputParameters(Request):
+CONTENT_TYPES = frozenset({"str", "np", "pd"})
+"""MLServer's names for texts, for arrays and for columns: the data of a `BYTES` tensor is the same in each."""
+ELSEWHERE = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
+"""Triton's parameters that ask for what this service does not do."""
+
+
+def check_content_type(value: Any) -> None:
+    """
+    Raises:
+        InvalidInput: the data is to be read as something other than the texts that stand there.
+    """
+    if not _is_of_texts(value):
+        raise InvalidInput("should be 'str': texts are read as they stand", "parameters.content_type")
+
+
+def _is_of_texts(content_type: Any) -> bool:
+    return content_type is None or (isinstance(content_type, str) and content_type in CONTENT_TYPES)
+
+
+class TensorParameters(BaseModel):
+    """Parameters of a tensor. Unknown ones are ignored: clients send hints there that change nothing here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _change_nothing(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in ELSEWHERE:
+                if name in value:
+                    raise ValueError(f"{name} is not possible here")
+            if not _is_of_texts(value.get("content_type")):
+                raise ValueError("content_type should be 'str': texts are read as they stand")
+        return value
+
+
+class InputParameters(TensorParameters):
     """How an input's data travels."""
 
     binary_data_size: Annotated[int, Field(ge=0, strict=True)] | None = Field(
@@ -167,7 +202,7 @@ class InputParameters(Request):
     )
 
 
-class OutputParameters(Request):
+class OutputParameters(TensorParameters):
     """How an output's data travels."""
 
     binary_data: Annotated[bool, Field(strict=True)] | None = Field(

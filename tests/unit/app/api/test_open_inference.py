@@ -315,3 +315,42 @@ async def test_the_earlier_of_both_deadlines_counts(
     headers = {"X-Request-Timeout-Ms": header} if header else {}
     await gated_service.client.post("/v2/models/tiny/infer", json=body, headers=headers)
     assert expected - 100 < seen[0] <= expected
+
+
+# --- parameters that clients send along
+
+
+@pytest.mark.parametrize("hint", [{"content_type": "str"}, {"content_type": "np"}, {"headers": {"a": "b"}}, {"sequence_id": 3}])
+async def test_a_tensors_parameters_that_say_nothing_else_are_ignored(service: Service, hint: dict[str, Any]) -> None:
+    plain = data(await infer(service, "tiny", tensor("text", "good")))
+    named = tensor("text", "good") | {"parameters": hint}
+    assert data(await infer(service, "tiny", named)) == plain
+    outputs = [{"name": name, "parameters": hint} for name in plain]
+    assert data(await infer(service, "tiny", named, outputs=outputs, parameters={"content_type": "str"})) == plain
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        {"content_type": "base64"}, {"content_type": "datetime"}, {"content_type": 5}, {"content_type": []},
+        {"shared_memory_region": "a"}, {"shared_memory_byte_size": 4}, {"classification": 2}, {"binary_data_size": -1},
+    ],
+)  # fmt: skip
+async def test_those_that_say_something_else_are_refused(service: Service, hint: dict[str, Any]) -> None:
+    response = await send(service, "tiny", tensor("text", "good") | {"parameters": hint})
+    assert response.status_code == 422
+    assert response.json()["error"].startswith("inputs.0.parameters")
+    assert next(iter(hint)) in response.json()["error"]
+
+
+@pytest.mark.parametrize("parameters", [{"content_type": "base64"}, {"content_type": []}, {"headers": {}}])
+async def test_a_requests_parameters_are_options_and_a_mistyped_one_is_refused(service: Service, parameters: Any) -> None:
+    response = await send(service, "tiny", tensor("text", "good"), parameters=parameters)
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(f"parameters.{next(iter(parameters))}: ")
+
+
+async def test_options_that_do_not_go_together_are_named_as_parameters(every_task: Service) -> None:
+    options = {"min_sentences": 3, "max_sentences": 1}
+    response = await send(every_task, "summarization", tensor("text", "good film."), parameters=options)
+    assert response.json()["error"].startswith("parameters: min_sentences is 3")

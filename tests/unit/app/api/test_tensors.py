@@ -119,7 +119,7 @@ async def test_a_wrong_field_of_the_json_is_named() -> None:
         (b'{"inputs": 5}', "inputs: should be a valid array"),
         (b'{"inputs": [], "x": 1}', "x: is not a field that is known here"),
         (b'{"inputs": [{"name": "text", "shape": [-1], "datatype": "BYTES"}]}', "inputs.0.shape.0: should be greater"),
-        (b'{"inputs": [{"name": "t", "shape": [1], "datatype": "B", "parameters": {"at": "a"}}]}', "parameters.at: is not"),
+        (b'{"inputs": [{"name": "t", "shape": [1], "datatype": "", "parameters": {"classification": 1}}]}', "parameters: cla"),
         (b'{"inputs": ', "the body is not valid JSON"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput) as caught:
