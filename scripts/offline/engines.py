@@ -1,6 +1,6 @@
 """engines: which of those that this environment has run a graph, tried in a process of its own, since an engine may crash.
 
-python -m scripts.offline.engines GRAPH_FILE < trial.json       # what the process is given and writes: see `try_engines`
+python -m scripts.offline.engines DEVICE GRAPH_FILE < trial.json       # what the process is given and writes: see `try_engines`
 """
 
 from __future__ import annotations
