@@ -12,7 +12,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from scripts.offline.padded import head_logits
-from scripts.offline.positions import accepted_inputs, position_table
+from scripts.offline.positions import accepted_inputs, makes_token_types, position_table
 from scripts.offline.tasks.base import Axis
 
 MASKED = -1e4
@@ -26,6 +26,8 @@ def is_packable(model: Any) -> bool:
     base, config = model.base_model, model.config
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
         return False
+    if makes_token_types(model):
+        return False  # out of the first of a tensor row's separators, of which each packed row has its own
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         return False  # a table of distances, which is no longer than the longest row: a tensor row of several can be
     if _is_distilbert(base):

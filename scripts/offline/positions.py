@@ -53,9 +53,15 @@ def accepted_inputs(model: Any) -> set[str]:
 
 def takes_token_types(model: Any) -> bool:
     """Whether token types make a difference: the model takes them, and has weights for more than one."""
-    if "token_type_ids" not in accepted_inputs(model):
+    if "token_type_ids" not in accepted_inputs(model) or makes_token_types(model):
         return False
     return any(weights.shape[0] > 1 for name, weights in model.named_parameters() if any(kind in name for kind in TYPE_WEIGHTS))
+
+
+def makes_token_types(model: Any) -> bool:
+    """Whether the model tells question and context apart by itself, as BigBird's head for questions does where it is given no
+    token types; its tokenizer has none."""
+    return hasattr(model, "prepare_question_mask")
 
 
 def padding_id(config: Any) -> int:

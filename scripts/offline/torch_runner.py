@@ -47,8 +47,14 @@ class TorchRunner:
 
     @torch.no_grad()
     def run_alone(self, row: Row) -> RowOutput:
-        """Output of one row, by the forward of transformers and nothing of ours."""
-        (output,) = self._run([row], lambda **fed: {"logits": head_logits(self._model(**fed, return_dict=True))})
+        """Output of one row, by the forward of transformers and nothing of ours. Token types that are all 0 are not given to
+        it: so it shows where they would say something else than none, as of a tokenizer that lacks them."""
+
+        def forward(**fed: torch.Tensor) -> dict[str, torch.Tensor]:
+            given = {name: tensor for name, tensor in fed.items() if name != "token_type_ids" or tensor.any()}
+            return {"logits": head_logits(self._model(**given, return_dict=True))}
+
+        (output,) = self._run([row], forward)
         return output
 
     def _run(self, rows: Sequence[Row], forward: Callable[..., Any]) -> list[RowOutput]:

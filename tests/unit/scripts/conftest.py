@@ -47,6 +47,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "MPNet": {**SIZE, "max_position_embeddings": 66},
     "GPT2": {**GPT_SIZE, "pad_token_id": 0, "n_positions": 64},
     "XLNet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "pad_token_id": 0},
+    "BigBird": {**SIZE, "max_position_embeddings": 64, "sep_token_id": 3, "attention_type": "original_full"},
     "ConvBert": {**SIZE, "max_position_embeddings": 64, "embedding_size": 16},
     "Bart": {**BART_SIZE, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from app.core.types import Row
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
 from scripts.offline import trial
 from scripts.offline.export import ExportFailed
 from scripts.offline.torch_runner import TorchRunner, padded_graph
@@ -94,3 +97,32 @@ def test_a_trial_leaves_a_model_in_training_as_it_was(tiny_model: Any, rows: lis
     export_model(model, "row", rows, tmp_path)
     assert model.training
     assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
+
+
+def test_a_model_that_makes_its_own_token_types_is_given_none(tiny_model: Any, tmp_path: Path) -> None:
+    """BigBird's head for questions tells question and context apart by the first separator, where it is given none."""
+    model = tiny_model("BigBird", "QuestionAnswering")
+    pairs = [[2, *range(4, 4 + n), 3, *([5, 6, 7] * n), 3] for n in (1, 2, 5, 9)]
+    rows = [Row(ids, [0] * len(ids)) for ids in pairs]
+    exported = export_model(model, "token", rows, tmp_path)
+    assert "token_type_ids" not in exported.graph.inputs
+    session = OnnxSession(exported.file, exported.graph, choose_provider("cpu"), 1)
+    for row, output in zip(rows, session.run_rows(rows), strict=True):
+        answered = model(input_ids=torch.tensor([row.input_ids]))
+        expected = torch.stack([answered.start_logits, answered.end_logits], -1)[0].detach().numpy()
+        np.testing.assert_allclose(output["logits"], expected, atol=1e-4)
+
+
+def test_token_types_that_say_something_else_than_none_are_noticed(tiny_model: Any, rows: list[Row], tmp_path: Path) -> None:
+    model = tiny_model("Bert")
+    forward = model.forward
+
+    def guessing(token_type_ids: Any = None, **fed: Any) -> Any:
+        guessed = torch.ones_like(fed["input_ids"]) if token_type_ids is None else token_type_ids
+        return forward(token_type_ids=guessed, **fed)
+
+    model.forward = guessing
+    model.forward.__signature__ = inspect.signature(forward)
+    untyped = [Row(row.input_ids, [0] * row.num_tokens) for row in rows]
+    with pytest.raises(ExportFailed):
+        export_model(model, "row", untyped, tmp_path)
