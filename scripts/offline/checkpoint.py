@@ -57,8 +57,8 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     task = _task(config, source, task)
     model = _model(source, offline_task(task).auto_class)
     tokenizer = fast_tokenizer(source)
-    room = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > room:
+    room = _vocabulary(model)
+    if room is not None and len(tokenizer) > room:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
     options, notes = _task_options(model.config, task, labels)
     definition = definition_of(tokenizer, source.location)
@@ -124,6 +124,14 @@ def _model(source: BaseModel, auto_class: str) -> Any:
             " it was saved without its head, or for another architecture"
         )
     return model
+
+
+def _vocabulary(model: Any) -> int | None:
+    """Tokens that the model has a vector for; None where it does not say."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):  # of models that hash characters
+        return None
 
 
 def _task_options(config: Any, task: TaskName, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -61,11 +61,16 @@ def try_out(
     Raises:
         ExportFailed: it cannot be served, and why.
     """
-    rows = probe_rows(task, offline, tokenizer, task_options)
-    if folder is not None:
-        return export_model(model, offline.output_axis, rows, folder)
-    with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
-        return export_model(model, offline.output_axis, rows, Path(temporary))
+    try:
+        rows = probe_rows(task, offline, tokenizer, task_options)
+        if folder is not None:
+            return export_model(model, offline.output_axis, rows, folder)
+        with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
+            return export_model(model, offline.output_axis, rows, Path(temporary))
+    except HooperError:
+        raise
+    except Exception as error:  # whatever it is: nothing was trained yet, and a sentence says more than a traceback
+        raise ExportFailed(f"{describe(model)} cannot be served: {_first_line(error)}") from error
 
 
 def probe_rows(task: TaskName, offline: OfflineTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:

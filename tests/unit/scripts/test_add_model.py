@@ -21,27 +21,10 @@ from app.tasks.tokenizer import Tokenizer
 from scripts import add_model
 from scripts.add_model import main
 from scripts.offline import adopt as adopt_module
-from tests.tiny import publish_tiny, tokenizer_json
-from tests.unit.scripts.conftest import make_model
+from tests.tiny import publish_tiny
+from tests.unit.scripts.conftest import Save, make_model
 
 LABELS = {0: "bad", 1: "so-so", 2: "good"}
-Save = Callable[..., Path]
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    """Saves a tiny checkpoint as transformers does; the texts it reads have ten words."""
-
-    def run(name: str = "films", family: str = "Bert", head: str = "SequenceClassification", **config: Any) -> Path:
-        folder = tmp_path / name
-        make_model(family, head, **config).save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
-        tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}
-        fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens)
-        fast.save_pretrained(folder)
-        return folder
-
-    return run
 
 
 @pytest.fixture

@@ -264,3 +264,13 @@ def test_a_row_that_feels_what_its_neighbours_say_is_caught(rows: list[Row], muc
     check_other_neighbours(Feeling(0.0), rows)
     with pytest.raises(ParityFailed, match="feel what their neighbours say"):
         check_other_neighbours(Feeling(much), rows)
+
+
+def test_an_fp16_form_that_ends_the_process_has_failed_and_ends_none_here(
+    reference: Reference, export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime ends the process while it opens the fp16 form of an XLNet."""
+    exported = export("Bert")
+    monkeypatch.setattr(verify, "OPENING", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    found = reference.measure_fp16(exported.file, exported.graph)
+    assert (found.parity.passed, found.parity.agreement) == (False, 0.0)

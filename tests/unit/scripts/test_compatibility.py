@@ -1,0 +1,90 @@
+"""The table of compatibility says what came of each checkpoint, and a crash or a difference is not passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts import compatibility
+from scripts.compatibility import Outcome, main, table, write_table
+from tests.unit.scripts.conftest import Save
+
+
+def test_each_checkpoint_is_published_or_refused_and_compared(
+    save: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("zoo/bert-seq")
+    save("zoo/gpt2-qa", family="GPT2", head="QuestionAnswering")
+    save("zoo/convbert-seq", family="ConvBert")
+    page, record = tmp_path / "page.md", tmp_path / "record.json"
+    page.write_text(f"# Before\n\n{compatibility.BEGIN}\nold\n{compatibility.END}\n\nafter\n")
+    assert main([str(tmp_path / "zoo"), "--output", str(page), "--json", str(record)]) == 0
+    assert "3 checkpoints: 2 published, 1 not, 0 wrongly" in capsys.readouterr().out
+    found = {f"{one['kind']}-{one['use']}": one for one in json.loads(record.read_text())}
+    assert {name: one["layout"] for name, one in found.items()} == {
+        "bert-seq": "packed",
+        "convbert-seq": "",
+        "gpt2-qa": "padded",
+    }
+    assert all(0 <= found[name]["max_error"] < 1e-4 for name in ("bert-seq", "gpt2-qa"))
+    assert found["convbert-seq"]["refusal"].startswith("ConvBertForSequenceClassification (convbert) cannot be served")
+    text = page.read_text()
+    assert text.startswith("# Before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "| convbert | refused (1) |" in text
+    assert "\n1. ConvBertForSequenceClassification" in text
+
+
+def test_a_process_that_dies_is_a_crash_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a-seq", "b-seq"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+
+    def measured(folder: Path) -> Outcome:
+        if folder.name == "a-seq":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Outcome("b", "seq", "B", "packed", 1e-6)
+
+    monkeypatch.setattr(compatibility, "measure", measured)
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "CRASH: its process ended with exit code -9" in said
+    assert "2 checkpoints: 1 published, 1 not, 1 wrongly" in said
+
+
+def test_a_difference_beyond_the_promise_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a-seq").mkdir()
+    (tmp_path / "a-seq" / "config.json").write_text("{}")
+    monkeypatch.setattr(compatibility, "measure", lambda folder: Outcome("a", "seq", "A", "padded", 2e-4))
+    assert main([str(tmp_path)]) == 1
+
+
+def test_the_table_has_a_line_per_kind_and_a_reason_once() -> None:
+    refused = Outcome("fnet", "seq", refusal="padding reaches it")
+    outcomes = [
+        Outcome("bert", "seq", "B", "packed", 9.5e-7, engines={"openvino": "runs, 1.0e-06"}),
+        Outcome("bert", "qa", "B", "padded", 2e-6),
+        refused,
+        replace(refused, use="qa"),
+    ]
+    assert table(outcomes).splitlines() == [
+        "| kind | seq | qa | other engines |",
+        "|---|---|---|---|",
+        "| bert | packed 1e-06 | padded 2e-06 | openvino runs |",
+        "| fnet | refused (1) | refused (1) |  |",
+        "",
+        "1. padding reaches it",
+    ]
+
+
+def test_a_page_that_is_not_there_becomes_the_table(tmp_path: Path) -> None:
+    write_table(tmp_path / "new.md", [Outcome("bert", "seq", "B", "packed", 1e-6)])
+    assert "| bert | packed 1e-06 |" in (tmp_path / "new.md").read_text()
