@@ -94,7 +94,7 @@ def _answering(given: Parameters) -> AnswerOptions:
 
 
 def _summarizing(given: Parameters) -> SummaryOptions:
-    return SummaryOptions(truncation=_TRUNCATION[given.truncation])
+    return SummaryOptions(truncation=_TRUNCATION[given.truncation], language=given.language)
 
 
 def _labels(result: Result) -> list[Label]:
@@ -114,7 +114,7 @@ _PARAMETERS: dict[TaskName, tuple[str, ...]] = {
         "top_k", "doc_stride", "max_answer_len", "max_seq_len", "max_question_len", "handle_impossible_answer",
         "align_to_words",
     ),
-    "summarization": ("truncation", "clean_up_tokenization_spaces", "generate_parameters"),
+    "summarization": ("truncation", "language", "clean_up_tokenization_spaces", "generate_parameters"),
 }  # fmt: skip
 _OPTIONS: dict[TaskName, Any] = {
     "text-classification": _classifying, "question-answering": _answering, "summarization": _summarizing,

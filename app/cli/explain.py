@@ -42,6 +42,7 @@ def add_options(parser: Parser) -> None:
         "method": {"choices": list(METHODS)},
         "budget": {"type": int, "metavar": "N"},
         "truncation": {"choices": typing.get_args(Truncation)},
+        "language": {"metavar": "CODE"},
     }
     for name in OPTIONS:
         text = (ExplainRequest.model_fields[name].description or "").replace("%", "%%")

@@ -45,6 +45,8 @@ class ExplainOptions:
     budget: int = DEFAULT_BUDGET
     """Tokens that the model may read for one item beyond reading it once."""
     truncation: Truncation | None = None
+    language: str | None = None
+    """Of documents to sum up, as a code; None: the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ async def explain(
         priority: the lane in which rows wait for the engine.
 
     Raises:
-        InvalidInput: the model's task cannot be explained.
+        InvalidInput: the model's task cannot be explained, or has no option that was given.
         Overloaded, Unavailable, DeadlineExceeded: for the request as a whole.
     """
     if not isinstance(deployment.task, Explainable):
@@ -100,6 +102,10 @@ async def explain(
     task_options = TASK_KINDS[deployment.manifest.task].options()
     if options.truncation is not None:
         task_options = replace(task_options, truncation=options.truncation)
+    if options.language is not None:
+        if not hasattr(task_options, "language"):
+            raise InvalidInput(f"is for documents to sum up: {deployment.manifest.name!r} is for another task", "language")
+        task_options = replace(task_options, language=options.language)
     encoded = await deployment.encode(items, task_options)
     tokenize_s = time.monotonic() - began
     asked = [_Asking(deployment, deployment.task, deadline, priority) for _ in items]

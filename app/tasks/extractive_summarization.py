@@ -25,7 +25,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, mask_of, words_of
-from app.tasks.sentences import Span, sentences
+from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE, Span, sentences
 from app.tasks.tokenizer import Tokenizer, Tokens
 
 OUTPUT = "logits"
@@ -49,6 +49,8 @@ _WORD = re.compile(r"\w+")
 @dataclass(frozen=True, slots=True)
 class SummaryItem:
     text: str
+    language: str | None = None
+    """Its code, as `de`; None: as the options say."""
 
     def __len__(self) -> int:
         """Characters: what tokenizing costs."""
@@ -61,6 +63,8 @@ class SummaryOptions:
     min_sentences: int = 1
     """At most `max_sentences`; fewer are kept only where the document has fewer that do not repeat each other."""
     truncation: Truncation = "window"
+    language: str | None = None
+    """Of the documents, as a code: it decides where sentences end. None: the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +98,19 @@ class Reading:
 class ExtractiveSummarization:
     """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, 1)."""
 
-    def __init__(self, tokenizer: Tokenizer, usual_words: Annotated[float, Field(gt=0)] = USUAL_WORDS) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        usual_words: Annotated[float, Field(gt=0)] = USUAL_WORDS,
+        language: Annotated[str, Field(pattern=LANGUAGE_CODE)] = LANGUAGE,
+    ) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window.
             usual_words: words of the summaries that the model was trained on.
+            language: code of its documents' language.
         """
-        self._usual_words = usual_words
+        self._usual_words, self._language = usual_words, language
         self._mask_id = mask_of(tokenizer)
         self._pieces = tokenizer.pieces()
         self._template = self._pieces.single
@@ -109,7 +119,7 @@ class ExtractiveSummarization:
 
     def encode(self, items: Sequence[SummaryItem], options: SummaryOptions) -> list[Encoded | HooperError]:
         """One row per window of whole sentences."""
-        return [refuse_text(item.text, "text") or self._encoded(item.text, options) for item in items]
+        return [refuse_text(item.text, "text") or self._encoded(item, options) for item in items]
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: SummaryOptions) -> Summary:
         """The sentences that together are expected to say most, none of which repeats another."""
@@ -181,8 +191,9 @@ class ExtractiveSummarization:
                 yield first + number, (begin + start, begin + end)
             position += len(read) + self._template.num_special_tokens
 
-    def _encoded(self, text: str, options: SummaryOptions) -> Encoded | HooperError:
-        spans = sentences(text)
+    def _encoded(self, item: SummaryItem, options: SummaryOptions) -> Encoded | HooperError:
+        text = item.text
+        spans = sentences(text, item.language or options.language or self._language)
         encodings = self._pieces.encode([text[start:end] for start, end in spans])
         cut = any(len(one) > self._max_sentence for one in encodings)
         windows = self._windows([min(len(one), self._max_sentence) for one in encodings])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import shlex
 import tomllib
 import types
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
+from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
 from scripts.offline.fit_rules import fit_rules
 
 
@@ -65,6 +67,7 @@ class Recipe:
     summary_words: float = knob(
         0, "summarization: words of a usual summary, from which follows how many sentences are kept; 0: as in the data"
     )
+    language: str = knob(LANGUAGE, "summarization: code of the documents' language, as de, which decides where sentences end")
     max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
 
     epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
@@ -237,6 +240,8 @@ def _check_ranges(recipe: Recipe) -> None:
         ("max_bad_share must be between 0 and 1", 0 <= recipe.max_bad_share <= 1),
         ("no_answer_share must be between 0 and 1", 0 <= recipe.no_answer_share <= 1),
         ("summary_words must not be negative", recipe.summary_words >= 0),
+        ("language must be a code such as de or pt-BR", re.match(LANGUAGE_CODE, recipe.language) is not None),
+        ("language is for summarization", recipe.language == LANGUAGE or recipe.task == "summarization"),
         ("epochs must not be negative", recipe.epochs >= 0),
         ("batch_size must be at least 1", recipe.batch_size >= 1),
         ("learning_rate must be above 0", recipe.learning_rate > 0),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.api.schemas.answer import Question
 from app.api.schemas.classify import TextPair
 from app.api.schemas.common import OrBroken, Request
+from app.api.schemas.summarize import LanguageField
 from app.core.errors import HooperError, InvalidInput
 from app.core.types import TaskName
 from app.serving.deployment import Result
@@ -74,9 +75,10 @@ class ExplainRequest(Request):
         " (`truncate`), or read all of it and explain the part that speaks most for the target (`window`). Null: as the"
         " model's own route does.",
     )
+    language: LanguageField = None
 
     def options(self) -> ExplainOptions:
-        return ExplainOptions(self.target, self.method, self.budget, self.truncation)
+        return ExplainOptions(self.target, self.method, self.budget, self.truncation, self.language)
 
     @property
     def task(self) -> TaskName | None:

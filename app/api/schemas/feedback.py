@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from app.api.schemas.common import MANY, OrBroken, Request
+from app.api.schemas.summarize import LanguageField
 from app.core.errors import HooperError, InvalidInput
 from app.core.types import TaskName
 from app.serving.deployment import Result
@@ -86,9 +87,10 @@ class SummarizedText(Request):
     sentences: Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=MAX_SENTENCES)] = Field(
         description="The right sentences, verbatim, in their order."
     )
+    language: LanguageField = None
 
     def corrected(self, allows_new: bool) -> Corrected:
-        return Corrected(SummaryItem(self.text), SentencesTruth(self.sentences))
+        return Corrected(SummaryItem(self.text, self.language), SentencesTruth(self.sentences))
 
 
 def _kind(value: Any) -> str:

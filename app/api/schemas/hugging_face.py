@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from app.api.schemas.answer import MAX_ANSWER_TOKENS, MAX_TOP_K, AnswerSpan, Question
 from app.api.schemas.classify import Label, TextPair
 from app.api.schemas.common import Request
-from app.api.schemas.summarize import EXAMPLE
+from app.api.schemas.summarize import EXAMPLE, LanguageField
 
 Input = str | Question | TextPair
 MIN_WINDOW = 64
@@ -77,6 +77,7 @@ class Parameters(Request):
     clean_up_tokenization_spaces: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="Summarization: changes nothing, for sentences are returned as they stand in the document."
     )
+    language: LanguageField = None
     generate_parameters: dict[str, Any] | None = Field(
         None,
         description="Summarization: for models that generate. An extractive model generates nothing: it reads and checks none"

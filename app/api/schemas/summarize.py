@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from app.api.schemas.common import MANY, ModelField, OrBroken, Request
 from app.core.errors import HooperError
 from app.serving.deployment import Result
 from app.tasks.extractive_summarization import SummaryItem, SummaryOptions
+from app.tasks.sentences import LANGUAGE_CODE
 
 MAX_SENTENCES = 1000
+LanguageField = Annotated[
+    Annotated[str, StringConstraints(pattern=LANGUAGE_CODE, max_length=35)] | None,
+    Field(
+        description="Language of the documents, as a code such as `de` or `pt-BR`: it decides where sentences end. English,"
+        " German, French, Spanish, Chinese and Japanese have rules of their own; the others are split by their marks and by"
+        " what the library `sentencex` knows of their abbreviations. Null: the language that the model was trained for.",
+        examples=[None],
+    ),
+]
 EXAMPLE = (
     "The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could fall."
     " About forty traders will move to a tent on the station square by March. Some of them have sold fish there for three"
@@ -52,8 +62,10 @@ class SummarizeRequest(Request):
         " sentences (`window`), choose from its beginning alone (`truncate`), or refuse it (`error`).",
     )
 
+    language: LanguageField = None
+
     def options(self) -> SummaryOptions:
-        return SummaryOptions(self.max_sentences, self.min_sentences, self.truncation)
+        return SummaryOptions(self.max_sentences, self.min_sentences, self.truncation, self.language)
 
     @field_validator("method")
     @classmethod

@@ -15,7 +15,7 @@ import numpy as np
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
-from app.tasks.sentences import sentences
+from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.cells import is_missing
 from scripts.offline.checks import check_texts
@@ -60,12 +60,12 @@ class OfflineSummarization:
         dataset = load(
             recipe,
             records,
-            lambda record, source: parse(record, source, *columns),
-            correction=lambda record, source: parse(record, source, "text", "summary"),
+            lambda record, source: parse(record, source, *columns, recipe.language),
+            correction=lambda record, source: parse_correction(record, source, recipe.language),
         )
         words = recipe.summary_words or usual_words(dataset.train)
         notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
-        return Prepared(dataset, {"usual_words": words}, [*notes, *check_texts(dataset)])
+        return Prepared(dataset, {"usual_words": words, "language": recipe.language}, [*notes, *check_texts(dataset)])
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}
@@ -132,7 +132,8 @@ class OfflineSummarization:
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
-        rows = [_scores(answer, one) for answer, one in zip(answers, examples, strict=True)]
+        language = task_options.get("language", LANGUAGE)
+        rows = [_scores(answer, one, language) for answer, one in zip(answers, examples, strict=True)]
         sources: dict[str, list[dict[str, float]]] = defaultdict(list)
         for one, row in zip(examples, rows, strict=True):
             sources[one.source].append(row)
@@ -170,7 +171,7 @@ def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[st
     return text, summary
 
 
-def parse(record: Record, source: str, text: str, summary: str) -> Example | Broken:
+def parse(record: Record, source: str, text: str, summary: str, language: str) -> Example | Broken:
     if record.broken:
         return Broken(record.where, record.broken)
     for column in (text, summary):
@@ -179,22 +180,28 @@ def parse(record: Record, source: str, text: str, summary: str) -> Example | Bro
             return Broken(record.where, f"no text in column {column!r}")
         if not encodable(value):
             return Broken(record.where, "not valid Unicode")
-    return Example(SummaryItem(record.columns[text]), Target(_sentences(record.columns[summary])), source, record.where)
+    target = Target(_sentences(record.columns[summary], language))
+    return Example(SummaryItem(record.columns[text]), target, source, record.where)
 
 
-def _sentences(text: str) -> tuple[str, ...]:
-    return tuple(text[start:end] for start, end in sentences(text))
+def parse_correction(record: Record, source: str, language: str) -> Example | Broken:
+    """As `parse`; the sentences may be of another language than the model's. The document is trained on as the model reads it."""
+    return parse(record, source, "text", "summary", record.columns.get("language") or language)
 
 
-def _scores(answer: Summary, example: Example) -> dict[str, float]:
+def _sentences(text: str, language: str) -> tuple[str, ...]:
+    return tuple(text[start:end] for start, end in sentences(text, language))
+
+
+def _scores(answer: Summary, example: Example, language: str) -> dict[str, float]:
     own = rouge(example.target.sentences, [one.text for one in answer.sentences])
-    return {**own, **_bounds(example.item.text, example.target.sentences)}
+    return {**own, **_bounds(example.item.text, example.target.sentences, language)}
 
 
 @cache  # the torch model and the published graph are judged on the same documents
-def _bounds(text: str, reference: tuple[str, ...]) -> dict[str, float]:
+def _bounds(text: str, reference: tuple[str, ...], language: str) -> dict[str, float]:
     """Figures of the first sentences and of the oracle."""
-    document = _sentences(text)
+    document = _sentences(text, language)
     chosen = {"lead3_": document[:LEAD], "oracle_": [document[index] for index in oracle(reference, document, LEAD)]}
     return {
         f"{whose}{metric}": value for whose, summary in chosen.items() for metric, value in rouge(reference, summary).items()

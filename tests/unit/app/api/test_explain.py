@@ -117,6 +117,8 @@ async def test_in_a_list_what_cannot_be_explained_fails_alone(every_task: Servic
         ("good", {"method": "lime"}, "method: should be 'shapley' or 'occlusion'"),
         (QUESTION, {"target": "films"}, "target: must be words of the context"),
         (TEXT, {"model": "summarization", "target": "good"}, "target: is none of the 2 sentences"),
+        ("good", {"language": "de"}, "language: is for documents to sum up"),
+        (TEXT, {"model": "summarization", "language": "german"}, "language"),
         ("good", {"target": ""}, "target"),
         ("good", {"budget": -1}, "budget"),
         ("good", {"budget": 10_000_000}, "budget"),
@@ -240,3 +242,8 @@ async def test_many_explanations_at_once_get_each_their_own_weights(every_task: 
     for one, told in zip(alone, together, strict=False):
         got = told["results"][0]["tokens"]
         assert [word["weight"] for word in got] == pytest.approx([word["weight"] for word in one["tokens"]], abs=1e-4)
+
+
+async def test_a_sentence_of_a_document_is_explained_as_its_language_has_it(every_task: Service) -> None:
+    told = await explain(every_task, "Am 3. Quartal.", model="summarization", target="Am 3. Quartal.", language="de")
+    assert told["results"][0]["target"] == "Am 3. Quartal."

@@ -64,6 +64,13 @@ async def test_an_answer_that_was_right_can_be_confirmed(keeping: Service, path:
     assert next(read(path)).request_id == "the-one-that-was-asked"
 
 
+async def test_a_summary_is_compared_with_that_of_the_language_it_was_made_for(keeping: Service, path: Path) -> None:
+    summary = {"text": "Am 3. Quartal.", "sentences": ["Am 3. Quartal."]}
+    german, english = await kept(keeping, [{**summary, "language": "de"}, summary])
+    assert (german["agrees"], english["agrees"]) == (True, False)
+    assert [dict(one.item) for one in read(path)] == [{"text": "Am 3. Quartal.", "language": "de"}, {"text": "Am 3. Quartal."}]
+
+
 async def test_every_task_is_known_by_the_shape_of_its_correction(keeping: Service, path: Path) -> None:
     for inputs in (TEXT, QUESTION, SUMMARY):
         await kept(keeping, inputs)

@@ -216,3 +216,14 @@ INVALID: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("model", "body", "message"), INVALID, ids=[message for *_, message in INVALID])
 async def test_what_is_invalid_is_named(every_task: Service, model: str, body: Any, message: str) -> None:
     assert await refusal(every_task, model, body) == message
+
+
+async def test_the_language_of_a_document_decides_where_its_sentences_end(every_task: Service) -> None:
+    body = {"inputs": "Am 3. Quartal.", "parameters": {"language": "de"}}
+    response = await every_task.client.post("/models/summarization", json=body)
+    assert response.json() == {"summary_text": "Am 3. Quartal."}
+    for model, inputs in (("summarization", "a"), ("text-classification", "a")):
+        body = {"inputs": inputs, "parameters": {"language": "german" if model == "summarization" else "de"}}
+        response = await every_task.client.post(f"/models/{model}", json=body)
+        assert response.status_code in (400, 422)
+        assert "parameters.language" in response.text

@@ -137,6 +137,10 @@ async def test_summarization_gives_a_summary_of_each_document(every_task: Servic
     answer = await infer(every_task, "summarization", tensor("text", *documents), parameters={"max_sentences": 1})
     native = (await every_task.ask("summarize", documents, max_sentences=1)).json()["results"]
     assert data(answer) == {"summary": [one["summary"] for one in native]}
+    german = tensor("text", "Am 3. Quartal.")
+    assert data(await infer(every_task, "summarization", german, parameters={"language": "de"})) == {
+        "summary": ["Am 3. Quartal."]
+    }
 
 
 async def test_a_version_may_be_named(every_task: Service) -> None:

@@ -102,3 +102,17 @@ async def test_inputs_of_another_shape_are_refused(every_task: Service, inputs: 
 
 async def test_an_empty_document_is_refused(every_task: Service) -> None:
     assert await problem(every_task, "\n", 422) == "inputs: must not be empty"
+
+
+async def test_the_caller_may_say_the_language_which_decides_where_sentences_end(every_task: Service) -> None:
+    text = "Am 3. Quartal war es good. Am Ende nicht."
+    (german,) = (await summarize(every_task, text, language="de", max_sentences=9, min_sentences=9))["results"]
+    (english,) = (await summarize(every_task, text, max_sentences=9, min_sentences=9))["results"]
+    assert [one["text"] for one in german["sentences"]] == ["Am 3. Quartal war es good.", "Am Ende nicht."]
+    assert len(english["sentences"]) == 3
+    assert (await summarize(every_task, text, language=None, max_sentences=9, min_sentences=9))["results"] == [english]
+
+
+@pytest.mark.parametrize("language", ["german", "", "d", "de_AT", 5, "de-" + "a" * 40])
+async def test_what_is_no_code_of_a_language_is_refused(language: object, every_task: Service) -> None:
+    assert "language" in await problem(every_task, DOCUMENT, 422, language=language)

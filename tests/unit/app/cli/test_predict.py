@@ -38,6 +38,7 @@ def ask(published_tasks: Path, capsys: pytest.CaptureFixture[str]) -> Callable[.
         ("text-classification", "classify", ["bad " * 60], {"truncation": "error"}),
         ("question-answering", "answer", [QUESTION, {**QUESTION, "question": 7}], {"top_k": 3, "allow_no_answer": True}),
         ("summarization", "summarize", ["good. bad. good film. a very bad film.", ""], {"max_sentences": 2}),
+        ("summarization", "summarize", ["Am 3. Quartal. Am Ende."], {"language": "de"}),
     ],
 )  # fmt: skip
 async def test_the_answers_are_the_services(

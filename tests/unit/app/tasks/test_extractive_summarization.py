@@ -264,3 +264,20 @@ def test_sentences_may_be_split_otherwise_than_when_a_version_was_published() ->
     assert TASK.golden_difference(encoded, outputs, expected, 0.02) == ""
     expected["sentences"][0] |= {"start": 999, "end": 1010}
     assert TASK.golden_difference(encoded, outputs, expected, 0.02) != ""
+
+
+GERMAN = "Am 3. Quartal war es gut. Am Ende nicht."
+
+
+def test_sentences_end_as_in_the_language_of_the_model_unless_the_options_or_the_item_say_another() -> None:
+    german = ExtractiveSummarization(tiny_tokenizer(), language="de")
+
+    def count(task: ExtractiveSummarization, item: SummaryItem, options: SummaryOptions) -> int:
+        (encoded,) = task.encode([item], options)
+        assert isinstance(encoded, Encoded)
+        return len(encoded.state.spans)
+
+    plain, english, own = SummaryItem(GERMAN), SummaryOptions(language="en"), SummaryOptions()
+    assert (count(TASK, plain, own), count(german, plain, own)) == (3, 2)
+    assert (count(german, plain, english), count(TASK, plain, SummaryOptions(language="de"))) == (3, 2)
+    assert count(german, SummaryItem(GERMAN, "de"), english) == 2

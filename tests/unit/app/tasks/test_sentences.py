@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tasks.sentences import LONGEST, sentences
+from app.tasks.sentences import LANGUAGE, LONGEST, READ_AT_ONCE, sentences
+from scripts.bench.sentence_boundaries import Case, cases
 
 
-def split(text: str) -> list[str]:
-    return [text[start:end] for start, end in sentences(text)]
+def split(text: str, language: str = LANGUAGE) -> list[str]:
+    return [text[start:end] for start, end in sentences(text, language)]
 
 
 def test_abbreviations_and_numbers_end_no_sentence() -> None:
@@ -74,3 +76,86 @@ def test_a_long_line_ends_a_sentence_before_a_blank_line_or_after_a_colon() -> N
     line = "The engineers of the city had warned for many years that the roof could fall"
     assert split(f"{line}\n\nIt did not") == [line, "It did not"]
     assert split(f"{line}:\nIt did not") == [f"{line}:", "It did not"]
+
+
+UNDECIDED = {"待って…何だろう？"}
+"""An ellipsis in Japanese mostly stands within a sentence."""
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("tuned") if case.text not in UNDECIDED], ids=lambda case: case.text[:60]
+)
+def test_hard_cases_are_split_where_a_person_drew_the_boundaries(case: Case) -> None:
+    assert split(case.text, case.language) == case.sentences
+
+
+def test_of_the_cases_that_no_table_was_tuned_on_all_but_one_are_split_as_drawn() -> None:
+    aside = cases("kept_aside")
+    assert len(aside) >= 60
+    assert sum(split(case.text, case.language) != case.sentences for case in aside) <= 1
+
+
+def test_words_that_look_like_abbreviations_end_sentences_and_abbreviations_before_numbers_do_not() -> None:
+    text = "It was me. A man came. He said no. I left. No. 5 is out. Who? Me. I know. She may. Anna, too. He is ill. Al knows."
+    assert split(text) == [
+        "It was me.", "A man came.", "He said no.", "I left.", "No. 5 is out.", "Who?", "Me.", "I know.", "She may.",
+        "Anna, too.", "He is ill.", "Al knows.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "other"),
+    [
+        ("Am 3. Quartal war es. Gut so.", "de", "en"),
+        ("Il y a env. 5 chats. Ils dorment.", "fr", "en"),
+        ("La Sra. Paz va al mar. Ana no.", "es", "fr"),
+    ],
+)
+def test_the_language_decides_what_is_an_abbreviation(text: str, language: str, other: str) -> None:
+    assert len(split(text, language)) == 2
+    assert split(text, language) != split(text, other)
+
+
+def test_a_region_behind_the_language_changes_nothing_and_an_unknown_language_is_split_by_its_marks() -> None:
+    text = "Er kommt z. B. Montag. Dann geht er."
+    assert split(text, "de-AT") == split(text, "DE") == split(text, "de") == ["Er kommt z. B. Montag.", "Dann geht er."]
+    assert split("Ena dva. Tri štiri! Pet?", "xx") == ["Ena dva.", "Tri štiri!", "Pet?"]
+
+
+def test_a_paragraph_longer_than_what_is_split_at_once_is_split_as_its_sentences_are() -> None:
+    parts = [f'The {number}th time Mr. Ray said "No. {number} is mine," and left.' for number in range(READ_AT_ONCE // 8)]
+    assert split(" ".join(parts)) == parts
+
+
+TANGLED = st.lists(
+    st.sampled_from(
+        [
+            *"ab .!?…\n-1\"'“”«»„()（）「」。¿",
+            *("No. ", "z. B. ", "EE. UU. ", "M. ", "J. ", "I. ", "etc. ", "A", "L'", "……", "Dr. "),
+        ]
+    )
+).map("".join)
+
+
+@given(TANGLED, st.sampled_from(["en", "de", "fr", "es", "zh", "ja", "xx"]))
+def test_in_every_language_every_character_is_in_exactly_one_sentence(text: str, language: str) -> None:
+    found = sentences(text, language)
+    assert all(start < end for start, end in found)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
+    assert "".join("".join(text[start:end].split()) for start, end in found) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "unit", ["a.a.a.", "a. ", "No. ", "“a. ", "« a. ", "「a。", "(a. ", "（a。", "a\n", "a.\n", "... ", "J. R. "]
+)
+def test_the_time_grows_with_the_text_and_no_faster(unit: str) -> None:
+    language = "zh" if "。" in unit else "en"
+
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        began = time.process_time()
+        sentences(text, language)
+        return time.process_time() - began
+
+    short, long = (min(seconds(size) for _ in range(3)) for size in (10_000, 80_000))
+    assert long < 24 * max(short, 0.001)  # 8 where it grows with the text, 64 with its square

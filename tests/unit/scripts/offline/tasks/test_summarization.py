@@ -14,10 +14,10 @@ from app.tasks.extractive_summarization import Sentence, Summary, SummaryItem
 from scripts.offline.evaluate import Predictions
 from scripts.offline.load import Example
 from scripts.offline.losses import IGNORED
-from scripts.offline.recipe import Recipe
+from scripts.offline.recipe import Recipe, recipe_of
 from scripts.offline.records import Record
 from scripts.offline.tasks.base import Prepared, TrainingRow
-from scripts.offline.tasks.summarization import OfflineSummarization, Target
+from scripts.offline.tasks.summarization import OfflineSummarization, Target, parse_correction
 from tests.tiny import MAX_TOKENS, tiny_tokenizer
 
 TASK = OfflineSummarization()
@@ -95,9 +95,9 @@ def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_
     rows = [{"text": f"{index}. {DOCUMENT}", "summary": "One two. " * index} for index in (1, 2, 3, 4)]
     learned = prepare(*rows)
     mean = np.mean([len(" ".join(one.target.sentences).split()) for one in learned.dataset.train])
-    assert learned.task_options == {"usual_words": pytest.approx(mean, abs=0.05)}
+    assert learned.task_options == {"usual_words": pytest.approx(mean, abs=0.05), "language": "en"}
     said = prepare(*rows, summary_words=34.0)
-    assert said.task_options == {"usual_words": 34.0}
+    assert said.task_options == {"usual_words": 34.0, "language": "en"}
     assert "about 34 words" in said.notes[0]
     assert TASK.serving_task(tiny_tokenizer(), said.task_options)
 
@@ -166,3 +166,28 @@ def test_nothing_is_calibrated() -> None:
 def test_golden_requests_are_texts() -> None:
     assert TASK.golden_items(Recipe(golden=["One. Two."])) == [{"text": "One. Two."}]
     assert len(TASK.golden_items(Recipe())) >= 2
+
+
+def test_the_language_decides_where_sentences_end_and_is_kept_for_serving() -> None:
+    row = {"text": "Am 3. Quartal. Am Ende.", "summary": "Am 3. Quartal. Am Ende."}
+    prepared = prepare(row, {**row, "text": "Andere."}, language="de")
+    assert prepared.task_options["language"] == "de"
+    assert prepared.dataset.train[0].target == Target(("Am 3. Quartal.", "Am Ende."))
+    german = TASK.serving_task(tiny_tokenizer(), prepared.task_options)
+    (encoded,) = german.encode([SummaryItem(row["text"])], TASK.serving_options())
+    assert [row["text"][start:end] for start, end in encoded.state.spans] == ["Am 3. Quartal.", "Am Ende."]  # type: ignore[union-attr]
+
+
+def test_a_correction_is_split_by_the_language_that_it_was_sent_with() -> None:
+    record = Record("f#1", {"text": "Am 3. Quartal.", "summary": "Am 3. Quartal.", "language": "de"})
+    told = parse_correction(record, "f", "en")
+    assert isinstance(told, Example)
+    assert (told.item, told.target) == (SummaryItem("Am 3. Quartal."), Target(("Am 3. Quartal.",)))
+
+
+@pytest.mark.parametrize(("language", "words"), [("german", "must be a code"), ("", "must be a code")])
+def test_what_is_no_code_of_a_language_stops_before_training(language: str, words: str) -> None:
+    with pytest.raises(InvalidSettings, match=words):
+        recipe_of({"data": ["a.csv"], "task": "summarization", "language": language})
+    with pytest.raises(InvalidSettings, match="language is for summarization"):
+        recipe_of({"data": ["a.csv"], "language": "de"})
