@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -14,12 +14,13 @@ from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
-from app.core.errors import HooperError, InvalidArtefact, SetupError
+from app.core.errors import HooperError, SetupError
 from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
 from app.runtime.engine import OpenEngine, open_engine
 from app.serving.deployment import Deployment
 from app.serving.desk import FeedbackDesk
+from app.serving.failures import without_paths
 from app.serving.loader import LoadOptions, load
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
@@ -56,7 +57,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry = Registry(settings.drain_s, draw)
-        repository = Repository(settings.models)
+        repository = Repository(settings.models, settings.state)
         options = load_options(settings)
 
         async def load_bare(artefact: Artefact) -> Deployment:
@@ -72,21 +73,29 @@ def create_app(
         async def load_all() -> None:
             try:
                 await desk.open()
-                for artefact in await asyncio.to_thread(wanted, repository, settings.serve):
-                    await versions.add(artefact)
+                wished = {str(task): name for task, name in settings.default_models.items()}
+                failed = await versions.load_all(settings.serve, wished)
+                if not registry.deployments:
+                    raise nothing_loaded(failed)
             except Exception as error:  # whatever it is: a service that does not get ready must say why
                 failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
                 logger.error("cannot start: %s", failure.detail)
+                registry.start_failure = without_paths(f"cannot start: {failure.detail}", settings.models)
                 if on_setup_error is not None:
                     on_setup_error(failure)
             else:
                 registry.loading_finished()
                 loaded = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
-                logger.info("ready: %s", ", ".join(loaded))
+                if registry.unmet_because:
+                    logger.error("not ready: %s", registry.unmet_because)
+                logger.info("%s: %s", "loaded" if registry.unmet_because else "ready", ", ".join(loaded))
 
-        metrics.track(lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in registry.live])
+        metrics.track(
+            lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in registry.live],
+            lambda: [one.name for one in registry.failed],
+        )
         rates = KeyRates(settings.key_requests_per_minute)
-        app.state.hooper = Live(settings, registry, metrics, versions.load, shadows, rates, desk)
+        app.state.hooper = Live(settings, registry, metrics, versions.load, shadows, rates, desk, versions.save)
         loading = asyncio.create_task(load_all(), name="load-models")
         app.state.loading = loading
         try:
@@ -103,22 +112,12 @@ def create_app(
     return build_application(settings, metrics, lifespan, traces)
 
 
-def wanted(repository: Repository, names: tuple[str, ...]) -> list[Artefact]:
-    """The artefacts to serve: those named, or the latest version of every model.
-
-    Raises:
-        SetupError: a name is no model's or is there twice, or there is no model at all.
-        UnknownModel: there is no such model or version.
-    """
-    chosen: list[Artefact] = []
-    for wish in names or repository.names():
-        artefact = repository.find(wish)
-        if artefact.manifest.name in (one.manifest.name for one in chosen):
-            raise SetupError(f"{artefact.manifest.name} is named twice; one version of a model can be served at a time")
-        chosen.append(artefact)
-    if not chosen:
-        raise InvalidArtefact(f"{repository.root} holds no published model; publish one with `hooper train`")
-    return chosen
+def nothing_loaded(failures: Sequence[tuple[str, Exception]]) -> Exception:
+    """What a start ends with that has loaded nothing: the one reason, or all of them."""
+    if len(failures) == 1:
+        return failures[0][1]
+    reasons = (f"{model}: {one.detail if isinstance(one, HooperError) else repr(one)}" for model, one in failures)
+    return SetupError(f"none of {len(failures)} models could be loaded: {'; '.join(reasons)}")
 
 
 def load_options(settings: Settings) -> LoadOptions:

@@ -22,7 +22,7 @@ AUTOSCALING = {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 
 
 
 class Replica:
-    """One engine per model in a process of its own. Invariant: it gets no request before every model is loaded."""
+    """One engine per model in a process of its own. Invariant: it gets no request before every model was tried."""
 
     def __init__(self, settings: Settings) -> None:
         set_up_logging(settings.log_level, as_json=True)
@@ -40,13 +40,15 @@ class Replica:
         Ray checks first before it sends any request, and waits: loading takes place there.
 
         Raises:
-            SetupError: a model cannot be loaded; the deployment fails with this sentence.
-            Unavailable: an engine is down.
+            SetupError: no model can be loaded; the deployment fails with this sentence.
+            Unavailable: an engine is down, or a model that the settings name could not be loaded.
         """
         await asyncio.shield(self._app.state.loading)  # a check that Ray gives up must not end the loading with it
         if self._failures:
             raise self._failures[0]
         registry = self._app.state.hooper.registry
+        if registry.unmet_because:
+            raise Unavailable(registry.unmet_because)
         down = [one.manifest.name for one in registry.deployments if not one.is_alive]
         if down:
             raise Unavailable(f"the engine of {', '.join(down)} is down")
@@ -111,6 +113,8 @@ def check_fit_for_many(settings: Settings) -> None:
         raise InvalidSettings(
             "HOOPER_FRONT_ENDS cannot be used under Ray Serve, whose proxies are the front ends; leave it at 1"
         )
+    if settings.state and not settings.state.startswith("/"):
+        raise InvalidSettings(f"HOOPER_STATE={settings.state} must be an absolute path under Ray Serve, as HOOPER_MODELS")
     if not settings.models.is_absolute():
         raise InvalidSettings(
             f"HOOPER_MODELS={settings.models} must be an absolute path under Ray Serve: each replica has a folder of its own"

@@ -12,10 +12,13 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.errors import InvalidSettings
+from app.core.manifest import ModelName
+from app.core.types import TaskName
 
 PREFIX = "HOOPER_"
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[tuple[str, ...], NoDecode]
+Pairs = Annotated[dict[TaskName, ModelName], NoDecode]
 Hashes = Annotated[tuple[KeyHash, ...], NoDecode]
 HostName = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[^\s/*@]+)$")]
 Hosts = Annotated[tuple[HostName, ...], NoDecode]
@@ -36,6 +39,16 @@ class Settings(BaseSettings):
     models: Path = Field(Path("models"), description="Folder of the model repository.")
     serve: Words = Field(
         (), description="Models to load, as `name`, `name/version` or a folder's path, separated by commas; empty: all, latest."
+    )
+    default_models: Pairs = Field(
+        {},
+        description="Model that answers requests of a task which name none, as `task=name`, separated by commas; it must load."
+        " Without it, a task's only model, or the one that was published first.",
+    )
+    state: str = Field(
+        "",
+        description="Folder that keeps which version of each model serves after a restart, for a model repository that is"
+        " read-only; empty: `serving.json` in each model's folder.",
     )
     device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = Field(
         "auto", description="What to compute on; `auto` takes the best that is there, anything else must be there."
@@ -148,6 +161,17 @@ class Settings(BaseSettings):
         False, description="Whether to start without API keys where others reach the service: then everybody may call it."
     )
 
+    @field_validator("default_models", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        names = {task.strip(): name.strip() for task, _, name in pairs}
+        if len(names) < len(pairs) or not all(equals for _, equals, _ in pairs):
+            raise ValueError("write `task=name`, each task once, separated by commas")
+        return names
+
     @field_validator("serve", "allowed_hosts", "cors_origins", "api_key_hashes", "admin_key_hashes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -169,6 +193,8 @@ def read_settings(overrides: Mapping[str, Any] | None = None, environment: Mappi
         return Settings(**(overrides or {}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if len(first["loc"]) > 1 and isinstance(first["loc"][1], str):  # of `task=name`
+            first["msg"] = f"{first['loc'][1]}: {first['msg']}"
         name = PREFIX + str(first["loc"][0]).upper()
         if name.endswith("_HASHES"):  # what was given may be the key itself
             raise InvalidSettings(f"{name}: an entry is no SHA-256 of a key in lower-case hex") from None
@@ -203,6 +229,6 @@ def settings_table() -> str:
     """The settings as a markdown table: docs/settings.md is made of it."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        default = ",".join(field.default) if isinstance(field.default, tuple | dict) else field.default
         lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if str(default) else 'empty'} | {field.description} |")
     return "\n".join(lines)

@@ -46,7 +46,10 @@ class Linked:
                 registry.run_beside(deployment, role)
             return deployment
 
-        return registry, EngineSide(registry, load, self.num_front_ends)
+        async def promote(name: str) -> Deployment:
+            return registry.promote(name)
+
+        return registry, EngineSide(registry, load, self.num_front_ends, promote)
 
     async def listen(self) -> None:
         await self.side.listen(self.path)

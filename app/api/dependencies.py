@@ -37,6 +37,10 @@ _ENVELOPE = Envelope[Any]
 """Here, since pydantic looks for a specialization every time it is asked for one."""
 
 
+async def _forget(deployment: Deployment, why: str) -> None:
+    """Where nothing outlives the process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """Everything that lives as long as the application."""
@@ -50,13 +54,17 @@ class Live:
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     feedback: FeedbackDesk = field(default_factory=lambda: FeedbackDesk(Metrics()))
     """Keeps corrections, where they are wanted."""
+    save: Callable[[Deployment, str], Awaitable[None]] = _forget
+    """Have a version served after a restart, too, and say why."""
 
     async def engine_answers(self) -> None:
         """Return once whoever runs the models shows a sign of life, which in one process is at once."""
 
     async def promote(self, name: str) -> Deployment:
-        """See `Registry.promote`."""
-        return self.registry.promote(name)
+        """See `Registry.promote`; it serves after a restart, too."""
+        deployment = self.registry.promote(name)
+        await self.save(deployment, "promoted")
+        return deployment
 
     async def unload(self, name: str, version: int | None) -> None:
         """See `Registry.remove`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 
 from app.cli.parser import Parser, add_settings, settings_from
-from app.core.errors import SetupError
+from app.core.errors import InvalidArtefact, SetupError
 from app.core.release import withdraw
+from app.core.served import Serving
 from app.serving.repository import Repository
 
 EXAMPLES = """  hooper models remove sentiment/1             asks first
@@ -18,18 +20,31 @@ EXAMPLES = """  hooper models remove sentiment/1             asks first
 def add_options(parser: Parser) -> None:
     parser.add_argument("model", metavar="NAME/VERSION", help="the version to remove")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    add_settings(parser, ("models",))
+    add_settings(parser, ("models", "state"))
 
 
 def run(options: argparse.Namespace) -> int:
-    repository = Repository(settings_from(options).models)
+    settings = settings_from(options)
+    repository = Repository(settings.models, settings.state)
     folder = repository.folder(options.model)
     if not options.yes and not _agreed(f"remove {folder} from the disk?"):
         print("nothing was removed", file=sys.stderr)
         return 1
+    name, number = folder.parent.name, int(folder.name)
+    left = [one for one in repository.versions(name) if one != number]
+    serving = _record(repository, name)
+    if left and serving is not None and serving.version == number:  # first: a record must not name what is gone
+        lasts = repository.records.write(name, left[-1], f"version {number} was removed")
+        print(f"{name}/{left[-1]} serves from the next start on" if lasts else f"{serving} could not be changed")
     withdraw(folder)
     print(f"removed {folder}")
     return 0
+
+
+def _record(repository: Repository, name: str) -> Serving | None:
+    with suppress(InvalidArtefact):  # a broken record is told at the next start
+        return repository.records.read(name)
+    return None
 
 
 def _agreed(question: str) -> bool:

@@ -6,12 +6,13 @@ import argparse
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from app.cli.ask import ROUTES, Route
 from app.cli.parser import Parser, settings_from
 from app.cli.shape import Format, Shape
 from app.core.errors import SetupError
+from app.core.served import oldest
 from app.core.types import TaskName
 from app.serving.repository import Artefact, Repository
 from app.settings import Settings
@@ -45,9 +46,9 @@ def wish_from(options: argparse.Namespace, route_of: Callable[[TaskName], Route]
         InvalidSettings, InvalidArtefact, UnknownModel: as for the settings and `Repository.find`.
     """
     settings = settings_from(options)
-    artefact = _chosen(Repository(settings.models), options.model)
-    task = artefact.manifest.task
     given = {name: getattr(options, name) for name in ("question", "context") if getattr(options, name) is not None}
+    artefact = _chosen(Repository(settings.models, settings.state), options.model, settings.default_models, bool(given))
+    task = artefact.manifest.task
     if given and task != "question-answering":
         raise SetupError(f"--{next(iter(given))} is for question answering; {artefact.id} does {task}")
     shape = Shape(task, settings.max_body_bytes, options.format, options.text_column, given)
@@ -64,12 +65,22 @@ def add_model_options(parser: Parser) -> None:
     parser.add_argument("--text-column", default="", metavar="NAME", help="column of the text or context; default: guessed")
 
 
-def _chosen(repository: Repository, wish: str | None) -> Artefact:
+def _chosen(repository: Repository, wish: str | None, named: Mapping[TaskName, str], asks: bool) -> Artefact:
+    """The model that is meant, in the version that serves; without a name the default of the task, where that is clear."""
     if wish is not None:
-        return repository.find(wish)
+        return repository.find(wish, served=True)
     names = repository.names()
     if len(names) == 1:
-        return repository.open(names[0])
+        return repository.open_served(names[0])
+    tasks = {name: repository.task_of(name) for name in names}
+    wanted = {"question-answering"} if asks else set(tasks.values())
+    if len(wanted) == 1:
+        (task,) = wanted
+        fitting = [name for name, one in tasks.items() if one == task]
+        if fitting:
+            return repository.open_served(
+                named.get(cast(TaskName, task)) or oldest({one: repository.age(one) for one in fitting})
+            )
     raise SetupError(f"which model? say --model NAME; published are: {', '.join(names) or 'none'}")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from app.cli.output import figures, plain, print_json, print_table
 from app.cli.parser import Parser, add_settings, settings_from
+from app.core.errors import InvalidArtefact
 from app.core.manifest import Manifest
 from app.serving.repository import Artefact, Repository
 
@@ -20,18 +23,43 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("model", metavar="NAME[/VERSION]", help="a published model, or a published folder's path")
     parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
     parser.add_argument("--card", action="store_true", help="print the model card")
-    add_settings(parser, ("models",))
+    add_settings(parser, ("models", "state"))
 
 
 def run(options: argparse.Namespace) -> int:
-    artefact = Repository(settings_from(options).models).find(options.model)
+    settings = settings_from(options)
+    repository = Repository(settings.models, settings.state)
+    artefact = repository.find(options.model)
     if options.card:
         print((artefact.folder / "README.md").read_text(encoding="utf-8"), end="")
     elif options.json:
-        print_json({**artefact.manifest.model_dump(), "folder": str(artefact.folder)})
+        print_json(
+            {**artefact.manifest.model_dump(), "folder": str(artefact.folder), "serving": _serving(repository, artefact)}
+        )
     else:
-        print_table([[name, plain(value)] for name, value in _facts(artefact)])
+        print_table([[name, plain(value)] for name, value in [*_facts(artefact), *_serves(_serving(repository, artefact))]])
     return 0
+
+
+def _serving(repository: Repository, artefact: Artefact) -> dict[str, Any] | None:
+    """Which version of the model a start loads, and why; None for a folder elsewhere."""
+    name = artefact.manifest.name
+    if artefact.folder.resolve().parent != (repository.root / name).resolve():
+        return None
+    try:
+        record, version = repository.records.read(name), repository.served_version(name)
+    except InvalidArtefact as error:
+        return {"version": None, "why": error.detail, "at": ""}
+    if record is None or record.version != version:
+        return {"version": version, "why": "the latest", "at": ""}
+    return asdict(record)
+
+
+def _serves(serving: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if serving is not None:
+        when = f" {serving['at'][:16].replace('T', ' ')}" if serving["at"] else ""
+        which = "no version" if serving["version"] is None else f"version {serving['version']}"
+        yield "serves", f"{which} ({serving['why']}{when})"
 
 
 def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,8 @@ from app.core.errors import InvalidArtefact
 from app.core.types import Device, LayoutName, Precision, TaskName
 
 MANIFEST = "manifest.json"
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+"""Name of a version's folder."""
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
@@ -111,6 +114,8 @@ class Manifest(_Frozen):
     task: TaskName
     description: str = ""
     created: str
+    first_published: str = ""
+    """When the first version of this name was published here, carried from version to version; empty in older manifests."""
     license: str = ""
     base_model: str
     max_tokens: Annotated[int, Field(ge=8, le=8192)]

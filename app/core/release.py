@@ -9,10 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import NAME_PATTERN
+from app.core.served import PUBLISHED, SERVING, first_published, versions_in, write_serving
 
 STAGING = ".staging-"
 REMOVED = ".removed-"
@@ -25,6 +27,8 @@ class Release:
 
     staging: Path
     folder: Path
+    first_published: str
+    """For its manifest: since when the name is published."""
 
     @property
     def version(self) -> int:
@@ -47,9 +51,12 @@ def next_release(models: Path, name: str) -> Iterator[Release]:
         parent.mkdir(parents=True, exist_ok=True)
         folder = parent / str(next_version(parent))
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
-        yield Release(staging, folder)
+        since = first_published(parent) or datetime.now(UTC).isoformat(timespec="seconds")
+        yield Release(staging, folder, since)
         staging.chmod(READABLE)  # mkdtemp lets only its maker in
         _reveal(staging, folder)
+        with contextlib.suppress(OSError):  # it is published all the same
+            write_serving(parent, int(folder.name), PUBLISHED)
     except OSError as error:
         raise SetupError(f"{parent} cannot be written: {error.strerror or error}") from error
     finally:  # however it ended, nothing half-written stays
@@ -70,6 +77,8 @@ def withdraw(folder: Path) -> None:
             folder.rename(grave / folder.name)
         finally:
             shutil.rmtree(grave)
+        if not versions_in(folder.parent):
+            (folder.parent / SERVING).unlink(missing_ok=True)
     except OSError as error:
         raise SetupError(f"{folder} cannot be removed: {error.strerror or error}") from error
     _remove_empty([folder.parent])

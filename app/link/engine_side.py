@@ -27,15 +27,20 @@ class EngineSide:
     """Invariant: a front end knows every deployment that it may ask, and none of those closes before it has let go of it."""
 
     def __init__(
-        self, registry: Registry, load: Callable[[str, int | None, Role], Awaitable[Deployment]], num_front_ends: int
+        self,
+        registry: Registry,
+        load: Callable[[str, int | None, Role], Awaitable[Deployment]],
+        num_front_ends: int,
+        promote: Callable[[str], Awaitable[Deployment]],
     ) -> None:
         """
         Args:
             registry: what is loaded; its `on_change` is taken.
             load: loads a version from the repository, for a role behind its name.
             num_front_ends: how many must have followed before requests are said to be answered.
+            promote: makes a candidate the main version.
         """
-        self._registry, self._load, self._num_front_ends = registry, load, num_front_ends
+        self._registry, self._load, self._promote, self._num_front_ends = registry, load, promote, num_front_ends
         self._peers: dict[Channel, Peer] = {}
         self._listed = Listed(0, {}, False)
         self._last_number = 0
@@ -68,7 +73,7 @@ class EngineSide:
     def _change(self) -> None:
         known = {one.deployment: number for number, one in self._listed.versions.items()}
         versions = {known.get(one.deployment) or self._next_number(): one for one in self._registry.live}
-        self._listed = Listed(self._listed.generation + 1, versions, self._registry.is_loaded)
+        self._listed = Listed(self._listed.generation + 1, versions, self._registry.is_loaded, self._registry.standing)
         for peer in self._peers.values():
             peer.tell_models(self._listed)
         self._stir()
@@ -149,7 +154,7 @@ class EngineSide:
         return Frame("answer", frame.number, body_of(deployment))
 
     async def _promoted(self, frame: Frame) -> Frame:
-        deployment = self._registry.promote(frame.body)
+        deployment = await self._promote(frame.body)
         await self._until_all_have_followed()
         return Frame("answer", frame.number, body_of(deployment))
 

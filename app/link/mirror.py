@@ -22,7 +22,7 @@ from app.serving.deployment import Deployment
 from app.serving.drift import Drift
 from app.serving.leased import MAIN, Role
 from app.serving.loader import TASK_KINDS
-from app.serving.registry import Registry
+from app.serving.registry import Registry, Standing
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 
@@ -62,6 +62,7 @@ class _Wanted:
     roles: Mapping[int, Role]
     """By the deployment's number, main versions before their candidates."""
     is_loaded: bool
+    standing: Standing
 
 
 class Mirror:
@@ -128,9 +129,10 @@ class Mirror:
             case "model":
                 self._described[frame.number] = Description.from_json(frame.body), frame.blob.decode()
             case "models":
-                generation, roles, is_loaded = frame.body
+                generation, roles, is_loaded, standing = frame.body
                 self.registry.is_connected = True
-                self._wanted = _Wanted(generation, {number: Role(name, share) for number, name, share in roles}, is_loaded)
+                by_number = {number: Role(name, share) for number, name, share in roles}
+                self._wanted = _Wanted(generation, by_number, is_loaded, Standing.from_json(standing))
                 self._changed.set()
             case "state":
                 self._stand(State.from_json(frame.body))
@@ -182,6 +184,7 @@ class Mirror:
         """Put every version into its place, and take out those that have none, once it is known which have."""
         for number, role in wanted.roles.items():
             place(self.registry, self._live[number], role)
+        self.registry.follow(wanted.standing)
         if not wanted.is_loaded:
             return
         wished = [self._live[number] for number in wanted.roles]
@@ -193,6 +196,7 @@ class Mirror:
                 and one.deployment.manifest.name not in names
             ):
                 self.registry.remove(one.deployment.manifest.name)
+        self.registry.follow(wanted.standing)  # once more: what was taken out may have been a default
         if not self.registry.is_loaded:
             self.registry.loading_finished()
 

@@ -16,6 +16,7 @@ from app.link.frames import Frame
 from app.link.messages import answer_to_blob, error_to_json, rows_from_blob
 from app.serving.deployment import Deployment
 from app.serving.leased import LiveVersion
+from app.serving.registry import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,11 @@ class Listed:
     generation: int
     versions: Mapping[int, LiveVersion]
     is_loaded: bool
+    standing: Standing = Standing()  # noqa: RUF009  # frozen
 
     def to_json(self) -> list[Any]:
         roles = [[number, one.role.name, one.role.share] for number, one in self.versions.items()]
-        return [self.generation, roles, self.is_loaded]
+        return [self.generation, roles, self.is_loaded, self.standing.to_json()]
 
 
 class Peer:

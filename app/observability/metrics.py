@@ -90,9 +90,9 @@ class Metrics:
         )  # fmt: skip
         self.drift = DriftCounters(self.registry)
 
-    def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:
-        """Report these models at every scrape: what is loaded then, not what once was."""
-        self.registry.register(LiveModels(models))
+    def track(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:
+        """Report these models at every scrape, and the names of those that failed: as it is then, not as it once was."""
+        self.registry.register(LiveModels(models, failed))
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -103,8 +103,8 @@ class Metrics:
 
 
 class LiveModels(Collector):
-    def __init__(self, models: Callable[[], Iterable[LiveModel]]) -> None:
-        self._models = models
+    def __init__(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:
+        self._models, self._failed = models, failed
 
     def collect(self) -> Iterator[Metric]:
         names = ["model", "version", "provider", "precision", "layout"]
@@ -117,6 +117,10 @@ class LiveModels(Collector):
         for one in models:
             info.add_metric([one.model, one.version, one.provider, one.precision, one.layout], 1)
             share.add_metric([one.model, one.version, one.role], one.share)
+        failed = GaugeMetricFamily("hooper_model_failed", "1 for each model that could not be loaded.", labels=["model"])
+        for name in self._failed():
+            failed.add_metric([name], 1)
+        yield failed
         yield from _of_engines(models)
         yield info
         yield share

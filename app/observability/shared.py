@@ -38,8 +38,8 @@ class SharedMetrics(Metrics):
         )  # fmt: skip
         restarts.labels(kind).inc(int(is_successor))
 
-    def track(self, models: Callable[[], Iterable[LiveModel]]) -> None:
-        self._live = LiveModels(models)
+    def track(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:
+        self._live = LiveModels(models, failed)
 
     def render(self) -> bytes:
         registry = CollectorRegistry()

@@ -42,7 +42,7 @@ async def answer(given: Given) -> HooperError | None:
     until_told(over.set)
     async with app.router.lifespan_context(app):
         live: Live = app.state.hooper
-        side = EngineSide(live.registry, live.load, settings.front_ends)
+        side = EngineSide(live.registry, live.load, settings.front_ends, live.promote)
         await side.listen(given.engine_socket)
         await over.wait()
         await side.aclose()

@@ -61,7 +61,10 @@ def create_front_end(given: Given, settings: Settings, metrics: SharedMetrics, e
         until_told(end)
         mirror = Mirror(given.engine_socket, given.name, settings.drain_s, metrics, end)
         rates = SharedKeyRates(settings.key_requests_per_minute, given.rates_file, hashes)
-        metrics.track(lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in mirror.registry.live])
+        metrics.track(
+            lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in mirror.registry.live],
+            lambda: [one.name for one in mirror.registry.failed],
+        )
         shadows, desk = Shadows(mirror.registry, metrics), FeedbackDesk(metrics)
         app.state.hooper = FrontEndLive(settings, mirror.registry, metrics, mirror.load, shadows, rates, desk, mirror=mirror)
         with suppress(TimeoutError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -32,7 +33,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at the installation, the machine and the settings, and let the latest version of each model answer."""
+    """Look at the installation, the machine and the settings, and let the version of each model that serves answer."""
     machine = detect_machine()
     return [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_models(settings)]
 
@@ -88,22 +89,40 @@ def _device(settings: Settings, machine: Machine) -> Finding:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    repository = Repository(settings.models)
+    repository = Repository(settings.models, settings.state)
     try:
         names = repository.names()
     except HooperError as error:
         return [Finding("models", False, error.detail)]
-    findings = [_model(repository, name, number, settings) for name in names for number in repository.versions(name)]
-    return findings or [Finding("models", False, f"{repository.root} holds no published model")]
+    findings = [one for name in names for one in _versions(repository, name, settings)]
+    wrong = [
+        Finding("defaults", False, f"HOOPER_DEFAULT_MODELS names {name} for {task}, but there is no such model")
+        for task, name in settings.default_models.items()
+        if name not in names and not settings.serve
+    ]
+    return [*findings, *wrong] or [Finding("models", False, f"{repository.root} holds no published model")]
 
 
-def _model(repository: Repository, name: str, number: int, settings: Settings) -> Finding:
+def _versions(repository: Repository, name: str, settings: Settings) -> Iterator[Finding]:
+    served = None
+    try:
+        served = repository.served_version(name)
+    except HooperError as error:
+        yield Finding(name, False, error.detail)
+    numbers = repository.versions(name)
+    for number in numbers:
+        # loading other versions as well would take long, and say little: they are not served unless somebody names them
+        passed_over = "" if number == served else "not the latest" if served == numbers[-1] else f"{name}/{served} serves"
+        yield _model(repository, name, number, settings, passed_over)
+
+
+def _model(repository: Repository, name: str, number: int, settings: Settings, passed_over: str) -> Finding:
     try:
         artefact = repository.open(name, number)
-        # loading older versions as well would take long, and say little: they are not served unless somebody names them
-        ran = asyncio.run(_run(artefact, settings)) if number == repository.versions(name)[-1] else "not the latest, not loaded"
-    except HooperError as error:
-        return Finding(f"{name}/{number}", False, error.detail)
+        ran = f"{passed_over}, not loaded" if passed_over else asyncio.run(_run(artefact, settings))
+    except Exception as error:  # whatever it is: the others are looked at all the same
+        detail = error.detail if isinstance(error, HooperError) else f"loading failed ({error!r})"
+        return Finding(f"{name}/{number}", False, detail)
     manifest = artefact.manifest
     total = sum(entry.num_bytes for entry in manifest.files.values())
     return Finding(f"{name}/{number}", True, f"{manifest.task}, checksums match, {total / 1e6:.1f} MB, {ran}")

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from app.core.errors import InvalidInput, Unavailable, UnknownModel
+from app.core.errors import InvalidInput, ModelFailed, Unavailable, UnknownModel
 from app.core.manifest import Manifest
+from app.core.served import oldest
 from app.core.types import TaskName
 from app.serving.candidates import Candidates, unfit_because
 from app.serving.deployment import Deployment
+from app.serving.failures import FailedModel
 from app.serving.leased import MAIN, Leased, LiveVersion, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a registry knows beside its deployments."""
+
+    failed: Sequence[FailedModel] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """By task."""
+    required: Sequence[str] = ()
+    """Models without which the service is not ready."""
+    unsaved: Sequence[str] = ()
+    """Models of which another version would serve after a restart."""
+    start_failure: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "failed": [one.to_json() for one in self.failed]}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Standing:
+        return cls(**{**body, "failed": [FailedModel(**one) for one in body["failed"]]})
 
 
 class Registry:
@@ -31,8 +56,15 @@ class Registry:
         self._candidates = Candidates(draw)
         self._drain_s = drain_s
         self._retiring: set[asyncio.Task[None]] = set()
+        self._failed: dict[str, FailedModel] = {}
+        self._defaults: dict[str, str] = {}
+        self._pinned: frozenset[str] = frozenset()
+        self._required: frozenset[str] = frozenset()
+        self._unsaved: set[str] = set()
         self._loaded = False
         self._draining = False
+        self.start_failure = ""
+        """Why nothing could be loaded at the start; empty where that is not so."""
         self.beyond_help_because = ""
         """Why nothing but a new process helps; empty where that is not so."""
         self.on_change: Callable[[], None] = lambda: None
@@ -41,7 +73,33 @@ class Registry:
     @property
     def not_ready_because(self) -> str:
         """Why requests are not answered yet, or no longer."""
-        return "the service is draining" if self._draining else "models are still loading"
+        if self._draining:
+            return "the service is draining"
+        if not self._loaded:
+            return self.start_failure or "models are still loading"
+        return self.unmet_because or ("models are still loading" if self._entries else "no model is loaded")
+
+    @property
+    def unmet_because(self) -> str:
+        """Which model that the settings name could not be loaded, and why; empty where there is none."""
+        return next((_reason(one) for one in self.failed if one.name in self._required), "")
+
+    @property
+    def failed(self) -> list[FailedModel]:
+        """Models of which no version is loaded, though one was to be, by name."""
+        return [self._failed[name] for name in sorted(self._failed)]
+
+    @property
+    def standing(self) -> Standing:
+        """What another process needs to know beside the deployments, to answer as this one does."""
+        return Standing(self.failed, dict(self._defaults), sorted(self._required), sorted(self._unsaved), self.start_failure)
+
+    def follow(self, standing: Standing) -> None:
+        """Stand as another process's registry does."""
+        self._failed = {one.name: one for one in standing.failed}
+        self._defaults = dict(standing.defaults)
+        self._required, self._unsaved = frozenset(standing.required), set(standing.unsaved)
+        self.start_failure = standing.start_failure
 
     @property
     def deployments(self) -> list[Deployment]:
@@ -66,13 +124,48 @@ class Registry:
 
     @property
     def is_ready(self) -> bool:
-        """Everything is loaded and every main version's engine would answer."""
-        return self._loaded and not self._draining and all(one.deployment.is_alive for one in self._entries.values())
+        """Everything was tried, one model at least is loaded and all that the settings name are, and every main version's
+        engine would answer."""
+        are_alive = bool(self._entries) and all(one.deployment.is_alive for one in self._entries.values())
+        return self._loaded and not self._draining and are_alive and not self.unmet_because
 
     @property
     def is_loaded(self) -> bool:
-        """What was to be loaded at the start has been."""
+        """What was to be loaded at the start has been tried."""
         return self._loaded
+
+    def expect(
+        self, first_published: Mapping[str, Mapping[str, str]], named: Mapping[str, str], required: Iterable[str]
+    ) -> None:
+        """Settle, before anything is loaded, which model answers requests of a task that name none; it stays that one.
+
+        Args:
+            first_published: for each task the models that are to be loaded, with the time since when they are published.
+            named: for each task the model that the settings name.
+            required: models without which the service is not ready.
+        """
+        self._defaults = {**{task: oldest(models) for task, models in first_published.items() if task}, **named}
+        self._pinned, self._required = frozenset(named), frozenset(required)
+
+    def default_of(self, task: str) -> str | None:
+        """The model that answers requests of this task that name none."""
+        return self._defaults.get(task)
+
+    def fail(self, failed: FailedModel) -> None:
+        """List a model as failed; one of which a version is loaded is not: that goes on answering."""
+        if failed.name not in self._entries:
+            self._failed[failed.name] = failed
+            self.on_change()
+
+    def is_persistent(self, deployment: Deployment) -> bool:
+        """Whether a restart would bring it back in its role: candidates never come back."""
+        return self.stands(deployment) and deployment.manifest.name not in self._unsaved
+
+    def saved(self, deployment: Deployment, persistent: bool) -> None:
+        """Remember whether it is written down that this version serves."""
+        change = self._unsaved.discard if persistent else self._unsaved.add
+        change(deployment.manifest.name)
+        self.on_change()
 
     def loading_finished(self) -> None:
         self._loaded = True
@@ -84,10 +177,11 @@ class Registry:
 
         Args:
             task: what the request asks for; None, with a name: whatever the model is for.
-            name: a model, `name` or `name/version`; None: the task's default, the first by name.
+            name: a model, `name` or `name/version`; None: the task's default, and never another in its place.
 
         Raises:
             UnknownModel: no such model, or it has another task.
+            ModelFailed: it could not be loaded.
             Unavailable: models are still loading.
         """
         with self._find(task, name).lease() as deployment:
@@ -114,6 +208,8 @@ class Registry:
         name = deployment.manifest.name
         self._retire(self._entries.get(name))
         self._entries[name] = Leased(deployment)
+        self._failed.pop(name, None)
+        self._defaults.setdefault(deployment.manifest.task, name)
         candidate = self._candidates.get(name)
         if candidate is not None and unfit_because(candidate.deployment.manifest, deployment.manifest):
             self._retire(self._candidates.take(name))
@@ -177,7 +273,8 @@ class Registry:
         return candidate is not None
 
     def remove(self, name: str, version: int | None = None) -> None:
-        """Forget a name, or with a version the candidate alone; deployments close when their last leases end.
+        """Forget a name, or with a version the candidate alone; deployments close when their last leases end. A task's default
+        stays the default, and is asked for in vain, as long as the task has other models.
 
         Raises:
             UnknownModel: nothing stands behind the name, or the version is no candidate.
@@ -190,10 +287,13 @@ class Registry:
                 )
             self.drop(candidate.deployment)
             return
-        if name not in self._entries:
+        if name not in self._entries and name not in self._failed:
             raise UnknownModel(f"model {name!r} is not loaded")
         self._retire(self._candidates.take(name))
-        self._retire(self._entries.pop(name))
+        self._retire(self._entries.pop(name, None))
+        self._failed.pop(name, None)
+        left = {one.deployment.manifest.task for one in self._entries.values()} | {one.task for one in self._failed.values()}
+        self._defaults = {task: one for task, one in self._defaults.items() if task in left or task in self._pinned}
         self.on_change()
 
     def stands(self, deployment: Deployment) -> bool:
@@ -214,16 +314,14 @@ class Registry:
 
     def _find(self, task: TaskName | None, name: str | None) -> Leased:
         if name is None:
-            for key in sorted(self._entries):
-                if self._entries[key].deployment.manifest.task == task:
-                    return self._entries[key]
-            if not self._loaded or self._draining:
-                raise Unavailable(self.not_ready_because)
-            raise UnknownModel(f"no loaded model does {task}")
+            return self._default(task)
         short, _, version = name.partition("/")
         behind = self._entries.get(short), self._candidates.get(short)
         entry = next((one for one in behind if one and version in ("", str(one.version))), None)
         if entry is None:
+            failed = self._failed.get(short)
+            if failed is not None and version in ("", str(failed.version or version)):
+                raise ModelFailed(_reason(failed))
             if not self._loaded or self._draining:
                 raise Unavailable(self.not_ready_because)
             raise UnknownModel(f"model {name!r} is not loaded; loaded are: {', '.join(sorted(self._entries)) or 'none'}")
@@ -232,9 +330,27 @@ class Registry:
             raise UnknownModel(f"model {name!r} is for {found}, not for {task}")
         return entry
 
+    def _default(self, task: TaskName | None) -> Leased:
+        name = self._defaults.get(task or "")
+        entry = self._entries.get(name or "")
+        if entry is not None and entry.deployment.manifest.task == task:
+            return entry
+        if name in self._failed:
+            raise ModelFailed(f"{_reason(self._failed[name])}; it is the default for {task}: name another model")
+        if not self._loaded or self._draining:
+            raise Unavailable(self.not_ready_because)
+        others = [one.manifest.name for one in self.deployments if one.manifest.task == task]
+        if not others:
+            raise UnknownModel(f"no loaded model does {task}")
+        raise UnknownModel(f"{name!r}, the default for {task}, is not loaded; name another: {', '.join(others)}")
+
     def _retire(self, entry: Leased | None) -> None:
         if entry is None:
             return
         task = asyncio.create_task(entry.retire(self._drain_s), name=f"retire-{entry.deployment.manifest.name}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+
+def _reason(failed: FailedModel) -> str:
+    return f"model {failed.name!r} could not be loaded: {failed.detail}"

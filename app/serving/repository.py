@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.errors import InvalidArtefact, SetupError, UnknownModel
-from app.core.manifest import MANIFEST, Manifest, read_manifest, refuse_unlisted, verify_files
-
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
+from app.core.errors import InvalidArtefact, InvalidSettings, SetupError, UnknownModel
+from app.core.manifest import MANIFEST, VERSION, Manifest, read_manifest, refuse_unlisted, verify_files
+from app.core.served import PUBLISHED, SERVING, ServingRecords, first_published, versions_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,23 @@ class Artefact:
     def id(self) -> str:
         return f"{self.manifest.name}/{self.manifest.version}"
 
+    @property
+    def first_published(self) -> str:
+        """Since when its name is published."""
+        return self.manifest.first_published or first_published(self.folder.parent) or self.manifest.created
+
 
 class Repository:
     """Finds published models below one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, state: str = "") -> None:
+        """
+        Args:
+            root: the folder.
+            state: another one with records of which version serves; empty: there is none.
+        """
         self.root = root
+        self.records = ServingRecords(root, state)
 
     def names(self) -> list[str]:
         """Models with at least one published version, sorted."""
@@ -41,7 +51,24 @@ class Repository:
         folder = self.root / name
         if name.startswith("."):
             return []
-        return _versions(folder)
+        return versions_in(folder)
+
+    def served_version(self, name: str) -> int | None:
+        """The version that a start loads: the one that was loaded, promoted or published last, else the latest. A folder that
+        was put beside a published version since then is a later publication. None where the model has no version.
+
+        Raises:
+            InvalidArtefact: the record cannot be read, or the version that it names is gone: another one is not taken for it.
+        """
+        versions, serving = self.versions(name), self.records.read(name)
+        if not versions or serving is None or (serving.why == PUBLISHED and versions[-1] > serving.version):
+            return versions[-1] if versions else None
+        if serving.version not in versions:
+            raise InvalidArtefact(
+                f"the {SERVING} of {name} names version {serving.version} ({serving.why}), which is not there; load another"
+                " version by its number, or remove the file: then the latest serves"
+            )
+        return serving.version
 
     def open(self, name: str, version: int | None = None) -> Artefact:
         """Read and verify one version, by default the latest.
@@ -62,13 +89,30 @@ class Repository:
             raise InvalidArtefact(f"{folder} says that it is {artefact.id}")
         return artefact
 
-    def find(self, wish: str) -> Artefact:
+    def task_of(self, name: str) -> str:
+        """What a model's newest readable version does; empty where none can be read."""
+        for number in reversed(self.versions(name)):
+            with suppress(InvalidArtefact):
+                return read_manifest(self.root / name / str(number)).task
+        return ""
+
+    def age(self, name: str) -> str:
+        """Since when a name is published, as far as that is known."""
+        return first_published(self.root / name)
+
+    def open_served(self, name: str) -> Artefact:
+        """As `open`, the version that a start loads."""
+        return self.open(name, self.served_version(name))
+
+    def find(self, wish: str, served: bool = False) -> Artefact:
         """What a person named: `name`, `name/version`, or a folder's path: of a version, or of a model, then its latest.
+
+        With `served`, a name alone stands for the version that serves after a start, not for the latest.
 
         A path that could be a name (see `is_path`) is taken for one where the repository has such a model.
 
         Raises:
-            SetupError: it is none of these, or both a model of the repository and another folder.
+            InvalidSettings: it is none of these, or both a model of the repository and another folder.
             UnknownModel, InvalidArtefact: as for `open`.
         """
         folder = _latest(Path(wish).expanduser())
@@ -79,11 +123,13 @@ class Repository:
             if not self.versions(name):
                 return open_folder(folder)
             if not folder.resolve().is_relative_to((self.root / name).resolve()):
-                raise SetupError(
+                raise InvalidSettings(
                     f"{wish} is a model of {self.root} and also a folder here; write ./{wish} or {self.root / wish}"
                 )
         if version and not version.isdecimal():
-            raise SetupError(f"{wish!r} is no model: write `name`, `name/version`, or a folder as `./folder`")
+            raise InvalidSettings(f"{wish!r} is no model: write `name`, `name/version`, or a folder as `./folder`")
+        if served and not version:
+            return self.open_served(name)
         return self.open(name, int(version) if version else None)
 
     def manifests(self) -> dict[str, Manifest | InvalidArtefact]:
@@ -117,15 +163,9 @@ def is_path(wish: str) -> bool:
     return wish.startswith((".", "/", "~")) or wish.count("/") > 1
 
 
-def _versions(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return sorted(int(one.name) for one in folder.iterdir() if VERSION.fullmatch(one.name) and (one / MANIFEST).is_file())
-
-
 def _latest(folder: Path) -> Path:
     """The latest version in a model's folder; any other folder as it is."""
-    numbers = [] if (folder / MANIFEST).is_file() else _versions(folder)
+    numbers = [] if (folder / MANIFEST).is_file() else versions_in(folder)
     return folder / str(numbers[-1]) if numbers else folder
 
 

@@ -1,16 +1,26 @@
-"""Versions come and go while requests are answered: loaded from the repository, in the role that they are wanted for."""
+"""Versions come and go: at the start, and while requests are answered, in the role that they are wanted for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, UnknownModel
+from app.core.manifest import VERSION
 from app.serving.deployment import Deployment
+from app.serving.failures import FailedModel, failed_model
 from app.serving.leased import MAIN, Role
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
-from app.serving.repository import Artefact, Repository
+from app.serving.repository import Artefact, Repository, is_path
+
+Failure = tuple[FailedModel, Exception]
+
+logger = logging.getLogger(__name__)
 
 
 class Versions:
@@ -40,8 +50,100 @@ class Versions:
             InvalidArtefact: it is broken, or does not answer its golden requests.
             InvalidInput: it cannot run beside the main version.
         """
-        artefact = await asyncio.to_thread(self._repository.open, name, version)
-        return await self.add(artefact) if role.name == "main" else await self._add_candidate(artefact, role)
+        if role.name != "main":
+            return await self._add_candidate(await asyncio.to_thread(self._repository.open, name, version), role)
+        try:
+            deployment = await self.add(await asyncio.to_thread(self._repository.open, name, version))
+        except UnknownModel:
+            raise
+        except Exception as error:
+            tried = version or await asyncio.to_thread(self._latest, name)
+            self._list(await asyncio.to_thread(failed_model, name, tried, self._repository.root / name, error), error)
+            raise
+        await self.save(deployment, "loaded")
+        return deployment
+
+    async def save(self, deployment: Deployment, why: str) -> None:
+        """Have this version served after a restart, too; where that cannot be written, the registry tells."""
+        name, version = deployment.manifest.name, deployment.manifest.version
+        self._registry.saved(deployment, await asyncio.to_thread(self._repository.records.write, name, version, why))
+
+    async def load_all(self, serve: Sequence[str], defaults: Mapping[str, str]) -> list[tuple[str, Exception]]:
+        """Try every model of a start, whatever becomes of the others; those that fail are listed in the registry.
+
+        Args:
+            serve: the models that must load, as `Repository.find` takes them; empty: all there are, none of which must.
+            defaults: by task, the model that answers requests which name none; they must load as well.
+
+        Returns:
+            What failed, and with what.
+
+        Raises:
+            InvalidSettings: a wish is no model's name, one is there twice, or a default does another task.
+            InvalidArtefact: there is no model to load.
+        """
+        wishes = serve or await asyncio.to_thread(self._repository.names)
+        find = partial(self._repository.find, served=True) if serve else self._repository.open_served
+        if not wishes:
+            raise InvalidArtefact(f"{self._repository.root} holds no published model; publish one with `hooper train`")
+        artefacts, failures = await asyncio.to_thread(self._find_all, wishes, find)
+        tasks = {one.manifest.name: str(one.manifest.task) for one in artefacts} | {one.name: one.task for one, _ in failures}
+        failures += _missing(defaults, tasks)
+        self._registry.expect(_ages(artefacts, failures), defaults, {*(tasks if serve else ()), *defaults.values()})
+        for failed, error in failures:
+            self._list(failed, error)
+        for artefact in artefacts:
+            try:
+                await self.add(artefact)
+            except Exception as error:  # whatever it is: the others are loaded all the same
+                manifest = artefact.manifest
+                failed = await asyncio.to_thread(failed_model, manifest.name, manifest.version, artefact.folder.parent, error)
+                self._list(failed, error)
+                failures.append((failed, error))
+        return [(failed.id, error) for failed, error in failures]
+
+    def _find_all(self, wishes: Sequence[str], find: Callable[[str], Artefact]) -> tuple[list[Artefact], list[Failure]]:
+        artefacts: list[Artefact] = []
+        failures: list[Failure] = []
+        names: set[str] = set()
+        for wish in wishes:
+            found = self._found(wish, find)
+            name = found.manifest.name if isinstance(found, Artefact) else found[0].name
+            if name in names:
+                raise InvalidSettings(f"{name} is named twice; one version of a model can be served at a time")
+            names.add(name)
+            if isinstance(found, Artefact):
+                artefacts.append(found)
+            else:
+                failures.append(found)
+        return artefacts, failures
+
+    def _found(self, wish: str, find: Callable[[str], Artefact]) -> Artefact | Failure:
+        try:
+            return find(wish)
+        except InvalidSettings:
+            raise
+        except Exception as error:
+            name, _, number = wish.partition("/")
+            folder = self._repository.root / name
+            if is_path(wish):  # by its own name, and its parent's where that is a version's number
+                given = Path(wish).expanduser().absolute()
+                folder, number = (given.parent, given.name) if VERSION.fullmatch(given.name) else (given, "")
+                name = folder.name
+            version = int(number) if VERSION.fullmatch(number) else None
+            if not version:
+                with suppress(Exception):  # it is told by the error
+                    version = self._repository.served_version(name)
+            return failed_model(name, version, folder, error), error
+
+    def _list(self, failed: FailedModel, error: Exception) -> None:
+        told = error.detail if isinstance(error, HooperError) else repr(error)
+        logger.error("%s could not be loaded: %s", failed.id, told)
+        self._registry.fail(failed)
+
+    def _latest(self, name: str) -> int | None:
+        versions = self._repository.versions(name)
+        return versions[-1] if versions else None
 
     async def add(self, artefact: Artefact) -> Deployment:
         """Load an artefact and move its name to it."""
@@ -63,3 +165,29 @@ class Versions:
             raise
         self._replacement.watch(deployment, artefact)
         return deployment
+
+
+def _missing(defaults: Mapping[str, str], tasks: Mapping[str, str]) -> list[Failure]:
+    """Defaults that the settings name, of which there is no model.
+
+    Raises:
+        InvalidSettings: there is one, for another task.
+    """
+    missing: list[Failure] = []
+    for task, name in defaults.items():
+        if name not in tasks:
+            error = InvalidSettings("HOOPER_DEFAULT_MODELS names it, but it is none of the models that are served")
+            missing.append((FailedModel(name, None, error.detail, task), error))
+        elif tasks[name] not in (task, ""):
+            raise InvalidSettings(f"HOOPER_DEFAULT_MODELS names {name} for {task}, but it does {tasks[name]}")
+    return missing
+
+
+def _ages(artefacts: Sequence[Artefact], failures: Sequence[Failure]) -> dict[str, dict[str, str]]:
+    """By task, since when each model is published."""
+    ages: dict[str, dict[str, str]] = {}
+    for artefact in artefacts:
+        ages.setdefault(artefact.manifest.task, {})[artefact.manifest.name] = artefact.first_published
+    for failed, _ in failures:
+        ages.setdefault(failed.task, {})[failed.name] = failed.first_published
+    return ages

@@ -51,7 +51,8 @@ def publish_form(form: Form, folder: Path, recipe: Recipe, models: Path, say: Sa
         for name in manifest.files:
             shutil.copyfile(folder / name, release.staging / name)
         changed = _with_form(form, release.staging, manifest, reference, say)
-        written = changed.model_copy(update={"version": release.version})
+        update = {"version": release.version, "first_published": release.first_published}
+        written = changed.model_copy(update=update)
         (release.staging / MANIFEST).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return release.folder
 

@@ -24,7 +24,7 @@ from app.core.manifest import (
     read_manifest,
     verify_files,
 )
-from app.core.release import next_release
+from app.core.release import Release, next_release
 from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
 from scripts.offline.evaluate import RowRunner, predict
@@ -74,7 +74,7 @@ def publish(artefact: Artefact, models: Path) -> Path:
         SetupError: the folder cannot be written; nothing is left behind.
     """
     with next_release(models, artefact.name) as release:
-        _fill(release.staging, artefact, release.version)
+        _fill(release, artefact)
     return release.folder
 
 
@@ -90,7 +90,8 @@ def golden_answers(
     return [{"item": dict(request), "answer": dataclasses.asdict(answer)} for request, answer in pairs]
 
 
-def _fill(folder: Path, artefact: Artefact, version: int) -> None:
+def _fill(release: Release, artefact: Artefact) -> None:
+    folder = release.staging
     shutil.copyfile(artefact.graph_file, folder / MODEL)
     for file in artefact.variants.values():
         shutil.copyfile(file, folder / file.name)
@@ -100,10 +101,11 @@ def _fill(folder: Path, artefact: Artefact, version: int) -> None:
     _write(folder / CARD, artefact.card)
     manifest = Manifest(
         name=artefact.name,
-        version=version,
+        version=release.version,
         task=artefact.task,
         description=artefact.description,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        first_published=release.first_published,
         license=artefact.license,
         base_model=artefact.base_model,
         max_tokens=artefact.max_tokens,

@@ -32,7 +32,12 @@ def republish(source: Path, models: Path, name: str = "") -> Path:
             checked = Path(place)
             manifest = unpack(source, checked) if is_archive(source) else copy(source, checked)
             with next_release(models, name or manifest.name) as release:
-                renamed = manifest.model_copy(update={"name": name or manifest.name, "version": release.version})
+                changes = {
+                    "name": name or manifest.name,
+                    "version": release.version,
+                    "first_published": release.first_published,  # here, wherever it was published before
+                }
+                renamed = manifest.model_copy(update=changes)
                 for file in manifest.files:
                     (checked / file).rename(release.staging / file)
                 (release.staging / MANIFEST).write_text(renamed.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -184,6 +184,58 @@ def test_two_versions_run_side_by_side_for_every_connection(models: Path, servic
     assert {(one["version"], one["role"]) for one in told} == {(2, "main")}
 
 
+def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connection_and_after_a_crash(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    sign_again(Path(shutil.copytree(tmp_path / "tiny" / "1", tmp_path / "tiny" / "2")), version=2)
+    publish_tiny(tmp_path, "aardvark")
+    sign_again(tmp_path / "aardvark" / "1", first_published="2026-02-01T00:00:00+00:00")
+    (publish_tiny(tmp_path, "broken") / "model.onnx").write_bytes(b"broken")
+    with started(tmp_path, front_ends=2, admin_key_hashes=ADMIN_HASH) as running:
+        until_ready(running)
+
+        def ask(method: str, path: str, **more: object) -> list[httpx.Response]:
+            return [httpx.request(method, running.url + path, timeout=None, trust_env=False, **more) for _ in range(8)]
+
+        def check(version: int) -> None:
+            told = [one.json() for one in ask("GET", "/health/ready")]
+            reason = "model.onnx differs from the checksum in manifest.json"
+            failed = [{"model": "broken/1", "detail": reason}]
+            assert told == [{"status": "ready", "models": ["aardvark/1", f"tiny/{version}"], "failed": failed}] * 8
+            answers = ask(
+                "POST", "/v1/classify", json={"inputs": "good"}
+            )  # Broken was published as early, and comes first by name
+            assert {(one.status_code, one.json()["type"]) for one in answers} == {(503, "model_failed")}
+            assert all(reason in one.text for one in answers)
+            assert {one.text.count('hooper_model_failed{model="broken"} 1.0') for one in ask("GET", "/metrics")} == {1}
+
+        check(2)
+        said = httpx.post(f"{running.url}/v1/models/tiny/load?version=1", headers=ADMIN, timeout=None, trust_env=False)
+        assert said.json()["persistent"] is True
+        check(1)
+        os.kill(child(running, "engine"), signal.SIGKILL)
+        running.wait_for("the engine process is gone (killed by signal 9) and is started again", "2 front ends are ready")
+        until(lambda: all(status(running, "/health/ready") == 200 for _ in range(8)))
+        check(1)
+        shutil.copy(tmp_path / "tiny" / "1" / "model.onnx", tmp_path / "broken" / "1" / "model.onnx")
+        assert (
+            httpx.post(f"{running.url}/v1/models/broken/load", headers=ADMIN, timeout=None, trust_env=False).status_code == 200
+        )
+        answers = ask("POST", "/v1/classify", json={"inputs": "good"})
+        assert {one.json()["model"]["name"] for one in answers} == {"broken"}
+
+
+def test_a_model_that_must_load_and_does_not_keeps_every_front_end_from_getting_ready(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    (publish_tiny(tmp_path, "broken") / "model.onnx").write_bytes(b"broken")
+    with started(tmp_path, front_ends=2, serve="tiny,broken") as running:
+        running.wait_for("not ready: model 'broken' could not be loaded", "2 front ends are ready")
+        answers = [httpx.get(f"{running.url}/health/ready", timeout=None, trust_env=False) for _ in range(8)]
+        assert {one.status_code for one in answers} == {503}
+        until(lambda: "model 'broken' could not be loaded" in httpx.get(f"{running.url}/health/ready", trust_env=False).text)
+        asked = {"inputs": "good", "model": "tiny"}
+        assert httpx.post(f"{running.url}/v1/classify", json=asked, timeout=None, trust_env=False).status_code == 200
+
+
 def test_a_key_may_ask_as_often_as_of_one_process(models: Path) -> None:
     with started(models, front_ends=2, serve="tiny", api_key_hashes=ADMIN_HASH, key_requests_per_minute=6) as running:
         until_ready(running)

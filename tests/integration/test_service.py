@@ -226,6 +226,16 @@ def test_a_broken_model_stops_the_start(tmp_path: Path) -> None:
         check_stop(running, "model.onnx differs from the checksum in manifest.json")
 
 
+def test_one_broken_model_of_two_stops_nothing_unless_the_settings_name_it(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    (publish_tiny(tmp_path, "broken") / "model.onnx").write_bytes(b"broken")
+    for serve, status in (("", 200), ("tiny", 200), ("tiny,broken", 503)):
+        with started(tmp_path, serve=serve) as running, running.client() as client:
+            running.wait_for("not ready: model 'broken'" if status == 503 else "ready: ")
+            assert client.get("/health/ready").status_code == status
+            assert client.post("/v1/classify", json={"inputs": "good", "model": "tiny"}).status_code == 200
+
+
 def test_an_empty_repository_stops_the_start(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         check_stop(running, "holds no published model; publish one with `hooper train`")

@@ -28,13 +28,15 @@ async def is_live(state: State) -> health.Live:
 
 @router.get("/health/ready", summary="Can it answer requests?", responses=problems(503))
 async def is_ready(state: State) -> health.Ready:
-    """200 when every model is loaded and every engine would answer; 503 while loading, draining or with a dead engine."""
+    """200 when every model was tried, one at least is loaded and every engine would answer; 503 while loading, draining or with
+    a dead engine, and where a model that the settings name could not be loaded."""
     await state.engine_answers()
     registry = state.registry
     if not registry.is_ready:
         down = [one.manifest.name for one in registry.deployments if not one.is_alive]
         raise Unavailable(f"the engine of {', '.join(down)} is down" if down else registry.not_ready_because)
-    return health.Ready(models=[f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments])
+    models = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
+    return health.Ready(models=models, failed=[health.Failed.of(one) for one in registry.failed])
 
 
 @router.get(

@@ -10,9 +10,10 @@ from app.api.auth import require_admin
 from app.api.dependencies import Live, live
 from app.api.json_body import JsonRoute
 from app.api.routes.problems import problems
+from app.api.schemas.health import Failed
 from app.api.schemas.models import LOAD_EXAMPLES, LoadRequest, ModelList, ModelState, Published
 from app.core.errors import UnknownModel
-from app.serving.leased import MAIN
+from app.serving.leased import MAIN, LiveVersion
 
 router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]
@@ -26,17 +27,23 @@ Candidate = Annotated[int | None, Query(ge=1, description="A version beside the 
 
 @router.get("/models", summary="List loaded models", responses=problems(401, 421, 429))
 async def list_models(state: State) -> ModelList:
-    """Every loaded model: what it does, what it runs on, and how good it is."""
-    return ModelList(models=[ModelState.of(one) for one in state.registry.live])
+    """Every loaded model: what it does, what it runs on, and how good it is. And those that could not be loaded."""
+    models = [_state_of(one, state) for one in state.registry.live]
+    return ModelList(models=models, failed=[Failed.of(one) for one in state.registry.failed])
 
 
-@router.get("/models/{name}", summary="Show a model", responses=problems(401, 404, 421, 429))
+@router.get("/models/{name}", summary="Show a model", responses=problems(401, 404, 421, 429, 503))
 async def show_model(name: Name, state: State) -> ModelState:
     """One loaded model: its main version."""
     for one in state.registry.live:
         if one.deployment.manifest.name == name:
-            return ModelState.of(one)
-    raise UnknownModel(f"model {name!r} is not loaded")
+            return _state_of(one, state)
+    with state.registry.lease(None, name):  # says why there is none
+        raise UnknownModel(f"model {name!r} is not loaded")
+
+
+def _state_of(one: LiveVersion, state: Live) -> ModelState:
+    return ModelState.of(one, state.registry.default_of(one.deployment.manifest.task))
 
 
 @router.post(
@@ -52,7 +59,8 @@ async def load_model(name: Name, state: State, version: Version = None, request:
     its `shadow`. A name has at most one such candidate; loading it once more gives it another role.
     """
     role = (request or LoadRequest()).role()
-    return Published.of(await state.load(name, version, role), role)
+    deployment = await state.load(name, version, role)
+    return Published.of(deployment, role, state.registry.is_persistent(deployment))
 
 
 @router.post(
@@ -63,7 +71,8 @@ async def load_model(name: Name, state: State, version: Version = None, request:
 )
 async def promote_model(name: Name, state: State) -> Published:
     """Make the version that runs beside the main one the main one. Requests in flight finish on the old one."""
-    return Published.of(await state.promote(name), MAIN)
+    deployment = await state.promote(name)
+    return Published.of(deployment, MAIN, state.registry.is_persistent(deployment))
 
 
 @router.post(
@@ -75,4 +84,4 @@ async def promote_model(name: Name, state: State) -> Published:
 async def unload_model(name: Name, state: State, version: Candidate = None) -> Published:
     """Forget a model, or a version that runs beside the main one. Requests in flight finish."""
     await state.unload(name, version)
-    return Published(name=name, version=version, state="unloaded", role=None)
+    return Published(name=name, version=version, state="unloaded", role=None, persistent=False)

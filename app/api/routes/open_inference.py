@@ -72,7 +72,7 @@ async def server_live(state: State) -> ServerLive:
 
 @router.get("/health/ready", summary="Is the server ready?", responses=problems(503, dialect=OPEN_INFERENCE))
 async def server_ready(state: State) -> ServerReady:
-    """200 when every model is loaded and every engine would answer."""
+    """200 when every model was tried, one at least is loaded, all that the settings name are, and every engine would answer."""
     await is_ready(state)
     return ServerReady()
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.api.schemas.health import Failed
 from app.serving.deployment import Deployment
 from app.serving.leased import MAIN, SHADOW, LiveVersion, Role, RoleName, sharing
 
@@ -22,6 +23,7 @@ class ModelState(BaseModel):
     labels: list[str] | None = Field(
         description="For classification: every label, in the model's order; else null.", examples=[["negative", "positive"]]
     )
+    default: bool = Field(description="Whether requests of its task that name no model come to it.", examples=[True])
     state: Literal["ready", "down"] = Field(description="`down`: its engine has died and requests get 503.")
     role: RoleName = Field(
         description="`main`: answers for its name. Beside it `share`: answers a share of the requests that name no version;"
@@ -53,7 +55,8 @@ class ModelState(BaseModel):
     )
 
     @classmethod
-    def of(cls, live: LiveVersion) -> ModelState:
+    def of(cls, live: LiveVersion, default: str | None) -> ModelState:
+        """`default`: the name of its task's default model."""
         one, manifest = live.deployment, live.deployment.manifest
         budget, queue = one.batcher.budget, one.batcher.limit
         return cls(
@@ -62,6 +65,7 @@ class ModelState(BaseModel):
             task=manifest.task,
             description=manifest.description,
             labels=manifest.task_options.get("labels"),
+            default=manifest.name == default,
             state="ready" if one.is_alive else "down",
             role=live.role.name,
             share=live.role.share,
@@ -83,9 +87,10 @@ class ModelState(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Every loaded model, by name; where two versions of one are, the main one first."""
+    """Every loaded model, by name; where two versions of one are, the main one first. And those that could not be loaded."""
 
     models: list[ModelState] = Field(description="The loaded models.")
+    failed: list[Failed] = Field(description="Models that could not be loaded.")
 
 
 LOAD_EXAMPLES: dict[str, Any] = {
@@ -128,7 +133,12 @@ class Published(BaseModel):
     version: int | None = Field(description="The version; null after unloading the model.", examples=[1])
     state: Literal["ready", "unloaded"] = Field(description="Whether it plays its role from now on, or is gone.")
     role: RoleName | None = Field(description="Its role from now on; null where it is gone.", examples=["main"])
+    persistent: bool = Field(
+        description="Whether it stays so when the service is started again: only a main version does, and only where it can be"
+        " written down, in the model repository or below `HOOPER_STATE`."
+    )
 
     @classmethod
-    def of(cls, one: Deployment, role: Role) -> Published:
-        return cls(name=one.manifest.name, version=one.manifest.version, state="ready", role=role.name)
+    def of(cls, one: Deployment, role: Role, persistent: bool) -> Published:
+        manifest = one.manifest
+        return cls(name=manifest.name, version=manifest.version, state="ready", role=role.name, persistent=persistent)

@@ -13,9 +13,8 @@ import pytest
 
 from app import main
 from app.core.errors import HooperError, InvalidArtefact, SetupError, UnknownModel
-from app.main import create_app, wanted
+from app.main import create_app
 from app.serving import loader
-from app.serving.repository import Repository
 from app.settings import Settings
 from tests.altered import change_golden, sign_again
 
@@ -46,16 +45,23 @@ async def test_cuda_graphs_that_cannot_be_had_keep_the_service_from_starting(mod
 # --- which models
 
 
-def test_without_names_the_latest_version_of_every_model_is_wanted(models: Path) -> None:
-    publish_as(models, "tiny", 2)
-    publish_as(models, "another", 1)
-    assert [one.id for one in wanted(Repository(models), ())] == ["another/1", "tiny/2"]
+async def loaded(settings: Settings) -> list[str]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        return [f"{one.manifest.name}/{one.manifest.version}" for one in app.state.hooper.registry.deployments]
 
 
-def test_names_may_say_the_version(models: Path) -> None:
+async def test_without_names_the_latest_version_of_every_model_is_loaded(models: Path) -> None:
     publish_as(models, "tiny", 2)
     publish_as(models, "another", 1)
-    assert [one.id for one in wanted(Repository(models), ("tiny/1", "another"))] == ["tiny/1", "another/1"]
+    assert await loaded(settings_for(models)) == ["another/1", "tiny/2"]
+
+
+async def test_names_may_say_the_version(models: Path) -> None:
+    publish_as(models, "tiny", 2)
+    publish_as(models, "another", 1)
+    assert await loaded(settings_for(models, serve=("tiny/1", "another"))) == ["another/1", "tiny/1"]
 
 
 @pytest.mark.parametrize(
@@ -68,17 +74,79 @@ def test_names_may_say_the_version(models: Path) -> None:
         (("tiny/1", "tiny/2"), SetupError, "tiny is named twice"),
     ],
 )
-def test_a_name_that_stands_for_no_model_is_told(
+async def test_a_name_that_stands_for_no_model_is_told(
     models: Path, names: tuple[str, ...], error: type[HooperError], message: str
 ) -> None:
     publish_as(models, "tiny", 2)
-    with pytest.raises(error, match=message):
-        wanted(Repository(models), names)
+    (failure,) = await failures_of(settings_for(models, serve=names))
+    assert isinstance(failure, error)
+    assert message in failure.detail
 
 
-def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArtefact, match="publish one with `hooper train`"):
-        wanted(Repository(tmp_path), ())
+async def test_an_empty_repository_says_how_to_fill_it(tmp_path: Path) -> None:
+    (failure,) = await failures_of(settings_for(tmp_path))
+    assert isinstance(failure, InvalidArtefact)
+    assert "publish one with `hooper train`" in failure.detail
+
+
+# --- a model that fails
+
+
+async def test_where_nothing_loads_every_reason_is_told(models: Path) -> None:
+    publish_as(models, "another", 1)
+    for name in ("tiny", "another"):
+        (models / name / "1" / "model.onnx").write_bytes(b"broken")
+    (failure,) = await failures_of(settings_for(models))
+    assert failure.detail.startswith("none of 2 models could be loaded: another/1: ")
+    assert "; tiny/1: " in failure.detail
+
+
+async def test_a_model_that_fails_does_not_stop_the_others(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    publish_as(models, "another", 1)
+    (models / "another" / "1" / "model.onnx").write_bytes(b"broken")
+    app = create_app(settings_for(models))
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        registry = app.state.hooper.registry
+        assert registry.is_ready
+        assert [one.id for one in registry.failed] == ["another/1"]
+    assert caplog.text.count("another/1 could not be loaded: ") == 1
+    assert "cannot start" not in caplog.text
+
+
+async def test_a_model_that_the_settings_name_keeps_the_service_from_getting_ready(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_as(models, "another", 1)
+    (models / "another" / "1" / "model.onnx").write_bytes(b"broken")
+    failures: list[HooperError] = []
+    app = create_app(settings_for(models, serve=("tiny", "another")), failures.append)
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        registry = app.state.hooper.registry
+        assert not registry.is_ready
+        assert registry.not_ready_because.startswith("model 'another' could not be loaded: model.onnx differs")
+    assert failures == []  # it stays up: what is loaded answers
+    assert "not ready: model 'another'" in caplog.text
+
+
+@pytest.mark.parametrize("named", [{"text-classification": "tiny"}, {"text-classification": "tiny", "summarization": "other"}])
+async def test_a_default_that_the_settings_name_must_load(models: Path, named: dict[str, str]) -> None:
+    publish_as(models, "another", 1)
+    app = create_app(settings_for(models, default_models=named))
+    async with app.router.lifespan_context(app):
+        await app.state.loading
+        registry = app.state.hooper.registry
+        assert registry.default_of("text-classification") == "tiny"
+        assert registry.is_ready is ("summarization" not in named)
+        assert [one.detail for one in registry.failed] == [
+            "HOOPER_DEFAULT_MODELS names it, but it is none of the models that are served"
+        ] * ("summarization" in named)
+
+
+async def test_a_default_for_another_task_than_its_own_is_told(models: Path) -> None:
+    (failure,) = await failures_of(settings_for(models, default_models={"summarization": "tiny"}))
+    assert failure.detail == "HOOPER_DEFAULT_MODELS names tiny for summarization, but it does text-classification"
 
 
 # --- the lifespan

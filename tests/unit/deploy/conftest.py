@@ -16,6 +16,7 @@ OF_FAULTS = {
     "hooper_engine_failures_total": {"model", "type"},
     "hooper_engines_lost_total": {"model"},
     "hooper_dropped_rows_total": {"model", "reason"},
+    "hooper_model_failed": {"model"},
     "hooper_shadow_compared_total": {"model", "version", "candidate", "outcome"},
 }
 """Series that a healthy service does not have yet, or not without a shadow."""

@@ -40,7 +40,7 @@ function choice(model, isChosen) {
 
 function list(models) {
   const order = Object.keys(TASKS); // the simplest first
-  const usable = models.filter((one) => one.task in TASKS).sort((one, other) => order.indexOf(one.task) - order.indexOf(other.task));
+  const usable = models.filter((one) => one.task in TASKS).sort((one, other) => order.indexOf(one.task) - order.indexOf(other.task) || other.default - one.default);
   const still = usable.find((one) => `${one.name}/${one.version}` === chosen) ?? usable[0];
   byId("models").replaceChildren(el("legend", {}, "Model"), ...usable.map((one) => choice(one, one === still)));
   byId("models").hidden = usable.length === 0;
@@ -57,8 +57,10 @@ function notice(words) {
 async function start(waitMs = 1000) {
   const later = () => setTimeout(() => start(Math.min(2 * waitMs, LONGEST_WAIT_MS)), waitMs);
   try {
-    const count = list(JSON.parse(await read("v1/models")).models);
-    notice(count ? "" : "No model is loaded yet. This page shows them as soon as they are.");
+    const { models, failed } = JSON.parse(await read("v1/models"));
+    const count = list(models);
+    const broken = failed.map((one) => `${one.model} could not be loaded: ${one.detail}.`);
+    notice([...(count ? [] : ["No model is loaded yet. This page shows them as soon as they are."]), ...broken].join(" "));
     await read("health/ready");
     if (!count) later();
   } catch (error) {

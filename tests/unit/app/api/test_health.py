@@ -24,14 +24,15 @@ OF_FAULTS = {
     "hooper_engines_lost_total",
     "hooper_feedback_total",
     "hooper_feedback_file_changes_total",
+    "hooper_model_failed",
     "hooper_shadow_compared_total",
 }
-"""Without a value while nothing goes wrong, no correction comes and there is no shadow."""
+"""Without a value while nothing goes wrong and every model loads, no correction comes and there is no shadow."""
 
 
 async def test_alive_and_ready(service: Service) -> None:
     assert (await service.client.get("/health/live")).json() == {"status": "live"}
-    assert (await service.client.get("/health/ready")).json() == {"status": "ready", "models": ["tiny/1"]}
+    assert (await service.client.get("/health/ready")).json() == {"status": "ready", "models": ["tiny/1"], "failed": []}
 
 
 async def test_metrics_have_the_names_of_the_contract_and_no_others(service: Service) -> None:

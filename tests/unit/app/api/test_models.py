@@ -37,6 +37,7 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         "task": "text-classification",
         "description": "Ten words, for tests.",
         "labels": ["bad", "good"],
+        "default": True,
         "state": "ready",
         "role": "main",
         "share": 1.0,
@@ -55,7 +56,7 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         "parity": {"fp32": {"rows": 5, "agreement": 1.0, "max_abs_error": 0.0, "passed": True}},
         "evaluation": {"accuracy": 1.0, "macro_f1": 1.0, "rows": 5},
     }
-    assert (await service.client.get("/v1/models")).json() == {"models": [shown]}
+    assert (await service.client.get("/v1/models")).json() == {"models": [shown], "failed": []}
 
 
 async def test_only_the_models_that_were_named_are_loaded(start: Any, models: Path) -> None:
@@ -72,7 +73,7 @@ async def test_loading_moves_the_name_to_the_new_version(start: Any, models: Pat
     async with start(admin_key_hashes=(ADMIN_HASH,)) as service:
         publish_second(models)
         response = await service.client.post("/v1/models/tiny/load", headers=ADMIN)
-        assert response.json() == {"name": "tiny", "version": 2, "state": "ready", "role": "main"}
+        assert response.json() == {"name": "tiny", "version": 2, "state": "ready", "role": "main", "persistent": True}
         assert (await service.classify("good")).json()["model"]["version"] == 2
         back = await service.client.post("/v1/models/tiny/load?version=1", headers=ADMIN)
         assert back.json()["version"] == 1
@@ -83,7 +84,7 @@ async def test_loading_moves_the_name_to_the_new_version(start: Any, models: Pat
 async def test_unloading_forgets_a_model_and_loading_brings_it_back(start: Any) -> None:
     async with start(admin_key_hashes=(ADMIN_HASH,)) as service:
         response = await service.client.post("/v1/models/tiny/unload", headers=ADMIN)
-        assert response.json() == {"name": "tiny", "version": None, "state": "unloaded", "role": None}
+        assert response.json() == {"name": "tiny", "version": None, "state": "unloaded", "role": None, "persistent": False}
         check_problem(await service.classify("good"), 404, "unknown_model")
         check_problem(await service.client.post("/v1/models/tiny/unload", headers=ADMIN), 404, "unknown_model")
         assert (await service.client.post("/v1/models/tiny/load", headers=ADMIN)).status_code == 200
@@ -182,7 +183,7 @@ async def told(service: Service) -> list[tuple[int, str, float]]:
 
 async def test_a_candidate_answers_its_share_and_each_version_what_names_it(two: Service) -> None:
     said = await change(two, "load", {"share": 0.25})
-    assert said == {"name": "tiny", "version": 2, "state": "ready", "role": "share"}
+    assert said == {"name": "tiny", "version": 2, "state": "ready", "role": "share", "persistent": False}
     assert await versions(two, 4) == [1, 2, 1, 2]
     assert await versions(two, 3, model="tiny") == [1, 2, 1]
     assert await versions(two, 2, model="tiny/1") == [1, 1]
@@ -190,7 +191,7 @@ async def test_a_candidate_answers_its_share_and_each_version_what_names_it(two:
     assert await told(two) == [(1, "main", 0.75), (2, "share", 0.25)]
     assert (await two.client.get("/v1/models/tiny")).json()["version"] == 1
     ready = (await two.client.get("/health/ready")).json()
-    assert ready == {"status": "ready", "models": ["tiny/1"]}
+    assert ready == {"status": "ready", "models": ["tiny/1"], "failed": []}
     assert two.sample("hooper_version_requests_total", model="tiny", version="2", status="200") == 5
     assert two.sample("hooper_traffic_share", model="tiny", version="1", role="main") == 0.75
 
@@ -219,11 +220,11 @@ async def test_a_share_is_changed_without_loading_the_version_again(two: Service
 
 async def test_a_promoted_candidate_is_the_main_version_and_a_stopped_one_is_gone(two: Service) -> None:
     await change(two, "load", {"shadow": True})
-    assert await change(two, "promote") == {"name": "tiny", "version": 2, "state": "ready", "role": "main"}
+    assert await change(two, "promote") == {"name": "tiny", "version": 2, "state": "ready", "role": "main", "persistent": True}
     assert await told(two) == [(2, "main", 1.0)]
     await change(two, "load?version=1", {"share": 1.0})
     gone = await change(two, "unload?version=1")
-    assert gone == {"name": "tiny", "version": 1, "state": "unloaded", "role": None}
+    assert gone == {"name": "tiny", "version": 1, "state": "unloaded", "role": None, "persistent": False}
     assert await told(two) == [(2, "main", 1.0)]
     assert "no other version" in (await change(two, "promote", status=404))["detail"]
     assert "tiny/2 does not run beside" in (await change(two, "unload?version=2", status=404))["detail"]

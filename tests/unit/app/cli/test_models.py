@@ -11,6 +11,8 @@ import pytest
 
 from app import cli
 from app.cli import remove
+from app.core.served import write_serving
+from app.serving.repository import Repository
 from tests.altered import sign_again
 
 
@@ -59,6 +61,47 @@ def test_a_version_is_removed_and_the_others_stay(models: Path, capsys: pytest.C
     assert cli.main(["models", "remove", "tiny/2", "--yes", "--models", str(models)]) == 0
     assert [path.name for path in (models / "tiny").iterdir()] == ["1"]
     assert cli.main(["models", "remove", "tiny/1", "--yes", "--models", str(models)]) == 0
+    assert not list(models.iterdir())
+
+
+def served(models: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    assert cli.main(["models", "show", "tiny", "--models", str(models), *more]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("serves")]
+    return line.removeprefix("serves").strip()
+
+
+def test_which_version_serves_is_told_with_the_reason(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert served(models, capsys) == "version 1 (the latest)"
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    (models / "tiny" / "serving.json").write_text('{"version": 1, "why": "loaded", "at": "2026-05-04T03:02:01+00:00"}')
+    assert served(models, capsys) == "version 1 (loaded 2026-05-04 03:02)"
+    write_serving(tmp_path / "state" / "tiny", 2, "promoted")
+    assert served(models, capsys, "--state", str(tmp_path / "state")).startswith("version 2 (promoted 2")
+    cli.main(["models", "show", "tiny", "--json", "--models", str(models)])
+    assert json.loads(capsys.readouterr().out)["serving"]["version"] == 1
+    (models / "tiny" / "serving.json").write_text("{")
+    assert served(models, capsys).startswith("no version (")
+
+
+def test_a_record_beside_the_versions_is_no_version(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_serving(models / "tiny", 1, "loaded")
+    assert cli.main(["models", "--models", str(models)]) == 0
+    assert capsys.readouterr().out.count("tiny/") == 1
+
+
+def test_removing_the_version_that_serves_leaves_the_latest_of_the_others_to_serve(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (2, 3):
+        sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / str(number))), version=number)
+    write_serving(models / "tiny", 1, "loaded")
+    assert cli.main(["models", "remove", "tiny/2", "--yes", "--models", str(models)]) == 0
+    assert Repository(models).served_version("tiny") == 1
+    capsys.readouterr()
+    assert cli.main(["models", "remove", "tiny/1", "--yes", "--models", str(models)]) == 0
+    assert "tiny/3 serves from the next start on" in capsys.readouterr().out
+    assert Repository(models).served_version("tiny") == 3
+    assert cli.main(["models", "remove", "tiny/3", "--yes", "--models", str(models)]) == 0
     assert not list(models.iterdir())
 
 

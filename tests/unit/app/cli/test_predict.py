@@ -12,7 +12,10 @@ import pytest
 
 from app import cli
 from app.cli import output, predict
+from app.core.served import write_serving
+from tests.altered import sign_again
 from tests.asked import Service
+from tests.tiny import publish_tiny
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
 
@@ -158,6 +161,35 @@ def test_without_a_name_and_with_several_models_they_are_listed(
 ) -> None:
     assert cli.main(["predict", "--models", str(published_tasks), "--text", "good"]) == 2
     assert "which model? say --model NAME; published are: question-answering, " in capsys.readouterr().err
+
+
+def predicted_by(models: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """The label: each model has labels of its own."""
+    assert cli.main(["predict", "--models", str(models), "--device", "cpu", "--text", "good", *more]) == 0
+    return str(json.loads(capsys.readouterr().out)["labels"][0]["label"])
+
+
+def test_without_a_name_the_default_of_the_only_task_is_asked_in_the_version_that_serves(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny(models, "aardvark", labels=["bad a", "good a"])
+    sign_again(models / "aardvark" / "1", first_published="2026-02-01T00:00:00+00:00")
+    assert predicted_by(models, capsys) == "good"
+    publish_tiny(models, "tiny", 2, labels=["bad 2", "good 2"])
+    assert predicted_by(models, capsys) == "good 2"
+    write_serving(models / "tiny", 1, "loaded")
+    assert predicted_by(models, capsys) == predicted_by(models, capsys, "--model", "tiny") == "good"
+    assert predicted_by(models, capsys, "--model", "tiny/2") == "good 2"
+    monkeypatch.setenv("HOOPER_DEFAULT_MODELS", "text-classification=aardvark")
+    assert predicted_by(models, capsys) == "good a"
+
+
+def test_a_question_without_a_name_is_for_the_model_that_answers_questions(
+    published_tasks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--question", "Was it good?", "--context", "The film was good."]
+    assert cli.main(["predict", "--models", str(published_tasks), "--device", "cpu", *asked]) == 0
+    assert "answers" in json.loads(capsys.readouterr().out)
 
 
 # --- on a terminal

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.served import write_serving
 from app.runtime.machine import Machine
 from app.serving import doctor, memory
 from app.serving.doctor import Finding, examine
@@ -72,6 +73,31 @@ def test_older_versions_are_checked_and_not_loaded(models: Path) -> None:
     found = look(models, "cpu")
     assert found["tiny/1"].detail.endswith("not the latest, not loaded")
     assert "answers as published" in found["tiny/2"].detail
+
+
+def test_the_version_that_a_rollback_left_serving_is_the_one_that_is_loaded(models: Path) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    write_serving(models / "tiny", 1, "loaded")
+    found = look(models, "cpu")
+    assert "answers as published" in found["tiny/1"].detail
+    assert found["tiny/2"].detail.endswith("tiny/1 serves, not loaded")
+    write_serving(models / "tiny", 7, "loaded")
+    assert not look(models, "cpu")["tiny"].ok
+
+
+def test_an_error_that_nobody_expected_is_that_models_finding(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise TypeError("no")
+
+    monkeypatch.setattr(doctor, "load", broken)
+    model = look(models, "cpu")["tiny/1"]
+    assert (model.ok, model.detail) == (False, "loading failed (TypeError('no'))")
+
+
+def test_a_default_that_there_is_not_is_told(models: Path) -> None:
+    settings = Settings(models=models, device="cpu", default_models={"summarization": "nobody"})
+    (found,) = [one for one in examine(settings) if one.what == "defaults"]
+    assert found.detail == "HOOPER_DEFAULT_MODELS names nobody for summarization, but there is no such model"
 
 
 def test_an_address_that_others_reach_without_a_key_is_bad(models: Path) -> None:

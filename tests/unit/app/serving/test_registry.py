@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
-from app.core.errors import Unavailable, UnknownModel
-from app.serving.registry import Registry
+from app.core.errors import ModelFailed, Unavailable, UnknownModel
+from app.serving.failures import FailedModel
+from app.serving.registry import Registry, Standing
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
 from tests.gated import Deploy, Gated, turn
 
@@ -31,11 +33,13 @@ async def closed(gated: Gated) -> bool:
 # --- which deployment
 
 
-async def test_without_a_name_the_first_model_of_the_task_answers(registry: Registry, deploy: Deploy) -> None:
+async def test_without_a_name_the_model_that_came_first_answers_whatever_comes_after(
+    registry: Registry, deploy: Deploy
+) -> None:
     for name in ("b", "a", "c"):
         registry.replace(deploy(name).deployment)
-    with registry.lease(TASK) as found:
-        assert found.manifest.name == "a"
+        with registry.lease(TASK) as found:
+            assert found.manifest.name == "b"
     assert [one.manifest.name for one in registry.deployments] == ["a", "b", "c"]
 
 
@@ -92,7 +96,8 @@ async def test_a_model_that_is_there_answers_while_others_load(deploy: Deploy) -
 
 
 async def test_ready_is_loaded_alive_and_not_draining(registry: Registry, deploy: Deploy) -> None:
-    assert registry.is_ready
+    assert not registry.is_ready
+    assert registry.not_ready_because == "no model is loaded"
     one = deploy()
     registry.replace(one.deployment)
     assert registry.is_ready
@@ -234,3 +239,114 @@ async def test_rows_in_the_engine_are_answered_before_their_deployment_closes(re
     batch.finish()
     assert (await answered).num_tokens == 3
     assert await closed(old)
+
+
+# --- the default of a task
+
+
+def expecting(ages: dict[str, str], named: dict[str, str] | None = None) -> Registry:
+    registry = Registry(drain_s=0)
+    registry.expect({TASK: ages}, named or {}, ())
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("ages", "default"),
+    [
+        ({"a": "2026-03-01T00:00:00+00:00", "z": "2026-02-01T00:00:00Z"}, "z"),
+        ({"a": "2026-03-01T00:30:00+02:00", "z": "2026-02-28T23:00:00+00:00"}, "a"),  # half past ten in the evening in UTC
+        ({"b": "2026-03-01T00:00:00Z", "a": "2026-03-01T00:00:00Z"}, "a"),
+        ({"b": "2026-03-01", "a": "some day", "c": ""}, "b"),
+        ({"only": ""}, "only"),
+    ],
+)
+def test_the_default_is_the_model_that_was_published_first(ages: dict[str, str], default: str) -> None:
+    assert expecting(ages).default_of(TASK) == default
+    assert expecting(ages, {TASK: "named"}).default_of(TASK) == "named"
+
+
+async def test_a_default_that_was_unloaded_is_no_other_model(deploy: Deploy) -> None:
+    registry = expecting({"a": "2026-01-01", "b": "2026-02-01"})
+    for name in ("b", "a"):
+        registry.replace(deploy(name).deployment)
+    registry.loading_finished()
+    registry.remove("a")
+    with (
+        pytest.raises(UnknownModel, match=f"'a', the default for {TASK}, is not loaded; name another: b"),
+        registry.lease(TASK),
+    ):
+        pass
+    registry.replace(deploy("a").deployment)
+    with registry.lease(TASK) as found:
+        assert found.manifest.name == "a"
+
+
+async def test_after_a_tasks_last_model_is_gone_the_next_one_is_the_default(registry: Registry, deploy: Deploy) -> None:
+    for name in ("a", "b"):
+        registry.replace(deploy(name).deployment)
+        registry.remove(name)
+    registry.replace(deploy("c").deployment)
+    with registry.lease(TASK) as found:
+        assert found.manifest.name == "c"
+
+
+async def test_a_default_that_is_still_loading_is_waited_for(deploy: Deploy) -> None:
+    registry = expecting({"a": "2026-01-01", "b": "2026-02-01"})
+    registry.replace(deploy("b").deployment)
+    with pytest.raises(Unavailable, match="still loading"), registry.lease(TASK):
+        pass
+
+
+# --- failed models
+
+
+def failed(name: str, version: int | None = 1, task: str = TASK) -> FailedModel:
+    return FailedModel(name, version, "it is broken", task)
+
+
+async def test_a_failed_model_is_refused_with_its_reason_and_stops_no_other(registry: Registry, deploy: Deploy) -> None:
+    registry.replace(deploy("a").deployment)
+    registry.fail(failed("b", 2))
+    assert registry.is_ready
+    for name in ("b", "b/2"):
+        with pytest.raises(ModelFailed, match="model 'b' could not be loaded: it is broken"), registry.lease(None, name):
+            pass
+    with pytest.raises(UnknownModel), registry.lease(None, "b/1"):
+        pass
+
+
+async def test_where_the_default_failed_no_other_model_answers(deploy: Deploy) -> None:
+    registry = expecting({"a": "2026-01-01", "b": "2026-02-01"})
+    registry.fail(failed("a"))
+    registry.replace(deploy("b").deployment)
+    registry.loading_finished()
+    with pytest.raises(ModelFailed, match=f"it is the default for {TASK}"), registry.lease(TASK):
+        pass
+    registry.replace(deploy("a").deployment)
+    assert registry.failed == []
+    with registry.lease(TASK) as found:
+        assert found.manifest.name == "a"
+
+
+async def test_a_model_that_must_load_and_has_failed_keeps_readiness_red(registry: Registry, deploy: Deploy) -> None:
+    registry.expect({}, {}, ["a"])
+    registry.replace(deploy("b").deployment)
+    registry.fail(failed("b"))  # a version of it answers: nothing has changed
+    assert registry.is_ready
+    registry.fail(failed("a"))
+    assert not registry.is_ready
+    assert registry.not_ready_because == "model 'a' could not be loaded: it is broken"
+    registry.remove("a")  # an operator gives it up
+    assert registry.is_ready
+
+
+async def test_how_a_registry_stands_survives_being_sent(registry: Registry, deploy: Deploy) -> None:
+    registry.expect({TASK: {"a": ""}}, {}, ["a"])
+    registry.replace(deploy("b").deployment)
+    registry.saved(registry.deployments[0], False)
+    registry.fail(failed("a", None))
+    other = Registry(drain_s=0)
+    other.follow(Standing.from_json(json.loads(json.dumps(registry.standing.to_json()))))
+    assert other.standing == registry.standing
+    assert other.default_of(TASK) == "a"
+    assert other.unmet_because == registry.unmet_because != ""

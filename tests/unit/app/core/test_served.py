@@ -1,0 +1,152 @@
+"""Which version of a model serves after a start, and since when its name is published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import InvalidArtefact
+from app.core.manifest import read_manifest
+from app.core.release import next_release, withdraw
+from app.core.served import SERVING, Serving, ServingRecords, first_published, read_serving, write_serving
+from app.serving.repository import Repository
+from tests.altered import sign_again
+
+BROKEN = ["", "[]", "{}", '{"version": 0}', '{"version": true}', '{"version": "1"}', '{"version": 1.5}', "7", "null", "\xff"]
+
+
+def publish_as(models: Path, name: str, version: int, **changes: object) -> Path:
+    folder = Path(shutil.copytree(models / "tiny" / "1", models / name / str(version)))
+    sign_again(folder, name=name, version=version, **changes)
+    return folder
+
+
+def test_a_record_is_read_as_it_was_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    assert read_serving(tmp_path) is None
+    write_serving(tmp_path / "new", 3, "loaded")
+    serving = read_serving(tmp_path / "new")
+    assert serving is not None
+    assert (serving.version, serving.why) == (3, "loaded")
+    assert [one.name for one in (tmp_path / "new").iterdir()] == [SERVING]
+    assert (tmp_path / "new" / SERVING).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_record_by_hand_needs_nothing_but_the_version(tmp_path: Path) -> None:
+    (tmp_path / SERVING).write_text('{"version": 2, "who": "me"}')
+    assert read_serving(tmp_path) == Serving(2, "")
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_record_is_told_with_what_helps(tmp_path: Path, text: str) -> None:
+    (tmp_path / SERVING).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidArtefact, match=f"{SERVING} cannot be read .*load a version by its number, or remove the file"):
+        read_serving(tmp_path)
+
+
+def test_a_record_that_is_no_plain_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder" / SERVING).mkdir(parents=True)
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / SERVING).symlink_to(tmp_path / "nowhere")
+    for folder in ("folder", "link"):
+        with pytest.raises(InvalidArtefact, match="no plain file"):
+            read_serving(tmp_path / folder)
+
+
+# --- the version that serves
+
+
+def test_without_a_record_the_latest_version_serves(models: Path) -> None:
+    publish_as(models, "tiny", 2)
+    assert Repository(models).served_version("tiny") == 2
+
+
+def test_what_was_loaded_serves_whatever_is_published_beside_it_by_hand(models: Path) -> None:
+    publish_as(models, "tiny", 2)
+    write_serving(models / "tiny", 1, "loaded")
+    publish_as(models, "tiny", 3)
+    assert Repository(models).served_version("tiny") == 1
+    assert Repository(models).open_served("tiny").id == "tiny/1"
+    assert Repository(models).find("tiny", served=True).id == "tiny/1"
+    assert Repository(models).find("tiny/2", served=True).id == "tiny/2"
+    assert Repository(models).open("tiny").id == "tiny/3"
+
+
+def test_publishing_moves_on_from_a_rollback_and_a_folder_put_beside_moves_on_from_a_publication(models: Path) -> None:
+    publish_as(models, "tiny", 2)
+    write_serving(models / "tiny", 1, "loaded")
+    with next_release(models, "tiny") as release:
+        shutil.copytree(models / "tiny" / "1", release.staging, dirs_exist_ok=True)
+        sign_again(release.staging, version=release.version)
+    assert Repository(models).served_version("tiny") == release.version == 3
+    serving = read_serving(models / "tiny")
+    assert serving is not None
+    assert serving.why == "published"
+    publish_as(models, "tiny", 4)
+    assert Repository(models).served_version("tiny") == 4
+
+
+@pytest.mark.parametrize("why", ["loaded", "published"])
+def test_a_version_that_is_gone_is_replaced_by_no_other(models: Path, why: str) -> None:
+    write_serving(models / "tiny", 7, why)
+    with pytest.raises(InvalidArtefact, match=rf"names version 7 \({why}\), which is not there"):
+        Repository(models).served_version("tiny")
+
+
+# --- another folder for a read-only repository
+
+
+def test_the_state_folder_takes_the_records_and_the_later_of_two_counts(models: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    records = ServingRecords(models, str(state))
+    write_serving(models / "tiny", 2, "published")
+    assert records.write("tiny", 1, "loaded")
+    assert json.loads((state / "tiny" / SERVING).read_text())["version"] == 1
+    assert (records.read("tiny") or Serving(0, "")).version == 1
+    (models / "tiny" / SERVING).write_text('{"version": 3, "why": "published", "at": "2999-01-01T00:00:00+00:00"}')
+    assert (records.read("tiny") or Serving(0, "")).version == 3
+    (models / "tiny" / SERVING).write_text('{"version": 3}')  # of no time: it was there before
+    assert (records.read("tiny") or Serving(0, "")).version == 1
+
+
+def test_where_nothing_can_be_written_that_is_said(models: Path, tmp_path: Path) -> None:
+    (models / "tiny" / SERVING).mkdir()
+    (tmp_path / "file").write_text("")
+    assert not ServingRecords(models).write("tiny", 1, "loaded")
+    assert not ServingRecords(models, str(tmp_path / "file")).write("tiny", 1, "loaded")
+    assert ServingRecords(models, str(tmp_path / "state")).write("tiny", 1, "loaded")
+
+
+# --- since when a name is published
+
+
+def test_a_model_is_as_old_as_its_oldest_version(models: Path) -> None:
+    publish_as(models, "tiny", 2, created="2025-01-01T00:00:00Z")
+    assert first_published(models / "tiny") == "2026-01-01T00:00:00Z"  # of version 1, which has no field for it
+    sign_again(models / "tiny" / "1", first_published="2024-05-05T00:00:00+00:00")
+    assert first_published(models / "tiny") == "2024-05-05T00:00:00+00:00"
+    (models / "tiny" / "1" / "manifest.json").write_text("broken")
+    assert first_published(models / "tiny") == "2025-01-01T00:00:00Z"
+    assert first_published(models / "nobody") == ""
+
+
+def test_a_release_is_told_since_when_its_name_is_published(models: Path) -> None:
+    with next_release(models, "tiny") as later:
+        assert later.first_published == "2026-01-01T00:00:00Z"
+    with next_release(models, "new") as first:
+        assert first.first_published > "2026-01-01"
+
+
+def test_the_manifests_of_earlier_releases_open_without_it(models: Path) -> None:
+    assert read_manifest(models / "tiny" / "1").first_published == ""
+
+
+# --- removing
+
+
+def test_with_the_last_version_its_record_and_its_folder_go(models: Path) -> None:
+    write_serving(models / "tiny", 1, "loaded")
+    withdraw(models / "tiny" / "1")
+    assert not (models / "tiny").exists()
