@@ -51,7 +51,7 @@ def next_release(models: Path, name: str) -> Iterator[Release]:
         parent.mkdir(parents=True, exist_ok=True)
         folder = parent / str(next_version(parent))
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
-        since = first_published(parent) or datetime.now(UTC).isoformat(timespec="seconds")
+        since = first_published(parent) or datetime.now(UTC).isoformat(timespec="milliseconds")
         yield Release(staging, folder, since)
         staging.chmod(READABLE)  # mkdtemp lets only its maker in
         _reveal(staging, folder)

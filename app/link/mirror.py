@@ -184,7 +184,8 @@ class Mirror:
         """Put every version into its place, and take out those that have none, once it is known which have."""
         for number, role in wanted.roles.items():
             place(self.registry, self._live[number], role)
-        self.registry.follow(wanted.standing)
+        if wanted.is_loaded or not self.registry.is_loaded:  # a successor that still loads does not know the defaults yet
+            self.registry.follow(wanted.standing)
         if not wanted.is_loaded:
             return
         wished = [self._live[number] for number in wanted.roles]

@@ -280,6 +280,7 @@ def test_an_archive_and_a_folder_become_the_next_versions(version: Path, models:
     for name, number in (("tiny", 1), ("tiny", 2), ("other", 1)):
         manifest = published(models / name / str(number))
         assert (manifest.name, manifest.version) == (name, number)
+        assert manifest.first_published > manifest.created  # it came here today, whenever it was made
         assert {path.name for path in (models / name / str(number)).iterdir()} == {path.name for path in version.iterdir()}
     assert sorted(path.name for path in models.iterdir()) == ["other", "tiny"]
     assert scores(models / "tiny" / "1", "a good film") == scores(version, "a good film")

@@ -210,6 +210,7 @@ async def test_after_the_engine_process_died_its_successors_models_take_over(lin
     assert names(one) == ["gone/1", "tiny/1"]  # which answer 503 for as long as the successor loads
     assert not one.registry.is_ready
     assert one.registry.not_ready_because == "models are still loading"
+    assert one.registry.default_of("text-classification") == "tiny"  # which is not there yet: 503, and not 404
     fresh = deploy()
     linked.registry.replace(fresh.deployment)
     linked.registry.loading_finished()

@@ -81,6 +81,14 @@ def test_versions_count_up_over_gaps_and_leave_the_others_alone(artefact: Artefa
     assert not list((tmp_path / "films" / "9").iterdir())
 
 
+def test_versions_carry_since_when_their_name_is_published_and_the_latest_serves(artefact: Artefact, tmp_path: Path) -> None:
+    first, second = (read_manifest(publish(artefact, tmp_path)) for _ in range(2))
+    assert first.first_published == second.first_published != ""
+    assert json.loads((tmp_path / "films" / "serving.json").read_text())["version"] == second.version == 2
+    other = read_manifest(publish(replace(artefact, name="aardvark"), tmp_path))
+    assert other.first_published >= first.first_published
+
+
 def test_the_tokenizer_is_published_without_padding_and_truncation(artefact: Artefact, tmp_path: Path) -> None:
     definition = json.loads(artefact.tokenizer)
     definition["truncation"] = {"max_length": 128, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
@@ -116,7 +124,7 @@ def test_a_failure_leaves_earlier_versions_alone(artefact: Artefact, tmp_path: P
     with pytest.raises(SetupError, match="No such file"):
         publish(replace(artefact, graph_file=tmp_path / "missing.onnx"), tmp_path)
     assert contents(tmp_path) == before
-    assert [path.name for path in (tmp_path / "films").iterdir()] == ["1"]
+    assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["1", "serving.json"]
 
 
 def test_a_full_disk_is_one_sentence(artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
