@@ -11,7 +11,7 @@ import uvicorn
 from app.core.errors import HooperError, SetupError
 from app.main import create_app
 from app.observability.logging import harmless, set_up_logging
-from app.processes.http import configured
+from app.processes.http import configured, set_heap_aside
 from app.processes.signals import on_ending_signals
 from app.runtime.thread import is_any_left_behind
 from app.settings import Settings, check_exposure
@@ -44,6 +44,7 @@ def serve(settings: Settings) -> int:
     def stop() -> None:
         server.should_exit = True
 
+    set_heap_aside()
     on_ending_signals(stop)  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
     try:
         server.run()

@@ -21,7 +21,7 @@ from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
 from app.observability.tracing import close_traces, open_traces
 from app.processes.given import Given, beat, receive, say_failure, until_told
-from app.processes.http import configured
+from app.processes.http import configured, set_heap_aside
 from app.processes.listening import inherited
 from app.processes.signals import on_ending_signals
 from app.serving.deployment import Deployment
@@ -105,6 +105,7 @@ def main() -> int:
     except SetupError as error:
         say_failure(error.detail)
         return EXIT_SETUP
+    set_heap_aside()
     server.run(inherited(given.sockets))
     return 0
 
