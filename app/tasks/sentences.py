@@ -163,7 +163,7 @@ def _is_start(text: str, start: int, mark: re.Match[str] | None, code: str) -> b
 def _is_start_without_blank(text: str, start: int, word: str | None) -> bool | None:
     """As in `ASP.NET`, `J.-C.`, `n.º`, or `Really? — asked he`."""
     here, before = text[start], text[start - 1]
-    if before == "." and (here in "-ºª°" or (here.isupper() and text[start - 2 : start - 1].isupper())):
+    if before == "." and (here in "-ºª°" or text[start - 2 : start + 2].replace(".", "").isupper()):
         return False
     if before.isspace() and here in "—–-" and word and word[0].islower():
         return False

@@ -256,3 +256,25 @@ def test_what_is_removed_is_what_all_wishes_say(path: Path) -> None:
     assert remove(path, model="tiny", before="2026-01-15T00:00:00+00:00") == 1
     assert texts(path) == ["new", "other"]
     assert remove(path) == 2
+
+
+def test_where_the_disk_has_no_room_to_overwrite_what_was_removed_that_is_told(path: Path) -> None:
+    written(path, [labelled("a secret of mine", "bad", request_id="mine"), *[labelled("x" * 50_000, "bad")] * 20])
+    child = os.fork()
+    if not child:
+        os._exit(_removes_on_a_full_disk(path))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert remove(path, request_id="mine") == 0
+    assert b"a secret of mine" not in path.read_bytes()
+
+
+def _removes_on_a_full_disk(path: Path) -> int:
+    """What the process does that may write no file beyond a size; its exit code."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = path.stat().st_size  # enough to delete, and too little for the journal of all pages that are written anew
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        remove(path, request_id="mine")
+    except SetupError as error:
+        return int("has 1 corrections less, but may still hold their texts" not in error.detail)
+    return 2

@@ -103,6 +103,13 @@ def test_words_that_look_like_abbreviations_end_sentences_and_abbreviations_befo
     ]  # fmt: skip
 
 
+def test_a_missing_blank_after_a_full_stop_joins_no_sentences_but_names_with_a_full_stop_stay_whole() -> None:
+    assert split("It is an ASP.NET page from the URN.These are many.") == [
+        "It is an ASP.NET page from the URN.",
+        "These are many.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "language", "other"),
     [
