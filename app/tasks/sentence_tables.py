@@ -58,13 +58,13 @@ _ENGLISH = Table(
         Ft Pt Rd Ln Sq Pkwy Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun approx Approx circa incl excl
     """),
     numbered=_set("""
-        no nos eq eqs fig figs vol vols ch chs chap chaps sec secs sect art arts para paras par pars p pp pg pgs pt
+        no nos tel ext eq eqs fig figs vol vols ch chs chap chaps sec secs sect art arts para paras par pars p pp pg pgs pt
         pts ex exs app tab tabs ref refs max min est op bk rm apt lb lbs oz hr hrs mins secs yr yrs mos wk wks tsp
         tsps tbsp tbsps gal qt mi yd yds mph
     """),
     ending=_set("etc"),
     words=_set("""
-        I ark art bros con exec fed fig id ill in mar mass may me miss mo no ok op ore pa ref rep sec
+        I ark art bros con exec fed fig id ill in mar mass may me miss mo no ok OK op ore pa ref rep sec vol
     """),
     starters=_set("""
         A After All Also Although An And Another Any Are As At Because Before Both But By Can Could Despite Did Do
@@ -92,7 +92,7 @@ _GERMAN = Table(
         nr nrn abb tab kap art abs bd bde s ziff lit aufl jg anm bl sp rn rz fn tel max min mind vers
     """),
     ending=_set("usw usf etc"),
-    words=_set("mag ok Art Gen"),
+    words=_set("mag ok OK Art Gen"),
     starters=_set("""
         Aber Alle Alles Als Am An Auch Auf Aus Bei Beide Beim Bis Da Dabei Daher Damit Danach Dann Das Dazu Dein Dem
         Den Denn Der Des Deshalb Die Dies Diese Dieser Dieses Doch Dort Drei Du Durch Ein Eine Einem Einen Einer

@@ -41,6 +41,8 @@ _PREVIOUS = re.compile(r"([^\W\d_][\w.-]*)\.\s+$")
 _LOWER_WORD = re.compile(r"\b[a-z]+\s+$")
 _SENTENCE_ENDS = (".", "!", "?", "…")
 _HAN_BRACKETS = re.compile(r"(?:^|(?<=[。！？]))（[^（）]*[。！？]）")
+_SAID = re.compile(r"[」』](?=と|って|など)")
+"""Japanese goes on so after what somebody said."""
 _HAN_ELLIPSIS = re.compile(r"……(?=[^\s」』”’）】》。！？，、])")
 
 
@@ -124,6 +126,7 @@ def _starts(text: str, code: str) -> list[int]:
     elif code in ("zh", "ja"):
         starts |= {match.end() for match in _HAN_BRACKETS.finditer(text)}
         starts |= {match.end() for match in _HAN_ELLIPSIS.finditer(text)}
+        starts -= {match.end() for match in _SAID.finditer(text)}
     return sorted(starts)
 
 
@@ -185,7 +188,7 @@ def _after_word(word: str, before: str, after: re.Match[str], table: Table) -> b
         return False
     is_word = _is_ordinary(word, before, follower, table)
     if (word in table.numbered or lower in table.numbered) and _is_numbered(
-        follower, is_word, may_be_lettered=lower not in table.words
+        follower, is_word, may_be_lettered=word[0].isupper() or lower not in table.words
     ):
         return False
     is_starter = bool(after["inverted"]) or (not after["dot"] and follower.replace("’", "'") in table.starters)
@@ -221,6 +224,6 @@ def _is_ordinary(word: str, before: str, follower: str, table: Table) -> bool:
 
 def _is_numbered(follower: str, is_word: bool, may_be_lettered: bool) -> bool:
     """Whether a number or a letter follows, or the sentence goes on."""
-    if follower[:1].islower():
-        return not is_word
-    return follower.isdecimal() or (may_be_lettered and bool(_ROMAN.fullmatch(follower) or len(follower) == 1))
+    if follower.isdecimal() or is_word:
+        return follower.isdecimal()
+    return follower[:1].islower() or (may_be_lettered and bool(_ROMAN.fullmatch(follower) or len(follower) == 1))

@@ -185,7 +185,7 @@ def parse(record: Record, source: str, text: str, summary: str, language: str) -
 
 
 def parse_correction(record: Record, source: str, language: str) -> Example | Broken:
-    """As `parse`; the sentences may be of another language than the model's. The document is trained on as the model reads it."""
+    """As `parse`, but the sentences may be of another language than the model's; the document is read as the model reads it."""
     return parse(record, source, "text", "summary", record.columns.get("language") or language)
 
 
