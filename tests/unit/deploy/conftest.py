@@ -28,7 +28,7 @@ def labels_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     models = tmp_path_factory.mktemp("models")
     publish_tiny(models)
     with serving(models) as running, running.client() as client:
-        assert client.post("/v1/classify", json={"inputs": LONG}).json()["results"][0]["truncated"]
+        assert client.post("/v1/classify", json={"inputs": LONG, "truncation": "truncate"}).json()["results"][0]["truncated"]
         client.post("/v1/classify", json={"inputs": ""})
         page = client.get("/metrics").text
     found: dict[str, set[str]] = {"up": set(OF_SCRAPE), "ALERTS": {"alertname"}}

@@ -99,7 +99,7 @@ async def test_a_poisonous_window_fails_its_item_only(deploy: Deploy) -> None:
 
 async def test_truncation_is_told_and_counted(deploy: Deploy) -> None:
     gated = deploy()
-    asked = await ask(gated, "good " * 50, "bad")
+    asked = await ask(gated, "good " * 50, "bad", options=ClassificationOptions(truncation="truncate"))
     (await gated.engine.batch()).finish()
     results = [one for one in (await asked).results if isinstance(one, Result)]
     assert [one.truncated for one in results] == [True, False]
