@@ -80,7 +80,7 @@ def test_a_text_alone_scores_as_it_does_in_a_list(client: httpx.Client) -> None:
 
 def test_a_long_text_is_cut_refused_or_read_in_windows_as_the_caller_wishes(client: httpx.Client) -> None:
     limit = client.get("/v1/models/sentiment").json()["limits"]["max_tokens"]
-    (cut,) = classify(client, LONG)
+    (cut,) = classify(client, LONG, truncation="truncate")
     assert (cut["num_tokens"], cut["truncated"]) == (limit, True)
     (read,) = classify(client, LONG, truncation="window")
     assert read["num_tokens"] > 2 * limit
@@ -149,6 +149,23 @@ def test_an_answer_far_into_a_long_text_is_found(client: httpx.Client) -> None:
     cut = answer(client, "What is the password of the old safe?", context, truncation="truncate")
     assert cut["truncated"]
     assert "marmalade" not in cut["answers"][0]["answer"]
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "whole"),
+    [
+        ("How much did the bridge cost?", "the bridge cost $1,250,000 and was paid by the state.", "$1,250,000"),
+        ("When did the bridge open?", "the bridge opened on 27 September 1883 with a parade.", "27 September 1883"),
+        ("Who built the bridge?", "the bridge was built by Hollingsworth in the old days.", "Hollingsworth"),
+    ],
+)
+def test_an_answer_is_whole_wherever_a_windows_border_falls(
+    client: httpx.Client, question: str, sentence: str, whole: str
+) -> None:
+    for num_words in range(358, 374, 2):  # the border lies before, in and behind the answer
+        found = answer(client, question, "rain " * num_words + sentence + " " + PLAIN * 4, top_k=3)["answers"]
+        assert whole in found[0]["answer"]
+        assert len(found[0]["answer"]) < len(whole) + 4
 
 
 def test_no_answer_is_likelier_where_there_is_none(client: httpx.Client) -> None:

@@ -13,6 +13,8 @@ from app.tasks.question_answering import Answer, Answers, QuestionAnswering
 from scripts.compare_with_pipeline import _reason, main
 from tests.tiny import publish_tiny_task
 
+CONTEXT = "a bb c d-e"
+
 
 @pytest.fixture
 def asked(tmp_path: Path) -> list[str]:
@@ -41,6 +43,15 @@ def test_both_give_the_same_answers(asked: list[str], capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out) == found
 
 
+@pytest.mark.parametrize("more", [["--window", "24"], ["--paragraphs", "2"], ["--window", "20", "--paragraphs", "3"]])
+def test_the_rule_written_twice_gives_the_same_answers_in_many_windows(asked: list[str], more: list[str]) -> None:
+    main([*more, *asked])
+    found = report(asked)
+    assert found["windows_per_question"] > 1
+    assert (found["questions"], found["reference"]["same_text"], found["reference"]["differences"]) == (3, 1.0, [])
+    assert found["reference"]["largest_difference_of_scores"] < 1e-4
+
+
 def test_a_wrong_answer_is_found_out(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     really = QuestionAnswering.decode
 
@@ -52,7 +63,7 @@ def test_a_wrong_answer_is_found_out(asked: list[str], monkeypatch: pytest.Monke
     monkeypatch.setattr(QuestionAnswering, "decode", shifted)
     assert main(asked) == 1
     found = report(asked)
-    assert found["same_text"] == 0
+    assert found["same_text"] == found["reference"]["same_text"] == 0
     assert found["reasons"]["unexplained"] >= 1
     assert all("film" not in json.dumps(one["hooper"]) for one in found["differences"])  # no text of the data
 
@@ -65,13 +76,19 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("ours", "theirs", "windows", "reason"),
     [
-        (Answer("a b", 0.5, 0, 3), [{"answer": "a  b", "start": 0, "score": 0.5}], 1, "whitespace"),
-        (Answer("e\u0301", 0.5, 0, 2), [{"answer": "e", "start": 0, "score": 0.5}], 1, "code points"),
-        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "score": 0.5}, {"answer": "a", "score": 0.4999}], 1, "tie"),
-        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "score": 0.9}], 3, "overlapping windows"),
-        (Answer("a", 0.5, 0, 1), [{"answer": "a", "start": 0, "score": 0.9}], 1, "asked for more"),
-        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "score": 0.9}], 1, "unexplained"),
+        (Answer("a b", 0.5, 0, 3), [{"answer": "a  b", "start": 0, "end": 4, "score": 0.5}], 1, "whitespace"),
+        (Answer("e\u0301", 0.5, 0, 2), [{"answer": "e", "start": 0, "end": 1, "score": 0.5}], 1, "code points"),
+        (
+            Answer("a", 0.5, 0, 1),
+            [{"answer": "b", "start": 4, "end": 5, "score": 0.5}, {"answer": "a", "start": 0, "end": 1, "score": 0.4999}],
+            1,
+            "tie",
+        ),
+        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "end": 5, "score": 0.9}], 3, "in every window"),
+        (Answer("d-e", 0.5, 7, 10), [{"answer": "e", "start": 9, "end": 10, "score": 0.5}], 1, "words of the text"),
+        (Answer("a", 0.5, 0, 1), [{"answer": "a", "start": 0, "end": 1, "score": 0.9}], 1, "asked for more"),
+        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "end": 5, "score": 0.9}], 1, "unexplained"),
     ],
 )
 def test_differences_have_reasons(ours: Answer, theirs: list[dict[str, Any]], windows: int, reason: str) -> None:
-    assert reason in _reason(Answers([ours], 0.0), theirs, windows)
+    assert reason in _reason(CONTEXT, Answers([ours], 0.0), theirs, windows)

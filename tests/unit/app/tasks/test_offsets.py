@@ -113,6 +113,22 @@ def test_what_the_model_points_at_is_the_answer(name: str, surface: str, length:
     assert best.score > 0.9
 
 
+@pytest.mark.parametrize("name", [name for name in TYPES if not name.startswith("byte-level")])  # theirs share characters
+@pytest.mark.parametrize(
+    "context", ["東京は日本の首都です。図書館は1903年に開館しました。", "我喜欢读书，也喜欢看电影。", "สวัสดีครับ"]
+)
+def test_in_a_sentence_without_blanks_an_answer_is_what_the_model_points_at_to_the_character(name: str, context: str) -> None:
+    task = QuestionAnswering(tokenizer_of(name))
+    (encoded,) = task.encode([QuestionItem(QUESTION, context)], AnswerOptions())
+    assert isinstance(encoded, Encoded)
+    characters = WordBoundaries(context, whole_words=False)
+    for start, end in encoded.state.context.offsets:
+        whole = context[slice(*characters.widened((start, end)))]
+        if len(whole) < len(context) // 2 and not any(character.isdigit() for character in whole):
+            (best,) = task.decode(encoded, said(encoded, start, end), AnswerOptions()).answers
+            assert best.answer == whole
+
+
 @types
 @pytest.mark.parametrize("surface", SURFACES)
 def test_an_answer_is_learnt_where_it_stands(name: str, surface: str) -> None:
