@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.core.errors import HooperError, InvalidSettings
@@ -30,6 +30,8 @@ class Command:
     """What holds where it ends early: `nothing was published`."""
     act: Callable[[Path, Recipe, Path], str]
     """From the version's folder, the recipe that names the items, and the model repository to what is printed at the end."""
+    sets_limit: bool = False
+    """Whether it takes `--max-tokens`, as the recipe's key; then built-in texts do where none are given."""
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """
@@ -57,14 +59,16 @@ class Command:
         """The options, for completion too."""
         made = argparse.ArgumentParser(
             prog=self.name,
-            usage=f"{self.name} NAME/VERSION (--data FILE ... | --recipe FILE) [OPTION ...]",
+            usage=f"{self.name} NAME/VERSION {self._usage} [OPTION ...]",
             description=self.description,
             epilog=self.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         made.add_argument("model", metavar="NAME/VERSION", help="a version in the model repository, or a folder's path")
-        source = made.add_mutually_exclusive_group(required=True)
+        if self.sets_limit:
+            made.add_argument("--max-tokens", type=int, required=True, metavar="N", help="longest input, at most 8192")
+        source = made.add_mutually_exclusive_group(required=not self.sets_limit)
         source.add_argument(
             "--data", nargs="+", default=[], metavar="FILE", help="held-out items: csv, tsv, jsonl, txt, parquet"
         )
@@ -74,12 +78,19 @@ class Command:
         made.add_argument("--models", default=os.environ.get("HOOPER_MODELS", "models"), help="model repository")
         return made
 
+    @property
+    def _usage(self) -> str:
+        items = "--data FILE ... | --recipe FILE"
+        return f"--max-tokens N [{items}]" if self.sets_limit else f"({items})"
+
     def _run(self, options: argparse.Namespace) -> str:
         folder = find(options.model, Path(options.models))
         if options.recipe is None:
             recipe = Recipe(validation=options.data, text_column=options.text_column, max_rows=options.max_rows)
         else:
             recipe = load_recipe(options.recipe, {})
+        if self.sets_limit:
+            recipe = replace(recipe, max_tokens=options.max_tokens)
         return self.act(folder, recipe, Path(options.models))
 
 

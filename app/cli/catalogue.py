@@ -66,11 +66,12 @@ SUMMARIES = {
     "models int8": "publish a version again with int8 arithmetic",
     "models fp16": "publish a version again with fp16 arithmetic, for GPUs",
     "models reference": "add what held-out items were like to a version that was published without",
+    "models measure": "give a published version another longest input, without training",
 }
 ORDER = (
     "serve", "predict", "batch", "explain", "train", "report", "compare", "feedback", "feedback export", "feedback next",
     "feedback remove", "models", "models list", "models show", "models add", "models int8", "models fp16", "models reference",
-    "models remove", "export", "bench", "doctor", "settings", "openapi", "completion",
+    "models measure", "models remove", "export", "bench", "doctor", "settings", "openapi", "completion",
 )  # fmt: skip
 
 

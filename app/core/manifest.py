@@ -126,6 +126,9 @@ class Manifest(_Frozen):
     """What the task's own module needs: labels, problem type, temperature, thresholds."""
     parity: dict[str, Parity]
     """Precision (`fp32`, `bf16`, …) to the parity measured when publishing."""
+    length_parity: dict[str, Parity] = {}
+    """Of a version whose `max_tokens` was changed after publishing: precision to the agreement with the published graph in fp32
+    on texts that fill it."""
     engines: dict[Device, EngineTrial] = {}
     """Engines that were tried when publishing; of others nothing is known, as of models published before this was tried."""
     reference: DriftReference = NO_REFERENCE

@@ -184,8 +184,7 @@ def first_readable(records: Mapping[str, Sequence[Record]]) -> Record:
             if not record.broken:
                 return record
     broken = [Broken(one.where, one.broken) for rows in records.values() for one in rows]
-    why = f": {describe_broken(broken)}" if broken else ", for there is none"
-    raise InvalidSettings(f"no row of the data could be read{why}")
+    raise InvalidSettings(f"no row of the data could be read: {describe_broken(broken)}" if broken else "the data has no rows")
 
 
 def default_name(source: str) -> str:

@@ -53,7 +53,7 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     if texts.is_labelled:
         say("evaluate", f"{_figures(offline, manifest, predictions, texts.examples)}; {_of_the_card(manifest)}")
     reference = drift_reference(task, offline.serving_options(), tokenizer, predictions)
-    _write(folder, manifest.model_copy(update={"reference": reference}))
+    write_manifest(folder, manifest.model_copy(update={"reference": reference}))
     return reference
 
 
@@ -73,7 +73,7 @@ def _of_the_card(manifest: Manifest) -> str:
     return f"its card says {describe_figures(manifest.evaluation)}" if manifest.evaluation else "its card has no figures"
 
 
-def _write(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """By one rename, from outside the folder: whoever reads it meanwhile finds the old manifest or the new one."""
     try:
         with tempfile.TemporaryDirectory(prefix=STAGING, dir=folder.parent) as place:

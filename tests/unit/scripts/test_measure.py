@@ -1,0 +1,109 @@
+"""`hooper models measure`: a published version reads more, or less, and nothing else of it changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.core.manifest import read_manifest
+from app.serving.repository import open_folder
+from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from scripts import measure
+from scripts.offline.published import open_version
+from tests.altered import sign_again
+from tests.tiny import MAX_TOKENS, NUM_POSITIONS, publish_tiny, publish_tiny_task
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    publish_tiny(tmp_path / "models")
+    return tmp_path / "models"
+
+
+def run(models: Path, model: str, max_tokens: int, *options: str) -> int:
+    return measure.main([model, "--max-tokens", str(max_tokens), "--models", str(models), *options])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+
+
+def test_a_version_reads_more_without_training(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = models / "tiny" / "1"
+    before, content = read_manifest(folder), files(folder)
+    assert run(models, "tiny/1", 128) == 0
+    after = open_folder(folder).manifest
+    assert after.max_tokens == 128
+    assert after.model_copy(update={"max_tokens": MAX_TOKENS, "engines": before.engines}) == before
+    assert files(folder) == content
+    assert [one.name for one in folder.parent.iterdir()] == ["1"]
+    version = open_version("tiny", models)
+    (encoded,) = version.task.encode([ClassificationItem("good " * 100)], ClassificationOptions(truncation="error"))
+    assert encoded.num_tokens == 102
+    said = capsys.readouterr().out
+    assert "of up to 128 tokens, joined from" in said
+    assert "built-in texts" in said
+    assert "rows beside others are answered as alone" in said
+
+
+def test_a_version_reads_less_too(models: Path) -> None:
+    assert run(models, "tiny/1", 16) == 0
+    assert read_manifest(models / "tiny" / "1").max_tokens == 16
+
+
+def test_texts_of_the_model_s_own_kind_are_joined(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "dev.jsonl"
+    data.write_text("".join(json.dumps({"text": text, "label": text}) + "\n" for text in ("good", "bad")), encoding="utf-8")
+    assert run(models, "tiny/1", 64, "--data", str(data)) == 0
+    assert "joined from 2 rows of dev.jsonl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["question-answering", "summarization"])
+def test_every_task_can_be_measured(task: str, tmp_path: Path) -> None:
+    folder = publish_tiny_task(tmp_path, task, "tiny")  # type: ignore[arg-type]
+    assert run(tmp_path, "tiny/1", 64) == 0
+    assert read_manifest(folder).max_tokens == 64
+
+
+def test_more_than_there_are_positions_for_is_refused_with_the_number(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(models, "tiny/1", NUM_POSITIONS + 1) == 2
+    assert f"has positions for {NUM_POSITIONS} tokens at most" in capsys.readouterr().err
+    assert read_manifest(models / "tiny" / "1").max_tokens == MAX_TOKENS
+
+
+def test_a_graph_that_cannot_read_so_much_is_refused_by_trying(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish_tiny(tmp_path, layout="padded")  # its positions are counted within the graph
+    assert run(tmp_path, "tiny/1", NUM_POSITIONS + 1) == 2
+    assert "cannot read so much" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("max_tokens", [7, 8193, MAX_TOKENS])
+def test_a_limit_that_cannot_be_or_is_already_is_refused(
+    max_tokens: int, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(models, "tiny/1", max_tokens) == 2
+    assert str(max_tokens) in capsys.readouterr().err
+
+
+def test_a_limit_under_which_golden_answers_change_is_refused(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = models / "tiny" / "1"
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    text = "good " * 6 + "bad " * 20
+    version = open_version("tiny", models)
+    (encoded,) = version.task.encode([ClassificationItem(text)], ClassificationOptions())
+    answer = version.task.decode(encoded, version.session.run_rows(encoded.rows), ClassificationOptions())
+    labels = [{"label": one.label, "score": one.score} for one in answer.labels]
+    golden.append({"item": {"text": text, "text_pair": None}, "answer": {"labels": labels}})
+    (folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    sign_again(folder)
+    assert run(models, "tiny/1", 8) == 2
+    assert f"golden request {len(golden) - 1} is answered differently" in capsys.readouterr().err
+    assert read_manifest(folder).max_tokens == MAX_TOKENS
+
+
+def test_the_limit_must_be_said(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        measure.main(["tiny/1", "--models", str(models)])
+    assert "--max-tokens" in capsys.readouterr().err
