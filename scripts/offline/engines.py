@@ -6,7 +6,9 @@ python -m scripts.offline.engines DEVICE GRAPH_FILE < trial.json       # what th
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +33,8 @@ MAX_TOKENS = 4096
 """Of all rows: a trial takes seconds."""
 TIMEOUT_S = 300.0
 
+logger = logging.getLogger(__name__)
+
 OpenRunner = Callable[[Precision], RowRunner]
 
 
@@ -45,7 +49,7 @@ def try_engines(graph_file: Path, graph: Graph, rows: Sequence[Row], timeout_s: 
     """
     trial = json.dumps({"graph": graph.model_dump(mode="json"), "rows": [_as_json(row) for row in _sample(rows)]})
     tried = {device: _tried_apart(device, graph_file, trial, timeout_s) for device in other_engines()}
-    return {"cpu": EngineTrial(runs=True), **tried}
+    return {"cpu": EngineTrial(runs=True), **{device: found for device, found in tried.items() if found is not None}}
 
 
 def other_engines() -> list[Device]:
@@ -102,16 +106,24 @@ def describe_engines(trials: Mapping[Device, EngineTrial]) -> Iterator[str]:
             yield f"{device} does not run it and will not be used: {trial.reason}"
 
 
-def _tried_apart(device: Device, graph_file: Path, trial: str, timeout_s: float) -> EngineTrial:
-    command = [sys.executable, "-m", "scripts.offline.engines", device, str(graph_file)]
+def _tried_apart(device: Device, graph_file: Path, trial: str, timeout_s: float) -> EngineTrial | None:
+    """None where the process itself failed, so that nothing is known of the engine."""
+    # -P and the path: whoever trains may have a package called `scripts` where they stand
+    command = [sys.executable, "-P", "-m", "scripts.offline.engines", device, str(graph_file.absolute())]
+    paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
-        done = subprocess.run(command, input=trial, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, input=trial, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         return EngineTrial(runs=False, reason=f"it takes longer than {timeout_s:g} s")
+    if done.returncode < 0:
+        return EngineTrial(runs=False, reason=f"its process ended with signal {-done.returncode}")
     if done.returncode:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
         said = done.stderr.strip().splitlines()
-        return EngineTrial(runs=False, reason=f"its process ended with {how}" + (f": {said[-1]}" if said else ""))
+        logger.warning("%s was not tried: %s", device, said[-1] if said else f"exit code {done.returncode}")
+        return None
     return EngineTrial.model_validate_json(done.stdout.splitlines()[-1])
 
 

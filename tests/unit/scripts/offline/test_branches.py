@@ -13,9 +13,9 @@ import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
 
+from app.core.types import Row
 from scripts.offline.branches import write_without_branches
-from scripts.offline.export import export_graph
-from scripts.offline.optimize import optimize
+from scripts.offline.trial import export_model
 from tests.tiny import VOCABULARY
 
 SIZE = {
@@ -112,21 +112,22 @@ def test_a_graph_without_branches_is_left_alone(tmp_path: Path, export: Any) -> 
         ("DebertaV2", {**RELATIVE, "position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm"}),
     ],
 )
-def test_a_deberta_has_no_branch_and_answers_as_before(family: str, config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_deberta_has_no_branch_and_answers_as_before(
+    family: str, config: dict[str, Any], tmp_path: Path, rows: list[Row]
+) -> None:
     """OpenVINO's CPU plug-in compiles no If whose branches it cannot tell the rank of."""
     torch.manual_seed(1)
     settings = getattr(transformers, f"{family}Config")(**config, num_labels=3, type_vocab_size=0)
     model = getattr(transformers, f"{family}ForSequenceClassification")(settings).eval()
-    graph = export_graph(model, "row", tmp_path / "exported.onnx")
+    exported = export_model(model, "row", rows, tmp_path)
     assert "If" in ops(tmp_path / "exported.onnx")
-    optimize(tmp_path / "exported.onnx", tmp_path / "optimized.onnx")
-    assert "If" not in ops(tmp_path / "optimized.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "optimized.onnx", providers=["CPUExecutionProvider"])
+    assert "If" not in ops(exported.file)
+    session = onnxruntime.InferenceSession(exported.file, providers=["CPUExecutionProvider"])
     for shape in ((1, 1), (2, 20), (3, 50)):
         ids = torch.arange(shape[0] * shape[1]).reshape(shape) % 9 + 4
         mask = torch.ones_like(ids)
         mask[-1, shape[1] // 2 + 1 :] = 0
         tensors = {"input_ids": ids, "attention_mask": mask}
         expected = model(**tensors).logits.detach().numpy()
-        given = {name: tensors[name].numpy() for name in graph.inputs}
+        given = {name: tensors[name].numpy() for name in exported.graph.inputs}
         np.testing.assert_allclose(session.run(None, given)[0], expected, atol=1e-5)

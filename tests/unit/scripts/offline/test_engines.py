@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,8 @@ from app.core.types import Precision, Row, RowOutput
 from scripts.offline import engines
 from scripts.offline.engines import describe_engines, judge, try_engines
 from scripts.offline.evaluate import RowRunner
-from scripts.offline.export import export_graph
 from scripts.offline.openvino_runner import is_installed
-from scripts.offline.optimize import optimize
+from scripts.offline.trial import export_model
 from tests.tiny import VOCABULARY
 
 
@@ -70,15 +70,27 @@ def test_fp32_decides_and_what_others_cost_is_noted(runner: RowRunner, rows: lis
     assert trial.max_abs_error["bf16"] == pytest.approx(0.5, abs=1e-4)
 
 
-def test_a_process_that_ends_early_is_an_engine_that_does_not_run_the_model(
-    export: Any, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_a_signal_ends_is_an_engine_that_does_not_run_the_model(
+    export: Any, rows: list[Row], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(engines, "other_engines", lambda: ["openvino"])
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    exported = export("Bert")
+    trial = try_engines(exported.file, exported.graph, rows)["openvino"]
+    assert (trial.runs, trial.reason) == (False, "its process ended with signal 11")
+
+
+def test_of_an_engine_that_could_not_be_tried_nothing_is_recorded(
+    export: Any, rows: list[Row], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(engines, "other_engines", lambda: ["tensorrt"])  # nothing of it is here
     exported = export("Bert")
-    trial = try_engines(exported.file, exported.graph, rows)["tensorrt"]
-    assert not trial.runs
-    assert trial.reason.startswith("its process ended with exit code 1: ")
-    assert "HOOPER_DEVICE=tensorrt cannot be had" in trial.reason
+    assert set(try_engines(exported.file, exported.graph, rows)) == {"cpu"}
+    assert "tensorrt was not tried: " in caplog.text
+    assert "HOOPER_DEVICE=tensorrt cannot be had" in caplog.text
 
 
 def test_an_engine_that_takes_too_long_does_not_run_the_model(
@@ -93,8 +105,11 @@ def test_an_engine_that_takes_too_long_does_not_run_the_model(
 
 
 def test_the_process_reads_rows_of_every_length_and_answers(
-    export: Any, marked_rows: list[Row], monkeypatch: pytest.MonkeyPatch
+    export: Any, marked_rows: list[Row], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "scripts").mkdir()  # as many a project has one
+    (tmp_path / "scripts" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engines, "other_engines", lambda: ["cpu"])  # the one that every machine has
     exported = export("Bert", "TokenClassification", "marker")
     many = [replace(row, input_ids=list(row.input_ids)) for row in marked_rows * 30]
@@ -124,8 +139,7 @@ def test_openvino_runs_what_is_published(family: str, tmp_path: Path, rows: list
     relative = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]} if family != "Bert" else {}
     config = getattr(transformers, f"{family}Config")(vocab_size=len(VOCABULARY), **SIZE, **relative, num_labels=3)
     model = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
-    graph = export_graph(model, "row", tmp_path / "exported.onnx")
-    optimize(tmp_path / "exported.onnx", tmp_path / "model.onnx")
-    trial = try_engines(tmp_path / "model.onnx", graph, rows)["openvino"]
+    exported = export_model(model, "row", rows, tmp_path)
+    trial = try_engines(exported.file, exported.graph, rows)["openvino"]
     assert trial.runs, trial.reason
     assert trial.max_abs_error["fp32"] < 1e-4
