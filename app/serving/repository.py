@@ -44,7 +44,13 @@ class Repository:
         """Models with at least one published version, sorted."""
         if not self.root.is_dir():
             raise InvalidArtefact(f"the model repository {self.root} does not exist; set HOOPER_MODELS to a folder of models")
-        return sorted(one.name for one in self.root.iterdir() if one.is_dir() and self.versions(one.name))
+        return sorted(one.name for one in self.root.iterdir() if one.is_dir() and self._is_model(one.name))
+
+    def _is_model(self, name: str) -> bool:
+        try:
+            return bool(self.versions(name))
+        except OSError:  # a folder that may not be read is told when it is opened: it must not hide the others
+            return True
 
     def versions(self, name: str) -> list[int]:
         """Published versions of a model, ascending. Hidden folders are publishing in progress."""

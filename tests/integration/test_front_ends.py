@@ -227,13 +227,14 @@ def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connecti
 def test_a_model_that_must_load_and_does_not_keeps_every_front_end_from_getting_ready(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     (publish_tiny(tmp_path, "broken") / "model.onnx").write_bytes(b"broken")
-    with started(tmp_path, front_ends=2, serve="tiny,broken") as running:
+    named = {"serve": "tiny,broken", "default_models": "text-classification=tiny"}
+    with started(tmp_path, front_ends=2, **named) as running:
         running.wait_for("not ready: model 'broken' could not be loaded", "2 front ends are ready")
         answers = [httpx.get(f"{running.url}/health/ready", timeout=None, trust_env=False) for _ in range(8)]
         assert {one.status_code for one in answers} == {503}
         until(lambda: "model 'broken' could not be loaded" in httpx.get(f"{running.url}/health/ready", trust_env=False).text)
-        asked = {"inputs": "good", "model": "tiny"}
-        assert httpx.post(f"{running.url}/v1/classify", json=asked, timeout=None, trust_env=False).status_code == 200
+        answer = httpx.post(f"{running.url}/v1/classify", json={"inputs": "good"}, timeout=None, trust_env=False)
+        assert answer.json()["model"]["name"] == "tiny"
 
 
 def test_a_key_may_ask_as_often_as_of_one_process(models: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.core.served import SERVING, write_serving
+from app.core.served import SERVING, versions_in, write_serving
 from tests.altered import change_golden, golden_of, sign_again
 from tests.asked import Service, check_problem
 
@@ -75,6 +75,23 @@ async def test_whatever_is_wrong_with_a_model_the_others_answer(start: Any, mode
         assert (await service.classify("good", model="tiny")).status_code == 200
         problem = check_problem(await service.classify("good", model="broken"), 503, "model_failed")
         assert failed["detail"] in problem
+
+
+async def test_a_folder_that_may_not_be_read_stops_no_other_model(
+    start: Any, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_as(models, "broken")
+
+    def refused(folder: Path) -> list[int]:  # as for any user but root, to whom nothing is refused
+        if folder.name == "broken":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return versions_in(folder)
+
+    monkeypatch.setattr("app.serving.repository.versions_in", refused)
+    async with start() as service:
+        ready = (await service.client.get("/health/ready")).json()
+        assert ready["models"] == ["tiny/1"]
+        assert ready["failed"] == [{"model": "broken", "detail": "loading failed (PermissionError)"}]
 
 
 async def test_every_protocol_says_why_a_model_does_not_answer(half: Service) -> None:
