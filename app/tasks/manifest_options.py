@@ -24,8 +24,9 @@ def checked_options(task: Callable[..., Any], task_options: Mapping[str, Any]) -
         InvalidArtefact: an option is unknown, missing, or nonsense.
     """
     try:
-        # as JSON, which a manifest is: there a list may become a tuple, and still no text a number
-        options = _model_of(task).model_validate_json(json.dumps(dict(task_options)))
+        # as JSON, which a manifest is: there a list may become a tuple, and still no text a number; what is being published
+        # may have numbers of numpy's
+        options = _model_of(task).model_validate_json(json.dumps(dict(task_options), default=float))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(["task_options", *(str(part) for part in first["loc"])])

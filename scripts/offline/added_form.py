@@ -11,11 +11,11 @@ from app.core.manifest import MANIFEST, Manifest, describe_file, read_manifest, 
 from app.core.release import next_release
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from app.tasks.tokenizer import Tokenizer
 from scripts.offline.engines import describe_engines, try_engines
 from scripts.offline.evaluate import predict
 from scripts.offline.forms import Form
 from scripts.offline.held_out import check_enough
+from scripts.offline.published import published_task
 from scripts.offline.recipe import Recipe
 from scripts.offline.referenced import held_out_items
 from scripts.offline.tasks.registry import offline_task
@@ -67,6 +67,7 @@ def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, 
             f"{folder} is stored as {graph.storage}; only models stored as {stored} have a form that {form.does}"
         )
     offline = offline_task(manifest.task)
+    task = published_task(folder, manifest, offline)
     texts = held_out_items(offline, manifest, recipe)
     check_enough(texts)
     say("load", texts.where_from)
@@ -74,7 +75,6 @@ def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, 
     if 0 < form.most_rows < len(examples):
         examples = random.Random(recipe.seed).sample(list(examples), form.most_rows)
         say("", f"{len(examples):,} of them are drawn")
-    task = offline.serving_task(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), manifest.task_options)
     session = OnnxSession(folder / graph.file, graph, choose_provider("cpu"))
     predictions = predict(task, offline.serving_options(), [one.item for one in examples], session)
     return Reference(offline, task, manifest.task_options, examples, predictions)

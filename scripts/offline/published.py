@@ -11,6 +11,7 @@ from app.core.errors import InvalidArtefact, InvalidSettings
 from app.core.manifest import MANIFEST, Manifest, read_manifest, verify_files
 from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
 from app.runtime.session import OnnxSession
+from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.tasks.base import OfflineTask
 from scripts.offline.tasks.registry import offline_task
@@ -34,6 +35,19 @@ class Version:
         return f"{self.manifest.name}/{self.manifest.version}"
 
 
+def published_task(folder: Path, manifest: Manifest, offline: OfflineTask) -> Task[Any, Any, Any]:
+    """The task as a published version has it.
+
+    Raises:
+        InvalidArtefact: its tokenizer or its options are nonsense.
+    """
+    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
+    try:
+        return offline.serving_task(tokenizer, manifest.task_options)
+    except InvalidArtefact as error:
+        raise InvalidArtefact(f"{manifest.name}/{manifest.version}: {error.detail}") from error
+
+
 def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> Version:
     """Read, verify and load what a person named: `name`, `name/version`, or a folder's path.
 
@@ -45,11 +59,7 @@ def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> Version
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     offline = offline_task(manifest.task)
-    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
-    try:
-        task = offline.serving_task(tokenizer, manifest.task_options)
-    except TypeError as error:
-        raise InvalidArtefact(f"{folder}: task_options: {error}") from error
+    task = published_task(folder, manifest, offline)
     provider = choose_provider(device)
     if device == "auto":
         provider = choices_of_auto(provider, manifest)[0]

@@ -16,6 +16,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.offline.evaluate import Predictions, drift_reference, predict
 from scripts.offline.held_out import HeldOut, check_enough, held_out
 from scripts.offline.load import Example, read_all
+from scripts.offline.published import published_task
 from scripts.offline.recipe import Recipe
 from scripts.offline.spoken import describe_figures
 from scripts.offline.tasks.base import OfflineTask
@@ -43,11 +44,11 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     verify_files(folder, manifest)
     refuse_unlisted(folder, manifest)
     offline = offline_task(manifest.task)
+    task = published_task(folder, manifest, offline)
     texts = held_out_items(offline, manifest, recipe)
     check_enough(texts)
     say("load", texts.where_from)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
-    task = offline.serving_task(tokenizer, manifest.task_options)
     session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     predictions = predict(task, offline.serving_options(), [one.item for one in texts.examples], session)
     if texts.is_labelled:

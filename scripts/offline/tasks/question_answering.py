@@ -15,6 +15,7 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
+from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
@@ -89,7 +90,7 @@ class OfflineQuestionAnswering:
         return {"num_labels": 2}
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> QuestionAnswering:
-        return QuestionAnswering(tokenizer, **task_options)
+        return QuestionAnswering(tokenizer, **checked_options(QuestionAnswering, task_options))
 
     def serving_options(self) -> AnswerOptions:
         return AnswerOptions()

@@ -15,6 +15,7 @@ import numpy as np
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
+from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.cells import is_missing
@@ -71,7 +72,7 @@ class OfflineSummarization:
         return {"num_labels": 1}
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> ExtractiveSummarization:
-        return ExtractiveSummarization(tokenizer, **task_options)
+        return ExtractiveSummarization(tokenizer, **checked_options(ExtractiveSummarization, task_options))
 
     def serving_options(self) -> SummaryOptions:
         return SummaryOptions()

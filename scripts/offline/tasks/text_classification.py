@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from app.core.errors import InvalidSettings
+from app.tasks.manifest_options import checked_options
 from app.tasks.text_classification import (
     MAX_PAIR_CHARACTERS,
     Classification,
@@ -87,7 +88,7 @@ class OfflineTextClassification:
         }
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TextClassification:
-        return TextClassification(tokenizer, **task_options)
+        return TextClassification(tokenizer, **checked_options(TextClassification, task_options))
 
     def serving_options(self) -> ClassificationOptions:
         return ClassificationOptions()

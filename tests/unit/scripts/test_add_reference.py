@@ -111,7 +111,7 @@ def test_every_task_has_a_reference(tmp_path: Path) -> None:
         ("tiny/2", ["dev.jsonl"], "there is no version tiny/2"),
         ("tiny", ["dev.jsonl"], "there is no version tiny in"),
         ("tiny/1", ["nowhere.jsonl"], "nowhere.jsonl"),
-        ("tiny/1", ["empty.txt"], "no rows"),
+        ("tiny/1", ["empty.txt"], "no row"),
         ("tiny/1", ["others.jsonl"], "label 'angry' is none of the model's"),
     ],
 )
