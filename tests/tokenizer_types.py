@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -66,7 +67,9 @@ def _byte_fallback() -> _Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=500, special_tokens=[*SPECIAL, *numbers], limit_alphabet=40, show_progress=False, max_token_length=8
     )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # so that no piece holds two words
     tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer = _Tokenizer.from_str(json.dumps({**json.loads(tokenizer.to_str()), "pre_tokenizer": None}))
     return _between(tokenizer, "<s>:0 $A:0 <s>:1 $B:1", "<s> $A")
 
 

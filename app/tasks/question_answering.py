@@ -37,8 +37,6 @@ SMALLEST = 1e-9
 """Probabilities are kept so far from 0 and 1 where log-odds are made of them."""
 ENDLESS = np.iinfo(np.int64).max
 """Tokens of context beyond the ends of the text."""
-LOOKAHEAD = 256
-"""Characters behind what was read in which the word goes on that an answer ends in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +98,6 @@ class Reading:
     windows: Sequence[range]
     """The context's tokens in each row."""
 
-    def boundaries(self, whole_words: bool) -> WordBoundaries:
-        """Of what was read of the context."""
-        last = max(window.stop for window in self.windows)
-        end = self.context.spans[last - 1][1] + LOOKAHEAD if last < len(self.context) else len(self.context.text)
-        return WordBoundaries(self.context.text[:end], whole_words)
-
 
 @dataclass(frozen=True, slots=True)
 class Probabilities:
@@ -152,7 +144,7 @@ class QuestionAnswering:
         """The best spans of all windows."""
         reading: Reading = encoded.state
         windows = self._probabilities(reading, outputs)
-        boundaries = reading.boundaries(options.align_to_words)
+        boundaries = WordBoundaries(reading.context.text, options.align_to_words)
         best: dict[str, Answer] = {}
         for number in range(len(windows)):
             for key, answer in _read_window(reading, number, windows, boundaries, options).items():
@@ -220,7 +212,7 @@ class QuestionAnswering:
         that are it verbatim."""
         windows = self._probabilities(reading, outputs)
         options = AnswerOptions()
-        boundaries = reading.boundaries(options.align_to_words)
+        boundaries = WordBoundaries(reading.context.text, options.align_to_words)
         found: dict[int, list[tuple[int, int]]] = {}
         for number, window in enumerate(reading.windows):
             scores = span_scores(reading.windows, number, windows, options.max_answer_tokens)

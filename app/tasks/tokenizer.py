@@ -203,11 +203,9 @@ def cut_side(tokenizer: _Tokenizer) -> Side:
 def trimmed(text: str, span: tuple[int, int]) -> tuple[int, int]:
     """A span without the blanks at its ends: some tokenizers count the blank before a word to its first token."""
     start, end = span
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return start, end
+    piece = text[start:end].lstrip()
+    start = end - len(piece)
+    return start, start + len(piece.rstrip())
 
 
 def _parsed(definition: str) -> _Tokenizer:

@@ -22,6 +22,8 @@ UNSPACED = (
 """Letters of scripts that are written without blanks between words, and of Korean, whose blanks part more than words."""
 JOINERS = "-'’.,:/@_\u2010\u2011"
 """One of them between two letters or digits parts no words: `2,469.5`, `O'Neil`, `14:30`, `Jean-Luc`, `ann@example.org`."""
+LONGEST_WORD = 1000
+"""Characters; of longer ones, the rest may be missing. It bounds what a text without blanks costs."""
 _INVISIBLE = "\u00ad\u200c\u200d\u2060\ufeff"
 _STACKING = "\u17d2\u1039"
 """Signs that put the next consonant of Khmer and Myanmar below the one before."""
@@ -40,8 +42,7 @@ class WordBoundaries:
         """
         self._text = text
         self._pattern = _patterns()[whole_words]
-        self._units: dict[int, list[Span]] = {}
-        self._latest = range(0)
+        self._units: dict[Span, list[Span]] = {}
 
     def widened(self, span: Span) -> Span:
         """The span without the blanks at its ends, and with the rest of the words that it begins and ends in."""
@@ -50,14 +51,14 @@ class WordBoundaries:
 
     def _unit(self, place: int) -> Span:
         """The word or the character that a place lies in."""
-        if place not in self._latest:  # texts without blanks may be long: their ends are not looked for each time
-            end = self._text.find(" ", place)
-            self._latest = range(self._text.rfind(" ", 0, place) + 1, end if end >= 0 else len(self._text))
-        start = self._latest.start
-        if start not in self._units:
-            found = self._pattern.finditer(self._text, start, self._latest.stop)
-            self._units[start] = [match.span() for match in found]
-        units = self._units[start]
+        # texts without blanks are searched in parts of three times the limit, the same for all places in the middle third
+        low = max(0, (place // LONGEST_WORD - 1) * LONGEST_WORD)
+        high = min(len(self._text), (place // LONGEST_WORD + 2) * LONGEST_WORD)
+        before, behind = self._text.rfind(" ", low, place), self._text.find(" ", place, high)
+        part = (low if before < 0 else before + 1), (high if behind < 0 else behind)
+        if part not in self._units:
+            self._units[part] = [match.span() for match in self._pattern.finditer(self._text, *part)]
+        units = self._units[part]
         index = bisect_right(units, place, key=itemgetter(0)) - 1
         return units[index] if index >= 0 and place < units[index][1] else (place, place + 1)
 
