@@ -148,6 +148,7 @@ class FeedbackFile:
             self._make_missing(path, folder)
             _check_logs(path)
             with closing(_connect(path, "rw")) as connection:
+                _prepare(connection)
                 connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // PAGE_BYTES)}")
                 yield connection
 
@@ -208,6 +209,7 @@ def remove(path: Path, model: str | None = None, request_id: str | None = None, 
         with sole_writer(real.parent, BUSY_S):
             _check_logs(real)
             with closing(_connect(real, "rw")) as connection:
+                _prepare(connection)
                 with _transaction(connection):
                     count = connection.execute(f"DELETE FROM corrections {where}", list(given.values())).rowcount  # noqa: S608
                 _overwrite(connection, count)
@@ -281,8 +283,6 @@ def _connect(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
             raise _Unfit("is no feedback file")
         if version != FORMAT:
             raise _Unfit(f"has the format {version}; this version of Hooper reads {FORMAT}")
-        if mode == "rw":
-            _prepare(connection)
     except BaseException:
         connection.close()
         raise
@@ -290,7 +290,7 @@ def _connect(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """What was acknowledged survives the loss of power, what was deleted is overwritten, and there is no write-ahead log."""
+    """For writing: what was acknowledged survives the loss of power, what was deleted is overwritten, and no log is kept."""
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA secure_delete = ON")
     if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):  # made by an earlier release

@@ -307,6 +307,13 @@ def test_what_the_first_release_kept_before_a_kill_is_still_there(path: Path) ->
     assert texts(path) == ["one", "two", "three"]
 
 
+def test_reading_a_file_of_the_first_release_leaves_it_as_it_is(path: Path) -> None:
+    ended(released(path, "old"))
+    before = path.read_bytes()
+    assert [one.item["text"] for one in read(path)] == ["old"]
+    assert path.read_bytes() == before
+
+
 def test_a_service_of_the_first_release_may_still_run_beside_this_one(path: Path) -> None:
     old = released(path, "old")
     with FeedbackFile(path, MEGABYTE) as file:
