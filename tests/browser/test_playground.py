@@ -114,6 +114,7 @@ def test_the_chosen_sentences_are_lit_up_and_a_slider_says_how_many(open_page: O
 
 def test_a_text_that_was_cut_says_so_and_can_be_read_whole(open_page: Open) -> None:
     with open_page() as page:
+        page.locator("select").evaluate_all("all => all.forEach(one => { if (one.value === 'window') one.value = 'truncate' })")
         page.get_by_role("button", name="Too long for the model").click()
         expect(page.get_by_text("Only the beginning was read: 512 tokens")).to_be_visible()
         cut = page.locator(".labels .score").first.inner_text()

@@ -57,7 +57,7 @@ function notice(words) {
 async function start(waitMs = 1000) {
   const later = () => setTimeout(() => start(Math.min(2 * waitMs, LONGEST_WAIT_MS)), waitMs);
   try {
-    const { models, failed } = JSON.parse(await read("v1/models"));
+    const { models, failed = [] } = JSON.parse(await read("v1/models"));
     const count = list(models);
     const broken = failed.map((one) => `${one.model} could not be loaded: ${one.detail}.`);
     notice([...(count ? [] : ["No model is loaded yet. This page shows them as soon as they are."]), ...broken].join(" "));
