@@ -22,6 +22,8 @@ from app.runtime.providers import Provider
 from app.runtime.tensorrt import tensorrt_options
 
 FOLDED = "folded.onnx"
+MAX_FOLDED_BYTES = 2_000_000_000
+"""Of one file: protobuf ends at 2^31 - 1; what is larger keeps its weights in a second file beside it."""
 ERRORS_ONLY = 3
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 """Of ONNX Runtime's CPU provider, which takes nine times as long for a sum and its normalization in one operator as in two."""
@@ -150,6 +152,8 @@ class FoldedGraph:
         options = _options(1)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(folded)
+        if self._file.stat().st_size > MAX_FOLDED_BYTES // 4:  # its int8 weights become four times as much
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{FOLDED}.data")
         try:
             onnxruntime.InferenceSession(self._file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen unrelated types here

@@ -18,6 +18,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.offline.card import calibration_of, classes_of, figures_of, front_matter, license_of, parity_of
 from scripts.offline.checkpoint import Checkpoint, open_checkpoint
 from scripts.offline.evaluate import drift_reference
+from scripts.offline.graph_files import num_bytes
 from scripts.offline.held_out import HeldOut, check_enough, held_out
 from scripts.offline.publish import Artefact, golden_answers, publish
 from scripts.offline.recipe import Recipe
@@ -124,7 +125,7 @@ def write_adopted_card(
     wish: Wish, checkpoint: Checkpoint, texts: HeldOut, verified: VerifiedGraph, evaluation: Mapping[str, Any]
 ) -> str:
     """README.md of a checkpoint that was trained elsewhere: what is known of it, and what was not measured."""
-    recipe, size = wish.recipe, verified.file.stat().st_size
+    recipe, size = wish.recipe, num_bytes(verified.file)
     kind = type(checkpoint.model).__name__
     fields = {**license_of(recipe.license), "pipeline_tag": checkpoint.task, "base_model": checkpoint.source.name}
     sections = [

@@ -11,6 +11,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from app.core.manifest import Graph
+from scripts.offline.graph_files import save
 
 Storage = Literal["int8", "fp16"]
 MIN_WEIGHTS = 65_536
@@ -46,8 +47,7 @@ def compact(source: Path, target: Path, graph: Graph, storage: Storage = "int8",
         weights += [numpy_helper.from_array(quantized, stored[0]), numpy_helper.from_array(scale, stored[1])]
         nodes.append(helper.make_node("DequantizeLinear", stored, [tensor.name], f"{tensor.name}_dequantize", axis=axis))
     _replace(model, nodes + list(model.graph.node), weights)
-    onnx.checker.check_model(model)
-    onnx.save(model, target)
+    save(model, target)
     return graph.model_copy(update={"storage": storage if nodes else graph.storage, "file": target.name})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.core.manifest import Graph
 from app.core.types import Precision
+from scripts.offline.graph_files import weights_file
 from scripts.offline.half import write_half
 from scripts.offline.integer import write_integer
 from scripts.offline.publish import HALF_MODEL, INTEGER_MODEL
@@ -37,6 +38,8 @@ class Form:
 
 
 def _write_half(source: Path, target: Path, _: Graph) -> bool:
+    if weights_file(source) is not None:  # too large to be made in memory as one message
+        return False
     write_half(source, target)
     return True
 

@@ -22,6 +22,7 @@ from scripts.offline.corrections import read_corrections
 from scripts.offline.disk import refusals_told
 from scripts.offline.evaluate import drift_reference
 from scripts.offline.fine_tune import fine_tune
+from scripts.offline.graph_files import num_bytes
 from scripts.offline.learning_rate import Curve, find_learning_rate
 from scripts.offline.length_cost import length_cost
 from scripts.offline.load import Example, describe_broken, read_all
@@ -283,7 +284,7 @@ class Line:
                 base_model=trained.base.name,
                 dataset=prepared.dataset,
                 max_tokens=trained.max_tokens,
-                num_bytes=verified.file.stat().st_size,
+                num_bytes=num_bytes(verified.file),
                 evaluation=evaluation,
                 parity=parity,
                 cost=trained.cost,

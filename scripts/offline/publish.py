@@ -28,6 +28,7 @@ from app.core.release import Release, next_release
 from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
 from scripts.offline.evaluate import RowRunner, predict
+from scripts.offline.graph_files import files_of
 from scripts.offline.tasks.base import OfflineTask
 
 MODEL, INTEGER_MODEL, HALF_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
@@ -92,7 +93,8 @@ def golden_answers(
 
 def _fill(release: Release, artefact: Artefact) -> None:
     folder = release.staging
-    shutil.copyfile(artefact.graph_file, folder / MODEL)
+    for file in files_of(artefact.graph_file):
+        shutil.copyfile(file, folder / file.name.replace(artefact.graph_file.name, MODEL))
     for file in artefact.variants.values():
         shutil.copyfile(file, folder / file.name)
     _write(folder / TOKENIZER, _unpadded(artefact.tokenizer))

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from scripts.offline.graph_files import save
+
 MOVING = frozenset({"Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators that make no new numbers."""
 
@@ -35,7 +37,7 @@ def write_rounded(source: Path, target: Path) -> None:
     for one in model.graph.initializer:
         if one.data_type == TensorProto.FLOAT16:
             one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one).astype(np.float32), one.name))
-    onnx.save(model, target)
+    save(model, target)
 
 
 def _rounded(node: NodeProto, halves: set[str]) -> Iterator[NodeProto]:

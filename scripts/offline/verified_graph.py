@@ -13,6 +13,7 @@ from scripts.offline.compact import compact
 from scripts.offline.engines import describe_engines, try_engines
 from scripts.offline.evaluate import Predictions
 from scripts.offline.forms import FORMS
+from scripts.offline.graph_files import move, num_bytes
 from scripts.offline.publish import MODEL
 from scripts.offline.tasks.base import Axis
 from scripts.offline.trial import Exported, export_model
@@ -73,7 +74,7 @@ def make_graph(
         parity, predictions = reference.verify(file, graph, COMPACT)
         say("verify", describe_parity(parity))
     else:
-        file = file.replace(folder / MODEL)  # forms are bound to it by the name under which it is published
+        file = move(file, folder / MODEL)  # forms are bound to it by the name under which it is published
     measured = {"fp32": parity}
     engines = try_engines(file, graph, [row for one in reference.predictions.encoded for row in one.rows])
     for sentence in describe_engines(engines):
@@ -119,4 +120,4 @@ def describe_parity(parity: Parity) -> str:
 
 
 def _megabytes(file: Path) -> str:
-    return f"{file.stat().st_size / 1e6:.1f} MB"
+    return f"{num_bytes(file) / 1e6:.1f} MB"
