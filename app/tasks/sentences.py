@@ -37,6 +37,12 @@ _DROW = re.compile(r"[^\s\"'“”„«»‘’‚()\[\]{}—–,;:/]+")
 _AFTER = re.compile(r"[\"'“”„«»‘’‚(\[*_—–-]*(?P<inverted>[¿¡])?(?P<word>[^\W\d_]+['’]?|\d)?(?P<dot>\.)?")
 _ROMAN = re.compile(r"[IVXLC]+")
 _INITIALS = re.compile(r"[^\W\d_a-zß-ÿ](\.-?[^\W\d_a-zß-ÿ])*")
+_DETERMINED = re.compile(
+    r"(?:^|\W)(?:der|die|das|de[mns]|a[bm]|im|zu[mr]|vom|beim|ins|ans|bis|und|oder|jede\w?|diese\w?|jene\w?"
+    r"|(?:[mds]?ein|kein|ihr|unser|eue?r)\w{0,2})\s+$",
+    re.IGNORECASE,
+)
+"""What stands before an ordinal number in German, and hardly before another."""
 _PREVIOUS = re.compile(r"([^\W\d_][\w.-]*)\.\s+$")
 _LOWER_WORD = re.compile(r"\b[a-z]+\s+$")
 _SENTENCE_ENDS = (".", "!", "?", "…")
@@ -196,11 +202,19 @@ def _after_word(word: str, before: str, after: re.Match[str], table: Table) -> b
         return is_starter
     if lower in table.ending or is_word:
         return True if is_capital or after["inverted"] else None
-    if table.has_ordinals and is_capital and (_ROMAN.fullmatch(word) or (word.isdecimal() and len(word) <= 2)):
+    if table.has_ordinals and is_capital and _is_ordinal(word, before, after, table):
         return is_starter
     if _INITIALS.fullmatch(word) and (is_starter or "-" in word):
         return is_starter
     return None
+
+
+def _is_ordinal(word: str, before: str, after: re.Match[str], table: Table) -> bool:
+    """Whether this is the third and not three: `am 3. Advent`, `Ludwig XIV.`, but `er ist 3. Anna auch`."""
+    if not word.isdecimal():
+        return _ROMAN.fullmatch(word) is not None
+    is_date = after["dot"] is not None and after["word"] in table.joining
+    return len(word) <= 2 and (is_date or not before.rstrip() or _DETERMINED.search(before) is not None)
 
 
 def _pairs(word: str, before: str, after: re.Match[str]) -> Iterator[str]:

@@ -107,6 +107,14 @@ def test_japanese_goes_on_after_what_somebody_said() -> None:
     assert split("彼は「行く。」と言った。私も行く。", "ja") == ["彼は「行く。」と言った。", "私も行く。"]
 
 
+def test_in_german_a_number_behind_an_article_is_an_ordinal_and_another_ends_its_sentence() -> None:
+    text = "Am 3. Advent kam sein 2. Kind. Er ist 25. Anna ist 30. Der 1. FC siegt. Es kostet 20. Peter zahlt."
+    assert split(text, "de") == [
+        "Am 3. Advent kam sein 2. Kind.", "Er ist 25.", "Anna ist 30.", "Der 1. FC siegt.", "Es kostet 20.", "Peter zahlt.",
+    ]  # fmt: skip
+    assert split("3. Liga: Sieg.", "de") == ["3. Liga: Sieg."]
+
+
 def test_a_letter_after_a_reference_is_its_number_and_after_a_word_begins_a_sentence() -> None:
     assert split("See Vol. I of it. Fig. B shows it. Turn up the vol. I said no. I left.") == [
         "See Vol. I of it.", "Fig. B shows it.", "Turn up the vol.", "I said no.", "I left.",
