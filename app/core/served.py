@@ -31,10 +31,17 @@ class Serving:
 
 
 def versions_in(folder: Path) -> list[int]:
-    """Numbers of the versions that are published in a model's folder, ascending."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(one.name) for one in folder.iterdir() if VERSION.fullmatch(one.name) and (one / MANIFEST).is_file())
+    """Numbers of the versions that are published in a model's folder, ascending.
+
+    Raises:
+        InvalidArtefact: the folder may not be read.
+    """
+    try:
+        if not folder.is_dir():
+            return []
+        return sorted(int(one.name) for one in folder.iterdir() if VERSION.fullmatch(one.name) and (one / MANIFEST).is_file())
+    except OSError as error:
+        raise InvalidArtefact(f"{folder} cannot be read: {error.strerror or error}") from error
 
 
 def first_published(folder: Path) -> str:

@@ -104,12 +104,12 @@ def _models(settings: Settings) -> list[Finding]:
 
 
 def _versions(repository: Repository, name: str, settings: Settings) -> Iterator[Finding]:
-    served = None
+    served, numbers = None, []
     try:
+        numbers = repository.versions(name)
         served = repository.served_version(name)
     except HooperError as error:
         yield Finding(name, False, error.detail)
-    numbers = repository.versions(name)
     for number in numbers:
         # loading other versions as well would take long, and say little: they are not served unless somebody names them
         passed_over = "" if number == served else "not the latest" if served == numbers[-1] else f"{name}/{served} serves"

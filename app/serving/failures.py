@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, InvalidArtefact
 from app.core.manifest import MANIFEST
 from app.core.served import first_published
 
@@ -48,7 +48,10 @@ def failed_model(name: str, version: int | None, folder: Path, error: Exception)
     detail = error.detail if isinstance(error, HooperError) else f"loading failed ({type(error).__name__})"
     numbers = [folder / str(version)] if version else []
     task = next(filter(None, map(_task_of, [*numbers, *_folders(folder)])), "")
-    return FailedModel(name, version, without_paths(detail, folder), task, first_published(folder))
+    age = ""
+    with suppress(InvalidArtefact):  # the folder itself may not be read
+        age = first_published(folder)
+    return FailedModel(name, version, without_paths(detail, folder), task, age)
 
 
 def without_paths(detail: str, folder: Path) -> str:

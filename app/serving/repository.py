@@ -49,7 +49,7 @@ class Repository:
     def _is_model(self, name: str) -> bool:
         try:
             return bool(self.versions(name))
-        except OSError:  # a folder that may not be read is told when it is opened: it must not hide the others
+        except InvalidArtefact:  # a folder that may not be read is told when it is opened: it must not hide the others
             return True
 
     def versions(self, name: str) -> list[int]:
@@ -142,7 +142,12 @@ class Repository:
         """What each published version says of itself, by `name/version`; files are not compared with their checksums."""
         found: dict[str, Manifest | InvalidArtefact] = {}
         for name in self.names():
-            for version in self.versions(name):
+            try:
+                versions = self.versions(name)
+            except InvalidArtefact as error:
+                found[name] = error
+                continue
+            for version in versions:
                 try:
                     found[f"{name}/{version}"] = read_manifest(self.root / name / str(version))
                 except InvalidArtefact as error:

@@ -465,6 +465,18 @@ def test_a_version_beside_the_main_one_is_shown_and_asked_by_its_number(open_pag
                 assert facts(page)["Model"] == version
 
 
+def test_a_model_that_could_not_be_loaded_is_told_beside_those_that_were(open_page: Open, service: Running) -> None:
+    with open_page("/docs") as page:
+        shown = page.request.get(f"{service.url}/v1/models").json()
+        shown["failed"] = [{"model": "topics/2", "detail": "model.onnx differs from the checksum in manifest.json"}]
+        page.route("**/v1/models", lambda route: route.fulfill(json=shown))
+        page.goto(service.url)
+        expect(page.locator("#notice")).to_have_text(
+            "topics/2 could not be loaded: model.onnx differs from the checksum in manifest.json."
+        )
+        expect(page.get_by_role("radio", name="sentiment")).to_be_checked()
+
+
 def test_models_appear_without_a_reload_once_they_are_loaded(open_page: Open, service: Running) -> None:
     with open_page("/docs") as page:
         answers = iter([{"models": []}, page.request.get(f"{service.url}/v1/models").json()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from app.core.served import SERVING, versions_in, write_serving
+from app.core.served import SERVING, write_serving
+from app.serving.doctor import examine
+from app.serving.repository import Repository
+from app.settings import Settings
 from tests.altered import change_golden, golden_of, sign_again
 from tests.asked import Service, check_problem
 
@@ -80,18 +84,21 @@ async def test_whatever_is_wrong_with_a_model_the_others_answer(start: Any, mode
 async def test_a_folder_that_may_not_be_read_stops_no_other_model(
     start: Any, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish_as(models, "broken")
+    locked, iterdir = publish_as(models, "broken").parent, Path.iterdir
 
-    def refused(folder: Path) -> list[int]:  # as for any user but root, to whom nothing is refused
-        if folder.name == "broken":
+    def refused(folder: Path) -> Any:  # as for any user but root, to whom nothing is refused
+        if folder == locked:
             raise PermissionError(13, "Permission denied", str(folder))
-        return versions_in(folder)
+        return iterdir(folder)
 
-    monkeypatch.setattr("app.serving.repository.versions_in", refused)
+    monkeypatch.setattr(Path, "iterdir", refused)
     async with start() as service:
         ready = (await service.client.get("/health/ready")).json()
         assert ready["models"] == ["tiny/1"]
-        assert ready["failed"] == [{"model": "broken", "detail": "loading failed (PermissionError)"}]
+        assert ready["failed"] == [{"model": "broken", "detail": "broken cannot be read: Permission denied"}]
+    assert set(Repository(models).manifests()) == {"broken", "tiny/1"}
+    findings = await asyncio.to_thread(examine, Settings(models=models, device="cpu"))
+    assert [one.ok for one in findings if one.what in ("broken", "tiny/1")] == [False, True]
 
 
 async def test_every_protocol_says_why_a_model_does_not_answer(half: Service) -> None:
