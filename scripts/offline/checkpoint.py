@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.offline.base_model import BaseModel, resolve
 from scripts.offline.definition import definition_of
+from scripts.offline.padded import head_logits
+from scripts.offline.positions import accepted_inputs, takes_token_types
 from scripts.offline.pretrained import DEFAULT_LIMIT, fast_tokenizer, first_line, longest_input, longest_of_tokenizer
 from scripts.offline.tasks.registry import offline_task
 from scripts.offline.tasks.regression import LABEL
@@ -62,6 +65,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
     options, notes = _task_options(model.config, task, labels)
     definition = definition_of(tokenizer, source.location)
+    _check_token_types(model.eval(), tokenizer, source)
     limit = min(longest_input(model), longest_of_tokenizer(tokenizer))
     return Checkpoint(source, task, model.eval(), definition, _length(max_tokens, limit), options, notes)
 
@@ -132,6 +136,31 @@ def _vocabulary(model: Any) -> int | None:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):  # of models that hash characters
         return None
+
+
+def _check_token_types(model: Any, tokenizer: Any, source: BaseModel) -> None:
+    """A model without weights for token types may add up words in their place, as GPT-2 and XLM do.
+
+    Raises:
+        InvalidSettings: its tokenizer gives token types, and the model answers otherwise with them than without.
+    """
+    name = "token_type_ids"
+    if name not in tokenizer.model_input_names or name not in accepted_inputs(model) or takes_token_types(model):
+        return
+    input_ids = torch.tensor([tokenizer("a b").input_ids])
+    with torch.no_grad():
+        try:
+            without, given = (
+                head_logits(model(input_ids=input_ids, return_dict=True, **types))
+                for types in ({}, {name: torch.zeros_like(input_ids)})
+            )
+        except Exception:  # whatever it raises: the trial export says what it is
+            return
+    if not torch.allclose(without, given, atol=1e-4):
+        raise InvalidSettings(
+            f"{source.location} cannot be served: its tokenizer gives {name}, in place of which {type(model).__name__} adds up"
+            f" words; leave {name} out of model_input_names in tokenizer_config.json if that is not meant"
+        )
 
 
 def _task_options(config: Any, task: TaskName, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -312,3 +312,19 @@ def test_what_only_a_checkpoint_needs_is_refused_for_an_archive(
 def test_adding_an_archive_needs_no_torch(version: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(add_model, "_adopt", lambda *rest: pytest.fail("the offline line was asked"))
     assert main([str(shutil.copytree(version, models.parent / "copy"))]) == 0
+
+
+def test_token_types_that_a_model_takes_for_words_are_refused_with_a_way_out(
+    save: Save, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GPT-2 adds up the words of the ids 0 and 1 where its tokenizer, of transformers' general class, gives token types."""
+    checkpoint = save(family="GPT2", id2label=LABELS)
+    assert main([str(checkpoint)]) == 2
+    error = capsys.readouterr().err
+    assert "its tokenizer gives token_type_ids, in place of which GPT2ForSequenceClassification adds up words" in error
+    config = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    names = {"model_input_names": ["input_ids", "attention_mask"]}
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(config | names))
+    assert main([str(checkpoint)]) == 0
+    expected = dict(zip(LABELS.values(), by_torch(checkpoint, "a very good film").softmax(-1).tolist(), strict=True))
+    assert scores(models / "films" / "1", "a very good film") == pytest.approx(expected, abs=1e-4)
