@@ -67,8 +67,8 @@ def test_a_service_whose_file_cannot_be_made_does_not_start_and_says_why(models:
 def test_corrections_go_on_into_a_new_file_when_theirs_was_removed_or_moved(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "feedback.db"
     with serving(models, feedback=path) as running, running.client() as client:
-        for number in range(5):  # more than SQLite would keep in a log
-            correct(client, f"{number} " + "before " * 150_000)
+        for number in range(28):  # more than SQLite would keep in a log
+            correct(client, f"{number} " + "before " * 22_000)
         path.unlink()
         correct(client, "removed")
         moved = path.rename(tmp_path / "moved.db")
