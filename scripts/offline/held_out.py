@@ -114,7 +114,8 @@ def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> 
 def _parser(task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]) -> Parse:
     """One record to an example with its target, as for training."""
     if task == "question-answering":
-        return partial(question_answering.parse, repair=question_answering.Repair() if recipe.repair_offsets else None)
+        # nothing is learnt here, and figures compare texts: where an answer stands does not matter
+        return partial(question_answering.parse, repair=question_answering.Repair())
     if task == "summarization":
         text, summary = summarization.choose_columns(recipe, records)
         return partial(summarization.parse, text=text, summary=summary)
