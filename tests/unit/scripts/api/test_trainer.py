@@ -95,7 +95,19 @@ def test_five_lines_make_a_published_model(made: Made) -> None:
     assert 0 < made.names["loss"] < 2
     assert 0 <= made.names["accuracy"] <= 1
     arrows = [line.split()[0] for line in made.printed.splitlines() if not line.startswith(" ")]
-    assert arrows == ["load", "fine-tune", "evaluate", "export", "optimize", "verify", "compact", "verify", "publish", "report"]
+    assert arrows == [
+        "load",
+        "trial",
+        "fine-tune",
+        "evaluate",
+        "export",
+        "optimize",
+        "verify",
+        "compact",
+        "verify",
+        "publish",
+        "report",
+    ]
 
 
 def test_the_service_serves_what_was_saved_by_the_name_it_was_saved_under(made: Made) -> None:
