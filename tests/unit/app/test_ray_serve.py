@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ import httpx
 import pytest
 
 from app.core.errors import InvalidArtefact, InvalidSettings, Unavailable
+from app.core.served import write_serving
 from app.settings import Settings
+from tests.altered import sign_again
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 
@@ -21,11 +24,13 @@ from app.ray_serve import OneRequestId, Replica, build, with_threads  # noqa: E4
 
 
 @asynccontextmanager
-async def replica(models: Path, monkeypatch: pytest.MonkeyPatch, cores: float = 1.0) -> AsyncIterator[tuple[Replica, Any]]:
+async def replica(
+    models: Path, monkeypatch: pytest.MonkeyPatch, cores: float = 1.0, **settings: Any
+) -> AsyncIterator[tuple[Replica, Any]]:
     """A replica as Ray makes it, and its application within its lifespan."""
     monkeypatch.setattr(ray_serve, "assigned_cores", lambda: cores)  # there is no cluster that assigns any
     monkeypatch.setattr(ray_serve, "set_up_logging", lambda *_, **__: None)
-    made = Replica(Settings(models=models, device="cpu"))
+    made = Replica(Settings(models=models, device="cpu", **settings))
     app = made.__serve_build_asgi_app__()
     async with app.router.lifespan_context(app):
         yield made, app
@@ -57,6 +62,28 @@ async def test_a_model_that_cannot_be_loaded_fails_the_check_with_its_sentence(
     async with replica(models, monkeypatch) as (one, _):
         with pytest.raises(InvalidArtefact, match=r"model\.onnx differs from the checksum"):
             await one.check_health()
+
+
+async def test_only_a_model_that_the_settings_name_fails_the_check_where_another_is_loaded(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Path(shutil.copytree(models / "tiny" / "1", models / "broken" / "1"))
+    sign_again(broken, name="broken")
+    (broken / "model.onnx").write_bytes(b"broken")
+    async with replica(models, monkeypatch) as (one, app):
+        await one.check_health()
+        assert [failed.id for failed in app.state.hooper.registry.failed] == ["broken/1"]
+    async with replica(models, monkeypatch, serve=("tiny", "broken")) as (one, _):
+        with pytest.raises(Unavailable, match="model 'broken' could not be loaded"):
+            await one.check_health()
+
+
+async def test_a_replica_reads_at_its_start_which_version_serves(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    write_serving(models / "tiny", 1, "loaded")
+    async with replica(models, monkeypatch) as (one, app):
+        await one.check_health()
+        assert [deployment.manifest.version for deployment in app.state.hooper.registry.deployments] == [1]
 
 
 async def test_a_dead_engine_fails_the_check_and_ray_replaces_the_replica(
@@ -130,6 +157,7 @@ def test_rays_proxies_may_be_reached_under_any_name_unless_some_are_given(
     ("options", "message"),
     [
         ({"models": "models"}, "HOOPER_MODELS=models must be an absolute path under Ray Serve"),
+        ({"state": "state"}, "HOOPER_STATE=state must be an absolute path under Ray Serve"),
         ({"models": "/m", "admin_key_hashes": "0" * 64}, "loading a model would reach one replica of many"),
         ({"models": "/m", "front_ends": 2}, "HOOPER_FRONT_ENDS cannot be used under Ray Serve"),
         ({"models": "/m", "devise": "cpu"}, "HOOPER_DEVISE"),
