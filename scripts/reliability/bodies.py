@@ -62,7 +62,7 @@ def request(case: Case) -> bytes:
     body = b'{"inputs": 1, "x": "' + b"x" * (BODY_BYTES - 22) + b'"}'
     length = "Transfer-Encoding: chunked" if case.is_chunked else f"Content-Length: {len(body)}"
     key = f"Authorization: Bearer {case.key}\r\n" if case.key else ""
-    head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{key}{length}\r\n\r\n"
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{key}{length}\r\n\r\n"
     return head.encode() + (b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if case.is_chunked else body)
 
 
