@@ -11,7 +11,7 @@ from scripts.bench.connection import prepared
 from scripts.bench.texts import profile_texts
 
 DRAWN = 4000
-HOST = "x"
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
