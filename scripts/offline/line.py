@@ -119,10 +119,9 @@ class Line:
         start = start or pretrained.find_start(recipe.base_model)
         model, max_tokens = self._model(prepared, start)
         tokenizer = Tokenizer(start.tokenizer, max_tokens)
-        if is_main_process() and not (resume and self.run_folder.is_finished):
+        if not (resume and self.run_folder.is_finished):  # in each process: it notes on the model how its rows are padded
             tried = try_out(model, recipe.task, self.offline, tokenizer, options)
             self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
-        wait_for_all()
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
         if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
             self.say("", str(cost))

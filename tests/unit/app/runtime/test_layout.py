@@ -327,3 +327,19 @@ def test_padding_that_stands_in_a_text_is_a_token_like_another_for_other_models(
     tensors = to_tensors(rows, plan([3], "packed", fixed_shapes=False), graph(), fixed_shapes=False)
     assert tensors["position_ids"].tolist() == [[0, 1, 2]]
     assert tensors["attention_mask"].tolist() == [[1, 1, 1]]
+
+
+def test_rows_of_a_graph_that_is_padded_on_the_left_end_where_their_tensor_row_ends() -> None:
+    rows = [Row([5, 6, 7], [0, 0, 1], (0, 2)), Row([8], [0])]
+    where = plan([3, 1], "padded", fixed_shapes=False)
+    every = (Output(name="row", axis="row"), Output(name="token", axis="token"), Output(name="marker", axis="marker"))
+    left = graph(*every).model_copy(update={"layout": "padded", "padding_side": "left"})
+    tensors = to_tensors(rows, where, left, fixed_shapes=False)
+    assert tensors["input_ids"].tolist() == [[5, 6, 7], [PAD, PAD, 8]]
+    assert tensors["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert tensors["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert tensors["gather"].tolist() == [0, 2, 5]
+    per_token = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
+    outputs = split([np.array([[10.0], [20.0]]), per_token, np.array([[0.0], [2.0], [5.0]])], rows, where, left)
+    assert [one["token"][:, 0].tolist() for one in outputs] == [[0, 1, 2], [5]]
+    assert [one["marker"][:, 0].tolist() for one in outputs] == [[0, 2], [5]]
