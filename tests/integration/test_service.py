@@ -62,7 +62,7 @@ def check_scores(result: dict[str, list[dict[str, object]]], text: str) -> None:
 def test_it_gets_ready_and_says_so(service: Running) -> None:
     with service.client() as client:
         assert client.get("/health/live").status_code == 200
-        assert client.get("/health/ready").json() == {"status": "ready", "models": ["tiny/1", "wide/1"]}
+        assert client.get("/health/ready").json() == {"status": "ready", "models": ["tiny/1", "wide/1"], "failed": []}
 
 
 def test_every_log_line_is_json(service: Running) -> None:
