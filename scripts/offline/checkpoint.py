@@ -25,6 +25,8 @@ HEADS: Mapping[str, TaskName] = {
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "summarization",
 }
+NAMED = 5
+"""Tokens that a note names."""
 SHORTEST = 8
 """Tokens: what the manifest takes for a model's input at least."""
 
@@ -64,6 +66,13 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     if room is not None and len(tokenizer) > room:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
     options, notes = _task_options(model.config, task, labels)
+    beyond = sorted(token for token, number in tokenizer.get_vocab().items() if room is not None and number >= room)
+    if beyond:
+        named = ", ".join(repr(token) for token in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
+        notes.append(
+            f"the model has no vector for {len(beyond)} of its tokenizer's tokens ({named}):"
+            " a text with one of them is answered by an error, as transformers does"
+        )
     definition = definition_of(tokenizer, source.location)
     _check_token_types(model.eval(), tokenizer, source)
     limit = min(longest_input(model), longest_of_tokenizer(tokenizer))

@@ -328,3 +328,15 @@ def test_token_types_that_a_model_takes_for_words_are_refused_with_a_way_out(
     assert main([str(checkpoint)]) == 0
     expected = dict(zip(LABELS.values(), by_torch(checkpoint, "a very good film").softmax(-1).tolist(), strict=True))
     assert scores(models / "films" / "1", "a very good film") == pytest.approx(expected, abs=1e-4)
+
+
+def test_tokens_that_the_model_has_no_vector_for_are_told(save: Save, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = save()
+    definition = json.loads((checkpoint / "tokenizer.json").read_text())
+    vocabulary = definition["model"]["vocab"]
+    vocabulary["bad"] = len(vocabulary) + 1  # as many tokens as vectors, but one of them has a number beyond
+    (checkpoint / "tokenizer.json").write_text(json.dumps(definition))
+    assert main([str(checkpoint)]) == 0
+    said = capsys.readouterr().out
+    assert "the model has no vector for 1 of its tokenizer's tokens ('bad'): a text with one of them is answered by an" in said
+    assert "('bad')" in (models / "films" / "1" / "README.md").read_text()
