@@ -127,8 +127,8 @@ def split(
 ) -> tuple[list[Example], list[Example]]:
     """Draw `share` of each stratum, seeded; a stratum of one stays in training. Order is kept within each part.
 
-    Of small strata the rounded share is nothing. Where nothing would be held out for that, the largest of them give a row each,
-    until as many are held out as of all rows together should be.
+    Of small strata the rounded share is nothing. Where nothing would be held out for that, each that has two rows or more gives
+    one, so that all of them are judged.
     """
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
@@ -141,9 +141,7 @@ def split(
         count = min(round(len(indices) * (1 - share)), len(indices) - 1)
         held_out.update(indices[:count])
     if not held_out and share < 1:
-        wanted = max(1, round(len(examples) * (1 - share)))
-        largest = sorted(groups.values(), key=len, reverse=True)
-        held_out.update([indices[0] for indices in largest if len(indices) > 1][:wanted])
+        held_out.update(indices[0] for indices in groups.values() if len(indices) > 1)
     train = [one for index, one in enumerate(examples) if index not in held_out]
     return train, [examples[index] for index in sorted(held_out)]
 
