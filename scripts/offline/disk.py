@@ -30,6 +30,17 @@ def refusal(error: BaseException) -> str | None:
     return None
 
 
+def stop_if_refused(error: Exception) -> None:
+    """What a disk refuses says nothing about the model.
+
+    Raises:
+        SetupError: that is what the error comes from.
+    """
+    refused = refusal(error)
+    if refused is not None:
+        raise SetupError(f"{refused}; nothing was published") from error
+
+
 @contextmanager
 def refusals_told(run: RunFolder) -> Iterator[None]:
     """Whatever stops the block, nothing half-written stays in the run's folder.

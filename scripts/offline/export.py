@@ -22,6 +22,7 @@ from app.core.errors import SetupError
 from app.core.manifest import Graph, Output
 from app.core.types import Row
 from app.runtime.layout import plan, to_tensors
+from scripts.offline.disk import stop_if_refused
 from scripts.offline.packed import PackedModel, is_packable
 from scripts.offline.padded import PaddedModel
 from scripts.offline.positions import longest_full_attention, padding_id, position_offset, takes_token_types
@@ -67,6 +68,7 @@ def export_graph(
             wrapped, config = _packed(plain, axis) if packed else _padded(plain, axis, padding_side, rows)
             inputs, _ = export(wrapped, config, file, opset=OPSET)
     except Exception as error:  # an exporter raises whatever the model's own code, torch or ONNX do
+        stop_if_refused(error)
         raise ExportFailed(f"{describe(model)} cannot become an ONNX graph: {_first_line(error)}") from error
     return Graph(
         file=file.name,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from app.tasks.labels import clean_label
+from app.tasks.sentences import LANGUAGE
 from scripts.offline.label_kind import NO_LABEL
 from scripts.offline.load import Broken, Example, Parse, describe_broken, first_readable, stop_if_too_many
 from scripts.offline.probes import probes
@@ -118,7 +119,8 @@ def _parser(task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, rec
         return partial(question_answering.parse, repair=question_answering.Repair())
     if task == "summarization":
         text, summary = summarization.choose_columns(recipe, records)
-        return partial(summarization.parse, text=text, summary=summary)
+        language = task_options.get("language", LANGUAGE)
+        return partial(summarization.parse, text=text, summary=summary, language=language)
     known = replace(
         recipe,
         problem_type=task_options["problem_type"],

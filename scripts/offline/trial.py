@@ -19,6 +19,7 @@ from app.core.types import Row, RowOutput, TaskName
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
+from scripts.offline.disk import stop_if_refused
 from scripts.offline.evaluate import encode_all
 from scripts.offline.export import ExportFailed, describe, export_graph
 from scripts.offline.optimize import optimize
@@ -70,6 +71,7 @@ def try_out(
     except HooperError:
         raise
     except Exception as error:  # whatever it is: nothing was trained yet, and a sentence says more than a traceback
+        stop_if_refused(error)
         raise ExportFailed(f"{describe(model)} cannot be served: {_first_line(error)}") from error
 
 
