@@ -24,6 +24,9 @@ from app.runtime.thread import EngineThread
 CLOSE_S = 5.0
 """Seconds that a run in progress gets to end when its session is closed, and again once it was told to stop."""
 
+FATAL_ONLY = 4
+"""Of ONNX Runtime's own log: what fails is raised, and need not be printed as well."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -93,7 +96,9 @@ class OnnxSession:
         """
         where = plan([row.num_tokens for row in rows], self.graph.layout, self.provider.fixed_shapes)
         outputs = []
-        for output in self._compute_tensor(rows, where, onnxruntime.RunOptions()):
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = FATAL_ONLY
+        for output in self._compute_tensor(rows, where, options):
             if isinstance(output, HooperError):
                 raise output
             outputs.append(output)

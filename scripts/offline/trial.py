@@ -5,6 +5,7 @@ It takes seconds, so a training begins with it, and fails before it has cost any
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def _shown(
         alone = _distance(expected, [session.run_together([row])[0] for row in rows])
         together = _distance(expected, session.run_together(rows))
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-        raise ExportFailed(f"{name} becomes a graph that ONNX Runtime cannot run: {_first_line(error)}") from error
+        raise ExportFailed(f"{name} becomes an ONNX graph that cannot be run for every text: {_cause(error)}") from error
     if not alone <= TOLERANCE:
         raise ExportFailed(
             f"{name} becomes an ONNX graph that answers otherwise than transformers (a logit differs by {alone:.2g})"
@@ -191,6 +192,12 @@ def _distance(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> floa
     scale = max(1.0, *(float(np.abs(one["logits"]).max(initial=0.0)) for one in expected))
     errors = [largest_error([one], [other]) for one, other in zip(expected, found, strict=True)]
     return float(np.max(errors)) / scale  # NaN where one of them is
+
+
+def _cause(error: Exception) -> str:
+    """In words; ONNX Runtime tells the places in its own sources, too."""
+    node = re.search(r"while running (\w+) node", str(error))
+    return f"its operator {node[1]} fails in ONNX Runtime" if node else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
