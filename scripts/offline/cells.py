@@ -51,6 +51,8 @@ def literal(text: str) -> Any:
             found = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
+        if isinstance(found, set):  # of no order: the same each time
+            found = sorted(found, key=str)
         if isinstance(found, list | tuple | dict):
             return plain(found)
     return None

@@ -13,7 +13,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from app.tasks.labels import clean_label
 from app.tasks.sentences import LANGUAGE
-from scripts.offline.label_kind import NO_LABEL
+from scripts.offline.label_kind import NO_LABEL, whole_number
 from scripts.offline.load import Broken, Example, Parse, describe_broken, first_readable, stop_if_too_many
 from scripts.offline.probes import probes
 from scripts.offline.recipe import Recipe
@@ -124,7 +124,7 @@ def _parser(task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, rec
     known = replace(
         recipe,
         problem_type=task_options["problem_type"],
-        minus_one="class" if NO_LABEL in task_options["labels"] else recipe.minus_one,
+        minus_one="class" if NO_LABEL in map(whole_number, task_options["labels"]) else recipe.minus_one,
     )
     return text_classification.Columns.choose(known, records).parse
 
@@ -167,6 +167,9 @@ def _label(given: str, labels: Sequence[str]) -> str | None:
     cleaned = [clean_label(one) for one in labels]
     if given in cleaned:
         return labels[cleaned.index(given)]
+    numbers = [whole_number(one) for one in cleaned]  # of a model that learnt 1.0
+    if given in numbers:
+        return labels[numbers.index(given)]
     return labels[int(given)] if given.isdecimal() and int(given) < len(labels) else None
 
 

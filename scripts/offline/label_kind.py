@@ -18,6 +18,8 @@ NO_LABEL = "-1"
 DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a")
 """Words that may be a label, and may say that there is none."""
 NAMED = 3
+_WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")
+"""A whole number, also as pandas writes it into a csv file where its column has a gap."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class LabelKind:
     multi_label: bool = False
     separator: str = "|"
     minus_one_is_none: bool = False
+    as_numbers: bool = False
+    """Every label is a whole number, some as `1.0`, which is 1."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Labels that are another one's, which stands for them."""
     notes: Sequence[str] = ()
@@ -41,6 +45,9 @@ class LabelKind:
         multi = recipe.problem_type.startswith("multi") if recipe.problem_type != "auto" else _has_lists(cells)
         separator = recipe.label_separator
         raw = [text for cell in cells for text in _texts(cell, multi, separator)]
+        as_numbers = _are_decimals(raw)
+        if as_numbers:
+            raw = [whole_number(text) for text in raw]
         counts = Counter(clean_label(text) for text in raw)
         if recipe.problem_type != "single_label_classification":
             texts = [text for cell in cells if _listed(cell) is None for text in _texts(cell, multi, separator)]
@@ -56,7 +63,9 @@ class LabelKind:
         )
         spellings = _merged(counts) if recipe.merge_labels else {}
         notes = [*_invisible(raw), *_alike(counts, spellings), *_doubtful(counts), *_perhaps_several(counts, multi)]
-        return cls(multi, separator, is_none, spellings, notes)
+        if as_numbers:
+            notes.insert(0, f"labels written as decimals are whole numbers: {_named(map(repr, sorted(counts)))}")
+        return cls(multi, separator, is_none, as_numbers, spellings, notes)
 
     def read(self, cell: Any) -> Any:
         """One label, or a tuple of them.
@@ -90,6 +99,8 @@ class LabelKind:
         label = clean_label(_text(value))
         if not label:
             raise ValueError("no label")
+        if self.as_numbers:
+            label = whole_number(label)
         if label == NO_LABEL and self.minus_one_is_none:
             raise ValueError(f"{NO_LABEL}, which beside 0, 1, … stands for no label (--minus-one class learns it as one),")
         return self.spellings.get(label, label)
@@ -124,6 +135,16 @@ def _texts(cell: Any, multi: bool, separator: str) -> list[str]:
 def _text(value: Any) -> str:
     """A whole number as such: in a column with a gap pandas keeps 1 as 1.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _are_decimals(labels: Sequence[str]) -> bool:
+    return any("." in label for label in labels) and all(_WHOLE.fullmatch(clean_label(label)) for label in labels)
+
+
+def whole_number(label: str) -> str:
+    """The number without what stands behind its point; any other label as it is."""
+    found = _WHOLE.fullmatch(clean_label(label))
+    return str(int(found[1])) if found else label
 
 
 def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,8 @@ from app.core.errors import InvalidSettings
 from scripts.offline.corrections import join
 from scripts.offline.recipe import Recipe
 from scripts.offline.records import Record, read_records
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,11 @@ def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
     said = f"{len(broken):,} broken row{'s' if len(broken) != 1 else ''}: "
     if len(broken) <= shown:
         return said + ", ".join(f"{one.where} ({one.why})" for one in broken)
-    reasons: dict[str, list[str]] = defaultdict(list)
+    reasons: dict[str, list[Broken]] = defaultdict(list)
     for one in broken:
-        reasons[one.why].append(one.where)
-    ranked = sorted(reasons.items(), key=lambda one: -len(one[1]))
-    named = "; ".join(f"{len(places):,} × {why} ({_first(places)})" for why, places in ranked[:shown])
+        reasons[_QUOTED.sub("", one.why)].append(one)  # reasons that differ in the cell they name are the same
+    ranked = sorted(reasons.values(), key=lambda found: -len(found))
+    named = "; ".join(f"{len(found):,} × {_reason(found)} ({_first([one.where for one in found])})" for found in ranked[:shown])
     more = f"; and {len(ranked) - shown:,} more reasons" if len(ranked) > shown else ""
     return f"{said}{named}{more}"
 
@@ -202,6 +205,10 @@ def stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None
             f"{describe_broken(broken)}. That is {len(broken) / total:.1%} of {total} rows, more than the {limit:.1%}"
             " that --max-bad-share allows; nothing was made of them"
         )
+
+
+def _reason(broken: Sequence[Broken]) -> str:
+    return broken[0].why + (" and the like" if len({one.why for one in broken}) > 1 else "")
 
 
 def _first(places: Sequence[str]) -> str:

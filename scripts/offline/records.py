@@ -20,6 +20,8 @@ from scripts.offline.cells import with_names
 MAX_CELL = 16_000_000
 """Characters of a cell in a csv file: more is a quote that was never closed. The csv module's own 131,072 are fewer than a long
 text has."""
+OTHER_DELIMITERS = (";", "\t", "|", ",")
+"""What spreadsheets of other countries, and other programs, write between columns."""
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -79,6 +81,14 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Record]:
     _, header = next(rows, (1, []))
     if isinstance(header, str):
         raise InvalidSettings(f"{path}:1: the header is not readable as csv ({header})")
+    if not _is_utf8(header):
+        raise InvalidSettings(f"{path}:1: the header is not UTF-8; save the file as UTF-8, as spreadsheets offer to")
+    other = next((sign for sign in OTHER_DELIMITERS if len(header) == 1 and sign != delimiter and sign in header[0]), "")
+    if other:
+        raise InvalidSettings(
+            f"{path}:1: the header {header[0]!r} is one column; write {delimiter!r} between columns in place of {other!r}, or"
+            " name the file .tsv where they stand apart by tabs"
+        )
     twice = [name for name, count in Counter(header).items() if count > 1 and name.strip()]
     if twice:
         raise InvalidSettings(f"{path}:1: the header names {twice[0]!r} twice")
@@ -107,10 +117,15 @@ def _csv_rows(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[
 
 
 def _row(where: str, header: list[str], cells: list[str]) -> Record:
-    if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
+    if not _is_utf8(cells):
         return Record(where, {}, "not UTF-8")
     columns = cells_by_name(header, cells)
     return Record(where, {}, columns) if isinstance(columns, str) else Record(where, columns)
+
+
+def _is_utf8(cells: Sequence[str]) -> bool:
+    """Whether all bytes of a row were, which keeps each that was not as a surrogate."""
+    return not any("\udc80" <= character <= "\udcff" for cell in cells for character in cell)
 
 
 def _json_lines(path: Path) -> Iterator[Record]:

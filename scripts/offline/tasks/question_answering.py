@@ -82,7 +82,8 @@ class OfflineQuestionAnswering:
         else:
             made = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
             if made:
-                notes.append(f"{len(made):,} rows added in which a similar context does not answer the question")
+                rows = "row" if len(made) == 1 else "rows"
+                notes.append(f"{len(made):,} {rows} added in which a similar context does not answer the question")
             dataset = replace(dataset, train=[*dataset.train, *made])
         return Prepared(dataset, {}, [*notes, *check_texts(dataset)])
 
@@ -288,6 +289,8 @@ def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
         if len(starts) != len(texts):
             raise ValueError(f"{len(texts)} answers and {len(starts)} times 'answer_start'")
         answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    if answers is None and any(name in columns for name in ANSWER_NAMES):
+        raise ValueError("no answer; where the context does not answer the question, write an empty list or 'is_impossible'")
     if not isinstance(answers, list):
         raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
     answers = [{"text": one} if isinstance(one, str) else one for one in answers]

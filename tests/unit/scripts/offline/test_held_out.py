@@ -29,6 +29,11 @@ def test_numbers_stand_for_the_model_s_labels_in_any_spelling() -> None:
     assert read(["bad", "good"], 0, 1.0, "1") == ["bad", "good", "good"]
 
 
+def test_a_model_that_learnt_decimals_has_labels_for_them() -> None:
+    assert read(["-1.0", "0.0", "1.0"], "-1.0", "0.0", "1.0") == ["-1.0", "0.0", "1.0"]
+    assert read(["-1.0", "0.0", "1.0"], 0, 1) == ["0.0", "1.0"]
+
+
 def test_minus_one_is_a_label_of_a_model_that_has_it() -> None:
     assert read(["-1", "0", "1"], -1, 0, 1) == ["-1", "0", "1"]
     with pytest.raises(InvalidSettings, match="-1, which beside 0, 1, … stands for no label"):

@@ -120,3 +120,22 @@ def test_labels_that_differ_in_case_are_told_and_merged_only_when_said() -> None
 def test_words_that_may_mean_that_there_is_none_are_told() -> None:
     (note,) = kind("None", "None", "a").notes
     assert "'None' (2 rows)" in note
+
+
+def test_whole_numbers_are_the_same_labels_with_and_without_a_point() -> None:
+    assert read("0.0", "1.0", "0", "2") == ["0", "1", "0", "2"]
+    assert kind("0.0", "1.0").notes == ["labels written as decimals are whole numbers: '0', '1'"]
+    assert read("1.5", "2.0") == ["1.5", "2.0"]
+    assert kind("0", "1").notes == []
+
+
+def test_minus_one_stands_for_no_label_in_the_spelling_of_a_column_with_gaps_too() -> None:
+    found = kind("0.0", "1.0", "-1.0", "", "nan")
+    assert found.read("1.0") == "1"
+    with pytest.raises(ValueError, match="-1, which beside 0, 1, … stands for no label"):
+        found.read("-1.0")
+    assert read("0.0", "1.0", "-1.0", minus_one="class") == ["0", "1", "-1"]
+
+
+def test_sets_as_python_prints_them_are_lists_too() -> None:
+    assert read("{'film', 'b'}", "{'b'}") == [("b", "film"), ("b",)]

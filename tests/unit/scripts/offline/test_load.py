@@ -235,6 +235,13 @@ def test_of_many_broken_rows_each_reason_is_told_once_the_commonest_first() -> N
     assert said == "12 broken rows: 6 × reason 1 (a.csv:1, a.csv:2, …); 3 × reason 0 (a.csv:0, a.csv:4, …); and 1 more reasons"
 
 
+def test_reasons_that_differ_in_the_cell_they_name_are_told_once() -> None:
+    some = [Broken(f"a.csv:{number}", f"no number ('{number},5') in column 'score'") for number in range(7)]
+    assert describe_broken(some) == (
+        "7 broken rows: 7 × no number ('0,5') in column 'score' and the like (a.csv:0, a.csv:1, …)"
+    )
+
+
 def test_where_no_row_could_be_read_the_reasons_are_told() -> None:
     torn = [Record(f"a.csv:{number}", {}, "not UTF-8" if number else "3 columns where the header has 2") for number in range(7)]
     with pytest.raises(InvalidSettings) as caught:

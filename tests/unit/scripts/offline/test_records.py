@@ -281,3 +281,18 @@ def test_squads_own_nesting_gives_a_record_per_question(tmp_path: Path) -> None:
     assert columns(found[:2]) == [{**one, "context": "a b", "title": "t"} for one in (first, second)]
     assert [one.where.rpartition("#")[2] for one in found] == ["1.1.1", "1.1.2", "1.1.3", "1.2", "1.3"]
     assert [bool(one.broken) for one in found] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_table_with_other_signs_between_its_columns_says_so(tmp_path: Path, sign: str) -> None:
+    path = write(tmp_path, "a.csv", as_csv(ROWS, sign))
+    with pytest.raises(InvalidSettings) as caught:
+        read_records(path)
+    assert f"is one column; write ',' between columns in place of {sign!r}" in caught.value.detail
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_header_in_another_encoding_is_told_as_such(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path, "a.csv", "größe,label\ngroß,ja\n".encode(encoding))
+    with pytest.raises(InvalidSettings, match="the header is not UTF-8"):
+        read_records(path)

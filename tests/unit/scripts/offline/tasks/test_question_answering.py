@@ -159,7 +159,7 @@ def test_a_question_may_have_no_answer(columns: dict[str, Any]) -> None:
         ({"question": " "}, "'question'"),
         ({"context": None}, "'context'"),
         ({"context": "\ud800 good"}, "Unicode"),
-        ({"answers": None}, "answers"),
+        ({"answers": None}, "no answer; where the context does not answer the question, write an empty list"),
         ({"answers": [3]}, "answers"),
         ({"answers": {"text": ["good", "bad"], "answer_start": [18]}}, "2 answers and 1 times 'answer_start'"),
         ({"answers": {"text": ["good"], "answer_start": ["x"]}}, "'answer_start' is no whole number"),
