@@ -32,7 +32,7 @@ def set_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]
     """
     share = 1 - min(SHARE, MOST_ROWS / len(examples))
     kept, aside = split_groups(examples, share, 0, lambda one: getattr(one.item, "context", None) or repr(one.item))
-    if not aside:
+    if not aside or round(len(examples) * SHARE) == 0:
         raise InvalidSettings(
             f"autofit sets a tenth of the training texts aside, but there are only {len(examples)} rows; leave it out"
         )

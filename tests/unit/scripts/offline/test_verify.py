@@ -137,6 +137,22 @@ def test_rows_that_feel_their_neighbours_fail(rows: list[Row]) -> None:
         check_neighbours(Leaky(np.nan), rows)
 
 
+class LargeLogits:
+    """A runner whose logits are large, and move with the number of rows as sums in another order do."""
+
+    def __init__(self, moved: float) -> None:
+        self._moved = moved
+
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
+        return [{"logits": np.array([40.0, 40.0 + self._moved * len(rows)], np.float32)} for _ in rows]
+
+
+def test_large_logits_may_move_by_as_many_parts_of_themselves(rows: list[Row]) -> None:
+    check_neighbours(LargeLogits(3e-4), rows)
+    with pytest.raises(ParityFailed, match=r"feel their neighbours: a logit moved by 0\.07, allowed are 0\.004"):
+        check_neighbours(LargeLogits(1e-2), rows)
+
+
 def test_a_packed_graph_without_its_mask_is_caught(
     reference: Reference, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
