@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -217,6 +218,7 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
+@lru_cache(maxsize=16)  # each request's `Host` is asked for; few, since callers write it
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address. A name other than `localhost` is not looked up: it may be anything."""
     try:

@@ -57,9 +57,7 @@ def check_key(state: Any, scope: Scope, headers: Mapping[bytes, str]) -> None:
         return
     known = matching(presented(headers), admins if is_admins else (*users, *admins))
     if known is None:
-        raise Unauthorized(
-            _wanted(admins) if is_admins else "a valid API key is needed: send it as `Authorization: Bearer KEY`"
-        )
+        raise Unauthorized(_wanted(admins) if is_admins else NO_KEY)
     state.key_rates.take(known)
     scope[CALLER] = known
 

@@ -190,7 +190,10 @@ class Edge:
             try:
                 scope[JSON_VALUE] = await read_json(body, state_of(scope["app"]).settings.max_items)
             except HooperError as error:
-                await refusal_of(scope, error)(scope, receive, send)
+                if _is_routed(scope):
+                    await refusal_of(scope, error)(scope, receive, send)
+                else:  # 404 or 405: nobody wants the body
+                    await self._app(scope, _replay(b""), send)
                 return
         answer = await self._short_way(scope, headers) if self._short_way else None
         if answer is None:

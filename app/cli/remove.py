@@ -34,8 +34,11 @@ def run(options: argparse.Namespace) -> int:
     left = [one for one in repository.versions(name) if one != number]
     serving = _record(repository, name)
     if left and serving is not None and serving.version == number:  # first: a record must not name what is gone
-        lasts = repository.records.write(name, left[-1], f"version {number} was removed")
-        print(f"{name}/{left[-1]} serves from the next start on" if lasts else f"{serving} could not be changed")
+        if not repository.records.write(name, left[-1], f"version {number} was removed"):
+            raise SetupError(
+                f"{options.model} serves from the next start on, and where that is noted cannot be written: nothing was removed"
+            )
+        print(f"{name}/{left[-1]} serves from the next start on")
     withdraw(folder)
     print(f"removed {folder}")
     return 0

@@ -16,7 +16,7 @@ HooperError
 │   │   └── RateLimited         this key has asked too often; others are answered
 │   ├── DeadlineExceeded        the caller's deadline passed before the answer
 │   └── Unavailable             loading, draining, or the engine is down
-│       ├── ModelFailed     the model that was asked for could not be loaded
+│       ├── ModelFailed         the model that was asked for could not be loaded
 │       ├── NotStored           what was to be kept is not on the disk: full, locked, or broken
 │       ├── EngineFailed        the engine ran these rows and failed, or gave no finite numbers
 │       │   ├── OutOfMemory     it had no memory for them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -74,16 +75,16 @@ def read_serving(folder: Path) -> Serving | None:
         InvalidArtefact: it cannot be read, or is none.
     """
     path = folder / SERVING
-    if not path.is_symlink() and not path.exists():
-        return None
     try:
-        if path.is_symlink() or not path.is_file():
+        if not stat.S_ISREG(path.lstat().st_mode):
             raise ValueError("it is no plain file")
         body = json.loads(path.read_text(encoding="utf-8"))
         version, why, at = body["version"], body.get("why", ""), body.get("at", "")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise ValueError("its `version` is no number from 1")
         return Serving(version, str(why), str(at))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidArtefact(

@@ -234,8 +234,7 @@ def _difference_of_shape(now: Array, was: Array) -> str:
     """Of many labels each may score less than the tolerance, which then tells no model from another: the pattern does.
 
     The logarithms of a model's scores stay within a fraction of their spread under rounding; those of another model, of
-    permuted
-    labels or of equal scores differ by the whole spread at least.
+    permuted labels or of equal scores differ by the whole spread at least.
     """
     old, new = np.log(np.clip(was, TINY, None)), np.log(np.clip(now, TINY, None))
     if len(was) < MANY_LABELS or old.std() < ROUNDING or (new - old).std() <= SAME_SHAPE * old.std():

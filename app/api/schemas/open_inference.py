@@ -68,10 +68,16 @@ class ServerLive(BaseModel):
 
 
 class ServerReady(BaseModel):
-    """Every model is loaded and every engine would answer."""
+    """Every model was tried, one at least is loaded, all that the settings name are, and every engine would answer."""
 
     live: Annotated[Literal[True], Field(description="The same as `ready`: it stands so in the text of the protocol.")] = True
-    ready: Annotated[Literal[True], Field(description="Whether every model is loaded and every engine would answer.")] = True
+    ready: Annotated[
+        Literal[True],
+        Field(
+            description="Whether every model was tried, one at least is loaded, all that the"
+            " settings name are, and every engine would answer."
+        ),
+    ] = True
 
 
 class ServerMetadata(BaseModel):

@@ -95,6 +95,11 @@ async def test_an_unknown_path_is_a_problem_too(service: Service, path: str) -> 
     check_problem(response, 404, "unknown_model" if "models" in path else "not_found")
 
 
+@pytest.mark.parametrize(("path", "status", "kind"), [("/v1/nowhere", 404, "not_found"), ("/docs", 405, "method_not_allowed")])
+async def test_where_nobody_wants_a_body_nothing_is_said_of_it(service: Service, path: str, status: int, kind: str) -> None:
+    check_problem(await service.client.post(path, content="{", headers={"Content-Type": "application/json"}), status, kind)
+
+
 async def test_a_wrong_method_says_which_is_right(service: Service) -> None:
     response = await service.client.get("/v1/classify")
     check_problem(response, 405, "method_not_allowed")

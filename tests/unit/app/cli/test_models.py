@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,22 @@ def test_removing_the_version_that_serves_leaves_the_latest_of_the_others_to_ser
     assert Repository(models).served_version("tiny") == 3
     assert cli.main(["models", "remove", "tiny/3", "--yes", "--models", str(models)]) == 0
     assert not list(models.iterdir())
+
+
+def test_the_version_that_serves_is_not_removed_where_it_cannot_be_noted_that_another_does(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    write_serving(models / "tiny", 1, "loaded")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # as a full disk
+    try:
+        code = cli.main(["models", "remove", "tiny/1", "--yes", "--models", str(models)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 2
+    assert capsys.readouterr().err.startswith("hooper: tiny/1 serves from the next start on, and where that is noted cannot")
+    assert Repository(models).served_version("tiny") == 1
 
 
 def test_a_broken_version_can_be_removed(models: Path) -> None:

@@ -95,6 +95,12 @@ def test_a_version_that_is_gone_is_replaced_by_no_other(models: Path, why: str) 
         Repository(models).served_version("tiny")
 
 
+def test_a_folder_that_the_system_does_not_look_into_is_told_and_is_not_taken_for_one_without_a_record(models: Path) -> None:
+    records = ServingRecords(models, f"/{'long' * 100}")
+    with pytest.raises(InvalidArtefact, match=r"serving.json cannot be read \(File name too long\)"):
+        records.read("tiny")
+
+
 # --- another folder for a read-only repository
 
 
