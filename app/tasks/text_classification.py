@@ -94,7 +94,10 @@ class TextClassification:
             offset: and what is then added to it, since those have the mean 0.
         """
         self._tokenizer = tokenizer
-        self._windowed = tokenizer.with_windows(tokenizer.max_tokens, min(window_overlap, tokenizer.max_tokens // 4))
+        # of a pair whose texts are both long a window holds half of each, which must be more than what windows share
+        most = (tokenizer.max_tokens - tokenizer.num_special_tokens(pair=True)) // 2 - 1
+        overlap = max(0, min(window_overlap, tokenizer.max_tokens // 4, most))
+        self._windowed = tokenizer.with_windows(tokenizer.max_tokens, overlap)
         self._cutting: Mapping[Side, Tokenizer] = {
             side: tokenizer if side == tokenizer.side else tokenizer.cut_on(side) for side in ("right", "left")
         }

@@ -198,7 +198,7 @@ def _long_examples(version: Opened, texts: HeldOut, max_tokens: int) -> list[Exa
         wanted = max_tokens if number % 2 == 0 else generator.randint(max_tokens // 2, max_tokens)
         parts, length = [getattr(item, field)], 0
         while True:
-            length += len(pieces.encode([parts[-1]])[0])
+            length += max(1, len(pieces.encode([parts[-1]])[0]))  # of invisible characters it is 0, however many there are
             if length >= wanted:
                 break
             parts.append(getattr(generator.choice(items), field))

@@ -116,7 +116,9 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidSettings(f"{self.path / RECIPE} cannot be read: {error}") from error
         now = dataclasses.asdict(recipe)
-        differing = [key for key in now if key not in FREE_KEYS and before.get(key) != now[key]]
+        # a run that was begun before there was a key knows nothing of it; what the key does to the data shows in the examples
+        before = {**dataclasses.asdict(Recipe()), **before}
+        differing = [key for key in now if key not in FREE_KEYS and before[key] != now[key]]
         if differing:
             named = ", ".join(f"{key} (was {before.get(key)!r}, is {now[key]!r})" for key in differing)
             raise InvalidSettings(

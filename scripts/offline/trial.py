@@ -167,7 +167,8 @@ def _shown(
     side: Literal["right", "left"],
 ) -> Exported:
     name = describe(model)
-    graph = export_graph(model, axis, folder / EXPORTED, may_pack, side, rows[1:3])
+    examples = [*rows[1:3], *rows, *rows][:2]  # two of them, though there were one: see EXAMPLES
+    graph = export_graph(model, axis, folder / EXPORTED, may_pack, side, examples)
     try:
         optimize(folder / EXPORTED, folder / OPTIMIZED)
         session = OnnxSession(folder / OPTIMIZED, graph, choose_provider("cpu"))

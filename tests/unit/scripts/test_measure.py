@@ -60,6 +60,12 @@ def test_texts_of_the_model_s_own_kind_are_joined(models: Path, tmp_path: Path, 
     assert "joined from 2 rows of dev.jsonl" in capsys.readouterr().out
 
 
+def test_texts_of_invisible_characters_end_too(models: Path, tmp_path: Path) -> None:
+    data = tmp_path / "held.txt"
+    data.write_text("\u200d\n" * 12, encoding="utf-8")
+    assert run(models, "tiny/1", 64, "--data", str(data)) == 0
+
+
 @pytest.mark.parametrize("task", ["question-answering", "summarization"])
 def test_every_task_can_be_measured(task: str, tmp_path: Path) -> None:
     folder = publish_tiny_task(tmp_path, task, "tiny")  # type: ignore[arg-type]

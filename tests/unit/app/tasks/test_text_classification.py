@@ -26,6 +26,7 @@ from app.tasks.text_classification import (
     TextClassification,
     activate,
 )
+from app.tasks.tokenizer import Tokenizer
 from tests.tiny import MAX_TOKENS, VOCABULARY, publish_tiny, run_rows, tiny_tokenizer
 
 Item = ClassificationItem
@@ -164,6 +165,15 @@ def test_the_overlap_of_windows_can_be_chosen() -> None:
     (encoded,) = task.encode([Item("good " * (LONGEST + 1))], Options(truncation="window"))
     assert isinstance(encoded, Encoded)
     assert [row.num_tokens for row in encoded.rows] == [MAX_TOKENS, 3 + 1 + 2]
+
+
+@pytest.mark.parametrize("max_tokens", range(8, 20))
+def test_a_long_pair_is_read_whole_by_a_model_of_few_tokens(max_tokens: int) -> None:
+    tokenizer = Tokenizer(tiny_tokenizer().definition, max_tokens)
+    task = TextClassification(tokenizer, ("bad", "good"))
+    (encoded,) = task.encode([Item("good " * 12, "bad " * 12)], Options(truncation="window"))
+    assert isinstance(encoded, Encoded)
+    assert max(row.num_tokens for row in encoded.rows) == max_tokens
 
 
 def test_a_long_pair_is_cut_at_its_longer_half() -> None:

@@ -87,6 +87,17 @@ def test_another_recipe_is_refused_with_every_key_that_differs(run: RunFolder) -
         run.check_same(replace(RECIPE, batch_size=8, seed=1), DATASET)
 
 
+def test_a_run_that_was_begun_before_there_was_an_option_goes_on_with_its_default(run: RunFolder) -> None:
+    run.start(RECIPE, DATASET)
+    file = run.path / "recipe.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    del written["recipe"]["merge_labels"]
+    file.write_text(json.dumps(written), encoding="utf-8")
+    run.check_same(RECIPE, DATASET)
+    with pytest.raises(InvalidSettings, match=r"merge_labels \(was False, is True\)"):
+        run.check_same(replace(RECIPE, merge_labels=True), DATASET)
+
+
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_changed_data_is_refused(part: str, run: RunFolder) -> None:
     run.start(RECIPE, DATASET)

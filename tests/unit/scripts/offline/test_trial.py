@@ -32,6 +32,19 @@ def test_a_model_whose_packed_form_leaks_is_padded(
     assert export_model(tiny_model("Bert"), "row", rows, tmp_path).graph.layout == "padded"
 
 
+@pytest.mark.parametrize("axis", ["row", "token"])
+def test_one_row_is_enough_to_export_a_padded_graph_for_any_number_of_them(
+    axis: Any, tiny_model: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.offline.trial.is_packable", lambda model: False)
+    model = tiny_model("Bert", "QuestionAnswering" if axis == "token" else "SequenceClassification")
+    exported = export_model(model, axis, rows[:1], tmp_path)
+    expected = [TorchRunner(model, exported.graph).run_alone(row)["logits"] for row in rows]
+    found = OnnxSession(exported.file, exported.graph, choose_provider("cpu")).run_together(rows)
+    for before, after in zip(expected, found, strict=True):
+        np.testing.assert_allclose(after["logits"], before, atol=1e-4)
+
+
 def test_a_model_that_reads_a_text_at_its_end_is_padded_on_the_left(tiny_model: Any, rows: list[Row], tmp_path: Path) -> None:
     model = tiny_model("XLNet")
     exported = export_model(model, "row", rows, tmp_path)
