@@ -64,7 +64,7 @@ _ENGLISH = Table(
     """),
     ending=_set("etc"),
     words=_set("""
-        I ark art bros con exec fed fig id ill in mar mass may me miss mo no ok OK op ore pa ref rep sec vol
+        I May arc ark art bros con exec fed fig id ill in mar mass may me miss mo no ok OK op ore pa ref rep sec vol
     """),
     starters=_set("""
         A After All Also Although An And Another Any Are As At Because Before Both But By Can Could Despite Did Do
@@ -92,7 +92,7 @@ _GERMAN = Table(
         nr nrn abb tab kap art abs bd bde s ziff lit aufl jg anm bl sp rn rz fn tel max min mind vers
     """),
     ending=_set("usw usf etc"),
-    words=_set("mag ok OK Art Gen"),
+    words=_set("mag ok OK Art Bart Gen"),
     starters=_set("""
         Aber Alle Alles Als Am An Auch Auf Aus Bei Beide Beim Bis Da Dabei Daher Damit Danach Dann Das Dazu Dein Dem
         Den Denn Der Des Deshalb Die Dies Diese Dieser Dieses Doch Dort Drei Du Durch Ein Eine Einem Einen Einer

@@ -34,7 +34,11 @@ _MARK = re.compile(r"([.…])([\"”’»)\]]*)\s+(?=\S)")
 """A mark after which `sentencex` may have been wrong, with what closes behind it."""
 _DROW = re.compile(r"[^\s\"'“”„«»‘’‚()\[\]{}—–,;:/]+")
 """The last word of a text that is read backwards."""
-_AFTER = re.compile(r"[\"'“”„«»‘’‚(\[*_—–-]*(?P<inverted>[¿¡])?(?P<word>[^\W\d_]+['’]?|\d)?(?P<dot>\.)?")
+_AFTER = re.compile(
+    r"[\"'“”„«»‘’‚(\[*_—–-]*(?P<inverted>[¿¡])?"
+    r"(?:(?:(?:[A-Z]{1,3})?[$€£¥₹]|[~≈<>≤≥=±+−§#])\s?(?=[.~]?\d)[.~]?)?"  # what stands before a number, as in `approx. US$5`
+    r"(?P<word>[^\W\d_]+['’]?|\d)?(?P<dot>\.)?"
+)
 _ROMAN = re.compile(r"[IVXLC]+")
 _INITIALS = re.compile(r"[^\W\d_a-zß-ÿ](\.-?[^\W\d_a-zß-ÿ])*")
 _DETERMINED = re.compile(
@@ -161,6 +165,9 @@ def _is_start(text: str, start: int, mark: re.Match[str] | None, code: str) -> b
     if ")" in mark[2]:
         return True if word and word[0].isupper() and _is_sentence_in_brackets(before) else None
     found = _DROW.match(before[::-1])
+    if mark[2] and found and after and (after["word"] or "").replace("’", "'") in TABLES[code].starters:
+        said = found[0][::-1].lower()  # by somebody, unless an abbreviation was quoted
+        return True if said in TABLES[code].words or said not in _ENTRIES[code] else None
     if mark[2] or found is None or after is None or not (word or after["inverted"]):
         return None
     last, known = found[0][::-1], _ENTRIES[code]
@@ -201,7 +208,7 @@ def _after_word(word: str, before: str, after: re.Match[str], table: Table) -> b
     if word in table.joining or not table.joining_pairs.isdisjoint(pairs):
         return is_starter
     if lower in table.ending or is_word:
-        return True if is_capital or after["inverted"] else None
+        return True if is_capital or after["inverted"] or (is_word and follower.isdecimal()) else None
     if table.has_ordinals and is_capital and _is_ordinal(word, before, after, table):
         return is_starter
     if _INITIALS.fullmatch(word) and (is_starter or "-" in word):

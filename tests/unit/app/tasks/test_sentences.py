@@ -184,3 +184,35 @@ def test_the_time_grows_with_the_text_and_no_faster(unit: str) -> None:
 
     short, long = (min(seconds(size) for _ in range(3)) for size in (10_000, 80_000))
     assert long < 24 * max(short, 0.001)  # 8 where it grows with the text, 64 with its square
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "It cost est. $5 million in all."),
+        ("en", "The budget is max. US$5 million a year."),
+        ("en", "It holds approx. ~30 people."),
+        ("de", "Das sind max. €5 am Tag."),
+        ("fr", "Cela coûte max. €5 ici."),
+        ("es", "Cuesta aprox. $5 hoy."),
+    ],
+)
+def test_a_number_behind_a_currency_s_sign_is_a_number(language: str, text: str) -> None:
+    assert split(text, language) == [text]
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "second"),
+    [
+        ("en", "He left in May.", "Anna stayed."),
+        ("en", "It has a fine narrative arc.", "Anna wept."),
+        ("en", "She was ill.", "5 others died."),
+        ("en", "She paid me.", "$5 was enough."),
+        ("en", "“It is me.”", "I agreed."),
+        ("en", 'He said: "It is over."', "Then he left."),
+        ("de", "Er trug einen Bart.", "Dann ging er."),
+        ("fr", "« C'est fini. »", "Il partit."),
+    ],
+)
+def test_a_word_like_any_other_and_what_somebody_said_end_a_sentence(language: str, first: str, second: str) -> None:
+    assert split(f"{first} {second}", language) == [first, second]
