@@ -12,7 +12,7 @@ from pathlib import Path
 from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, UnknownModel
 from app.core.manifest import VERSION
 from app.serving.deployment import Deployment
-from app.serving.failures import FailedModel, failed_model
+from app.serving.failures import FailedModel, failed_model, without_paths
 from app.serving.leased import MAIN, Role
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
@@ -50,6 +50,13 @@ class Versions:
             InvalidArtefact: it is broken, or does not answer its golden requests.
             InvalidInput: it cannot run beside the main version.
         """
+        try:
+            return await self._loaded(name, version, role)
+        except HooperError as error:  # a caller reads it; the log has the whole of it
+            error.detail = without_paths(error.detail, self._repository.root / name)
+            raise
+
+    async def _loaded(self, name: str, version: int | None, role: Role) -> Deployment:
         if role.name != "main":
             return await self._add_candidate(await asyncio.to_thread(self._repository.open, name, version), role)
         try:
