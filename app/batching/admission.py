@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.core.errors import Overloaded
+from app.core.errors import Overloaded, TooLarge
 from app.core.types import Priority
 
 SMOOTHING = 0.8
@@ -27,6 +27,18 @@ class QueueLimit:
         """What a row of this priority meets: bulk ones are taken only while the queue is at most half full, so that they
         alone never turn an interactive one away."""
         return self if priority == "interactive" else QueueLimit(max(1, self.max_rows // 2), max(1, self.max_tokens // 2))
+
+
+def check_size(num_rows: int, num_tokens: int, limit: QueueLimit) -> None:
+    """
+    Raises:
+        TooLarge: a request has more than may ever wait.
+    """
+    if num_rows > limit.max_rows or num_tokens > limit.max_tokens:
+        raise TooLarge(
+            f"the request has {num_rows} rows of {num_tokens} tokens in all; at most {limit.max_rows} rows"
+            f" and {limit.max_tokens} tokens may wait"
+        )
 
 
 def queue_is_full(num_rows: int, num_tokens: int, retry_after_s: float) -> Overloaded:

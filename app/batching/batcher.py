@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from app.batching.admission import DrainRate, QueueLimit, queue_is_full
+from app.batching.admission import DrainRate, QueueLimit, check_size, queue_is_full
 from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.execution import Execution
 from app.batching.policy import Budget
@@ -157,11 +157,7 @@ class Batcher:
         longest = max(row.num_tokens for row in rows)
         if not self.budget.fits(longest):
             raise TooLarge(f"a row of {longest} tokens exceeds the batch budget of {self.budget.max_batch_tokens}")
-        if len(rows) > limit.max_rows or total > limit.max_tokens:
-            raise TooLarge(
-                f"the request has {len(rows)} rows of {total} tokens in all; at most {limit.max_rows} rows"
-                f" and {limit.max_tokens} tokens may wait"
-            )
+        check_size(len(rows), total, limit)
         if self._queue.num_rows + len(rows) > limit.max_rows or self._queue.num_tokens + total > limit.max_tokens:
             raise self._overloaded(total)
 

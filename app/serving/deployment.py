@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,12 @@ from app.tasks.base import Encoded, Task
 
 INLINE_CHARACTERS = 4_000
 """Shorter requests are tokenized on the event loop (under a millisecond): a thread would cost more than it saves."""
+
+LONG_CHARACTERS = 100_000
+"""Longer requests are tokenized one after the other, of all models: two megabytes can take a gigabyte and ten seconds, of which
+there may not be as many as there are threads, nor should all threads be busy with them."""
+
+_LONG_TEXTS = ThreadPoolExecutor(1, "long texts")
 
 INLINE_ROWS = 32
 """Requests of more rows are decoded on a thread: a book's windows would hold up everybody else."""
@@ -156,9 +163,12 @@ class Deployment:
 
     async def encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
         """Items as rows, on a thread where that would hold up everybody else."""
-        if sum(len(item) for item in items) <= INLINE_CHARACTERS:
+        num_characters = sum(len(item) for item in items)
+        if num_characters <= INLINE_CHARACTERS:
             return self.task.encode(items, options)
-        return await asyncio.to_thread(self.task.encode, items, options)
+        if num_characters <= LONG_CHARACTERS:
+            return await asyncio.to_thread(self.task.encode, items, options)
+        return await asyncio.get_running_loop().run_in_executor(_LONG_TEXTS, self.task.encode, items, options)
 
     async def decode(
         self,

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from app.batching.admission import QueueLimit
+from app.batching.admission import QueueLimit, check_size
 from app.core.errors import HooperError, InvalidInput, TryLater
 from app.core.types import Priority, Row, RowOutput, Truncation
-from app.serving.deployment import Deployment, Prediction, Result, Timings
+from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Result, Timings
 from app.serving.loader import TASK_KINDS
 from app.tasks.attribution import METHODS, Attribution, Method, Spending
 from app.tasks.base import Encoded
@@ -91,7 +91,7 @@ async def explain(
 
     Raises:
         InvalidInput: the model's task cannot be explained, or has no option that was given.
-        Overloaded, Unavailable, DeadlineExceeded: for the request as a whole.
+        Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
     """
     if not isinstance(deployment.task, Explainable):
         raise InvalidInput(
@@ -108,6 +108,8 @@ async def explain(
         task_options = replace(task_options, language=options.language)
     encoded = await deployment.encode(items, task_options)
     tokenize_s = time.monotonic() - began
+    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    check_size(len(rows), sum(row.num_tokens for row in rows), deployment.batcher.limit)  # as for answers
     asked = [_Asking(deployment, deployment.task, deadline, priority) for _ in items]
     try:
         async with asyncio.TaskGroup() as group:  # beside each other: the rows of several items share batches
@@ -149,7 +151,7 @@ class _Asking:
         if isinstance(encoded, HooperError):
             return encoded
         try:
-            passage = self.task.passage(item, encoded, await self._run(encoded.rows), options.target)
+            passage = await self._passage(item, encoded, await self._run(encoded.rows), options.target)
             num_asked = self.num_rows
             method = options.method or DEFAULT_METHOD
             found = await self._search(passage, method, Spending(options.budget))
@@ -161,6 +163,12 @@ class _Asking:
             return error
         answer = _explanation(passage, found, method, self.num_rows - num_asked)
         return Result(answer, self.num_tokens, encoded.truncated)
+
+    async def _passage(self, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
+        """What is explained, looked for on a thread where that would hold up everybody else."""
+        if len(item) <= INLINE_CHARACTERS and len(outputs) <= INLINE_ROWS:
+            return self.task.passage(item, encoded, outputs, target)
+        return await asyncio.to_thread(self.task.passage, item, encoded, outputs, target)
 
     async def _search(self, passage: Passage, method: Method, spending: Spending) -> Attribution:
         search = METHODS[method](passage, spending)

@@ -14,7 +14,7 @@ import pytest
 from app.batching.admission import QueueLimit
 from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, InvalidInput, Overloaded, TooLarge, Unavailable
 from app.core.types import RowOutput
-from app.serving.deployment import INLINE_CHARACTERS, Prediction, Result
+from app.serving.deployment import INLINE_CHARACTERS, LONG_CHARACTERS, Prediction, Result
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
 from tests.gated import Deploy, Gated, output_of, turn
 from tests.tiny import MAX_TOKENS
@@ -184,3 +184,23 @@ async def test_the_metrics_are_told_what_lives(deploy: Deploy) -> None:
     for one in (running, waiting):
         (await gated.engine.batch()).finish()
         await one
+
+
+async def test_very_long_requests_are_tokenized_one_after_the_other(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    gated = deploy()
+    seen: list[str] = []
+    encode = gated.deployment.task.encode
+
+    def watched(given: Sequence[Any], options: Any) -> Any:
+        seen.append(threading.current_thread().name)
+        return encode(given, options)
+
+    monkeypatch.setattr(gated.deployment.task, "encode", watched)
+    asked = [await ask(gated, "a" * (LONG_CHARACTERS + 1)) for _ in range(3)]
+    while not all(one.done() for one in asked):
+        (await gated.engine.batch()).finish()
+        await turn()
+        if len(seen) == len(asked) and gated.deployment.batcher.num_waiting_rows == 0:
+            await asyncio.wait(asked)
+    assert len(seen) == 3
+    assert len(set(seen)) == 1

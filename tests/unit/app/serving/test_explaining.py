@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from app.batching.admission import QueueLimit
-from app.core.errors import DeadlineExceeded, EngineFailed, InvalidInput, Overloaded, Unavailable
+from app.core.errors import DeadlineExceeded, EngineFailed, InvalidInput, Overloaded, TooLarge, Unavailable
 from app.core.types import Row
-from app.serving.deployment import Prediction, Result
+from app.serving.deployment import INLINE_CHARACTERS, Prediction, Result
 from app.serving.explaining import ExplainOptions, Explanation, explain, portions
 from app.tasks.text_classification import ClassificationItem
 from tests.gated import Deploy, Gated, turn
@@ -113,3 +114,31 @@ async def test_when_one_item_is_turned_away_the_others_stop_asking(deploy: Deplo
     with pytest.raises(Unavailable):
         await asked
     assert gated.deployment.batcher.num_waiting_rows == 0
+
+
+async def test_what_is_too_long_to_be_answered_is_not_explained(deploy: Deploy) -> None:
+    gated = deploy(limit=QueueLimit(2, 100))
+    with pytest.raises(TooLarge, match="the request has 14 rows of"):
+        await explain(gated.deployment, items("good " * 300))
+
+
+@pytest.mark.parametrize(("text", "inline"), [("good", True), ("a" * (INLINE_CHARACTERS + 1), False), ("good " * 800, False)])
+async def test_a_long_text_is_searched_for_its_words_off_the_event_loop(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, text: str, inline: bool
+) -> None:
+    gated = deploy(limit=QueueLimit(100, 10_000))
+    seen: list[bool] = []
+    passage = gated.deployment.task.passage  # type: ignore[attr-defined]
+
+    def watched(*given: Any) -> Any:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return passage(*given)
+
+    monkeypatch.setattr(gated.deployment.task, "passage", watched)
+    asked = asyncio.ensure_future(explain(gated.deployment, items(text)))
+    while not seen and not asked.done():
+        if gated.engine.has_batch:
+            (await gated.engine.batch()).finish()
+        await asyncio.sleep(0)
+    assert seen == [inline]
+    asked.cancel()

@@ -177,3 +177,23 @@ def test_text_that_can_be_written_down_is_encodable(text: str) -> None:
 @given(st.text(), st.characters(categories=["Cs"]), st.text())
 def test_a_lone_surrogate_is_not_encodable(before: str, surrogate: str, after: str) -> None:
     assert not encodable(before + surrogate + after)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_long_text_alone_holds_no_other_thread_up(pair: bool) -> None:
+    text = "[{" * 100_000  # a quarter of a second
+    tokenizer = tiny_tokenizer()
+    with ThreadPoolExecutor(1) as threads:
+        tokenizing = threads.submit(tokenizer.windows, [("good", text) if pair else text])
+        turns = 0
+        while not tokenizing.done():
+            turns += 1
+        assert tokenizing.result()
+    assert turns > 1_000
+
+
+def test_a_long_text_is_read_as_a_short_one_is() -> None:
+    text = "good film " * 200
+    (alone,) = tiny_tokenizer().windows([text])
+    parts = [window.input_ids for window in tiny_tokenizer().windows(["good film " * 50])[0]]
+    assert [window.input_ids for window in alone[: len(parts) - 1]] == parts[:-1]
