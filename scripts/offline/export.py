@@ -69,7 +69,7 @@ def export_graph(
             inputs, _ = export(wrapped, config, file, opset=OPSET)
     except Exception as error:  # an exporter raises whatever the model's own code, torch or ONNX do
         stop_if_refused(error)
-        raise ExportFailed(f"{describe(model)} cannot become an ONNX graph: {_first_line(error)}") from error
+        raise ExportFailed(f"{describe(model)} cannot become an ONNX graph: {first_line(error)}") from error
     return Graph(
         file=file.name,
         layout="packed" if packed else "padded",
@@ -171,6 +171,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line of at most 200 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -22,7 +22,7 @@ from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.disk import stop_if_refused
 from scripts.offline.evaluate import encode_all
-from scripts.offline.export import ExportFailed, describe, export_graph
+from scripts.offline.export import ExportFailed, describe, export_graph, first_line
 from scripts.offline.optimize import optimize
 from scripts.offline.packed import is_packable
 from scripts.offline.positions import padding_id
@@ -73,7 +73,7 @@ def try_out(
         raise
     except Exception as error:  # whatever it is: nothing was trained yet, and a sentence says more than a traceback
         stop_if_refused(error)
-        raise ExportFailed(f"{describe(model)} cannot be served: {_first_line(error)}") from error
+        raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
 
 
 def probe_rows(task: TaskName, offline: OfflineTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
@@ -132,7 +132,7 @@ def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[Ro
         expected = [alone.run_alone(row) for row in rows]
     except Exception as error:  # whatever the model's own code raises
         raise ExportFailed(
-            f"{name} cannot be served: transformers itself stops at a plain text ({_first_line(error)})"
+            f"{name} cannot be served: transformers itself stops at a plain text ({first_line(error)})"
         ) from error
     if model.config.pad_token_id is None:
         model.config.pad_token_id = padding_id(model.config)
@@ -143,7 +143,7 @@ def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[Ro
             together = TorchRunner(model, padded_graph(model, output)).run_together(rows)
         except Exception as error:  # as above
             raise ExportFailed(
-                f"{name} cannot be served: transformers itself stops at several texts ({_first_line(error)})"
+                f"{name} cannot be served: transformers itself stops at several texts ({first_line(error)})"
             ) from error
         moved.append(_distance(expected, together))
         if moved[-1] <= TOLERANCE:
@@ -198,9 +198,4 @@ def _distance(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> floa
 def _cause(error: Exception) -> str:
     """In words; ONNX Runtime tells the places in its own sources, too."""
     node = re.search(r"while running (\w+) node", str(error))
-    return f"its operator {node[1]} fails in ONNX Runtime" if node else _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return f"its operator {node[1]} fails in ONNX Runtime" if node else first_line(error)
