@@ -41,7 +41,7 @@ cannot be answered holds the error in its place and is counted, and then the exi
 OUTPUT appears when it is whole. Until then OUTPUT.partial and OUTPUT.journal stand beside it: stopped or killed, the same
 command goes on where they end.
 """
-SETTINGS = ("models", "device", "precision", "engine_threads", "max_batch_tokens", "max_batch_rows", "max_body_bytes")
+SETTINGS = ("models", "state", "device", "precision", "engine_threads", "max_batch_tokens", "max_batch_rows", "max_body_bytes")
 GROUP, GROUP_CHARACTERS = 256, 250_000
 """Rows that are written together: few, for they are what a kill costs; batches are filled from all groups under way."""
 SWITCH_S = 0.0005

@@ -15,7 +15,7 @@ EXAMPLES = """  hooper doctor                                what is installed, 
 
 def add_options(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(parser, ("models", "device", "precision", "serve", "host", "engine_threads"))
+    add_settings(parser, ("models", "state", "device", "precision", "serve", "host", "engine_threads"))
 
 
 def run(options: argparse.Namespace) -> int:

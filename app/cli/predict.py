@@ -32,7 +32,7 @@ are passed over. Every other input gives one line, in order: a table on a termin
 answered gives {"error": …} in its place, and then the exit code is 1.
 """
 
-SETTINGS = ("models", "device", "precision", "engine_threads", "max_body_bytes")
+SETTINGS = ("models", "state", "device", "precision", "engine_threads", "max_body_bytes")
 Show = Callable[[Asked, Mapping[str, Any]], Iterator[str]]
 """The lines in which an input's answer is printed."""
 

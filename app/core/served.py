@@ -18,6 +18,7 @@ from app.core.manifest import MANIFEST, VERSION, read_manifest
 SERVING = "serving.json"
 PUBLISHED = "published"
 """Why a version serves that nobody chose: it was the latest when it was published."""
+BY_HAND = "written by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Serving:
 
     version: int
     why: str
-    """What made it so: `published`, `loaded`, `promoted`, or that another one was removed."""
+    """What made it so: `published`, `loaded`, `promoted`, that another one was removed, or who writes no reason."""
     at: str = ""
     """When, in ISO 8601: of two records the later one counts."""
 
@@ -79,7 +80,7 @@ def read_serving(folder: Path) -> Serving | None:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ValueError("it is no plain file")
         body = json.loads(path.read_text(encoding="utf-8"))
-        version, why, at = body["version"], body.get("why", ""), body.get("at", "")
+        version, why, at = body["version"], body.get("why") or BY_HAND, body.get("at", "")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise ValueError("its `version` is no number from 1")
         return Serving(version, str(why), str(at))

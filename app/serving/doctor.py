@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -107,13 +107,20 @@ def _versions(repository: Repository, name: str, settings: Settings) -> Iterator
     served, numbers = None, []
     try:
         numbers = repository.versions(name)
-        served = repository.served_version(name)
+        named = [number for number in numbers if f"{name}/{number}" in settings.serve]
+        served = named[0] if named else repository.served_version(name)
     except HooperError as error:
         yield Finding(name, False, error.detail)
     for number in numbers:
         # loading other versions as well would take long, and say little: they are not served unless somebody names them
-        passed_over = "" if number == served else "not the latest" if served == numbers[-1] else f"{name}/{served} serves"
+        passed_over = "" if number == served else _why_not(name, served, numbers)
         yield _model(repository, name, number, settings, passed_over)
+
+
+def _why_not(name: str, served: int | None, numbers: Sequence[int]) -> str:
+    if served is None:
+        return "no version serves"
+    return "not the latest" if served == numbers[-1] else f"{name}/{served} serves"
 
 
 def _model(repository: Repository, name: str, number: int, settings: Settings, passed_over: str) -> Finding:

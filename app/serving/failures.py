@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from app.core.errors import HooperError, InvalidArtefact
 from app.core.manifest import MANIFEST
@@ -33,9 +32,6 @@ class FailedModel:
     @property
     def id(self) -> str:
         return self.name if self.version is None else f"{self.name}/{self.version}"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def failed_model(name: str, version: int | None, folder: Path, error: Exception) -> FailedModel:

@@ -33,7 +33,7 @@ class Standing:
     start_failure: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "failed": [one.to_json() for one in self.failed]}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Standing:

@@ -36,7 +36,7 @@ def test_a_record_is_read_as_it_was_written_and_nothing_else_is_left(tmp_path: P
 
 def test_a_record_by_hand_needs_nothing_but_the_version(tmp_path: Path) -> None:
     (tmp_path / SERVING).write_text('{"version": 2, "who": "me"}')
-    assert read_serving(tmp_path) == Serving(2, "")
+    assert read_serving(tmp_path) == Serving(2, "written by hand")
 
 
 @pytest.mark.parametrize("text", BROKEN)

@@ -82,7 +82,18 @@ def test_the_version_that_a_rollback_left_serving_is_the_one_that_is_loaded(mode
     assert "answers as published" in found["tiny/1"].detail
     assert found["tiny/2"].detail.endswith("tiny/1 serves, not loaded")
     write_serving(models / "tiny", 7, "loaded")
-    assert not look(models, "cpu")["tiny"].ok
+    found = look(models, "cpu")
+    assert not found["tiny"].ok
+    assert found["tiny/1"].detail.endswith("no version serves, not loaded")
+
+
+def test_a_version_that_the_settings_name_is_the_one_that_is_loaded(models: Path) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    write_serving(models / "tiny", 7, "loaded")
+    found = {one.what: one for one in examine(Settings(models=models, device="cpu", serve=("tiny/1",)))}
+    assert "answers as published" in found["tiny/1"].detail
+    assert found["tiny/2"].detail.endswith("tiny/1 serves, not loaded")
+    assert "tiny" not in found
 
 
 def test_an_error_that_nobody_expected_is_that_models_finding(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
