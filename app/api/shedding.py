@@ -18,6 +18,7 @@ from app.api.errors import refusal_of
 from app.core.errors import Overloaded
 from app.core.types import TaskName
 from app.observability.logging import request_id
+from app.settings import Settings
 
 TASKS: Mapping[str, TaskName] = {
     "v1/classify": "text-classification",
@@ -67,7 +68,7 @@ class Doorman:
         """The answer, head and body; None where the request must go further in."""
         path = self._paths.get(target)
         state = state_of(self._app)
-        if path is None or state is None or state.settings.traces_endpoint:  # of which a refusal is a part
+        if path is None or state is None or not _is_plain(state.settings, pairs):
             return None
         began = time.perf_counter()
         headers = {name: value.decode("latin-1") for name, value in reversed(pairs) if name in _READ}
@@ -84,14 +85,19 @@ class Doorman:
             request_id.reset(token)
 
 
+def _is_plain(settings: Settings, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether nothing comes before a refusal, and nothing is added to it: keys, a browser's questions, traces."""
+    return not settings.api_key_hashes and not settings.traces_endpoint and all(name != b"origin" for name, _ in pairs)
+
+
 def state_of(app: FastAPI) -> Any:
     """What lives as long as the application; None before it does."""
     return getattr(app.state, "hooper", None)
 
 
 def _overload(state: Any, task: TaskName, headers: Headers, told: dict[str, str]) -> Overloaded | None:
-    """What a request for the task is turned away with, if nobody has room for it and no key is asked for first."""
-    if state is None or state.settings.api_key_hashes:
+    """What a request for the task is turned away with, if nobody has room for it."""
+    if state is None:
         return None
     live = [one.deployment for one in state.registry.live if one.role.name != "shadow"]  # a shadow has room and answers nobody
     models = [one for one in live if one.manifest.task == task]

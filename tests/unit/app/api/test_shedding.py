@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,13 @@ async def test_who_has_no_key_is_told_that_first(start: Any) -> None:
         check_problem(await service.classify("good"), 401, "unauthorized")
 
 
+async def test_a_body_is_not_waited_for_where_keys_are_asked_for_either(start: Any) -> None:
+    async with start(api_key_hashes=(hashlib.sha256(b"key").hexdigest(),)) as service:
+        fill(service, "tiny")
+        assert (await refused_unread(service, authorization="Bearer key"))["status"] == 429
+        assert (await refused_unread(service, authorization="Bearer other"))["status"] == 401
+
+
 async def test_an_engine_that_is_down_is_told_in_place_of_its_full_queue(service: Service) -> None:
     fill(service, "tiny")
     (deployment,) = service.live.registry.deployments
@@ -165,6 +173,7 @@ async def test_each_who_is_turned_away_at_the_door_gets_an_id(service: Service) 
         (b"/v1/classify", [(b"content-type", b"application/json")]),
         (b"/v1/classify", [(b"content-length", b"65537")]),
         (b"/v1/classify", [(b"transfer-encoding", b"chunked")]),
+        (b"/v1/classify", [*PLAIN, (b"origin", b"https://app.example")]),  # a browser wants to know who may read the answer
     ],
 )
 async def test_the_doorman_leaves_to_others_what_is_not_plain(
