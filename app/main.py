@@ -43,7 +43,7 @@ def create_app(
 
     Args:
         settings: every knob.
-        on_setup_error: called when a model cannot be loaded at start; without it the service stays up, not ready.
+        on_setup_error: called when no model can be loaded at the start; without it the service stays up, not ready.
         opening: what opens a model's graph.
         draw: a number from 0 up to 1 for each request of which another version has a share.
         metrics: what counts; by default this application's own.
