@@ -88,6 +88,11 @@ def offset(cell: Any) -> int | None:
     return int(found)
 
 
+def in_lower_case(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns also by their names in lower case, for those who look for `question` where the file has `Question`."""
+    return {**{name.strip().lower(): value for name, value in columns.items()}, **columns}
+
+
 def with_names(columns: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
     """The columns with the names of classes in place of their numbers, as Hugging Face's description of a data set tells them,
     however deep they stand; None for -1, which says that there is no label."""

@@ -13,6 +13,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from app.tasks.labels import clean_label
 from app.tasks.sentences import LANGUAGE
+from scripts.offline.cells import in_lower_case
 from scripts.offline.label_kind import NO_LABEL, whole_number
 from scripts.offline.load import Broken, Example, Parse, describe_broken, first_readable, stop_if_too_many
 from scripts.offline.probes import probes
@@ -133,12 +134,11 @@ def _unlabelled(offline: OfflineTask, task: TaskName, recipe: Recipe, record: Re
     if record.broken:
         return Broken(record.where, record.broken)
     fields = {}
+    columns = in_lower_case(record.columns)
     for name, known in FIELDS[task].items():
-        found = [
-            one for one in ([recipe.text_column] if name == "text" and recipe.text_column else known) if one in record.columns
-        ]
+        found = [one for one in ([recipe.text_column] if name == "text" and recipe.text_column else known) if one in columns]
         if found:
-            fields[name] = record.columns[found[0]]
+            fields[name] = columns[found[0]]
         elif name != "text_pair":
             return Broken(record.where, f"no column of the {name}; say --text-column NAME")
     if not all(isinstance(one, str) and one.strip() for one in fields.values()):

@@ -10,12 +10,12 @@ from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.tasks.labels import clean_label
-from scripts.offline.cells import is_missing, literal, plain
+from scripts.offline.cells import is_missing, literal, plain, spelled
 from scripts.offline.recipe import Recipe
 
 SEPARATORS = (",", ";", "|")
 NO_LABEL = "-1"
-DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a")
+DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a", "-", "?")
 """Words that may be a label, and may say that there is none."""
 NAMED = 3
 _WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")
@@ -74,6 +74,8 @@ class LabelKind:
             ValueError: there is none, in words that go before "in column …".
         """
         cell = plain(cell)
+        if isinstance(spelled(cell), dict):
+            raise ValueError("an object where a label is meant,")
         if self.multi_label:
             return self._several(cell)
         if is_missing(cell):
@@ -81,8 +83,6 @@ class LabelKind:
         found = _listed(cell)
         if found is not None and len(found) != 1:
             raise ValueError("a list of labels where one is meant, which --problem-type multi_label_classification learns,")
-        if isinstance(cell, dict):
-            raise ValueError("no label")
         return self._one(found[0] if found is not None else cell)
 
     def _several(self, cell: Any) -> tuple[str, ...]:
@@ -94,7 +94,9 @@ class LabelKind:
         return tuple(sorted({self._one(one) for one in found if not (isinstance(one, str) and not one.strip())}))
 
     def _one(self, value: Any) -> str:
-        if is_missing(value) or isinstance(value, list | dict):
+        if isinstance(value, list | dict):
+            raise ValueError("a list or an object where a label is meant,")
+        if is_missing(value):
             raise ValueError("no label")
         label = clean_label(_text(value))
         if not label:

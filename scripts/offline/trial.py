@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 
 from app.core.errors import HooperError
 from app.core.manifest import Graph, Output
@@ -171,9 +172,14 @@ def _shown(
     graph = export_graph(model, axis, folder / EXPORTED, may_pack, side, examples)
     try:
         optimize(folder / EXPORTED, folder / OPTIMIZED)
+        unread = sorted(set(graph.inputs) - _input_names(folder / OPTIMIZED))
+        if unread:
+            raise ExportFailed(f"{name} becomes an ONNX graph that does not read {' and '.join(unread)}")
         session = OnnxSession(folder / OPTIMIZED, graph, choose_provider("cpu"))
         alone = _distance(expected, [session.run_together([row])[0] for row in rows])
         together = _distance(expected, session.run_together(rows))
+    except ExportFailed:
+        raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
         raise ExportFailed(f"{name} becomes an ONNX graph that cannot be run for every text: {_cause(error)}") from error
     if not alone <= TOLERANCE:
@@ -186,6 +192,11 @@ def _shown(
             f" (a logit moved by {together:.2g})"
         )
     return Exported(folder / OPTIMIZED, graph)
+
+
+def _input_names(file: Path) -> set[str]:
+    """What a graph takes."""
+    return {one.name for one in onnx.load(file, load_external_data=False).graph.input}
 
 
 def _distance(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> float:

@@ -19,7 +19,7 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.offline.calibration import expected_calibration_error, fit_temperature, halves
-from scripts.offline.cells import offset, plain, spelled, truth
+from scripts.offline.cells import in_lower_case, offset, plain, spelled, truth
 from scripts.offline.checks import check_texts
 from scripts.offline.evaluate import Predictions, encode_all
 from scripts.offline.load import Broken, Example, first_readable, load
@@ -231,7 +231,7 @@ def parse(record: Record, source: str, repair: Repair | None = None) -> Example 
     """
     if record.broken:
         return Broken(record.where, record.broken)
-    columns = {key: plain(value) for key, value in record.columns.items()}
+    columns = {key: plain(value) for key, value in in_lower_case(record.columns).items()}
     name = next((one for one in CONTEXT_NAMES if one in columns), "context")
     for column in ("question", name):
         value = columns.get(column)

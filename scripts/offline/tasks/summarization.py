@@ -163,8 +163,9 @@ def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str,
 
 def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
     first = first_readable(records)
-    text = recipe.text_column or next((name for name in TEXT_NAMES if name in first.columns), "")
-    summary = recipe.label_column or next((name for name in SUMMARY_NAMES if name in first.columns), "")
+    lowered = {name.lower(): name for name in first.columns}
+    text = recipe.text_column or next((lowered[name] for name in TEXT_NAMES if name in lowered), "")
+    summary = recipe.label_column or next((lowered[name] for name in SUMMARY_NAMES if name in lowered), "")
     for what, option, name in (("document", "--text-column", text), ("summary", "--label-column", summary)):
         if name not in first.columns:
             present = ", ".join(map(repr, first.columns))

@@ -139,3 +139,13 @@ def test_minus_one_stands_for_no_label_in_the_spelling_of_a_column_with_gaps_too
 
 def test_sets_as_python_prints_them_are_lists_too() -> None:
     assert read("{'film', 'b'}", "{'b'}") == [("b", "film"), ("b",)]
+
+
+def test_an_object_is_told_from_no_label() -> None:
+    for cell, fields in (({"id": 1}, {}), ("{'id': 1}", {"problem_type": "multi_label_classification"}), ([{"id": 1}], {})):
+        with pytest.raises(ValueError, match="object where a label is meant"):
+            kind("a", "b", **fields).read(cell)
+
+
+def test_a_dash_that_may_mean_no_label_is_told() -> None:
+    assert "'-' (1 rows) is learnt as a label" in kind("neutral", "entailment", "-").notes[0]

@@ -164,3 +164,23 @@ def test_an_operator_that_fails_in_onnx_runtime_is_named_and_nothing_else_is_pri
         " its operator Gather fails in ONNX Runtime"
     )
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_input_that_the_graph_lost_is_named(
+    tiny_model: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimize = trial.optimize
+
+    def forgetful(source: Path, target: Path) -> None:
+        """As for a model whose code takes the mask for a constant while it is exported."""
+        optimize(source, target)
+        graph = onnx.load(target)
+        kept = [one for one in graph.graph.input if one.name != "attention_mask"]
+        del graph.graph.input[:]
+        graph.graph.input.extend(kept)
+        onnx.save(graph, target)
+
+    monkeypatch.setattr(trial, "optimize", forgetful)
+    monkeypatch.setattr(trial, "is_packable", lambda model: False)
+    with pytest.raises(ExportFailed, match=r"^BertFor\w+ \(bert\) becomes an ONNX graph that does not read attention_mask$"):
+        export_model(tiny_model("Bert"), "row", rows, tmp_path)

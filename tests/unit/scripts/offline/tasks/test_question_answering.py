@@ -351,3 +351,10 @@ def test_an_answer_that_a_window_cuts_in_two_is_not_in_it() -> None:
         assert len(whole) <= 1
         for ((first, last, share),) in whole:
             assert (last - first, share) == (1, 1.0)
+
+
+def test_columns_are_found_however_their_names_are_written() -> None:
+    row = {"Question": "How was it?", "CONTEXT": "It was good.", "Answers": "good", "Answer_Start": "7"}
+    found = parse(Record("train:1", row), "train", Repair())
+    assert isinstance(found, Example)
+    assert found.target == (Gold("good", 7, 11),)

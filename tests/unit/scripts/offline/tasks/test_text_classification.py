@@ -151,7 +151,7 @@ def test_a_pair_becomes_an_example_of_two_texts() -> None:
         ({"text": "fine", "label": float("nan")}, "no label in column 'label'"),
         ({"text": "fine", "label": "nan"}, "no label in column 'label'"),
         ({"text": "fine", "label": "\u200b\ufeff"}, "no label in column 'label'"),
-        ({"text": "fine", "label": {"good": 1}}, "no label in column 'label'"),
+        ({"text": "fine", "label": {"good": 1}}, "an object where a label is meant, in column 'label'"),
     ],
 )
 def test_a_broken_row_says_why(row: dict[str, Any], why: str) -> None:
