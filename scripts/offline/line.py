@@ -119,9 +119,8 @@ class Line:
         start = start or pretrained.find_start(recipe.base_model)
         model, max_tokens = self._model(prepared, start)
         tokenizer = Tokenizer(start.tokenizer, max_tokens)
-        if not (resume and self.run_folder.is_finished):  # in each process: it notes on the model how its rows are padded
-            tried = try_out(model, recipe.task, self.offline, tokenizer, options)
-            self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
+        if not (resume and self.run_folder.is_finished):
+            self._try_out(model, tokenizer, options)
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
         if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
             self.say("", str(cost))
@@ -139,8 +138,10 @@ class Line:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
         start = start or pretrained.find_start(self.recipe.base_model)
         model, max_tokens = self._model(prepared, start)
+        tokenizer = Tokenizer(start.tokenizer, max_tokens)
+        self._try_out(model, tokenizer, prepared.task_options)
         self.say("find", f"learning rate of {start.base.name}, inputs of up to {max_tokens} tokens")
-        rows = self._rows(prepared.dataset.train, prepared, Tokenizer(start.tokenizer, max_tokens))
+        rows = self._rows(prepared.dataset.train, prepared, tokenizer)
         return find_learning_rate(self.recipe, self.offline, model, rows, self.run_folder.path)
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
@@ -199,6 +200,11 @@ class Line:
         if texts:
             max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
         return model, max_tokens
+
+    def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
+        """The trial export, in each process: it also notes on the model how its rows are padded."""
+        tried = try_out(model, self.recipe.task, self.offline, tokenizer, task_options)
+        self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None

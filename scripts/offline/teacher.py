@@ -22,6 +22,7 @@ from scripts.offline.processes import is_main_process
 from scripts.offline.run_folder import RECIPE, RunFolder
 from scripts.offline.tasks.base import OfflineTask, TrainingRow
 from scripts.offline.torch_runner import TorchRunner, padded_graph
+from scripts.offline.trial import note_padding, probe_rows
 
 LONGEST = 512
 """Tokens that it reads of a text at most."""
@@ -62,8 +63,9 @@ def open_teacher(wish: str, offline: OfflineTask, task_options: Mapping[str, Any
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the teacher {wish} cannot be loaded: {pretrained.first_line(error)}") from error
     _check_labels(wish, _labels(model), task_options["labels"])
-    limit = min(LONGEST, pretrained.longest_input(model))
-    tokenizer = Tokenizer(pretrained.find_start(tokenizer_of).tokenizer, limit)
+    start = pretrained.find_start(tokenizer_of)
+    tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
+    note_padding(model, offline.output_axis, probe_rows("text-classification", offline, tokenizer, task_options))
     return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
 
 

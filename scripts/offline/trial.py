@@ -5,6 +5,7 @@ It takes seconds, so a training begins with it, and fails before it has cost any
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +83,12 @@ def probe_rows(task: TaskName, offline: OfflineTask, tokenizer: Tokenizer, task_
     serving = offline.serving_task(tokenizer, task_options)
     items = [one.item for one in probes(offline, task)]
     return [row for one in encode_all(serving, offline.serving_options(), items) for row in one.rows]
+
+
+def note_padding(model: Any, axis: Axis, rows: Sequence[Row]) -> None:
+    """Note on a model that is only asked, and need not be served, how its rows are padded."""
+    with contextlib.suppress(ExportFailed):  # one whose answers depend on padding is asked as it is
+        _torch_outputs(model, axis, spread(rows))
 
 
 def export_model(model: Any, axis: Axis, rows: Sequence[Row], folder: Path) -> Exported:

@@ -483,6 +483,14 @@ def test_a_learning_rate_is_suggested_with_a_plot_and_nothing_is_trained(
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 
+def test_a_learning_rate_is_found_for_a_model_without_a_padding_token_too(
+    train: Train, save: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = save("decoder", "GPT2", pad_token_id=None, eos_token_id=9, bos_token_id=9)  # with which no text ends
+    assert train("--find-learning-rate", "--base-model", str(base)) == 0
+    assert "becomes a graph in padded layout" in capsys.readouterr().out
+
+
 def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_read(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

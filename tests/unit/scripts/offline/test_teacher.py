@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def test_answers_come_in_the_order_of_the_students_labels(teacher_folder: Path) 
     with torch.no_grad():
         wanted = teacher.model(input_ids=ids)["logits"][:, [1, 2, 0]]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_teacher_that_reads_a_text_at_its_end_answers_texts_of_different_lengths_as_alone(save: Any) -> None:
+    for family in ("GPT2", "XLNet"):
+        folder = save(family, family, id2label={0: "a", 1: "b", 2: "c"}, pad_token_id=None if family == "GPT2" else 0)
+        teacher = open_teacher(str(folder), TASK, OPTIONS)
+        texts = [replace(EXAMPLES[0], item=ClassificationItem(text)) for text in ("good", "the film was good", "a bad plot")]
+        alone = np.concatenate([teacher.answers([one]) for one in texts])
+        np.testing.assert_allclose(teacher.answers(texts), alone, atol=1e-4)
 
 
 def test_a_finished_run_teaches_with_the_tokenizer_of_its_base_model(
