@@ -44,6 +44,10 @@ class NoTunnel(Exception):
     """The client takes this service for a proxy."""
 
 
+class SeveralHosts(Exception):
+    """The request names more than one host: whoever stands in front may have taken the other (RFC 9112, 3.2)."""
+
+
 class TooManyAhead(Exception):
     """The client sends more requests in advance than are kept for it."""
 
@@ -170,6 +174,8 @@ class Connection(HttpToolsProtocol):
             raise HeadTooLarge
         if self.parser.get_method() == b"CONNECT":
             raise NoTunnel
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise SeveralHosts
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooManyAhead
         self._is_upgrade_ignored = self.parser.should_upgrade()

@@ -100,7 +100,8 @@ class Doors:
 def _name(authority: str) -> str:
     """A host without its port, brackets and the dot of the root."""
     if authority.startswith("["):
-        return authority[1:].partition("]")[0]
+        inside, closed, port = authority[1:].partition("]")
+        return inside if closed and (not port or port.startswith(":")) else authority
     if authority.count(":") > 1:  # an IPv6 address, as it stands in a setting
         return authority
     return authority.partition(":")[0].removesuffix(".")

@@ -86,7 +86,7 @@ def read_serving(folder: Path) -> Serving | None:
         return Serving(version, str(why), str(at))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidArtefact(
             f"{path} cannot be read ({reason}); load a version by its number, or remove the file: then the latest serves"

@@ -208,7 +208,7 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
         golden = json.loads(path.read_text(encoding="utf-8"))
         items = [kind.item(**one["item"]) for one in golden]
         expected = [one["answer"] for one in golden]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidArtefact(f"{path} cannot be read: {error}") from error
     if not items:
         raise InvalidArtefact(f"{path} holds no golden request")

@@ -50,6 +50,8 @@ class Versions:
             InvalidArtefact: it is broken, or does not answer its golden requests.
             InvalidInput: it cannot run beside the main version.
         """
+        if "\0" in name:  # the system refuses to look for it
+            raise UnknownModel(f"there is no model {name!r}")
         try:
             return await self._loaded(name, version, role)
         except HooperError as error:  # a caller reads it; the log has the whole of it

@@ -32,7 +32,7 @@ async def list_models(state: State) -> ModelList:
     return ModelList(models=models, failed=[Failed.of(one) for one in state.registry.failed])
 
 
-@router.get("/models/{name}", summary="Show a model", responses=problems(401, 404, 421, 429, 503))
+@router.get("/models/{name}", summary="Show a model", responses=problems(401, 404, 421, 422, 429, 503))
 async def show_model(name: Name, state: State) -> ModelState:
     """One loaded model: its main version."""
     for one in state.registry.live:

@@ -36,7 +36,7 @@ Version = Annotated[str, Path(description="A loaded version of it.", max_length=
 JsonLength = Annotated[int | None, Header(alias=HEADER.lower(), ge=0, description="Bytes of JSON, where others follow.")]
 State = Annotated[Live, Depends(live)]
 
-ERRORS = problems(401, 404, 421, 429, 503, dialect=OPEN_INFERENCE)
+ERRORS = problems(401, 404, 421, 422, 429, 503, dialect=OPEN_INFERENCE)
 _AS_BYTES = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
 INFER: dict[str, Any] = {
     "response_class": Response,

@@ -473,6 +473,12 @@ async def test_it_is_no_tunnel(client: Client, target: bytes) -> None:
     assert client.wire.written.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize("more", [b"", H2C])
+async def test_a_request_with_two_hosts_is_refused(client: Client, more: bytes) -> None:
+    client.send(b"GET /echo HTTP/1.1\r\nHost: x\r\nhost: y\r\n" + more + b"\r\n")
+    client.problem(400)
+
+
 async def test_an_upgrade_to_something_that_is_no_path_is_no_http(client: Client) -> None:
     client.send(b"POST x:y HTTP/1.1\r\nHost: x\r\n" + H2C + b"\r\n")
     client.problem(400)

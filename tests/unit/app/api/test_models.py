@@ -81,6 +81,13 @@ async def test_loading_moves_the_name_to_the_new_version(start: Any, models: Pat
         check_problem(await service.classify("good", model="tiny/2"), 404, "unknown_model")
 
 
+@pytest.mark.parametrize("name", ["%00", "tiny%00", "a%0Ab", "%ed%a0%80"])
+@pytest.mark.parametrize("action", ["load", "promote", "unload"])
+async def test_what_can_be_the_name_of_no_folder_is_no_model(start: Any, name: str, action: str) -> None:
+    async with start(admin_key_hashes=ADMIN_HASH) as service:
+        check_problem(await service.client.post(f"/v1/models/{name}/{action}", headers=ADMIN), 404, "unknown_model")
+
+
 async def test_unloading_forgets_a_model_and_loading_brings_it_back(start: Any) -> None:
     async with start(admin_key_hashes=(ADMIN_HASH,)) as service:
         response = await service.client.post("/v1/models/tiny/unload", headers=ADMIN)

@@ -22,7 +22,7 @@ from tests.unit.app.conftest import Start
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "docs" / "openapi.json"
 PREDICTION = {"post": {"200", "401", "403", "404", "408", "413", "415", "421", "422", "429", "503", "504"}}
-V2_MODEL = {"get": {"200", "401", "404", "421", "429", "503"}}
+V2_MODEL = {"get": {"200", "401", "404", "421", "422", "429", "503"}}
 CONTRACT = {
     "/v1/classify": PREDICTION,
     "/v1/answer": PREDICTION,
@@ -30,7 +30,7 @@ CONTRACT = {
     "/v1/explain": PREDICTION,
     "/v1/feedback": PREDICTION,
     "/v1/models": {"get": {"200", "401", "421", "429"}},
-    "/v1/models/{name}": {"get": {"200", "401", "404", "421", "429", "503"}},
+    "/v1/models/{name}": {"get": {"200", "401", "404", "421", "422", "429", "503"}},
     "/v1/models/{name}/load": {"post": {"200", "401", "403", "404", "408", "413", "415", "421", "422", "429", "500"}},
     "/v1/models/{name}/promote": {"post": {"200", "401", "403", "404", "421", "422", "429", "503"}},
     "/v1/models/{name}/unload": {"post": {"200", "401", "403", "404", "421", "422", "429"}},

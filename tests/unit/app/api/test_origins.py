@@ -30,6 +30,7 @@ OWN = ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1", "127.0.0.1:8000
 STRANGE = [
     "evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0:8000", "192.168.1.7",
     "[::2]:8000", "[fe80::1]", "localhost@evil.example", "xlocalhost", "127.0.0.1evil", "evil.example#localhost",
+    "[::1]evil.example", "[::1", "[::1]evil:8000",
 ]  # fmt: skip
 
 

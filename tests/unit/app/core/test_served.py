@@ -15,7 +15,19 @@ from app.core.served import SERVING, Serving, ServingRecords, first_published, r
 from app.serving.repository import Repository
 from tests.altered import sign_again
 
-BROKEN = ["", "[]", "{}", '{"version": 0}', '{"version": true}', '{"version": "1"}', '{"version": 1.5}', "7", "null", "\xff"]
+BROKEN = [
+    pytest.param("[" * 100_000, id="nested without end"),
+    "",
+    "[]",
+    "{}",
+    '{"version": 0}',
+    '{"version": true}',
+    '{"version": "1"}',
+    '{"version": 1.5}',
+    "7",
+    "null",
+    "\xff",
+]
 
 
 def publish_as(models: Path, name: str, version: int, **changes: object) -> Path:

@@ -260,6 +260,7 @@ async def test_a_broken_model_is_refused(tmp_path: Path, task: Any, breaking: Ca
     [
         ([], "holds no golden request"),
         ("{", "cannot be read"),
+        pytest.param("[" * 100_000, "cannot be read", id="nested without end"),
         ({"item": 1}, "cannot be read"),
         ([{"item": {"unheard_of": 1}, "answer": {}}], "cannot be read"),
         ([{"item": {"text": "good"}}], "cannot be read"),
