@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Open
-from tests.browser.test_playground import EXPLAINED, TASKS, choose, press
+from tests.browser.test_playground import EXPLAINED, TASKS, choose, cut_long_texts, press
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 
@@ -44,6 +44,7 @@ def test_every_text_has_enough_contrast(open_page: Open, model: str, verb: str, 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_error_and_a_note_have_enough_contrast(open_page: Open, scheme: Literal["light", "dark"]) -> None:
     with open_page(color_scheme=scheme, reduced_motion="reduce", expected=("422",)) as page:
+        cut_long_texts(page)
         page.get_by_role("button", name="Too long for the model").click()
         expect(page.locator(".note.cut")).to_be_visible()
         assert page.evaluate(CONTRAST)["faint"] == []

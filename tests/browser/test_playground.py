@@ -100,6 +100,13 @@ def test_what_is_lit_up_is_the_answer_whatever_characters_stand_before_it(open_p
         assert page.locator(".document").inner_text() == context
 
 
+def cut_long_texts(page: Page) -> None:
+    """Choose, wherever it is to be chosen, that a long text is cut and not read in windows."""
+    page.locator("select").evaluate_all(
+        "all => all.forEach(field => { if (field.value === 'window') field.value = 'truncate' })"
+    )
+
+
 def test_the_chosen_sentences_are_lit_up_and_a_slider_says_how_many(open_page: Open) -> None:
     with open_page() as page:
         choose(page, "summary")
@@ -114,7 +121,7 @@ def test_the_chosen_sentences_are_lit_up_and_a_slider_says_how_many(open_page: O
 
 def test_a_text_that_was_cut_says_so_and_can_be_read_whole(open_page: Open) -> None:
     with open_page() as page:
-        page.locator("select").evaluate_all("all => all.forEach(one => { if (one.value === 'window') one.value = 'truncate' })")
+        cut_long_texts(page)
         page.get_by_role("button", name="Too long for the model").click()
         expect(page.get_by_text("Only the beginning was read: 512 tokens")).to_be_visible()
         cut = page.locator(".labels .score").first.inner_text()
