@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, UnknownModel
+from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, SetupError, UnknownModel
 from app.core.manifest import VERSION
 from app.serving.deployment import Deployment
 from app.serving.failures import FailedModel, failed_model, without_paths
@@ -56,6 +56,8 @@ class Versions:
             return await self._loaded(name, version, role)
         except HooperError as error:  # a caller reads it; the log has the whole of it
             error.detail = without_paths(error.detail, self._repository.root / name)
+            if isinstance(error, SetupError) and name not in error.detail:  # the path that named it is gone
+                error.detail = f"{name}: {error.detail}"
             raise
 
     async def _loaded(self, name: str, version: int | None, role: Role) -> Deployment:

@@ -120,7 +120,7 @@ async def test_a_broken_version_is_refused_and_the_old_one_goes_on(start: Any, m
         (publish_second(models) / "model.onnx").write_bytes(b"broken")
         response = await service.client.post("/v1/models/tiny/load", headers=ADMIN)
         detail = check_problem(response, 500, "invalid_artefact")
-        assert detail == "model.onnx differs from the checksum in manifest.json"
+        assert detail == "tiny: model.onnx differs from the checksum in manifest.json"
         assert (await service.classify("good")).json()["model"]["version"] == 1
 
 

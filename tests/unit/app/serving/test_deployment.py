@@ -196,11 +196,13 @@ async def test_very_long_requests_are_tokenized_one_after_the_other(deploy: Depl
         return encode(given, options)
 
     monkeypatch.setattr(gated.deployment.task, "encode", watched)
-    asked = [await ask(gated, "a" * (LONG_CHARACTERS + 1)) for _ in range(3)]
-    while not all(one.done() for one in asked):
-        (await gated.engine.batch()).finish()
-        await turn()
-        if len(seen) == len(asked) and gated.deployment.batcher.num_waiting_rows == 0:
-            await asyncio.wait(asked)
+
+    async def answer_all() -> None:
+        while True:
+            (await gated.engine.batch()).finish()
+
+    answering = asyncio.create_task(answer_all())
+    await asyncio.gather(*[await ask(gated, "a" * (LONG_CHARACTERS + 1)) for _ in range(3)])
+    answering.cancel()
     assert len(seen) == 3
     assert len(set(seen)) == 1
