@@ -23,7 +23,7 @@ from app.core.types import Device, Precision, Row, RowOutput
 from app.runtime.engine import cause_of
 from app.runtime.providers import Provider, choose_provider
 from app.runtime.session import OnnxSession
-from scripts.offline.evaluate import RowRunner
+from scripts.offline.evaluate import RowRunner, largest_error
 from scripts.offline.openvino_runner import OpenVinoRunner, has_openvino_bf16, is_installed
 
 LARGEST_ERROR = 0.01
@@ -79,7 +79,7 @@ def judge(
         try:
             runner = opening(precision)
             outputs = [*runner.run_rows(rows), *(runner.run_rows([row])[0] for row in rows)]
-            errors[precision] = _largest_error([*expected, *expected], outputs)
+            errors[precision] = largest_error([*expected, *expected], outputs)
         except Exception as error:  # each engine raises its own
             reason = reason or f"in {precision}: {cause_of(error)}"
             continue
@@ -147,12 +147,6 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 def _as_json(row: Row) -> dict[str, list[int]]:
     return {name: [int(one) for one in values] for name, values in asdict(row).items()}
-
-
-def _largest_error(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> float:
-    """Not finite where one of the outputs is not."""
-    pairs = zip(expected, found, strict=True)
-    return float(max(np.abs(one[name] - other[name]).max(initial=0.0) for one, other in pairs for name in one))
 
 
 def _opening(device: Device, graph_file: Path, graph: Graph) -> tuple[OpenRunner, list[Precision]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from app.core.errors import HooperError, TooLarge
@@ -90,3 +91,13 @@ def _run(runner: RowRunner, rows: Sequence[Row], bar: Any, num_items: int) -> li
             outputs[index] = output
         bar.update(num_items * len(batch) / len(rows))
     return outputs
+
+
+def largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
+    """Largest absolute difference of any output of the rows; not finite where one of them is not."""
+    differences = [
+        np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0)
+        for expected, given in zip(reference, candidate, strict=True)
+        for name in expected
+    ]
+    return float(np.max(differences))

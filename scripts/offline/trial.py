@@ -23,7 +23,7 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.offline.disk import stop_if_refused
-from scripts.offline.evaluate import encode_all
+from scripts.offline.evaluate import encode_all, largest_error
 from scripts.offline.export import ExportFailed, describe, export_graph, first_line
 from scripts.offline.optimize import optimize
 from scripts.offline.packed import is_packable
@@ -31,7 +31,6 @@ from scripts.offline.positions import padding_id
 from scripts.offline.probes import probes
 from scripts.offline.tasks.base import Axis, OfflineTask
 from scripts.offline.torch_runner import PADDING_SIDE, TorchRunner, padded_graph
-from scripts.offline.verify import largest_error
 
 TOLERANCE = 1e-4
 """Of a logit, or of the largest logit where that is more than 1: what summation order may do."""

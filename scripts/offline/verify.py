@@ -21,7 +21,7 @@ from app.runtime.machine import has_int8
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.base import Task
-from scripts.offline.evaluate import Predictions, RowRunner, predict
+from scripts.offline.evaluate import Predictions, RowRunner, largest_error, predict
 from scripts.offline.load import Example
 from scripts.offline.openvino_runner import OpenVinoRunner, has_openvino_bf16
 from scripts.offline.rounded import write_rounded
@@ -271,13 +271,3 @@ def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
     shuffled = random.Random(seed).sample(ordered[1:-1], len(ordered[1:-1]))
     count = min(NEIGHBOURS, max(2, NEIGHBOUR_TOKENS // ordered[-1].num_tokens))
     return [*ordered[:1], *ordered[1:][-1:], *shuffled][:count]
-
-
-def largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
-    """Largest absolute difference of any output of an example's rows; not finite where one of them is not."""
-    differences = [
-        np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0)
-        for expected, given in zip(reference, candidate, strict=True)
-        for name in expected
-    ]
-    return float(np.max(differences))

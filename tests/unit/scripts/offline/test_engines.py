@@ -55,6 +55,22 @@ def test_an_engine_whose_numbers_are_not_finite_does_not_run_the_model(runner: R
     assert (trial.runs, trial.reason) == (False, "in fp32 it gives numbers that are not finite")
 
 
+class LastRowBroken:
+    """Answers as another does, but for the last row, which gets no numbers."""
+
+    def __init__(self, runner: RowRunner) -> None:
+        self._runner = runner
+
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        *outputs, last = self._runner.run_rows(rows)
+        return [*outputs, {name: np.full_like(values, np.nan) for name, values in last.items()}]
+
+
+def test_a_number_that_is_not_finite_counts_in_whichever_row_it_stands(runner: RowRunner, rows: list[Row]) -> None:
+    trial = judge(lambda _: LastRowBroken(runner), ["fp32"], rows, runner.run_rows(rows))
+    assert (trial.runs, trial.reason) == (False, "in fp32 it gives numbers that are not finite")
+
+
 def test_an_engine_that_cannot_be_opened_does_not_run_the_model(runner: RowRunner, rows: list[Row]) -> None:
     def opening(precision: Precision) -> RowRunner:
         raise ProviderUnavailable("Exception from src/a.cpp:1:\nno kernel for If")
