@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 from app.core.errors import HooperError, InvalidSettings
 from app.core.types import TaskName
-from scripts.offline.load import default_name
-from scripts.offline.recipe import Recipe
-from scripts.offline.republish import is_published, republish
+from scripts.export.import_artefact import is_published, republish
+from scripts.training.load_data import default_name
+from scripts.training.recipe import Recipe
 
 EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 EXAMPLES = """examples:
@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
 
 
 def _adopt(options: argparse.Namespace, source: str, given: Sequence[str]) -> Path:
-    from scripts.offline.adopt import Wish, adopt, as_command  # here: torch takes seconds to import
+    from scripts.export.import_checkpoint import Wish, adopt, as_command  # here: torch takes seconds to import
 
     keys: dict[str, Any] = {
         name: getattr(options, name)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from app.core.manifest import MANIFEST
-from scripts.offline.recipe import Recipe
-from scripts.offline.spoken import say
+from scripts.export.formatting import say
 from scripts.published_again import Command
+from scripts.training.recipe import Recipe
 
 EXAMPLES = """examples:
   hooper models reference topics/1 --data dev.csv                      held-out texts, with labels or without
@@ -21,7 +21,7 @@ graph, tokenizer and card stay as they are, so it is the same version. A running
 
 
 def _act(folder: Path, recipe: Recipe, models: Path) -> str:
-    from scripts.offline.referenced import add_reference  # here: what it needs takes seconds to import
+    from scripts.export.add_drift_reference import add_reference  # here: what it needs takes seconds to import
 
     reference = add_reference(folder, recipe, say)
     told = reference.model_dump_json(indent=2, exclude={"label_shares"} if not reference.label_shares else set())

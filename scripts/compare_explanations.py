@@ -33,7 +33,7 @@ from app.tasks.passage import Keep, Passage
 from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
-from scripts.offline.records import read_records
+from scripts.training.records import read_records
 
 SHARES = (0.01, 0.05, 0.10, 0.20, 0.50)
 BATCH_TOKENS = 1024

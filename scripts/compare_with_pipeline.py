@@ -37,12 +37,12 @@ from app.runtime.session import OnnxSession
 from app.tasks.base import Encoded
 from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem
 from app.tasks.tokenizer import Tokenizer
-from scripts.offline.evaluate import predict
-from scripts.offline.load import Broken, Example
-from scripts.offline.records import read_records
-from scripts.offline.reference_answers import reference_answer, whole_words
-from scripts.offline.squad import exact_match, f1
-from scripts.offline.tasks.question_answering import Gold, parse
+from scripts.export.reference_answers import reference_answer, whole_words
+from scripts.tasks.question_answering import Gold, parse
+from scripts.training.evaluate import predict
+from scripts.training.load_data import Broken, Example
+from scripts.training.records import read_records
+from scripts.training.squad import exact_match, f1
 
 WANTED = 0.999
 """Share of the answers in which the second writing of the rule is to agree."""

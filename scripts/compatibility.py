@@ -31,15 +31,15 @@ from app.core.types import Row, RowOutput
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Pair, Tokenizer
-from scripts.offline.adopt import Wish, adopt
-from scripts.offline.checkpoint import Checkpoint, open_checkpoint
-from scripts.offline.padded import head_logits
-from scripts.offline.positions import accepted_inputs
-from scripts.offline.probes import QUESTIONS, SENTENCES
-from scripts.offline.recipe import Recipe
-from scripts.offline.tasks.registry import offline_task
-from scripts.offline.torch_runner import TorchRunner
-from scripts.offline.trial import probe_rows, spread
+from scripts.export.checkpoint import Checkpoint, open_checkpoint
+from scripts.export.import_checkpoint import Wish, adopt
+from scripts.export.padded import head_logits
+from scripts.export.positions import accepted_inputs
+from scripts.export.sample_inputs import QUESTIONS, SENTENCES
+from scripts.export.torch_runner import TorchRunner
+from scripts.export.trial_export import probe_rows, spread
+from scripts.tasks.registry import offline_task
+from scripts.training.recipe import Recipe
 
 TIMEOUT_S = 300
 WANTED = 1e-4

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from app.core.manifest import MANIFEST
-from scripts.offline.recipe import Recipe
-from scripts.offline.spoken import say
+from scripts.export.formatting import say
 from scripts.published_again import Command
+from scripts.training.recipe import Recipe
 
 EXAMPLES = """examples:
   hooper models measure tickets/1 --max-tokens 512                     on built-in texts
@@ -23,7 +23,7 @@ same version. A running service sees it when it loads it again.
 
 
 def _act(folder: Path, recipe: Recipe, models: Path) -> str:
-    from scripts.offline.measured import measure_length  # here: what it needs takes seconds to import
+    from scripts.export.measure_length import measure_length  # here: what it needs takes seconds to import
 
     changed = measure_length(folder, recipe, say)
     return f"\n{folder / MANIFEST}: max_tokens {changed.max_tokens}"

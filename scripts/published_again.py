@@ -13,8 +13,8 @@ from pathlib import Path
 from app.core.errors import HooperError, InvalidSettings
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
-from scripts.offline.recipe import Recipe, load_recipe
-from scripts.offline.spoken import say
+from scripts.export.formatting import say
+from scripts.training.recipe import Recipe, load_recipe
 
 EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -98,8 +98,8 @@ def publishing(precision: Precision) -> Callable[[Path, Recipe, Path], str]:
     """What a command does that publishes a version again with the form for a precision."""
 
     def act(folder: Path, recipe: Recipe, models: Path) -> str:
-        from scripts.offline.added_form import publish_form  # here: what it needs takes seconds to import
-        from scripts.offline.forms import FORMS
+        from scripts.export.add_variant import publish_form  # here: what it needs takes seconds to import
+        from scripts.export.variants import FORMS
 
         made = publish_form(FORMS[precision], folder, recipe, models, say)
         return f"\n{made}\nserve it:  hooper serve"

@@ -18,13 +18,13 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
 
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
-from scripts.offline.load import default_name, read_all  # noqa: E402
-from scripts.offline.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
-from scripts.offline.run_folder import Interrupted  # noqa: E402
-from scripts.offline.spoken import figure, say, spoken  # noqa: E402
+from scripts.export.formatting import figure, say, spoken  # noqa: E402
+from scripts.training.load_data import default_name, read_all  # noqa: E402
+from scripts.training.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
+from scripts.training.run_folder import Interrupted  # noqa: E402
 
 if TYPE_CHECKING:
-    from scripts.offline.line import Line, Published
+    from scripts.training.pipeline import Line, Published
 
 RECIPES = ROOT / "scripts" / "recipes"
 ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, again: str) -> int:
     recipe, file = read_recipe(options)
-    from scripts.offline.line import Line  # after the options are known to be right: torch takes seconds to import
+    from scripts.training.pipeline import Line  # after the options are known to be right: torch takes seconds to import
 
     line = Line(recipe, file, say)
     if options.dry_run:
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace, again: str) -> int:
 
 
 def _find_learning_rate(line: Line, file: str) -> int:
-    from scripts.offline.learning_rate_plot import check_plot, plot  # they import torch
+    from scripts.training.learning_rate_plot import check_plot, plot  # they import torch
 
     where = Path(file) if file else line.run_folder.path / "learning_rate.svg"
     check_plot(where)

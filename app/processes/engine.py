@@ -11,7 +11,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from app.api.dependencies import Live
 from app.core.errors import HooperError
-from app.link.engine_side import EngineSide
+from app.ipc.engine_side import EngineSide
 from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics

@@ -16,7 +16,7 @@ from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.shared_rate import SharedKeyRates
 from app.core.errors import SetupError
-from app.link.mirror import Mirror
+from app.ipc.mirror import Mirror
 from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
 from app.observability.tracing import close_traces, open_traces

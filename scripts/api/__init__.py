@@ -7,7 +7,7 @@
     trainer = text_classifier.create_trainer(model, train, val)
     trainer.fit(epochs=3); loss, accuracy = trainer.evaluate(val); trainer.save("imdb_classifier")
 
-`text_regressor`, `question_answering` and `summarizer` go the same way. A thin layer over `scripts.offline`: what is not said
+`text_regressor`, `question_answering` and `summarizer` go the same way. A thin layer over `scripts.training`: what is not said
 here is a recipe's default, and what `hooper train` refuses is refused here: one sentence in an exception of `app.core.errors`.
 """
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from app.core.errors import InvalidSettings
-from scripts.offline.cells import plain
-from scripts.offline.records import Record, read_records
+from scripts.training.cells import plain
+from scripts.training.records import Record, read_records
 
 
 class Frame(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.offline.pretrained import Start, find_start
+from scripts.training.pretrained import Start, find_start
 
 
 @dataclass(frozen=True)

@@ -18,24 +18,24 @@ from scripts.api.data import Part, Source, read
 from scripts.api.model import Model
 from scripts.api.options import check_arguments, fitting_values, publishing_values, training_values
 from scripts.api.script import Script
-from scripts.offline.base_model import BaseModel
-from scripts.offline.held_out import read_labelled
-from scripts.offline.learning_rate import Curve
-from scripts.offline.learning_rate_plot import check_plot
-from scripts.offline.learning_rate_plot import plot as draw
-from scripts.offline.line import Line, Trained
-from scripts.offline.load import Example, describe_broken
-from scripts.offline.mean_loss import mean_loss
-from scripts.offline.pretrained import Start
-from scripts.offline.recipe import recipe_of
-from scripts.offline.reference import ask_torch
-from scripts.offline.report import store
-from scripts.offline.report.build import build, top_losses
-from scripts.offline.report.judged import Judged
-from scripts.offline.report.of_run import notes_of
-from scripts.offline.spoken import say
-from scripts.offline.torch_runner import TorchRunner, padded_graph
-from scripts.offline.verify import Reference
+from scripts.export.eval_data import read_labelled
+from scripts.export.formatting import say
+from scripts.export.torch_reference import ask_torch
+from scripts.export.torch_runner import TorchRunner, padded_graph
+from scripts.export.verify import Reference
+from scripts.report import store
+from scripts.report.build import build, top_losses
+from scripts.report.judged import Judged
+from scripts.report.of_run import notes_of
+from scripts.training.base_model import BaseModel
+from scripts.training.learning_rate import Curve
+from scripts.training.learning_rate_plot import check_plot
+from scripts.training.learning_rate_plot import plot as draw
+from scripts.training.load_data import Example, describe_broken
+from scripts.training.mean_loss import mean_loss
+from scripts.training.pipeline import Line, Trained
+from scripts.training.pretrained import Start
+from scripts.training.recipe import recipe_of
 
 F = TypeVar("F")
 SUMMED = ("epochs", "updates", "seconds")

@@ -30,7 +30,7 @@ from scripts.bench.apart import told_by
 from scripts.bench.report import machine_before, write_json
 
 if TYPE_CHECKING:
-    from scripts.offline.load import Dataset
+    from scripts.training.load_data import Dataset
 
 EXIT_SETUP = 2
 SEED = 29
@@ -49,9 +49,9 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
     Raises:
         InvalidSettings: as for `hooper train`, or the rows have no label each, or are fewer than the folds.
     """
-    from scripts.offline.line import Line
-    from scripts.offline.load import read_all
-    from scripts.offline.recipe import recipe_of
+    from scripts.training.load_data import read_all
+    from scripts.training.pipeline import Line
+    from scripts.training.recipe import recipe_of
 
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         recipe = recipe_of({"name": "way", **options, "runs": folder})
@@ -73,7 +73,7 @@ def fold_of(dataset: Dataset, fold: int, num_folds: int) -> Dataset:
     Raises:
         InvalidSettings: there are fewer rows than folds.
     """
-    from scripts.offline.load import normalized
+    from scripts.training.load_data import normalized
 
     if len(dataset.train) < num_folds:
         raise InvalidSettings(f"{len(dataset.train)} rows cannot be cut into {num_folds} folds")
@@ -180,7 +180,7 @@ def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) ->
     Raises:
         InvalidSettings: an option decides which rows are judged.
     """
-    from scripts.offline.recipe import add_options
+    from scripts.training.recipe import add_options
 
     options = argparse.ArgumentParser(prog="--way", add_help=False)
     add_options(options, {})

@@ -29,7 +29,7 @@ def write_transformers_folder(published: Path, target: Path) -> None:
     import torch
     import transformers
 
-    from scripts.offline.export import export_graph
+    from scripts.export.export import export_graph
 
     manifest = read_manifest(published)
     weights = graph_weights(published / manifest.graph.file)

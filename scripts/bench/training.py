@@ -40,12 +40,12 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
 
     from app.core.manifest import Output
     from app.tasks.tokenizer import Tokenizer
-    from scripts.offline import pretrained
-    from scripts.offline.feed import Collator
-    from scripts.offline.load import Example
-    from scripts.offline.recipe import Recipe
-    from scripts.offline.tasks.text_classification import OfflineTextClassification
-    from scripts.offline.torch_runner import padded_graph
+    from scripts.export.torch_runner import padded_graph
+    from scripts.tasks.text_classification import OfflineTextClassification
+    from scripts.training import pretrained
+    from scripts.training.load_data import Example
+    from scripts.training.recipe import Recipe
+    from scripts.training.row_feed import Collator
 
     texts = profile_texts("mixed")[:num_texts]
     task, options = OfflineTextClassification(), {"labels": ["even", "odd"], "problem_type": "single_label_classification"}
@@ -72,10 +72,10 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
 
 def _as_hooper(recipe: Any, task: Any, model: Any, rows: Any, collator: Any, folder: Path) -> tuple[float, float]:
     """Seconds and share of padding of Hooper's own loop, without checkpoints."""
-    from scripts.offline.course import make_course
-    from scripts.offline.memory import keep_freed_memory
-    from scripts.offline.schedule import make_schedule
-    from scripts.offline.trainer import HooperTrainer, make_arguments
+    from scripts.training.memory import keep_freed_memory
+    from scripts.training.schedule import make_schedule
+    from scripts.training.trainer import HooperTrainer, make_arguments
+    from scripts.training.training_setup import make_course
 
     keep_freed_memory()
     course = make_course(recipe, task, model, rows)
@@ -89,7 +89,7 @@ def _as_it_comes(recipe: Any, task: Any, model: Any, rows: Any, collator: Any, f
     import torch
     import transformers
 
-    from scripts.offline.trainer import tell_accelerate
+    from scripts.training.trainer import tell_accelerate
 
     model.set_attn_implementation("sdpa")
     tell_accelerate(bf16=False)

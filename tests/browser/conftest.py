@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from scripts.screenshots import chromium
-from tests.live import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running, serving
 
 Open = Callable[..., AbstractContextManager[Page]]
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.test_accessibility import CONTRAST
-from tests.live import ROOT, serving
+from tests.support.live_service import ROOT, serving
 
 
 def test_an_example_is_executed_where_it_stands(open_page: Open) -> None:

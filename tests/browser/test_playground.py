@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Open
-from tests.live import ROOT, Running, serving
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT, Running, serving
+from tests.support.tiny_model import publish_tiny
 
 MODELS = ROOT / "models"
 TASKS = [("sentiment", "Classify"), ("qa", "Answer"), ("summary", "Summarize")]

@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser
 
-from scripts.report import main
+from scripts.report.command import main
 from tests.browser.test_accessibility import CONTRAST
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 LABELS = ("bad", "good", "a_label_of_which_the_name_is_longer_than_a_telephone_is_broad")
 

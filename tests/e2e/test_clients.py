@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 
 from app.api.schemas.hugging_face import EXAMPLES as HUGGING_FACE_EXAMPLES
 from app.api.schemas.open_inference import EXAMPLES as OPEN_INFERENCE_EXAMPLES
-from tests.live import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running, serving
 
 MODELS = ROOT / "models"
 SPECS = ROOT.parent / "shared" / "specs"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.settings import PREFIX
-from tests.live import ROOT, serving
+from tests.support.live_service import ROOT, serving
 
 MODELS = ROOT / "models"
 FILM = "A warm, funny film that I would happily watch again."

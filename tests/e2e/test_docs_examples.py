@@ -15,8 +15,8 @@ import httpx
 import jsonschema
 import pytest
 
-from tests.altered import sign_again
-from tests.live import ROOT, serving
+from tests.support.live_service import ROOT, serving
+from tests.support.mutated_model import sign_again
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
 ADMIN_KEY = "the key of the example"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.documented import Shown, differs, hooper_lines, shown
-from tests.live import ROOT, serving
+from tests.support.doc_commands import Shown, differs, hooper_lines, shown
+from tests.support.live_service import ROOT, serving
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "127.0.0.1:8000"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live import ROOT, serving
+from tests.support.live_service import ROOT, serving
 
 REVIEW = "I expected a boring film, but it was not bad at all: the actors are superb."
 QUESTION = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.live import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running, serving
 
 NAME = "generated_hooper_client"
 

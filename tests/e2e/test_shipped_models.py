@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.serving.repository import Repository
-from tests.live import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running, serving
 
 MODELS = ROOT / "models"
 

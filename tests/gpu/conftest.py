@@ -31,7 +31,7 @@ from app.tasks.question_answering import QuestionItem
 from app.tasks.text_classification import ClassificationItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.bench.texts import profile_texts
-from tests.live import ROOT
+from tests.support.live_service import ROOT
 
 MODELS = ROOT / "models"
 FOLDERS = [max(one.iterdir(), key=lambda version: int(version.name)) for one in sorted(MODELS.iterdir())]

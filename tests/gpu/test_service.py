@@ -12,7 +12,7 @@ import pytest
 from app.runtime.providers import EXECUTION_PROVIDERS
 from scripts.bench.texts import profile_texts
 from tests.gpu.conftest import FOLDERS, MODELS, Device
-from tests.live import serving
+from tests.support.live_service import serving
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from app.core.feedback import read
-from tests.live import Running, serving, started
-from tests.tiny import publish_tiny
+from tests.support.live_service import Running, serving, started
+from tests.support.tiny_model import publish_tiny
 
 
 @pytest.fixture

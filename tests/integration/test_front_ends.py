@@ -18,11 +18,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.altered import sign_again
 from tests.integration.test_service import check_scores, check_stop, read_response, request_of, text_of
-from tests.linked import until as until_so
-from tests.live import Running, started
-from tests.tiny import KINDS, publish_tiny, publish_tiny_task
+from tests.support.ipc_pair import until as until_so
+from tests.support.live_service import Running, started
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
 
 KEY = "an-admin-key"
 ADMIN = {"authorization": f"Bearer {KEY}"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import KINDS, publish_tiny_task
+from tests.support.tiny_model import KINDS, publish_tiny_task
 
 NUM_CASES = 600
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT, free_port
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT, free_port
+from tests.support.tiny_model import publish_tiny
 
 SERVE = """
 import asyncio, functools, sys, threading, urllib.request
@@ -18,7 +18,7 @@ from pathlib import Path
 import app.server
 from app.main import create_app
 from app.settings import Settings
-from tests.faulty import Faulty
+from tests.support.faulty_engine import Faulty
 
 port, opening, held = int(sys.argv[2]), Faulty(), threading.Event()
 

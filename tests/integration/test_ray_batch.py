@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from app.cli.draft import JOURNAL
-from tests.live import ROOT
-from tests.tiny import publish_tiny, publish_tiny_task
-from tests.two_nodes import children, end_as_a_power_cut_does, title_of, two_nodes
+from tests.support.live_service import ROOT
+from tests.support.ray_cluster import children, end_as_a_power_cut_does, title_of, two_nodes
+from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 parquet = pytest.importorskip("pyarrow.parquet")

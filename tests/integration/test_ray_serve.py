@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live import ROOT, Running, free_port, serving
-from tests.tiny import publish_tiny, publish_tiny_task
-from tests.two_nodes import end_as_a_power_cut_does, parent_of
-from tests.two_nodes import two_nodes as cluster_of_two
+from tests.support.live_service import ROOT, Running, free_port, serving
+from tests.support.ray_cluster import end_as_a_power_cut_does, parent_of
+from tests.support.ray_cluster import two_nodes as cluster_of_two
+from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 yaml = pytest.importorskip("yaml")

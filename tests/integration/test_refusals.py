@@ -19,8 +19,8 @@ import requests
 
 from app.api.connection import MAX_LINGERING_BYTES
 from app.api.refusals import MAX_A_CONNECTION
-from tests.live import Running, serving
-from tests.tiny import publish_tiny_task
+from tests.support.live_service import Running, serving
+from tests.support.tiny_model import publish_tiny_task
 
 MAX_BODY_BYTES = 2_097_152
 JSON = {"Content-Type": "application/json"}

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from app.runtime.machine import detect_machine
-from tests.live import ROOT, Running, free_port, serving, started
-from tests.tiny import VOCABULARY, WORDS, logits_of, publish_tiny, row
+from tests.support.live_service import ROOT, Running, free_port, serving, started
+from tests.support.tiny_model import VOCABULARY, WORDS, logits_of, publish_tiny, row
 
 FIRST_WORD, SEPARATOR = VOCABULARY["[CLS]"], VOCABULARY["[SEP]"]
 TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from app.cli import main; sys.exit(main())"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT, Running, serving, started
-from tests.tiny import KINDS, publish_tiny_task
+from tests.support.live_service import ROOT, Running, serving, started
+from tests.support.tiny_model import KINDS, publish_tiny_task
 
 RECEIVE_S = 3
 MARKER = "quokka"
@@ -101,7 +101,7 @@ def can_be_alone() -> bool:
 
 @pytest.mark.skipif(not can_be_alone(), reason="a network of its own cannot be made here")
 def test_nor_does_any_library_below_it_from_start_to_end_as_the_kernel_counts(models: Path) -> None:
-    command = ["unshare", "--net", "--map-root-user", sys.executable, "-m", "tests.alone", models]
+    command = ["unshare", "--net", "--map-root-user", sys.executable, "-m", "tests.support.no_network", models]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     counts = json.loads(ran.stdout)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.service import free_port
-from tests.collector import collecting
-from tests.live import serving
-from tests.tiny import KINDS, publish_tiny_task
+from tests.support.live_service import serving
+from tests.support.tiny_model import KINDS, publish_tiny_task
+from tests.support.trace_collector import collecting
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="its exporter is not installed (the extra `tracing`)")
 

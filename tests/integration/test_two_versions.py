@@ -14,9 +14,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.altered import sign_again
-from tests.live import Running, serving
-from tests.tiny import publish_tiny
+from tests.support.live_service import Running, serving
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import publish_tiny
 
 ADMIN = {"Authorization": "Bearer admin"}
 NUM_CALLERS = 8

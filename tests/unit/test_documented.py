@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documented import Shown, differs, hooper_lines, shown
+from tests.support.doc_commands import Shown, differs, hooper_lines, shown
 
 DOCUMENT = """# How to
 

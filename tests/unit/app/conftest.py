@@ -30,9 +30,9 @@ from app.serving.registry import Registry
 from app.serving.shadow import Shadows
 from app.settings import PREFIX, Settings
 from app.tasks.text_classification import TextClassification
-from tests.asked import GatedService, Service
-from tests.gated import Deploy, Gated, GatedEngine
-from tests.tiny import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer, tokenizer_json
+from tests.support.gated_engine import Deploy, Gated, GatedEngine
+from tests.support.requests import GatedService, Service
+from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer, tokenizer_json
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from app.core.errors import HooperError, InvalidArtefact, SetupError, UnknownMod
 from app.main import create_app
 from app.serving import loader
 from app.settings import Settings
-from tests.altered import change_golden, sign_again
+from tests.support.mutated_model import change_golden, sign_again
 
 
 def settings_for(models: Path, **more: Any) -> Settings:

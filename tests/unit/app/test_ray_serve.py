@@ -15,7 +15,7 @@ import pytest
 from app.core.errors import InvalidArtefact, InvalidSettings, Unavailable
 from app.core.served import write_serving
 from app.settings import Settings
-from tests.altered import sign_again
+from tests.support.mutated_model import sign_again
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live import serving
-from tests.tiny import publish_tiny
+from tests.support.live_service import serving
+from tests.support.tiny_model import publish_tiny
 
 LONG = "good film " * 40
 OF_SCRAPE = {"job", "instance"}

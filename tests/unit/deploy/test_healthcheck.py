@@ -15,8 +15,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.live import free_port, serving
-from tests.tiny import publish_tiny
+from tests.support.live_service import free_port, serving
+from tests.support.tiny_model import publish_tiny
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "healthcheck.py"
 

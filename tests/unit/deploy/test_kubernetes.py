@@ -17,8 +17,8 @@ import yaml
 from app.api.routes import health
 from app.observability.metrics import LiveModel, Metrics
 from app.settings import PREFIX, Settings, check_exposure, read_settings
-from tests.kustomized import MERGED_BY, Resource, built, documents
-from tests.live import ROOT
+from tests.support.kustomize import MERGED_BY, Resource, built, documents
+from tests.support.live_service import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "gpu")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.promql import labels, series
+from tests.support.promql import labels, series
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.live import ROOT
+from tests.support.live_service import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")

@@ -19,10 +19,10 @@ from app.core.types import Row
 from app.runtime import session
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from scripts.offline import fine_tune
-from scripts.offline.export import export_graph
-from scripts.offline.tasks.base import Axis
-from tests.tiny import VOCABULARY, tokenizer_json
+from scripts.export.export import export_graph
+from scripts.tasks.base import Axis, TrainingRow
+from scripts.training import fine_tune
+from tests.support.tiny_model import VOCABULARY, tokenizer_json
 
 LENGTHS = (3, 5, 17, 40, 2, 8, 9, 33)
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -224,3 +224,18 @@ def press_ctrl_c() -> None:
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
     return write_reviews(tmp_path / "reviews.csv")
+
+
+NUM_ROWS = 40
+
+
+@pytest.fixture
+def training_rows() -> list[TrainingRow]:
+    """Rows of many lengths whose label is whether `good` or `bad` stands in them."""
+    words = random.Random(2)
+    rows = []
+    for index in range(NUM_ROWS):
+        word = VOCABULARY["good" if index % 2 else "bad"]
+        ids = [2, word, *(words.randrange(4, 11) for _ in range(index % 9)), 3]
+        rows.append(TrainingRow(Row(ids, [0] * len(ids)), index % 2))
+    return rows

@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from app.core.manifest import describe_file, read_manifest, refuse_unlisted, verify_files
 from app.runtime.providers import Provider, for_model
 from scripts import add_fp16
-from scripts.offline import forms
-from tests.altered import sign_again
-from tests.tiny import publish_tiny
+from scripts.export import variants as forms
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import publish_tiny
 
 ITEMS = ("good film", "bad", "the film was very good .", "not good films", "a bad bad film")
 

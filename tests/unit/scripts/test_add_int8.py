@@ -9,8 +9,8 @@ import pytest
 from app.core.manifest import read_manifest
 from scripts import add_int8
 from scripts.published_again import find
-from tests.altered import sign_again
-from tests.tiny import publish_tiny
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import publish_tiny
 
 
 @pytest.fixture

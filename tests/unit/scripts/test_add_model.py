@@ -20,8 +20,8 @@ from app.tasks.text_classification import ClassificationItem, ClassificationOpti
 from app.tasks.tokenizer import Tokenizer
 from scripts import add_model
 from scripts.add_model import main
-from scripts.offline import adopt as adopt_module
-from tests.tiny import publish_tiny
+from scripts.export import import_checkpoint as adopt_module
+from tests.support.tiny_model import publish_tiny
 from tests.unit.scripts.conftest import Save, make_model
 
 LABELS = {0: "bad", 1: "so-so", 2: "good"}

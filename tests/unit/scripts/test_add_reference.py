@@ -10,8 +10,8 @@ import pytest
 from app.core.manifest import DriftReference, read_manifest
 from app.serving.repository import open_folder
 from scripts import add_reference
-from tests.altered import sign_again
-from tests.tiny import KINDS, publish_tiny, publish_tiny_task
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
 
 ROWS = [("good film", "good"), ("bad", "bad"), ("good good", "good"), ("qqq good", "bad")]
 
@@ -143,7 +143,7 @@ def test_an_interruption_and_a_crash_say_that_nothing_was_changed(
         def stop(*_: object, error: BaseException = error) -> None:
             raise error
 
-        monkeypatch.setattr("scripts.offline.referenced.predict", stop)
+        monkeypatch.setattr("scripts.export.add_drift_reference.predict", stop)
         assert add(models, "tiny/1", "--data", held_out(tmp_path)) == code
     said = capsys.readouterr().err
     assert said.count("nothing was changed") == 2

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.offline.disk import refusal
-from scripts.offline.run_folder import RunFolder
 from scripts.train_and_export import ROOT, main
+from scripts.training.disk_errors import refusal
+from scripts.training.run_folder import RunFolder
 from tests.unit.scripts.conftest import write_reviews
 
 FAST = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32")

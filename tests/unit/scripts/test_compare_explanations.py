@@ -14,7 +14,7 @@ from app.tasks.attribution import METHODS
 from app.tasks.base import Encoded
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from scripts.compare_explanations import BATCH_TOKENS, SHARES, Asked, faithfulness
-from tests.tiny import publish_tiny, tiny_tokenizer
+from tests.support.tiny_model import publish_tiny, tiny_tokenizer
 
 
 @pytest.fixture

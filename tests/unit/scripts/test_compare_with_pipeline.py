@@ -11,7 +11,7 @@ import pytest
 
 from app.tasks.question_answering import Answer, Answers, QuestionAnswering
 from scripts.compare_with_pipeline import _reason, main
-from tests.tiny import publish_tiny_task
+from tests.support.tiny_model import publish_tiny_task
 
 CONTEXT = "a bb c d-e"
 

@@ -11,9 +11,9 @@ from app.core.manifest import read_manifest
 from app.serving.repository import open_folder
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
 from scripts import measure
-from scripts.offline.published import open_version
-from tests.altered import sign_again
-from tests.tiny import MAX_TOKENS, NUM_POSITIONS, publish_tiny, publish_tiny_task
+from scripts.export.published_version import open_version
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import MAX_TOKENS, NUM_POSITIONS, publish_tiny, publish_tiny_task
 
 
 @pytest.fixture

@@ -23,15 +23,15 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
-from scripts.offline import line as line_module
-from scripts.offline.load import Example, load
-from scripts.offline.recipe import FIELDS, Recipe, load_recipe
-from scripts.offline.records import Record
-from scripts.offline.run_folder import RunFolder
-from scripts.offline.tasks.registry import offline_task
-from scripts.offline.verify import ParityFailed
+from scripts.export.verify import ParityFailed
+from scripts.tasks.registry import offline_task
 from scripts.train_and_export import ROOT, main
-from tests.corrected import labelled, written
+from scripts.training import pipeline as line_module
+from scripts.training.load_data import Example, load
+from scripts.training.recipe import FIELDS, Recipe, load_recipe
+from scripts.training.records import Record
+from scripts.training.run_folder import RunFolder
+from tests.support.corrections import labelled, written
 from tests.unit.scripts.conftest import make_model, press_ctrl_c, stop_at, write_news, write_reviews, write_squad
 
 Train = Callable[..., int]

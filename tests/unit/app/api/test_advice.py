@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.asked import Service
-from tests.tiny import MAX_TOKENS
+from tests.support.requests import Service
+from tests.support.tiny_model import MAX_TOKENS
 
 LONG = "good film. " * MAX_TOKENS
 QUESTION = {"question": "good", "context": LONG}

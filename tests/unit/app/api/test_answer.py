@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.tasks.question_answering import QuestionAnswering
-from tests.asked import Service
-from tests.tiny import MAX_TOKENS
+from tests.support.requests import Service
+from tests.support.tiny_model import MAX_TOKENS
 
 CONTEXT = "The film was not bad. It was a very good film."
 QUESTION = {"question": "Was the film good?", "context": CONTEXT}

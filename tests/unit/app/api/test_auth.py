@@ -9,7 +9,7 @@ import pytest
 
 from app.api.auth import matching
 from app.api.openapi import operations
-from tests.asked import Caller, Service, check_problem
+from tests.support.requests import Caller, Service, check_problem
 
 
 def hashed(key: str) -> str:

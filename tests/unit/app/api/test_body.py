@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.asked import Caller, Service
+from tests.support.requests import Caller, Service
 
 
 @pytest.mark.parametrize("path", ["/v1/classify", "/models/tiny"])

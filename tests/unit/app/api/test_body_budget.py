@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.api.body_budget import BodyBudget
-from tests.asked import Caller, GatedService
-from tests.gated import turn
+from tests.support.gated_engine import turn
+from tests.support.requests import Caller, GatedService
 
 LIMIT = 2048
 BUDGET = 4000

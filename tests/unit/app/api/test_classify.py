@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests.asked import GatedService, Service
-from tests.tiny import MAX_TOKENS, VOCABULARY, logits_of, row
+from tests.support.requests import GatedService, Service
+from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, logits_of, row
 
 
 def labels_of(result: dict[str, object]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from app.api.dialects import HUGGING_FACE, NATIVE, OPEN_INFERENCE, TEI, spoken
 from app.observability.logging import JsonFormatter
-from tests.asked import GatedService, Service, check_problem
+from tests.support.requests import GatedService, Service, check_problem
 
 INFER: dict[str, Any] = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["bad"]}]}
 PLAIN = {"inputs": "bad"}

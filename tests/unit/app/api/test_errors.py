@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.api.errors import STATUS, status_of
 from app.core import errors
 from app.core.errors import EngineFailed, HooperError, InvalidArtefact, InvalidInput
-from tests.asked import GatedService, Service, check_problem
+from tests.support.requests import GatedService, Service, check_problem
 
 TOO_LONG = "good " * 50
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.asked import GatedService, Service, check_problem
-from tests.gated import turn
+from tests.support.gated_engine import turn
+from tests.support.requests import GatedService, Service, check_problem
 
 TEXT = "The film was not bad. A very good film!"
 QUESTION = {"question": "Was the film good?", "context": "The film was not bad. It was a very good film."}

@@ -16,8 +16,8 @@ from app.core.served import SERVING, write_serving
 from app.serving.doctor import examine
 from app.serving.repository import Repository
 from app.settings import Settings
-from tests.altered import change_golden, golden_of, sign_again
-from tests.asked import Service, check_problem
+from tests.support.mutated_model import change_golden, golden_of, sign_again
+from tests.support.requests import Service, check_problem
 
 ADMIN = {"Authorization": "Bearer admin"}
 ADMIN_HASH = hashlib.sha256(b"admin").hexdigest()

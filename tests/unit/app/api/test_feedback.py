@@ -14,8 +14,8 @@ import pytest
 
 from app.core import feedback
 from app.core.feedback import read
-from tests.asked import Service, check_problem
-from tests.tiny import publish_tiny
+from tests.support.requests import Service, check_problem
+from tests.support.tiny_model import publish_tiny
 from tests.unit.app.conftest import Start
 
 TEXT = {"text": "a good film", "label": "bad"}

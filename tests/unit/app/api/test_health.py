@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from app.observability.metrics import CONTENT_TYPE
-from tests.asked import Service
+from tests.support.requests import Service
 
 CONTRACT = """
 hooper_requests_total{task,model,status} hooper_request_seconds hooper_tokenize_seconds hooper_queue_seconds

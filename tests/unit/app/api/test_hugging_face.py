@@ -9,7 +9,7 @@ import pytest
 from app.api.hub import options
 from app.api.schemas.hugging_face import InferenceRequest
 from app.tasks.question_answering import AnswerOptions
-from tests.asked import Service
+from tests.support.requests import Service
 
 TEXT, QUESTION = (
     "The film was good.",

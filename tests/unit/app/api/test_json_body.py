@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from app.api.json_body import MAX_DEPTH, TOO_DEEP, Bounds, JsonRoute, Shape, read_json
 from app.core.errors import InvalidInput
-from tests.asked import Service, check_problem
-from tests.tiny import MAX_TOKENS
+from tests.support.requests import Service, check_problem
+from tests.support.tiny_model import MAX_TOKENS
 
 
 def depth_of(value: Any) -> int:

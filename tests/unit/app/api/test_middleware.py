@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.observability.logging import JsonFormatter
-from tests.asked import Caller, GatedService, Service, check_problem
-from tests.gated import turn
+from tests.support.gated_engine import turn
+from tests.support.requests import Caller, GatedService, Service, check_problem
 
 LIMIT = 2048
 GOOD = {"inputs": "good"}

@@ -14,10 +14,10 @@ import pytest
 
 from app.serving import loader
 from app.serving.shadow import MAX_IN_FLIGHT
-from tests.altered import change_golden, golden_of, sign_again
-from tests.asked import Service, check_problem
-from tests.gated import GatedEngine, output_of, turn
-from tests.tiny import publish_tiny
+from tests.support.gated_engine import GatedEngine, output_of, turn
+from tests.support.mutated_model import change_golden, golden_of, sign_again
+from tests.support.requests import Service, check_problem
+from tests.support.tiny_model import publish_tiny
 
 ADMIN = {"Authorization": "Bearer admin"}
 ADMIN_HASH = hashlib.sha256(b"admin").hexdigest()

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from app.core.errors import InvalidInput
-from tests.asked import Caller, GatedService, Service
-from tests.tiny import MAX_TOKENS
+from tests.support.requests import Caller, GatedService, Service
+from tests.support.tiny_model import MAX_TOKENS
 
 CONTEXT = "The film was bad. It was a very good film."
 

@@ -16,7 +16,7 @@ from app import cli
 from app.api import application
 from app.api.dialects import NATIVE, Problem, spoken
 from app.api.errors import STATUS
-from tests.asked import Service
+from tests.support.requests import Service
 from tests.unit.app.conftest import Start
 
 ROOT = Path(__file__).parents[4]

@@ -12,7 +12,7 @@ from app.api.openapi import operations
 from app.api.origins import Doors
 from app.core.errors import InvalidSettings
 from app.settings import Settings, read_settings
-from tests.asked import Service, check_problem
+from tests.support.requests import Service, check_problem
 
 PROTOCOLS = ["/v1/classify", "/models/tiny", "/predict", "/v2/models/tiny/infer"]
 

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import pytest
 
 from app.api.routes.pages import STATIC
-from tests.asked import Service
+from tests.support.requests import Service
 
 PAGES = ["/", "/docs"]
 OUR_FILES = [path for path in sorted(STATIC.rglob("*")) if path.suffix in (".html", ".css", ".js", ".svg")]

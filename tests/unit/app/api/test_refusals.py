@@ -10,7 +10,7 @@ import pytest
 
 from app.api.refusals import CONNECTION, MAX_A_CONNECTION, MAX_A_SECOND, Refusals, is_enough
 from app.core.errors import RateLimited
-from tests.asked import Service, check_problem
+from tests.support.requests import Service, check_problem
 
 USER = hashlib.sha256(b"mine").hexdigest()
 

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from app.api.shedding import Doorman
 from app.batching.admission import QueueLimit
 from app.serving.leased import SHADOW, Role, sharing
-from tests.asked import Caller, Service, check_problem
-from tests.gated import Deploy, turn
-from tests.tiny import publish_tiny_task
+from tests.support.gated_engine import Deploy, turn
+from tests.support.requests import Caller, Service, check_problem
+from tests.support.tiny_model import publish_tiny_task
 from tests.unit.app.conftest import Start
 
 FULL = QueueLimit(0, 0)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.api import short_way as module
-from tests.asked import Service, check_problem
+from tests.support.requests import Service, check_problem
 from tests.unit.app.conftest import Start
 
 GOOD: list[tuple[str, object]] = [

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.asked import Service
-from tests.tiny import MAX_TOKENS
+from tests.support.requests import Service
+from tests.support.tiny_model import MAX_TOKENS
 
 DOCUMENT = "A bad film. Good films! Not very bad. Good was the film that was not bad. The film was a film."
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.api.schemas.text_embeddings import PredictRequest
-from tests.asked import Service
-from tests.tiny import MAX_TOKENS
+from tests.support.requests import Service
+from tests.support.tiny_model import MAX_TOKENS
 
 FORMS = "inputs: should be a text, a pair [text, text], or a batch [[text], [text, text], …]"
 LONG = "bad " + "film " * MAX_TOKENS + "good"

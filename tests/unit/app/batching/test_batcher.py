@@ -34,8 +34,8 @@ from app.core.errors import (
     Unavailable,
 )
 from app.core.types import Priority, Row
-from tests.gated import GatedEngine, output_of, turn
-from tests.impatient import impatient_loop
+from tests.support.gated_engine import GatedEngine, output_of, turn
+from tests.support.strict_event_loop import impatient_loop
 
 BUDGET = Budget(max_batch_tokens=100, max_batch_rows=8, layout="packed")
 LIMIT = QueueLimit(max_rows=50, max_tokens=1000)

@@ -8,7 +8,7 @@ import pytest
 
 from app.batching.queue import DEADLINE_PASSED, TIMER_SLACK_S, Submission, Waiting, unwanted_because
 from app.core.errors import DeadlineExceeded, Unavailable
-from tests.tiny import row
+from tests.support.tiny_model import row
 
 DEADLINE = 100.0
 

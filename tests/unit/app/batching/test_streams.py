@@ -13,7 +13,7 @@ from app.batching.policy import SMALLEST_SHARE, Budget, select
 from app.batching.streams import Streams
 from app.core.errors import EngineFailed, EngineLost, Unavailable
 from app.core.types import Row
-from tests.gated import GatedEngine, turn
+from tests.support.gated_engine import GatedEngine, turn
 
 BUDGET = Budget(max_batch_tokens=1000, max_batch_rows=8, layout="packed")
 PACKED = Budget.for_tensors(1024, 64, "packed")

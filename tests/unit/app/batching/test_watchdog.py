@@ -8,8 +8,8 @@ import pytest
 
 from app.batching.watchdog import Watchdog
 from app.core.errors import EngineLost, EngineStalled
-from tests.gated import GatedEngine, turn
-from tests.tiny import row
+from tests.support.gated_engine import GatedEngine, turn
+from tests.support.tiny_model import row
 
 SOON_S = 0.001
 NEVER_S = 3600.0

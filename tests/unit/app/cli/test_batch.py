@@ -19,7 +19,7 @@ from app.cli import batch as command
 from app.cli import draft
 from app.cli import parquet as our_parquet
 from app.cli.draft import JOURNAL, PARTIAL
-from tests.live import ROOT
+from tests.support.live_service import ROOT
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
 TEXTS = [f"{'good' if n % 3 else 'bad'} film{' very good' * (n % 7)}" for n in range(40)]
@@ -223,9 +223,11 @@ def test_what_is_no_parquet_file_is_told_in_one_sentence(batch: Batch, tmp_path:
 def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(texts: Path, published_tasks: Path, tmp_path: Path) -> None:
     texts.write_text("".join(texts.read_text().splitlines(keepends=True)[:NUM_KILLED]))
     target = tmp_path / "out.csv"
-    words = ["batch", "--model", "text-classification", "--models", str(published_tasks), "--device", "cpu"]
+    words = [sys.executable, "-m", "tests.support.kill_points", str(target)]
+    words += ["batch", "--model", "text-classification", "--models", str(published_tasks), "--device", "cpu"]
+    words += ["--engine-threads", "1", str(texts), str(target)]
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.killed", str(target), *words, "--engine-threads", "1", str(texts), str(target)],
+        words,
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -11,7 +11,7 @@ import pytest
 from app.cli import main
 from app.cli.explain import as_bars
 from app.cli.inputs import Asked
-from tests.tiny import publish_tiny, publish_tiny_task
+from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 
 @pytest.fixture

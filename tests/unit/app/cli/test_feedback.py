@@ -12,8 +12,8 @@ import pytest
 
 from app.cli import main
 from app.core.feedback import read
-from tests.corrected import CORRECTION, labelled, written
-from tests.tiny import publish_tiny, publish_tiny_task
+from tests.support.corrections import CORRECTION, labelled, written
+from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 ANSWERED = replace(
     CORRECTION,

@@ -14,7 +14,7 @@ from app import cli
 from app.cli import remove
 from app.core.served import write_serving
 from app.serving.repository import Repository
-from tests.altered import sign_again
+from tests.support.mutated_model import sign_again
 
 
 def test_everything_about_a_model_is_told(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,9 @@ import pytest
 from app import cli
 from app.cli import output, predict
 from app.core.served import write_serving
-from tests.altered import sign_again
-from tests.asked import Service
-from tests.tiny import publish_tiny
+from tests.support.mutated_model import sign_again
+from tests.support.requests import Service
+from tests.support.tiny_model import publish_tiny
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
 

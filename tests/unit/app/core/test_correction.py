@@ -9,7 +9,7 @@ import pytest
 
 from app.core.correction import Correction, latest, training_row
 from app.core.types import TaskName
-from tests.corrected import CORRECTION
+from tests.support.corrections import CORRECTION
 
 
 def test_the_last_correction_of_an_item_is_the_word_on_it() -> None:

@@ -20,8 +20,8 @@ import pytest
 from app.core import feedback
 from app.core.errors import NotStored, SetupError
 from app.core.feedback import FeedbackFile, read, remove
-from tests.corrected import CORRECTION, MEGABYTE, labelled, written
-from tests.live import ROOT
+from tests.support.corrections import CORRECTION, MEGABYTE, labelled, written
+from tests.support.live_service import ROOT
 
 NOBODY = 65534
 """A user without any rights."""
@@ -125,7 +125,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from app.core.feedback import FeedbackFile
-from tests.corrected import labelled
+from tests.support.corrections import labelled
 with FeedbackFile(Path(sys.argv[1]), 2**24) as file:
     for number in range(50):
         file.add([labelled(f"{sys.argv[2]} {number}", "bad")])

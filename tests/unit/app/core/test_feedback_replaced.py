@@ -19,8 +19,8 @@ import pytest
 from app.core import feedback
 from app.core.errors import NotStored, SetupError
 from app.core.feedback import FeedbackFile, read, remove
-from tests.corrected import CORRECTION, MEGABYTE, labelled, written
-from tests.live import ROOT
+from tests.support.corrections import CORRECTION, MEGABYTE, labelled, written
+from tests.support.live_service import ROOT
 
 NOBODY = 65534
 """A user without any rights."""
@@ -263,7 +263,7 @@ import sys
 from pathlib import Path
 from app.core.errors import NotStored
 from app.core.feedback import FeedbackFile
-from tests.corrected import labelled
+from tests.support.corrections import labelled
 with FeedbackFile(Path(sys.argv[1]), 2**24) as file:
     for number in range(60):
         try:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from app.core.errors import InvalidArtefact
 from app.core.manifest import MANIFEST, Parity, describe_file, read_manifest, verify_files
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from app.core.manifest import read_manifest
 from app.core.release import next_release, withdraw
 from app.core.served import SERVING, Serving, ServingRecords, first_published, read_serving, write_serving
 from app.serving.repository import Repository
-from tests.altered import sign_again
+from tests.support.mutated_model import sign_again
 
 BROKEN = [
     pytest.param("[" * 100_000, id="nested without end"),

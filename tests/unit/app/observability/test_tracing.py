@@ -20,8 +20,8 @@ from app.main import create_app
 from app.observability.tracing import Trace, Traces, address_of, open_traces
 from app.settings import Settings, read_settings
 from scripts.bench.service import free_port
-from tests.asked import Service
-from tests.live import ROOT
+from tests.support.live_service import ROOT
+from tests.support.requests import Service
 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed (the extra `tracing`)")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="its exporter is not installed (the extra `tracing`)")

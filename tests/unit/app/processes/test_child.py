@@ -13,7 +13,7 @@ from app.processes.child import Child
 from app.processes.given import Given
 from app.settings import Settings
 
-MODULE = "tests.child"
+MODULE = "tests.support.supervised_child"
 
 
 def given(folder: Path, kind: str = "") -> Given:

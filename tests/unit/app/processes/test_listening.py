@@ -9,7 +9,7 @@ import pytest
 
 from app.core.errors import SetupError
 from app.processes.listening import listen
-from tests.live import free_port
+from tests.support.live_service import free_port
 
 
 def test_a_connection_is_accepted_by_whoever_has_the_socket() -> None:

@@ -14,14 +14,14 @@ from app.core.errors import InvalidSettings, SetupError
 from app.processes import supervisor as supervisor_module
 from app.processes.supervisor import Ending, Supervisor, supervise
 from app.settings import Settings
-from tests.linked import until
-from tests.live import free_port
+from tests.support.ipc_pair import until
+from tests.support.live_service import free_port
 
 
 @pytest.fixture(autouse=True)
 def small_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "ENGINE", "tests.child")
-    monkeypatch.setattr(supervisor_module, "FRONT_END", "tests.child")
+    monkeypatch.setattr(supervisor_module, "ENGINE", "tests.support.supervised_child")
+    monkeypatch.setattr(supervisor_module, "FRONT_END", "tests.support.supervised_child")
 
 
 def supervising(folder: Path, kind: str = "", **settings: object) -> Supervisor:

@@ -20,7 +20,7 @@ from app.runtime.engine import Engine, open_engine
 from app.runtime.layout import plan, to_tensors
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
-from tests.tiny import logits_of, packed_graph, padded_graph, row
+from tests.support.tiny_model import logits_of, packed_graph, padded_graph, row
 
 CUDA = Provider("cuda", "fp32", "for a test").capturing()
 SHORT, OTHER_SHORT = [row(2, 4, 6, 3), row(2, 11, 3)], [row(2, 12, 3), row(2, 5, 3)]

@@ -26,7 +26,7 @@ from app.runtime.layout import (
     split,
     to_tensors,
 )
-from tests.tiny import PACKED_INPUTS, PADDED_INPUTS, logits_of, packed_graph, padded_graph, row, run_rows
+from tests.support.tiny_model import PACKED_INPUTS, PADDED_INPUTS, logits_of, packed_graph, padded_graph, row, run_rows
 
 LAYOUTS = get_args(LayoutName)
 PAD = 99

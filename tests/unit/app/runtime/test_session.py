@@ -29,9 +29,9 @@ from app.runtime.layout import check_shapes
 from app.runtime.machine import openvino_devices
 from app.runtime.providers import Provider
 from app.runtime.session import OnnxSession
-from tests.faulty import Faulty, Hang, raising
-from tests.gated import turn
-from tests.tiny import VOCABULARY, logits_of, packed_graph, padded_graph, row
+from tests.support.faulty_engine import Faulty, Hang, raising
+from tests.support.gated_engine import turn
+from tests.support.tiny_model import VOCABULARY, logits_of, packed_graph, padded_graph, row
 
 CPU = Provider("cpu", "fp32", "for a test")
 ROWS = [row(2, 4, 6, 3), row(2, 11, 3), row(2, 12, 12, 12, 13, 3), row(2, 5, 3), row(2, *[6] * 20, 3)]

@@ -15,8 +15,8 @@ from app.runtime import session as session_module
 from app.runtime.engine import Engine
 from app.runtime.providers import Provider
 from app.runtime.sessions import MOST_STREAMS, open_sessions
-from tests.faulty import Faulty
-from tests.tiny import packed_graph, row
+from tests.support.faulty_engine import Faulty
+from tests.support.tiny_model import packed_graph, row
 
 FP32, INT8 = Provider("cpu", "fp32", "for a test"), Provider("cpu", "int8", "for a test")
 ROWS = [row(2, 4, 6, 3), row(2, 11, 3), row(2, 5, 3)]

@@ -15,7 +15,7 @@ from app.runtime import tensorrt
 from app.runtime.layout import Limits
 from app.runtime.providers import Provider
 from app.runtime.tensorrt import cache_folder, profile, tensorrt_options
-from tests.tiny import PACKED_INPUTS, PADDED_INPUTS
+from tests.support.tiny_model import PACKED_INPUTS, PADDED_INPUTS
 
 LIMITS = Limits(max_tokens=512, max_batch_tokens=1024, max_batch_rows=64)
 TENSORRT = Provider("tensorrt", "fp32", "for a test", limits=LIMITS)

@@ -9,7 +9,7 @@ import pytest
 
 from app.core.errors import EngineLost
 from app.runtime.thread import EngineThread
-from tests.gated import turn
+from tests.support.gated_engine import turn
 
 LONG_S = 3600.0
 

@@ -9,7 +9,7 @@ from app.runtime.layout import PACKED_WIDTH
 from app.serving.bulk import predict_bulk
 from app.serving.deployment import Result
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
-from tests.gated import Deploy, output_of
+from tests.support.gated_engine import Deploy, output_of
 
 
 async def test_each_item_gets_the_output_of_its_own_row_and_a_bad_one_its_error(deploy: Deploy) -> None:

@@ -11,7 +11,7 @@ import pytest
 from app.core.errors import InvalidInput, Unavailable, UnknownModel
 from app.serving.leased import SHADOW, Role, sharing
 from app.serving.registry import Registry
-from tests.gated import Deploy, Gated, turn
+from tests.support.gated_engine import Deploy, Gated, turn
 
 TASK = "text-classification"
 Pair = tuple[Gated, Gated]

@@ -16,8 +16,8 @@ from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, Invalid
 from app.core.types import RowOutput
 from app.serving.deployment import INLINE_CHARACTERS, LONG_CHARACTERS, Prediction, Result
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
-from tests.gated import Deploy, Gated, output_of, turn
-from tests.tiny import MAX_TOKENS
+from tests.support.gated_engine import Deploy, Gated, output_of, turn
+from tests.support.tiny_model import MAX_TOKENS
 
 OPTIONS = ClassificationOptions()
 GOOD_LOGITS: RowOutput = {"logits": np.array([0.0, 3.0], np.float32)}

@@ -14,7 +14,7 @@ from app.core.errors import NotEnabled, NotStored, Overloaded, SetupError, Unava
 from app.core.feedback import FeedbackFile, read
 from app.observability.metrics import Metrics
 from app.serving.desk import MOST_WAITING, FeedbackDesk
-from tests.corrected import CORRECTION, MEGABYTE, labelled, written
+from tests.support.corrections import CORRECTION, MEGABYTE, labelled, written
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.runtime.machine import Machine
 from app.serving import doctor, memory
 from app.serving.doctor import Finding, examine
 from app.settings import Settings
-from tests.altered import sign_again
+from tests.support.mutated_model import sign_again
 
 PLAIN = Machine(frozenset({"CPUExecutionProvider"}), False, False, False, False, False, False, 2)
 

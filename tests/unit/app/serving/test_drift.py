@@ -18,8 +18,8 @@ from app.serving.loader import LoadOptions, load
 from app.serving.repository import open_folder
 from app.tasks.drift import MAX_LABELS, OTHER
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
-from tests.altered import sign_again
-from tests.tiny import GOLDEN_TEXTS, publish_tiny
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import GOLDEN_TEXTS, publish_tiny
 
 LOAD_OPTIONS = LoadOptions(device="cpu", num_threads=1, max_batch_tokens=64, max_batch_rows=8, queue=QueueLimit(100, 1000))
 OPTIONS = ClassificationOptions()

@@ -15,8 +15,8 @@ from app.core.types import Row
 from app.serving.deployment import INLINE_CHARACTERS, Prediction, Result
 from app.serving.explaining import ExplainOptions, Explanation, explain, portions
 from app.tasks.text_classification import ClassificationItem
-from tests.gated import Deploy, Gated, turn
-from tests.tiny import VOCABULARY
+from tests.support.gated_engine import Deploy, Gated, turn
+from tests.support.tiny_model import VOCABULARY
 
 
 def rows(*lengths: int) -> list[Row]:

@@ -32,9 +32,9 @@ from app.serving.deployment import Deployment, Result
 from app.serving.loader import TASK_KINDS, LoadOptions, load
 from app.serving.repository import Repository, open_folder
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
-from tests.altered import change_golden, golden_of, sign_again
-from tests.faulty import Faulty
-from tests.tiny import GOLDEN_TEXTS, KINDS, MAX_TOKENS, publish_tiny, publish_tiny_task
+from tests.support.faulty_engine import Faulty
+from tests.support.mutated_model import change_golden, golden_of, sign_again
+from tests.support.tiny_model import GOLDEN_TEXTS, KINDS, MAX_TOKENS, publish_tiny, publish_tiny_task
 
 OPTIONS = LoadOptions(device="cpu", num_threads=1, max_batch_tokens=64, max_batch_rows=8, queue=QueueLimit(100, 1000))
 PARITY = {"rows": 5, "agreement": 0.998, "max_abs_error": 0.01, "passed": True}

@@ -12,7 +12,7 @@ from app.core.errors import ModelFailed, Unavailable, UnknownModel
 from app.serving.failures import FailedModel
 from app.serving.registry import Registry, Standing
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions
-from tests.gated import Deploy, Gated, turn
+from tests.support.gated_engine import Deploy, Gated, turn
 
 TASK = "text-classification"
 

@@ -14,9 +14,9 @@ import pytest
 
 from app.batching import watchdog
 from app.runtime import session as session_module
-from tests.altered import sign_again
-from tests.asked import Service, check_problem
-from tests.faulty import Faulty, Hang, raising
+from tests.support.faulty_engine import Faulty, Hang, raising
+from tests.support.mutated_model import sign_again
+from tests.support.requests import Service, check_problem
 
 RUN_S = 0.2
 ADMIN = {"Authorization": "Bearer admin"}

@@ -11,7 +11,7 @@ import pytest
 from app.core.errors import InvalidArtefact, SetupError, UnknownModel
 from app.core.manifest import MANIFEST
 from app.serving.repository import Repository, is_path
-from tests.altered import sign_again
+from tests.support.mutated_model import sign_again
 
 
 def copy_version(models: Path, name: str, version: int | str) -> Path:

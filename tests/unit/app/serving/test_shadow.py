@@ -20,7 +20,7 @@ from app.serving.leased import SHADOW
 from app.serving.registry import Registry
 from app.serving.shadow import MAX_IN_FLIGHT, Shadows, copy_of
 from app.tasks.text_classification import Classification, ClassificationItem, ClassificationOptions, LabelScore
-from tests.gated import Deploy, Gated, turn
+from tests.support.gated_engine import Deploy, Gated, turn
 
 GOOD, BAD = "good", "bad"
 OPTIONS = ClassificationOptions()

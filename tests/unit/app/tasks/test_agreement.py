@@ -14,7 +14,7 @@ from app.tasks.text_classification import (
     ProblemType,
     TextClassification,
 )
-from tests.tiny import tiny_tokenizer
+from tests.support.tiny_model import tiny_tokenizer
 
 
 def agree(

@@ -16,7 +16,7 @@ from app.tasks.attribution import METHODS, Attribution, Method, Spending, occlus
 from app.tasks.base import Encoded
 from app.tasks.passage import Keep, Passage, Word
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
-from tests.tiny import WORDS, logits_of, tiny_tokenizer
+from tests.support.tiny_model import WORDS, logits_of, tiny_tokenizer
 
 PLENTY = Spending(1_000_000)
 Game = Callable[[Keep], float]

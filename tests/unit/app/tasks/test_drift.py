@@ -21,8 +21,8 @@ from app.tasks.text_classification import (
     LabelScore,
     TextClassification,
 )
-from tests.altered import sign_again
-from tests.tiny import publish_tiny, tiny_tokenizer
+from tests.support.mutated_model import sign_again
+from tests.support.tiny_model import publish_tiny, tiny_tokenizer
 
 OPTIONS = ClassificationOptions()
 TASK = TextClassification(tiny_tokenizer(), ("bad", "good"))

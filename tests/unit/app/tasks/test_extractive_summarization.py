@@ -24,7 +24,7 @@ from app.tasks.extractive_summarization import (
     select,
     sentence_scores,
 )
-from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer
+from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, tiny_tokenizer
 
 TASK = ExtractiveSummarization(tiny_tokenizer())
 DOCUMENT = "The film was good. A bad film was not very good.\n\nVery bad films. Not a good film.  The end was bad."

@@ -15,8 +15,8 @@ from app.tasks.question_answering import AnswerOptions, QuestionAnswering, Quest
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer, Window
 from app.tasks.word_boundaries import WordBoundaries
-from scripts.offline.tasks.question_answering import Gold, labels_of
-from tests.tokenizer_types import TEXTS, TYPES, definition
+from scripts.tasks.question_answering import Gold, labels_of
+from tests.support.tokenizer_types import TEXTS, TYPES, definition
 
 QUESTION = "Who paid for it?"
 CONTEXT = (

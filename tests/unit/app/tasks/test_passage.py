@@ -14,7 +14,7 @@ from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryI
 from app.tasks.passage import Passage, mask_of
 from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification, log_odds
-from tests.tiny import VOCABULARY, logits_of, tiny_tokenizer
+from tests.support.tiny_model import VOCABULARY, logits_of, tiny_tokenizer
 
 HARD = [
     "The\tfilm\r\nwas good.",

@@ -26,7 +26,7 @@ from app.tasks.question_answering import (
     probabilities,
 )
 from app.tasks.tokenizer import Tokenizer
-from tests.tiny import MAX_TOKENS, VOCABULARY, tiny_tokenizer, tokenizer_json
+from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, tiny_tokenizer, tokenizer_json
 
 TASK = QuestionAnswering(tiny_tokenizer())
 QUESTION = "was the film good ?"

@@ -27,7 +27,7 @@ from app.tasks.text_classification import (
     activate,
 )
 from app.tasks.tokenizer import Tokenizer
-from tests.tiny import MAX_TOKENS, VOCABULARY, publish_tiny, run_rows, tiny_tokenizer
+from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, publish_tiny, run_rows, tiny_tokenizer
 
 Item = ClassificationItem
 Options = ClassificationOptions

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import InvalidArtefact
 from app.tasks.tokenizer import Tokenizer, encodable
-from tests.tiny import VOCABULARY, WORDS, tiny_tokenizer, tokenizer_json
+from tests.support.tiny_model import VOCABULARY, WORDS, tiny_tokenizer, tokenizer_json
 
 CLS, SEP = VOCABULARY["[CLS]"], VOCABULARY["[SEP]"]
 FREE = [word for word in WORDS if not word.startswith("##")]

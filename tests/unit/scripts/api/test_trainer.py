@@ -18,11 +18,11 @@ from app.core.manifest import Manifest, read_manifest
 from app.serving.repository import Repository
 from scripts.api import get_dataset, question_answering, summarizer, text_classifier, text_regressor
 from scripts.api.trainer import Trainer
-from scripts.offline import line as line_module
-from scripts.offline.run_folder import Interrupted
-from scripts.offline.verify import ParityFailed
+from scripts.export.verify import ParityFailed
 from scripts.train_and_export import main
-from tests.live import serving
+from scripts.training import pipeline as line_module
+from scripts.training.run_folder import Interrupted
+from tests.support.live_service import serving
 from tests.unit.scripts.conftest import press_ctrl_c, stop_at, write_news, write_reviews, write_squad
 
 FIVE_LINES = """

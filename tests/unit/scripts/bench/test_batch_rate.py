@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.batch_rate import Turn, main
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 
 def test_a_ratio_compares_with_the_engine_before_and_after() -> None:

@@ -12,8 +12,8 @@ from scripts.bench.command import main
 from scripts.bench.load import Measured, Sample
 from scripts.bench.report import Line, Report
 from scripts.bench.texts import LONG_SHARE, PROFILES, profile_texts
-from tests.live import free_port
-from tests.tiny import publish_tiny
+from tests.support.live_service import free_port
+from tests.support.tiny_model import publish_tiny
 
 MODEL = {"name": "sentiment", "version": 1, "provider": "CPUExecutionProvider", "precision": "fp32", "layout": "packed"}
 

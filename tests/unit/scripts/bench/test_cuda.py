@@ -17,7 +17,7 @@ from app.runtime.session import OnnxSession
 from scripts.bench import cuda
 from scripts.bench.ceiling import batches_of, matrix_ceiling
 from scripts.bench.cuda import MOST_BATCHES, Timed, Variant, filled, layouts, main, providers, rate_of, run_in_turn
-from tests.tiny import packed_graph, padded_graph, publish_tiny, row
+from tests.support.tiny_model import packed_graph, padded_graph, publish_tiny, row
 
 CUDA = Provider("cuda", "fp32", "a GPU")
 VARIANT = Variant("fp32", False, "packed", 64)

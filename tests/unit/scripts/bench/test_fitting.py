@@ -9,7 +9,7 @@ import pytest
 
 from app.runtime.providers import Provider
 from scripts.bench.fitting import UsualWidth, main
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 
 def test_the_two_differ_in_their_tensors_alone() -> None:

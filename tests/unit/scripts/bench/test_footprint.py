@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.footprint import MIB, Process, Watched, main
-from tests.tiny import publish_tiny, publish_tiny_task
+from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 
 def test_a_services_needs_are_measured_from_start_through_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from app.settings import PREFIX
 from scripts.bench.front_ends import Turn, main, told
 from scripts.bench.idle_model import publish_idle
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 
 def turn(front_ends: int, requests_per_s: float) -> Turn:

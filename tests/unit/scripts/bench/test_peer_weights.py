@@ -15,7 +15,7 @@ from app.core.types import Row
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from scripts.bench.peer_weights import graph_weights, write_transformers_folder
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 SENTIMENT = Path("models/sentiment/1")
 IDS = [101, 2023, 2003, 2307, 102]

@@ -10,7 +10,7 @@ import pytest
 from app.core.errors import SetupError
 from scripts.release.artefacts import ASKED, Environment
 from scripts.release.command import manifests, model_component
-from tests.live import ROOT
+from tests.support.live_service import ROOT
 
 
 def test_every_shipped_model_is_a_component_with_its_graphs_checksum_and_its_licence() -> None:

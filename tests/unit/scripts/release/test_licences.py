@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from scripts.release.licences import BUNDLED, COPYLEFT, GPU, HEADER, PERMISSIVE, licence_of, model_rows, models_section
-from tests.live import ROOT
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT
+from tests.support.tiny_model import publish_tiny
 
 
 def package(**fields: Any) -> Any:

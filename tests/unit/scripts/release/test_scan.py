@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.release.scan import MAX_BYTES, Member, archive, is_pickle, scan, tree
-from tests.live import ROOT
+from tests.support.live_service import ROOT
 
 
 def member(path: str = "app/a.txt", content: bytes = b"text", mode: int = 0o644, num_bytes: int = 0) -> Member:

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.release.finding import judged
 from scripts.release.version import check_version, project_version
-from tests.live import ROOT
+from tests.support.live_service import ROOT
 
 RELEASED = "# Changelog\n\n## Unreleased\n\n## [1.2.3] - 2026-11-25\n\n### Added\n- Something.\n"
 

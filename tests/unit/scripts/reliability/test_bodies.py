@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from scripts.reliability.bodies import BODY_BYTES, CASES, complaints, request
-from tests.live import ROOT
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT
+from tests.support.tiny_model import publish_tiny
 
 BUDGET_BYTES = 2_097_152
 

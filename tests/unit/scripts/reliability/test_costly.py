@@ -12,7 +12,7 @@ import pytest
 
 from scripts.bench.service import Address
 from scripts.reliability.costly import BODIES, EVERY_S, NUM_BYTES, Lateness, main, watched
-from tests.tiny import publish_tiny
+from tests.support.tiny_model import publish_tiny
 
 
 @pytest.mark.parametrize("name", BODIES)

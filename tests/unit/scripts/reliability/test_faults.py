@@ -15,8 +15,8 @@ from scripts.reliability import engines
 from scripts.reliability.callers import Request, Tally, drive
 from scripts.reliability.catalogue import FAULTS, Fault
 from scripts.reliability.faults import Bench, complaints, inject
-from tests.live import ROOT
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT
+from tests.support.tiny_model import publish_tiny
 
 GOOD = {"model": {"name": "tiny", "version": 1}, "results": [{"labels": [{"label": "good", "score": 0.75}]}]}
 Reply = Callable[[str], bytes]

@@ -16,8 +16,8 @@ from scripts.reliability.generator import Generator, Load, cpu_seconds
 from scripts.reliability.health import watched
 from scripts.reliability.overload import complaints, kept
 from scripts.reliability.overload_step import Limits, counts
-from tests.live import ROOT
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT
+from tests.support.tiny_model import publish_tiny
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from scripts.reliability.footprint import Footprint
 from scripts.reliability.soak import Soak, complaints, memory_growth
 from scripts.reliability.soak_load import Counts
 from scripts.reliability.soak_requests import Request, draw
-from tests.live import ROOT
-from tests.tiny import KINDS, publish_tiny_task
+from tests.support.live_service import ROOT
+from tests.support.tiny_model import KINDS, publish_tiny_task
 
 
 def command(models: Path, requests: int, output: Path) -> list[str]:

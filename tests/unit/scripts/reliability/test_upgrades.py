@@ -20,8 +20,8 @@ from scripts.reliability.callers import Request, Tally, drive_until_closed
 from scripts.reliability.process import read_by
 from scripts.reliability.upgrades import complaints, complaints_of_the_end
 from scripts.reliability.versions import STEPS, publish_versions
-from tests.live import ROOT
-from tests.tiny import publish_tiny
+from tests.support.live_service import ROOT
+from tests.support.tiny_model import publish_tiny
 
 GOOD = {"model": {"name": "tiny", "version": 1}, "results": [{"labels": [{"label": "good", "score": 0.75}]}]}
 

@@ -1,0 +1,1 @@
+"""A trained model becomes a published version: export, optimize, verify, quantize, publish."""

@@ -1,0 +1,85 @@
+"""referenced: a version that was published without a drift reference gets one; nothing else of it changes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.core.errors import SetupError
+from app.core.manifest import MANIFEST, DriftReference, Manifest, read_manifest, refuse_unlisted, verify_files
+from app.core.release import STAGING
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.eval_data import HeldOut, check_enough, held_out
+from scripts.export.formatting import describe_figures
+from scripts.export.published_version import published_task
+from scripts.export.verified_graph import Say
+from scripts.tasks.base import OfflineTask
+from scripts.tasks.registry import offline_task
+from scripts.training.evaluate import Predictions, drift_reference, predict
+from scripts.training.load_data import Example, read_all
+from scripts.training.recipe import Recipe
+
+
+def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
+    """Count the reference over held-out items and write it into the version's manifest.
+
+    The manifest has no checksum of its own, and those of all other files stay as they are: it is the same version.
+
+    Args:
+        folder: the published version.
+        recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation`
+            names files of held-out items, labelled or not.
+        say: told what is counted over, and how the model does on it where that can be told: it should be what its card says.
+
+    Raises:
+        InvalidArtefact: the folder is broken or altered.
+        InvalidSettings: the items cannot be used, and why.
+        SetupError: the manifest cannot be written.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    refuse_unlisted(folder, manifest)
+    offline = offline_task(manifest.task)
+    task = published_task(folder, manifest, offline)
+    texts = held_out_items(offline, manifest, recipe)
+    check_enough(texts)
+    say("load", texts.where_from)
+    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
+    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
+    predictions = predict(task, offline.serving_options(), [one.item for one in texts.examples], session)
+    if texts.is_labelled:
+        say("evaluate", f"{_figures(offline, manifest, predictions, texts.examples)}; {_of_the_card(manifest)}")
+    reference = drift_reference(task, offline.serving_options(), tokenizer, predictions)
+    write_manifest(folder, manifest.model_copy(update={"reference": reference}))
+    return reference
+
+
+def held_out_items(offline: OfflineTask, manifest: Manifest, recipe: Recipe) -> HeldOut:
+    """What the recipe held out, or, where it names no data, what its `validation` names."""
+    if not recipe.data:
+        return held_out(offline, manifest, recipe)
+    examples = offline.prepare(recipe, read_all(recipe)).dataset.validation
+    return HeldOut(examples, True, [], f"{len(examples):,} rows that were held out when it was trained")
+
+
+def _figures(offline: OfflineTask, manifest: Manifest, predictions: Predictions, examples: Sequence[Example]) -> str:
+    return describe_figures(offline.evaluate(predictions.answers, examples, manifest.task_options)["headline"])
+
+
+def _of_the_card(manifest: Manifest) -> str:
+    return f"its card says {describe_figures(manifest.evaluation)}" if manifest.evaluation else "its card has no figures"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """By one rename, from outside the folder: whoever reads it meanwhile finds the old manifest or the new one."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=folder.parent) as place:
+            written = Path(place) / MANIFEST
+            written.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            os.replace(written, folder / MANIFEST)  # noqa: PTH105 - says that it replaces
+    except OSError as error:
+        raise SetupError(f"{folder / MANIFEST} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,171 @@
+"""engines: which of those that this environment has run a graph, tried in a process of its own, since an engine may crash.
+
+python -m scripts.export.engine_trials DEVICE GRAPH_FILE < trial.json  # what the process is given and writes: see `try_engines`
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from app.core.errors import ProviderUnavailable
+from app.core.manifest import EngineTrial, Graph
+from app.core.types import Device, Precision, Row, RowOutput
+from app.runtime.engine import cause_of
+from app.runtime.providers import Provider, choose_provider
+from app.runtime.session import OnnxSession
+from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16, is_installed
+from scripts.training.evaluate import RowRunner, largest_error
+
+LARGEST_ERROR = 0.01
+"""Of a logit in fp32: an engine that is farther from the CPU computes something else."""
+MAX_ROWS = 32
+MAX_TOKENS = 4096
+"""Of all rows: a trial takes seconds."""
+TIMEOUT_S = 300.0
+
+logger = logging.getLogger(__name__)
+
+OpenRunner = Callable[[Precision], RowRunner]
+
+
+def try_engines(graph_file: Path, graph: Graph, rows: Sequence[Row], timeout_s: float = TIMEOUT_S) -> dict[Device, EngineTrial]:
+    """Let each engine of this environment run the rows, alone and together, in the shapes that the service uses.
+
+    Args:
+        graph_file: the .onnx file, which the CPU was seen to run.
+        graph: its entry in the manifest.
+        rows: as they will be sent; a sample of many lengths is taken.
+        timeout_s: how long one engine may take.
+    """
+    trial = json.dumps({"graph": graph.model_dump(mode="json"), "rows": [_as_json(row) for row in _sample(rows)]})
+    tried = {device: _tried_apart(device, graph_file, trial, timeout_s) for device in other_engines()}
+    return {"cpu": EngineTrial(runs=True), **{device: found for device, found in tried.items() if found is not None}}
+
+
+def other_engines() -> list[Device]:
+    """What this environment has beside the CPU."""
+    found: list[Device] = []
+    if _is_there("openvino") or is_installed():
+        found.append("openvino")
+    if _is_there("cuda"):
+        found.append("cuda")
+    return found
+
+
+def judge(
+    opening: OpenRunner, precisions: Sequence[Precision], rows: Sequence[Row], expected: Sequence[RowOutput]
+) -> EngineTrial:
+    """Run the rows in each precision; what decides is the first of them.
+
+    Args:
+        opening: opens the engine.
+        precisions: fp32, and others that it has.
+        rows: what is run.
+        expected: their outputs on the CPU in fp32.
+    """
+    errors: dict[Precision, float] = {}
+    reason = ""
+    for precision in precisions:
+        try:
+            runner = opening(precision)
+            outputs = [*runner.run_rows(rows), *(runner.run_rows([row])[0] for row in rows)]
+            errors[precision] = largest_error([*expected, *expected], outputs)
+        except Exception as error:  # each engine raises its own
+            reason = reason or f"in {precision}: {cause_of(error)}"
+            continue
+        if not math.isfinite(errors[precision]):
+            del errors[precision]
+            reason = reason or f"in {precision} it gives numbers that are not finite"
+    decisive = errors.get(precisions[0])
+    if decisive is None:
+        return EngineTrial(runs=False, reason=reason)
+    if decisive > LARGEST_ERROR:
+        return EngineTrial(runs=False, reason=f"its logits differ from the CPU's by up to {decisive:.2g}", max_abs_error=errors)
+    return EngineTrial(runs=True, max_abs_error=errors)
+
+
+def describe_engines(trials: Mapping[Device, EngineTrial]) -> Iterator[str]:
+    """A sentence on each engine but the CPU, which runs what was verified on it."""
+    for device, trial in trials.items():
+        if device == "cpu":
+            continue
+        if trial.runs:
+            errors = ", ".join(f"{error:.2g} in {precision}" for precision, error in trial.max_abs_error.items())
+            yield f"{device} runs it, logits differ from the CPU's by up to {errors}"
+        else:
+            yield f"{device} does not run it and will not be used: {trial.reason}"
+
+
+def _tried_apart(device: Device, graph_file: Path, trial: str, timeout_s: float) -> EngineTrial | None:
+    """None where the process itself failed, so that nothing is known of the engine."""
+    # -P and the path: whoever trains may have a package called `scripts` where they stand
+    command = [sys.executable, "-P", "-m", "scripts.export.engine_trials", device, str(graph_file.absolute())]
+    paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    try:
+        done = subprocess.run(
+            command, input=trial, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        return EngineTrial(runs=False, reason=f"it takes longer than {timeout_s:g} s")
+    if done.returncode < 0:
+        return EngineTrial(runs=False, reason=f"its process ended with signal {-done.returncode}")
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        logger.warning("%s was not tried: %s", device, said[-1] if said else f"exit code {done.returncode}")
+        return None
+    return EngineTrial.model_validate_json(done.stdout.splitlines()[-1])
+
+
+def _is_there(device: Device) -> bool:
+    try:
+        choose_provider(device)
+    except ProviderUnavailable:
+        return False
+    return True
+
+
+def _sample(rows: Sequence[Row]) -> list[Row]:
+    """Rows of lengths evenly spread from the shortest to the longest."""
+    ordered = sorted(rows, key=lambda row: row.num_tokens)
+    places = sorted({round(place) for place in np.linspace(0, len(ordered) - 1, MAX_ROWS)})
+    sample = [ordered[place] for place in places]
+    while len(sample) > 2 and sum(row.num_tokens for row in sample) > MAX_TOKENS:
+        sample = [*sample[:-1:2], sample[-1]]
+    return sample
+
+
+def _as_json(row: Row) -> dict[str, list[int]]:
+    return {name: [int(one) for one in values] for name, values in asdict(row).items()}
+
+
+def _opening(device: Device, graph_file: Path, graph: Graph) -> tuple[OpenRunner, list[Precision]]:
+    if device == "openvino" and not _is_there("openvino"):
+        precisions: list[Precision] = ["fp32", "bf16"] if has_openvino_bf16() else ["fp32"]
+        return (lambda precision: OpenVinoRunner(graph_file, graph, precision)), precisions
+    there = choose_provider(device)
+    precisions = ["fp32"] if there.precision == "fp32" else ["fp32", there.precision]
+    return (lambda precision: OnnxSession(graph_file, graph, Provider(device, precision, "tried"))), precisions
+
+
+def main() -> None:
+    device: Device = sys.argv[1]  # type: ignore[assignment]
+    graph_file, trial = Path(sys.argv[2]), json.load(sys.stdin)
+    graph, rows = Graph(**trial["graph"]), [Row(**row) for row in trial["rows"]]
+    expected = OnnxSession(graph_file, graph, choose_provider("cpu")).run_rows(rows)
+    opening, precisions = _opening(device, graph_file, graph)
+    sys.stdout.write(judge(opening, precisions, rows, expected).model_dump_json() + "\n")
+
+
+if __name__ == "__main__":
+    main()

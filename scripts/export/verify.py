@@ -1,0 +1,273 @@
+"""verify: the parity gate. A graph answers the held-out examples through production code, and must agree with torch."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from app.core.errors import EngineFailed, InvalidArtefact, ProviderUnavailable, SetupError
+from app.core.manifest import Graph, Parity
+from app.core.types import Row, RowOutput
+from app.runtime.machine import has_int8
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.base import Task
+from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16
+from scripts.export.simulate_fp16 import write_rounded
+from scripts.tasks.base import OfflineTask
+from scripts.training.evaluate import Predictions, RowRunner, largest_error, predict
+from scripts.training.load_data import Example
+
+NEIGHBOURS = 64
+NEIGHBOUR_TOKENS = 8192
+NEIGHBOUR_TOLERANCE = 1e-4
+"""Of a logit; in parts of the largest one where that is more than 1, since summing in another order costs as much there."""
+NAMED = 5
+OPENING = (
+    "import sys, onnxruntime; options = onnxruntime.SessionOptions(); options.log_severity_level = 4;"
+    "onnxruntime.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])"
+)
+
+
+class ParityFailed(SetupError):
+    """The graph does not reproduce the torch model; it must not be published."""
+
+    type = "parity_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a graph must reach: the share of examples decided alike, and the largest error of a logit."""
+
+    name: str
+    agreement: float
+    max_abs_error: float = math.inf
+    way_out: str = ""
+
+
+EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
+COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
+BF16 = Gate("the graph in bf16", 0.995)
+INT8 = Gate("the graph that multiplies int8", 0.995)
+FP16 = Gate("the graph in fp16", 0.995)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the answers of a graph differ from those of torch."""
+
+    parity: Parity
+    num_not_finite: int
+    disagreeing: Sequence[str]
+    """Where the examples stand that were decided otherwise."""
+
+    def __str__(self) -> str:
+        count = len(self.disagreeing)
+        named = f" ({', '.join(self.disagreeing[:NAMED])}{', …' if count > NAMED else ''})" if count else ""
+        return (
+            f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} decided otherwise{named},"
+            f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The torch model's answers to the held-out examples, and the production task that reads them."""
+
+    offline: OfflineTask
+    task: Task[Any, Any, Any]
+    task_options: Mapping[str, Any]
+    examples: Sequence[Example]
+    predictions: Predictions
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of what was fitted on the held-out predictions."""
+
+    def predict(self, runner: RowRunner, title: str) -> Predictions:
+        return predict(self.task, self.offline.serving_options(), [one.item for one in self.examples], runner, title)
+
+    def verify(self, graph_file: Path, graph: Graph, gate: Gate) -> tuple[Parity, Predictions]:
+        """Run the graph on the CPU in fp32; a packed one must also answer each row alike whatever lies beside it.
+
+        Raises:
+            ParityFailed: it misses the gate, gives a number that is not finite, or rows feel their neighbours.
+        """
+        session = OnnxSession(graph_file, graph, choose_provider("cpu"))
+        try:
+            predictions = self.predict(session, "verifying")
+        except EngineFailed as error:
+            raise ParityFailed(f"{gate.name} failed on a held-out example: {error}") from error
+        found = self.compare(predictions, gate)
+        if not found.parity.passed:
+            raise ParityFailed(
+                f"{gate.name} does not reproduce the torch model: {found}; wanted are an agreement of {gate.agreement}"
+                + (f" and an error of at most {gate.max_abs_error:g}" if math.isfinite(gate.max_abs_error) else "")
+                + gate.way_out
+            )
+        check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        return found.parity, predictions
+
+    def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
+        """Parity in bf16 through OpenVINO, where this machine has it. Passed or not, it is recorded: the service only
+        takes a precision that passed."""
+        try:
+            runner = bf16_runner(graph_file, graph)
+            return None if runner is None else self.compare(self.predict(runner, "verifying bf16"), BF16)
+        except ProviderUnavailable:  # the plug-in is there, but will not take this graph: nor will the service's
+            return None
+        except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
+            return self._nothing_alike()
+
+    def measure_int8(self, graph_file: Path, graph: Graph) -> Comparison | None:
+        """Parity of the integer form, where this processor multiplies int8 exactly. Passed or not, it is recorded.
+
+        Raises:
+            ParityFailed: rows feel their neighbours.
+        """
+        if not has_int8():
+            return None
+        session = OnnxSession(graph_file, graph, replace(choose_provider("cpu"), precision="int8"))
+        predictions = self.predict(session, "verifying int8")
+        check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        return self.compare(predictions, INT8)
+
+    def measure_fp16(self, graph_file: Path, graph: Graph) -> Comparison:
+        """Parity of the fp16 form, as far as a processor can tell: by a copy that rounds after each operator.
+
+        No GPU is asked. Its kernels add up in another order, and fuse operators, which rounds less often. What is shown is that
+        the form can be loaded, that no number leaves fp16 on the way, and what rounding costs. Passed or not, it is recorded.
+
+        Raises:
+            ParityFailed: rows feel their neighbours.
+        """
+        in_fp16 = replace(choose_provider("cpu"), precision="fp16")
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            rounded = Path(folder) / graph_file.name
+            if not _survives(graph_file):
+                return self._nothing_alike()
+            try:
+                OnnxSession(graph_file, graph, in_fp16)
+                write_rounded(graph_file, rounded)
+                session = OnnxSession(rounded, graph, in_fp16)
+                predictions = self.predict(session, "verifying fp16")
+            except (EngineFailed, InvalidArtefact):  # it overflows, or is no graph: it must not be chosen
+                return self._nothing_alike()
+            check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        return self.compare(predictions, FP16)
+
+    def drawn(self, most: int) -> Reference:
+        """The same over `most` of the examples, drawn at random, where there are more; 0: over all."""
+        if not 0 < most < len(self.examples):
+            return self
+        kept = sorted(random.Random(0).sample(range(len(self.examples)), most))
+        every = self.predictions
+        predictions = Predictions(
+            [every.answers[one] for one in kept], [every.encoded[one] for one in kept], [every.outputs[one] for one in kept]
+        )
+        return replace(self, examples=[self.examples[one] for one in kept], predictions=predictions)
+
+    def compare(self, candidate: Predictions, gate: Gate) -> Comparison:
+        """Example by example: an example with a logit that is not finite counts as decided otherwise."""
+        largest, disagreeing, not_finite = 0.0, [], 0
+        for index, one in enumerate(self.examples):
+            error = largest_error(self.predictions.outputs[index], candidate.outputs[index])
+            finite = math.isfinite(error)
+            not_finite += not finite
+            largest = max(largest, error) if finite else largest
+            answers = self.predictions.answers[index], candidate.answers[index]
+            if not finite or not self.task.same_decision(*answers, self.offline.serving_options()):
+                disagreeing.append(one.where)
+        agreement = 1 - len(disagreeing) / len(self.examples)
+        passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error
+        parity = Parity(rows=len(self.examples), agreement=agreement, max_abs_error=largest, passed=passed)
+        return Comparison(parity, not_finite, disagreeing)
+
+    def _nothing_alike(self) -> Comparison:
+        parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
+        return Comparison(parity, len(self.examples), [])
+
+
+def _survives(graph_file: Path) -> bool:
+    """Whether opening a graph leaves a process alive: ONNX Runtime's own processor kernels for fp16 may end it."""
+    done = subprocess.run([sys.executable, "-c", OPENING, str(graph_file)], capture_output=True, check=False)
+    return done.returncode >= 0  # what it raises is raised here, too
+
+
+def bf16_runner(graph_file: Path, graph: Graph) -> RowRunner | None:
+    """OpenVINO in bf16: through ONNX Runtime as the service does it, else by itself, else not at all."""
+    try:
+        provider = choose_provider("openvino")
+    except ProviderUnavailable:
+        return OpenVinoRunner(graph_file, graph) if has_openvino_bf16() else None
+    return OnnxSession(graph_file, graph, provider) if provider.precision == "bf16" else None
+
+
+class TensorRunner(Protocol):
+    """What computes rows in one tensor, however different their lengths."""
+
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]: ...
+
+
+def check_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) -> None:
+    """Draw rows, the shortest and the longest among them, run each alone and then all of them in one tensor.
+
+    Raises:
+        ParityFailed: a logit moved by more than the tolerance: a row felt its neighbours.
+    """
+    drawn = _draw(rows, seed)
+    alone = [session.run_together([row])[0] for row in drawn]
+    errors = [largest_error([one], [other]) for one, other in zip(alone, session.run_together(drawn), strict=True)]
+    _refuse_moved(errors, alone, "feel their neighbours")
+
+
+def check_other_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) -> None:
+    """Run rows in one tensor, then again in the same places beside others of the same length.
+
+    This is for engines that round. Alone, a row may be answered a little differently there, since a tensor of another shape is
+    summed in another order, and a last bit decides which way something is rounded; what its neighbours say must decide nothing.
+
+    Raises:
+        ParityFailed: a logit moved by more than the tolerance.
+    """
+    drawn = _draw(rows, seed)
+    generator = random.Random(seed)
+    words = [token for row in drawn for token in row.input_ids[1:-1]] or [0]
+    before = session.run_together(drawn)
+    errors = []
+    for kept in (0, 1):
+        mixed = [row if number % 2 == kept else _other(row, words, generator) for number, row in enumerate(drawn)]
+        after = session.run_together(mixed)
+        errors += [largest_error([before[number]], [after[number]]) for number in range(kept, len(drawn), 2)]
+    _refuse_moved(errors, before, "feel what their neighbours say")
+
+
+def _refuse_moved(errors: Sequence[float], outputs: Sequence[RowOutput], what: str) -> None:
+    largest = max(float(np.abs(values).max(initial=0.0)) for output in outputs for values in output.values())
+    allowed = NEIGHBOUR_TOLERANCE * max(1.0, largest)
+    moved = [error for error in errors if not error <= allowed]  # also where it is NaN
+    if moved:
+        raise ParityFailed(
+            f"{len(moved)} of {len(errors)} rows {what}: a logit moved by {max(moved):.2g}, allowed are {allowed:.2g}"
+        )
+
+
+def _other(row: Row, words: Sequence[int], generator: random.Random) -> Row:
+    """A row of the same length and marks that says something else."""
+    said = [row.input_ids[0], *generator.choices(words, k=max(0, row.num_tokens - 2)), row.input_ids[-1]]
+    return replace(row, input_ids=said[: row.num_tokens])
+
+
+def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The shortest row, the longest, and others at random, as many as make one tensor."""
+    ordered = sorted(rows, key=lambda row: row.num_tokens)
+    shuffled = random.Random(seed).sample(ordered[1:-1], len(ordered[1:-1]))
+    count = min(NEIGHBOURS, max(2, NEIGHBOUR_TOKENS // ordered[-1].num_tokens))
+    return [*ordered[:1], *ordered[1:][-1:], *shuffled][:count]

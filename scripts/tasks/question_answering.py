@@ -1,0 +1,374 @@
+"""Extractive question answering offline: SQuAD's forms, hard negatives, EM and F1, a fitted temperature."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import InvalidSettings
+from app.core.types import Row
+from app.tasks.manifest_options import checked_options
+from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
+from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
+from scripts.training.calibration import expected_calibration_error, fit_temperature, halves
+from scripts.training.cells import in_lower_case, offset, plain, spelled, truth
+from scripts.training.data_checks import check_texts
+from scripts.training.evaluate import Predictions, encode_all
+from scripts.training.load_data import Broken, Example, first_readable, load
+from scripts.training.losses import IGNORED, span_loss
+from scripts.training.negatives import unanswered
+from scripts.training.recipe import Recipe
+from scripts.training.records import Record
+from scripts.training.squad import exact_match, f1
+
+CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
+ANSWER_NAMES = ("answers", "answer", "answer_text")
+PROBES = (
+    {
+        "question": "When did the library open?",
+        "context": "The old library burned down in 1897. A new library opened in 1903, and a museum was added in 1911.",
+    },
+    {
+        "question": "Who repaired the bridge?",
+        "context": "The bridge over the Elbe was repaired by Anna Schmidt and her brothers. It had been closed for two years.",
+    },
+)
+TEMPERATURES = np.geomspace(0.5, 4.0, 43)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """One annotator's answer: `context[start:end] == text`."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanLabel:
+    """What the annotators chose in one window: token spans with the share of them who chose it; (0, 0) is "not here"."""
+
+    first_context: int
+    """The context's first token."""
+    spans: Sequence[tuple[int, int, float]]
+
+
+class OfflineQuestionAnswering:
+    """Satisfies `OfflineTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
+
+    output_axis: Axis = "token"
+    auto_class = "AutoModelForQuestionAnswering"
+    loss = staticmethod(span_loss)
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """Read SQuAD's forms; questions about one context stay on one side of the split."""
+        first_readable(records)
+        repair = Repair() if recipe.repair_offsets else None
+        dataset = load(recipe, records, partial(parse, repair=repair), group=lambda one: one.item.context)
+        notes = repair.notes if repair else list[str]()
+        own = sum(not one.target for one in dataset.train)
+        if own:
+            notes.append(f"{own:,} questions without an answer in their context")
+        else:
+            made = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
+            if made:
+                rows = "row" if len(made) == 1 else "rows"
+                notes.append(f"{len(made):,} {rows} added in which a similar context does not answer the question")
+            dataset = replace(dataset, train=[*dataset.train, *made])
+        return Prepared(dataset, {}, [*notes, *check_texts(dataset)])
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"num_labels": 2}
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> QuestionAnswering:
+        return QuestionAnswering(tokenizer, **checked_options(QuestionAnswering, task_options))
+
+    def serving_options(self) -> AnswerOptions:
+        return AnswerOptions()
+
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return [(one.item.question, one.item.context) for one in examples]
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """One row per window; a window that holds no whole answer is labelled "not here"."""
+        rows: list[TrainingRow] = []
+        task = self.serving_task(tokenizer, task_options)
+        for start in range(0, len(examples), 1024):  # the encodings of a whole data set would fill gigabytes
+            some = examples[start : start + 1024]
+            encoded = encode_all(task, self.serving_options(), [one.item for one in some])
+            for one, coded in zip(some, encoded, strict=True):
+                rows += map(TrainingRow, coded.rows, labels_of(coded.state, one.target))
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """Shares (rows, width, 2) of annotators per start and end token."""
+        made = np.full((len(rows), width, 2), IGNORED, np.float32)
+        for line, one in enumerate(rows):
+            made[line, : one.row.num_tokens] = 0
+            for first, last, share in one.label.spans:
+                made[line, first, 0] += share
+                made[line, last, 1] += share
+        return made
+
+    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """The question, and a part of the context drawn at random around one of the answers."""
+        first, length = one.label.first_context, one.row.num_tokens
+        room = limit - first - 1  # the row ends with a special token
+        begin, end, _ = generator.choice(one.label.spans)
+        if length <= limit or room < end - begin + 1:
+            return one
+        if begin < first:  # not here: any part will do
+            begin, end = first, first - 1
+        offset = generator.randint(max(first, end + 1 - room), max(first, min(begin, length - 1 - room)))
+        kept = [*range(first), *range(offset, offset + room), *range(length - 1, length)]
+        moved = [
+            (s if s < first else s - offset + first, e if e < first else e - offset + first, share)
+            for s, e, share in one.label.spans
+            if s < first or (offset <= s and e < offset + room)
+        ]
+        total = sum(share for _, _, share in moved)
+        row = Row([one.row.input_ids[i] for i in kept], [one.row.token_type_ids[i] for i in kept])
+        return TrainingRow(row, SpanLabel(first, [(s, e, share / total) for s, e, share in moved]))
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """Rows whose likeliest start and end somebody chose."""
+        masked = np.where(labels == IGNORED, -np.inf, logits)  # (rows, tokens, 2)
+        chosen = np.take_along_axis(labels, masked.argmax(1)[:, None], 1)[:, 0]  # (rows, 2)
+        return int((chosen > 0).all(-1).sum()), len(labels)
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        """The temperature under which scores are probabilities of an exact match; how good it is, is measured by fitting
+        it on either half of the examples and looking at the other."""
+        if not any(one.target for one in examples):
+            return Calibration()
+        known = [index for index, one in enumerate(examples) if one.target]
+        right = np.array([exact_match(_first(predictions.answers[i]), _texts(examples[i])) for i in known])
+
+        def scores(temperature: float) -> np.ndarray:
+            task = self.serving_task(tokenizer, {**task_options, "temperature": temperature})
+            return np.array([_best_score(task, predictions, i) for i in known])
+
+        table = {float(one): scores(float(one)) for one in TEMPERATURES}
+        chosen = fit_temperature(table, right)
+        before = expected_calibration_error(scores(1.0), right)
+        after = np.zeros(len(known))
+        for fitted, measured in halves(len(known)):
+            after[measured] = table[fit_temperature({key: one[fitted] for key, one in table.items()}, right[fitted])][measured]
+        figures = {
+            "temperature": round(chosen, 4),
+            "expected_calibration_error_before": round(before, 4),
+            "expected_calibration_error": round(expected_calibration_error(after, right), 4),
+            "rows": len(known),
+            "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
+        }
+        return Calibration({"temperature": round(chosen, 4)}, figures)
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""
+        figures: dict[str, Any] = {"headline": _figures(answers, examples)}
+        sources: dict[str, list[int]] = defaultdict(list)
+        for index, one in enumerate(examples):
+            sources[one.source].append(index)
+        figures["by_source"] = {
+            source: _figures([answers[i] for i in rows], [examples[i] for i in rows]) for source, rows in sources.items()
+        }
+        return figures
+
+    def item(self, fields: Mapping[str, Any]) -> QuestionItem:
+        return QuestionItem(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """From JSON objects with `question` and `context`."""
+        try:
+            made = [json.loads(one) for one in recipe.golden]
+            for one in made:
+                QuestionItem(**one)
+        except (ValueError, TypeError) as error:
+            raise InvalidSettings('golden must be JSON objects {"question": …, "context": …}, one per request') from error
+        return made or list(PROBES)
+
+
+@dataclass
+class Repair:
+    """Places of answers that were not where they were said to be, or were not said; counted, to be told."""
+
+    num_moved: int = 0
+    num_first: int = 0
+
+    @property
+    def notes(self) -> list[str]:
+        said = []
+        if self.num_moved:
+            said.append(
+                f"{self.num_moved:,} answers are taken at the place where they stand that is nearest to their answer_start"
+            )
+        if self.num_first:
+            said.append(f"{self.num_first:,} answers without a place stand several times and are taken where they first do")
+        return said
+
+
+def parse(record: Record, source: str, repair: Repair | None = None) -> Example | Broken:
+    """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`.
+
+    Args:
+        record: the row.
+        source: where it is from.
+        repair: None: an answer that does not stand where it is said to, or stands several times without a place, is a fault.
+    """
+    if record.broken:
+        return Broken(record.where, record.broken)
+    columns = {key: plain(value) for key, value in in_lower_case(record.columns).items()}
+    name = next((one for one in CONTEXT_NAMES if one in columns), "context")
+    for column in ("question", name):
+        value = columns.get(column)
+        if not isinstance(value, str) or not value.strip():
+            return Broken(record.where, f"no text in column {column!r}")
+        if not encodable(value):
+            return Broken(record.where, "not valid Unicode")
+    item = QuestionItem(columns["question"].strip(), columns[name])
+    try:
+        golds = tuple(_gold(item.context, *one, repair) for one in _given(columns) if one[0].strip())
+    except ValueError as error:
+        return Broken(record.where, str(error))
+    return Example(item, golds, source, record.where)
+
+
+def labels_of(reading: Reading, golds: Sequence[Gold]) -> list[SpanLabel]:
+    """Which tokens of each window the annotators chose; of an answer that a window holds only a part of, none."""
+    begins, ends = np.array(reading.context.offsets).reshape(-1, 2).T
+    chosen: Counter[tuple[int, int]] = Counter()
+    for gold in golds:
+        tokens = np.flatnonzero((ends > gold.start) & (begins < gold.end))
+        if tokens.size:
+            chosen[int(tokens[0]), int(tokens[-1])] += 1
+    return [_label(window, reading.first_context, chosen) for window in reading.windows]
+
+
+def _label(window: range, first_context: int, chosen: Mapping[tuple[int, int], int]) -> SpanLabel:
+    whole = {span: count for span, count in chosen.items() if window.start <= span[0] and span[1] < window.stop}
+    total, shift = sum(whole.values()), first_context - window.start
+    spans = [(first + shift, last + shift, count / total) for (first, last), count in whole.items()]
+    return SpanLabel(first_context, spans or [(0, 0, 1.0)])
+
+
+def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """Answer texts with their offsets, as far as they are given.
+
+    Raises:
+        ValueError: there are none in a form that is read, and why.
+    """
+    is_impossible = truth(columns.get("is_impossible"))
+    if is_impossible is None:
+        raise ValueError("'is_impossible' is neither true nor false")
+    if is_impossible:
+        return []
+    named = next((columns[name] for name in ANSWER_NAMES if name in columns), None)
+    answers = _spelled(named)
+    if isinstance(answers, str):
+        answers = {"text": answers, "answer_start": spelled(columns.get("answer_start"))}
+    elif isinstance(answers, list) and "answer_start" in columns and all(isinstance(one, str) for one in answers):
+        answers = {"text": answers, "answer_start": spelled(columns["answer_start"])}
+    if isinstance(answers, dict):
+        texts, starts = _spelled(answers.get("text")), spelled(answers.get("answer_start"))
+        texts = [texts] if isinstance(texts, str) else texts or []
+        starts = starts if isinstance(starts, list) else [starts] * len(texts)
+        if len(starts) != len(texts):
+            raise ValueError(f"{len(texts)} answers and {len(starts)} times 'answer_start'")
+        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    if answers is None and any(name in columns for name in ANSWER_NAMES):
+        raise ValueError("no answer; where the context does not answer the question, write an empty list or 'is_impossible'")
+    if not isinstance(answers, list):
+        raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
+    answers = [{"text": one} if isinstance(one, str) else one for one in answers]
+    if not all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in answers):
+        raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
+    return [(one["text"], _offset(one.get("answer_start"))) for one in answers]
+
+
+def _spelled(cell: Any) -> Any:
+    """Answers that a cell spells; what is no list of texts is an answer itself, such as `(1903, 1911)`."""
+    found = spelled(cell)
+    return cell if isinstance(found, list) and not all(isinstance(one, str | dict) for one in found) else found
+
+
+def _offset(cell: Any) -> int | None:
+    try:
+        return offset(cell)
+    except ValueError:
+        raise ValueError("'answer_start' is no whole number") from None
+
+
+def _gold(context: str, text: str, start: int | None, repair: Repair | None) -> Gold:
+    """The answer where it is said to stand, or where it stands once.
+
+    Raises:
+        ValueError: it does not stand there, or it stands several times and no place is given.
+    """
+    lead = len(text) - len(text.lstrip())
+    text = text.strip()
+    begin = -1 if start is None else start + lead
+    if begin >= 0 and context.startswith(text, begin):
+        return Gold(text, begin, begin + len(text))
+    places = [found.start() for found in re.finditer(f"(?={re.escape(text)})", context)]
+    if not places:
+        raise ValueError("an answer does not stand in the context")
+    if start is None:
+        if len(places) > 1 and repair is None:
+            raise ValueError(
+                "an answer without 'answer_start' stands several times in the context; --repair-offsets takes the first"
+            )
+        if repair is not None:
+            repair.num_first += len(places) > 1
+        return Gold(text, places[0], places[0] + len(text))
+    if repair is None:
+        raise ValueError(
+            "an answer stands in the context, but not at its 'answer_start'; --repair-offsets takes the nearest place"
+        )
+    repair.num_moved += 1
+    begin = min(places, key=lambda place: abs(place - begin))
+    return Gold(text, begin, begin + len(text))
+
+
+def _figures(answers: Sequence[Answers], examples: Sequence[Example]) -> dict[str, Any]:
+    pairs = list(zip(answers, examples, strict=True))
+    answerable = [(_first(answer), _texts(one)) for answer, one in pairs if one.target]
+    figures: dict[str, Any] = {}
+    if answerable:
+        figures["exact_match"] = round(100 * float(np.mean([exact_match(*one) for one in answerable])), 2)
+        figures["f1"] = round(100 * float(np.mean([f1(*one) for one in answerable])), 2)
+    if len(answerable) < len(pairs):
+        decided = [("" if _says_none(answer) else _first(answer), _texts(one)) for answer, one in pairs]
+        figures["v2_exact_match"] = round(100 * float(np.mean([exact_match(*one) for one in decided])), 2)
+        figures["v2_f1"] = round(100 * float(np.mean([f1(*one) for one in decided])), 2)
+    return {**figures, "rows": len(pairs)}
+
+
+def _first(answers: Answers) -> str:
+    return answers.answers[0].answer if answers.answers else ""
+
+
+def _says_none(answers: Answers) -> bool:
+    return not answers.answers or answers.no_answer_score > answers.answers[0].score
+
+
+def _texts(example: Example) -> list[str]:
+    return [gold.text for gold in example.target]
+
+
+def _best_score(task: QuestionAnswering, predictions: Predictions, index: int) -> float:
+    answers = task.decode(predictions.encoded[index], predictions.outputs[index], AnswerOptions()).answers
+    return answers[0].score if answers else 0.0

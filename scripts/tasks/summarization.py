@@ -1,0 +1,215 @@
+"""Extractive summarization offline: how much of each sentence a summary says, ROUGE beside the lead and the oracle."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import InvalidSettings
+from app.core.types import Row
+from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
+from app.tasks.manifest_options import checked_options
+from app.tasks.sentences import LANGUAGE, sentences
+from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
+from scripts.training.cells import is_missing
+from scripts.training.data_checks import check_texts
+from scripts.training.evaluate import Predictions, encode_all
+from scripts.training.load_data import Broken, Example, first_readable, load
+from scripts.training.losses import IGNORED, sentence_loss
+from scripts.training.recipe import Recipe
+from scripts.training.records import Record
+from scripts.training.rouge import LEAD, METRICS, oracle, precision, rouge
+
+TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
+SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
+LATER_WINDOWS = 0.1
+TOLD_RIGHT = 0.1
+"""How near to its label a sentence counts as told right."""
+PROBES = (
+    ("The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could"
+    " fall. About forty traders will move to a tent on the station square by March. Some of them have sold fish there for"
+    " three generations. The council expects the repair to cost four million euros and to take two years."),
+    "One sentence stands alone.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The reference summary, in sentences."""
+
+    sentences: tuple[str, ...]
+
+
+class OfflineSummarization:
+    """Satisfies `OfflineTask`. An example's target is a `Target`."""
+
+    output_axis: Axis = "token"
+    auto_class = "AutoModelForTokenClassification"
+    loss = staticmethod(sentence_loss)
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """A document and its summary per record; columns by the names everybody uses."""
+        columns = choose_columns(recipe, records)
+        dataset = load(
+            recipe,
+            records,
+            lambda record, source: parse(record, source, *columns, recipe.language),
+            correction=lambda record, source: parse_correction(record, source, recipe.language),
+        )
+        words = recipe.summary_words or usual_words(dataset.train)
+        notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
+        return Prepared(dataset, {"usual_words": words, "language": recipe.language}, [*notes, *check_texts(dataset)])
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"num_labels": 1}
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> ExtractiveSummarization:
+        return ExtractiveSummarization(tokenizer, **checked_options(ExtractiveSummarization, task_options))
+
+    def serving_options(self) -> SummaryOptions:
+        return SummaryOptions()
+
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
+        return []
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """One row per window; a sentence's label is the share of it that a summary of the usual length says. With few documents
+        such graded labels tell more than the greedy oracle's yes or no. Of the windows after the first only some are trained
+        on: documents are summed up by their beginnings, and later windows are many and alike."""
+        rows = []
+        generator = random.Random(len(examples))
+        said = said_by_usual_length(examples, task_options["usual_words"])
+        task = self.serving_task(tokenizer, task_options)
+        encoded = encode_all(task, self.serving_options(), [one.item for one in examples])
+        for one, coded in zip(examples, encoded, strict=True):
+            reading: Reading = coded.state
+            texts = [reading.text[start:end] for start, end in reading.spans]
+            wanted = [said[one.source] * share for share in precision(one.target.sentences, texts)]
+            for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):
+                if number == 0 or generator.random() < LATER_WINDOWS:
+                    rows.append(TrainingRow(row, [wanted[index] for index in window]))
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """(rows, width, 2): the number of each token's sentence in the batch, and how much of the sentence is wanted."""
+        made = np.full((len(rows), width, 2), IGNORED, np.float32)
+        number = 0
+        for line, one in enumerate(rows):
+            for (start, end), wanted in zip(pairwise([*one.row.markers, one.row.num_tokens]), one.label, strict=True):
+                made[line, start:end] = number, wanted
+                number += 1
+        return made
+
+    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """The first sentences that fit, at least one."""
+        ends = [*one.row.markers[1:], one.row.num_tokens]
+        kept = max(1, sum(end <= limit for end in ends))
+        row = Row(one.row.input_ids[: ends[kept - 1]], one.row.token_type_ids[: ends[kept - 1]], one.row.markers[:kept])
+        return TrainingRow(row, one.label[:kept])
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """Sentences told right."""
+        inside = labels[..., 0] != IGNORED
+        numbers = labels[..., 0][inside].astype(np.int64)
+        counts = np.bincount(numbers)
+        told = 1 / (1 + np.exp(-np.bincount(numbers, logits[..., 0][inside]) / counts))
+        wanted = np.bincount(numbers, labels[..., 1][inside]) / counts
+        return int((np.abs(told - wanted) < TOLD_RIGHT).sum()), len(counts)
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        return Calibration()
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
+        language = task_options.get("language", LANGUAGE)
+        rows = [_scores(answer, one, language) for answer, one in zip(answers, examples, strict=True)]
+        sources: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for one, row in zip(examples, rows, strict=True):
+            sources[one.source].append(row)
+        return {"headline": _means(rows), "by_source": {source: _means(found) for source, found in sources.items()}}
+
+    def item(self, fields: Mapping[str, Any]) -> SummaryItem:
+        return SummaryItem(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or PROBES]
+
+
+def usual_words(examples: Sequence[Example]) -> float:
+    """Words of a reference summary, on average."""
+    return round(float(np.mean([len(" ".join(one.target.sentences).split()) for one in examples])), 1)
+
+
+def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str, float]:
+    """By source, how much of what its summaries say one of so many words would say: a source with longer summaries says more
+    of every sentence, and would teach that all sentences matter."""
+    sources: dict[str, list[Example]] = defaultdict(list)
+    for one in examples:
+        sources[one.source].append(one)
+    return {source: min(1.0, words / usual_words(found)) for source, found in sources.items()}
+
+
+def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
+    first = first_readable(records)
+    lowered = {name.lower(): name for name in first.columns}
+    text = recipe.text_column or next((lowered[name] for name in TEXT_NAMES if name in lowered), "")
+    summary = recipe.label_column or next((lowered[name] for name in SUMMARY_NAMES if name in lowered), "")
+    for what, option, name in (("document", "--text-column", text), ("summary", "--label-column", summary)):
+        if name not in first.columns:
+            present = ", ".join(map(repr, first.columns))
+            raise InvalidSettings(f"which column holds the {what}? The data has {present}; say {option} NAME")
+    return text, summary
+
+
+def parse(record: Record, source: str, text: str, summary: str, language: str) -> Example | Broken:
+    if record.broken:
+        return Broken(record.where, record.broken)
+    for column in (text, summary):
+        value = record.columns.get(column)
+        if not isinstance(value, str) or is_missing(value):
+            return Broken(record.where, f"no text in column {column!r}")
+        if not encodable(value):
+            return Broken(record.where, "not valid Unicode")
+    target = Target(_sentences(record.columns[summary], language))
+    return Example(SummaryItem(record.columns[text]), target, source, record.where)
+
+
+def parse_correction(record: Record, source: str, language: str) -> Example | Broken:
+    """As `parse`, but the sentences may be of another language than the model's; the document is read as the model reads it."""
+    return parse(record, source, "text", "summary", record.columns.get("language") or language)
+
+
+def _sentences(text: str, language: str) -> tuple[str, ...]:
+    return tuple(text[start:end] for start, end in sentences(text, language))
+
+
+def _scores(answer: Summary, example: Example, language: str) -> dict[str, float]:
+    own = rouge(example.target.sentences, [one.text for one in answer.sentences])
+    return {**own, **_bounds(example.item.text, example.target.sentences, language)}
+
+
+@cache  # the torch model and the published graph are judged on the same documents
+def _bounds(text: str, reference: tuple[str, ...], language: str) -> dict[str, float]:
+    """Figures of the first sentences and of the oracle."""
+    document = _sentences(text, language)
+    chosen = {"lead3_": document[:LEAD], "oracle_": [document[index] for index in oracle(reference, document, LEAD)]}
+    return {
+        f"{whose}{metric}": value for whose, summary in chosen.items() for metric, value in rouge(reference, summary).items()
+    }
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    names = [f"{whose}{metric}" for whose in ("", "lead3_", "oracle_") for metric in METRICS]
+    return {**{name: round(float(np.mean([row[name] for row in rows])), 2) for name in names}, "rows": len(rows)}

@@ -1,0 +1,1 @@
+"""From labelled data to a trained model: load, fine-tune, evaluate."""

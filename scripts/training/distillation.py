@@ -1,0 +1,126 @@
+"""A larger classifier whose answers a smaller one learns from (knowledge distillation)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from app.core.errors import InvalidSettings
+from app.core.manifest import Output
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.torch_runner import TorchRunner, padded_graph
+from scripts.export.trial_export import note_padding, probe_rows
+from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.training import pretrained
+from scripts.training.base_model import resolve
+from scripts.training.load_data import Example
+from scripts.training.processes import is_main_process
+from scripts.training.run_folder import RECIPE, RunFolder
+
+LONGEST = 512
+"""Tokens that it reads of a text at most."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model with its head, which reads texts with its own tokenizer."""
+
+    model: Any
+    tokenizer: Tokenizer
+    offline: OfflineTask
+    task_options: Mapping[str, Any]
+    """Of the student, whose labels it knows."""
+
+    def answers(self, examples: Sequence[Example]) -> np.ndarray:
+        """Logits in the order of the student's labels. (examples, labels)"""
+        rows = [one.row for one in self.offline.training_rows(examples, self.tokenizer, self.task_options)]
+        output = Output(name="logits", axis=self.offline.output_axis)
+        outputs = TorchRunner(self.model, padded_graph(self.model, output)).run_rows(rows)
+        own = _labels(self.model)
+        order = [own.index(label) for label in self.task_options["labels"]]
+        return np.stack([one["logits"].reshape(-1)[order] for one in outputs]).astype(np.float32)
+
+
+def open_teacher(wish: str, offline: OfflineTask, task_options: Mapping[str, Any]) -> Teacher:
+    """Load a finished run folder, a folder that transformers saved, or a hub id.
+
+    Raises:
+        InvalidSettings: it cannot be loaded, or has other labels than the data.
+    """
+    location, tokenizer_of = _places(wish)
+    transformers.logging.set_verbosity_error()
+    try:
+        model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
+            location, trust_remote_code=False, use_safetensors=True
+        )
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise InvalidSettings(f"the teacher {wish} cannot be loaded: {pretrained.first_line(error)}") from error
+    _check_labels(wish, _labels(model), task_options["labels"])
+    start = pretrained.find_start(tokenizer_of)
+    tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
+    note_padding(model, offline.output_axis, probe_rows("text-classification", offline, tokenizer, task_options))
+    return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
+
+
+def taught(
+    rows: Sequence[TrainingRow], ask: Callable[[], np.ndarray], file: Path | None = None, resume: bool = False
+) -> list[TrainingRow]:
+    """The rows with the teacher's logits.
+
+    Args:
+        rows: the student's.
+        ask: gives the logits. (rows, labels)
+        file: where the logits are kept, until the run is forgotten; None: nowhere.
+        resume: whether what is kept there is this run's.
+    """
+    logits = _kept(file, len(rows)) if file and resume else None
+    if logits is None:
+        logits = ask()
+        if file and is_main_process():
+            _keep(file, logits)
+    return [replace(row, teacher=line) for row, line in zip(rows, logits, strict=True)]
+
+
+def _labels(model: Any) -> list[str]:
+    return [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+
+
+def _check_labels(wish: str, labels: Sequence[str], wanted: Sequence[str]) -> None:
+    unknown, lacking = sorted(set(labels) - set(wanted)), sorted(set(wanted) - set(labels))
+    if unknown or lacking:
+        said = f"it knows {unknown[0]!r}, the data does not" if unknown else f"it lacks {lacking[0]!r}"
+        raise InvalidSettings(f"the teacher {wish} has other labels than the data: {said}")
+
+
+def _places(wish: str) -> tuple[str, str]:
+    """Where its weights are, and where its tokenizer: a run keeps that of its base model by name alone."""
+    run = RunFolder(Path(wish))
+    if not run.is_finished:
+        return resolve(wish).location, wish
+    try:
+        base = json.loads((run.path / RECIPE).read_text(encoding="utf-8"))["recipe"]["base_model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidSettings(f"{run.path / RECIPE} does not say which base model {wish} began with") from error
+    return str(run.final), str(base)
+
+
+def _kept(file: Path, num_rows: int) -> np.ndarray | None:
+    try:
+        found: np.ndarray = np.load(file, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return found if len(found) == num_rows else None
+
+
+def _keep(file: Path, logits: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"partial.{file.name}")
+    np.save(partial, logits)
+    partial.replace(file)

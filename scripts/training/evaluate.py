@@ -1,0 +1,103 @@
+"""evaluate: production answers to held-out examples, from whatever runs rows: torch or the published graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from app.core.errors import HooperError, TooLarge
+from app.core.manifest import DriftReference
+from app.core.types import Row, RowOutput
+from app.tasks.base import Encoded, Task
+from app.tasks.drift import reference_of, summed
+from app.tasks.tokenizer import Tokenizer
+from scripts.training.batches import token_batches
+
+CHUNK = 1024
+"""Items encoded at a time: enough to find rows of similar length, and few to hold in memory."""
+
+
+class RowRunner(Protocol):
+    """What `TorchRunner` and `OnnxSession` have in common."""
+
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Answers to items, and what they were read from."""
+
+    answers: Sequence[Any]
+    encoded: Sequence[Encoded]
+    outputs: Sequence[Sequence[RowOutput]]
+    """Row outputs of each item, in the order of its rows."""
+
+
+def predict(
+    task: Task[Any, Any, Any], options: Any, items: Sequence[Any], runner: RowRunner, title: str = "evaluating"
+) -> Predictions:
+    """Send items through `Task.encode`, the runner and `Task.decode`, as the service does.
+
+    Raises:
+        HooperError: an item cannot be encoded, or the engine failed.
+    """
+    all_encoded: list[Encoded] = []
+    all_outputs: list[list[RowOutput]] = []
+    with tqdm(total=len(items), desc=title, unit="item", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for start in range(0, len(items), CHUNK):
+            encoded = list(encode_all(task, options, items[start : start + CHUNK]))
+            outputs = iter(_run(runner, [row for one in encoded for row in one.rows], bar, len(encoded)))
+            all_encoded += encoded
+            all_outputs += [[next(outputs) for _ in one.rows] for one in encoded]
+    answers = [task.decode(one, outputs, options) for one, outputs in zip(all_encoded, all_outputs, strict=True)]
+    return Predictions(answers, all_encoded, all_outputs)
+
+
+def read_again(task: Task[Any, Any, Any], options: Any, before: Predictions) -> Predictions:
+    """The same outputs, decoded by a task with other options."""
+    pairs = zip(before.encoded, before.outputs, strict=True)
+    return Predictions([task.decode(*one, options) for one in pairs], before.encoded, before.outputs)
+
+
+def drift_reference(task: Task[Any, Any, Any], options: Any, tokenizer: Tokenizer, predictions: Predictions) -> DriftReference:
+    """What the predictions' items were like and what was made of them, counted as the service counts."""
+    pairs = zip(predictions.encoded, predictions.answers, strict=True)
+    return reference_of(summed(task, tokenizer.unknown_id(), pairs, options))
+
+
+def encode_all(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) -> Iterator[Encoded]:
+    """Encoded items, in order.
+
+    Raises:
+        HooperError: an item cannot be encoded.
+    """
+    for item, one in zip(items, task.encode(items, options), strict=True):
+        if isinstance(one, TooLarge):
+            (one,) = task.encode([item], options)  # perhaps it was the others: a request has a limit for all of its items
+        if isinstance(one, HooperError):
+            raise one
+        yield one
+
+
+def _run(runner: RowRunner, rows: Sequence[Row], bar: Any, num_items: int) -> list[RowOutput]:
+    outputs: list[RowOutput] = [{}] * len(rows)
+    for batch in token_batches(rows):
+        for index, output in zip(batch, runner.run_rows([rows[i] for i in batch]), strict=True):
+            outputs[index] = output
+        bar.update(num_items * len(batch) / len(rows))
+    return outputs
+
+
+def largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
+    """Largest absolute difference of any output of the rows; not finite where one of them is not."""
+    differences = [
+        np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0)
+        for expected, given in zip(reference, candidate, strict=True)
+        for name in expected
+    ]
+    return float(np.max(differences))

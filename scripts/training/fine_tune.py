@@ -1,0 +1,189 @@
+"""fine-tune: transformers' Trainer over rows that the production task encoded."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from app.core.errors import SetupError
+from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.training import autofit
+from scripts.training.adapters import add_adapters, merge
+from scripts.training.budget import within_budget
+from scripts.training.deadline import Deadline
+from scripts.training.fit_rules import seconds_of
+from scripts.training.frozen import freeze, unfreezing
+from scripts.training.memory import keep_freed_memory, peak_memory_bytes
+from scripts.training.processes import num_processes
+from scripts.training.progress import TrainingProgress
+from scripts.training.recipe import Recipe
+from scripts.training.run_folder import Interrupted, RunFolder
+from scripts.training.schedule import make_schedule
+from scripts.training.trainer import HooperTrainer, make_arguments
+from scripts.training.training_setup import Course, make_course
+
+CHECKPOINTS = 10
+"""How many times a run saves its state; a crash costs at most this share of it."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run lasts, and what shortens it."""
+
+    updates: int
+    callbacks: Sequence[TrainerCallback] = ()
+
+
+def fine_tune(
+    recipe: Recipe,
+    task: OfflineTask,
+    model: Any,
+    rows: Sequence[TrainingRow],
+    run: RunFolder,
+    resume: bool,
+    aside: Sequence[TrainingRow] = (),
+) -> dict[str, Any]:
+    """Train the model in place. The trainer leaves it wrapped in its own precision: save it and load it again to use it.
+
+    Args:
+        recipe: how.
+        task: whose head.
+        model: a transformers model.
+        rows: to train on.
+        run: keeps checkpoints.
+        resume: go on from the last of them.
+        aside: rows that tell when to stop, where the recipe says autofit.
+
+    Returns:
+        What the run cost: epochs, updates, seconds, final loss, and more.
+
+    Raises:
+        InvalidSettings: the recipe asks for what this model cannot do.
+        Interrupted: Ctrl-C was pressed; what a resumed run goes on from is saved.
+    """
+    keep_freed_memory()
+    course = make_course(recipe, task, model, rows)
+    freeze(recipe, model)
+    learner = add_adapters(recipe, model) if recipe.lora_rank else model
+    checkpoint = run.last_checkpoint if resume else None
+    length = _length(course, learner, run, resume)
+    trainer = _trainer(course, learner, run, length, aside)
+    result = _train(trainer, run, checkpoint)
+    if result.global_step < trainer.state.max_steps and not recipe.autofit:
+        raise SetupError(
+            f"training ended after {result.global_step} of {length.updates} updates; the checkpoint in {run.path} does not"
+            " fit this version, leave out --resume to start anew"
+        )
+    if recipe.lora_rank:
+        merge(learner)
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    cost = _cost(course, trainer, result, resumed)
+    if recipe.autofit:
+        cost["autofit"] = autofit.figures(trainer.state, len(aside))
+    if recipe.budget:
+        cost["budget"] = {"asked": recipe.budget, **(run.settled or {})}
+    return cost
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C ends the run after the update in progress, with a checkpoint: a model stopped within an update is neither
+    the one before nor the one after it. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread do this
+            self._before = signal.signal(signal.SIGINT, self._request)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.requested:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.release()
+
+    def release(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _request(self, number: int, frame: Any) -> None:
+        self.requested = True
+        self.release()
+
+
+def _length(course: Course, model: Any, run: RunFolder, resume: bool) -> Length:
+    """From the recipe, from a budget, or as the run that is gone on with settled it."""
+    recipe, per_epoch = course.recipe, course.updates_per_epoch
+    if not recipe.budget:
+        epochs = recipe.epochs or course.default_epochs * (autofit.LONGER if recipe.autofit else 1)
+        return Length(math.ceil(per_epoch * epochs))
+    settled = run.settled if resume else None
+    if settled is not None:  # what was left of the time is gone
+        return Length(settled["updates"])
+    began = time.monotonic()
+    found = within_budget(course, model, run.path)
+    run.settle(asdict(found))
+    deadline = Deadline(
+        recipe, began, seconds_of(recipe.budget), lambda updates: run.settle(asdict(replace(found, updates=updates)))
+    )
+    return Length(found.updates, [deadline])
+
+
+def _trainer(course: Course, model: Any, run: RunFolder, length: Length, aside: Sequence[TrainingRow]) -> HooperTrainer:
+    recipe, updates = course.recipe, length.updates
+    callbacks = [
+        TrainingProgress(course.workload, course.updates_per_epoch),
+        *unfreezing(recipe, model),
+        *length.callbacks,
+        *(autofit.callbacks(course, updates) if recipe.autofit else []),
+    ]
+    more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / CHECKPOINTS))}
+    if recipe.autofit:
+        more = autofit.arguments(course)
+    arguments = make_arguments(course, updates, run.path, **more)
+    return HooperTrainer(course, model, arguments, make_schedule(recipe, updates), callbacks, aside)
+
+
+def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> Any:
+    stop = StopOnSignal()
+    trainer.add_callback(stop)  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            # two checkpoints within a second make it doubt the file system's clock
+            warnings.filterwarnings("ignore", message="mtime may not be reliable")
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:  # a second Ctrl-C, in the middle of an update
+        raise Interrupted(run.last_checkpoint) from None
+    finally:
+        stop.release()
+    if stop.requested:
+        raise Interrupted(run.last_checkpoint)
+    return result
+
+
+def _cost(course: Course, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:
+    seconds = result.metrics["train_runtime"]
+    return {
+        "epochs": round(result.global_step / course.updates_per_epoch, 2),
+        "updates": result.global_step,
+        "seconds": round(seconds, 1),
+        "loss": round(result.training_loss, 4),
+        "precision": "bf16" if trainer.args.bf16 else "fp32",
+        "resumed_after_updates": resumed,
+        "tokens_per_s": round(num_processes() * course.collator.num_tokens / seconds),
+        "padding_share": round(course.collator.padding_share, 4),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "processes": num_processes(),
+    }

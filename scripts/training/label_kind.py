@@ -1,0 +1,237 @@
+"""What the labels of a column are: one a text or several, what stands for none, and which spellings are the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from app.tasks.labels import clean_label
+from scripts.training.cells import is_missing, literal, plain, spelled
+from scripts.training.recipe import Recipe
+
+SEPARATORS = (",", ";", "|")
+NO_LABEL = "-1"
+DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a", "-", "?")
+"""Words that may be a label, and may say that there is none."""
+NAMED = 3
+_WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")
+"""A whole number, also as pandas writes it into a csv file where its column has a gap."""
+
+
+@dataclass(frozen=True)
+class LabelKind:
+    """How a cell of the label's column is read."""
+
+    multi_label: bool = False
+    separator: str = "|"
+    minus_one_is_none: bool = False
+    as_numbers: bool = False
+    """Every label is a whole number, some as `1.0`, which is 1."""
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Labels that are another one's, which stands for them."""
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, recipe: Recipe, cells: Sequence[Any]) -> LabelKind:
+        """
+        Raises:
+            InvalidSettings: the labels can be meant in two ways, and which options there are.
+        """
+        cells = [plain(cell) for cell in cells]
+        multi = recipe.problem_type.startswith("multi") if recipe.problem_type != "auto" else _has_lists(cells)
+        separator = recipe.label_separator
+        raw = [text for cell in cells for text in _texts(cell, multi, separator)]
+        as_numbers = _are_decimals(raw)
+        if as_numbers:
+            raw = [whole_number(text) for text in raw]
+        counts = Counter(clean_label(text) for text in raw)
+        if recipe.problem_type != "single_label_classification":
+            texts = [text for cell in cells if _listed(cell) is None for text in _texts(cell, multi, separator)]
+            _refuse_joined({clean_label(text) for text in texts}, multi, separator)
+        if multi:
+            _refuse_indicators(cells)
+        numbers = {int(label) for label in counts if re.fullmatch(r"-?[0-9]{1,9}", label)} if NO_LABEL in counts else set()
+        is_none = (
+            recipe.minus_one == "no-label"
+            and len(numbers) == len(counts)
+            and numbers == set(range(-1, len(numbers) - 1))
+            and len(numbers) > 2  # -1 and 0, or -1 and 1, are two classes
+        )
+        spellings = _merged(counts) if recipe.merge_labels else {}
+        notes = [*_invisible(raw), *_alike(counts, spellings), *_doubtful(counts), *_perhaps_several(counts, multi)]
+        if as_numbers:
+            notes.insert(0, f"labels written as decimals are whole numbers: {_named(map(repr, sorted(counts)))}")
+        return cls(multi, separator, is_none, as_numbers, spellings, notes)
+
+    def read(self, cell: Any) -> Any:
+        """One label, or a tuple of them.
+
+        Raises:
+            ValueError: there is none, in words that go before "in column …".
+        """
+        cell = plain(cell)
+        if isinstance(spelled(cell), dict):
+            raise ValueError("an object where a label is meant,")
+        if self.multi_label:
+            return self._several(cell)
+        if is_missing(cell):
+            raise ValueError("no label")
+        found = _listed(cell)
+        if found is not None and len(found) != 1:
+            raise ValueError("a list of labels where one is meant, which --problem-type multi_label_classification learns,")
+        return self._one(found[0] if found is not None else cell)
+
+    def _several(self, cell: Any) -> tuple[str, ...]:
+        found = _listed(cell)
+        if found is None:  # an empty cell of a csv file is a list of none
+            if not isinstance(cell, str) or (cell.strip() and is_missing(cell)):
+                raise ValueError("no list of labels")
+            found = [part for part in cell.split(self.separator) if clean_label(part)]
+        return tuple(sorted({self._one(one) for one in found if not (isinstance(one, str) and not one.strip())}))
+
+    def _one(self, value: Any) -> str:
+        if isinstance(value, list | dict):
+            raise ValueError("a list or an object where a label is meant,")
+        if is_missing(value):
+            raise ValueError("no label")
+        label = clean_label(_text(value))
+        if not label:
+            raise ValueError("no label")
+        if self.as_numbers:
+            label = whole_number(label)
+        if label == NO_LABEL and self.minus_one_is_none:
+            raise ValueError(f"{NO_LABEL}, which beside 0, 1, … stands for no label (--minus-one class learns it as one),")
+        return self.spellings.get(label, label)
+
+
+def _has_lists(cells: Sequence[Any]) -> bool:
+    return any(isinstance(cell, list) or len(_listed(cell) or ()) > 1 for cell in cells) or all_are_lists(cells)
+
+
+def all_are_lists(cells: Sequence[Any]) -> bool:
+    """Whether every cell that holds something spells a list, be it of one label."""
+    told = [cell for cell in cells if not is_missing(cell)]
+    return bool(told) and all(_listed(cell) is not None for cell in told)
+
+
+def _listed(cell: Any) -> list[Any] | None:
+    if isinstance(cell, list):
+        return cell
+    found = literal(cell) if isinstance(cell, str) else None
+    return found if isinstance(found, list) and not any(isinstance(one, list | dict) for one in found) else None
+
+
+def _texts(cell: Any, multi: bool, separator: str) -> list[str]:
+    found = _listed(cell)
+    if found is None:
+        if is_missing(cell) or isinstance(cell, dict):
+            return []
+        found = str(_text(cell)).split(separator) if multi else [cell]
+    return [_text(one) for one in found if not is_missing(one) and clean_label(_text(one))]
+
+
+def _text(value: Any) -> str:
+    """A whole number as such: in a column with a gap pandas keeps 1 as 1.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _are_decimals(labels: Sequence[str]) -> bool:
+    return any("." in label for label in labels) and all(_WHOLE.fullmatch(clean_label(label)) for label in labels)
+
+
+def whole_number(label: str) -> str:
+    """The number without what stands behind its point; any other label as it is."""
+    found = _WHOLE.fullmatch(clean_label(label))
+    return str(int(found[1])) if found else label
+
+
+def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None:
+    """Labels whose parts come again in others are several in one cell."""
+    for sign in SEPARATORS:
+        if multi and sign == separator:
+            continue
+        parts = {label: [clean_label(part) for part in label.split(sign)] for label in labels if sign in label}
+        where = Counter(part for found in parts.values() for part in set(found))
+        again = [
+            label
+            for label, found in parts.items()
+            if len(set(found)) > 1 and all(part and (where[part] > 1 or part in labels) for part in found)
+        ]
+        if again:
+            again.sort()  # the same is named each time
+            raise InvalidSettings(
+                f"the label {again[0]!r} looks like {len(parts[again[0]])} labels in one cell, for its parts stand in other"
+                f" cells too; say --problem-type multi_label_classification --label-separator {sign!r}, or, where it is one,"
+                " --problem-type single_label_classification"
+                if not multi
+                else f"the label {again[0]!r} looks like {len(parts[again[0]])} labels, for its parts stand in other cells too;"
+                f" say --label-separator {sign!r}, or make it a JSON list where it is one label"
+            )
+
+
+def _refuse_indicators(cells: Sequence[Any]) -> None:
+    rows = [found for cell in cells if (found := _listed(cell)) is not None]
+    width = len(rows[0]) if rows else 0
+    is_matrix = width > 1 and all(len(row) == width and all(one in (0, 1) for one in row) for row in rows)
+    if is_matrix and any(len(set(map(str, row))) < width for row in rows):
+        raise InvalidSettings(
+            f"the labels are rows of {width} zeros and ones, which do not say what they are called; give each row the names of"
+            " its labels as a list"
+        )
+
+
+def _merged(counts: Mapping[str, int]) -> dict[str, str]:
+    """Labels that differ in case alone, with the spelling that most rows have."""
+    return {label: max(group, key=lambda one: counts[one]) for group in _same_but_for_case(counts) for label in group}
+
+
+def _same_but_for_case(counts: Mapping[str, int]) -> list[list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in counts:
+        groups[label.casefold()].append(label)
+    return [sorted(group, key=lambda one: -counts[one]) for group in groups.values() if len(group) > 1]
+
+
+def _invisible(raw: Sequence[str]) -> Iterator[str]:
+    altered = Counter(clean_label(text) for text in raw if text.strip(" \t\r\n") != clean_label(text))
+    if altered:
+        named = _named(repr(label) for label in altered)
+        yield (
+            f"{sum(altered.values()):,} labels are written with invisible characters, other blanks or decomposed letters; they"
+            f" count as what they look like: {named}"
+        )
+
+
+def _alike(counts: Mapping[str, int], spellings: Mapping[str, str]) -> Iterator[str]:
+    groups = _same_but_for_case(counts)
+    named = _named(" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups)
+    if groups and spellings:
+        yield f"labels that differ in case alone are merged, the first of each stays: {named}"
+    elif groups:
+        yield f"labels differ in case alone and are learnt as different ones: {named}; --merge-labels makes one of each"
+
+
+def _doubtful(counts: Mapping[str, int]) -> Iterator[str]:
+    found = [label for label in DOUBTFUL if label in counts]
+    if found:
+        named = _named(f"{label!r} ({counts[label]:,} rows)" for label in found)
+        yield f"{named} is learnt as a label; leave such rows out where it means that there is none"
+
+
+def _perhaps_several(counts: Mapping[str, int], multi: bool) -> Iterator[str]:
+    found = [label for label in counts if any(sign in label for sign in SEPARATORS)]
+    if found and not multi:
+        yield (
+            f"each of {_named(map(repr, found))} is learnt as one label; for several in a cell say --problem-type"
+            " multi_label_classification and their --label-separator"
+        )
+
+
+def _named(labels: Any) -> str:
+    found = list(labels)
+    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return f"{', '.join(found[:NAMED])}{more}"

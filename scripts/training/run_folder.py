@@ -1,0 +1,174 @@
+"""The run folder: what a training run leaves on disk while it lasts, and how a later one goes on from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import InvalidSettings, SetupError
+from scripts.training.load_data import Dataset
+from scripts.training.processes import is_main_process
+from scripts.training.recipe import Recipe
+
+FREE_KEYS = frozenset({"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage"})
+"""Recipe keys that decide nothing about the training: they may change when a run is resumed."""
+RECIPE = "recipe.json"
+COST = "cost.json"
+FINAL = "final"
+SETTLED = "settled.json"
+TEACHER = "teacher.npy"
+
+
+class Interrupted(Exception):
+    """The person stopped the run. `checkpoint` is what it can go on from, if there is one."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        super().__init__(f"training was stopped; {f'{checkpoint} is kept' if checkpoint else 'nothing of it is kept'}")
+        self.checkpoint = checkpoint
+
+
+class RunFolder:
+    """`runs/<name>`: checkpoint-<update>/, final/ (the finished model), recipe.json, cost.json, settled.json,
+    teacher.npy."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def final(self) -> Path:
+        """The finished model, saved in one step: if the folder is there, it is whole."""
+        return self.path / FINAL
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher's answers to the training rows, kept for a resumed run."""
+        return self.path / TEACHER
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.final / "config.json").is_file()
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Whole checkpoints, oldest first. transformers writes a checkpoint's state last, so one without it was cut off."""
+        found = [path for path in self.path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+        return sorted(filter(_is_whole, found), key=lambda path: int(path.name.rpartition("-")[2]))
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    def start(self, recipe: Recipe, dataset: Dataset | None = None) -> None:
+        """Forget any earlier run of this name, and write down what this one is made from."""
+        for path in [*self.path.glob("checkpoint-*"), *self.path.glob(f"{FINAL}*")]:
+            if path.is_dir() and re.fullmatch(rf"checkpoint-\d+|{FINAL}(\.partial)?", path.name):
+                shutil.rmtree(path)
+        for name in (COST, SETTLED, TEACHER):
+            (self.path / name).unlink(missing_ok=True)
+        self.remember(recipe, dataset)
+
+    def sweep(self) -> None:
+        """Remove what was cut off while it was written."""
+        cut_off = [one for one in self.path.glob("checkpoint-*") if one.is_dir() and not _is_whole(one)]
+        for path in [*cut_off, self.path / f"{FINAL}.partial"]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remember(self, recipe: Recipe, dataset: Dataset | None = None) -> None:
+        """Write recipe.json: what a resumed run is compared with. Without a data set only the recipe is compared."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        written = {"recipe": dataclasses.asdict(recipe)}
+        if dataset is not None:
+            written["examples"] = {"sha256": fingerprint(dataset)}
+        _write(self.path / RECIPE, written)
+
+    def settle(self, figures: Mapping[str, Any]) -> None:
+        """Write down what was measured before the first update: a resumed run must not measure it anew."""
+        if is_main_process():
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(self.path / SETTLED, figures)
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """What was measured; none where nothing was."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / SETTLED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def check_same(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Refuse to go on with another recipe or other data than the run began with.
+
+        Raises:
+            InvalidSettings: something that decides the training differs, or there is nothing to resume.
+        """
+        try:
+            written = json.loads((self.path / RECIPE).read_text(encoding="utf-8"))
+            before: Mapping[str, Any] = written["recipe"]
+        except FileNotFoundError:
+            raise InvalidSettings(f"there is nothing to resume: {self.path / RECIPE} does not exist") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidSettings(f"{self.path / RECIPE} cannot be read: {error}") from error
+        now = dataclasses.asdict(recipe)
+        # a run that was begun before there was a key knows nothing of it; what the key does to the data shows in the examples
+        before = {**dataclasses.asdict(Recipe()), **before}
+        differing = [key for key in now if key not in FREE_KEYS and before[key] != now[key]]
+        if differing:
+            named = ", ".join(f"{key} (was {before.get(key)!r}, is {now[key]!r})" for key in differing)
+            raise InvalidSettings(
+                f"the run in {self.path} was made with another recipe: {named}; leave out --resume to start anew"
+            )
+        if written.get("examples", {}).get("sha256") not in (None, fingerprint(dataset)):
+            raise InvalidSettings(f"the data has changed since the run in {self.path} began; leave out --resume to start anew")
+
+    def save_final(self, model: Any, cost: Mapping[str, Any]) -> None:
+        """Keep the finished model (safetensors) and what it cost."""
+        partial = self.path / f"{FINAL}.partial"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            model.save_pretrained(partial)
+            _write(self.path / COST, cost)
+            shutil.rmtree(self.final, ignore_errors=True)
+            partial.rename(self.final)
+        except OSError as error:
+            raise SetupError(f"the finished model cannot be saved in {self.path}: {error.strerror or error}") from error
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What the finished run cost; empty where that was not written down."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / COST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """sha256 over all examples, in order."""
+    digest = hashlib.sha256()
+    for part in (dataset.train, dataset.validation):
+        digest.update(b"part")
+        for one in part:
+            digest.update(repr((one.item, one.target)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """In one step: a run that is killed meanwhile leaves what was there before."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""transformers' Trainer with Hooper's order of rows, loss and learning rate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from scripts.export.padded import head_logits
+from scripts.tasks.base import TrainingRow
+from scripts.training.mean_loss import mean_loss
+from scripts.training.processes import agreed, num_processes
+from scripts.training.progress import PLAIN_LINES
+from scripts.training.recipe import Recipe
+from scripts.training.row_feed import EpochStart
+from scripts.training.schedule import Schedule
+from scripts.training.training_setup import Course
+
+
+class HooperTrainer(Trainer):
+    """Trains a model in place; with rows set aside, it evaluates by their mean loss."""
+
+    def __init__(
+        self,
+        course: Course,
+        model: Any,
+        args: TrainingArguments,
+        schedule: Schedule,
+        callbacks: Sequence[TrainerCallback],
+        aside: Sequence[TrainingRow] = (),
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=course.rows,
+            eval_dataset=aside or None,
+            data_collator=course.collator,
+            callbacks=[EpochStart(course.collator, course.order), *callbacks],
+        )
+        self._course, self._schedule, self._aside = course, schedule, aside
+        self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated ones are averaged by the trainer
+        for unwanted in (ProgressCallback, PrinterCallback):
+            self.remove_callback(unwanted)  # type: ignore[no-untyped-call]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._course.order
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        to_steer: Any = optimizer or self.optimizer
+        made: Any = self._schedule(to_steer)
+        self.lr_scheduler = made
+        return made  # type: ignore[no-any-return]
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        loss, outputs = self._course.objective(model, inputs)
+        labels = inputs["labels"].cpu().numpy()
+        right, total = self._course.task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels)
+        vars(self.state)["hooper_correct"] = (right, total)  # read by TrainingProgress
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """The loss on the rows set aside, as `mean_loss` has it: every process computes it, one decides."""
+        loss = agreed(mean_loss(self._course.task, self.accelerator.unwrap_model(self.model), self._aside))
+        metrics = {"eval_loss": loss}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def make_arguments(course: Course, updates: int, folder: Path, **more: Any) -> TrainingArguments:
+    """What the recipe means to transformers; `more` goes over it."""
+    recipe = course.recipe
+    transformers.logging.set_verbosity_error()
+    tell_accelerate(uses_bf16(recipe))
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "max_steps": updates,
+        "per_device_train_batch_size": course.at_once,
+        "gradient_accumulation_steps": recipe.batch_size // (course.at_once * num_processes()),
+        "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "bf16": uses_bf16(recipe),
+        "use_cpu": not torch.cuda.is_available(),
+        "optim": "adamw_torch_fused",
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "logging_steps": min(10, max(1, updates // PLAIN_LINES)),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "label_names": ["labels"],
+        "report_to": [],
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False,
+        # layers that do not learn yet have no gradient to exchange
+        "ddp_find_unused_parameters": recipe.gradual_unfreezing,
+    }
+    return TrainingArguments(**{**settings, **more})
+
+
+def tell_accelerate(bf16: bool) -> None:
+    """Arguments without bf16 leave to accelerate what stands in the environment, and those with it leave their word there:
+    after a training in bf16, none of the same process would be in fp32 again."""
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
+
+
+def uses_bf16(recipe: Recipe) -> bool:
+    return recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16())
+
+
+def has_bf16() -> bool:
+    """Whether this machine multiplies bf16 in hardware."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    cpu: Any = torch.cpu
+    return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())

@@ -1,0 +1,98 @@
+"""Everything of a training that is settled before its first update, beside the model and how long it lasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from app.core.manifest import Output
+from scripts.export.torch_runner import padded_graph
+from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.training.objective import Objective
+from scripts.training.pretrained import usual_length
+from scripts.training.processes import num_processes
+from scripts.training.recipe import Recipe
+from scripts.training.row_feed import Collator, LengthGroups
+from scripts.training.workload import Workload
+
+MICRO_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Course:
+    """Rows, what they go through on their way to the model, and what is wanted of it."""
+
+    recipe: Recipe
+    task: OfflineTask
+    rows: Sequence[TrainingRow]
+    collator: Collator
+    order: LengthGroups
+    objective: Objective
+    at_once: int
+    """Rows that one process computes at once."""
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return math.ceil(len(self.rows) / self.recipe.batch_size)
+
+    @property
+    def default_epochs(self) -> int:
+        return default_epochs(len(self.rows), self.recipe.batch_size, self.objective.num_labels)
+
+    @property
+    def workload(self) -> Workload:
+        return Workload.of([one.row.num_tokens for one in self.rows], self.recipe.epoch_tokens)
+
+
+def make_course(recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[TrainingRow]) -> Course:
+    """
+    Raises:
+        InvalidSettings: the recipe asks for what this model, this data or so many processes cannot do.
+    """
+    objective = Objective(recipe, task, model.config, rows)
+    graph = padded_graph(model, Output(name="logits", axis=task.output_axis))
+    collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed)
+    lengths = [one.row.num_tokens for one in rows]
+    at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())
+    return Course(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
+
+
+def micro_batch(batch_size: int, lengths: Sequence[int]) -> int:
+    """Rows of an update that are computed at once: few enough that a CPU's caches hold their activations (measured: half as
+    fast again at 512 tokens), and a divisor of the batch size, so that the update is the mean over all of them.
+
+    Nearly all rows decide: a few long texts among short ones may take twice the room, and do not make all updates small.
+    """
+    longest = max(lengths)
+    usual = min(longest, usual_length(lengths))
+    limit = min(MICRO_BATCH_TOKENS // usual, 2 * MICRO_BATCH_TOKENS // longest)
+    return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= max(1, limit))
+
+
+def default_epochs(num_rows: int, batch_size: int, num_labels: int) -> int:
+    """Enough epochs for 600 updates, or 30 per label if that is more; between 2 and 12."""
+    per_epoch = max(1, math.ceil(num_rows / batch_size))
+    return min(12, max(2, round(max(600, 30 * num_labels) / per_epoch)))
+
+
+def _cropped(lengths: Sequence[int], recipe: Recipe) -> list[int]:
+    """Tokens of the rows in the longest epoch."""
+    limit = max(recipe.epoch_tokens, default=max(lengths))
+    return [min(length, limit) for length in lengths]
+
+
+def _at_once(recipe: Recipe, lengths: Sequence[int], processes: int) -> int:
+    if recipe.batch_size % processes:
+        raise InvalidSettings(f"batch_size is {recipe.batch_size}; {processes} processes need a multiple of their number")
+    share = recipe.batch_size // processes
+    if not recipe.micro_batch:
+        return micro_batch(share, lengths)
+    if share % recipe.micro_batch:
+        raise InvalidSettings(
+            f"micro_batch is {recipe.micro_batch}: each of {processes} processes has {share} texts of an update, which must be"
+            " a multiple of it"
+        )
+    return recipe.micro_batch

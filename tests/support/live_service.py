@@ -1,0 +1,100 @@
+"""The real service: a process of its own, over real sockets."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from app.settings import PREFIX
+from scripts.bench.service import free_port as free_port
+
+ROOT = Path(__file__).parents[2]
+HOOPER = ("-m", "app.cli")
+
+
+class Running:
+    """A started service, and what it has written to standard error so far."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process, self.port = process, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.lines: list[str] = []
+        self._fresh: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            self._fresh.put(line)
+        self._fresh.put(None)
+
+    def wait_for(self, *words: str) -> None:
+        """Return once lines have had all of these words, in any order; a process that ends without them is an error."""
+        missing = set(words)
+        while missing:
+            line = self._fresh.get()
+            if line is None:
+                raise AssertionError(f"the service ended without {missing}:\n" + "\n".join(self.lines))
+            missing -= {one for one in missing if one in line}
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself and all its lines are read."""
+        code = self.process.wait()
+        self._reader.join()
+        return code
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=None)
+
+
+@contextmanager
+def started(
+    models: Path | None,
+    run: Sequence[str] = ("-m", "app.cli"),
+    options: Sequence[str] = (),
+    cwd: Path = ROOT,
+    **settings: object,
+) -> Iterator[Running]:
+    """`hooper serve` with these settings on a free port; killed at the end if it still runs.
+
+    `models`: the model repository, or none: what is there by default; `run`: what Python is told to run in place of `hooper`;
+    `options`: what stands behind `serve`; `cwd`: the folder that it stands in.
+    """
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    named = {"models": models, "port": port, "device": "cpu", "engine_threads": 1} | settings
+    environment |= {PREFIX + name.upper(): str(value) for name, value in named.items() if value is not None}
+    environment["PYTHONPATH"] = str(ROOT)  # wherever it stands, it is this checkout that runs
+    command = [sys.executable, *run, "serve", *options]
+    with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        running = Running(process, port)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+            running.wait()
+
+
+@contextmanager
+def serving(
+    models: Path | None,
+    run: Sequence[str] = ("-m", "app.cli"),
+    options: Sequence[str] = (),
+    cwd: Path = ROOT,
+    **settings: object,
+) -> Iterator[Running]:
+    """The same, once it is ready."""
+    with started(models, run, options, cwd, **settings) as running:
+        running.wait_for("ready: ", "Uvicorn running")
+        yield running

@@ -1,0 +1,18 @@
+"""Two front ends and an engine side, linked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.ipc_pair import Linked
+
+
+@pytest.fixture
+async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
+    made = Linked(tmp_path, num_front_ends=2)
+    await made.listen()
+    yield made
+    await made.aclose()

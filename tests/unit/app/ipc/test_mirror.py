@@ -1,0 +1,265 @@
+"""A front end's registry follows the engine process's, and holds its deployments open as long as somebody uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from app.core.errors import EngineLost, Unavailable, UnknownModel
+from app.core.types import Row
+from app.ipc import mirror as mirror_module
+from app.ipc.described import Description
+from app.ipc.mirror import Mirror
+from app.serving.leased import SHADOW, sharing
+from tests.support.gated_engine import Deploy, turn
+from tests.support.ipc_pair import Linked, until
+
+ROW = Row([1, 2, 3], [0, 0, 0])
+
+
+def names(mirror: Mirror) -> list[str]:
+    return [f"{one.manifest.name}/{one.manifest.version}" for one in mirror.registry.deployments]
+
+
+async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(linked: Linked, deploy: Deploy) -> None:
+    there = deploy().deployment
+    mirror, _ = await linked.ready(there)
+    [here] = mirror.registry.deployments
+    assert here.manifest == there.manifest
+    assert here.provider == there.provider
+    assert here.execution_providers == list(there.execution_providers)
+    assert here.num_threads == there.num_threads
+    assert (here.batcher.budget, here.batcher.limit) == (there.batcher.budget, there.batcher.limit)
+    assert here.live_model() == there.live_model()
+
+
+async def test_no_front_end_is_ready_before_all_are(linked: Linked, deploy: Deploy) -> None:
+    linked.registry.replace(deploy().deployment)
+    linked.registry.loading_finished()
+    one = linked.open()
+    await one.has_followed.wait()
+    assert names(one) == ["tiny/1"]
+    await until(lambda: len(one.registry.state.loads) == 1)
+    assert not one.registry.is_ready
+    other = linked.open()
+    await until(lambda: one.registry.is_ready and other.registry.is_ready)
+
+
+async def test_while_models_load_a_front_end_says_so(linked: Linked, deploy: Deploy) -> None:
+    one = linked.open()
+    await one.has_followed.wait()
+    assert one.registry.not_ready_because == "models are still loading"
+    with pytest.raises(Unavailable, match="models are still loading"), one.registry.lease("text-classification"):
+        pass
+
+
+async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    linked.kill(one)
+    successor = linked.open()
+    await until(lambda: successor.registry.is_ready)
+    assert other.registry.is_ready
+
+
+# --- loading and unloading
+
+
+async def test_a_version_that_is_loaded_through_one_front_end_answers_on_all(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    linked.loadable["tiny"] = lambda: deploy(version=2).deployment
+    assert (await one.load("tiny", 2)).manifest.version == 2
+    assert names(one) == names(other) == ["tiny/2"]
+
+
+async def test_what_cannot_be_loaded_is_said_to_whoever_asked(linked: Linked, deploy: Deploy) -> None:
+    one, _ = await linked.ready(deploy().deployment)
+    with pytest.raises(UnknownModel, match="there is no model other"):
+        await one.load("other", None)
+    assert names(one) == ["tiny/1"]
+
+
+async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(linked: Linked, deploy: Deploy) -> None:
+    gated = deploy()
+    one, other = await linked.ready(gated.deployment, deploy("wide").deployment)
+    await one.unload("tiny")
+    assert names(one) == names(other) == ["wide/1"]
+    await until(lambda: gated.engine.is_closed)
+    with pytest.raises(UnknownModel, match="model 'tiny' is not loaded"):
+        await other.unload("tiny")
+
+
+async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: Linked, deploy: Deploy) -> None:
+    old, new = deploy(), deploy(version=2)
+    one, other = await linked.ready(old.deployment)
+    linked.loadable["tiny"] = lambda: new.deployment
+    with one.registry.lease(None, "tiny") as leased:
+        await other.load("tiny", 2)
+        asked = asyncio.create_task(leased.batcher.submit([ROW]))
+        (await old.engine.batch()).finish()
+        await asked
+        assert not old.engine.is_closed
+    await until(lambda: old.engine.is_closed)
+    assert not new.engine.is_closed
+
+
+async def test_a_dead_front_end_holds_nothing_open(linked: Linked, deploy: Deploy) -> None:
+    old, new = deploy(), deploy(version=2)
+    one, other = await linked.ready(old.deployment)
+    linked.loadable["tiny"] = lambda: new.deployment
+    with one.registry.lease(None, "tiny"):
+        linked.kill(one)
+        await other.load("tiny", 2)
+        await until(lambda: old.engine.is_closed)
+
+
+# --- two versions of a name
+
+
+def roles(mirror: Mirror) -> list[tuple[str, str, float]]:
+    return [
+        (f"{one.deployment.manifest.name}/{one.deployment.manifest.version}", one.role.name, one.role.share)
+        for one in mirror.registry.live
+    ]
+
+
+async def test_a_candidate_has_the_same_role_on_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    second = deploy(version=2)
+    linked.loadable["tiny"] = lambda: second.deployment
+    assert (await one.load("tiny", 2, sharing(0.25))).manifest.version == 2
+    assert roles(one) == roles(other) == [("tiny/1", "main", 0.75), ("tiny/2", "share", 0.25)]
+    linked.registry.give_role("tiny", 2, SHADOW)
+    await until(lambda: roles(one) == roles(other) == [("tiny/1", "main", 1.0), ("tiny/2", "shadow", 0.0)])
+    with one.registry.lease(None, "tiny/2") as deployment:
+        asked = asyncio.create_task(deployment.batcher.submit([ROW]))
+        (await second.engine.batch()).finish()
+        await asked
+
+
+async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked: Linked, deploy: Deploy) -> None:
+    first, second = deploy(), deploy(version=2)
+    one, other = await linked.ready(first.deployment)
+    linked.loadable["tiny"] = lambda: second.deployment
+    await one.load("tiny", 2, SHADOW)
+    there = [mirror.registry.live[1].deployment for mirror in (one, other)]
+    assert (await other.promote("tiny")) is there[1]
+    assert roles(one) == roles(other) == [("tiny/2", "main", 1.0)]
+    assert one.registry.deployments == [there[0]]
+    await until(lambda: first.engine.is_closed)
+    asked = asyncio.create_task(there[0].batcher.submit([ROW]))
+    (await second.engine.batch()).finish()
+    await asked
+    with pytest.raises(UnknownModel, match="no other version runs beside model 'tiny'"):
+        await one.promote("tiny")
+
+
+async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    second = deploy(version=2)
+    one, other = await linked.ready(deploy().deployment)
+    linked.loadable["tiny"] = lambda: second.deployment
+    await one.load("tiny", 2, sharing(1.0))
+    await one.unload("tiny", 2)
+    assert roles(one) == roles(other) == [("tiny/1", "main", 1.0)]
+    await until(lambda: second.engine.is_closed)
+
+
+# --- engines that are lost
+
+
+async def test_a_lost_engine_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    gated = deploy()
+    one, other = await linked.ready(gated.deployment)
+    asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
+    (await gated.engine.batch()).fail(EngineLost("its thread is stuck"))
+    with pytest.raises(Unavailable, match="its thread is stuck"):
+        await asked
+    await until(lambda: not one.registry.is_ready and not other.registry.is_ready)
+    assert not other.registry.deployments[0].is_alive
+
+
+async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment)
+    linked.registry.beyond_help_because = "too many engines were lost"
+    linked.side._stir()
+    await until(lambda: one.registry.beyond_help_because == other.registry.beyond_help_because == "too many engines were lost")
+
+
+async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(linked: Linked, deploy: Deploy) -> None:
+    one, _ = await linked.ready(deploy().deployment)
+    await one.ping()
+    hear, linked.side._hear = linked.side._hear, lambda channel, frame: None  # type: ignore[method-assign]
+    for channel in linked.side._peers:
+        channel._on_frame = linked.side._hear  # as a process whose event loop stands still
+    waiting = asyncio.create_task(one.ping())
+    await turn()
+    assert not waiting.done()
+    linked.side._hear = hear  # type: ignore[method-assign]
+    await linked.side.aclose()
+    await waiting
+    await until(lambda: not one.registry.is_connected)
+    await one.ping()
+
+
+async def test_after_the_engine_process_died_its_successors_models_take_over(linked: Linked, deploy: Deploy) -> None:
+    one, other = await linked.ready(deploy().deployment, deploy("gone").deployment)
+    await linked.restart_engine()
+    await until(lambda: one.registry.is_connected and other.registry.is_connected)
+    assert names(one) == ["gone/1", "tiny/1"]  # which answer 503 for as long as the successor loads
+    assert not one.registry.is_ready
+    assert one.registry.not_ready_because == "models are still loading"
+    assert one.registry.default_of("text-classification") == "tiny"  # which is not there yet: 503, and not 404
+    fresh = deploy()
+    linked.registry.replace(fresh.deployment)
+    linked.registry.loading_finished()
+    await until(lambda: one.registry.is_ready and other.registry.is_ready)
+    assert names(one) == names(other) == ["tiny/1"]
+    asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
+    (await fresh.engine.batch()).finish()
+    await asked
+
+
+async def test_what_was_being_built_when_the_engine_process_died_is_not_taken_for_its_successors(
+    linked: Linked, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_go_on = threading.Event(), threading.Event()
+    build = mirror_module._build
+
+    def slowly(description: Description, definition: str) -> Any:
+        began.set()
+        may_go_on.wait()
+        return build(description, definition)
+
+    monkeypatch.setattr(mirror_module, "_build", slowly)
+    linked.registry.replace(deploy("old").deployment)
+    one = linked.open()
+    await until(began.is_set)
+    await linked.restart_engine()
+    linked.registry.replace(deploy("new").deployment)  # which has the number that the old one had
+    await until(lambda: one.registry.is_connected)
+    may_go_on.set()
+    await until(lambda: names(one) == ["new/1"])
+
+
+async def test_a_front_end_that_cannot_follow_gives_up(linked: Linked, deploy: Deploy) -> None:
+    gave_up: list[bool] = []
+    broken = deploy()
+    broken.deployment.tokenizer = "no tokenizer"
+    linked.registry.replace(broken.deployment)
+    linked.open(lambda: gave_up.append(True))
+    await until(lambda: gave_up == [True])
+
+
+async def test_taking_leave_waits_for_what_was_asked(linked: Linked, deploy: Deploy) -> None:
+    gated = deploy()
+    one, _ = await linked.ready(gated.deployment)
+    with one.registry.lease(None, "tiny") as deployment:
+        asked = asyncio.create_task(deployment.batcher.submit([ROW]))
+        batch = await gated.engine.batch()
+        leaving = asyncio.create_task(one.aclose())
+        await until(lambda: not one.registry.is_ready)
+        batch.finish()
+        assert len((await asked).outputs) == 1
+    await leaving

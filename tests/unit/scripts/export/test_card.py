@@ -1,0 +1,123 @@
+"""The card tells what a person must know before using a model, and no text it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from app.core.manifest import Parity
+from app.tasks.text_classification import ClassificationItem
+from scripts.export.card import Story, write_card
+from scripts.training.load_data import Broken, Dataset, Example
+from scripts.training.recipe import Recipe
+
+SECRET = "what somebody wrote in confidence"
+COST = {"epochs": 2.0, "updates": 1500, "seconds": 90.0, "loss": 0.12, "precision": "bf16", "resumed_after_updates": 0}
+FIGURES = {"precision": 0.5, "recall": 0.25, "f1": 0.3333, "rows": 7}
+
+
+def example(index: int) -> Example:
+    return Example(ClassificationItem(f"{SECRET} {index}"), "good", "films/train.csv", f"films/train.csv:{index}")
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story(
+        recipe=Recipe(name="films", description="Whether a film was good.", license="MIT", data=["films/train.csv"]),
+        base_model="tiny-bert",
+        dataset=Dataset([example(index) for index in range(8)], [example(9)], [], 0),
+        max_tokens=32,
+        num_bytes=1_500_000,
+        evaluation={
+            "headline": {"accuracy": 0.9123, "macro_f1": 0.8, "rows": 1234},
+            "by_source": {"films/train.csv": {"accuracy": 0.9123, "rows": 1234}},
+            "per_class": {"good": FIGURES, "bad": FIGURES},
+        },
+        parity={"fp32": Parity(rows=1234, agreement=0.9992, max_abs_error=0.0123, passed=True)},
+        cost=COST,
+        command="hooper train --recipe films.toml",
+        notes=["text from column 'text'"],
+    )
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    _, head, _ = card.split("---\n", 2)
+    read: dict[str, Any] = yaml.safe_load(head)
+    return read
+
+
+def test_the_front_matter_is_what_the_hub_reads(story: Story) -> None:
+    assert front_matter(write_card(story)) == {
+        "license": "mit",
+        "pipeline_tag": "text-classification",
+        "base_model": "tiny-bert",
+        "datasets": ["films"],
+        "metrics": ["accuracy", "f1"],
+        "library_name": "onnx",
+    }
+
+
+def test_a_licence_with_conditions_is_kept_in_words(story: Story) -> None:
+    words = 'Apache-2.0 (weights): see "limits"'
+    read = front_matter(write_card(replace(story, recipe=replace(story.recipe, license=words))))
+    assert (read["license"], read["license_name"]) == ("other", words)
+    assert "license" not in front_matter(write_card(replace(story, recipe=replace(story.recipe, license=""))))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "# films",
+        "Whether a film was good.",
+        "1.5 MB, reads up to 32 tokens",
+        "| all | 0.9123 | 0.8000 | 1,234 |",
+        "| films/train.csv | 0.9123 |  | 1,234 |",
+        "| bad | 0.5000 | 0.2500 | 0.3333 | 7 |",
+        "```sh\nhooper train --recipe films.toml\n```",
+        "| films/train.csv | 8 | 1 |",
+        "Text from column 'text'.",
+        "No broken rows.",
+        "2 epochs, 1,500 updates of 32 rows, bf16, 1.5 minutes, mean loss 0.12",
+        "| fp32 | 1,234 | 0.9992 | 0.012 | yes |",
+        "None were stated by the maker.",
+    ],
+)
+def test_the_card_says(said: str, story: Story) -> None:
+    assert said in write_card(story)
+
+
+def test_no_text_of_the_data_gets_into_the_card(story: Story) -> None:
+    assert SECRET not in write_card(story)
+
+
+def test_more_than_thirty_classes_are_cut_to_the_twenty_worst(story: Story) -> None:
+    classes = {f"class-{number:02}": {**FIGURES, "f1": number / 100} for number in range(31)}
+    card = write_card(replace(story, evaluation={**story.evaluation, "per_class": classes}))
+    assert "The 20 worst of 31 classes by F1" in card
+    assert "class-19" in card
+    assert "class-20" not in card
+    thirty = dict(list(classes.items())[:30])
+    assert "class-29" in write_card(replace(story, evaluation={**story.evaluation, "per_class": thirty}))
+
+
+def test_broken_and_leaked_rows_are_told_by_place(story: Story) -> None:
+    broken = [Broken(f"films/train.csv:{line}", "empty text") for line in range(25)]
+    card = write_card(replace(story, dataset=replace(story.dataset, broken=broken, num_leaked=3)))
+    assert "25 broken rows were left out" in card
+    assert "films/train.csv:19: empty text" in card
+    assert "films/train.csv:20: empty text" not in card
+    assert "and 5 more" in card
+    assert "3 rows were left out of training because the same item is held out." in card
+
+
+def test_an_interrupted_run_says_what_its_time_counts(story: Story) -> None:
+    assert "after update 700" in write_card(replace(story, cost={**COST, "resumed_after_updates": 700}))
+    assert "was not written down" in write_card(replace(story, cost={}))
+
+
+def test_a_label_cannot_break_the_table(story: Story) -> None:
+    card = write_card(replace(story, evaluation={**story.evaluation, "per_class": {"a|b\nc": FIGURES}}))
+    assert "| a\\|b c | 0.5000 |" in card

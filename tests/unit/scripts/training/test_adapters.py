@@ -1,0 +1,68 @@
+"""Adapters learn in place of the weights, and are gone once they are merged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.tasks.base import TrainingRow
+from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.training.adapters import add_adapters, merge
+from scripts.training.fine_tune import fine_tune
+from scripts.training.recipe import Recipe
+from scripts.training.run_folder import RunFolder
+
+RECIPE = Recipe(data=["x"], epochs=3, batch_size=8, learning_rate=0.02, precision="fp32", lora_rank=2)
+IDS = torch.tensor([[2, 5, 6, 7, 3]])
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra"])
+def test_only_adapters_and_head_learn_and_merging_changes_no_answer(family: str, tiny_model: Any) -> None:
+    model = tiny_model(family)
+    plain = sorted(model.state_dict())
+    learner = add_adapters(RECIPE, model)
+    learning = [name for name, weights in learner.named_parameters() if weights.requires_grad]
+    assert learning
+    assert all("lora_" in name or "classifier" in name or "pooler" in name for name in learning)
+    for name, weights in learner.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights)
+    learner.eval()
+    before = learner(input_ids=IDS)["logits"]
+    merge(learner)
+    assert sorted(model.state_dict()) == plain
+    torch.testing.assert_close(model.eval()(input_ids=IDS)["logits"], before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_trained_through_adapters_is_a_plain_one_that_learned(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    task = OfflineTextClassification()
+    model, before = tiny_model("Bert"), tiny_model("Bert")
+    first = fine_tune(replace(RECIPE, epochs=0.4), task, tiny_model("Bert"), training_rows, RunFolder(tmp_path / "a"), False)
+    cost = fine_tune(RECIPE, task, model, training_rows, RunFolder(tmp_path / "b"), False)
+    assert cost["loss"] < first["loss"]
+    assert sorted(model.state_dict()) == sorted(before.state_dict())
+    embeddings = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(model.get_parameter(embeddings), before.get_parameter(embeddings))
+    changed = "bert.encoder.layer.0.attention.self.query.weight"
+    difference = (model.get_parameter(changed) - before.get_parameter(changed)).detach()
+    assert torch.linalg.matrix_rank(difference, rtol=1e-3) == 2
+    model.save_pretrained(tmp_path / "saved")
+    assert not list((tmp_path / "saved").glob("adapter*"))
+
+
+def test_a_killed_run_with_adapters_goes_on(tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path) -> None:
+    task, run = OfflineTextClassification(), RunFolder(tmp_path)
+    whole = tiny_model("Bert")
+    fine_tune(RECIPE, task, whole, training_rows, run, False)
+    last = run.checkpoints[-1]
+    last.rename(tmp_path / "lost")  # as if it had been killed before it wrote the last one
+    rest = tiny_model("Bert")
+    assert fine_tune(RECIPE, task, rest, training_rows, run, True)["resumed_after_updates"] == 14
+    for name, weights in rest.state_dict().items():
+        torch.testing.assert_close(weights, whole.state_dict()[name], rtol=0, atol=1e-5)

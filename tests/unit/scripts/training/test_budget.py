@@ -1,0 +1,114 @@
+"""A budget becomes as many epochs as fit into it, and holds although the machine gets slower."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.tasks.base import TrainingRow
+from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.training import budget as module
+from scripts.training import deadline
+from scripts.training.budget import Budgeted, within_budget
+from scripts.training.deadline import Deadline, shorten, shortened
+from scripts.training.fine_tune import fine_tune
+from scripts.training.recipe import Recipe
+from scripts.training.run_folder import RunFolder
+from scripts.training.schedule import make_schedule
+from scripts.training.training_setup import make_course
+
+TASK = OfflineTextClassification()
+RECIPE = Recipe(data=["x"], batch_size=8, learning_rate=0.01, precision="fp32", budget="1h")
+PER_EPOCH = 5
+
+
+def test_a_budget_that_is_long_enough_changes_nothing(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    model = tiny_model("Bert")
+    before = model.classifier.weight.detach().clone()
+    found = within_budget(make_course(RECIPE, TASK, model, training_rows), model, tmp_path / "run")
+    assert found.updates == 12 * PER_EPOCH
+    assert found.tokens_per_s > 0
+    assert found.trial_s > 0
+    assert torch.equal(model.classifier.weight, before)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_budget_that_is_too_short_for_an_epoch_buys_a_part_of_it(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("Bert")
+    course = make_course(RECIPE, TASK, model, training_rows)
+    tokens = course.workload.tokens[0]
+    assert [module._updates(course, share * tokens) for share in (0, 0.1, 0.5, 1, 2.5, 100)] == [1, 1, 2, 5, 12, 60]
+
+
+def test_a_run_tells_what_its_budget_became_and_a_resumed_one_keeps_to_it(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path)
+    recipe = replace(RECIPE, budget="90s")
+    cost = fine_tune(recipe, TASK, tiny_model("Bert"), training_rows, run, False)
+    assert cost["budget"]["asked"] == "90s"
+    assert cost["budget"]["updates"] == cost["updates"]
+    assert cost["epochs"] == cost["updates"] / PER_EPOCH
+    run.settle({**cost["budget"], "updates": 7})
+    monkeypatch.setattr("scripts.training.fine_tune.within_budget", None)  # nothing is measured again
+    for checkpoint in run.checkpoints:
+        checkpoint.rename(tmp_path / f"other-{checkpoint.name}")
+    assert fine_tune(recipe, TASK, tiny_model("Bert"), training_rows, run, True)["updates"] == 7
+
+
+def test_a_new_run_forgets_what_an_earlier_one_settled(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.settle({"updates": 7})
+    assert run.settled == {"updates": 7}
+    run.start(RECIPE)
+    assert run.settled is None
+
+
+def test_a_run_is_shortened_once_it_would_be_late() -> None:
+    assert shortened(done=10, updates=100, pace_s=1, left_s=90, slack_s=5) == 100
+    assert shortened(done=10, updates=100, pace_s=1, left_s=86, slack_s=5) == 100
+    assert shortened(done=10, updates=100, pace_s=2, left_s=90, slack_s=5) == 52
+    assert shortened(done=10, updates=100, pace_s=2, left_s=-1, slack_s=5) == 10
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "one-cycle"])
+def test_the_schedule_of_a_shortened_run_ends_with_it(schedule: Any) -> None:
+    recipe = replace(RECIPE, schedule=schedule)
+    optimizer = torch.optim.AdamW([torch.zeros(1)], lr=recipe.learning_rate)
+    scheduler = make_schedule(recipe, 100)(optimizer)
+    for update in range(60):
+        if update == 40:
+            shorten(scheduler, recipe, 60)
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_run_on_a_machine_that_got_slower_ends_in_time(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+
+    class Slow(Deadline):
+        def on_step_end(self, *arguments: Any, **named: Any) -> None:
+            clock.now += 100
+            super().on_step_end(*arguments, **named)
+
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("scripts.training.fine_tune.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("scripts.training.fine_tune.Deadline", Slow)
+    monkeypatch.setattr("scripts.training.fine_tune.within_budget", lambda *_: Budgeted(60, 1000, 1.0))
+    run = RunFolder(tmp_path)
+    cost = fine_tune(RECIPE, TASK, tiny_model("Bert"), training_rows, run, False)
+    assert 30 <= cost["updates"] <= 36
+    assert clock.now <= 3600
+    assert cost["budget"]["updates"] == cost["updates"]

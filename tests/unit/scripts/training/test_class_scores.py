@@ -1,0 +1,59 @@
+"""Temperature scaling of classifiers, on logits that are too sure of themselves by a known factor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+
+from scripts.training.class_scores import FEWEST_ROWS, calibrated, decisions, fit, log_loss, scores_of
+
+
+def drawn(factor: float, multi: bool, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are `factor` times those by which labels were drawn."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 1.5, (count, 3))
+    if multi:
+        return factor * logits, (random.random((count, 3)) < expit(logits)).astype(int)
+    chosen = [random.choice(3, p=one) for one in softmax(logits, -1)]
+    return factor * logits, np.eye(3, dtype=int)[chosen]
+
+
+@pytest.mark.parametrize("multi", [False, True])
+@pytest.mark.parametrize("factor", [0.7, 2.5])
+def test_the_factor_is_found_and_the_error_falls(factor: float, multi: bool) -> None:
+    found = fit(*drawn(factor, multi), multi)
+    assert found.task_options["temperature"] == pytest.approx(factor, rel=0.1)
+    assert found.figures["expected_calibration_error"] < 0.03 < found.figures["expected_calibration_error_before"]
+
+
+def test_what_is_calibrated_already_is_left_alone_or_nearly() -> None:
+    assert fit(*drawn(1.0, False), False).task_options.get("temperature", 1.0) == pytest.approx(1.0, abs=0.06)
+
+
+def test_a_temperature_that_helps_no_other_rows_is_not_kept() -> None:
+    logits, truth = np.zeros((200, 3)), np.eye(3, dtype=int)[np.arange(200) % 3]
+    assert fit(logits, truth, False).task_options == {}
+
+
+def test_few_rows_fit_nothing() -> None:
+    logits, truth = drawn(2.5, False, FEWEST_ROWS - 1)
+    assert fit(logits, truth, False).figures == {}
+
+
+def test_no_row_is_judged_by_a_temperature_that_it_was_fitted_on() -> None:
+    logits, truth = drawn(2.5, False, 200)
+    before = calibrated(logits, truth, False)
+    changed = truth.copy()
+    changed[0] = np.roll(truth[0], 1)  # only the other half's temperature may follow from it
+    assert np.array_equal(calibrated(logits, changed, False)[0], before[0])
+
+
+def test_decisions_are_about_the_best_label_or_about_all() -> None:
+    scores, truth = np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([[1, 0], [1, 0]])
+    assert [one.tolist() for one in decisions(scores, truth, False)] == [[0.7, 0.6], [1, 0]]
+    assert [one.tolist() for one in decisions(scores, truth, True)] == [[0.7, 0.3, 0.4, 0.6], [1, 0, 1, 0]]
+
+
+def test_the_loss_is_that_of_the_right_label() -> None:
+    assert log_loss(scores_of(np.zeros((2, 4)), 1.0, False), np.eye(4)[:2], False) == pytest.approx(np.log(4))

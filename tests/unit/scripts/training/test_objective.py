@@ -1,0 +1,114 @@
+"""The loss: weighted by label, smoothed, mixed with a teacher's answers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from app.core.errors import InvalidSettings
+from app.core.types import Row
+from scripts.tasks.base import TrainingRow
+from scripts.tasks.question_answering import OfflineQuestionAnswering
+from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.training.objective import Objective, label_weights
+from scripts.training.recipe import Recipe, recipe_of
+
+TASK = OfflineTextClassification()
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0], [1.0, -2.0, 0.0]])
+LABELS = torch.tensor([0, 1, 0])
+SETS = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 0, 0]])
+
+
+def config(problem: str = "single_label_classification") -> Any:
+    return SimpleNamespace(num_labels=3, id2label={0: "a", 1: "b", 2: "c"}, problem_type=problem)
+
+
+def rows(labels: torch.Tensor) -> list[TrainingRow]:
+    return [TrainingRow(Row([2, 3], [0, 0]), label) for label in labels.tolist()]
+
+
+def loss_of(recipe: Recipe, labels: torch.Tensor = LABELS, teacher: torch.Tensor | None = None) -> float:
+    """Of a model that answers LOGITS."""
+    problem = "single_label_classification" if labels.ndim == 1 else "multi_label_classification"
+    batch = {"labels": labels, **({} if teacher is None else {"teacher_logits": teacher})}
+    objective = Objective(recipe, TASK, config(problem), rows(labels))
+    return float(objective(lambda **inputs: {"logits": LOGITS}, batch)[0])
+
+
+def recipe(**values: Any) -> Recipe:
+    return recipe_of({"data": ["x"], **values})
+
+
+def test_without_any_wish_the_model_gives_its_own_loss() -> None:
+    objective = Objective(recipe(), TASK, config(), rows(LABELS))
+    loss, _ = objective(lambda **inputs: {"loss": inputs["labels"].sum(), "logits": LOGITS}, {"labels": LABELS})
+    assert loss == 1
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = torch.tensor([0, 0, 0, 0, 1, 2, 2, 0])
+    found = label_weights("balanced", config(), rows(labels), False)
+    wanted = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float32))
+
+
+def test_balanced_weights_of_several_labels_make_up_for_the_rows_without_them() -> None:
+    weights = label_weights("balanced", config(), rows(SETS), True)
+    assert weights is not None
+    assert weights.tolist() == [0.5, 2, 2]
+
+
+def test_a_weighted_row_counts_as_often_as_its_weight() -> None:
+    each = functional.cross_entropy(LOGITS, LABELS, reduction="none")
+    assert loss_of(recipe(class_weights={"b": 3.0})) == pytest.approx(float((each[0] + 3 * each[1] + each[2]) / 3))
+
+
+def test_smoothing_spreads_the_label() -> None:
+    wanted = functional.cross_entropy(LOGITS, LABELS, label_smoothing=0.2)
+    assert loss_of(recipe(label_smoothing=0.2)) == pytest.approx(float(wanted))
+
+
+def test_a_label_that_outweighs_others_does_so_among_several_labels_too() -> None:
+    wanted = functional.binary_cross_entropy_with_logits(LOGITS, SETS, pos_weight=torch.tensor([1.0, 4, 1]))
+    assert loss_of(recipe(class_weights={"b": 4}), SETS) == pytest.approx(float(wanted))
+
+
+def test_a_teacher_that_agrees_costs_nothing() -> None:
+    assert loss_of(recipe(teacher="t", teacher_share=1.0), teacher=LOGITS) == pytest.approx(0, abs=1e-6)
+    assert loss_of(recipe(teacher="t", teacher_share=1.0), teacher=-LOGITS) > 0.5
+
+
+def test_teacher_and_labels_share_the_loss() -> None:
+    other = LOGITS.flip(0)
+    alone = loss_of(recipe(teacher="t", teacher_share=1.0), teacher=other)
+    hard = float(functional.cross_entropy(LOGITS, LABELS))
+    assert loss_of(recipe(teacher="t", teacher_share=0.25), teacher=other) == pytest.approx(0.25 * alone + 0.75 * hard)
+
+
+def test_a_teachers_gradient_keeps_its_size_at_a_high_temperature() -> None:
+    found = [loss_of(recipe(teacher="t", teacher_share=1.0, teacher_temperature=t), teacher=LOGITS.flip(0)) for t in (20, 40)]
+    assert found[0] == pytest.approx(found[1], rel=0.1)
+
+
+def test_several_labels_are_taught_one_by_one() -> None:
+    wish = recipe(teacher="t", teacher_share=1.0, teacher_temperature=1.0)
+    wanted = functional.binary_cross_entropy_with_logits(LOGITS, LOGITS.flip(0).sigmoid())
+    assert loss_of(wish, SETS, LOGITS.flip(0)) == pytest.approx(float(wanted))
+
+
+def test_a_weight_for_an_unknown_label_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="the label 'd'; the data has a, b, c"):
+        label_weights('{"d": 2}', config(), rows(LABELS), False)
+
+
+@pytest.mark.parametrize("values", [{"class_weights": "balanced"}, {"teacher": "t"}, {"label_smoothing": 0.1}])
+def test_what_only_classifiers_have_is_refused_elsewhere(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettings, match=f"{next(iter(values))} is "):
+        Objective(recipe(**values), OfflineQuestionAnswering(), config(), [])
