@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # cpu or gpu; chosen from the driver that is present where it is not given
 EXTRA ?=
-# further arguments for pytest or the release check, for example ARGS="-k batcher"
+# further arguments for pytest or the release check, for example ARGS="-k scheduler"
 ARGS ?=
 # the tag that is being released
 TAG ?=
@@ -49,7 +49,7 @@ ray-test:  ## install Ray into .venv-ray and run its tests, on a cluster of two 
 	@$(ENVIRONMENT) ray
 	.venv-ray/bin/python -m pytest $(ARGS) $(RAY_TESTS)
 
-mutation-test:  ## put small errors into the batcher and the layout and count those that the unit tests notice (half an hour)
+mutation-test:  ## put small errors into the scheduler and the layout and count those that the unit tests notice (half an hour)
 	@$(ENVIRONMENT) mutation
 	$(BIN)/python -m scripts.reliability.mutation --output docs/measurements/mutation.json $(ARGS)
 

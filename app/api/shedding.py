@@ -102,7 +102,7 @@ def _overload(state: Any, task: TaskName, headers: Headers, told: dict[str, str]
     live = [one.deployment for one in state.registry.live if one.role.name != "shadow"]  # a shadow has room and answers nobody
     models = [one for one in live if one.manifest.task == task]
     priority = "bulk" if headers.get(b"x-priority") == "bulk" else "interactive"
-    reasons = [one.batcher.overload(priority) for one in models]
+    reasons = [one.scheduler.overload(priority) for one in models]
     if not reasons or None in reasons:
         return None
     told["task"] = task

@@ -18,13 +18,13 @@ TIMER_SLACK_S = 0.005
 """uvloop's timers count whole milliseconds: a caller may be told of a deadline a moment before it has passed."""
 
 DEADLINE_PASSED = "the deadline passed before the engine answered"
-"""What a caller is told, whether its own timer or the batcher comes across the deadline first."""
+"""What a caller is told, whether its own timer or the scheduler comes across the deadline first."""
 
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class SubmissionResult:
     """A submission's outputs, in the order of its rows, and where its time went."""
 
     outputs: Sequence[RowOutput | HooperError]
@@ -40,7 +40,7 @@ class Answered:
 
 @dataclass(eq=False, slots=True)
 class Submission:
-    future: asyncio.Future[Answered]
+    future: asyncio.Future[SubmissionResult]
     outputs: list[RowOutput | HooperError | None]
     missing: int
     deadline: float | None
@@ -60,7 +60,7 @@ class Submission:
         if self.missing == 0 and not self.future.done():
             outputs = [output for output in self.outputs if output is not None]
             queue_s = self.started - self.submitted
-            self.future.set_result(Answered(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
+            self.future.set_result(SubmissionResult(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
 
     def refuse(self, error: HooperError) -> None:
         if not self.future.done():

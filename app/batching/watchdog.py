@@ -13,7 +13,7 @@ GRACE_S = 5.0
 
 
 class Runner(Protocol):
-    """What the batcher needs of an engine."""
+    """What the scheduler needs of an engine."""
 
     async def run(self, rows: Sequence[Row]) -> RunResult: ...
 

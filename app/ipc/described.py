@@ -26,7 +26,7 @@ class Description:
 
     @classmethod
     def of(cls, one: Deployment) -> Description:
-        queue = one.batcher
+        queue = one.scheduler
         return cls(one.manifest, one.provider, one.execution_providers, one.num_threads, queue.budget, queue.limit)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Load:
 
     @classmethod
     def of(cls, one: Deployment) -> Load:
-        queue = one.batcher
+        queue = one.scheduler
         return cls(
             one.is_alive, queue.num_waiting_rows, queue.num_waiting_tokens, queue.max_batch_tokens_now, queue.retry_after_s()
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.batching.queue import Answered
+from app.batching.queue import SubmissionResult
 from app.core import errors
 from app.core.errors import HooperError, Overloaded, Unavailable
 from app.core.types import Row
@@ -37,7 +37,7 @@ def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) ->
     return rows
 
 
-def answer_to_blob(answered: Answered) -> tuple[dict[str, Any], bytes]:
+def answer_to_blob(answered: SubmissionResult) -> tuple[dict[str, Any], bytes]:
     parts: list[bytes] = []
     outputs: list[Any] = []
     for output in answered.outputs:
@@ -50,13 +50,13 @@ def answer_to_blob(answered: Answered) -> tuple[dict[str, Any], bytes]:
     return {"outputs": outputs, "timings": timings}, b"".join(parts)
 
 
-def answer_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> Answered:
+def answer_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
     arrays = _Arrays(blob)
     outputs = [
         error_from_json(one) if isinstance(one, dict) else {name: arrays.next(kind, shape) for name, kind, shape in one}
         for one in body["outputs"]
     ]
-    return Answered(outputs, *body["timings"])
+    return SubmissionResult(outputs, *body["timings"])
 
 
 class _Arrays:

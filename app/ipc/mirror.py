@@ -15,7 +15,7 @@ from app.core.errors import Unavailable, UnknownModel
 from app.ipc.described import Description, State
 from app.ipc.frames import Frame
 from app.ipc.front_side import DOWN, FrontSide
-from app.ipc.remote_batcher import RemoteBatcher
+from app.ipc.remote_scheduler import RemoteScheduler
 from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
@@ -83,7 +83,7 @@ class Mirror:
         self._metrics, self._give_up = metrics, give_up
         self._described: dict[int, tuple[Description, str]] = {}
         self._live: dict[int, Deployment] = {}
-        self._batchers: WeakValueDictionary[int, RemoteBatcher] = WeakValueDictionary()
+        self._schedulers: WeakValueDictionary[int, RemoteScheduler] = WeakValueDictionary()
         self._wanted: _Wanted | None = None
         self._changed, self.has_followed = asyncio.Event(), asyncio.Event()
         self._link = FrontSide(path, name, self._hear, self._engine_gone)
@@ -141,17 +141,17 @@ class Mirror:
         self.registry.state = state
         self.registry.beyond_help_because = state.beyond_help_because
         for number, load in state.loads.items():
-            batcher = self._batchers.get(number)
-            if batcher is not None:
-                batcher.load = load
+            scheduler = self._schedulers.get(number)
+            if scheduler is not None:
+                scheduler.load = load
 
     def _engine_gone(self) -> None:
         """Its numbers mean nothing to its successor. The deployments stay, and answer 503, until that has loaded its own."""
         self.registry.is_connected = False
         self._stand(State({}))
-        for batcher in self._batchers.values():
-            batcher.died()
-        self._batchers.clear()
+        for scheduler in self._schedulers.values():
+            scheduler.died()
+        self._schedulers.clear()
         self._described, self._live, self._wanted = {}, {}, None
 
     async def _follow(self) -> None:
@@ -205,14 +205,14 @@ class Mirror:
         self, number: int, description: Description, definition: str, task: Task[Any, Any, Any], unknown_id: int | None
     ) -> Deployment:
         manifest = description.manifest
-        batcher = RemoteBatcher(self._link, number, description)
+        scheduler = RemoteScheduler(self._link, number, description)
         engine = RemoteEngine(description.provider, description.execution_providers, description.num_threads)
-        deployment = Deployment(manifest, task, engine, batcher, self._metrics, definition)
+        deployment = Deployment(manifest, task, engine, scheduler, self._metrics, definition)
         deployment.watch(Drift(manifest, task, unknown_id, self._metrics.drift))
-        self._batchers[number] = batcher
+        self._schedulers[number] = scheduler
         load = self.registry.state.loads.get(number)
         if load is not None:
-            batcher.load = load
+            scheduler.load = load
         return deployment
 
 

@@ -90,7 +90,7 @@ class Peer:
         if held not in self._held:
             raise Unavailable("the model was unloaded")
         deployment, _ = self._held[held]
-        answered = await deployment.batcher.submit(rows_from_blob(lengths, frame.blob), deadline, priority)
+        answered = await deployment.scheduler.submit(rows_from_blob(lengths, frame.blob), deadline, priority)
         body, blob = answer_to_blob(answered)
         return Frame("answer", frame.number, body, blob)
 

@@ -1,4 +1,4 @@
-"""Rows to tensors and back, padded or packed. Pure: tasks and batcher never see which layout ran.
+"""Rows to tensors and back, padded or packed. Pure: tasks and scheduler never see which layout ran.
 
 Packed is what makes short texts cheap: several rows share one tensor row, the graph builds a block-diagonal attention mask
 from their segment ids, and position ids restart for every row, so that no row feels its neighbours.

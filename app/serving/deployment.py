@@ -1,4 +1,4 @@
-"""A deployment: one live model, which is a task, a batcher and a runner."""
+"""A deployment: one live model, which is a task, a scheduler and a runner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from app.batching.batcher import Answered
+from app.batching.scheduler import SubmissionResult
 from app.core.errors import EngineFailed, HooperError
 from app.core.manifest import Manifest
 from app.core.types import Priority, RowOutput
@@ -72,12 +72,12 @@ class Deployment:
         manifest: Manifest,
         task: Task[Any, Any, Any],
         session: Computing,
-        batcher: Queueing,
+        scheduler: Queueing,
         metrics: Metrics,
         tokenizer: str = "",
     ) -> None:
         """`tokenizer`: the text of its tokenizer.json, of which another process makes the same task."""
-        self.manifest, self.task, self.batcher, self.tokenizer = manifest, task, batcher, tokenizer
+        self.manifest, self.task, self.scheduler, self.tokenizer = manifest, task, scheduler, tokenizer
         self._session, self._metrics = session, metrics
         self._label = {"model": manifest.name}
         self._drift: Drift | None = None
@@ -96,11 +96,11 @@ class Deployment:
 
     @property
     def is_alive(self) -> bool:
-        return self.batcher.is_alive
+        return self.scheduler.is_alive
 
-    async def until_over(self) -> bool:
+    async def wait_closed(self) -> bool:
         """Wait until nothing is answered any more; whether that is because the engine was lost, not because it was closed."""
-        return await self.batcher.until_over()
+        return await self.scheduler.wait_closed()
 
     def live_model(self, role: str = "main", share: float = 1.0) -> LiveModel:
         """What the metrics tell of it, with the part that it plays for its name."""
@@ -111,8 +111,8 @@ class Deployment:
             provider.execution_provider,
             provider.precision,
             manifest.graph.layout,
-            self.batcher.num_waiting_rows,
-            self.batcher.max_batch_tokens_now,
+            self.scheduler.num_waiting_rows,
+            self.scheduler.max_batch_tokens_now,
             manifest.reference,
             role,
             share,
@@ -144,12 +144,12 @@ class Deployment:
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
         """
-        self.batcher.check_open(priority)
+        self.scheduler.check_open(priority)
         began = time.monotonic()
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
         rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
-        ran = await self.batcher.submit(rows, deadline, priority) if rows else Answered([], 0.0, 0.0)
+        ran = await self.scheduler.submit(rows, deadline, priority) if rows else SubmissionResult([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
         if not is_copy:
@@ -158,8 +158,8 @@ class Deployment:
 
     async def aclose(self, drain_s: float) -> None:
         """Finish what was accepted within `drain_s` seconds, then give the engine back; one that was lost is not waited for."""
-        await self.batcher.aclose(drain_s)
-        await self._session.aclose(0.0 if self.batcher.has_died else None)
+        await self.scheduler.aclose(drain_s)
+        await self._session.aclose(0.0 if self.scheduler.has_died else None)
 
     async def encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
         """Items as rows, on a thread where that would hold up everybody else."""

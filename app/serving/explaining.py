@@ -97,7 +97,7 @@ async def explain(
         raise InvalidInput(
             f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained", "model"
         )
-    deployment.batcher.check_open(priority)
+    deployment.scheduler.check_open(priority)
     began = time.monotonic()
     task_options = TASK_KINDS[deployment.manifest.task].options()
     if options.truncation is not None:
@@ -109,7 +109,7 @@ async def explain(
     encoded = await deployment.encode(items, task_options)
     tokenize_s = time.monotonic() - began
     rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
-    check_size(len(rows), sum(row.num_tokens for row in rows), deployment.batcher.limit)  # as for answers
+    check_size(len(rows), sum(row.num_tokens for row in rows), deployment.scheduler.limit)  # as for answers
     asked = [_Asking(deployment, deployment.task, deadline, priority) for _ in items]
     try:
         async with asyncio.TaskGroup() as group:  # beside each other: the rows of several items share batches
@@ -182,10 +182,10 @@ class _Asking:
                 return found
 
     async def _run(self, rows: Sequence[Row]) -> list[RowOutput]:
-        batcher = self.deployment.batcher
+        scheduler = self.deployment.scheduler
         outputs: list[RowOutput] = []
-        for portion in portions(rows, batcher.limit.of(self.priority)):
-            ran = await batcher.submit(portion, self.deadline, self.priority)
+        for portion in portions(rows, scheduler.limit.of(self.priority)):
+            ran = await scheduler.submit(portion, self.deadline, self.priority)
             self.num_tokens += sum(row.num_tokens for row in portion)
             self.num_rows += len(portion)
             self.queue_s += ran.queue_s

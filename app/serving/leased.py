@@ -72,5 +72,5 @@ class Leased:
             async with asyncio.timeout(drain_s):
                 await self._free.wait()
         except TimeoutError:
-            pass  # whoever still holds a lease is answered with Unavailable by the closing batcher
+            pass  # whoever still holds a lease is answered with Unavailable by the closing scheduler
         await self.deployment.aclose(max(0.0, until - time.monotonic()))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Answered, Batcher
 from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.policy import Budget
+from app.batching.scheduler import Scheduler, SubmissionResult
 from app.batching.watchdog import Runner, Watchdog
 from app.core.errors import (
     EngineFailed,
@@ -171,8 +171,8 @@ async def _deployed(
     budget = Budget.for_tensors(options.max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
     watched, beside = Watchdog(sessions.alone, run_s), [Watchdog(one, run_s) for one in sessions.beside]
-    batcher = Batcher(watched, budget, options.queue, _observer(metrics, manifest.name), beside)
-    deployment = Deployment(manifest, task, sessions, batcher, metrics, tokenizer.definition)
+    scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), beside)
+    deployment = Deployment(manifest, task, sessions, scheduler, metrics, tokenizer.definition)
     try:
         await _replay_golden(artefact, deployment, [watched, *beside] if beside else [])
     except BaseException:
@@ -200,7 +200,7 @@ def _build(
 async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Runner]) -> None:
     """Ask what was asked when the model was published: it warms the engine up and shows that it still answers alike.
 
-    Where there are several `engines`, each is asked besides: it depends on what else waits which of them the batcher takes.
+    Where there are several `engines`, each is asked besides: it depends on what else waits which of them the scheduler takes.
     """
     kind = TASK_KINDS[artefact.manifest.task]
     path = artefact.folder / artefact.manifest.golden
@@ -217,7 +217,7 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     encoded = await deployment.encode(items, kind.options())
     tokenize_s = time.monotonic() - began
     rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
-    ran = await deployment.batcher.submit(rows) if rows else Answered([], 0.0, 0.0)
+    ran = await deployment.scheduler.submit(rows) if rows else SubmissionResult([], 0.0, 0.0)
     deployment.measure([], Timings(tokenize_s, ran.queue_s, ran.inference_s))
     runs = [ran.outputs]
     runs += [[(await engine.run([row])).outputs[0] for row in rows] for engine in engines]

@@ -48,7 +48,7 @@ class Replacement:
         await asyncio.gather(*self._watching, return_exceptions=True)
 
     async def _replace_when_lost(self, deployment: Deployment, artefact: Artefact) -> None:
-        if not await deployment.until_over():
+        if not await deployment.wait_closed():
             return
         if self._registry.drop(deployment):  # nothing is opened in its place, so it does not count against the bound
             self._metrics.engines_lost.labels(artefact.manifest.name).inc()

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Answered
 from app.batching.policy import Budget
+from app.batching.scheduler import SubmissionResult
 from app.core.errors import Overloaded
 from app.core.types import Priority, Row
 from app.runtime.providers import Provider
 
 
 class Queueing(Protocol):
-    """What answers rows: `app.batching.batcher.Batcher`, which says what each of these does, or one behind a link."""
+    """What answers rows: `app.batching.scheduler.Scheduler`, which says what each of these does, or one behind a link."""
 
     @property
     def budget(self) -> Budget: ...
@@ -45,9 +45,9 @@ class Queueing(Protocol):
 
     async def submit(
         self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
-    ) -> Answered: ...
+    ) -> SubmissionResult: ...
 
-    async def until_over(self) -> bool: ...
+    async def wait_closed(self) -> bool: ...
 
     async def aclose(self, drain_s: float = 0.0) -> None: ...
 

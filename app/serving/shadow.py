@@ -55,7 +55,7 @@ class Shadows:
         candidate = self._registry.shadow_of(copy.main)
         if candidate is None or not copy.items:
             return
-        if len(self._under_way) >= MAX_IN_FLIGHT or copy.main.batcher.num_waiting_rows:  # callers wait: they have the cores
+        if len(self._under_way) >= MAX_IN_FLIGHT or copy.main.scheduler.num_waiting_rows:  # callers wait: they have the cores
             self._count(copy, candidate.version, ["dropped"] * len(copy.items))
             return
         task = asyncio.create_task(self._ask(copy, candidate), name=f"shadow-{copy.main.manifest.name}")

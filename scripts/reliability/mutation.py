@@ -1,4 +1,4 @@
-"""Mutation: how many small errors, put on purpose into the batcher and into the layout of rows, the unit tests notice.
+"""Mutation: how many small errors, put on purpose into the scheduler and into the layout of rows, the unit tests notice.
 
     python -m scripts.reliability.mutation --output docs/measurements/mutation.json
 

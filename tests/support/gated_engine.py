@@ -45,7 +45,7 @@ class GatedBatch:
         self._settle(error)
 
     def _settle(self, end: RunResult | BaseException) -> None:
-        if self._gate.done():  # the batcher gave up on it
+        if self._gate.done():  # the scheduler gave up on it
             return
         if isinstance(end, BaseException):
             self._gate.set_exception(end)

@@ -53,7 +53,7 @@ class GatedService(Service):
 
     async def has_waiting(self, num_rows: int) -> None:
         """Return once so many rows wait for the engine."""
-        while self.gated.deployment.batcher.num_waiting_rows != num_rows:  # noqa: ASYNC110 - there is no event for it
+        while self.gated.deployment.scheduler.num_waiting_rows != num_rows:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
 
     async def finish(self, asked: Awaitable[Any], poison: int = -1) -> Any:

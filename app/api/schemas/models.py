@@ -58,7 +58,7 @@ class ModelState(BaseModel):
     def of(cls, live: LiveVersion, default: str | None) -> ModelState:
         """`default`: the name of its task's default model."""
         one, manifest = live.deployment, live.deployment.manifest
-        budget, queue = one.batcher.budget, one.batcher.limit
+        budget, queue = one.scheduler.budget, one.scheduler.limit
         return cls(
             name=manifest.name,
             version=manifest.version,

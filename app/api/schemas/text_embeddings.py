@@ -136,7 +136,7 @@ class Info(BaseModel):
 
     @classmethod
     def of(cls, one: Deployment, max_items: int, version: str) -> Info:
-        manifest, budget = one.manifest, one.batcher.budget
+        manifest, budget = one.manifest, one.scheduler.budget
         labels: list[str] = manifest.task_options["labels"]
         return cls(
             model_id=f"{manifest.name}/{manifest.version}",
@@ -149,7 +149,7 @@ class Info(BaseModel):
                     label2id={label: number for number, label in enumerate(labels)},
                 )
             ),
-            max_concurrent_requests=one.batcher.limit.max_rows,
+            max_concurrent_requests=one.scheduler.limit.max_rows,
             max_input_length=manifest.max_tokens,
             max_batch_tokens=budget.max_batch_tokens,
             max_batch_requests=budget.max_batch_rows,

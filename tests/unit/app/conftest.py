@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from app.api.application import build_application
 from app.api.dependencies import Live
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Batcher
 from app.batching.policy import Budget
+from app.batching.scheduler import Scheduler
 from app.core.errors import UnknownModel
 from app.core.manifest import read_manifest
 from app.main import create_app
@@ -64,9 +64,9 @@ async def deploy(published: Path) -> AsyncIterator[Deploy]:
 
     def make(name: str = "tiny", version: int = 1, limit: QueueLimit | None = None, metrics: Metrics | None = None) -> Gated:
         engine, metrics = GatedEngine(), metrics or Metrics()
-        batcher = Batcher(engine, Budget(64, 8, "packed"), limit or QueueLimit(100, 1000))
+        scheduler = Scheduler(engine, Budget(64, 8, "packed"), limit or QueueLimit(100, 1000))
         named = manifest.model_copy(update={"name": name, "version": version})
-        gated = Gated(Deployment(named, task, engine, batcher, metrics, tokenizer_json()), engine, metrics)  # type: ignore[arg-type]
+        gated = Gated(Deployment(named, task, engine, scheduler, metrics, tokenizer_json()), engine, metrics)  # type: ignore[arg-type]
         made.append(gated)
         return gated
 

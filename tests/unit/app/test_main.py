@@ -228,12 +228,12 @@ async def test_without_anybody_to_tell_the_service_stays_up_and_not_ready(tmp_pa
         assert not app.state.hooper.registry.is_ready
 
 
-async def test_settings_reach_the_batcher(models: Path) -> None:
+async def test_settings_reach_the_scheduler(models: Path) -> None:
     wished = {"max_batch_tokens": 99, "max_batch_rows": 3, "max_waiting_rows": 50, "max_waiting_tokens": 5000}
     app = create_app(settings_for(models, **wished))
     async with app.router.lifespan_context(app):
         await app.state.loading
         (one,) = app.state.hooper.registry.deployments
-        budget, limit = one.batcher.budget, one.batcher.limit
+        budget, limit = one.scheduler.budget, one.scheduler.limit
         assert (budget.max_batch_tokens, budget.max_batch_rows, limit.max_rows, limit.max_tokens) == (99, 3, 50, 5000)
         assert one.num_threads == 1

@@ -92,7 +92,7 @@ async def test_a_dead_engine_fails_the_check_and_ray_replaces_the_replica(
     async with replica(models, monkeypatch) as (one, app):
         await one.check_health()
         (deployment,) = app.state.hooper.registry.deployments
-        await deployment.batcher.aclose(0)
+        await deployment.scheduler.aclose(0)
         with pytest.raises(Unavailable, match="the engine of tiny is down"):
             await one.check_health()
 

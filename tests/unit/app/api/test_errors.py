@@ -202,7 +202,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_told(gated_service: GatedS
     batch = await gated_service.gated.engine.batch()
     response = await gated_service.classify("bad", {"X-Request-Timeout-Ms": "1"})
     assert "deadline passed" in check_problem(response, 504, "deadline_exceeded")
-    assert gated_service.gated.deployment.batcher.num_waiting_rows == 0
+    assert gated_service.gated.deployment.scheduler.num_waiting_rows == 0
     batch.finish()
     assert (await running).status_code == 200
 

@@ -215,7 +215,7 @@ async def test_a_deadline_ends_an_explanation_and_takes_its_rows_along(gated_ser
     refused = await gated_service.ask("explain", "a good film", {"X-Request-Timeout-Ms": "20"})  # the engine never answers
     check_problem(refused, 504, "deadline_exceeded")
     await turn()
-    assert gated_service.gated.deployment.batcher.num_waiting_rows == 0
+    assert gated_service.gated.deployment.scheduler.num_waiting_rows == 0
 
 
 async def test_the_rows_of_a_small_queue_are_asked_for_a_few_at_a_time(gated_service: GatedService) -> None:

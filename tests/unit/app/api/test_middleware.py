@@ -108,7 +108,7 @@ async def test_when_a_client_leaves_its_rows_leave_the_queue_and_it_counts_as_49
     await gated_service.has_waiting(2)
     caller.leave()
     await caller.task
-    assert gated_service.gated.deployment.batcher.num_waiting_rows == 0
+    assert gated_service.gated.deployment.scheduler.num_waiting_rows == 0
     assert caller.sent == []
     assert num_requests(gated_service, 499) == 1
     batch.finish()

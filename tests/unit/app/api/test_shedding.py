@@ -25,7 +25,7 @@ def fill(service: Service, *names: str) -> None:
     """Nothing fits into these models' queues any more."""
     for one in service.live.registry.deployments:
         if one.manifest.name in names:
-            one.batcher.limit = FULL
+            one.scheduler.limit = FULL
 
 
 async def refused_unread(service: Service, **headers: str) -> Any:
@@ -87,7 +87,7 @@ async def test_as_long_as_one_model_of_the_task_has_room_the_body_says_which_is_
 
 async def test_bulk_work_is_turned_away_earlier(service: Service) -> None:
     (deployment,) = service.live.registry.deployments
-    deployment.batcher.limit = Halved(4, 1000)
+    deployment.scheduler.limit = Halved(4, 1000)
     assert (await service.classify("good")).status_code == 200
     assert (await refused_unread(service, **{"x-priority": "bulk"}))["status"] == 429
 
@@ -117,7 +117,7 @@ async def test_a_body_is_not_waited_for_where_keys_are_asked_for_either(start: A
 async def test_an_engine_that_is_down_is_told_in_place_of_its_full_queue(service: Service) -> None:
     fill(service, "tiny")
     (deployment,) = service.live.registry.deployments
-    await deployment.batcher.aclose()
+    await deployment.scheduler.aclose()
     check_problem(await service.send(json.dumps({"inputs": "good"}).encode()), 503, "unavailable")
 
 
@@ -198,7 +198,7 @@ async def test_the_doorman_knows_the_prefix_of_a_proxy_which_may_cut_it_off(star
 
 
 async def test_the_doorman_reads_the_priority(service: Service) -> None:
-    service.live.registry.deployments[0].batcher.limit = QueueLimit(0, 1000)
+    service.live.registry.deployments[0].scheduler.limit = QueueLimit(0, 1000)
     doorman = Doorman(service.app)
     assert doorman(b"/v1/classify", [*PLAIN, (b"x-priority", b"bulk")]) is None  # one row of bulk always may
     assert doorman(b"/v1/classify", PLAIN) is not None

@@ -134,7 +134,7 @@ async def test_of_a_header_that_is_there_twice_the_first_counts(service: Service
 
 
 async def test_a_deadline_is_kept(service: Service, spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.live.registry.deployments[0].batcher._changed.set = lambda: None  # type: ignore[method-assign,union-attr,attr-defined]
+    service.live.registry.deployments[0].scheduler._changed.set = lambda: None  # type: ignore[method-assign,union-attr,attr-defined]
     check_problem(await service.classify("good", {"X-Request-Timeout-Ms": "1"}), 504, "deadline_exceeded")
     assert spy.count == 1
 

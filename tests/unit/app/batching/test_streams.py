@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Batcher
 from app.batching.policy import SMALLEST_SHARE, Budget, select
+from app.batching.scheduler import Scheduler
 from app.batching.streams import Streams
 from app.core.errors import EngineFailed, EngineLost, Unavailable
 from app.core.types import Row
@@ -107,18 +107,18 @@ def test_a_share_is_never_more_than_the_budget() -> None:
     assert Budget(100, 8, "packed").shared(2, 1, 5000).max_batch_tokens == 100
 
 
-# --- in the batcher
+# --- in the scheduler
 
 
 class Rig:
-    """A batcher over three gated engines, and who waits for it."""
+    """A scheduler over three gated engines, and who waits for it."""
 
     def __init__(self) -> None:
         self.alone, self.first, self.second = GatedEngine(), GatedEngine(), GatedEngine()
-        self.batcher = Batcher(self.alone, BUDGET, LIMIT, beside=(self.first, self.second))
+        self.scheduler = Scheduler(self.alone, BUDGET, LIMIT, beside=(self.first, self.second))
 
     async def submit(self, *rows: Row) -> asyncio.Task[object]:
-        task: asyncio.Task[object] = asyncio.create_task(self.batcher.submit(rows))
+        task: asyncio.Task[object] = asyncio.create_task(self.scheduler.submit(rows))
         await turn()
         return task
 
@@ -127,7 +127,7 @@ class Rig:
 async def rig() -> AsyncIterator[Rig]:
     made = Rig()
     yield made
-    await made.batcher.aclose()
+    await made.scheduler.aclose()
 
 
 async def test_rows_of_one_request_are_split_between_the_engines(rig: Rig) -> None:
@@ -230,11 +230,11 @@ async def test_who_brings_no_tokens_waits_for_none(rig: Rig) -> None:
     caller = await rig.submit(row(1, 10))
     (await rig.alone.batch()).finish(inference_s=1000.0)
     await caller
-    assert rig.batcher.retry_after_s() == 1.0
-    assert rig.batcher.retry_after_s(1) == 50.0
+    assert rig.scheduler.retry_after_s() == 1.0
+    assert rig.scheduler.retry_after_s(1) == 50.0
 
 
-async def test_a_lost_engine_ends_the_batcher_and_leaves_nobody_waiting(rig: Rig) -> None:
+async def test_a_lost_engine_ends_the_scheduler_and_leaves_nobody_waiting(rig: Rig) -> None:
     callers = [await rig.submit(row(1), row(2)), await rig.submit(row(3))]
     one, other = await rig.first.batch(), await rig.second.batch()
     one.fail(EngineLost("stuck"))
@@ -243,12 +243,12 @@ async def test_a_lost_engine_ends_the_batcher_and_leaves_nobody_waiting(rig: Rig
             await caller
     await turn()
     assert other.is_given_up
-    assert rig.batcher.has_died
+    assert rig.scheduler.has_died
 
 
 async def test_closing_waits_for_every_engine(rig: Rig) -> None:
     caller = await rig.submit(row(1), row(2))
-    closing = asyncio.create_task(rig.batcher.aclose(drain_s=3600))
+    closing = asyncio.create_task(rig.scheduler.aclose(drain_s=3600))
     (await rig.first.batch()).finish()
     await turn()
     assert not closing.done()
@@ -262,5 +262,5 @@ async def test_two_engines_drain_twice_as_fast(rig: Rig) -> None:
     one, other = await rig.first.batch(), await rig.second.batch()
     one.finish(inference_s=40.0)
     await turn()
-    assert rig.batcher.retry_after_s(800) == pytest.approx(20.0)  # 400 tokens in 40 s on each of the two, of which half wait
+    assert rig.scheduler.retry_after_s(800) == pytest.approx(20.0)  # 400 tokens in 40 s on each of the two, of which half wait
     other.finish()

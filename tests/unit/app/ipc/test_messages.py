@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.batching.queue import Answered
+from app.batching.queue import SubmissionResult
 from app.core import errors
 from app.core.errors import EngineFailed, HooperError, InvalidInput, Overloaded, RateLimited, Unavailable, UnknownModel
 from app.core.types import Row
@@ -29,7 +29,7 @@ def test_an_answer_comes_out_with_arrays_of_every_shape_errors_in_their_places_a
         {"start": np.arange(6, dtype=np.float32).reshape(3, 2), "end": np.zeros((0, 4), np.float32)},
         {"logits": np.arange(8, dtype=np.float32).reshape(4, 2).T},  # not contiguous
     ]
-    came = answer_from_blob(*answer_to_blob(Answered(outputs, 0.5, 0.25, 7, 99)))
+    came = answer_from_blob(*answer_to_blob(SubmissionResult(outputs, 0.5, 0.25, 7, 99)))
     assert (came.queue_s, came.inference_s, came.batch_rows, came.batch_tokens) == (0.5, 0.25, 7, 99)
     for one, other in zip(outputs, came.outputs, strict=True):
         if isinstance(one, HooperError):
@@ -43,7 +43,7 @@ def test_an_answer_comes_out_with_arrays_of_every_shape_errors_in_their_places_a
 
 
 def test_a_decoder_may_write_into_the_arrays_as_into_those_of_an_engine_beside_it() -> None:
-    body, blob = answer_to_blob(Answered([{"logits": np.zeros(2, np.float32)}], 0, 0))
+    body, blob = answer_to_blob(SubmissionResult([{"logits": np.zeros(2, np.float32)}], 0, 0))
     output = answer_from_blob(body, bytearray(blob)).outputs[0]
     assert isinstance(output, dict)
     output["logits"][0] = 1.0

@@ -32,7 +32,7 @@ async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(lin
     assert here.provider == there.provider
     assert here.execution_providers == list(there.execution_providers)
     assert here.num_threads == there.num_threads
-    assert (here.batcher.budget, here.batcher.limit) == (there.batcher.budget, there.batcher.limit)
+    assert (here.scheduler.budget, here.scheduler.limit) == (there.scheduler.budget, there.scheduler.limit)
     assert here.live_model() == there.live_model()
 
 
@@ -97,7 +97,7 @@ async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: Link
     linked.loadable["tiny"] = lambda: new.deployment
     with one.registry.lease(None, "tiny") as leased:
         await other.load("tiny", 2)
-        asked = asyncio.create_task(leased.batcher.submit([ROW]))
+        asked = asyncio.create_task(leased.scheduler.submit([ROW]))
         (await old.engine.batch()).finish()
         await asked
         assert not old.engine.is_closed
@@ -134,7 +134,7 @@ async def test_a_candidate_has_the_same_role_on_every_front_end(linked: Linked, 
     linked.registry.give_role("tiny", 2, SHADOW)
     await until(lambda: roles(one) == roles(other) == [("tiny/1", "main", 1.0), ("tiny/2", "shadow", 0.0)])
     with one.registry.lease(None, "tiny/2") as deployment:
-        asked = asyncio.create_task(deployment.batcher.submit([ROW]))
+        asked = asyncio.create_task(deployment.scheduler.submit([ROW]))
         (await second.engine.batch()).finish()
         await asked
 
@@ -149,7 +149,7 @@ async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked:
     assert roles(one) == roles(other) == [("tiny/2", "main", 1.0)]
     assert one.registry.deployments == [there[0]]
     await until(lambda: first.engine.is_closed)
-    asked = asyncio.create_task(there[0].batcher.submit([ROW]))
+    asked = asyncio.create_task(there[0].scheduler.submit([ROW]))
     (await second.engine.batch()).finish()
     await asked
     with pytest.raises(UnknownModel, match="no other version runs beside model 'tiny'"):
@@ -172,7 +172,7 @@ async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: Linked
 async def test_a_lost_engine_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
-    asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
+    asked = asyncio.create_task(one.registry.deployments[0].scheduler.submit([ROW]))
     (await gated.engine.batch()).fail(EngineLost("its thread is stuck"))
     with pytest.raises(Unavailable, match="its thread is stuck"):
         await asked
@@ -216,7 +216,7 @@ async def test_after_the_engine_process_died_its_successors_models_take_over(lin
     linked.registry.loading_finished()
     await until(lambda: one.registry.is_ready and other.registry.is_ready)
     assert names(one) == names(other) == ["tiny/1"]
-    asked = asyncio.create_task(one.registry.deployments[0].batcher.submit([ROW]))
+    asked = asyncio.create_task(one.registry.deployments[0].scheduler.submit([ROW]))
     (await fresh.engine.batch()).finish()
     await asked
 
@@ -256,7 +256,7 @@ async def test_taking_leave_waits_for_what_was_asked(linked: Linked, deploy: Dep
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     with one.registry.lease(None, "tiny") as deployment:
-        asked = asyncio.create_task(deployment.batcher.submit([ROW]))
+        asked = asyncio.create_task(deployment.scheduler.submit([ROW]))
         batch = await gated.engine.batch()
         leaving = asyncio.create_task(one.aclose())
         await until(lambda: not one.registry.is_ready)

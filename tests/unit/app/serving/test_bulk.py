@@ -38,7 +38,7 @@ async def test_each_item_gets_the_output_of_its_own_row_and_a_bad_one_its_error(
 
 async def test_rows_that_widen_a_tensor_run_before_the_others(deploy: Deploy) -> None:
     gated = deploy()
-    gated.deployment.batcher.budget = type(gated.deployment.batcher.budget)(64, 8, "padded")
+    gated.deployment.scheduler.budget = type(gated.deployment.scheduler.budget)(64, 8, "padded")
     items = [ClassificationItem("bad " * number) for number in (1, 5, 3)]
     running = asyncio.create_task(predict_bulk(gated.deployment, items, ClassificationOptions(activation="none")))
     batch = await gated.engine.batch()

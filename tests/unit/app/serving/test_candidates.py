@@ -206,7 +206,7 @@ async def test_promotion_makes_the_candidate_the_main_version_and_the_old_one_fi
 
 async def test_a_dead_candidate_is_not_promoted(registry: Registry, pair: Callable[[Role], Pair]) -> None:
     main, candidate = pair(SHADOW)
-    await candidate.deployment.batcher.aclose()
+    await candidate.deployment.scheduler.aclose()
     with pytest.raises(Unavailable, match="engine of tiny/2 is down"):
         registry.promote("tiny")
     assert registry.stands(main.deployment)
@@ -265,18 +265,18 @@ async def test_a_candidate_whose_engine_is_down_gets_no_request_and_readiness_is
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
     main, candidate = pair(sharing(1.0))
-    await candidate.deployment.batcher.aclose()
+    await candidate.deployment.scheduler.aclose()
     assert assigned(registry) == 1
     assert registry.is_ready
     assert registry.give_role("tiny", 2, SHADOW) is None
     assert registry.shadow_of(main.deployment) is None
-    await main.deployment.batcher.aclose()
+    await main.deployment.scheduler.aclose()
     assert not registry.is_ready
 
 
 async def test_a_shadow_whose_engine_is_down_gets_no_copies(registry: Registry, pair: Callable[[Role], Pair]) -> None:
     main, candidate = pair(SHADOW)
-    await candidate.deployment.batcher.aclose()
+    await candidate.deployment.scheduler.aclose()
     assert registry.shadow_of(main.deployment) is None
 
 

@@ -70,7 +70,7 @@ async def test_items_of_a_request_share_batches(deploy: Deploy) -> None:
     assert len((await gated.engine.batch()).rows) > 2
     asked.cancel()
     await turn()
-    assert gated.deployment.batcher.num_waiting_rows == 0
+    assert gated.deployment.scheduler.num_waiting_rows == 0
 
 
 async def test_an_item_on_whose_rows_the_engine_fails_fails_alone(deploy: Deploy) -> None:
@@ -95,7 +95,7 @@ async def test_what_fails_the_request_as_a_whole_is_raised_and_leaves_nothing_wa
     full = deploy(limit=QueueLimit(2, 1000))
     waiting = []
     for _ in range(2):  # one in the engine, and one that takes up what bulk rows may take
-        waiting.append(asyncio.ensure_future(full.deployment.batcher.submit(rows(3))))
+        waiting.append(asyncio.ensure_future(full.deployment.scheduler.submit(rows(3))))
         await turn()
     with pytest.raises(Overloaded):
         await explain(full.deployment, items("good"))
@@ -103,17 +103,17 @@ async def test_what_fails_the_request_as_a_whole_is_raised_and_leaves_nothing_wa
     with pytest.raises(Unavailable):
         await explain(full.deployment, items("good"))
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert gated.deployment.batcher.num_waiting_rows == 0
+    assert gated.deployment.scheduler.num_waiting_rows == 0
 
 
 async def test_when_one_item_is_turned_away_the_others_stop_asking(deploy: Deploy) -> None:
     gated = deploy()
     asked = asyncio.ensure_future(explain(gated.deployment, items("good", "bad")))
     await turn()
-    await gated.deployment.batcher.aclose(0)
+    await gated.deployment.scheduler.aclose(0)
     with pytest.raises(Unavailable):
         await asked
-    assert gated.deployment.batcher.num_waiting_rows == 0
+    assert gated.deployment.scheduler.num_waiting_rows == 0
 
 
 async def test_what_is_too_long_to_be_answered_is_not_explained(deploy: Deploy) -> None:

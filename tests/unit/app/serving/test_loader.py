@@ -129,8 +129,8 @@ async def test_the_golden_requests_have_warmed_the_engine_up(load_tiny: Load) ->
 
 async def test_the_budget_takes_at_least_the_models_longest_row(load_tiny: Load) -> None:
     deployment = await load_tiny(max_batch_tokens=16)
-    assert deployment.batcher.budget.max_batch_tokens == MAX_TOKENS
-    assert deployment.batcher.budget.layout == "packed"
+    assert deployment.scheduler.budget.max_batch_tokens == MAX_TOKENS
+    assert deployment.scheduler.budget.layout == "packed"
 
 
 # --- golden requests

@@ -101,7 +101,7 @@ async def test_ready_is_loaded_alive_and_not_draining(registry: Registry, deploy
     one = deploy()
     registry.replace(one.deployment)
     assert registry.is_ready
-    await one.deployment.batcher.aclose()
+    await one.deployment.scheduler.aclose()
     assert not registry.is_ready
 
 
@@ -173,7 +173,7 @@ async def test_a_name_that_was_leased_before_can_be_leased_and_retired_again(reg
 async def test_a_deployment_whose_engine_died_can_be_replaced(registry: Registry, deploy: Deploy) -> None:
     dead = deploy()
     registry.replace(dead.deployment)
-    dead.deployment.batcher._loop.cancel()
+    dead.deployment.scheduler._loop.cancel()
     await turn()
     assert not registry.is_ready
     registry.replace(deploy(version=2).deployment)

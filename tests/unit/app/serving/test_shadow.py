@@ -154,7 +154,7 @@ async def test_while_callers_wait_for_the_main_version_copies_are_dropped(stage:
     for _ in range(2):
         asked.append(asyncio.ensure_future(scene.main.deployment.predict([ClassificationItem("good")], OPTIONS)))
         await turn()
-    assert scene.main.deployment.batcher.num_waiting_rows == 1
+    assert scene.main.deployment.scheduler.num_waiting_rows == 1
     await scene.send(answer(GOOD))
     assert scene.outcomes() == {"dropped": 1}
     for _ in asked:

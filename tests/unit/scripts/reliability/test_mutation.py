@@ -50,7 +50,7 @@ def test_the_outcome_of_each_mutant_is_read() -> None:
     [
         ("app.batching.memory.xǁAllowanceǁof__mutmut_12", "app.batching.memory", "Allowance.of"),
         ("app.batching.watchdog.xǁWatchdogǁ__init____mutmut_2", "app.batching.watchdog", "Watchdog.__init__"),
-        ("app.batching.batcher.xǁBatcherǁ_drop__mutmut_3", "app.batching.batcher", "Batcher._drop"),
+        ("app.batching.scheduler.xǁSchedulerǁ_drop__mutmut_3", "app.batching.scheduler", "Scheduler._drop"),
         ("app.runtime.layout.x__first_fit_decreasing__mutmut_1", "app.runtime.layout", "_first_fit_decreasing"),
         ("app.runtime.layout.x_bucket__mutmut_1", "app.runtime.layout", "bucket"),
     ],

@@ -1,4 +1,4 @@
-"""A batcher behind the link: what is asked there is batched, refused, dropped and answered as by the batcher itself."""
+"""A scheduler behind the link: what is asked there is batched, refused, dropped and answered as by the scheduler itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Answered
+from app.batching.scheduler import SubmissionResult
 from app.core.errors import DeadlineExceeded, EngineFailed, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.mirror import Mirror
@@ -17,19 +17,19 @@ from app.serving.seams import Queueing
 from tests.support.gated_engine import Deploy, Gated
 from tests.support.ipc_pair import Linked, until
 
-Submit = asyncio.Task[Answered]
+Submit = asyncio.Task[SubmissionResult]
 
 
 def row(first: int, num_tokens: int = 10) -> Row:
     return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
 
 
-def batcher_of(mirror: Mirror, name: str = "tiny") -> Queueing:
-    return next(one.batcher for one in mirror.registry.deployments if one.manifest.name == name)
+def scheduler_of(mirror: Mirror, name: str = "tiny") -> Queueing:
+    return next(one.scheduler for one in mirror.registry.deployments if one.manifest.name == name)
 
 
 def submit(mirror: Mirror, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
-    return asyncio.create_task(batcher_of(mirror).submit(rows, deadline, priority))
+    return asyncio.create_task(scheduler_of(mirror).submit(rows, deadline, priority))
 
 
 async def busy(mirror: Mirror, gated: Gated) -> Submit:
@@ -40,10 +40,10 @@ async def busy(mirror: Mirror, gated: Gated) -> Submit:
 
 
 async def waiting(gated: Gated, num_rows: int) -> None:
-    await until(lambda: gated.deployment.batcher.num_waiting_rows == num_rows)
+    await until(lambda: gated.deployment.scheduler.num_waiting_rows == num_rows)
 
 
-def firsts(answered: Answered) -> list[int]:
+def firsts(answered: SubmissionResult) -> list[int]:
     return [int(one["logits"][0]) for one in answered.outputs if isinstance(one, dict)]
 
 
@@ -121,14 +121,14 @@ async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(link
     one, other = await linked.ready(gated.deployment)
     first = await busy(one, gated)
     held = submit(one, row(1), row(2))
-    await until(lambda: batcher_of(other).num_waiting_rows == 2)
+    await until(lambda: scheduler_of(other).num_waiting_rows == 2)
     with pytest.raises(Overloaded, match="2 rows of 20 tokens are waiting"):
-        batcher_of(other).check_open()
+        scheduler_of(other).check_open()
     (await gated.engine.batch()).finish()
     (await gated.engine.batch()).finish()
     await asyncio.gather(first, held)
-    await until(lambda: batcher_of(other).num_waiting_rows == 0)
-    batcher_of(other).check_open()
+    await until(lambda: scheduler_of(other).num_waiting_rows == 0)
+    scheduler_of(other).check_open()
 
 
 async def test_rows_that_can_never_run_are_refused(linked: Linked, deploy: Deploy) -> None:
@@ -159,7 +159,7 @@ async def test_a_deadline_is_kept_by_the_queue(linked: Linked, deploy: Deploy) -
     first = await busy(one, gated)
     with pytest.raises(DeadlineExceeded):
         await submit(one, row(1), deadline=time.monotonic() + 0.01)
-    assert gated.deployment.batcher.num_waiting_rows == 0
+    assert gated.deployment.scheduler.num_waiting_rows == 0
     (await gated.engine.batch()).finish()
     await first
 
@@ -205,10 +205,10 @@ async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(li
             await task
     await until(lambda: not one.registry.is_connected and not other.registry.is_connected)
     with pytest.raises(Unavailable, match="the engine is down"):
-        batcher_of(one).check_open()
+        scheduler_of(one).check_open()
     assert not one.registry.is_ready
-    assert not batcher_of(one).is_alive
-    assert await batcher_of(one).until_over()
+    assert not scheduler_of(one).is_alive
+    assert await scheduler_of(one).wait_closed()
 
 
 async def test_a_frame_that_is_none_ends_its_connection_and_no_other(linked: Linked, deploy: Deploy) -> None:

@@ -1,4 +1,4 @@
-"""The batcher: every accepted row is answered exactly once, whatever happens to the engine, the loop or the caller."""
+"""The scheduler: every accepted row is answered exactly once, whatever happens to the engine, the loop or the caller."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batching import batcher as batcher_module
+from app.batching import scheduler as scheduler_module
 from app.batching.admission import QueueLimit
-from app.batching.batcher import Answered, Batcher
 from app.batching.events import BatchFailed, BatchRan, Event, RowsDropped, Tell
 from app.batching.memory import GOOD_BATCHES
 from app.batching.policy import BULK_PATIENCE, Budget
 from app.batching.queue import DEADLINE_PASSED
+from app.batching.scheduler import Scheduler, SubmissionResult
 from app.core.errors import (
     DeadlineExceeded,
     EngineFailed,
@@ -39,7 +39,7 @@ from tests.support.strict_event_loop import impatient_loop
 
 BUDGET = Budget(max_batch_tokens=100, max_batch_rows=8, layout="packed")
 LIMIT = QueueLimit(max_rows=50, max_tokens=1000)
-Submit = asyncio.Task[Answered]
+Submit = asyncio.Task[SubmissionResult]
 
 
 def row(first: int, num_tokens: int = 10) -> Row:
@@ -47,7 +47,7 @@ def row(first: int, num_tokens: int = 10) -> Row:
 
 
 class Bench:
-    """A batcher over a gated engine."""
+    """A scheduler over a gated engine."""
 
     def __init__(
         self, budget: Budget = BUDGET, limit: QueueLimit = LIMIT, tell: Tell | None = None, num_beside: int = 0
@@ -55,7 +55,7 @@ class Bench:
         self.engine = GatedEngine()
         self.beside = [GatedEngine() for _ in range(num_beside)]
         self.events: list[Event] = []
-        self.batcher = Batcher(self.engine, budget, limit, tell or self.events.append, self.beside)
+        self.scheduler = Scheduler(self.engine, budget, limit, tell or self.events.append, self.beside)
         self._callers: list[Submit] = []
 
     @property
@@ -64,13 +64,13 @@ class Bench:
 
     async def submit(self, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
         """A caller whose rows have reached the queue."""
-        task = asyncio.create_task(self.batcher.submit(rows, deadline, priority))
+        task = asyncio.create_task(self.scheduler.submit(rows, deadline, priority))
         self._callers.append(task)
         await turn()
         return task
 
     async def aclose(self) -> None:
-        await self.batcher.aclose()
+        await self.scheduler.aclose()
         await turn()
         assert all(one.done() for one in self._callers), "a caller was left waiting"
         await asyncio.gather(*self._callers, return_exceptions=True)
@@ -99,20 +99,20 @@ async def bench() -> AsyncIterator[Bench]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The batcher's clock, moved by hand."""
+    """The scheduler's clock, moved by hand."""
     now = [time.monotonic()]
-    monkeypatch.setattr(batcher_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scheduler_module.time, "monotonic", lambda: now[0])
     yield now
     monkeypatch.undo()
 
 
 @pytest.fixture
 def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers do not notice that their deadline passes: the batcher comes across it first."""
-    monkeypatch.setattr(batcher_module.asyncio, "timeout", lambda _: contextlib.nullcontext())
+    """Callers do not notice that their deadline passes: the scheduler comes across it first."""
+    monkeypatch.setattr(scheduler_module.asyncio, "timeout", lambda _: contextlib.nullcontext())
 
 
-def firsts(answered: Answered) -> list[int]:
+def firsts(answered: SubmissionResult) -> list[int]:
     return [int(output["logits"][0]) for output in answered.outputs if not isinstance(output, HooperError)]
 
 
@@ -232,10 +232,10 @@ async def test_the_time_in_the_queue_ends_when_the_first_row_reaches_the_engine(
 async def test_rows_that_wait_are_counted(bench: Bench) -> None:
     _, release = await bench.occupy()
     await bench.submit(row(1), row(2))
-    assert bench.batcher.num_waiting_rows == 2
+    assert bench.scheduler.num_waiting_rows == 2
     release()
     await bench.engine.batch()
-    assert bench.batcher.num_waiting_rows == 0
+    assert bench.scheduler.num_waiting_rows == 0
 
 
 # --- the bulk lane
@@ -296,25 +296,25 @@ async def test_bulk_rows_are_turned_away_while_there_is_still_room_for_interacti
     await bench.occupy()
     await bench.submit(*[row(1)] * (LIMIT.max_rows // 2), priority="bulk")
     with pytest.raises(Overloaded):
-        bench.batcher.check_open("bulk")
+        bench.scheduler.check_open("bulk")
     with pytest.raises(Overloaded):
-        await bench.batcher.submit([row(2)], priority="bulk")
-    bench.batcher.check_open()
+        await bench.scheduler.submit([row(2)], priority="bulk")
+    bench.scheduler.check_open()
     await bench.submit(*[row(3)] * (LIMIT.max_rows // 2))
     with pytest.raises(Overloaded):
-        await bench.batcher.submit([row(4)])
+        await bench.scheduler.submit([row(4)])
 
 
 async def test_interactive_rows_take_up_the_room_of_bulk_ones(bench: Bench) -> None:
     await bench.occupy()
     await bench.submit(*[row(1)] * (LIMIT.max_rows // 2))
     with pytest.raises(Overloaded):
-        await bench.batcher.submit([row(2)], priority="bulk")
+        await bench.scheduler.submit([row(2)], priority="bulk")
 
 
 async def test_a_bulk_request_that_could_never_be_accepted_is_too_large(bench: Bench) -> None:
     with pytest.raises(TooLarge, match="at most 25 rows and 500 tokens may wait"):
-        await bench.batcher.submit([row(1, 1)] * 26, priority="bulk")
+        await bench.scheduler.submit([row(1, 1)] * 26, priority="bulk")
 
 
 async def test_bulk_rows_have_deadlines_and_callers_who_leave(bench: Bench, clock: list[float]) -> None:
@@ -324,7 +324,7 @@ async def test_bulk_rows_have_deadlines_and_callers_who_leave(bench: Bench, cloc
     stays = await bench.submit(row(3), priority="bulk")
     gone.cancel()
     await turn()
-    assert bench.batcher.num_waiting_rows == 2
+    assert bench.scheduler.num_waiting_rows == 2
     clock[0] += 60
     release()
     batch = await bench.engine.batch()
@@ -338,7 +338,7 @@ async def test_bulk_rows_have_deadlines_and_callers_who_leave(bench: Bench, cloc
 async def test_closing_finishes_bulk_rows_too(bench: Bench) -> None:
     _, release = await bench.occupy()
     waiting = await bench.submit(row(1), priority="bulk")
-    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    closing = asyncio.create_task(bench.scheduler.aclose(drain_s=3600))
     release()
     (await bench.engine.batch()).finish()
     await closing
@@ -367,7 +367,7 @@ async def test_when_a_batch_raises_only_the_bad_row_fails(bench: Bench) -> None:
         await turn()
     outputs = [(await one).outputs[0] for one in callers]
     assert [isinstance(one, EngineFailed) for one in outputs] == [False, False, True, False, False]
-    assert bench.batcher.is_alive
+    assert bench.scheduler.is_alive
 
 
 async def test_an_engine_error_does_not_tell_what_the_engine_said(bench: Bench) -> None:
@@ -466,7 +466,7 @@ async def test_a_stalled_batch_fails_whole_and_is_not_run_again(bench: Bench) ->
     stalled = EngineStalled("too late")
     assert await run_all(bench, callers, lambda _: stalled) == [[1, 2]]
     assert (await callers[0]).outputs == [stalled, stalled]
-    assert bench.batcher.is_alive
+    assert bench.scheduler.is_alive
     assert bench.events == [BatchFailed(2, stalled)]
 
 
@@ -479,8 +479,8 @@ async def test_a_lost_engine_ends_the_loop_and_everybody_is_told_why(bench: Benc
         with pytest.raises(Unavailable, match="stuck for 9 s"):
             await one
     with pytest.raises(Unavailable, match="stuck for 9 s"):
-        bench.batcher.check_open()
-    assert await bench.batcher.until_over()
+        bench.scheduler.check_open()
+    assert await bench.scheduler.wait_closed()
     assert [(one.num_rows, one.error.detail) for one in bench.events if isinstance(one, BatchFailed)] == [(1, "stuck for 9 s")]
     assert "(stuck for 9 s)" in said_of_death(caplog).getMessage()
     assert not said_of_death(caplog).exc_info
@@ -497,11 +497,11 @@ async def test_an_engine_that_is_lost_while_a_failed_batch_is_run_again_leaves_n
         await both
 
 
-async def test_a_batcher_that_was_closed_has_not_died(bench: Bench) -> None:
-    over = asyncio.create_task(bench.batcher.until_over())
+async def test_a_scheduler_that_was_closed_has_not_died(bench: Bench) -> None:
+    over = asyncio.create_task(bench.scheduler.wait_closed())
     await turn()
     assert not over.done()
-    await bench.batcher.aclose()
+    await bench.scheduler.aclose()
     assert await over is False
 
 
@@ -515,8 +515,8 @@ async def test_out_of_memory_halves_the_budget_once_and_every_row_is_answered(be
     ran = await run_all(bench, callers, lambda firsts: OutOfMemory("full") if len(firsts) > 2 else None)
     assert ran == [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4], [1, 2], [3, 4], [5, 6, 7, 8], [5, 6], [7, 8]]
     assert [firsts(await one) for one in callers] == [[number] for number in range(1, 9)]
-    assert bench.batcher.max_batch_tokens_now == 50
-    assert bench.batcher.budget == BUDGET
+    assert bench.scheduler.max_batch_tokens_now == 50
+    assert bench.scheduler.budget == BUDGET
 
 
 async def test_batches_keep_to_the_halved_budget_but_a_longer_row_still_runs(bench: Bench) -> None:
@@ -535,7 +535,7 @@ async def test_a_lone_row_without_memory_fails_and_leaves_the_budget_alone(bench
     full = OutOfMemory("full")
     await run_all(bench, [caller], lambda _: full)
     assert (await caller).outputs == [full]
-    assert bench.batcher.max_batch_tokens_now == BUDGET.max_batch_tokens
+    assert bench.scheduler.max_batch_tokens_now == BUDGET.max_batch_tokens
 
 
 async def test_a_row_that_alone_is_too_much_fails_alone(bench: Bench) -> None:
@@ -549,10 +549,10 @@ async def test_a_row_that_alone_is_too_much_fails_alone(bench: Bench) -> None:
 async def test_good_batches_give_the_budget_back(bench: Bench) -> None:
     first = await bench.submit(row(1), row(2))
     await run_all(bench, [first], lambda firsts: OutOfMemory("full") if len(firsts) > 1 else None)
-    assert bench.batcher.max_batch_tokens_now == 50
+    assert bench.scheduler.max_batch_tokens_now == 50
     for _ in range(GOOD_BATCHES):
         await run_all(bench, [await bench.submit(row(1))], lambda _: None)
-    assert bench.batcher.max_batch_tokens_now == 100
+    assert bench.scheduler.max_batch_tokens_now == 100
 
 
 # --- what nobody wants any more is counted
@@ -585,13 +585,13 @@ async def test_rows_that_others_wait_with_are_not_counted(bench: Bench) -> None:
     gone.cancel()
     await turn()
     assert dropped(bench) == {"client_left": 1}
-    assert bench.batcher.num_waiting_rows == 3
+    assert bench.scheduler.num_waiting_rows == 3
 
 
 async def test_rows_whose_deadline_passed_are_counted_and_never_run(bench: Bench) -> None:
     _, release = await bench.occupy()
     with pytest.raises(DeadlineExceeded):
-        await bench.batcher.submit([row(1), row(2)], deadline=time.monotonic() + 0.001)
+        await bench.scheduler.submit([row(1), row(2)], deadline=time.monotonic() + 0.001)
     release()
     await turn()
     assert not bench.engine.has_batch
@@ -624,7 +624,7 @@ async def test_rows_that_a_batch_comes_across_too_late_are_refused_counted_and_l
     assert dropped(bench) == {"deadline": 2}
     batch.finish()
     await stays
-    assert not bench.batcher.num_waiting_rows
+    assert not bench.scheduler.num_waiting_rows
 
 
 @pytest.mark.usefixtures("no_timers")
@@ -662,9 +662,9 @@ async def test_what_was_answered_is_not_dropped(bench: Bench) -> None:
 
 async def died(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await turn()
-    assert not bench.batcher.is_alive
+    assert not bench.scheduler.is_alive
     with pytest.raises(Unavailable, match=r"^the engine is down$"):
-        await bench.batcher.submit([row(9)])
+        await bench.scheduler.submit([row(9)])
     told = said_of_death(caplog)
     assert "(the engine is down)" in told.getMessage()
     assert told.exc_info  # nobody expected it: where it comes from must be found out
@@ -672,7 +672,7 @@ async def died(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
 
 def said_of_death(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     """What whoever runs the service is told."""
-    (told,) = [one for one in caplog.records if one.name == batcher_module.__name__ and one.levelno == logging.CRITICAL]
+    (told,) = [one for one in caplog.records if one.name == scheduler_module.__name__ and one.levelno == logging.CRITICAL]
     return told
 
 
@@ -688,7 +688,7 @@ async def test_when_the_loop_dies_everybody_who_waits_gets_unavailable(caplog: p
             with pytest.raises(Unavailable, match=r"^the engine is down$"):
                 await one
         await died(bench, caplog)
-        assert bench.batcher.num_waiting_rows == 0
+        assert bench.scheduler.num_waiting_rows == 0
 
 
 async def test_an_engine_that_cancels_its_caller_ends_the_loop_but_hangs_nobody(
@@ -710,7 +710,7 @@ async def test_a_loop_that_was_ended_before_it_began_turns_callers_away() -> Non
         task.cancel()
     await turn()
     with pytest.raises(Unavailable, match=r"^the engine is down$"):
-        bench.batcher.check_open()
+        bench.scheduler.check_open()
 
 
 # --- the caller leaves, or has a deadline
@@ -733,12 +733,12 @@ async def test_rows_of_a_caller_who_left_no_longer_take_up_the_queue(bench: Benc
     await bench.occupy()
     gone = await bench.submit(*[row(number) for number in range(LIMIT.max_rows)])
     with pytest.raises(Overloaded):
-        await bench.batcher.submit([row(99)])
+        await bench.scheduler.submit([row(99)])
     gone.cancel()
     await turn()
-    assert bench.batcher.num_waiting_rows == 0
+    assert bench.scheduler.num_waiting_rows == 0
     await bench.submit(row(99))
-    assert bench.batcher.num_waiting_rows == 1
+    assert bench.scheduler.num_waiting_rows == 1
 
 
 async def test_a_caller_who_leaves_during_its_batch_disturbs_nobody(bench: Bench) -> None:
@@ -764,7 +764,7 @@ async def test_a_caller_who_leaves_between_two_batches_takes_its_other_rows_alon
 
 async def test_a_deadline_that_passed_already_is_refused_without_the_engine(bench: Bench) -> None:
     with pytest.raises(DeadlineExceeded):
-        await bench.batcher.submit([row(1)], deadline=time.monotonic() - 1)
+        await bench.scheduler.submit([row(1)], deadline=time.monotonic() - 1)
     await turn()
     assert not bench.engine.has_batch
 
@@ -772,8 +772,8 @@ async def test_a_deadline_that_passed_already_is_refused_without_the_engine(benc
 async def test_a_deadline_ends_the_wait_while_the_engine_is_busy(bench: Bench) -> None:
     _, release = await bench.occupy()
     with pytest.raises(DeadlineExceeded, match=DEADLINE_PASSED):
-        await bench.batcher.submit([row(1)], deadline=time.monotonic() + 0.001)
-    assert bench.batcher.num_waiting_rows == 0
+        await bench.scheduler.submit([row(1)], deadline=time.monotonic() + 0.001)
+    assert bench.scheduler.num_waiting_rows == 0
     release()
     await turn()
     assert not bench.engine.has_batch
@@ -787,7 +787,7 @@ async def test_a_deadline_ends_the_wait_for_a_batch_that_has_begun(bench: Bench,
         await caller
     batch.finish()
     await turn()
-    assert bench.batcher.is_alive
+    assert bench.scheduler.is_alive
 
 
 async def test_the_loop_drops_rows_whose_deadline_passed_before_their_caller_noticed(bench: Bench, clock: list[float]) -> None:
@@ -813,38 +813,38 @@ async def test_an_answer_before_the_deadline_is_given(bench: Bench) -> None:
 
 async def test_a_row_beyond_the_budget_is_refused_at_the_door(bench: Bench) -> None:
     with pytest.raises(TooLarge, match="101 tokens exceeds the batch budget of 100"):
-        await bench.batcher.submit([row(1), row(2, 101)])
-    assert bench.batcher.num_waiting_rows == 0
+        await bench.scheduler.submit([row(1), row(2, 101)])
+    assert bench.scheduler.num_waiting_rows == 0
 
 
 @pytest.mark.parametrize("rows", [[row(1)] * 51, [row(1, 100)] * 11], ids=["rows", "tokens"])
 async def test_a_request_that_no_empty_queue_could_take_is_too_large(bench: Bench, rows: list[Row]) -> None:
     with pytest.raises(TooLarge, match="may wait"):
-        await bench.batcher.submit(rows)
+        await bench.scheduler.submit(rows)
 
 
 @pytest.mark.parametrize(("waiting", "one_more"), [([row(1)] * 50, row(2)), ([row(1, 100)] * 10, row(2, 1))])
 async def test_a_full_queue_turns_callers_away(bench: Bench, waiting: list[Row], one_more: Row) -> None:
     await bench.occupy()
-    bench.batcher.check_open()
+    bench.scheduler.check_open()
     await bench.submit(*waiting)
     told = f"{len(waiting)} rows of {sum(one.num_tokens for one in waiting)} tokens are waiting"
     with pytest.raises(Overloaded, match=told):
-        await bench.batcher.submit([one_more])
+        await bench.scheduler.submit([one_more])
     with pytest.raises(Overloaded, match=told):
-        bench.batcher.check_open()
+        bench.scheduler.check_open()
 
 
 async def test_whether_everyone_is_turned_away_is_told_without_a_request(bench: Bench) -> None:
     await bench.occupy()
     await bench.submit(*[row(1)] * 25)
-    assert bench.batcher.overload() is None
-    assert isinstance(bench.batcher.overload("bulk"), Overloaded)
+    assert bench.scheduler.overload() is None
+    assert isinstance(bench.scheduler.overload("bulk"), Overloaded)
     await bench.submit(*[row(1)] * 25)
-    assert isinstance(bench.batcher.overload(), Overloaded)
-    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    assert isinstance(bench.scheduler.overload(), Overloaded)
+    closing = asyncio.create_task(bench.scheduler.aclose(drain_s=3600))
     await turn()
-    assert bench.batcher.overload() is None  # it is closed: coming again would not help
+    assert bench.scheduler.overload() is None  # it is closed: coming again would not help
     closing.cancel()
 
 
@@ -854,10 +854,10 @@ async def test_a_request_is_taken_whole_or_not_at_all(bench: Bench, one_more: li
     waiting = [row(1, 20)] * 48 + [row(1, 10)]  # 49 rows, 970 tokens: room for 1 row and 30 tokens
     await bench.submit(*waiting)
     with pytest.raises(Overloaded):
-        await bench.batcher.submit(one_more)
-    assert bench.batcher.num_waiting_rows == 49
+        await bench.scheduler.submit(one_more)
+    assert bench.scheduler.num_waiting_rows == 49
     await bench.submit(row(2, 30))
-    assert bench.batcher.num_waiting_rows == 50
+    assert bench.scheduler.num_waiting_rows == 50
 
 
 async def retry_after(limit: QueueLimit, waiting: list[Row], seconds_per_100_tokens: float = 1.0) -> float:
@@ -868,7 +868,7 @@ async def retry_after(limit: QueueLimit, waiting: list[Row], seconds_per_100_tok
         await bench.occupy()
         await bench.submit(*waiting)
         with pytest.raises(Overloaded) as refused:
-            bench.batcher.check_open()
+            bench.scheduler.check_open()
         return refused.value.retry_after_s
 
 
@@ -890,7 +890,7 @@ async def test_retry_after_counts_the_rows_of_the_caller_too(bench: Bench) -> No
     await bench.occupy()
     await bench.submit(*[row(1, 20)] * 40)
     with pytest.raises(Overloaded) as refused:
-        await bench.batcher.submit([row(2, 20)] * 10 + [row(2, 1)])
+        await bench.scheduler.submit([row(2, 20)] * 10 + [row(2, 1)])
     assert refused.value.retry_after_s == pytest.approx((800 + 201) / 2 / 100)
 
 
@@ -900,11 +900,11 @@ async def test_retry_after_counts_the_rows_of_the_caller_too(bench: Bench) -> No
 async def test_closing_finishes_what_was_accepted(bench: Bench) -> None:
     running, release = await bench.occupy()
     waiting = await bench.submit(row(1))
-    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    closing = asyncio.create_task(bench.scheduler.aclose(drain_s=3600))
     await turn()
-    assert not bench.batcher.is_alive
+    assert not bench.scheduler.is_alive
     with pytest.raises(Unavailable, match="unloaded"):
-        await bench.batcher.submit([row(2)])
+        await bench.scheduler.submit([row(2)])
     release()
     batch = await bench.engine.batch()
     await turn()
@@ -916,7 +916,7 @@ async def test_closing_finishes_what_was_accepted(bench: Bench) -> None:
 
 async def test_closing_waits_for_the_batch_in_the_engine(bench: Bench) -> None:
     running, release = await bench.occupy()
-    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    closing = asyncio.create_task(bench.scheduler.aclose(drain_s=3600))
     await turn()
     assert not closing.done()
     release()
@@ -927,7 +927,7 @@ async def test_closing_waits_for_the_batch_in_the_engine(bench: Bench) -> None:
 async def test_closing_gives_up_after_its_time_and_leaves_nobody_waiting(bench: Bench) -> None:
     running, _ = await bench.occupy()
     waiting = await bench.submit(row(1))
-    await bench.batcher.aclose(drain_s=0.001)
+    await bench.scheduler.aclose(drain_s=0.001)
     for one in (running, waiting):
         with pytest.raises(Unavailable, match="unloaded"):
             await one
@@ -938,7 +938,7 @@ async def test_closing_without_a_time_waits_for_nobody_and_leaves_nobody_waiting
     batch = await bench.engine.batch()
 
     async def close() -> tuple[bool, bool]:
-        await bench.batcher.aclose()
+        await bench.scheduler.aclose()
         return running.done(), batch.is_given_up
 
     closing = asyncio.create_task(close())
@@ -952,16 +952,16 @@ async def test_closing_without_a_time_waits_for_nobody_and_leaves_nobody_waiting
 async def test_closing_does_not_wait_for_callers_who_left(bench: Bench) -> None:
     _, release = await bench.occupy()
     gone = await bench.submit(row(1))
-    closing = asyncio.create_task(bench.batcher.aclose(drain_s=3600))
+    closing = asyncio.create_task(bench.scheduler.aclose(drain_s=3600))
     await turn()
     gone.cancel()
     release()
     await closing
 
 
-async def test_closing_an_idle_batcher_ends_at_once_and_may_be_repeated(bench: Bench) -> None:
-    await bench.batcher.aclose(drain_s=3600)
-    await bench.batcher.aclose(drain_s=3600)
+async def test_closing_an_idle_scheduler_ends_at_once_and_may_be_repeated(bench: Bench) -> None:
+    await bench.scheduler.aclose(drain_s=3600)
+    await bench.scheduler.aclose(drain_s=3600)
 
 
 async def test_closing_after_the_loop_died_does_not_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -970,7 +970,7 @@ async def test_closing_after_the_loop_died_does_not_wait_for_it(caplog: pytest.L
         release()
         with pytest.raises(Unavailable):
             await caller
-        await bench.batcher.aclose(drain_s=3600)
+        await bench.scheduler.aclose(drain_s=3600)
 
 
 # --- everything at once
@@ -1006,14 +1006,14 @@ async def _everything_at_once(sequence: list[Step], num_beside: int) -> None:
             await crowd.step(what, number)
         for _ in range(2 * sum(len(rows) for _, rows in crowd.callers)):
             await crowd.step("finish", 0)
-        assert not bench.batcher.num_waiting_rows
+        assert not bench.scheduler.num_waiting_rows
         assert not any(one.has_batch for one in bench.engines)
-        await bench.batcher.aclose()
+        await bench.scheduler.aclose()
         await crowd.check()
 
 
 class Crowd:
-    """Many callers of one batcher, driven step by step."""
+    """Many callers of one scheduler, driven step by step."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -1029,7 +1029,7 @@ class Crowd:
                 for task, _ in self.callers[number : number + 1]:
                     task.cancel()
             case "close":
-                self.closing.append(asyncio.create_task(self.bench.batcher.aclose(3600 if number else 0)))
+                self.closing.append(asyncio.create_task(self.bench.scheduler.aclose(3600 if number else 0)))
             case "turn":
                 await turn()
             case _:
@@ -1041,7 +1041,7 @@ class Crowd:
         rows = [row(first, num_tokens)] * (2 if what in ("pair", "bulk") else 1)
         deadline = time.monotonic() - 1 if what == "expired" else None
         priority: Priority = "bulk" if what == "bulk" else "interactive"
-        task = asyncio.create_task(self.bench.batcher.submit(rows, deadline, priority))
+        task = asyncio.create_task(self.bench.scheduler.submit(rows, deadline, priority))
         task.add_done_callback(lambda _: self.answers.append(caller))
         self.callers.append((task, rows))
 

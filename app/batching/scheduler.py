@@ -1,4 +1,4 @@
-"""The batcher: rows of concurrent callers run together, and every accepted row is answered exactly once."""
+"""The scheduler: rows of concurrent callers run together, and every accepted row is answered exactly once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.batching.events import BatchRan, Event, Reason, RowsDropped, Tell
 from app.batching.execution import Execution
 from app.batching.policy import Budget
 from app.batching.queue import DEADLINE_PASSED, Queue, Submission, Waiting, unwanted_because
-from app.batching.queue import Answered as Answered  # what `submit` returns
+from app.batching.queue import SubmissionResult as SubmissionResult  # what `submit` returns
 from app.batching.streams import Streams, Turn
 from app.batching.watchdog import Runner
 from app.core.errors import DeadlineExceeded, EngineLost, Overloaded, TooLarge, Unavailable
@@ -24,7 +24,7 @@ from app.core.types import Priority, Row
 logger = logging.getLogger(__name__)
 
 
-class Batcher:
+class Scheduler:
     """Work-conserving: a batch starts as soon as an engine is free and takes what is waiting; no timer.
 
     Invariant: a submission's future is completed exactly once, whatever happens to the engine, the loop or the caller.
@@ -58,7 +58,7 @@ class Batcher:
         self._running: dict[asyncio.Task[None], list[Waiting]] = {}
         self._closed_because: str | None = None
         self.has_died = False
-        self._loop = asyncio.create_task(self._work(), name="batcher")
+        self._loop = asyncio.create_task(self._work(), name="scheduler")
 
     @property
     def num_waiting_rows(self) -> int:
@@ -82,7 +82,7 @@ class Batcher:
         """Refuse early, before a request is worth any work.
 
         Raises:
-            Unavailable: the batcher is closing or its loop has died.
+            Unavailable: the scheduler is closing or its loop has died.
             Overloaded: the queue is full already.
         """
         if not self.is_alive:
@@ -92,7 +92,7 @@ class Batcher:
             raise overload
 
     def overload(self, priority: Priority = "interactive") -> Overloaded | None:
-        """What everyone is refused with now; None where the queue has room, or the batcher is closed."""
+        """What everyone is refused with now; None where the queue has room, or the scheduler is closed."""
         is_full = self.limit.of(priority).is_reached(self._queue.num_rows, self._queue.num_tokens)
         return self._overloaded(0) if is_full and self.is_alive else None
 
@@ -100,7 +100,9 @@ class Batcher:
         """Seconds until half of what waits, and of these tokens more, is worked off."""
         return self._rate.seconds_for((self._queue.num_tokens + num_tokens) / 2)
 
-    async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
+    async def submit(
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+    ) -> SubmissionResult:
         """Run rows, together with other callers' where that fits.
 
         Args:
@@ -112,7 +114,7 @@ class Batcher:
         Raises:
             TooLarge: a row, or all rows together, could never be accepted.
             Overloaded: the queue is full.
-            Unavailable: the batcher is closed, or its loop died while the rows were waiting.
+            Unavailable: the scheduler is closed, or its loop died while the rows were waiting.
             DeadlineExceeded: the deadline passed first.
         """
         self.check_open(priority)
@@ -136,7 +138,7 @@ class Batcher:
         finally:
             self._drop(submission, reason)
 
-    async def until_over(self) -> bool:
+    async def wait_closed(self) -> bool:
         """Wait until the loop has ended; whether it died, and was not closed."""
         await asyncio.wait((self._loop,))
         return self.has_died
@@ -178,7 +180,7 @@ class Batcher:
                 self.has_died = True
                 self._closed_because = error.detail if isinstance(error, EngineLost) else "the engine is down"
                 logger.critical(
-                    "the batcher has died (%s); its model answers nothing until it is loaded again",
+                    "the scheduler has died (%s); its model answers nothing until it is loaded again",
                     self._closed_because,
                     exc_info=not isinstance(error, EngineLost),
                 )

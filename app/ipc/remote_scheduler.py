@@ -1,4 +1,4 @@
-"""The batcher of a deployment whose engine is in the engine process: rows go over, answers come back."""
+"""The scheduler of a deployment whose engine is in the engine process: rows go over, answers come back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from app.batching.admission import queue_is_full
-from app.batching.batcher import Answered
+from app.batching.scheduler import SubmissionResult
 from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.described import Description, Load
@@ -19,13 +19,13 @@ GRACE_S = 0.25
 """So long after the deadline the engine process, which knows it too, is waited for: it counts why rows were dropped."""
 
 
-class RemoteBatcher:
+class RemoteScheduler:
     """Invariant: whoever submits gets one answer or one error, also when the engine process dies. Satisfies `Queueing`."""
 
     def __init__(self, link: FrontSide, number: int, description: Description) -> None:
         """
         Args:
-            link: to the engine process; the batcher lives as long as its present connection.
+            link: to the engine process; the scheduler lives as long as its present connection.
             number: the deployment's, as the engine process counts.
             description: what the engine process says of it.
         """
@@ -81,8 +81,10 @@ class RemoteBatcher:
             return None
         return queue_is_full(load.num_rows, load.num_tokens, load.retry_after_s)
 
-    async def submit(self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive") -> Answered:
-        """As `Batcher.submit`; deadlines mean the same there, since processes of one machine share the monotonic clock."""
+    async def submit(
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+    ) -> SubmissionResult:
+        """As `Scheduler.submit`; deadlines mean the same there, since processes of one machine share the monotonic clock."""
         self.check_open(priority)
         lengths, blob = rows_to_blob(rows)
         question = self._link.ask("submit", [self._number, deadline, priority, lengths], blob, self._channel)
@@ -98,7 +100,7 @@ class RemoteBatcher:
                 self._idle.set()
         return answer_from_blob(answer.body, answer.blob)
 
-    async def until_over(self) -> bool:
+    async def wait_closed(self) -> bool:
         """Wait until it is closed, or `died` was called."""
         await self._over.wait()
         return self._closed_because is None
