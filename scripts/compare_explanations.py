@@ -28,10 +28,10 @@ from app.core.release import next_version
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.attribution import METHODS, Method, Spending
-from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.passage import Keep, Passage
-from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.records import read_records
 

@@ -35,7 +35,7 @@ from app.core.types import Row, RowOutput
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.base import Encoded
-from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem
+from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.reference_answers import reference_answer, whole_words
 from scripts.tasks.question_answering import Gold, parse

@@ -22,7 +22,7 @@ from app.core.types import Priority, TaskName
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace
-from app.serving.deployment import Deployment, Prediction, Result, Timings
+from app.serving.deployment import Deployment, Prediction, Timings
 from app.serving.desk import FeedbackDesk
 from app.serving.explaining import explain
 from app.serving.feedback import Note, correct
@@ -30,6 +30,7 @@ from app.serving.leased import Role
 from app.serving.registry import Registry
 from app.serving.shadow import Shadows, copy_of
 from app.settings import Settings
+from app.tasks.base import Result
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 MAX_TIMEOUT_MS = 3_600_000

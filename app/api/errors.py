@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +27,7 @@ from app.core.errors import (
     UnknownHost,
     UnknownModel,
 )
+from app.core.validation import describe_validation
 
 STATUS: dict[type[HooperError], int] = {
     Unauthorized: 401,
@@ -44,15 +44,6 @@ STATUS: dict[type[HooperError], int] = {
     HooperError: 500,
 }
 MAX_DETAIL = 1000
-_SOURCES = ("body", "query", "path", "header")
-_UNION_TAGS = ("list[", "tagged-union[", "function-", "nullable[", "constrained-")
-_PLAIN = {
-    "model_attributes_type": "should be an object",
-    "model_type": "should be an object",
-    "extra_forbidden": "is not a field that is known here",
-    "missing": "is required",
-    "too_short": "must not be empty",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -112,42 +103,3 @@ def add_error_handlers(app: FastAPI) -> None:
             return refusal(request.scope, 422, InvalidInput.type, "the body is not valid JSON in UTF-8")
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
         return refusal(request.scope, error.status_code, kind, str(error.detail), error.headers)
-
-
-def describe_validation(errors: Sequence[Mapping[str, Any]]) -> str:
-    """`field: what is wrong` for the field of `wrong_field`."""
-    if errors[0]["type"] == "json_invalid":
-        return f"the body is not valid JSON: {errors[0]['ctx']['error']}"
-    field, message = wrong_field(errors)
-    return f"{field or 'body'}: {message}"
-
-
-def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """The first wrong field, empty for the value itself, and what is wrong; a union's branches are joined by "or"."""
-    # of a union's branches the one that got past the type, or else deepest, is the one that was meant
-    meant = [error for error in errors if not error["type"].endswith("_type")] or errors
-    field = max((_field(error) for error in meant), key=len)
-    messages = dict.fromkeys(_reworded(error) for error in meant if _field(error) == field)
-    return ".".join(field), " or ".join(messages).replace(" or should be ", " or ")
-
-
-def _reworded(error: Mapping[str, Any]) -> str:
-    if error["type"] in _PLAIN:
-        return _PLAIN[error["type"]]
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return message[:1].lower() + message[1:]
-
-
-def _field(error: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names from the outside in, without the tags that pydantic puts in for the branches of a union."""
-    parts = [str(part) for part in error["loc"]]
-    if parts and parts[0] in _SOURCES:
-        del parts[0]
-    # the last part of these is what the caller wrote, whatever it looks like
-    known = parts.pop() if error["type"] in ("extra_forbidden", "missing") and parts else None
-    named = [part for part in parts if not _is_tag(part)]
-    return (*named, known) if known is not None else tuple(named)
-
-
-def _is_tag(part: str) -> bool:
-    return part == "str" or part.startswith(_UNION_TAGS) or part[:1].isupper()

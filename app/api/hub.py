@@ -10,10 +10,10 @@ from app.api.schemas.classify import Label, TextPair
 from app.api.schemas.hugging_face import InferenceRequest, Input, Parameters, SummaryText
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.types import TaskName, Truncation
-from app.serving.deployment import Result
-from app.tasks.extractive_summarization import SummaryItem, SummaryOptions
-from app.tasks.question_answering import AnswerOptions, QuestionItem
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.base import Result
+from app.tasks.extractive_summarization.task import SummaryItem, SummaryOptions
+from app.tasks.question_answering.task import AnswerOptions, QuestionItem
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 
 _TRUNCATION: dict[str | None, Truncation] = {
     None: "window", "do_not_truncate": "window", "only_second": "window", "longest_first": "truncate", "only_first": "truncate",

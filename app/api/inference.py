@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.api.errors import wrong_field
 from app.api.schemas.answer import AnswerRequest
 from app.api.schemas.classify import ClassifyRequest
 from app.api.schemas.open_inference import SIGNATURES, InferRequest, RequestOutput, check_content_type
@@ -16,10 +15,11 @@ from app.api.schemas.summarize import SummarizeRequest
 from app.api.tensors import Tensor, read_texts
 from app.core.errors import InvalidInput
 from app.core.types import TaskName
-from app.serving.deployment import Result
-from app.tasks.extractive_summarization import SummaryItem
-from app.tasks.question_answering import QuestionItem
-from app.tasks.text_classification import ClassificationItem
+from app.core.validation import wrong_field
+from app.tasks.base import Result
+from app.tasks.extractive_summarization.task import SummaryItem
+from app.tasks.question_answering.task import QuestionItem
+from app.tasks.text_classification.task import ClassificationItem
 
 MICROSECONDS = 1_000_000
 LONGEST_US = 3_600 * MICROSECONDS

@@ -32,7 +32,7 @@ from app.api.schemas.summarize import SummarizeRequest, SummarizeResult
 from app.api.shedding import TASKS, state_of
 from app.core.errors import HooperError
 from app.core.types import Priority
-from app.serving.deployment import Result
+from app.tasks.base import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from app.api.errors import describe_validation
 from app.api.json_body import read_json
 from app.api.schemas.open_inference import Datatype, InferRequest, InferResponse, RequestInput, ResponseOutput, Signature
 from app.core.errors import EmptyBatch, InvalidInput, TooManyItems
+from app.core.validation import describe_validation
 
 HEADER = "Inference-Header-Content-Length"
 _LENGTH = struct.Struct("<I")

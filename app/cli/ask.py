@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from app.api.errors import wrong_field
 from app.api.schemas.answer import AnswerRequest, AnswerResult
 from app.api.schemas.classify import ClassifyRequest, ClassifyResult
 from app.api.schemas.common import failed
@@ -22,16 +21,18 @@ from app.batching.admission import QueueLimit
 from app.cli.inputs import Asked
 from app.core.errors import HooperError, InvalidSettings
 from app.core.types import TaskName
+from app.core.validation import wrong_field
 from app.main import load_options
 from app.observability.metrics import Metrics
-from app.serving.deployment import Deployment, Prediction, Result
+from app.serving.deployment import Deployment, Prediction
 from app.serving.explaining import ExplainOptions, explain
 from app.serving.loader import load
 from app.serving.repository import Artefact
 from app.settings import Settings
-from app.tasks.extractive_summarization import SummaryOptions
-from app.tasks.question_answering import AnswerOptions
-from app.tasks.text_classification import ClassificationOptions
+from app.tasks.base import Result
+from app.tasks.extractive_summarization.task import SummaryOptions
+from app.tasks.question_answering.task import AnswerOptions
+from app.tasks.text_classification.task import ClassificationOptions
 
 NO_LIMIT = QueueLimit(2**31, 2**31)
 """Nobody else waits here: what was read is answered, however many windows a text has."""

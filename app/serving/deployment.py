@@ -17,7 +17,7 @@ from app.observability.metrics import LiveModel, Metrics
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
 from app.serving.seams import Computing, Queueing
-from app.tasks.base import Encoded, Task
+from app.tasks.base import Encoded, Result, Task
 
 INLINE_CHARACTERS = 4_000
 """Shorter requests are tokenized on the event loop (under a millisecond): a thread would cost more than it saves."""
@@ -30,15 +30,6 @@ _LONG_TEXTS = ThreadPoolExecutor(1, "long texts")
 
 INLINE_ROWS = 32
 """Requests of more rows are decoded on a thread: a book's windows would hold up everybody else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One item's answer."""
-
-    answer: Any
-    num_tokens: int
-    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)

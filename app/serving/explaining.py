@@ -11,10 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 from app.batching.admission import QueueLimit, check_size
 from app.core.errors import HooperError, InvalidInput, TryLater
 from app.core.types import Priority, Row, RowOutput, Truncation
-from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Result, Timings
+from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Timings
 from app.serving.loader import TASK_KINDS
 from app.tasks.attribution import METHODS, Attribution, Method, Spending
-from app.tasks.base import Encoded
+from app.tasks.base import Encoded, Result
 from app.tasks.passage import Keep, Passage
 
 DEFAULT_METHOD: Method = "shapley"

@@ -11,9 +11,10 @@ from app.core.correction import Correction
 from app.core.errors import CallerError, HooperError, InvalidInput
 from app.core.manifest import Manifest
 from app.core.types import Priority
-from app.serving.deployment import Deployment, Prediction, Result, Timings
+from app.serving.deployment import Deployment, Prediction, Timings
 from app.serving.desk import FeedbackDesk, Outcome
 from app.serving.loader import TASK_KINDS
+from app.tasks.base import Result
 from app.tasks.truth import Right, Truth
 
 MOST_LABELS = 20

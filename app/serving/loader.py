@@ -37,10 +37,10 @@ from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
 from app.serving.repository import Artefact
 from app.tasks.base import Encoded, Task
-from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.manifest_options import checked_options
-from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
 GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1}

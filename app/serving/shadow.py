@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 
 from app.core.errors import DeadlineExceeded, HooperError, Overloaded
 from app.observability.metrics import Metrics
-from app.serving.deployment import Deployment, Prediction, Result
+from app.serving.deployment import Deployment, Prediction
 from app.serving.leased import Leased
 from app.serving.registry import Registry
+from app.tasks.base import Result
 
 MAX_IN_FLIGHT = 16
 """Copies under way at once; more are dropped. So much is what a batch of copies can cost a caller who comes in during it."""

@@ -28,6 +28,15 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """One item's answer."""
+
+    answer: Any
+    num_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What an answer comes to."""
 

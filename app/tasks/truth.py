@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from app.core.errors import InvalidInput
 from app.tasks.base import refuse_text
-from app.tasks.extractive_summarization import Summary, SummaryItem
+from app.tasks.extractive_summarization.task import Summary, SummaryItem
 from app.tasks.labels import clean_label
-from app.tasks.question_answering import Answers, QuestionItem
-from app.tasks.text_classification import Classification, ClassificationItem
+from app.tasks.question_answering.task import Answers, QuestionItem
+from app.tasks.text_classification.task import Classification, ClassificationItem
 
 NAMED = 10
 """Labels of the model that an error names."""

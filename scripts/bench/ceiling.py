@@ -21,7 +21,7 @@ from app.runtime.providers import DeviceWish, PrecisionWish, choices_of_auto, ch
 from app.runtime.session import OnnxSession
 from app.runtime.sessions import open_sessions
 from app.tasks.base import Encoded
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
 PRODUCT = (1024, 384, 1536)

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.core.manifest import MANIFEST, Graph, Manifest, Output, Parity, describe_file, read_manifest
 from app.tasks.base import Encoded
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
 NAME = "idle"

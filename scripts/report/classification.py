@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.report.judged import Judged
 from scripts.report.label_errors import likely_label_errors
 from scripts.report.lengths import by_length

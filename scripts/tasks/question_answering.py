@@ -16,7 +16,7 @@ import numpy as np
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.manifest_options import checked_options
-from app.tasks.question_answering import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
+from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
 from scripts.training.calibration import expected_calibration_error, fit_temperature, halves

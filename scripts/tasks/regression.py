@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.core.errors import InvalidSettings
-from app.tasks.text_classification import Classification
+from app.tasks.text_classification.task import Classification
 from scripts.training.cells import is_missing, plain
 from scripts.training.load_data import Dataset, Example
 from scripts.training.recipe import Recipe

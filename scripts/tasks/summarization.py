@@ -14,7 +14,7 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.extractive_summarization import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable

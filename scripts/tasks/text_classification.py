@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from app.core.errors import InvalidSettings
 from app.tasks.manifest_options import checked_options
-from app.tasks.text_classification import (
+from app.tasks.text_classification.task import (
     MAX_PAIR_CHARACTERS,
     Classification,
     ClassificationItem,

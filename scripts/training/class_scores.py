@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
-from app.tasks.text_classification import OUTPUT
+from app.tasks.text_classification.task import OUTPUT
 from scripts.tasks.base import Calibration
 from scripts.training.calibration import expected_calibration_error, fit_temperature, halves
 from scripts.training.evaluate import Predictions

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from app.tasks.question_answering import QuestionItem
+from app.tasks.question_answering.task import QuestionItem
 from scripts.training.load_data import Example
 
 NEAREST = 5

@@ -26,9 +26,9 @@ from app.runtime.providers import PrecisionWish, Provider, choose_provider, for_
 from app.runtime.session import OnnxSession
 from app.serving.loader import TASK_KINDS
 from app.tasks.base import Encoded
-from app.tasks.extractive_summarization import SummaryItem
-from app.tasks.question_answering import QuestionItem
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.extractive_summarization.task import SummaryItem
+from app.tasks.question_answering.task import QuestionItem
+from app.tasks.text_classification.task import ClassificationItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.bench.texts import profile_texts
 from tests.support.live_service import ROOT

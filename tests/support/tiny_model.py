@@ -23,9 +23,9 @@ from app.core.types import LayoutName, Row, RowOutput, TaskName
 from app.runtime.layout import plan, split, to_tensors
 from app.tasks.base import Encoded
 from app.tasks.drift import reference_of, summed
-from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
-from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
 Axis = Literal["row", "token", "marker"]

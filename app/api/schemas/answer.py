@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.common import MANY, ModelField, OrBroken, Request
 from app.core.errors import HooperError
-from app.serving.deployment import Result
-from app.tasks.question_answering import AnswerOptions, QuestionItem
+from app.tasks.base import Result
+from app.tasks.question_answering.task import AnswerOptions, QuestionItem
 
 MAX_TOP_K = 100
 MAX_ANSWER_TOKENS = 512

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.common import MANY, ModelField, OrBroken, Request, TruncationField
 from app.core.errors import HooperError
-from app.serving.deployment import Result
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.base import Result
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 
 
 class TextPair(Request):

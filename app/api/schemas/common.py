@@ -8,8 +8,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-from app.api.errors import brief, wrong_field
+from app.api.errors import brief
 from app.core.errors import HooperError, InvalidInput
+from app.core.validation import wrong_field
 from app.settings import Settings
 
 ResultT = TypeVar("ResultT")

@@ -20,11 +20,11 @@ from app.api.schemas.common import MANY, OrBroken, Request
 from app.api.schemas.summarize import LanguageField
 from app.core.errors import HooperError, InvalidInput
 from app.core.types import TaskName
-from app.serving.deployment import Result
 from app.serving.feedback import Corrected
-from app.tasks.extractive_summarization import SummaryItem
-from app.tasks.question_answering import QuestionItem
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.base import Result
+from app.tasks.extractive_summarization.task import SummaryItem
+from app.tasks.question_answering.task import QuestionItem
+from app.tasks.text_classification.task import ClassificationItem
 from app.tasks.tokenizer import encodable
 from app.tasks.truth import AnswerTruth, LabelTruth, SentencesTruth
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from app.api.schemas.common import MANY, ModelField, OrBroken, Request
 from app.core.errors import HooperError
-from app.serving.deployment import Result
-from app.tasks.extractive_summarization import SummaryItem, SummaryOptions
+from app.tasks.base import Result
+from app.tasks.extractive_summarization.task import SummaryItem, SummaryOptions
 from app.tasks.sentences import LANGUAGE_CODE
 
 MAX_SENTENCES = 1000

@@ -11,8 +11,9 @@ from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 from app.api.schemas.classify import Label
 from app.api.schemas.common import Request
 from app.core.errors import EmptyBatch
-from app.serving.deployment import Deployment, Result
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.serving.deployment import Deployment
+from app.tasks.base import Result
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 

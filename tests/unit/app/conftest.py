@@ -29,7 +29,7 @@ from app.serving.leased import Role
 from app.serving.registry import Registry
 from app.serving.shadow import Shadows
 from app.settings import PREFIX, Settings
-from app.tasks.text_classification import TextClassification
+from app.tasks.text_classification.task import TextClassification
 from tests.support.gated_engine import Deploy, Gated, GatedEngine
 from tests.support.requests import GatedService, Service
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer, tokenizer_json

@@ -16,7 +16,7 @@ from app.core.archive import pack
 from app.core.manifest import Manifest, read_manifest, verify_files
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts import add_model
 from scripts.add_model import main

@@ -12,7 +12,7 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.attribution import METHODS
 from app.tasks.base import Encoded
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from scripts.compare_explanations import BATCH_TOKENS, SHARES, Asked, faithfulness
 from tests.support.tiny_model import publish_tiny, tiny_tokenizer
 

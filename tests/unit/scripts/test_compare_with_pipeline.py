@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.tasks.question_answering import Answer, Answers, QuestionAnswering
+from app.tasks.question_answering.task import Answer, Answers, QuestionAnswering
 from scripts.compare_with_pipeline import _reason, main
 from tests.support.tiny_model import publish_tiny_task
 

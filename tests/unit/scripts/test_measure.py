@@ -9,7 +9,7 @@ import pytest
 
 from app.core.manifest import read_manifest
 from app.serving.repository import open_folder
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from scripts import measure
 from scripts.export.published_version import open_version
 from tests.support.mutated_model import sign_again

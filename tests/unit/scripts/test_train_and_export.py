@@ -21,7 +21,7 @@ import yaml
 from app.core.manifest import read_manifest, verify_files
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.verify import ParityFailed
 from scripts.tasks.registry import offline_task

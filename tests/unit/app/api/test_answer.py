@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.tasks.question_answering import QuestionAnswering
+from app.tasks.question_answering.task import QuestionAnswering
 from tests.support.requests import Service
 from tests.support.tiny_model import MAX_TOKENS
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.api.hub import options
 from app.api.schemas.hugging_face import InferenceRequest
-from app.tasks.question_answering import AnswerOptions
+from app.tasks.question_answering.task import AnswerOptions
 from tests.support.requests import Service
 
 TEXT, QUESTION = (

@@ -170,7 +170,7 @@ async def test_a_cut_is_told_twice(every_task: Service) -> None:
 
 
 async def test_a_context_without_any_span_gets_the_empty_answer(every_task: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.tasks.question_answering import Answers, QuestionAnswering
+    from app.tasks.question_answering.task import Answers, QuestionAnswering
 
     monkeypatch.setattr(QuestionAnswering, "decode", lambda *_: Answers([], 1.0))
     answer = await infer(every_task, "question-answering", tensor("question", "a"), tensor("context", "good"))

@@ -7,8 +7,8 @@ import asyncio
 from app.core.errors import InvalidInput
 from app.runtime.layout import PACKED_WIDTH
 from app.serving.bulk import predict_bulk
-from app.serving.deployment import Result
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.base import Result
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.gated_engine import Deploy, output_of
 
 

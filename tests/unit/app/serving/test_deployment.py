@@ -14,8 +14,9 @@ import pytest
 from app.batching.admission import QueueLimit
 from app.core.errors import DeadlineExceeded, EngineFailed, HooperError, InvalidInput, Overloaded, TooLarge, Unavailable
 from app.core.types import RowOutput
-from app.serving.deployment import INLINE_CHARACTERS, LONG_CHARACTERS, Prediction, Result
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.serving.deployment import INLINE_CHARACTERS, LONG_CHARACTERS, Prediction
+from app.tasks.base import Result
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.gated_engine import Deploy, Gated, output_of, turn
 from tests.support.tiny_model import MAX_TOKENS
 

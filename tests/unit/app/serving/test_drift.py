@@ -17,7 +17,7 @@ from app.serving.explaining import explain
 from app.serving.loader import LoadOptions, load
 from app.serving.repository import open_folder
 from app.tasks.drift import MAX_LABELS, OTHER
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import GOLDEN_TEXTS, publish_tiny
 

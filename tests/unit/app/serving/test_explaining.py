@@ -12,9 +12,10 @@ import pytest
 from app.batching.admission import QueueLimit
 from app.core.errors import DeadlineExceeded, EngineFailed, InvalidInput, Overloaded, TooLarge, Unavailable
 from app.core.types import Row
-from app.serving.deployment import INLINE_CHARACTERS, Prediction, Result
+from app.serving.deployment import INLINE_CHARACTERS, Prediction
 from app.serving.explaining import ExplainOptions, Explanation, explain, portions
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.base import Result
+from app.tasks.text_classification.task import ClassificationItem
 from tests.support.gated_engine import Deploy, Gated, turn
 from tests.support.tiny_model import VOCABULARY
 

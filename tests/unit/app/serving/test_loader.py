@@ -28,10 +28,11 @@ from app.runtime.layout import Limits
 from app.runtime.machine import Machine
 from app.runtime.providers import Provider
 from app.serving import loader
-from app.serving.deployment import Deployment, Result
+from app.serving.deployment import Deployment
 from app.serving.loader import TASK_KINDS, LoadOptions, load
 from app.serving.repository import Repository, open_folder
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.base import Result
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.faulty_engine import Faulty
 from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.tiny_model import GOLDEN_TEXTS, KINDS, MAX_TOKENS, publish_tiny, publish_tiny_task

@@ -11,7 +11,7 @@ import pytest
 from app.core.errors import ModelFailed, Unavailable, UnknownModel
 from app.serving.failures import FailedModel
 from app.serving.registry import Registry, Standing
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.gated_engine import Deploy, Gated, turn
 
 TASK = "text-classification"

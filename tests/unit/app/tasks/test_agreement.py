@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.tasks.extractive_summarization import ExtractiveSummarization, Sentence, Summary, SummaryOptions
-from app.tasks.question_answering import Answer, AnswerOptions, Answers, QuestionAnswering
-from app.tasks.text_classification import (
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, Sentence, Summary, SummaryOptions
+from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionAnswering
+from app.tasks.text_classification.task import (
     Activation,
     Classification,
     ClassificationOptions,

@@ -15,7 +15,7 @@ from app.core.types import Row
 from app.tasks.attribution import METHODS, Attribution, Method, Spending, occlusion, shapley
 from app.tasks.base import Encoded
 from app.tasks.passage import Keep, Passage, Word
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from tests.support.tiny_model import WORDS, logits_of, tiny_tokenizer
 
 PLENTY = Spending(1_000_000)

@@ -11,9 +11,9 @@ import pytest
 from app.core.manifest import DriftReference, read_manifest
 from app.tasks.base import Decision, Encoded
 from app.tasks.drift import MAX_LABELS, OTHER, Sums, named_labels, reference_of, summed
-from app.tasks.extractive_summarization import ExtractiveSummarization, Sentence, Summary, SummaryOptions
-from app.tasks.question_answering import Answer, AnswerOptions, Answers, QuestionAnswering
-from app.tasks.text_classification import (
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, Sentence, Summary, SummaryOptions
+from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionAnswering
+from app.tasks.text_classification.task import (
     Activation,
     Classification,
     ClassificationItem,

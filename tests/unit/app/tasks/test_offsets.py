@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from app.tasks.base import Encoded
-from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.passage import words_of_window
-from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem, Reading
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem, Reading
+from app.tasks.question_answering.word_boundaries import WordBoundaries
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer, Window
-from app.tasks.word_boundaries import WordBoundaries
 from scripts.tasks.question_answering import Gold, labels_of
 from tests.support.tokenizer_types import TEXTS, TYPES, definition
 

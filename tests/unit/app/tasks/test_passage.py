@@ -10,10 +10,10 @@ import pytest
 from app.core.errors import HooperError, InvalidInput
 from app.core.types import RowOutput
 from app.tasks.base import Encoded
-from app.tasks.extractive_summarization import ExtractiveSummarization, SummaryItem, SummaryOptions
+from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.passage import Passage, mask_of
-from app.tasks.question_answering import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification, log_odds
+from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification, log_odds
 from tests.support.tiny_model import VOCABULARY, logits_of, tiny_tokenizer
 
 HARD = [

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidInput
-from app.tasks.extractive_summarization import Sentence, Summary, SummaryItem
-from app.tasks.question_answering import Answer, Answers, QuestionItem
-from app.tasks.text_classification import Classification, ClassificationItem, LabelScore
+from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
+from app.tasks.question_answering.task import Answer, Answers, QuestionItem
+from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
 from app.tasks.truth import AnswerTruth, LabelTruth, SentencesTruth, Truth
 
 SINGLE = {"labels": ["bad", "good"], "problem_type": "single_label_classification"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidSettings, SetupError
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.bench import cross_validation as module
 from scripts.training.load_data import Dataset, Example
 

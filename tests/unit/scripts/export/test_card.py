@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from app.core.manifest import Parity
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.card import Story, write_card
 from scripts.training.load_data import Broken, Dataset, Example
 from scripts.training.recipe import Recipe

@@ -13,7 +13,7 @@ import pytest
 from app.core import release
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import DriftReference, EngineTrial, Parity, read_manifest, verify_files
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import publish as module
 from scripts.export.publish import Artefact, golden_answers, publish
 from scripts.tasks.text_classification import OfflineTextClassification

@@ -12,7 +12,7 @@ import torch
 from app.core.manifest import EngineTrial
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import variants as forms
 from scripts.export import verified_graph
 from scripts.export.torch_reference import ask_torch

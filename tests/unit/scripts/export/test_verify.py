@@ -16,7 +16,7 @@ from app.core.errors import EngineFailed, ProviderUnavailable
 from app.core.manifest import Output
 from app.core.types import Row, RowOutput
 from app.runtime.providers import Provider
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import verify
 from scripts.export.fp16 import write_half
 from scripts.export.quantize_weights import compact

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.published_version import open_version
 from scripts.report.judged import Judged
 from scripts.report.of_version import judge

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.question_answering import Answer, AnswerOptions, Answers, QuestionItem
+from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.question_answering import Gold, OfflineQuestionAnswering, Repair, SpanLabel, labels_of, parse
 from scripts.training.evaluate import Predictions

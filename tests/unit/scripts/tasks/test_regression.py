@@ -13,7 +13,7 @@ from scipy import stats
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import read_manifest
-from app.tasks.text_classification import (
+from app.tasks.text_classification.task import (
     Classification,
     ClassificationItem,
     ClassificationOptions,

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.extractive_summarization import Sentence, Summary, SummaryItem
+from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
 from scripts.tasks.base import Prepared, TrainingRow
 from scripts.tasks.summarization import OfflineSummarization, Target, parse_correction
 from scripts.training.evaluate import Predictions

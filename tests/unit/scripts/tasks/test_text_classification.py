@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.text_classification import Classification, ClassificationItem, LabelScore
+from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
 from scripts.tasks.base import Prepared, TrainingRow
 from scripts.tasks.text_classification import Columns, OfflineTextClassification
 from scripts.training.load_data import Broken, Example

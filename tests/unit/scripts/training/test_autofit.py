@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app.core.errors import InvalidSettings
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
 from scripts.training import autofit

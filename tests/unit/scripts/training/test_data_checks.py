@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.tasks.question_answering import QuestionItem
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.question_answering.task import QuestionItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.training.data_checks import HUGE, check_labels, check_texts
 from scripts.training.load_data import Dataset, Example, normalized
 

@@ -14,7 +14,7 @@ import torch
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
 from scripts.training.distillation import open_teacher, taught

@@ -9,7 +9,7 @@ import pytest
 
 from app.core.errors import InvalidInput, TooLarge
 from app.core.types import Row, RowOutput
-from app.tasks.text_classification import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from scripts.training import evaluate
 from scripts.training.batches import BUDGET
 from scripts.training.evaluate import predict

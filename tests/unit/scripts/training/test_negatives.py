@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.tasks.question_answering import QuestionItem
+from app.tasks.question_answering.task import QuestionItem
 from scripts.tasks.question_answering import Gold
 from scripts.training.load_data import Example
 from scripts.training.negatives import unanswered

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import InvalidSettings
-from app.tasks.text_classification import ClassificationItem
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.training.load_data import Dataset, Example
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder

@@ -17,7 +17,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.manifest import read_manifest
 from app.core.types import Row, Truncation
 from app.tasks.base import Encoded
-from app.tasks.text_classification import (
+from app.tasks.text_classification.task import (
     MAX_PAIR_COST,
     Activation,
     Classification,

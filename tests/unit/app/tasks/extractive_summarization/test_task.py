@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Row
 from app.tasks.base import Encoded
-from app.tasks.extractive_summarization import (
+from app.tasks.extractive_summarization.task import (
     LATER,
     ExtractiveSummarization,
     Summary,

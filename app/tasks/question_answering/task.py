@@ -24,8 +24,8 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, Word, mask_of, words_of
+from app.tasks.question_answering.word_boundaries import WordBoundaries
 from app.tasks.tokenizer import Tokenizer, Tokens
-from app.tasks.word_boundaries import WordBoundaries
 
 Floats = NDArray[np.float64]
 OUTPUT = "logits"

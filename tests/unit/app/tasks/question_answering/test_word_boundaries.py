@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tasks.word_boundaries import JOINERS, WordBoundaries
+from app.tasks.question_answering.word_boundaries import JOINERS, WordBoundaries
 
 LETTERS = st.sampled_from([*"aZé9½ßжש", "e\u0301", "हि", "²"])
 PARTS = st.one_of(

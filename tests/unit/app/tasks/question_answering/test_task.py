@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import RowOutput
 from app.tasks.base import Encoded
-from app.tasks.question_answering import (
+from app.tasks.question_answering.task import (
     AnswerOptions,
     Answers,
     QuestionAnswering,

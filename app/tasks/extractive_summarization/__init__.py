@@ -1,0 +1,1 @@
+"""Extractive summarization: the sentences of a document that sum it up."""
