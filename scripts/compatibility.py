@@ -32,10 +32,10 @@ from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.export.checkpoint import Checkpoint, open_checkpoint
+from scripts.export.eval_data import SENTENCES
 from scripts.export.import_checkpoint import Wish, adopt
 from scripts.export.padded import head_logits
 from scripts.export.positions import accepted_inputs
-from scripts.export.sample_inputs import QUESTIONS, SENTENCES
 from scripts.export.torch_runner import TorchRunner
 from scripts.export.trial_export import probe_rows, spread
 from scripts.tasks.registry import offline_task
@@ -140,7 +140,7 @@ def largest_difference(version: Path, manifest: Manifest, checkpoint: Checkpoint
         rows = [Row(window.input_ids, window.token_type_ids) for window, *_ in tokenizer.windows(texts)]
         expected = [_by_transformers(checkpoint, text, manifest.max_tokens) for text in texts]
     else:
-        rows = spread(probe_rows(manifest.task, offline, tokenizer, manifest.task_options), 2 * len(QUESTIONS))
+        rows = spread(probe_rows(offline, tokenizer, manifest.task_options), 8)
         runner = TorchRunner(checkpoint.model, manifest.graph)
         expected = [runner.run_alone(row) for row in rows]
     alone = [session.run_together([row])[0] for row in rows]

@@ -274,7 +274,7 @@ class Trainer(Generic[F]):
     def _others(self, source: Source) -> Sequence[Example]:
         """Examples that are no part of the data, with a word on those that training saw all the same."""
         recipe = self._line().recipe
-        examples, broken = read_labelled(recipe.task, self._prepared.task_options, recipe, read(source))
+        examples, broken = read_labelled(self._line().offline, self._prepared.task_options, recipe, read(source))
         say("load", f"{len(examples):,} rows to evaluate")
         if broken:
             say("", describe_broken(broken))

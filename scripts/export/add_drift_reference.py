@@ -13,14 +13,14 @@ from app.core.release import STAGING
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.eval_data import HeldOut, check_enough, held_out
+from scripts.export.eval_data import load_eval_data
 from scripts.export.formatting import describe_figures
 from scripts.export.published_version import published_task
 from scripts.export.verified_graph import Say
 from scripts.tasks.base import OfflineTask
 from scripts.tasks.registry import offline_task
 from scripts.training.evaluate import Predictions, drift_reference, predict
-from scripts.training.load_data import Example, read_all
+from scripts.training.load_data import Example
 from scripts.training.recipe import Recipe
 
 
@@ -45,9 +45,8 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     refuse_unlisted(folder, manifest)
     offline = offline_task(manifest.task)
     task = published_task(folder, manifest, offline)
-    texts = held_out_items(offline, manifest, recipe)
-    check_enough(texts)
-    say("load", texts.where_from)
+    texts = load_eval_data(offline, manifest.task_options, recipe)
+    say("load", texts.origin)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     predictions = predict(task, offline.serving_options(), [one.item for one in texts.examples], session)
@@ -56,14 +55,6 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     reference = drift_reference(task, offline.serving_options(), tokenizer, predictions)
     write_manifest(folder, manifest.model_copy(update={"reference": reference}))
     return reference
-
-
-def held_out_items(offline: OfflineTask, manifest: Manifest, recipe: Recipe) -> HeldOut:
-    """What the recipe held out, or, where it names no data, what its `validation` names."""
-    if not recipe.data:
-        return held_out(offline, manifest, recipe)
-    examples = offline.prepare(recipe, read_all(recipe)).dataset.validation
-    return HeldOut(examples, True, [], f"{len(examples):,} rows that were held out when it was trained")
 
 
 def _figures(offline: OfflineTask, manifest: Manifest, predictions: Predictions, examples: Sequence[Example]) -> str:

@@ -11,9 +11,8 @@ from app.core.manifest import MANIFEST, Manifest, describe_file, read_manifest, 
 from app.core.release import next_release
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
-from scripts.export.add_drift_reference import held_out_items
 from scripts.export.engine_trials import describe_engines, try_engines
-from scripts.export.eval_data import check_enough
+from scripts.export.eval_data import load_eval_data
 from scripts.export.published_version import published_task
 from scripts.export.variants import Form
 from scripts.export.verified_graph import Say, describe_parity
@@ -68,9 +67,8 @@ def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, 
         )
     offline = offline_task(manifest.task)
     task = published_task(folder, manifest, offline)
-    texts = held_out_items(offline, manifest, recipe)
-    check_enough(texts)
-    say("load", texts.where_from)
+    texts = load_eval_data(offline, manifest.task_options, recipe)
+    say("load", texts.origin)
     examples = texts.examples
     if 0 < form.most_rows < len(examples):
         examples = random.Random(recipe.seed).sample(list(examples), form.most_rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.core.manifest import Parity
 from scripts.export.formatting import describe_decisions, figure, spoken
+from scripts.tasks.registry import offline_task
 from scripts.training.load_data import Dataset, default_name
 from scripts.training.recipe import Recipe
 
@@ -18,12 +19,6 @@ MOST_CLASSES = 30
 WORST_CLASSES = 20
 NAMED = 20
 """Broken rows named in the card."""
-FRONT_METRICS = {
-    "text-classification": ["accuracy", "f1"],
-    "question-answering": ["exact_match", "f1"],
-    "summarization": ["rouge"],
-}
-NUMBER_METRICS = ["mse", "mae", "pearsonr", "spearmanr"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ def _front_matter(story: Story) -> str:
         "pipeline_tag": recipe.task,
         "base_model": story.base_model,
         "datasets": list(sources),
-        "metrics": NUMBER_METRICS if "rmse" in story.evaluation["headline"] else FRONT_METRICS.get(recipe.task, []),
+        "metrics": offline_task(recipe.task).hub_metrics(story.evaluation["headline"]),
     }
     return front_matter(fields)
 

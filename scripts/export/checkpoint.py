@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,10 @@ from app.core.types import TaskName
 from scripts.export.padded import head_logits
 from scripts.export.positions import accepted_inputs, takes_token_types
 from scripts.export.tokenizer_definition import definition_of
-from scripts.tasks.registry import offline_task
-from scripts.tasks.regression import LABEL
+from scripts.tasks.registry import OFFLINE_TASKS, offline_task
 from scripts.training.base_model import BaseModel, resolve
 from scripts.training.pretrained import DEFAULT_LIMIT, fast_tokenizer, first_line, longest_input, longest_of_tokenizer
 
-HEADS: Mapping[str, TaskName] = {
-    "ForSequenceClassification": "text-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForTokenClassification": "summarization",
-}
 NAMED = 5
 """Tokens that a note names."""
 SHORTEST = 8
@@ -65,7 +59,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     room = _vocabulary(model)
     if room is not None and len(tokenizer) > room:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
-    options, notes = _task_options(model.config, task, labels)
+    options, notes = offline_task(task).checkpoint_options(model.config, labels)
     beyond = sorted(token for token, number in tokenizer.get_vocab().items() if room is not None and number >= room)
     if beyond:
         named = ", ".join(repr(token) for token in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
@@ -96,12 +90,10 @@ def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
         InvalidSettings: there is no head, or it is for something else than was wished.
     """
     names = config.architectures or []
-    found = next((task for name in names for head, task in HEADS.items() if name.removesuffix("Simple").endswith(head)), None)
-    if found == "summarization" and (wish != found or config.num_labels != 1):
-        raise InvalidSettings(
-            f"{source.location} labels tokens ({names[0]}, {config.num_labels} labels), which is served only where it has one"
-            " label and scores sentences: then say --task summarization"
-        )
+    heads = [name.removesuffix("Simple") for name in names]
+    found = next((task for head in heads for task, offline in OFFLINE_TASKS.items() if head.endswith(offline.heads)), None)
+    if found is not None and (refusal := OFFLINE_TASKS[found].head_refusal(config, is_named=wish == found)):
+        raise InvalidSettings(f"{source.location} {refusal}")
     if found is None and names:
         raise InvalidSettings(
             f"{source.location} holds {names[0]}, which has no head that can be served;"
@@ -170,28 +162,6 @@ def _check_token_types(model: Any, tokenizer: Any, source: BaseModel) -> None:
             f"{source.location} cannot be served: its tokenizer gives {name}, in place of which {type(model).__name__} adds up"
             f" words; leave {name} out of model_input_names in tokenizer_config.json if that is not meant"
         )
-
-
-def _task_options(config: Any, task: TaskName, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """What the task's serving module takes, and what should be said about it."""
-    if task != "text-classification":
-        if names:
-            raise InvalidSettings(f"--labels are for text classification, not for {task}")
-        return {}, []
-    labels = list(names) or [str(config.id2label[index]) for index in range(config.num_labels)]
-    if len(labels) != config.num_labels or len(set(labels)) != len(labels):
-        raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(labels)}")
-    if config.problem_type == "regression":
-        if len(labels) > 1:
-            raise InvalidSettings(f"the checkpoint gives {len(labels)} numbers a text; only one can be served")
-        return {"labels": list(names) or [LABEL], "problem_type": "regression"}, []
-    notes = []
-    if all(label.startswith("LABEL_") for label in labels):
-        notes.append(f"the checkpoint does not name its labels: {', '.join(labels)}; say --labels NAME … to name them")
-    # a single output is a yes or no, and its score a sigmoid: so it is decided at 0.5, as labels that do not exclude each other
-    several = config.problem_type == "multi_label_classification" or len(labels) == 1
-    problem = "multi_label_classification" if several else "single_label_classification"
-    return {"labels": labels, "problem_type": problem}, notes
 
 
 def _length(wish: int, limit: int) -> int:

@@ -1,101 +1,121 @@
-"""Texts on which a foreign checkpoint is judged: a file of the user's, labelled or not, or the built-in probes."""
+"""What a model that is there already is judged on: a file of the user's, labelled or not, or built-in neutral texts."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from app.core.errors import InvalidSettings
-from app.core.types import TaskName
-from app.tasks.labels import clean_label
-from app.tasks.sentences import LANGUAGE
-from scripts.export.sample_inputs import probes
-from scripts.tasks import question_answering, regression, summarization, text_classification
 from scripts.tasks.base import OfflineTask
 from scripts.training.cells import in_lower_case
-from scripts.training.label_kind import NO_LABEL, whole_number
-from scripts.training.load_data import Broken, Example, Parse, describe_broken, first_readable, stop_if_too_many
+from scripts.training.load_data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record, read_file_bytes, read_records
 
-FIELDS: Mapping[TaskName, Mapping[str, Sequence[str]]] = {
-    "text-classification": {"text": text_classification.TEXT_NAMES, "text_pair": ("text_pair",)},
-    "question-answering": {"question": ("question",), "context": question_answering.CONTEXT_NAMES},
-    "summarization": {"text": summarization.TEXT_NAMES},
-}
-"""The fields of items without a target, with the columns that hold them."""
 TEXT_SUFFIXES = (".txt", ".txt.gz")
-
-
-class Model(Protocol):
-    """A model that is there already: a checkpoint, or the manifest of a published version."""
-
-    @property
-    def task(self) -> TaskName: ...
-
-    @property
-    def task_options(self) -> dict[str, Any]: ...
+SENTENCES = (
+    "This was exactly what I hoped for, thank you.",
+    "It broke after two days and nobody answers my messages.",
+    "Where can I find the opening hours?",
+    "The meeting has been moved to Thursday at noon.",
+    "The old library burned down in 1897.",
+    "A new library opened in 1903, and a museum was added in 1911.",
+    "The bridge over the Elbe was repaired by Anna Schmidt and her brothers.",
+    "Engineers had warned for years that its roof could fall.",
+    "About forty traders will move to a tent on the station square by March.",
+    "Please send the invoice to the address below before Friday.",
+    "The council expects the repair to cost four million euros.",
+    "My card was charged twice and I would like the money back.",
+    "Water boils at a lower temperature in the mountains.",
+    "She scored twice in the last ten minutes of the match.",
+    "The patient was given 20 mg and slept through the night.",
+    "Shares fell by three percent after the report.",
+    "I have never been so bored in my life.",
+    "What a lovely evening, and what a wonderful film!",
+    "Ünïcödé, 数字 and emoji 🙂 are text too.",
+    "def answer(): return 42",
+    "no",
+    "OK, THANKS!!!",
+    "Das Wetter war schön, und wir gingen am See spazieren.",
+    "Il fait trop chaud pour travailler aujourd'hui.",
+)
+JOINED = (2, 3, 5, 8, 13)
+NUM_JOINED_IN_LONGEST = 60
+"""Sentences of the longest text: more than most encoders read at once."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class EvalData:
     """Examples, and whether their targets are the right answers."""
 
     examples: Sequence[Example]
     is_labelled: bool
     broken: Sequence[Broken]
-    where_from: str
+    origin: str
     """As the card says it."""
-    are_given: bool = True
-    """By somebody who chose them for this model."""
+    is_own: bool = True
+    """Somebody chose them for this model; the built-in ones are like nobody's."""
 
 
-def held_out(offline: OfflineTask, model: Model, recipe: Recipe) -> HeldOut:
-    """The examples of the recipe's `validation`, or probes where it names none.
+def load_eval_data(offline: OfflineTask, task_options: Mapping[str, Any], recipe: Recipe) -> EvalData:
+    """The examples that the recipe held out, where it names `data` too; else those of its `validation`; without any, the
+    built-in ones.
 
     Raises:
-        InvalidSettings: too many rows are broken, or have labels that the model does not know.
+        InvalidSettings: no row can be used, too many are broken, or have labels that the model does not know.
     """
+    if recipe.data:
+        examples = list(offline.prepare(recipe, read_all(recipe)).dataset.validation)
+        return EvalData(examples, True, [], f"{len(examples):,} rows that were held out when it was trained")
     if not recipe.validation:
-        made = probes(offline, model.task)
-        return HeldOut(made, False, [], f"{len(made)} built-in texts, since none were given", False)
-    records = {source: _records(source) for source in recipe.validation}
+        samples = sample_examples(offline)
+        return EvalData(samples, False, [], f"{len(samples)} built-in texts, since none were given", is_own=False)
+    records = {source: _read(source) for source in recipe.validation}
     columns = first_readable(records).columns
-    is_labelled = _is_labelled(model.task, recipe, columns)
+    is_labelled = bool(recipe.label_column) or any(name.lower() in offline.label_columns for name in columns)
     if is_labelled:
-        examples, broken = read_labelled(model.task, model.task_options, recipe, records)
+        examples, broken = read_labelled(offline, task_options, recipe, records)
     else:
-        examples, broken = _parsed(partial(_unlabelled, offline, model.task, recipe), recipe, records)
+        examples, broken = _parse_all(lambda record, source: _parse_item(offline, recipe, record, source), recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
-    said = f"{len(examples):,} rows of {', '.join(Path(source).name for source in records)}"
-    return HeldOut(examples, is_labelled, broken, f"{said}; {describe_broken(broken)}" if broken else said)
+    if not examples:
+        raise InvalidSettings("no row of --data can be used")
+    origin = f"{len(examples):,} rows of {', '.join(Path(source).name for source in records)}"
+    return EvalData(examples, is_labelled, broken, f"{origin}; {describe_broken(broken)}" if broken else origin)
 
 
 def read_labelled(
-    task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
+    offline: OfflineTask, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
 ) -> tuple[list[Example], list[Broken]]:
     """Examples with the labels of a model that is there already, and the rows that are none.
 
     Raises:
         InvalidSettings: too many rows are broken, or have labels that the model does not know.
     """
-    parse = _parser(task, task_options, recipe, records)
-    return _parsed(lambda record, source: _known(parse(record, source), task, task_options), recipe, records)
+    return _parse_all(offline.labelled_parser(recipe, records, task_options), recipe, records)
 
 
-def _parsed(parse: Parse, recipe: Recipe, records: dict[str, list[Record]]) -> tuple[list[Example], list[Broken]]:
+def sample_examples(offline: OfflineTask) -> list[Example]:
+    """Built-in items of the task, short and long, alone and in pairs; they have no target."""
+    texts = [*SENTENCES]  # and runs of them that begin at different places
+    texts += [" ".join((SENTENCES * 2)[start : start + count]) for count in JOINED for start in range(0, len(SENTENCES), 6)]
+    texts.append(" ".join((SENTENCES * 3)[:NUM_JOINED_IN_LONGEST]))
+    items = offline.sample_items(texts, SENTENCES)
+    return [Example(offline.item(item), None, "probes", f"probe {number}") for number, item in enumerate(items, start=1)]
+
+
+def _parse_all(parse: Parse, recipe: Recipe, records: dict[str, list[Record]]) -> tuple[list[Example], list[Broken]]:
     parsed = [parse(record, source) for source, rows in records.items() for record in rows]
-    broken = [one for one in parsed if isinstance(one, Broken)]
+    broken = [row for row in parsed if isinstance(row, Broken)]
     stop_if_too_many(broken, len(parsed), recipe.max_bad_share)
-    return [one for one in parsed if isinstance(one, Example)], broken
+    return [row for row in parsed if isinstance(row, Example)], broken
 
 
-def _records(source: str) -> list[Record]:
+def _read(source: str) -> list[Record]:
     """As for training, and plain text files of one text a line."""
     path = Path(source)
     if not (path.is_file() and path.name.lower().endswith(TEXT_SUFFIXES)):
@@ -104,79 +124,20 @@ def _records(source: str) -> list[Record]:
     return [Record(f"{path}:{number}", {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _is_labelled(task: TaskName, recipe: Recipe, columns: Mapping[str, Any]) -> bool:
-    names = {
-        "text-classification": (*text_classification.LABEL_NAMES, *regression.NUMBER_NAMES),
-        "question-answering": question_answering.ANSWER_NAMES,
-        "summarization": summarization.SUMMARY_NAMES,
-    }[task]
-    return bool(recipe.label_column) or any(name.lower() in names for name in columns)
-
-
-def _parser(task: TaskName, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]) -> Parse:
-    """One record to an example with its target, as for training."""
-    if task == "question-answering":
-        # nothing is learnt here, and figures compare texts: where an answer stands does not matter
-        return partial(question_answering.parse, repair=question_answering.Repair())
-    if task == "summarization":
-        text, summary = summarization.choose_columns(recipe, records)
-        language = task_options.get("language", LANGUAGE)
-        return partial(summarization.parse, text=text, summary=summary, language=language)
-    known = replace(
-        recipe,
-        problem_type=task_options["problem_type"],
-        minus_one="class" if NO_LABEL in map(whole_number, task_options["labels"]) else recipe.minus_one,
-    )
-    return text_classification.Columns.choose(known, records).parse
-
-
-def _unlabelled(offline: OfflineTask, task: TaskName, recipe: Recipe, record: Record, source: str) -> Example | Broken:
+def _parse_item(offline: OfflineTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
+    """An example without a target."""
     if record.broken:
         return Broken(record.where, record.broken)
-    fields = {}
     columns = in_lower_case(record.columns)
-    for name, known in FIELDS[task].items():
-        found = [one for one in ([recipe.text_column] if name == "text" and recipe.text_column else known) if one in columns]
-        if found:
-            fields[name] = columns[found[0]]
-        elif name != "text_pair":
+    fields = {}
+    for name, synonyms in offline.item_columns.items():
+        if name == "text" and recipe.text_column:
+            synonyms = [recipe.text_column]
+        column = next((column for column in synonyms if column in columns), None)
+        if column is not None:
+            fields[name] = columns[column]
+        elif name not in offline.optional_fields:
             return Broken(record.where, f"no column of the {name}; say --text-column NAME")
-    if not all(isinstance(one, str) and one.strip() for one in fields.values()):
+    if not all(isinstance(value, str) and value.strip() for value in fields.values()):
         return Broken(record.where, "empty text")
     return Example(offline.item(fields), None, source, record.where)
-
-
-def _known(one: Example | Broken, task: TaskName, task_options: Mapping[str, Any]) -> Example | Broken:
-    """The example with the model's own labels; data sets often hold their numbers instead."""
-    if isinstance(one, Broken) or task != "text-classification":
-        return one
-    if task_options["problem_type"] == text_classification.REGRESSION:
-        return one
-    labels = task_options["labels"]
-    given = one.target if isinstance(one.target, tuple) else (one.target,)
-    named = [_label(label, labels) for label in given]
-    if None in named:
-        unknown = given[named.index(None)]
-        return Broken(one.where, f"label {unknown!r} is none of the model's: {', '.join(labels[:10])}")
-    return replace(one, target=tuple(named) if isinstance(one.target, tuple) else named[0])
-
-
-def _label(given: str, labels: Sequence[str]) -> str | None:
-    if given in labels:
-        return given
-    cleaned = [clean_label(one) for one in labels]
-    if given in cleaned:
-        return labels[cleaned.index(given)]
-    numbers = [whole_number(one) for one in cleaned]  # of a model that learnt 1.0
-    if given in numbers:
-        return labels[numbers.index(given)]
-    return labels[int(given)] if given.isdecimal() and int(given) < len(labels) else None
-
-
-def check_enough(one: HeldOut) -> None:
-    """
-    Raises:
-        InvalidSettings: there is nothing to compare the graph on.
-    """
-    if not one.examples:
-        raise InvalidSettings("no row of --data can be used")

@@ -17,7 +17,7 @@ from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import calibration_of, classes_of, figures_of, front_matter, license_of, parity_of
 from scripts.export.checkpoint import Checkpoint, open_checkpoint
-from scripts.export.eval_data import HeldOut, check_enough, held_out
+from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.formatting import describe_figures
 from scripts.export.graph_files import num_bytes
 from scripts.export.publish import Artefact, golden_answers, publish
@@ -63,14 +63,13 @@ def adopt(wish: Wish, say: Say) -> Path:
     for note in checkpoint.notes:
         say("", note)
     offline = offline_task(checkpoint.task)
-    texts = held_out(offline, checkpoint, wish.recipe)
-    check_enough(texts)
-    say("", f"compared on {texts.where_from}")
+    texts = load_eval_data(offline, checkpoint.task_options, wish.recipe)
+    say("", f"compared on {texts.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
     model, options = checkpoint.model, checkpoint.task_options
     storage = wish.storage or ("int8" if texts.is_labelled else "fp16")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        exported = try_out(model, checkpoint.task, offline, tokenizer, options, Path(folder))
+        exported = try_out(model, offline, tokenizer, options, Path(folder))
         say("export", describe_layout(exported.graph))
         reference = ask_torch(offline, model, tokenizer, options, texts.examples, texts.is_labelled)
         if texts.is_labelled:
@@ -82,7 +81,7 @@ def adopt(wish: Wish, say: Say) -> Path:
     return made
 
 
-def _artefact(wish: Wish, checkpoint: Checkpoint, texts: HeldOut, reference: Any, verified: VerifiedGraph) -> Artefact:
+def _artefact(wish: Wish, checkpoint: Checkpoint, texts: EvalData, reference: Any, verified: VerifiedGraph) -> Artefact:
     offline, recipe = reference.offline, wish.recipe
     evaluation: dict[str, Any] = {"headline": {}}
     if texts.is_labelled:
@@ -113,16 +112,16 @@ def _artefact(wish: Wish, checkpoint: Checkpoint, texts: HeldOut, reference: Any
     )
 
 
-def _drift_reference(checkpoint: Checkpoint, texts: HeldOut, reference: Any, verified: VerifiedGraph) -> DriftReference:
+def _drift_reference(checkpoint: Checkpoint, texts: EvalData, reference: Any, verified: VerifiedGraph) -> DriftReference:
     """Of texts that somebody chose for this model; the built-in ones are like nobody's."""
-    if not texts.are_given:
+    if not texts.is_own:
         return NO_REFERENCE
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
     return drift_reference(reference.task, reference.offline.serving_options(), tokenizer, verified.predictions)
 
 
 def write_adopted_card(
-    wish: Wish, checkpoint: Checkpoint, texts: HeldOut, verified: VerifiedGraph, evaluation: Mapping[str, Any]
+    wish: Wish, checkpoint: Checkpoint, texts: EvalData, verified: VerifiedGraph, evaluation: Mapping[str, Any]
 ) -> str:
     """README.md of a checkpoint that was trained elsewhere: what is known of it, and what was not measured."""
     recipe, size = wish.recipe, num_bytes(verified.file)
@@ -140,14 +139,14 @@ def write_adopted_card(
         *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
         "What it was trained on is not known here.",
         "## Agreement with the torch model",
-        parity_of({"before compaction": verified.exported, **verified.parity}, texts.where_from),
+        parity_of({"before compaction": verified.exported, **verified.parity}, texts.origin),
         "## Limits",
         recipe.limits or "None were stated by the maker.",
     ]
     return f"---\n{front_matter(fields)}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _figures(texts: HeldOut, evaluation: Mapping[str, Any]) -> list[str]:
+def _figures(texts: EvalData, evaluation: Mapping[str, Any]) -> list[str]:
     if not texts.is_labelled:
         return ["No figures were measured: no labelled texts were given. How good this model is, is not known here."]
     said = "On texts that the maker gave (whether the checkpoint was trained on them is not known here)"

@@ -18,9 +18,9 @@ from app.core.types import Row
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.add_drift_reference import held_out_items, write_manifest
+from scripts.export.add_drift_reference import write_manifest
 from scripts.export.engine_trials import try_engines
-from scripts.export.eval_data import HeldOut, check_enough
+from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.variants import FORMS
 from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import Comparison, ParityFailed, Reference, check_neighbours
@@ -89,15 +89,14 @@ def measure_length(folder: Path, recipe: Recipe, say: Say) -> Manifest:
         raise InvalidSettings(f"--max-tokens is {max_tokens}; the service reads between {SHORTEST} and {SERVED}")
     if max_tokens == before:
         raise InvalidSettings(f"{folder} reads up to {before} tokens already")
-    texts = held_out_items(version.offline, version.manifest, recipe)
-    check_enough(texts)
+    texts = load_eval_data(version.offline, version.manifest.task_options, recipe)
     _check_golden(version, max_tokens)
     _check_positions(version, texts.examples[0], max_tokens)
     long = _long_examples(version, texts, max_tokens)
     reference = version.answers(long, max_tokens)
     rows = [row for one in reference.predictions.encoded for row in one.rows]
-    say("load", f"{len(long)} texts of up to {max(row.num_tokens for row in rows):,} tokens, joined from {texts.where_from}")
-    short = None if texts.are_given else version.answers(texts.examples, before)
+    say("load", f"{len(long)} texts of up to {max(row.num_tokens for row in rows):,} tokens, joined from {texts.origin}")
+    short = None if texts.is_own else version.answers(texts.examples, before)
     parity = _compared(version, reference, short, say)
     graph_file = folder / version.manifest.graph.file
     engines = {**version.manifest.engines, **try_engines(graph_file, version.manifest.graph, rows)}
@@ -177,10 +176,10 @@ def _stretched(row: Row, num_tokens: int) -> Row:
     )
 
 
-def _long_examples(version: Opened, texts: HeldOut, max_tokens: int) -> list[Example]:
+def _long_examples(version: Opened, texts: EvalData, max_tokens: int) -> list[Example]:
     """Texts joined with others that the model decides alike, until they have between half of the limit and all of it."""
     generator = random.Random(0)
-    field = "context" if version.manifest.task == "question-answering" else "text"
+    field = version.offline.long_field
     options = version.offline.serving_options()
     task = version.task(version.manifest.max_tokens)
     examples = list(texts.examples)
@@ -190,7 +189,7 @@ def _long_examples(version: Opened, texts: HeldOut, max_tokens: int) -> list[Exa
     for one, answer in zip(some, answers, strict=True):
         alike[_decided(task, answer, options)].append(one.item)
     pieces = Tokenizer.from_file(version.folder / version.manifest.tokenizer, max_tokens).pieces()
-    count = min(NUM_TEXTS, max(FEWEST_TEXTS, TOKENS[texts.are_given] // max_tokens))
+    count = min(NUM_TEXTS, max(FEWEST_TEXTS, TOKENS[texts.is_own] // max_tokens))
     made = []
     for number in range(count):
         items = alike[generator.choice(sorted(alike))]

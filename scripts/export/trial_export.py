@@ -18,15 +18,15 @@ import onnx
 
 from app.core.errors import HooperError
 from app.core.manifest import Graph, Output
-from app.core.types import Row, RowOutput, TaskName
+from app.core.types import Row, RowOutput
 from app.runtime.providers import choose_provider
 from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
+from scripts.export.eval_data import sample_examples
 from scripts.export.export import ExportFailed, describe, export_graph, first_line
 from scripts.export.optimize import optimize
 from scripts.export.packed import is_packable
 from scripts.export.positions import padding_id
-from scripts.export.sample_inputs import probes
 from scripts.export.torch_runner import PADDING_SIDE, TorchRunner, padded_graph
 from scripts.tasks.base import Axis, OfflineTask
 from scripts.training.disk_errors import stop_if_refused
@@ -49,7 +49,6 @@ class Exported:
 
 def try_out(
     model: Any,
-    task: TaskName,
     offline: OfflineTask,
     tokenizer: Tokenizer,
     task_options: Mapping[str, Any],
@@ -65,7 +64,7 @@ def try_out(
         ExportFailed: it cannot be served, and why.
     """
     try:
-        rows = probe_rows(task, offline, tokenizer, task_options)
+        rows = probe_rows(offline, tokenizer, task_options)
         if folder is not None:
             return export_model(model, offline.output_axis, rows, folder)
         with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
@@ -77,10 +76,10 @@ def try_out(
         raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
 
 
-def probe_rows(task: TaskName, offline: OfflineTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
+def probe_rows(offline: OfflineTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
     """Rows of the built-in texts: short, long, pairs, and of texts that need several windows."""
     serving = offline.serving_task(tokenizer, task_options)
-    items = [one.item for one in probes(offline, task)]
+    items = [example.item for example in sample_examples(offline)]
     return [row for one in encode_all(serving, offline.serving_options(), items) for row in one.rows]
 
 

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
-from scripts.export.eval_data import HeldOut, check_enough, held_out
+from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.published_version import Version
 from scripts.training.evaluate import Predictions, predict
 from scripts.training.load_data import Example
@@ -28,7 +28,7 @@ class Pair:
     """Both versions, and what they answered."""
 
     versions: Sequence[Version]
-    texts: HeldOut
+    texts: EvalData
     predictions: Sequence[Predictions]
 
     @property
@@ -49,8 +49,7 @@ def compare(one: Version, other: Version, recipe: Recipe, most: int) -> dict[str
         InvalidSettings: they cannot be compared, or the texts cannot be used.
     """
     wider = _wider(one.manifest, other.manifest)
-    texts = held_out(one.offline, wider, recipe)
-    check_enough(texts)
+    texts = load_eval_data(one.offline, wider.task_options, recipe)
     items = [example.item for example in texts.examples]
     answered = [predict(each.task, each.offline.serving_options(), items, each.session) for each in (one, other)]
     pair = Pair((one, other), texts, answered)
@@ -59,7 +58,7 @@ def compare(one: Version, other: Version, recipe: Recipe, most: int) -> dict[str
     return {
         "versions": [each.name for each in pair.versions],
         "task": one.manifest.task,
-        "data": texts.where_from,
+        "data": texts.origin,
         "rows": len(items),
         "figures": _figures(pair),
         "published_figures": [each.manifest.evaluation for each in pair.versions],

@@ -13,7 +13,7 @@ from app.core.types import Row
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.evaluate import Predictions
-from scripts.training.load_data import Dataset, Example
+from scripts.training.load_data import Dataset, Example, Parse
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 
@@ -110,4 +110,49 @@ class OfflineTask(Protocol):
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         """Requests to replay at every load, as the task's item fields."""
+        ...
+
+    # what follows is for models that are there already: checkpoints trained elsewhere, and published versions
+
+    heads: tuple[str, ...]
+    """Endings of the class names of the transformers models that have its head."""
+    item_columns: Mapping[str, Sequence[str]]
+    """Field of an item to the columns that may hold it, in lower case."""
+    optional_fields: frozenset[str]
+    label_columns: frozenset[str]
+    """Columns that may hold what is right, in lower case."""
+    long_field: str
+    """The item's field that may hold a text of any length."""
+
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        """Why a checkpoint with one of its heads cannot be served for the task, as a clause, or nothing.
+
+        Args:
+            config: of transformers.
+            is_named: whether somebody said that the task is this one.
+        """
+        ...
+
+    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """Task options of a checkpoint, and notes on them.
+
+        Raises:
+            InvalidSettings: the labels do not fit.
+        """
+        ...
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        """Fields of an item for each neutral text, and of pairs of sentences where there are such items."""
+        ...
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        """One record to an example with the labels that the model knows.
+
+        Raises:
+            InvalidSettings: a column is missing.
+        """
+        ...
+
+    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
+        """Names of the headline's figures on the Hugging Face hub."""
         ...

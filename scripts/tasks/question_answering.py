@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from scripts.training.calibration import expected_calibration_error, fit_tempera
 from scripts.training.cells import in_lower_case, offset, plain, spelled, truth
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluate import Predictions, encode_all
-from scripts.training.load_data import Broken, Example, first_readable, load
+from scripts.training.load_data import Broken, Example, Parse, first_readable, load
 from scripts.training.losses import IGNORED, span_loss
 from scripts.training.negatives import unanswered
 from scripts.training.recipe import Recipe
@@ -41,6 +42,12 @@ PROBES = (
         "question": "Who repaired the bridge?",
         "context": "The bridge over the Elbe was repaired by Anna Schmidt and her brothers. It had been closed for two years.",
     },
+)
+SAMPLE_QUESTIONS = (
+    "When did the library open?",
+    "Who repaired the bridge?",
+    "How much will it cost?",
+    "What was moved to Thursday?",
 )
 TEMPERATURES = np.geomspace(0.5, 4.0, 43)
 
@@ -69,6 +76,11 @@ class OfflineQuestionAnswering:
     output_axis: Axis = "token"
     auto_class = "AutoModelForQuestionAnswering"
     loss = staticmethod(span_loss)
+    heads: tuple[str, ...] = ("ForQuestionAnswering",)
+    item_columns: Mapping[str, Sequence[str]] = {"question": ("question",), "context": CONTEXT_NAMES}
+    optional_fields = frozenset[str]()
+    label_columns = frozenset(ANSWER_NAMES)
+    long_field = "context"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Read SQuAD's forms; questions about one context stay on one side of the split."""
@@ -200,6 +212,25 @@ class OfflineQuestionAnswering:
         except (ValueError, TypeError) as error:
             raise InvalidSettings('golden must be JSON objects {"question": …, "context": …}, one per request') from error
         return made or list(PROBES)
+
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        return ""
+
+    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        if labels:
+            raise InvalidSettings("--labels are for text classification, not for question-answering")
+        return {}, []
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        questions = cycle(SAMPLE_QUESTIONS)
+        return [{"question": question, "context": text} for question, text in zip(questions, texts, strict=False)]
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        # nothing is learnt from them, and figures compare texts: where an answer stands does not matter
+        return partial(parse, repair=Repair())
+
+    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
+        return ["exact_match", "f1"]
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.core.types import TaskName
 from scripts.tasks.base import OfflineTask
 from scripts.tasks.question_answering import OfflineQuestionAnswering
@@ -10,10 +12,10 @@ from scripts.tasks.text_classification import OfflineTextClassification
 
 
 def offline_task(name: TaskName) -> OfflineTask:
-    return _TASKS[name]
+    return OFFLINE_TASKS[name]
 
 
-_TASKS: dict[TaskName, OfflineTask] = {
+OFFLINE_TASKS: Mapping[TaskName, OfflineTask] = {
     "text-classification": OfflineTextClassification(),
     "question-answering": OfflineQuestionAnswering(),
     "summarization": OfflineSummarization(),

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
 from scripts.training.cells import is_missing
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluate import Predictions, encode_all
-from scripts.training.load_data import Broken, Example, first_readable, load
+from scripts.training.load_data import Broken, Example, Parse, first_readable, load
 from scripts.training.losses import IGNORED, sentence_loss
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
@@ -54,6 +54,11 @@ class OfflineSummarization:
     output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
     loss = staticmethod(sentence_loss)
+    heads: tuple[str, ...] = ("ForTokenClassification",)
+    item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES}
+    optional_fields = frozenset[str]()
+    label_columns = frozenset(SUMMARY_NAMES)
+    long_field = "text"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
@@ -145,6 +150,29 @@ class OfflineSummarization:
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"text": text} for text in recipe.golden or PROBES]
+
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        if is_named and config.num_labels == 1:
+            return ""
+        return (
+            f"labels tokens ({config.architectures[0]}, {config.num_labels} labels), which is served only where it has one"
+            " label and scores sentences: then say --task summarization"
+        )
+
+    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        if labels:
+            raise InvalidSettings("--labels are for text classification, not for summarization")
+        return {}, []
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text} for text in texts]
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        text, summary = choose_columns(recipe, records)
+        return partial(parse, text=text, summary=summary, language=task_options.get("language", LANGUAGE))
+
+    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
+        return ["rouge"]
 
 
 def usual_words(examples: Sequence[Example]) -> float:

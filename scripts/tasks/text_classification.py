@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from app.core.errors import InvalidSettings
+from app.tasks.labels import clean_label
 from app.tasks.manifest_options import checked_options
 from app.tasks.text_classification.task import (
     MAX_PAIR_CHARACTERS,
@@ -29,8 +30,8 @@ from scripts.training.cells import plain
 from scripts.training.crop import head_and_tail
 from scripts.training.data_checks import check_labels, check_texts
 from scripts.training.evaluate import Predictions, encode_all
-from scripts.training.label_kind import LabelKind
-from scripts.training.load_data import Broken, Dataset, Example, first_readable, load
+from scripts.training.label_kind import NO_LABEL, LabelKind, whole_number
+from scripts.training.load_data import Broken, Dataset, Example, Parse, first_readable, load
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 
@@ -56,6 +57,11 @@ class OfflineTextClassification:
     loss = None
     output_axis: Axis = "row"
     auto_class = "AutoModelForSequenceClassification"
+    heads: tuple[str, ...] = ("ForSequenceClassification",)
+    item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES, "text_pair": ("text_pair",)}
+    optional_fields = frozenset({"text_pair"})
+    label_columns = frozenset((*LABEL_NAMES, *regression.NUMBER_NAMES))
+    long_field = "text"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Choose columns, parse, split, and settle the label set from the training part."""
@@ -174,6 +180,40 @@ class OfflineTextClassification:
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"text": text} for text in recipe.golden or PROBES]
 
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        return ""
+
+    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        names = list(labels) or [str(config.id2label[index]) for index in range(config.num_labels)]
+        if len(names) != config.num_labels or len(set(names)) != len(names):
+            raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(names)}")
+        if config.problem_type == REGRESSION:
+            if len(names) > 1:
+                raise InvalidSettings(f"the checkpoint gives {len(names)} numbers a text; only one can be served")
+            return {"labels": list(labels) or [regression.LABEL], "problem_type": REGRESSION}, []
+        notes = []
+        if all(name.startswith("LABEL_") for name in names):
+            notes.append(f"the checkpoint does not name its labels: {', '.join(names)}; say --labels NAME … to name them")
+        # a single output is a yes or no, and its score a sigmoid: so it is decided at 0.5, as labels that do not exclude
+        # each other
+        multi = config.problem_type == "multi_label_classification" or len(names) == 1
+        return {"labels": names, "problem_type": f"{'multi' if multi else 'single'}_label_classification"}, notes
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        pairs = zip(sentences[:8], sentences[8:16], strict=True)
+        return [*({"text": text} for text in texts), *({"text": text, "text_pair": pair} for text, pair in pairs)]
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        labels, problem_type = task_options["labels"], task_options["problem_type"]
+        minus_one = "class" if NO_LABEL in map(whole_number, labels) else recipe.minus_one
+        columns = Columns.choose(replace(recipe, problem_type=problem_type, minus_one=minus_one), records)
+        if problem_type == REGRESSION:
+            return columns.parse
+        return lambda record, source: _with_known_labels(columns.parse(record, source), labels)
+
+    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
+        return ["mse", "mae", "pearsonr", "spearmanr"] if "rmse" in headline else ["accuracy", "f1"]
+
 
 class Columns:
     """Which columns hold text, pair and label, and how to parse a record with them."""
@@ -243,6 +283,30 @@ class Columns:
         except ValueError as error:
             return Broken(record.where, f"{error} in column {self.label!r}")
         return Example(ClassificationItem(*texts), target, source, record.where)
+
+
+def _with_known_labels(example: Example | Broken, labels: Sequence[str]) -> Example | Broken:
+    """The example with the model's own labels; data sets often hold their numbers instead."""
+    if isinstance(example, Broken):
+        return example
+    target = example.target if isinstance(example.target, tuple) else (example.target,)
+    known = [_known_label(label, labels) for label in target]
+    if None in known:
+        unknown = target[known.index(None)]
+        return Broken(example.where, f"label {unknown!r} is none of the model's: {', '.join(labels[:10])}")
+    return replace(example, target=tuple(known) if isinstance(example.target, tuple) else known[0])
+
+
+def _known_label(label: str, labels: Sequence[str]) -> str | None:
+    if label in labels:
+        return label
+    cleaned = [clean_label(known) for known in labels]
+    if label in cleaned:
+        return labels[cleaned.index(label)]
+    numbers = [whole_number(known) for known in cleaned]  # of a model that learnt 1.0
+    if label in numbers:
+        return labels[numbers.index(label)]
+    return labels[int(label)] if label.isdecimal() and int(label) < len(labels) else None
 
 
 def _perhaps_numbers(labels: Sequence[str], multi: bool) -> Iterator[str]:

@@ -65,7 +65,7 @@ def open_teacher(wish: str, offline: OfflineTask, task_options: Mapping[str, Any
     _check_labels(wish, _labels(model), task_options["labels"])
     start = pretrained.find_start(tokenizer_of)
     tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
-    note_padding(model, offline.output_axis, probe_rows("text-classification", offline, tokenizer, task_options))
+    note_padding(model, offline.output_axis, probe_rows(offline, tokenizer, task_options))
     return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
 
 

@@ -203,7 +203,7 @@ class Line:
 
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
-        tried = try_out(model, self.recipe.task, self.offline, tokenizer, task_options)
+        tried = try_out(model, self.offline, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:

@@ -107,7 +107,7 @@ def test_the_other_tasks_have_their_figures_lengths_and_worst_texts(task: Any, t
     version = open_version("tiny", tmp_path / "models")
     data = str(write_squad(tmp_path / "a.json") if task == "question-answering" else write_news(tmp_path / "a.jsonl"))
     recipe = Recipe(validation=[data])
-    examples, _ = read_labelled(task, version.manifest.task_options, recipe, {data: read_records(data)})
+    examples, _ = read_labelled(version.offline, version.manifest.task_options, recipe, {data: read_records(data)})
     judged = judge(version, examples)
     report = build(judged, {})
     page = Tags(to_html(report))
