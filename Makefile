@@ -17,26 +17,36 @@ TAG ?=
 BIN := .venv/bin
 ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
 TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts tests/browser)
+FAST_TESTS := $(wildcard tests/unit/app tests/unit/deploy tests/unit/test_*.py)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 RAY_TESTS := tests/unit/app/test_ray_serve.py tests/unit/app/cli/test_cluster.py \
 	tests/integration/test_ray_serve.py tests/integration/test_ray_batch.py
 RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
+.PHONY: help serve test test-fast test-slow gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
 		printf '  make %-15s %s\n' "$$name" "$$text"; done
-	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, ARGS="…" for pytest, HOOPER_HOST and HOOPER_PORT for serve'
+	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, ARGS="…" and WORKERS=2 for pytest, HOOPER_HOST and HOOPER_PORT for serve'
 
 serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
 	@$(ENVIRONMENT) serve
 	@exec $(BIN)/hooper serve
 
-test:  ## install everything and run all tests that need no GPU
+test:  ## install everything and run the tests, but for those that are slow or need a GPU
 	@$(ENVIRONMENT) test
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS) $(TESTS)
+	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term $(ARGS) $(TESTS)
+
+test-fast:  ## run the unit tests of the service (a minute)
+	@$(ENVIRONMENT) test
+	$(PYTEST) -m 'not slow and not gpu' $(ARGS) $(FAST_TESTS)
+
+test-slow:  ## run what takes long and rarely breaks: whole trainings, kills at every step
+	@$(ENVIRONMENT) test
+	$(PYTEST) -m 'slow and not gpu' $(ARGS) $(TESTS)
 
 gpu-test:  ## run the tests that need an NVIDIA GPU with its driver, on the extra gpu (minutes; GPU_TEST_DEVICE=cpu only tries them)
 	@$(ENVIRONMENT) test

@@ -59,6 +59,14 @@ def test_the_same_is_run_as_before_a_commit() -> None:
     assert ".ci/run" in [step.get("run") for step in steps(loaded("release"))]
 
 
+def test_the_slow_tests_run_every_night() -> None:
+    workflow = loaded("ci")
+    assert {"cron": "43 2 * * *"} in workflow[True]["schedule"], "`on` is true in YAML"
+    slow = workflow["jobs"]["slow"]
+    assert "github.event.schedule == '43 2 * * *'" in slow["if"]
+    assert "make test-slow" in [step.get("run") for step in slow["steps"]]
+
+
 def test_nothing_is_published_that_was_not_checked_and_attested() -> None:
     workflow = loaded("release")
     jobs = workflow["jobs"]
