@@ -13,7 +13,7 @@ from typing import Any, get_args
 from app.core.errors import HooperError, InvalidSettings
 from app.core.types import TaskName
 from scripts.export.import_artefact import is_published, republish
-from scripts.training.load_data import default_name
+from scripts.training.data import default_name
 from scripts.training.recipe import Recipe
 
 EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130

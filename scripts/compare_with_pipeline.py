@@ -39,10 +39,10 @@ from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAn
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.reference_answers import reference_answer, whole_words
 from scripts.tasks.question_answering import Gold, parse
-from scripts.training.evaluate import predict
-from scripts.training.load_data import Broken, Example
+from scripts.training.data import Broken, Example
+from scripts.training.evaluation import predict
+from scripts.training.metrics import exact_match, f1
 from scripts.training.records import read_records
-from scripts.training.squad import exact_match, f1
 
 WANTED = 0.999
 """Share of the answers in which the second writing of the rule is to agree."""

@@ -19,7 +19,7 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
 from scripts.export.formatting import figure, say, spoken  # noqa: E402
-from scripts.training.load_data import default_name, read_all  # noqa: E402
+from scripts.training.data import default_name, read_all  # noqa: E402
 from scripts.training.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
 from scripts.training.run_folder import Interrupted  # noqa: E402
 
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace, again: str) -> int:
 
 
 def _find_learning_rate(line: Line, file: str) -> int:
-    from scripts.training.learning_rate_plot import check_plot, plot  # they import torch
+    from scripts.training.learning_rate import check_plot, plot  # they import torch
 
     where = Path(file) if file else line.run_folder.path / "learning_rate.svg"
     check_plot(where)

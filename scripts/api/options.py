@@ -9,7 +9,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.api.data import Data, Part
 from scripts.api.model import Model
-from scripts.training.load_data import default_name
+from scripts.training.data import default_name
 
 ELSEWHERE = {
     "task": "each task has its own module",

@@ -27,14 +27,12 @@ from scripts.report import store
 from scripts.report.build import build, top_losses
 from scripts.report.judged import Judged
 from scripts.report.of_run import notes_of
-from scripts.training.base_model import BaseModel
-from scripts.training.learning_rate import Curve
-from scripts.training.learning_rate_plot import check_plot
-from scripts.training.learning_rate_plot import plot as draw
-from scripts.training.load_data import Example, describe_broken
-from scripts.training.mean_loss import mean_loss
+from scripts.training.data import Example, describe_broken
+from scripts.training.learning_rate import Curve, check_plot
+from scripts.training.learning_rate import plot as draw
+from scripts.training.objective import mean_loss
 from scripts.training.pipeline import Line, Trained
-from scripts.training.pretrained import Start
+from scripts.training.pretrained import BaseModel, Start
 from scripts.training.recipe import recipe_of
 
 F = TypeVar("F")

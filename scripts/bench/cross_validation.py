@@ -30,7 +30,7 @@ from scripts.bench.apart import told_by
 from scripts.bench.report import machine_before, write_json
 
 if TYPE_CHECKING:
-    from scripts.training.load_data import Dataset
+    from scripts.training.data import Dataset
 
 EXIT_SETUP = 2
 SEED = 29
@@ -49,7 +49,7 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
     Raises:
         InvalidSettings: as for `hooper train`, or the rows have no label each, or are fewer than the folds.
     """
-    from scripts.training.load_data import read_all
+    from scripts.training.data import read_all
     from scripts.training.pipeline import Line
     from scripts.training.recipe import recipe_of
 
@@ -73,7 +73,7 @@ def fold_of(dataset: Dataset, fold: int, num_folds: int) -> Dataset:
     Raises:
         InvalidSettings: there are fewer rows than folds.
     """
-    from scripts.training.load_data import normalized
+    from scripts.training.data import normalized
 
     if len(dataset.train) < num_folds:
         raise InvalidSettings(f"{len(dataset.train)} rows cannot be cut into {num_folds} folds")

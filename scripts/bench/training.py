@@ -43,9 +43,9 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
     from scripts.export.torch_runner import padded_graph
     from scripts.tasks.text_classification import OfflineTextClassification
     from scripts.training import pretrained
-    from scripts.training.load_data import Example
+    from scripts.training.data import Example
+    from scripts.training.data_loader import Collator
     from scripts.training.recipe import Recipe
-    from scripts.training.row_feed import Collator
 
     texts = profile_texts("mixed")[:num_texts]
     task, options = OfflineTextClassification(), {"labels": ["even", "odd"], "problem_type": "single_label_classification"}
@@ -72,9 +72,7 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
 
 def _as_hooper(recipe: Any, task: Any, model: Any, rows: Any, collator: Any, folder: Path) -> tuple[float, float]:
     """Seconds and share of padding of Hooper's own loop, without checkpoints."""
-    from scripts.training.memory import keep_freed_memory
-    from scripts.training.schedule import make_schedule
-    from scripts.training.trainer import HooperTrainer, make_arguments
+    from scripts.training.trainer import HooperTrainer, keep_freed_memory, make_arguments, make_schedule
     from scripts.training.training_setup import make_course
 
     keep_freed_memory()

@@ -19,8 +19,8 @@ from scripts.export.published_version import published_task
 from scripts.export.verified_graph import Say
 from scripts.tasks.base import OfflineTask
 from scripts.tasks.registry import offline_task
-from scripts.training.evaluate import Predictions, drift_reference, predict
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions, drift_reference, predict
 from scripts.training.recipe import Recipe
 
 

@@ -18,7 +18,7 @@ from scripts.export.variants import Form
 from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import ParityFailed, Reference
 from scripts.tasks.registry import offline_task
-from scripts.training.evaluate import predict
+from scripts.training.evaluation import predict
 from scripts.training.recipe import Recipe
 
 

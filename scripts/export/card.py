@@ -12,7 +12,7 @@ from typing import Any
 from app.core.manifest import Parity
 from scripts.export.formatting import describe_decisions, figure, spoken
 from scripts.tasks.registry import offline_task
-from scripts.training.load_data import Dataset, default_name
+from scripts.training.data import Dataset, default_name
 from scripts.training.recipe import Recipe
 
 MOST_CLASSES = 30

@@ -16,8 +16,15 @@ from scripts.export.padded import head_logits
 from scripts.export.positions import accepted_inputs, takes_token_types
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.registry import OFFLINE_TASKS, offline_task
-from scripts.training.base_model import BaseModel, resolve
-from scripts.training.pretrained import DEFAULT_LIMIT, fast_tokenizer, first_line, longest_input, longest_of_tokenizer
+from scripts.training.pretrained import (
+    DEFAULT_LIMIT,
+    BaseModel,
+    fast_tokenizer,
+    first_line,
+    longest_input,
+    longest_of_tokenizer,
+    resolve,
+)
 
 NAMED = 5
 """Tokens that a note names."""

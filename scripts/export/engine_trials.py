@@ -24,7 +24,7 @@ from app.runtime.engine import cause_of
 from app.runtime.providers import Provider, choose_provider
 from app.runtime.session import OnnxSession
 from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16, is_installed
-from scripts.training.evaluate import RowRunner, largest_error
+from scripts.training.evaluation import RowRunner, largest_error
 
 LARGEST_ERROR = 0.01
 """Of a logit in fp32: an engine that is farther from the CPU computes something else."""

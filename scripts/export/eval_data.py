@@ -11,7 +11,7 @@ from typing import Any
 from app.core.errors import InvalidSettings
 from scripts.tasks.base import OfflineTask
 from scripts.training.cells import in_lower_case
-from scripts.training.load_data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
+from scripts.training.data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record, read_file_bytes, read_records
 

@@ -26,7 +26,7 @@ from scripts.export.packed import PackedModel, is_packable
 from scripts.export.padded import PaddedModel
 from scripts.export.positions import longest_full_attention, padding_id, position_offset, takes_token_types
 from scripts.tasks.base import Axis
-from scripts.training.disk_errors import stop_if_refused
+from scripts.training.run_folder import stop_if_refused
 
 OPSET = 17
 """The newest that every engine in sight reads, and the first with LayerNormalization as one operator."""

@@ -25,7 +25,7 @@ from scripts.export.torch_reference import ask_torch
 from scripts.export.trial_export import try_out
 from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 from scripts.tasks.registry import offline_task
-from scripts.training.evaluate import drift_reference
+from scripts.training.evaluation import drift_reference
 from scripts.training.recipe import Recipe
 
 Storage = Literal["int8", "fp16", "fp32"]

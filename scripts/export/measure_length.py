@@ -26,8 +26,8 @@ from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import Comparison, ParityFailed, Reference, check_neighbours
 from scripts.tasks.base import OfflineTask
 from scripts.tasks.registry import offline_task
-from scripts.training.evaluate import predict
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import predict
 from scripts.training.pretrained import SERVED, first_line
 from scripts.training.recipe import Recipe
 

@@ -14,7 +14,7 @@ from app.core.manifest import Graph
 from app.core.types import Precision, Row, RowOutput
 from app.runtime.engine import FoldedGraph
 from app.runtime.layout import plan, split, to_tensors
-from scripts.training.batches import token_batches
+from scripts.training.evaluation import token_batches
 
 
 def is_installed() -> bool:

@@ -29,7 +29,7 @@ from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
 from scripts.export.graph_files import files_of
 from scripts.tasks.base import OfflineTask
-from scripts.training.evaluate import RowRunner, predict
+from scripts.training.evaluation import RowRunner, predict
 
 MODEL, INTEGER_MODEL, HALF_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
 """The others read their weights out of the first."""

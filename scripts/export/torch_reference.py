@@ -10,8 +10,8 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.export.torch_runner import TorchRunner, padded_graph
 from scripts.export.verify import Reference
 from scripts.tasks.base import Calibration, OfflineTask
-from scripts.training.evaluate import predict, read_again
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import predict, read_again
 
 
 def ask_torch(

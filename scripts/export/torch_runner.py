@@ -13,7 +13,7 @@ from app.core.types import Row, RowOutput
 from app.runtime.layout import on_side, plan, split, to_tensors
 from scripts.export.padded import PaddedModel, head_logits
 from scripts.export.positions import accepted_inputs, padding_id, takes_token_types
-from scripts.training.batches import token_batches
+from scripts.training.evaluation import token_batches
 
 PADDING_SIDE = "padding_side"
 """Where a model's config keeps the side on which its rows are padded, once the trial export has found it."""

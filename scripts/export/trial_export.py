@@ -29,8 +29,8 @@ from scripts.export.packed import is_packable
 from scripts.export.positions import padding_id
 from scripts.export.torch_runner import PADDING_SIDE, TorchRunner, padded_graph
 from scripts.tasks.base import Axis, OfflineTask
-from scripts.training.disk_errors import stop_if_refused
-from scripts.training.evaluate import encode_all, largest_error
+from scripts.training.evaluation import encode_all, largest_error
+from scripts.training.run_folder import stop_if_refused
 
 TOLERANCE = 1e-4
 """Of a logit, or of the largest logit where that is more than 1: what summation order may do."""

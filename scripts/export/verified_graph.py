@@ -17,7 +17,7 @@ from scripts.export.trial_export import Exported, export_model
 from scripts.export.variants import FORMS
 from scripts.export.verify import COMPACT, EXPORTED, Reference
 from scripts.tasks.base import Axis
-from scripts.training.evaluate import Predictions
+from scripts.training.evaluation import Predictions
 
 Say = Callable[[str, str], None]
 """Tells the person which arrow the line is at, and what came of it."""

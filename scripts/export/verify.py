@@ -24,8 +24,8 @@ from app.tasks.base import Task
 from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16
 from scripts.export.simulate_fp16 import write_rounded
 from scripts.tasks.base import OfflineTask
-from scripts.training.evaluate import Predictions, RowRunner, largest_error, predict
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions, RowRunner, largest_error, predict
 
 NEIGHBOURS = 64
 NEIGHBOUR_TOKENS = 8192

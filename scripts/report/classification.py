@@ -17,7 +17,7 @@ from scripts.report.lengths import by_length
 from scripts.report.thresholds import thresholds
 from scripts.report.word_weights import words_for
 from scripts.training import class_scores
-from scripts.training.calibration import BINS, expected_calibration_error
+from scripts.training.metrics import BINS, expected_calibration_error
 
 MOST_PAIRS, MOST_WORST, MOST_SUSPECTS, EXPLAINED = 20, 20, 30, 8
 """How many are told, and for how many of the worst it is said which words misled the model."""

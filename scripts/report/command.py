@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.core.errors import HooperError, InvalidSettings
 from scripts.report import store
-from scripts.training.load_data import describe_broken
+from scripts.training.data import describe_broken
 from scripts.training.recipe import Recipe
 
 EXIT_SETUP, EXIT_INTERRUPTED = 2, 130

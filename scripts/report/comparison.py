@@ -14,10 +14,10 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
 from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.published_version import Version
-from scripts.training.evaluate import Predictions, predict
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions, predict
+from scripts.training.metrics import exact_match
 from scripts.training.recipe import Recipe
-from scripts.training.squad import exact_match
 
 ROUNDS, TIMED_ITEMS = 3, 256
 """Both are timed in turn on the same items, so many times; the fastest of each counts."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from app.core.types import TaskName
 from scripts.tasks.base import OfflineTask
-from scripts.training.evaluate import Predictions, RowRunner
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions, RowRunner
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from scripts.report.build import build
 from scripts.report.judged import Judged
 from scripts.report.of_version import about
 from scripts.tasks.base import Prepared
-from scripts.training.evaluate import RowRunner
-from scripts.training.load_data import describe_broken
+from scripts.training.data import describe_broken
+from scripts.training.evaluation import RowRunner
 
 
 def write_report(

@@ -10,8 +10,8 @@ from scripts.export.eval_data import read_labelled
 from scripts.export.published_version import Version
 from scripts.report.judged import Judged
 from scripts.tasks.registry import offline_task
-from scripts.training.evaluate import predict
-from scripts.training.load_data import Broken, Example
+from scripts.training.data import Broken, Example
+from scripts.training.evaluation import predict
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from scripts.report.judged import Judged
 from scripts.report.lengths import by_length
-from scripts.training.rouge import rouge
-from scripts.training.squad import f1
+from scripts.training.metrics import f1, rouge
 
 MOST_WORST = 20
 

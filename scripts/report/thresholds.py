@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from scripts.training.calibration import halves
+from scripts.training.metrics import halves
 
 USUAL = 0.5
 FEWEST_ROWS = 5

@@ -12,8 +12,8 @@ import numpy as np
 from app.core.types import Row
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
-from scripts.training.evaluate import Predictions
-from scripts.training.load_data import Dataset, Example, Parse
+from scripts.training.data import Dataset, Example, Parse
+from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 

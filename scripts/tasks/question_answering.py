@@ -20,16 +20,14 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
-from scripts.training.calibration import expected_calibration_error, fit_temperature, halves
 from scripts.training.cells import in_lower_case, offset, plain, spelled, truth
-from scripts.training.data_checks import check_texts
-from scripts.training.evaluate import Predictions, encode_all
-from scripts.training.load_data import Broken, Example, Parse, first_readable, load
+from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
+from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.losses import IGNORED, span_loss
+from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
 from scripts.training.negatives import unanswered
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
-from scripts.training.squad import exact_match, f1
 
 CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
 ANSWER_NAMES = ("answers", "answer", "answer_text")

@@ -12,7 +12,7 @@ import numpy as np
 from app.core.errors import InvalidSettings
 from app.tasks.text_classification.task import Classification
 from scripts.training.cells import is_missing, plain
-from scripts.training.load_data import Dataset, Example
+from scripts.training.data import Dataset, Example
 from scripts.training.recipe import Recipe
 
 LABEL = "score"

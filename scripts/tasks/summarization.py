@@ -20,13 +20,12 @@ from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
 from scripts.training.cells import is_missing
-from scripts.training.data_checks import check_texts
-from scripts.training.evaluate import Predictions, encode_all
-from scripts.training.load_data import Broken, Example, Parse, first_readable, load
+from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
+from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.losses import IGNORED, sentence_loss
+from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
-from scripts.training.rouge import LEAD, METRICS, oracle, precision, rouge
 
 TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")

@@ -28,10 +28,9 @@ from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
 from scripts.training import class_scores
 from scripts.training.cells import plain
 from scripts.training.crop import head_and_tail
-from scripts.training.data_checks import check_labels, check_texts
-from scripts.training.evaluate import Predictions, encode_all
+from scripts.training.data import Broken, Dataset, Example, Parse, check_labels, check_texts, first_readable, load
+from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.label_kind import NO_LABEL, LabelKind, whole_number
-from scripts.training.load_data import Broken, Dataset, Example, Parse, first_readable, load
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 

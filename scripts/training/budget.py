@@ -1,22 +1,26 @@
-"""budget: as many epochs as fit into a time, by the speed of a short trial whose weights are thrown away."""
+"""How long a run lasts: as many epochs as fit into a time, by the speed of a short trial, and what long inputs cost."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import TrainerCallback
 
-from scripts.training.fit_rules import seconds_of
+from scripts.training.pretrained import DEFAULT_LIMIT
 from scripts.training.processes import agreed, num_processes
-from scripts.training.trainer import HooperTrainer, make_arguments
-from scripts.training.training_setup import Course
+from scripts.training.recipe import Recipe, seconds_of
+from scripts.training.trainer import HooperTrainer, make_arguments, make_schedule
+from scripts.training.training_setup import Course, micro_batch
 
 TRIAL_SHARE = 0.03
 """Of the budget, how much the trial may take."""
@@ -75,3 +79,117 @@ def within_budget(course: Course, model: Any, folder: Path) -> Budgeted:
 def _updates(course: Course, tokens: float) -> int:
     epochs = min(course.default_epochs, course.workload.epochs_for(tokens))
     return max(1, math.floor(epochs * course.updates_per_epoch))
+
+
+LOOKS = 20
+"""How often a run is looked at."""
+SLACK = 0.05
+"""Of the budget, what a run may be expected to be late before it is shortened, and what is then kept in reserve."""
+
+
+class Deadline(TrainerCallback):
+    """Shortens a run that would end too late; it is never lengthened, since an easy part may lie behind it."""
+
+    def __init__(self, recipe: Recipe, began: float, budget_s: float, settle: Callable[[int], None]) -> None:
+        """
+        Args:
+            recipe: whose schedule it is.
+            began: when the budget began, by the monotonic clock.
+            budget_s: seconds from then on.
+            settle: told the new number of updates.
+        """
+        self._recipe, self._settle = recipe, settle
+        self._end, self._slack_s = began + budget_s, SLACK * budget_s
+        self._first = 0.0
+        self._first_update = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now, done = time.monotonic(), state.global_step
+        if not self._first:
+            self._first, self._first_update = now, done
+            return
+        if done % max(1, state.max_steps // LOOKS) or done >= state.max_steps:
+            return
+        pace_s = (now - self._first) / (done - self._first_update)
+        updates = agreed(shortened(done, state.max_steps, pace_s, self._end - now, self._slack_s))
+        if updates < state.max_steps:
+            state.max_steps = updates
+            control.should_training_stop = done >= updates
+            shorten(kwargs["lr_scheduler"], self._recipe, updates)
+            self._settle(updates)
+
+
+def shortened(done: int, updates: int, pace_s: float, left_s: float, slack_s: float) -> int:
+    """How many updates there shall be: as many as planned, if they end in time or nearly so."""
+    if (updates - done) * pace_s <= left_s + slack_s:
+        return updates
+    return min(updates, done + max(0, math.floor((left_s - slack_s) / pace_s)))
+
+
+def shorten(scheduler: LRScheduler, recipe: Recipe, updates: int) -> None:
+    """Let a schedule end after fewer updates."""
+    unused = torch.optim.AdamW([torch.zeros(1)], lr=recipe.learning_rate)
+    fresh: Any = make_schedule(recipe, updates)(unused)
+    if isinstance(scheduler, OneCycleLR):
+        scheduler.total_steps = fresh.total_steps
+        vars(scheduler)["_schedule_phases"] = vars(fresh)["_schedule_phases"]
+    else:
+        vars(scheduler)["lr_lambdas"] = fresh.lr_lambdas * len(scheduler.base_lrs)
+
+
+BYTES = 4
+"""Of a number in fp32."""
+STATES = 4
+"""Numbers that training keeps of a weight: itself, its gradient, and AdamW's two means."""
+ACTIVATIONS, SCORES = 26, 3
+"""What a layer holds of a text, until the way back in training: vectors of the hidden size per token, and square matrices of
+attention scores per head. Fitted to the peak memory of MiniLM in fp32 at 8 × 512 and 8 × 128 tokens; it is then within a sixth
+at 1 × 512, 4 × 512 and 4 × 256."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthCost:
+    """Of inputs of one length; an estimate for encoders whose layers all attend to the whole input."""
+
+    max_tokens: int
+    training_bytes: int
+    """Weights and optimizer, and the activations of the rows that are computed at once."""
+    serving_bytes: int
+    """Attention scores of one layer and one row; beside the weights."""
+    work: float
+    """Arithmetic of one such row, in rows of 512 tokens."""
+
+    def __str__(self) -> str:
+        return (
+            f"texts of {self.max_tokens:,} tokens need about {_size(self.training_bytes)} of memory in training, and in serving"
+            f" about {_size(self.serving_bytes)} each beside the weights; one is as much work as {self.work:.0f} of"
+            f" {DEFAULT_LIMIT} tokens"
+        )
+
+
+def length_cost(recipe: Recipe, model: Any, max_tokens: int) -> LengthCost | None:
+    """None where the model does not say how many layers, heads and hidden units it has."""
+    config = model.config
+    layers, heads, hidden = (
+        getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+    )
+    if not (layers and heads and hidden):
+        return None
+    rows = recipe.micro_batch or micro_batch(recipe.batch_size, [max_tokens])
+    scores = heads * max_tokens**2
+    kept = rows * layers * (ACTIVATIONS * hidden * max_tokens + SCORES * scores)
+    return LengthCost(
+        max_tokens,
+        BYTES * (STATES * model.num_parameters() + kept),
+        BYTES * SCORES * scores,
+        _work(max_tokens, hidden) / _work(DEFAULT_LIMIT, hidden),
+    )
+
+
+def _work(num_tokens: int, hidden: int) -> int:
+    """Multiplications of a layer: of each token with the weights, and with every other token."""
+    return num_tokens * (12 * hidden**2 + 2 * hidden * num_tokens)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.0f} MB"

@@ -10,9 +10,9 @@ from scipy.special import expit, softmax
 
 from app.tasks.text_classification.task import OUTPUT
 from scripts.tasks.base import Calibration
-from scripts.training.calibration import expected_calibration_error, fit_temperature, halves
-from scripts.training.evaluate import Predictions
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions
+from scripts.training.metrics import expected_calibration_error, fit_temperature, halves
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 43)
 FEWEST_ROWS = 100

@@ -19,8 +19,8 @@ from scripts.export.torch_runner import TorchRunner, padded_graph
 from scripts.export.trial_export import note_padding, probe_rows
 from scripts.tasks.base import OfflineTask, TrainingRow
 from scripts.training import pretrained
-from scripts.training.base_model import resolve
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.pretrained import resolve
 from scripts.training.processes import is_main_process
 from scripts.training.run_folder import RECIPE, RunFolder
 

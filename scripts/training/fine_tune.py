@@ -1,4 +1,4 @@
-"""fine-tune: transformers' Trainer over rows that the production task encoded."""
+"""fine-tune: transformers' Trainer over rows that the production task encoded, for a fixed time or until it learns no more."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
-from app.core.errors import SetupError
+from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.base import OfflineTask, TrainingRow
-from scripts.training import autofit
-from scripts.training.adapters import add_adapters, merge
-from scripts.training.budget import within_budget
-from scripts.training.deadline import Deadline
-from scripts.training.fit_rules import seconds_of
-from scripts.training.frozen import freeze, unfreezing
-from scripts.training.memory import keep_freed_memory, peak_memory_bytes
+from scripts.training.budget import Deadline, within_budget
+from scripts.training.data import Example, split_groups
 from scripts.training.processes import num_processes
-from scripts.training.progress import TrainingProgress
-from scripts.training.recipe import Recipe
+from scripts.training.progress import TrainingProgress, peak_memory_bytes
+from scripts.training.recipe import Recipe, seconds_of
 from scripts.training.run_folder import Interrupted, RunFolder
-from scripts.training.schedule import make_schedule
-from scripts.training.trainer import HooperTrainer, make_arguments
+from scripts.training.trainer import (
+    HooperTrainer,
+    WarmUp,
+    keep_freed_memory,
+    make_arguments,
+    make_schedule,
+    warmup_updates,
+)
 from scripts.training.training_setup import Course, make_course
+from scripts.training.weights import add_adapters, freeze, merge_adapters, unfreezing
 
 CHECKPOINTS = 10
 """How many times a run saves its state; a crash costs at most this share of it."""
@@ -84,11 +86,11 @@ def fine_tune(
             " fit this version, leave out --resume to start anew"
         )
     if recipe.lora_rank:
-        merge(learner)
+        merge_adapters(learner)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     cost = _cost(course, trainer, result, resumed)
     if recipe.autofit:
-        cost["autofit"] = autofit.figures(trainer.state, len(aside))
+        cost["autofit"] = autofit_record(trainer.state, len(aside))
     if recipe.budget:
         cost["budget"] = {"asked": recipe.budget, **(run.settled or {})}
     return cost
@@ -127,7 +129,7 @@ def _length(course: Course, model: Any, run: RunFolder, resume: bool) -> Length:
     """From the recipe, from a budget, or as the run that is gone on with settled it."""
     recipe, per_epoch = course.recipe, course.updates_per_epoch
     if not recipe.budget:
-        epochs = recipe.epochs or course.default_epochs * (autofit.LONGER if recipe.autofit else 1)
+        epochs = recipe.epochs or course.default_epochs * (LONGER if recipe.autofit else 1)
         return Length(math.ceil(per_epoch * epochs))
     settled = run.settled if resume else None
     if settled is not None:  # what was left of the time is gone
@@ -147,11 +149,11 @@ def _trainer(course: Course, model: Any, run: RunFolder, length: Length, aside: 
         TrainingProgress(course.workload, course.updates_per_epoch),
         *unfreezing(recipe, model),
         *length.callbacks,
-        *(autofit.callbacks(course, updates) if recipe.autofit else []),
+        *(autofit_callbacks(course, updates) if recipe.autofit else []),
     ]
     more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / CHECKPOINTS))}
     if recipe.autofit:
-        more = autofit.arguments(course)
+        more = autofit_arguments(course)
     arguments = make_arguments(course, updates, run.path, **more)
     return HooperTrainer(course, model, arguments, make_schedule(recipe, updates), callbacks, aside)
 
@@ -187,3 +189,70 @@ def _cost(course: Course, trainer: HooperTrainer, result: Any, resumed: int) -> 
         "peak_memory_bytes": peak_memory_bytes(),
         "processes": num_processes(),
     }
+
+
+SHARE, MOST_ROWS = 0.1, 2000
+UPDATES_BETWEEN = 500
+"""An epoch longer than this is evaluated within it."""
+PATIENCE = 3
+"""Evaluations in a row without a lower loss that end the run; before, each of them halves the learning rate."""
+LONGER = 2
+"""Epochs at most, as a multiple of those that would be chosen without autofit."""
+
+
+def set_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """The examples to train on, and a tenth to tune on, at most two thousand; the same text, or questions about one context,
+    are never in both. None of them is among the rows that are reported on: those were held out before. Which they are does
+    not depend on the recipe's seed: a second fit, with another, must not tune on what the first was trained on.
+
+    Raises:
+        InvalidSettings: there are too few.
+    """
+    share = 1 - min(SHARE, MOST_ROWS / len(examples))
+    kept, aside = split_groups(examples, share, 0, lambda one: getattr(one.item, "context", None) or repr(one.item))
+    if not aside or round(len(examples) * SHARE) == 0:
+        raise InvalidSettings(
+            f"autofit sets a tenth of the training texts aside, but there are only {len(examples)} rows; leave it out"
+        )
+    return kept, aside
+
+
+def updates_between(course: Course) -> int:
+    """Updates from one evaluation to the next: equal parts of an epoch."""
+    per_epoch = course.updates_per_epoch
+    return math.ceil(per_epoch / math.ceil(per_epoch / UPDATES_BETWEEN))
+
+
+def autofit_arguments(course: Course) -> dict[str, Any]:
+    """What it means to transformers."""
+    between = updates_between(course)
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": between,
+        "save_steps": between,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "restore_callback_states_from_checkpoint": True,  # how long patience has lasted
+    }
+
+
+def autofit_callbacks(course: Course, updates: int) -> list[TrainerCallback]:
+    # of the epochs there would be without it: it may end long before the last update
+    warmup = warmup_updates(course.recipe, max(1, updates // LONGER))
+    return [WarmUp(warmup, course.recipe.learning_rate), EarlyStoppingCallback(PATIENCE), LastEvaluation()]
+
+
+class LastEvaluation(TrainerCallback):
+    """The model after the last update is one of those the best is chosen from."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
+def autofit_record(state: Any, num_rows: int) -> dict[str, Any]:
+    """What it decided, for the record."""
+    losses = [{"update": log["step"], "loss": round(log["eval_loss"], 4)} for log in state.log_history if "eval_loss" in log]
+    best = min(losses, key=lambda one: one["loss"])
+    return {"rows_set_aside": num_rows, "best_update": best["update"], "best_loss": best["loss"], "evaluations": losses}

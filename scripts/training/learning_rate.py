@@ -1,8 +1,12 @@
-"""The learning-rate finder: a short run at rising rates, and what its losses suggest (Smith 2015, arXiv:1506.01186)."""
+"""The learning-rate finder: a short run at rising rates, what its losses suggest, and their plot.
+
+Source: Smith, "Cyclical Learning Rates for Training Neural Networks" (2015), arXiv:1506.01186.
+"""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +18,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.base import OfflineTask, TrainingRow
-from scripts.training.adapters import add_adapters
-from scripts.training.frozen import freeze
-from scripts.training.memory import keep_freed_memory
 from scripts.training.recipe import Recipe
-from scripts.training.trainer import HooperTrainer, make_arguments
+from scripts.training.trainer import HooperTrainer, keep_freed_memory, make_arguments
 from scripts.training.training_setup import make_course
+from scripts.training.weights import add_adapters, freeze
 
 LOWEST, HIGHEST = 1e-7, 1.0
 MOST_UPDATES, FEWEST_UPDATES = 200, 100
@@ -145,3 +147,50 @@ class LossWatch(TrainerCallback):
     def curve(self) -> Curve:
         rates = [rate_at(update, self._updates) for update in range(len(self._losses))]
         return Curve(rates, self._losses, self._smoothed)
+
+
+SUFFIXES = (".svg", ".png", ".pdf")
+BLUE, GREY, RED = "#1f5fa8", "#9aa5b1", "#b3392f"
+
+
+def check_plot(file: Path) -> None:
+    """
+    Raises:
+        InvalidSettings: no picture can be written under this name, or matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InvalidSettings("the plot needs the package matplotlib: run `make train-env`")
+    if file.suffix.lower() not in SUFFIXES:
+        raise InvalidSettings(f"the plot {file} must end in one of {', '.join(SUFFIXES)}")
+
+
+def plot(curve: Curve, file: Path) -> Path:
+    """Write the losses over the rates, with the suggestion.
+
+    Raises:
+        InvalidSettings: no picture can be written under this name, or matplotlib is not installed.
+        SetupError: the file cannot be written.
+    """
+    check_plot(file)
+    from matplotlib.figure import Figure  # takes a second to import, and nothing else needs it
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve.rates, curve.losses, color=GREY, linewidth=0.8, label="loss of each update")
+    axes.plot(curve.rates, curve.smoothed, color=BLUE, linewidth=1.8, label="smoothed")
+    axes.axvline(curve.suggestion, color=RED, label=f"suggestion {curve.suggestion:g}")
+    axes.axvline(curve.steepest, color=RED, linestyle=":", label=f"steepest descent {curve.steepest:.1e}")
+    axes.axvline(curve.minimum, color=RED, linestyle="--", label=f"minimum {curve.minimum:.1e}")
+    axes.set_xscale("log")
+    low, high = min(curve.smoothed), max(curve.smoothed[0], min(curve.smoothed) * 1.2)
+    axes.set_ylim(max(0.0, low - 0.2 * (high - low)), high + 0.5 * (high - low))  # the diverged end would flatten the rest
+    axes.set_xlim(curve.rates[0], curve.rates[-1])
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=150)
+    except OSError as error:
+        raise SetupError(f"the plot {file} cannot be written: {error.strerror or error}") from error
+    return file

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from app.tasks.question_answering.task import QuestionItem
-from scripts.training.load_data import Example
+from scripts.training.data import Example
 
 NEAREST = 5
 """The context is drawn from so many nearest ones: always the nearest would favour a few contexts."""

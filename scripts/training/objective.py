@@ -10,9 +10,13 @@ import torch
 from torch.nn import functional
 
 from app.core.errors import InvalidSettings
+from app.core.manifest import Output
+from scripts.export.padded import head_logits
+from scripts.export.torch_runner import padded_graph
 from scripts.tasks.base import OfflineTask, TrainingRow
-from scripts.training.fit_rules import weights_of
-from scripts.training.recipe import Recipe
+from scripts.training.data_loader import Collator
+from scripts.training.evaluation import token_batches
+from scripts.training.recipe import Recipe, weights_of
 
 MULTI = "multi_label_classification"
 SINGLE = "single_label_classification"
@@ -114,3 +118,32 @@ def _check(recipe: Recipe, kind: str) -> None:
         raise InvalidSettings(f"class_weights is {recipe.class_weights}, but there are no classes here; leave it out")
     if recipe.teacher and kind not in (SINGLE, MULTI):
         raise InvalidSettings(f"teacher is {recipe.teacher}, but only classifiers can learn from one; leave it out")
+
+
+@torch.no_grad()
+def mean_loss(task: OfflineTask, model: Any, rows: Sequence[TrainingRow]) -> float:
+    """The mean over all decisions in the rows (one a row; in summaries, one a sentence), in fp32, without label smoothing.
+
+    Args:
+        task: whose head and loss.
+        model: a transformers model with the task's head.
+        rows: with their labels, as for training; at least one.
+    """
+    model = model.float().eval()
+    collate = Collator(task, padded_graph(model, Output(name="logits", axis=task.output_axis)), ())
+    total, num_decisions = 0.0, 0
+    for batch in token_batches([one.row for one in rows]):
+        feed = {name: tensor.to(model.device) for name, tensor in collate([rows[index] for index in batch]).items()}
+        loss, outputs = _forward(task, model, feed)
+        _, count = task.num_correct(head_logits(outputs).cpu().numpy(), feed["labels"].cpu().numpy())
+        total += float(loss) * count  # the batch's loss is a mean over them
+        num_decisions += count
+    return total / num_decisions
+
+
+def _forward(task: OfflineTask, model: Any, feed: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+    if task.loss is None:
+        outputs = model(**feed)
+        return outputs["loss"], outputs
+    outputs = model(**{name: tensor for name, tensor in feed.items() if name != "labels"})
+    return task.loss(outputs, feed["labels"]), outputs

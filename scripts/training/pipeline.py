@@ -26,20 +26,18 @@ from scripts.export.verify import Reference
 from scripts.report.of_run import write_report
 from scripts.tasks.base import Prepared, TrainingRow
 from scripts.tasks.registry import offline_task
-from scripts.training import autofit, pretrained
-from scripts.training.base_model import BaseModel
-from scripts.training.corrections import read_corrections
-from scripts.training.disk_errors import refusals_told
+from scripts.training import pretrained
+from scripts.training.budget import length_cost
+from scripts.training.data import Example, describe_broken, read_all, read_corrections
 from scripts.training.distillation import open_teacher, taught
-from scripts.training.evaluate import drift_reference
-from scripts.training.fine_tune import fine_tune
+from scripts.training.evaluation import drift_reference
+from scripts.training.fine_tune import fine_tune, set_aside
 from scripts.training.learning_rate import Curve, find_learning_rate
-from scripts.training.length_cost import length_cost
-from scripts.training.load_data import Example, describe_broken, read_all
+from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
 from scripts.training.recipe import Recipe, to_command
 from scripts.training.records import Record
-from scripts.training.run_folder import RunFolder
+from scripts.training.run_folder import RunFolder, refusals_told
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ class Line:
             self.run_folder.start(self.recipe, prepared.dataset)
         examples, aside = prepared.dataset.train, list[Example]()
         if self.recipe.autofit:
-            examples, aside = autofit.set_aside(examples)
+            examples, aside = set_aside(examples)
             self.say("", f"autofit: {len(aside):,} of the training rows are set aside to tell when to stop")
         rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
         tuned_on = self.offline.training_rows(aside, tokenizer, prepared.task_options)

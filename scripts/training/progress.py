@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 import sys
 import time
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from scripts.training.memory import peak_memory_bytes
 from scripts.training.processes import is_main_process
-from scripts.training.workload import Workload
+from scripts.training.training_setup import Workload
 
 PLAIN_LINES = 40
 SMOOTHING = 0.95
@@ -99,3 +101,11 @@ def spoken_time(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that training held until now: of the GPU where it runs on one, else of the whole process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

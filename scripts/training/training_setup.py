@@ -1,4 +1,4 @@
-"""Everything of a training that is settled before its first update, beside the model and how long it lasts."""
+"""Everything that is decided before a run's first update: rows, order, batch sizes, the workload."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Output
 from scripts.export.torch_runner import padded_graph
 from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective
 from scripts.training.pretrained import usual_length
 from scripts.training.processes import num_processes
 from scripts.training.recipe import Recipe
-from scripts.training.row_feed import Collator, LengthGroups
-from scripts.training.workload import Workload
 
 MICRO_BATCH_TOKENS = 4096
 
@@ -96,3 +95,35 @@ def _at_once(recipe: Recipe, lengths: Sequence[int], processes: int) -> int:
             " a multiple of it"
         )
     return recipe.micro_batch
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Tokens of each epoch, the last of which stands for all later ones; padding is left out."""
+
+    tokens: Sequence[int]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], epoch_tokens: Sequence[int]) -> Workload:
+        """
+        Args:
+            lengths: tokens of each row.
+            epoch_tokens: longest row of each epoch; none: as they are.
+        """
+        return cls([sum(min(length, limit) for length in lengths) for limit in (epoch_tokens or [max(lengths)])])
+
+    def until(self, epoch: float) -> float:
+        """Tokens read from the beginning until this much of the epochs is done."""
+        whole = math.floor(epoch)
+        return sum(map(self._of, range(whole))) + (epoch - whole) * self._of(whole)
+
+    def epochs_for(self, tokens: float) -> float:
+        """Epochs, in part too, in which so many tokens are read."""
+        epoch = 0
+        while tokens >= self._of(epoch) and epoch < len(self.tokens):
+            tokens -= self._of(epoch)
+            epoch += 1
+        return epoch + tokens / self._of(epoch)
+
+    def _of(self, epoch: int) -> int:
+        return self.tokens[min(epoch, len(self.tokens) - 1)]

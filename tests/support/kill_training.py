@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from scripts.training import fine_tune
-from scripts.training.load_data import read_all
+from scripts.training.data import read_all
 from scripts.training.pipeline import Line
 from scripts.training.recipe import recipe_of
 

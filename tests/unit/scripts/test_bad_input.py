@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.train_and_export import ROOT, main
-from scripts.training.disk_errors import refusal
-from scripts.training.run_folder import RunFolder
+from scripts.training.run_folder import RunFolder, refusal
 from tests.unit.scripts.conftest import write_reviews
 
 FAST = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32")

@@ -27,7 +27,7 @@ from scripts.export.verify import ParityFailed
 from scripts.tasks.registry import offline_task
 from scripts.train_and_export import ROOT, main
 from scripts.training import pipeline as line_module
-from scripts.training.load_data import Example, load
+from scripts.training.data import Example, load
 from scripts.training.recipe import FIELDS, Recipe, load_recipe
 from scripts.training.records import Record
 from scripts.training.run_folder import RunFolder

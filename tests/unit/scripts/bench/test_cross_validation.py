@@ -12,7 +12,7 @@ import pytest
 from app.core.errors import InvalidSettings, SetupError
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.bench import cross_validation as module
-from scripts.training.load_data import Dataset, Example
+from scripts.training.data import Dataset, Example
 
 
 def dataset(texts: list[str]) -> Dataset:

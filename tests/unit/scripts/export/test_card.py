@@ -11,7 +11,7 @@ import yaml
 from app.core.manifest import Parity
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.card import Story, write_card
-from scripts.training.load_data import Broken, Dataset, Example
+from scripts.training.data import Broken, Dataset, Example
 from scripts.training.recipe import Recipe
 
 SECRET = "what somebody wrote in confidence"

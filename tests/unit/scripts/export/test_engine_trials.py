@@ -20,7 +20,7 @@ from scripts.export import engine_trials as engines
 from scripts.export.engine_trials import describe_engines, judge, try_engines
 from scripts.export.openvino_runner import is_installed
 from scripts.export.trial_export import export_model
-from scripts.training.evaluate import RowRunner
+from scripts.training.evaluation import RowRunner
 from tests.support.tiny_model import VOCABULARY
 
 

@@ -10,7 +10,7 @@ from app.core.errors import InvalidSettings
 from scripts.export.eval_data import read_labelled
 from scripts.tasks.question_answering import OfflineQuestionAnswering
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.load_data import Example
+from scripts.training.data import Example
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 

@@ -18,7 +18,7 @@ from scripts.export import verified_graph
 from scripts.export.torch_reference import ask_torch
 from scripts.export.verified_graph import VerifiedGraph, make_graph
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.load_data import Example
+from scripts.training.data import Example
 from tests.support.tiny_model import WORDS, tiny_tokenizer
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}

@@ -31,8 +31,8 @@ from scripts.export.verify import (
     check_other_neighbours,
 )
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.evaluate import predict
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import predict
 from tests.support.tiny_model import WORDS, tiny_tokenizer
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}

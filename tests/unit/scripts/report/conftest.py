@@ -12,7 +12,7 @@ from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.published_version import open_version
 from scripts.report.judged import Judged
 from scripts.report.of_version import judge
-from scripts.training.load_data import Example
+from scripts.training.data import Example
 from tests.support.tiny_model import publish_tiny
 
 Judge = Callable[..., Judged]

@@ -16,8 +16,8 @@ from app.core.types import Row
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.question_answering import Gold, OfflineQuestionAnswering, Repair, SpanLabel, labels_of, parse
-from scripts.training.evaluate import Predictions
-from scripts.training.load_data import Broken, Example
+from scripts.training.data import Broken, Example
+from scripts.training.evaluation import Predictions
 from scripts.training.losses import IGNORED
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record

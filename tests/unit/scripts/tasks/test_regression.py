@@ -24,7 +24,7 @@ from scripts.export.published_version import open_version
 from scripts.tasks import regression
 from scripts.tasks.base import Prepared
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.load_data import Example
+from scripts.training.data import Example
 from scripts.training.pipeline import Line
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records

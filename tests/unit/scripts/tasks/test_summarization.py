@@ -13,8 +13,8 @@ from app.core.types import Row
 from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
 from scripts.tasks.base import Prepared, TrainingRow
 from scripts.tasks.summarization import OfflineSummarization, Target, parse_correction
-from scripts.training.evaluate import Predictions
-from scripts.training.load_data import Example
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions
 from scripts.training.losses import IGNORED
 from scripts.training.recipe import Recipe, recipe_of
 from scripts.training.records import Record

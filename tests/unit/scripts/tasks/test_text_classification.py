@@ -14,7 +14,7 @@ from app.core.types import Row
 from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
 from scripts.tasks.base import Prepared, TrainingRow
 from scripts.tasks.text_classification import Columns, OfflineTextClassification
-from scripts.training.load_data import Broken, Example
+from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 from tests.support.tiny_model import tiny_tokenizer

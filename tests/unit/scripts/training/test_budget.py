@@ -1,4 +1,4 @@
-"""A budget becomes as many epochs as fit into it, and holds although the machine gets slower."""
+"""A run that must end in time, and what long inputs cost."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import torch
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
 from scripts.training import budget as module
-from scripts.training import deadline
-from scripts.training.budget import Budgeted, within_budget
-from scripts.training.deadline import Deadline, shorten, shortened
+from scripts.training.budget import Budgeted, Deadline, length_cost, shorten, shortened, within_budget
 from scripts.training.fine_tune import fine_tune
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder
-from scripts.training.schedule import make_schedule
+from scripts.training.trainer import make_schedule
 from scripts.training.training_setup import make_course
 
 TASK = OfflineTextClassification()
@@ -103,7 +101,7 @@ def test_a_run_on_a_machine_that_got_slower_ends_in_time(
             clock.now += 100
             super().on_step_end(*arguments, **named)
 
-    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr("scripts.training.fine_tune.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr("scripts.training.fine_tune.Deadline", Slow)
     monkeypatch.setattr("scripts.training.fine_tune.within_budget", lambda *_: Budgeted(60, 1000, 1.0))
@@ -112,3 +110,20 @@ def test_a_run_on_a_machine_that_got_slower_ends_in_time(
     assert 30 <= cost["updates"] <= 36
     assert clock.now <= 3600
     assert cost["budget"]["updates"] == cost["updates"]
+
+
+def test_memory_and_work_grow_faster_than_the_length(tiny_model: Any) -> None:
+    model = tiny_model("Bert")
+    short, long = (length_cost(Recipe(), model, length) for length in (1024, 8192))
+    assert short is not None
+    assert long is not None
+    assert long.serving_bytes == 64 * short.serving_bytes
+    assert long.training_bytes > 4 * short.training_bytes  # of the short ones four are computed at once
+    assert long.work > 8 * short.work
+    assert "texts of 8,192 tokens need about " in str(long)
+
+
+def test_a_model_that_does_not_say_its_sizes_is_not_estimated(tiny_model: Any) -> None:
+    model = tiny_model("Bert")
+    model.config.num_attention_heads = None
+    assert length_cost(Recipe(), model, 1024) is None

@@ -9,8 +9,7 @@ import pytest
 
 from app.tasks.question_answering.task import QuestionItem
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.training.data_checks import HUGE, check_labels, check_texts
-from scripts.training.load_data import Dataset, Example, normalized
+from scripts.training.data import HUGE, Dataset, Example, check_labels, check_texts, normalized
 
 
 def rows(pairs: Sequence[tuple[str, Any]], source: str = "a.csv") -> list[Example]:

@@ -17,8 +17,8 @@ from app.core.types import Row
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.training.data import Example
 from scripts.training.distillation import open_teacher, taught
-from scripts.training.load_data import Example
 
 TASK = OfflineTextClassification()
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}

@@ -11,8 +11,7 @@ import torch
 from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.learning_rate import HIGHEST, LOWEST, Curve, LossWatch, checked, find_learning_rate, rate_at
-from scripts.training.learning_rate_plot import plot
+from scripts.training.learning_rate import HIGHEST, LOWEST, Curve, LossWatch, checked, find_learning_rate, plot, rate_at
 from scripts.training.recipe import Recipe
 
 RECIPE = Recipe(data=["x"], batch_size=8, precision="fp32")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.tasks.question_answering.task import QuestionItem
 from scripts.tasks.question_answering import Gold
-from scripts.training.load_data import Example
+from scripts.training.data import Example
 from scripts.training.negatives import unanswered
 
 TOWNS = ("Berlin", "Paris", "Rome", "Oslo")

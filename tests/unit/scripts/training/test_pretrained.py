@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.base_model import BaseModel
 from scripts.training.pretrained import (
+    BaseModel,
     choose_max_tokens,
     find_start,
     fitting_window,

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.errors import InvalidSettings
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.training.load_data import Dataset, Example
+from scripts.training.data import Dataset, Example
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder
 

@@ -1,10 +1,12 @@
-"""How many rows of an update are computed at once."""
+"""What is decided before a run's first update."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scripts.training.training_setup import MICRO_BATCH_TOKENS, micro_batch
+from scripts.training.training_setup import MICRO_BATCH_TOKENS, Workload, micro_batch
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,19 @@ def test_a_few_long_texts_among_short_ones_do_not_make_all_updates_small() -> No
 @pytest.mark.parametrize("batch_size", [1, 6, 7, 32])
 def test_an_update_is_made_of_whole_parts(batch_size: int) -> None:
     assert batch_size % micro_batch(batch_size, [300, 512]) == 0
+
+
+def test_an_epoch_of_short_rows_reads_less() -> None:
+    assert Workload.of([4, 10], [6, 12]).tokens == [10, 14]
+    assert Workload.of([4, 10], []).tokens == [14]
+
+
+def test_the_last_epoch_stands_for_all_later_ones() -> None:
+    workload = Workload([10, 14])
+    assert [workload.until(epoch) for epoch in (0, 0.5, 1, 1.5, 2, 4)] == [0, 5, 10, 17, 24, 52]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=4), st.floats(0, 9))
+def test_tokens_and_epochs_are_two_names_of_one_thing(tokens: list[int], epochs: float) -> None:
+    workload = Workload(tokens)
+    assert workload.epochs_for(workload.until(epochs)) == pytest.approx(epochs, abs=1e-6)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scripts.training.recipe import Recipe
-from scripts.training.schedule import make_schedule, warmup_updates
+from scripts.training.trainer import make_schedule, warmup_updates
 
 UPDATES = 100
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
-from scripts.training.load_data import (
+from scripts.training.data import (
     Broken,
     Dataset,
     Example,

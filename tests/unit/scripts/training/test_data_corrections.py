@@ -11,7 +11,7 @@ import pytest
 from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.base import Prepared
 from scripts.tasks.registry import offline_task
-from scripts.training.corrections import read_corrections
+from scripts.training.data import read_corrections
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 from tests.support.corrections import CORRECTION, labelled, written

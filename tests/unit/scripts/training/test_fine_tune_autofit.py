@@ -14,11 +14,10 @@ from app.core.errors import InvalidSettings
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training import autofit
 from scripts.training import fine_tune as module
+from scripts.training.data import Example
 from scripts.training.fine_tune import fine_tune
-from scripts.training.load_data import Example
-from scripts.training.mean_loss import mean_loss
+from scripts.training.objective import mean_loss
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import Interrupted, RunFolder
 
@@ -42,19 +41,19 @@ def weights(model: Any) -> torch.Tensor:
 
 def test_a_tenth_is_set_aside_and_no_text_is_in_both() -> None:
     examples = [example(f"text {number // 2}") for number in range(100)]
-    kept, aside = autofit.set_aside(examples)
+    kept, aside = module.set_aside(examples)
     assert len(aside) == 10
     assert sorted(map(repr, kept + aside)) == sorted(map(repr, examples))
     assert not {repr(one.item) for one in kept} & {repr(one.item) for one in aside}
 
 
 def test_of_many_rows_two_thousand_are_set_aside() -> None:
-    assert len(autofit.set_aside([example(str(number)) for number in range(50_000)])[1]) == 2000
+    assert len(module.set_aside([example(str(number)) for number in range(50_000)])[1]) == 2000
 
 
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="there are only 3 rows"):
-        autofit.set_aside([example(str(number)) for number in range(3)])
+        module.set_aside([example(str(number)) for number in range(3)])
 
 
 def test_it_ends_early_and_keeps_the_best(tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path) -> None:
@@ -66,7 +65,7 @@ def test_it_ends_early_and_keeps_the_best(tiny_model: Any, training_rows: list[T
     assert cost["updates"] == tuned["evaluations"][-1]["update"]
     assert tuned["best_loss"] == min(losses)
     assert losses[-1] > min(losses)
-    assert tuned["best_update"] == tuned["evaluations"][len(losses) - 1 - autofit.PATIENCE]["update"]
+    assert tuned["best_update"] == tuned["evaluations"][len(losses) - 1 - module.PATIENCE]["update"]
     assert tuned["rows_set_aside"] == 10
     aside = [replace(one, label=1 - one.label) if n % 3 == 0 else one for n, one in enumerate(training_rows[:10])]
     assert mean_loss(TASK, model, aside) == pytest.approx(min(losses), abs=1e-3)

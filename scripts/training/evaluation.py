@@ -16,7 +16,6 @@ from app.core.types import Row, RowOutput
 from app.tasks.base import Encoded, Task
 from app.tasks.drift import reference_of, summed
 from app.tasks.tokenizer import Tokenizer
-from scripts.training.batches import token_batches
 
 CHUNK = 1024
 """Items encoded at a time: enough to find rows of similar length, and few to hold in memory."""
@@ -101,3 +100,20 @@ def largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]
         for name in expected
     ]
     return float(np.max(differences))
+
+
+BUDGET = 4096
+"""Tokens per batch, padding included: eight rows of 512, or 256 of 16."""
+
+
+def token_batches(rows: Sequence[Row], budget: int = BUDGET) -> list[list[int]]:
+    """Indices of the rows, longest first, in batches of at most `budget` padded tokens; a longer row comes alone."""
+    order = sorted(range(len(rows)), key=lambda index: -rows[index].num_tokens)
+    batches: list[list[int]] = []
+    for index in order:
+        # rows come longest first, so a batch's first row is its width
+        if batches and (len(batches[-1]) + 1) * rows[batches[-1][0]].num_tokens <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

@@ -15,7 +15,7 @@ from app.core.types import Row
 from scripts.export.torch_runner import padded_graph
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.row_feed import Collator, EpochStart, LengthGroups
+from scripts.training.data_loader import Collator, EpochStart, LengthGroups
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))

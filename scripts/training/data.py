@@ -1,18 +1,23 @@
-"""load: records become examples; broken ones are counted and named, and the held-out part is split off."""
+"""load: records become examples; invalid rows are counted and named, corrections join, the validation split is drawn.
+
+Corrections that the service kept are never held out: what people correct is no sample of what is asked, and metrics before and
+after stay comparable.
+"""
 
 from __future__ import annotations
 
 import random
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, is_dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from app.core.correction import Correction, latest, training_row
 from app.core.errors import InvalidSettings
-from scripts.training.corrections import join
+from app.core.feedback import read
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record, read_records
 
@@ -101,7 +106,7 @@ def load(
         raise InvalidSettings("every training row is also held out")
     corrections = [one for source in dict.fromkeys(recipe.from_feedback) for one in examples.get(source, [])]
     fresh = [one for one in corrections if normalized(one.item) not in unseen]
-    joined = join(_repeated(kept, recipe), held_out, fresh, group)
+    joined = join_corrections(_as_often(kept, recipe), held_out, fresh, group)
     num_leaked = len(train) - len(kept) + len(corrections) - joined.num_corrections
     return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
 
@@ -227,8 +232,158 @@ def _empty_part(train: Sequence[Example], held_out: Sequence[Example], recipe: R
     )
 
 
-def _repeated(train: Sequence[Example], recipe: Recipe) -> list[Example]:
+def _as_often(train: Sequence[Example], recipe: Recipe) -> list[Example]:
     if not recipe.repeat:
         return list(train)
     times = dict(zip(recipe.data, recipe.repeat, strict=True))
     return [one for one in train for _ in range(times[one.source])]
+
+
+UNEVEN = 10
+"""The largest label has so many times the rows of the smallest."""
+FEW_ROWS = 10
+"""Of a label with fewer training rows little can be learnt."""
+HUGE = 100_000
+"""Characters of a text of which a model reads the beginning alone."""
+NAMED = 5
+
+
+def check_texts(dataset: Dataset) -> Iterator[str]:
+    """For any task: repeated and huge texts."""
+    yield from _repeated(dataset.train)
+    yield from _huge([*dataset.train, *dataset.validation])
+
+
+def check_labels(dataset: Dataset, multi: bool) -> Iterator[str]:
+    """For classifiers: labels that are uneven, rare or not judged, and texts that stand with several."""
+    trained, held_out = (_counts(part, multi) for part in (dataset.train, dataset.validation))
+    ranked = trained.most_common()
+    (most, high), (least, low) = ranked[0], ranked[-1]
+    if high >= UNEVEN * low:
+        yield (
+            f"labels are uneven: {most!r} has {high:,} training rows, {least!r} {low:,}; accuracy hides the small ones,"
+            " macro F1 does not"
+        )
+    rare = [label for label, count in ranked if count < FEW_ROWS]
+    if rare:
+        yield f"{_labels(rare)} fewer than {FEW_ROWS} training rows: {_named(rare)}"
+    unjudged = [label for label in sorted(trained) if not held_out[label]]
+    if unjudged:
+        yield f"{_labels(unjudged)} no held-out row, and no figure: {_named(unjudged)}"
+    yield from _contradicted(dataset.train)
+
+
+def _repeated(train: Sequence[Example]) -> Iterator[str]:
+    """Rows of one place are one row, however often a recipe repeats it."""
+    rows = {one.where: one for one in train}.values()
+    counts = Counter((normalized(one.item), repr(one.target)) for one in rows)
+    extra = sum(count - 1 for count in counts.values())
+    if extra:
+        plural = "s repeat" if extra > 1 else " repeats"
+        yield f"{extra:,} training row{plural} another one, but for case and spaces"
+
+
+def _contradicted(train: Sequence[Example]) -> Iterator[str]:
+    places: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in train:
+        places[normalized(one.item)].setdefault(repr(one.target), one.where)
+    found = [list(one.values()) for one in places.values() if len(one) > 1]
+    if found:
+        (first, second, *_), plural = found[0], "s stand" if len(found) > 1 else " stands"
+        yield f"{len(found):,} text{plural} in the training data with different labels, for example {first} and {second}"
+
+
+def _huge(examples: Sequence[Example]) -> Iterator[str]:
+    sizes = {one.where: len(one.item) for one in examples if len(one.item) > HUGE}
+    if sizes:
+        where = max(sizes, key=lambda one: sizes[one])
+        plural = "s have" if len(sizes) > 1 else " has"
+        yield (
+            f"{len(sizes):,} text{plural} more than {HUGE:,} characters ({where}: {sizes[where]:,}), of which only the"
+            " beginning is read; is a quote missing there?"
+        )
+
+
+def _counts(examples: Sequence[Example], multi: bool) -> Counter[str]:
+    return Counter(label for one in examples for label in (one.target if multi else [one.target]))
+
+
+def _labels(found: Sequence[str]) -> str:
+    return "1 label has" if len(found) == 1 else f"{len(found):,} labels have"
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else ""
+    return f"{', '.join(map(repr, labels[:NAMED]))}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """The last correction of each item, by the file that holds it, and what is to be said of them."""
+
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Rows to train on, corrections last."""
+
+    train: Sequence[Example]
+    num_corrections: int
+    num_replaced: int
+    """Rows of the data about the same item, which corrections took the place of."""
+
+
+def read_corrections(recipe: Recipe) -> Corrections:
+    """The corrections of the recipe's model; across its files the latest of an item is the last word.
+
+    Raises:
+        InvalidSettings: a file has none, or they are of another task.
+        SetupError: a file cannot be read.
+    """
+    found: list[tuple[Correction, str]] = []
+    for path in dict.fromkeys(recipe.from_feedback):
+        found += [(one, path) for one in _of_model(path, recipe)]
+    found.sort(key=lambda one: one[0].at)  # stable: of one moment, the order of the file
+    last = latest(one for one, _ in found)
+    kept = {id(one) for one in last.corrections}
+    records: dict[str, list[Record]] = defaultdict(list)
+    for one, path in found:
+        if id(one) in kept:
+            records[path].append(Record(f"{path}#{one.id}", training_row(one)))
+    notes = []
+    if last.num_repeated:
+        notes.append(
+            f"{last.num_repeated:,} corrections are left out: the same item was corrected again"
+            f" ({last.num_conflicting:,} items were told differently)"
+        )
+    return Corrections(dict(records), notes)
+
+
+def join_corrections(
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    corrections: Sequence[Example],
+    group: Callable[[Example], Any] | None,
+) -> Joined:
+    """Training rows and corrections; where both are of one item the correction stays. Of a group that is held out there is
+    none, as of the data."""
+    unseen = {group(one) for one in held_out} if group else set()
+    kept = [one for one in corrections if group is None or group(one) not in unseen]
+    corrected = {repr(one.item) for one in kept}
+    rest = [one for one in train if repr(one.item) not in corrected]
+    return Joined([*rest, *kept], len(kept), len(train) - len(rest))
+
+
+def _of_model(path: str, recipe: Recipe) -> list[Correction]:
+    everything = list(read(Path(path)))
+    own = [one for one in everything if one.model == recipe.name]
+    if not own:
+        models = Counter(one.model for one in everything)
+        told = ", ".join(f"{name} ({count})" for name, count in sorted(models.items())) or "none at all"
+        raise InvalidSettings(f"{path} holds no corrections of {recipe.name!r}; it holds {told}; say --name MODEL")
+    other = next((one.task for one in own if one.task != recipe.task), None)
+    if other is not None:
+        raise InvalidSettings(f"the corrections of {recipe.name!r} in {path} are of {other}, not of {recipe.task}")
+    return own

@@ -1,4 +1,4 @@
-"""Held-out items go through the production task in chunks, and every answer comes back to its own item."""
+"""Items through encode, runner and decode, as the service does it, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.core.errors import InvalidInput, TooLarge
 from app.core.types import Row, RowOutput
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
-from scripts.training import evaluate
-from scripts.training.batches import BUDGET
-from scripts.training.evaluate import predict
+from scripts.training import evaluation
+from scripts.training.evaluation import BUDGET, predict, token_batches
 from tests.support.tiny_model import VOCABULARY, tiny_tokenizer
 
 GOOD = VOCABULARY["good"]
@@ -40,7 +41,7 @@ def items(count: int) -> list[ClassificationItem]:
 
 
 def test_each_item_gets_the_answer_to_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "CHUNK", 4)
+    monkeypatch.setattr(evaluation, "CHUNK", 4)
     found = predict(task(), ClassificationOptions(), items(11), WordRunner())
     assert [answer.labels[0].label for answer in found.answers] == ["good" if index % 3 else "bad" for index in range(11)]
     assert [len(outputs) for outputs in found.outputs] == [1] * 11
@@ -78,3 +79,19 @@ def test_many_long_pairs_are_read_though_no_request_could_hold_them_together() -
 def test_a_pair_that_is_too_long_by_itself_is_refused() -> None:
     with pytest.raises(TooLarge, match="the pair has"):
         predict(task(), ClassificationOptions(), [ClassificationItem("x" * 9000, "y" * 9000)], WordRunner())
+
+
+def rows_of(lengths: list[int]) -> list[Row]:
+    return [Row([0] * length, [0] * length) for length in lengths]
+
+
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 100))
+def test_every_row_is_in_one_batch_and_only_a_lone_row_exceeds_the_budget(lengths: list[int], budget: int) -> None:
+    batches = token_batches(rows_of(lengths), budget)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+def test_rows_of_similar_length_share_a_batch() -> None:
+    assert token_batches(rows_of([2, 30, 2, 30]), 60) == [[1, 3], [0, 2]]

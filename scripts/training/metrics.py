@@ -1,0 +1,156 @@
+"""Metrics: calibration of scores, ROUGE of summaries, exact match and F1 of answers.
+
+Sources. Temperature: Guo et al., "On Calibration of Modern Neural Networks" (2017). ROUGE: the package `rouge-score` with
+stemming, in percent; the greedy oracle is that of Nallapati et al., "SummaRuNNer" (2017): sentences are added as long as one of
+them raises the mean F1 of shared words and word pairs. Answers: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine
+Comprehension of Text" (2016) and "Know What You Don't Know" (2018), and the evaluation scripts published with them.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+BINS = 10
+SMALLEST = 1e-6
+
+
+def fit_temperature(scores: Mapping[float, np.ndarray], right: np.ndarray) -> float:
+    """Of the temperatures tried, the one whose scores have the least log loss.
+
+    Args:
+        scores: temperature to scores (rows,) between 0 and 1.
+        right: (rows,) 1 where the answer was right, else 0.
+    """
+    return min(scores, key=lambda one: _log_loss(scores[one], right))
+
+
+def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
+    """Mean distance between score and share of right answers over ten bins of equal width, weighted by their rows."""
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    gaps = [abs(float(right[bins == one].sum() - scores[bins == one].sum())) for one in range(BINS)]
+    return sum(gaps) / len(scores)
+
+
+def halves(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Indices of two random halves, as (fit, measure) both ways; one row is in both."""
+    if count < 2:
+        return [(np.arange(count), np.arange(count))]
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    one, other = np.array(order[: count // 2]), np.array(order[count // 2 :])
+    return [(one, other), (other, one)]
+
+
+def _log_loss(scores: np.ndarray, right: np.ndarray) -> float:
+    bounded = np.clip(scores, SMALLEST, 1 - SMALLEST)
+    return float(-(right * np.log(bounded) + (1 - right) * np.log(1 - bounded)).mean())
+
+
+METRICS = ("rouge1", "rouge2", "rougeLsum")
+LEAD = 3
+_WORD = re.compile(r"[a-z0-9]+")
+
+Grams = Counter[tuple[str, ...]]
+
+
+def rouge(reference: Sequence[str], summary: Sequence[str]) -> dict[str, float]:
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum in percent, both given as sentences."""
+    scores = _scorer().score("\n".join(reference), "\n".join(summary))
+    return {metric: 100 * scores[metric].fmeasure for metric in METRICS}
+
+
+def oracle(reference: Sequence[str], sentences: Sequence[str], count: int) -> list[int]:
+    """Indices, in order, of at most `count` sentences that together come closest to the reference."""
+    wanted = _words_and_pairs(reference)
+    offered = [_words_and_pairs([sentence]) for sentence in sentences]
+    chosen: list[int] = []
+    so_far: list[Grams] = [Counter(), Counter()]
+    best = 0.0
+    while len(chosen) < count:
+        gains = {
+            index: _closeness([so_far[0] + grams[0], so_far[1] + grams[1]], wanted)
+            for index, grams in enumerate(offered)
+            if index not in chosen
+        }
+        top = max(gains, key=lambda index: gains[index], default=None)
+        if top is None or gains[top] <= best:
+            break
+        best = gains[top]
+        chosen.append(top)
+        so_far = [so_far[0] + offered[top][0], so_far[1] + offered[top][1]]
+    return sorted(chosen)
+
+
+def precision(reference: Sequence[str], sentences: Sequence[str]) -> list[float]:
+    """Of each sentence alone, the share of its words and of its word pairs that the reference has too, averaged: 0 to 1."""
+    wanted = _words_and_pairs(reference)
+    return [_precision(_words_and_pairs([sentence]), wanted) for sentence in sentences]
+
+
+def _words_and_pairs(sentences: Sequence[str]) -> list[Grams]:
+    return [_grams(sentences, size) for size in (1, 2)]
+
+
+def _grams(sentences: Sequence[str], size: int) -> Grams:
+    found: Grams = Counter()
+    for sentence in sentences:
+        words = _WORD.findall(sentence.lower())
+        found.update(zip(*(words[start:] for start in range(size)), strict=False))
+    return found
+
+
+def _closeness(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
+    return sum(_overlap(one, other) for one, other in zip(grams, wanted, strict=True))
+
+
+def _precision(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
+    shares = [(one & other).total() / one.total() if one else 0.0 for one, other in zip(grams, wanted, strict=True)]
+    return sum(shares) / len(shares)
+
+
+def _overlap(one: Grams, other: Grams) -> float:
+    total = one.total() + other.total()
+    return 2 * (one & other).total() / total if total else 0.0
+
+
+@cache
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(METRICS), use_stemmer=True)
+
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalized(text: str) -> str:
+    """Lower case, without punctuation, articles and extra whitespace."""
+    bare = text.lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", bare).split())
+
+
+def exact_match(prediction: str, truths: Sequence[str]) -> float:
+    """1 where the prediction reads like one of the truths, else 0. No truths at all: the right answer is the empty one."""
+    return max(float(normalized(prediction) == normalized(truth)) for truth in truths or [""])
+
+
+def f1(prediction: str, truths: Sequence[str]) -> float:
+    """Best harmonic mean of word precision and recall over the truths; no truths: 1 for the empty answer."""
+    return max(_f1(prediction, truth) for truth in truths or [""])
+
+
+def _f1(prediction: str, truth: str) -> float:
+    guessed, wanted = normalized(prediction).split(), normalized(truth).split()
+    if not guessed or not wanted:  # as the v2.0 script: an empty answer only matches an empty one
+        return float(guessed == wanted)
+    shared = sum((Counter(guessed) & Counter(wanted)).values())
+    return 2 * shared / (len(guessed) + len(wanted))
