@@ -17,7 +17,7 @@ from app.batching.admission import QueueLimit
 from app.core.errors import HooperError, SetupError
 from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
-from app.runtime.engine import OpenEngine, open_engine
+from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
 from app.serving.desk import FeedbackDesk
 from app.serving.failures import without_paths
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 def create_app(
     settings: Settings,
     on_setup_error: Callable[[HooperError], None] | None = None,
-    opening: OpenEngine = open_engine,
+    session_factory: SessionFactory = open_session,
     draw: Callable[[], float] = random.random,
     metrics: Metrics | None = None,
 ) -> FastAPI:
@@ -44,7 +44,7 @@ def create_app(
     Args:
         settings: every knob.
         on_setup_error: called when no model can be loaded at the start; without it the service stays up, not ready.
-        opening: what opens a model's graph.
+        session_factory: what opens a model's graph.
         draw: a number from 0 up to 1 for each request of which another version has a share.
         metrics: what counts; by default this application's own.
 
@@ -61,7 +61,7 @@ def create_app(
         options = load_options(settings)
 
         async def load_bare(artefact: Artefact) -> Deployment:
-            return await load(artefact, options, metrics, opening)
+            return await load(artefact, options, metrics, session_factory)
 
         replacement = Replacement(registry, load_bare, settings.engine_replacements, metrics)
 

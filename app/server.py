@@ -13,7 +13,7 @@ from app.main import create_app
 from app.observability.logging import harmless, set_up_logging
 from app.processes.http import configured, set_heap_aside
 from app.processes.signals import on_ending_signals
-from app.runtime.thread import is_any_left_behind
+from app.runtime.thread import is_any_abandoned
 from app.settings import Settings, check_exposure
 
 EXIT_SETUP = 2
@@ -53,7 +53,7 @@ def serve(settings: Settings) -> int:
     if failures:
         print(f"hooper: {harmless(failures[0].detail)}", file=sys.stderr)
     code = EXIT_SETUP if failures else 0
-    if is_any_left_behind():  # everything else is closed by now
+    if is_any_abandoned():  # everything else is closed by now
         with suppress(OSError):  # a terminal that was closed
             sys.stderr.flush()
         os._exit(code)

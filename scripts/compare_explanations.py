@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from app.core.errors import HooperError
 from app.core.manifest import read_manifest, verify_files
 from app.core.release import next_version
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.attribution import METHODS, Method, Spending
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.passage import Keep, Passage
@@ -92,7 +92,7 @@ KINDS = {
 class Asked:
     """A passage and the engine that reads it, with what that has cost."""
 
-    def __init__(self, session: OnnxSession, passage: Passage) -> None:
+    def __init__(self, session: EncoderEngine, passage: Passage) -> None:
         self.passage, self._session = passage, session
         self.num_rows = self.num_tokens = self.num_waves = 0
 
@@ -165,7 +165,7 @@ def _passages(models: Path, kind: Kind, count: int, rng: random.Random) -> Itera
     folder = models / kind.model / str(next_version(models / kind.model) - 1)  # the newest
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     task = kind.task(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), **manifest.task_options)
     for item in kind.items(count, rng):
         (encoded,) = task.encode([item], kind.options)

@@ -32,8 +32,8 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput
 from app.core.errors import HooperError
 from app.core.manifest import Manifest, read_manifest, verify_files
 from app.core.types import Row, RowOutput
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.base import Encoded
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem
 from app.tasks.tokenizer import Tokenizer
@@ -77,7 +77,7 @@ class Setting:
 class PublishedModel(transformers.BertForQuestionAnswering):
     """The published graph as a model that the pipeline accepts; its torch weights are never used."""
 
-    def __init__(self, session: OnnxSession) -> None:
+    def __init__(self, session: EncoderEngine) -> None:
         tiny = transformers.BertConfig(
             vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
         )
@@ -141,7 +141,7 @@ def compare(
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     examples = [one for source in sources for one in _joined(_examples(source), paragraphs)[: limit or None]]
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     setting = _setting(manifest, window)

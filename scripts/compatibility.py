@@ -28,8 +28,8 @@ import transformers
 from app.core.errors import HooperError
 from app.core.manifest import Manifest, read_manifest
 from app.core.types import Row, RowOutput
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.export.checkpoint import Checkpoint, open_checkpoint
 from scripts.export.eval_data import SENTENCES
@@ -134,7 +134,7 @@ def largest_difference(version: Path, manifest: Manifest, checkpoint: Checkpoint
     """
     offline = offline_task(manifest.task)
     tokenizer = Tokenizer.from_file(version / manifest.tokenizer, manifest.max_tokens)
-    session = OnnxSession(version / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    session = EncoderEngine(version / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     if manifest.task == "text-classification":
         texts: list[str | Pair] = [*SENTENCES[::3], " ".join(SENTENCES * 4), *zip(SENTENCES[::6], SENTENCES[1::6], strict=True)]
         rows = [Row(window.input_ids, window.token_type_ids) for window, *_ in tokenizer.windows(texts)]

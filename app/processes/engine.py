@@ -17,7 +17,7 @@ from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
 from app.processes.given import Given, beat, receive, say_failure, until_told
 from app.processes.signals import ending_signals
-from app.runtime.thread import is_any_left_behind
+from app.runtime.thread import is_any_abandoned
 
 EXIT_SETUP = 2
 
@@ -60,7 +60,7 @@ def main() -> int:
     if failure is not None:
         say_failure(failure.detail)
     code = EXIT_SETUP if failure is not None else 0
-    if is_any_left_behind():
+    if is_any_abandoned():
         sys.stderr.flush()
         os._exit(code)
     return code

@@ -19,7 +19,7 @@ WIDTHS = (16, 32, 64, 128, 192, 256, 384, 512)
 HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PACKED_WIDTH = 128
 """Rows are packed to at least this width where shapes are fixed, or dear: narrower tensors hold too few texts to fill, wider
-ones cost attention. See `app.runtime.fitting` for where they are neither."""
+ones cost attention. See `app.runtime.shapes` for where they are neither."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""EngineThread: one thread that makes calls in turn, and that can be left behind."""
+"""EngineThread: one thread that makes calls in turn, and that can be abandoned."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Call:
             self.loop.call_soon_threadsafe(lambda: None if self.future.done() else settle())
 
 
-def is_any_left_behind() -> bool:
+def is_any_abandoned() -> bool:
     """Whether an engine's thread still runs: then the interpreter must not end as usual, since ONNX Runtime, taken down under a
     run, aborts the process."""
     return any(one.name.startswith(PREFIX) for one in threading.enumerate())

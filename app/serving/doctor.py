@@ -11,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from app.batching.admission import QueueLimit
 from app.core.errors import HooperError
 from app.observability.metrics import Metrics
-from app.runtime.machine import Machine, detect_machine
-from app.runtime.providers import choose_provider
+from app.runtime.providers import Machine, choose_provider, detect_machine
 from app.serving.loader import LoadOptions, load
 from app.serving.memory import available_bytes
 from app.serving.repository import Artefact, Repository

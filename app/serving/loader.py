@@ -28,11 +28,10 @@ from app.core.errors import (
 )
 from app.core.types import RowOutput, TaskName
 from app.observability.metrics import Metrics
-from app.runtime.engine import OpenEngine, open_engine
+from app.runtime.encoder_engine import EngineSet, open_engines
 from app.runtime.layout import Limits
-from app.runtime.machine import has_int8
-from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model
-from app.runtime.sessions import Sessions, open_sessions
+from app.runtime.onnx_session import SessionFactory, open_session
+from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model, has_int8
 from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
 from app.serving.repository import Artefact
@@ -89,11 +88,13 @@ class LoadOptions:
     """Seconds that one batch may take."""
     precision: PrecisionWish = "auto"
     num_streams: int = 0
-    """Batches that the CPU computes at the same time; 0: see `open_sessions`."""
+    """Batches that the CPU computes at the same time; 0: see `open_engines`."""
     cuda_graphs: bool = False
 
 
-async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, opening: OpenEngine = open_engine) -> Deployment:
+async def load(
+    artefact: Artefact, options: LoadOptions, metrics: Metrics, session_factory: SessionFactory = open_session
+) -> Deployment:
     """Build a deployment, warm its engine up, and replay the golden requests.
 
     Agreement in fp16 was measured on a processor: where this device cannot run it or answers otherwise, the model is loaded in
@@ -103,7 +104,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
         artefact: what to load.
         options: what the settings say about it.
         metrics: what is told of its batches.
-        opening: what opens its graph.
+        session_factory: what opens its graph.
 
     Raises:
         InvalidArtefact: the artefact cannot be run, or its golden answers do not come back.
@@ -120,7 +121,7 @@ async def load(artefact: Artefact, options: LoadOptions, metrics: Metrics, openi
     options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
     limits = Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows)
     providers = [replace(one, limits=limits) for one in providers]
-    deployment = await _deployed_on_first(artefact, providers, options, metrics, opening)
+    deployment = await _deployed_on_first(artefact, providers, options, metrics, session_factory)
     logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
     return deployment
 
@@ -130,14 +131,14 @@ def describe_provider(provider: Provider) -> dict[str, str]:
 
 
 async def _deployed_on_first(
-    artefact: Artefact, providers: Sequence[Provider], options: LoadOptions, metrics: Metrics, opening: OpenEngine
+    artefact: Artefact, providers: Sequence[Provider], options: LoadOptions, metrics: Metrics, session_factory: SessionFactory
 ) -> Deployment:
     """On the first of the providers that runs the model and answers as published; what is in fp16 is tried in fp32, too."""
     waiting = list(providers)
     while True:
         provider = waiting.pop(0)
         try:
-            return await _deployed(artefact, provider, options, metrics, opening)
+            return await _deployed(artefact, provider, options, metrics, session_factory)
         except (SetupError, Unavailable) as error:
             if provider.precision == "fp16":
                 logger.warning(
@@ -164,17 +165,17 @@ async def _deployed_on_first(
 
 
 async def _deployed(
-    artefact: Artefact, provider: Provider, options: LoadOptions, metrics: Metrics, opening: OpenEngine
+    artefact: Artefact, provider: Provider, options: LoadOptions, metrics: Metrics, session_factory: SessionFactory
 ) -> Deployment:
     manifest = artefact.manifest
-    sessions, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, opening)
+    engines, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, session_factory)
     budget = Budget.for_tensors(options.max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
-    watched, beside = Watchdog(sessions.alone, run_s), [Watchdog(one, run_s) for one in sessions.beside]
-    scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), beside)
-    deployment = Deployment(manifest, task, sessions, scheduler, metrics, tokenizer.definition)
+    watched, parallel = Watchdog(engines.exclusive, run_s), [Watchdog(engine, run_s) for engine in engines.parallel]
+    scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), parallel)
+    deployment = Deployment(manifest, task, engines, scheduler, metrics, tokenizer.definition)
     try:
-        await _replay_golden(artefact, deployment, [watched, *beside] if beside else [])
+        await _replay_golden(artefact, deployment, [watched, *parallel] if parallel else [])
     except BaseException:
         await deployment.aclose(0)
         raise
@@ -184,8 +185,8 @@ async def _deployed(
 
 
 def _build(
-    artefact: Artefact, provider: Provider, options: LoadOptions, opening: OpenEngine
-) -> tuple[Sessions, Task[Any, Any, Any], Tokenizer]:
+    artefact: Artefact, provider: Provider, options: LoadOptions, session_factory: SessionFactory
+) -> tuple[EngineSet, Task[Any, Any, Any], Tokenizer]:
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
@@ -193,8 +194,8 @@ def _build(
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
-    sessions = open_sessions(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, opening)
-    return sessions, task, tokenizer
+    engines = open_engines(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, session_factory)
+    return engines, task, tokenizer
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Runner]) -> None:

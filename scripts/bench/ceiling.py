@@ -16,10 +16,8 @@ from app.batching.policy import Budget
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import read_manifest
 from app.core.types import Row
-from app.runtime.machine import has_int8
-from app.runtime.providers import DeviceWish, PrecisionWish, choices_of_auto, choose_provider, for_model
-from app.runtime.session import OnnxSession
-from app.runtime.sessions import open_sessions
+from app.runtime.encoder_engine import EncoderEngine, open_engines
+from app.runtime.providers import DeviceWish, PrecisionWish, choices_of_auto, choose_provider, for_model, has_int8
 from app.tasks.base import Encoded
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
@@ -57,11 +55,11 @@ def engine_ceiling(
     first = choose_provider(device)
     first = choices_of_auto(first, manifest)[0] if device == "auto" else first
     provider = for_model(first, manifest, has_int8(), precision)
-    sessions = open_sessions(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, threads)
+    sessions = open_engines(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, threads)
     budget = Budget.for_tensors(max_tokens, max_rows, manifest.graph.layout)
-    found = [_together([sessions.alone], rows, budget, seconds)]
-    if sessions.beside:
-        found.append(_together(sessions.beside, rows, budget.shared(len(sessions.beside), 1, max_tokens), seconds))
+    found = [_together([sessions.exclusive], rows, budget, seconds)]
+    if sessions.parallel:
+        found.append(_together(sessions.parallel, rows, budget.shared(len(sessions.parallel), 1, max_tokens), seconds))
     num_rows, num_tokens, took = max(found, key=lambda one: one[0] / one[2])
     flop_per_token = 2 * num_multiplied_weights(folder / manifest.graph.file)
     return Ceiling(num_rows / took, num_tokens / took, flop_per_token * num_tokens / took / 1e9)
@@ -138,7 +136,7 @@ def _chain(device: Literal["cpu", "cuda"]) -> list[tuple[str, dict[str, str]]]:
     return [("CUDAExecutionProvider", {"use_tf32": "0"})]
 
 
-def _together(sessions: Sequence[OnnxSession], rows: Sequence[Row], budget: Budget, seconds: float) -> tuple[int, int, float]:
+def _together(sessions: Sequence[EncoderEngine], rows: Sequence[Row], budget: Budget, seconds: float) -> tuple[int, int, float]:
     """Every session running batches at the same time; rows and tokens of all, and seconds."""
     batches = list(batches_of(rows, budget))
     with ThreadPoolExecutor(len(sessions)) as threads:

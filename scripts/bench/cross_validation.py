@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.core.errors import HooperError, InvalidSettings
-from app.runtime.machine import available_cores
+from app.runtime.providers import available_cores
 from scripts.bench.apart import told_by
 from scripts.bench.report import machine_before, write_json
 

@@ -24,10 +24,9 @@ from app.batching.policy import Budget
 from app.core.errors import HooperError
 from app.core.manifest import Graph, Manifest, read_manifest
 from app.core.types import Ints, LayoutName, Row
-from app.runtime.engine import Engine, FoldedGraph, Named, open_engine
-from app.runtime.machine import has_int8
-from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model
-from app.runtime.session import OnnxSession
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.onnx_session import FoldedGraph, InputInfo, OrtSession, open_session
+from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choose_provider, for_model, has_int8
 from scripts.bench.ceiling import FloatName, batches_of, matrix_ceiling, num_multiplied_weights, rows_of
 from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import PROFILES, profile_texts
@@ -72,7 +71,7 @@ class Rate:
 class Timed:
     """An engine that counts the seconds of its runs, and the tokens that it computes, padding included."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: OrtSession) -> None:
         self._engine = engine
         self.start_again()
 
@@ -86,7 +85,7 @@ class Timed:
         self.num_tokens += tensors["input_ids"].size
         return answered
 
-    def get_inputs(self) -> Sequence[Named]:
+    def get_inputs(self) -> Sequence[InputInfo]:
         return self._engine.get_inputs()
 
     def get_providers(self) -> list[str]:
@@ -122,12 +121,14 @@ class Bench:
     def rate(self, variant: Variant, provider: Provider, matrix: float) -> Rate:
         timed: list[Timed] = []
 
-        def opening(*given: Any) -> Engine:
-            timed.append(Timed(open_engine(*given)))
+        def session_factory(*given: Any) -> OrtSession:
+            timed.append(Timed(open_session(*given)))
             return timed[0]
 
         graph = self.manifest.graph.model_copy(update={"layout": variant.layout})
-        session = OnnxSession(self.folder / graph.file_for(provider.precision), graph, provider, self.options.threads, opening)
+        session = EncoderEngine(
+            self.folder / graph.file_for(provider.precision), graph, provider, self.options.threads, session_factory
+        )
         batches = filled(self.rows, Budget.for_tensors(variant.max_batch_tokens, MOST_ROWS, variant.layout))
         for batch in batches * WARMING_RUNS:
             session.run_rows(batch)
@@ -136,7 +137,7 @@ class Bench:
         return rate_of(variant, timed[0], ran, took, self.flop_per_token, matrix)
 
 
-def run_in_turn(session: OnnxSession, batches: Sequence[list[Row]], seconds: float) -> tuple[list[list[Row]], float]:
+def run_in_turn(session: EncoderEngine, batches: Sequence[list[Row]], seconds: float) -> tuple[list[list[Row]], float]:
     """Each batch at least once, for some seconds.
 
     Returns:

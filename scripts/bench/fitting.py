@@ -17,10 +17,10 @@ from statistics import median
 
 from app.core.manifest import read_manifest
 from app.core.types import LayoutName, Row
-from app.runtime.fitting import Part, parts
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.layout import num_computed_tokens, plan
 from app.runtime.providers import Provider
-from app.runtime.session import OnnxSession
+from app.runtime.shapes import Part, parts
 from scripts.bench.ceiling import rows_of
 from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import PROFILES, profile_texts
@@ -62,7 +62,7 @@ def compare(folder: Path, options: argparse.Namespace) -> Iterator[Compared]:
     for precision in options.precision:
         file = folder / manifest.graph.file_for(precision)
         sessions = {
-            name: OnnxSession(file, manifest.graph, kind("cpu", precision, "for the comparison"), 1)
+            name: EncoderEngine(file, manifest.graph, kind("cpu", precision, "for the comparison"), 1)
             for name, kind in (("usual", UsualWidth), ("fitted", Provider))
         }
         for profile in options.profile:
@@ -93,7 +93,7 @@ def _compared(
     )
 
 
-def _times(sessions: Mapping[str, OnnxSession], batch: Sequence[Row], turns: int) -> dict[str, float]:
+def _times(sessions: Mapping[str, EncoderEngine], batch: Sequence[Row], turns: int) -> dict[str, float]:
     """Milliseconds of the batch in each session, the median of so many turns."""
     taken: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(turns):

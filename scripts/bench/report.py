@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.runtime.machine import available_cores
+from app.runtime.providers import available_cores
 from scripts.bench.load import Measured
 from scripts.bench.versus import Standing
 

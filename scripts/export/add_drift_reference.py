@@ -10,8 +10,8 @@ from pathlib import Path
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST, DriftReference, Manifest, read_manifest, refuse_unlisted, verify_files
 from app.core.release import STAGING
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.eval_data import load_eval_data
 from scripts.export.formatting import describe_figures
@@ -48,7 +48,7 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     texts = load_eval_data(offline, manifest.task_options, recipe)
     say("load", texts.origin)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     predictions = predict(task, offline.serving_options(), [one.item for one in texts.examples], session)
     if texts.is_labelled:
         say("evaluate", f"{_figures(offline, manifest, predictions, texts.examples)}; {_of_the_card(manifest)}")

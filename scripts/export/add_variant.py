@@ -9,8 +9,8 @@ from pathlib import Path
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST, Manifest, describe_file, read_manifest, refuse_unlisted, verify_files
 from app.core.release import next_release
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.eval_data import load_eval_data
 from scripts.export.published_version import published_task
@@ -73,7 +73,7 @@ def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, 
     if 0 < form.most_rows < len(examples):
         examples = random.Random(recipe.seed).sample(list(examples), form.most_rows)
         say("", f"{len(examples):,} of them are drawn")
-    session = OnnxSession(folder / graph.file, graph, choose_provider("cpu"))
+    session = EncoderEngine(folder / graph.file, graph, choose_provider("cpu"))
     predictions = predict(task, offline.serving_options(), [one.item for one in examples], session)
     return Reference(offline, task, manifest.task_options, examples, predictions)
 

@@ -20,9 +20,9 @@ import numpy as np
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial, Graph
 from app.core.types import Device, Precision, Row, RowOutput
-from app.runtime.engine import cause_of
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.onnx_session import cause_of
 from app.runtime.providers import Provider, choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16, is_installed
 from scripts.training.evaluation import RowRunner, largest_error
 
@@ -155,14 +155,14 @@ def _opening(device: Device, graph_file: Path, graph: Graph) -> tuple[OpenRunner
         return (lambda precision: OpenVinoRunner(graph_file, graph, precision)), precisions
     there = choose_provider(device)
     precisions = ["fp32"] if there.precision == "fp32" else ["fp32", there.precision]
-    return (lambda precision: OnnxSession(graph_file, graph, Provider(device, precision, "tried"))), precisions
+    return (lambda precision: EncoderEngine(graph_file, graph, Provider(device, precision, "tried"))), precisions
 
 
 def main() -> None:
     device: Device = sys.argv[1]  # type: ignore[assignment]
     graph_file, trial = Path(sys.argv[2]), json.load(sys.stdin)
     graph, rows = Graph(**trial["graph"]), [Row(**row) for row in trial["rows"]]
-    expected = OnnxSession(graph_file, graph, choose_provider("cpu")).run_rows(rows)
+    expected = EncoderEngine(graph_file, graph, choose_provider("cpu")).run_rows(rows)
     opening, precisions = _opening(device, graph_file, graph)
     sys.stdout.write(judge(opening, precisions, rows, expected).model_dump_json() + "\n")
 

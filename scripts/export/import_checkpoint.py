@@ -12,8 +12,8 @@ from typing import Any, Literal
 from app.core.manifest import NO_REFERENCE, DriftReference
 from app.core.release import check_name
 from app.core.types import TaskName
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import calibration_of, classes_of, figures_of, front_matter, license_of, parity_of
 from scripts.export.checkpoint import Checkpoint, open_checkpoint
@@ -90,7 +90,7 @@ def _artefact(wish: Wish, checkpoint: Checkpoint, texts: EvalData, reference: An
     evaluation["parity"] = {name: one.model_dump() for name, one in verified.parity.items()}
     evaluation["parity_before_compaction"] = verified.exported.model_dump()
     evaluation["command"] = wish.command
-    session = OnnxSession(verified.file, verified.graph, choose_provider("cpu"))
+    session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
     return Artefact(
         name=recipe.name,
         task=checkpoint.task,

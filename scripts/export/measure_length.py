@@ -15,8 +15,8 @@ import onnx
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import Manifest, Parity, read_manifest, refuse_unlisted, verify_files
 from app.core.types import Row
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.add_drift_reference import write_manifest
 from scripts.export.engine_trials import try_engines
@@ -49,7 +49,7 @@ class Opened:
     folder: Path
     manifest: Manifest
     offline: OfflineTask
-    session: OnnxSession
+    session: EncoderEngine
 
     def task(self, max_tokens: int) -> Any:
         tokenizer = Tokenizer.from_file(self.folder / self.manifest.tokenizer, max_tokens)
@@ -109,7 +109,7 @@ def _open(folder: Path) -> Opened:
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     refuse_unlisted(folder, manifest)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     return Opened(folder, manifest, offline_task(manifest.task), session)
 
 

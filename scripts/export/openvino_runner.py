@@ -12,8 +12,8 @@ from typing import Any
 
 from app.core.manifest import Graph
 from app.core.types import Precision, Row, RowOutput
-from app.runtime.engine import FoldedGraph
 from app.runtime.layout import plan, split, to_tensors
+from app.runtime.onnx_session import FoldedGraph
 from scripts.training.evaluation import token_batches
 
 

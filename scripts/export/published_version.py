@@ -9,8 +9,8 @@ from typing import Any
 
 from app.core.errors import InvalidArtefact, InvalidSettings
 from app.core.manifest import MANIFEST, Manifest, read_manifest, verify_files
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.base import OfflineTask
@@ -28,7 +28,7 @@ class Version:
     offline: OfflineTask
     task: Any
     """The production task."""
-    session: OnnxSession
+    session: EncoderEngine
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> Version
     parity = manifest.parity.get(provider.precision)
     if provider.precision != "fp32" and not (parity and parity.passed):  # as the service does
         provider = provider.in_fp32("its own precision did not pass")
-    return Version(folder, manifest, offline, task, OnnxSession(folder / manifest.graph.file, manifest.graph, provider))
+    return Version(folder, manifest, offline, task, EncoderEngine(folder / manifest.graph.file, manifest.graph, provider))
 
 
 def _folder(wish: str, models: Path) -> Path:

@@ -19,8 +19,8 @@ import onnx
 from app.core.errors import HooperError
 from app.core.manifest import Graph, Output
 from app.core.types import Row, RowOutput
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.eval_data import sample_examples
 from scripts.export.export import ExportFailed, describe, export_graph, first_line
@@ -180,7 +180,7 @@ def _shown(
         unread = sorted(set(graph.inputs) - _input_names(folder / OPTIMIZED))
         if unread:
             raise ExportFailed(f"{name} becomes an ONNX graph that does not read {' and '.join(unread)}")
-        session = OnnxSession(folder / OPTIMIZED, graph, choose_provider("cpu"))
+        session = EncoderEngine(folder / OPTIMIZED, graph, choose_provider("cpu"))
         alone = _distance(expected, [session.run_together([row])[0] for row in rows])
         together = _distance(expected, session.run_together(rows))
     except ExportFailed:

@@ -17,9 +17,8 @@ import numpy as np
 from app.core.errors import EngineFailed, InvalidArtefact, ProviderUnavailable, SetupError
 from app.core.manifest import Graph, Parity
 from app.core.types import Row, RowOutput
-from app.runtime.machine import has_int8
-from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import choose_provider, has_int8
 from app.tasks.base import Task
 from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16
 from scripts.export.simulate_fp16 import write_rounded
@@ -100,7 +99,7 @@ class Reference:
         Raises:
             ParityFailed: it misses the gate, gives a number that is not finite, or rows feel their neighbours.
         """
-        session = OnnxSession(graph_file, graph, choose_provider("cpu"))
+        session = EncoderEngine(graph_file, graph, choose_provider("cpu"))
         try:
             predictions = self.predict(session, "verifying")
         except EngineFailed as error:
@@ -134,7 +133,7 @@ class Reference:
         """
         if not has_int8():
             return None
-        session = OnnxSession(graph_file, graph, replace(choose_provider("cpu"), precision="int8"))
+        session = EncoderEngine(graph_file, graph, replace(choose_provider("cpu"), precision="int8"))
         predictions = self.predict(session, "verifying int8")
         check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
         return self.compare(predictions, INT8)
@@ -154,9 +153,9 @@ class Reference:
             if not _survives(graph_file):
                 return self._nothing_alike()
             try:
-                OnnxSession(graph_file, graph, in_fp16)
+                EncoderEngine(graph_file, graph, in_fp16)
                 write_rounded(graph_file, rounded)
-                session = OnnxSession(rounded, graph, in_fp16)
+                session = EncoderEngine(rounded, graph, in_fp16)
                 predictions = self.predict(session, "verifying fp16")
             except (EngineFailed, InvalidArtefact):  # it overflows, or is no graph: it must not be chosen
                 return self._nothing_alike()
@@ -207,7 +206,7 @@ def bf16_runner(graph_file: Path, graph: Graph) -> RowRunner | None:
         provider = choose_provider("openvino")
     except ProviderUnavailable:
         return OpenVinoRunner(graph_file, graph) if has_openvino_bf16() else None
-    return OnnxSession(graph_file, graph, provider) if provider.precision == "bf16" else None
+    return EncoderEngine(graph_file, graph, provider) if provider.precision == "bf16" else None
 
 
 class TensorRunner(Protocol):

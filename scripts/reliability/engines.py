@@ -12,7 +12,7 @@ import numpy as np
 
 from app.core.manifest import Graph
 from app.core.types import Ints
-from app.runtime.engine import Engine, Named, OpenEngine, RunOptions, open_engine
+from app.runtime.onnx_session import InputInfo, OrtSession, RunOptions, SessionFactory, open_session
 from app.runtime.providers import Provider
 
 Outputs = Sequence[np.ndarray]
@@ -47,19 +47,19 @@ Behaviour = Callable[[Run], Outputs]
 
 
 class FaultyEngines:
-    """Opens engines that behave like this. An `OpenEngine`, as `create_app` takes it."""
+    """Opens engines that behave like this. An `SessionFactory`, as `create_app` takes it."""
 
-    def __init__(self, behaviour: Behaviour, poison: int, opening: OpenEngine = open_engine) -> None:
-        self.behaviour, self.poison, self._opening = behaviour, poison, opening
+    def __init__(self, behaviour: Behaviour, poison: int, session_factory: SessionFactory = open_session) -> None:
+        self.behaviour, self.poison, self._session_factory = behaviour, poison, session_factory
         self._num_opened = 0
 
-    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         self._num_opened += 1
-        return _FaultyEngine(self._opening(graph_file, graph, provider, num_threads), self, self._num_opened)
+        return _FaultyEngine(self._session_factory(graph_file, graph, provider, num_threads), self, self._num_opened)
 
 
 class _FaultyEngine:
-    def __init__(self, engine: Engine, made_by: FaultyEngines, number: int) -> None:
+    def __init__(self, engine: OrtSession, made_by: FaultyEngines, number: int) -> None:
         self._engine, self._made_by, self._number, self._num_runs = engine, made_by, number, 0
 
     def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: RunOptions) -> Outputs:
@@ -67,7 +67,7 @@ class _FaultyEngine:
         answer = lambda: self._engine.run(outputs, tensors, options)  # noqa: E731 - a value, made here and used once
         return self._made_by.behaviour(Run(self._num_runs, self._number, tensors, options, self._made_by.poison, answer))
 
-    def get_inputs(self) -> Sequence[Named]:
+    def get_inputs(self) -> Sequence[InputInfo]:
         return self._engine.get_inputs()
 
     def get_providers(self) -> list[str]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
-from app.runtime.machine import available_cores
+from app.runtime.providers import available_cores
 from scripts.bench.report import describe_machine
 
 FLOOR = 0.9

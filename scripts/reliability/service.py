@@ -16,7 +16,7 @@ import uvicorn
 
 from app.core.errors import SetupError
 from app.main import create_app
-from app.runtime.engine import OpenEngine
+from app.runtime.onnx_session import SessionFactory
 from app.settings import Settings
 from scripts.bench.service import free_port
 from scripts.reliability.callers import OK
@@ -57,14 +57,14 @@ class Running:
 
 
 @contextmanager
-def running(settings: dict[str, Any], opening: OpenEngine) -> Iterator[Running]:
+def running(settings: dict[str, Any], session_factory: SessionFactory) -> Iterator[Running]:
     """The service until the block ends.
 
     Raises:
         SetupError: it does not get ready.
     """
     port = free_port()
-    app = create_app(Settings(port=port, **settings), opening=opening)
+    app = create_app(Settings(port=port, **settings), session_factory=session_factory)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, name="service", daemon=True)
     thread.start()

@@ -22,7 +22,7 @@ CHUNK = 1024
 
 
 class RowRunner(Protocol):
-    """What `TorchRunner` and `OnnxSession` have in common."""
+    """What `TorchRunner` and `EncoderEngine` have in common."""
 
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]: ...
 

@@ -12,8 +12,8 @@ import torch
 
 from app.core.manifest import DriftReference
 from app.core.release import check_name
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import Story, write_card
 from scripts.export.formatting import describe_cost, describe_figures
@@ -163,7 +163,7 @@ class Line:
         recipe = self.recipe
         evaluation = self._evaluation(prepared, trained, reference, verified)
         requests = self.offline.golden_items(recipe)
-        session = OnnxSession(verified.file, verified.graph, choose_provider("cpu"))
+        session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
         artefact = Artefact(
             name=recipe.name,
             task=recipe.task,
@@ -263,7 +263,7 @@ class Line:
         }
 
     def _report(
-        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: OnnxSession
+        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: EncoderEngine
     ) -> Path | None:
         try:
             page = write_report(folder, prepared, reference, verified, session, self.run_folder.path)

@@ -19,11 +19,10 @@ import pytest
 
 from app.core.manifest import Manifest, read_manifest
 from app.core.types import LayoutName, Row, RowOutput, TaskName
-from app.runtime.bound import BoundEngine
-from app.runtime.engine import Engine, open_engine
-from app.runtime.machine import has_int8
-from app.runtime.providers import PrecisionWish, Provider, choose_provider, for_model
-from app.runtime.session import OnnxSession
+from app.runtime.cuda_graphs import CudaGraphSession
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.onnx_session import OrtSession, open_session
+from app.runtime.providers import PrecisionWish, Provider, choose_provider, for_model, has_int8
 from app.serving.loader import TASK_KINDS
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.task import SummaryItem
@@ -74,11 +73,11 @@ class Model:
     manifest: Manifest
     rows: Sequence[Row]
 
-    def open(self, provider: Provider, layout: LayoutName | None = None) -> OnnxSession:
+    def open(self, provider: Provider, layout: LayoutName | None = None) -> EncoderEngine:
         """A session; with `layout="padded"` a packed graph gets one row for each tensor row."""
         graph = self.manifest.graph
         file = self.folder / graph.file_for(provider.precision)
-        return OnnxSession(file, graph.model_copy(update={"layout": layout or graph.layout}), provider, 0, opening)
+        return EncoderEngine(file, graph.model_copy(update={"layout": layout or graph.layout}), provider, 0, session_factory)
 
     def decisions(self, outputs: Sequence[RowOutput]) -> list[list[int]]:
         """For each row its best label, or for each kind of score its best token."""
@@ -86,11 +85,11 @@ class Model:
         return [[*np.ravel([one[name].argmax(axis) for name, axis in axes.items()])] for one in outputs]
 
 
-def opening(file: Path, graph: Any, provider: Provider, num_threads: int) -> Engine:
+def session_factory(file: Path, graph: Any, provider: Provider, num_threads: int) -> OrtSession:
     """As the service opens graphs; on a CPU, what captures on a GPU runs over buffers all the same."""
     if provider.device == "cuda" or not provider.captures:
-        return open_engine(file, graph, provider, num_threads)
-    return BoundEngine(open_engine(file, graph, replace(provider, captures=False), num_threads), "cpu")
+        return open_session(file, graph, provider, num_threads)
+    return CudaGraphSession(open_session(file, graph, replace(provider, captures=False), num_threads), "cpu")
 
 
 @cache

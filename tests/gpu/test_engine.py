@@ -12,10 +12,9 @@ import pytest
 
 from app.core.errors import OutOfMemory, ProviderUnavailable
 from app.core.types import LayoutName, Row, RowOutput
-from app.runtime import engine as engine_module
-from app.runtime.bound import BoundEngine
-from app.runtime.machine import detect_machine
-from app.runtime.providers import EXECUTION_PROVIDERS, Provider, choose_provider
+from app.runtime import onnx_session as engine_module
+from app.runtime.cuda_graphs import CudaGraphSession
+from app.runtime.providers import EXECUTION_PROVIDERS, Provider, choose_provider, detect_machine
 from tests.gpu.conftest import Device, Model, on_cpu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -76,7 +75,7 @@ def test_cuda_graphs_change_no_number_whatever_shapes_come_and_come_again(model:
             found = captured.run_rows([model.rows[index] for index in chosen])
             assert_alike(found, [expected[index] for index in chosen], capturing)
     engine = captured._engine
-    assert isinstance(engine, BoundEngine)
+    assert isinstance(engine, CudaGraphSession)
     assert engine.num_bound > 1
 
 

@@ -20,7 +20,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.support.faulty_engine import Faulty
 
-port, opening, held = int(sys.argv[2]), Faulty(), threading.Event()
+port, session_factory, held = int(sys.argv[2]), Faulty(), threading.Event()
 
 def hang(*_):
     print("hangs", flush=True)
@@ -33,14 +33,14 @@ def ask():
             break
         except OSError:
             held.wait(0.05)
-    opening.twist = hang
+    session_factory.twist = hang
     body, named = b'{"inputs": "good"}', {"Content-Type": "application/json"}
     try:
         urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/v1/classify", body, named))
     except OSError as error:
         print("told", getattr(error, "code", None), flush=True)
 
-app.server.create_app = functools.partial(create_app, opening=opening)
+app.server.create_app = functools.partial(create_app, session_factory=session_factory)
 threading.Thread(target=ask, daemon=True).start()
 settings = Settings(
     models=Path(sys.argv[1]), port=port, device="cpu", engine_threads=1, drain_s=1, engine_run_s=3600, log_level="error"

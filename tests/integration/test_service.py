@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.runtime.machine import detect_machine
+from app.runtime.providers import detect_machine
 from tests.support.live_service import ROOT, Running, free_port, serving, started
 from tests.support.tiny_model import VOCABULARY, WORDS, logits_of, publish_tiny, row
 

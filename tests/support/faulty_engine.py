@@ -11,7 +11,7 @@ import numpy as np
 
 from app.core.manifest import Graph
 from app.core.types import Ints
-from app.runtime.engine import Engine, Named, open_engine
+from app.runtime.onnx_session import InputInfo, OrtSession, open_session
 from app.runtime.providers import Provider
 
 Outputs = Sequence[np.ndarray]
@@ -26,20 +26,20 @@ class Faulty:
         self.twist: Twist | None = None
         self.num_opened = 0
 
-    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         self.num_opened += 1
-        return _Twisted(open_engine(graph_file, graph, provider, num_threads), self)
+        return _Twisted(open_session(graph_file, graph, provider, num_threads), self)
 
 
 class _Twisted:
-    def __init__(self, engine: Engine, faulty: Faulty) -> None:
+    def __init__(self, engine: OrtSession, faulty: Faulty) -> None:
         self._engine, self._faulty = engine, faulty
 
     def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: Any) -> Outputs:
         answered = self._engine.run(outputs, tensors, options)
         return answered if self._faulty.twist is None else self._faulty.twist(answered, tensors, options)
 
-    def get_inputs(self) -> Sequence[Named]:
+    def get_inputs(self) -> Sequence[InputInfo]:
         return self._engine.get_inputs()
 
     def get_providers(self) -> list[str]:

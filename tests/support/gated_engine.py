@@ -54,7 +54,7 @@ class GatedBatch:
 
 
 class GatedEngine:
-    """Stands in for `OnnxSession`: satisfies `Runner`, and what a deployment asks of its session."""
+    """Stands in for `EncoderEngine`: satisfies `Runner`, and what a deployment asks of its session."""
 
     provider = Provider("cpu", "fp32", "driven by hand")
     execution_providers = ("CPUExecutionProvider",)

@@ -23,7 +23,7 @@ from app.core.errors import UnknownModel
 from app.core.manifest import read_manifest
 from app.main import create_app
 from app.observability.metrics import Metrics
-from app.runtime.engine import OpenEngine, open_engine
+from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
 from app.serving.leased import Role
 from app.serving.registry import Registry
@@ -84,10 +84,10 @@ def start(models: Path) -> Start:
 
     @asynccontextmanager
     async def started(
-        opening: OpenEngine = open_engine, draw: Callable[[], float] = random.random, **settings: Any
+        session_factory: SessionFactory = open_session, draw: Callable[[], float] = random.random, **settings: Any
     ) -> AsyncIterator[Service]:
         named = Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings})
-        app = create_app(named, opening=opening, draw=draw)
+        app = create_app(named, session_factory=session_factory, draw=draw)
         async with app.router.lifespan_context(app), _client(app) as client:
             await app.state.loading
             yield Service(app, client)

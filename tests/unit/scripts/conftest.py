@@ -16,9 +16,9 @@ import transformers
 
 from app.core.manifest import Graph, Output
 from app.core.types import Row
-from app.runtime import session
+from app.runtime import encoder_engine
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export.export import export_graph
 from scripts.tasks.base import Axis, TrainingRow
 from scripts.training import fine_tune
@@ -61,8 +61,8 @@ class Exported:
     graph: Graph
     file: Path
 
-    def session(self) -> OnnxSession:
-        return OnnxSession(self.file, self.graph, choose_provider("cpu"), num_threads=1)
+    def session(self) -> EncoderEngine:
+        return EncoderEngine(self.file, self.graph, choose_provider("cpu"), num_threads=1)
 
 
 MakeModel = Callable[..., Any]
@@ -89,7 +89,7 @@ def one_thread() -> Iterator[None]:
     """Models this small only lose time when two threads share them, and most of all on a busy machine."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(session, "available_cores", lambda: 1)
+        patched.setattr(encoder_engine, "available_cores", lambda: 1)
         yield
 
 

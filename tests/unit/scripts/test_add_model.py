@@ -14,8 +14,8 @@ import transformers
 
 from app.core.archive import pack
 from app.core.manifest import Manifest, read_manifest, verify_files
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts import add_model
@@ -43,7 +43,7 @@ def scores(folder: Path, text: str, pair: str | None = None) -> dict[str, float]
     """Ask a published folder as the service does."""
     manifest = published(folder)
     task = TextClassification(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), **manifest.task_options)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     (encoded,) = task.encode([ClassificationItem(text, pair)], ClassificationOptions())
     assert not isinstance(encoded, Exception)
     answer = task.decode(encoded, session.run_rows(encoded.rows), ClassificationOptions())

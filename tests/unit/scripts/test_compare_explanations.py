@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from app.core.manifest import read_manifest
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.attribution import METHODS
 from app.tasks.base import Encoded
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
@@ -22,7 +22,7 @@ def asked(tmp_path: Path) -> Asked:
     """A text whose one good word speaks for its label, and the tiny model that reads it."""
     folder = publish_tiny(tmp_path)
     manifest = read_manifest(folder)
-    session = OnnxSession(folder / "model.onnx", manifest.graph, choose_provider("cpu"), 1)
+    session = EncoderEngine(folder / "model.onnx", manifest.graph, choose_provider("cpu"), 1)
     task = TextClassification(tiny_tokenizer(), ["bad", "good"])
     item = ClassificationItem("the film was very good . a film was a film")
     (encoded,) = task.encode([item], ClassificationOptions())

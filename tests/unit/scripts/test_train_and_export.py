@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from app.core.manifest import read_manifest, verify_files
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.verify import ParityFailed
@@ -65,7 +65,7 @@ def classify(folder: Path, text: str) -> dict[str, float]:
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     task = TextClassification(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), **manifest.task_options)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     (encoded,) = task.encode([ClassificationItem(text)], ClassificationOptions())
     assert not isinstance(encoded, Exception)
     answer = task.decode(encoded, session.run_rows(encoded.rows), ClassificationOptions())
@@ -419,7 +419,7 @@ def answers(folder: Path) -> list[tuple[Any, Any]]:
     offline = offline_task(manifest.task)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     task, options = offline.serving_task(tokenizer, manifest.task_options), offline.serving_options()
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     found = []
     for one in json.loads((folder / manifest.golden).read_text(encoding="utf-8")):
         (encoded,) = task.encode([offline.item(one["item"])], options)

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import Graph, Output
-from app.runtime import engine as engine_module
+from app.runtime import onnx_session as engine_module
 from app.runtime import tensorrt
 from app.runtime.layout import Limits
 from app.runtime.providers import Provider

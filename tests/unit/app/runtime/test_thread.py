@@ -1,4 +1,4 @@
-"""EngineThread: every call is told its end, also when the thread dies under it or is left behind in a call."""
+"""EngineThread: every call is told its end, also when the thread dies under it or is abandoned in a call."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_when_the_thread_dies_everybody_who_waits_is_told(bench: Bench, ca
     assert await bench.thread.aclose(LONG_S)
 
 
-async def test_a_thread_that_is_left_behind_ends_when_its_call_returns(bench: Bench) -> None:
+async def test_a_thread_that_is_abandoned_ends_when_its_call_returns(bench: Bench) -> None:
     gate = threading.Event()
     stuck = asyncio.ensure_future(bench.thread.call(gate.wait))
     await turn()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.core.served import write_serving
-from app.runtime.machine import Machine
+from app.runtime.providers import Machine
 from app.serving import doctor, memory
 from app.serving.doctor import Finding, examine
 from app.settings import Settings

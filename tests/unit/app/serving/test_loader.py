@@ -23,10 +23,9 @@ from app.core.manifest import MANIFEST, Graph, describe_file, read_manifest
 from app.core.types import TaskName
 from app.observability.metrics import Metrics
 from app.runtime import providers
-from app.runtime.engine import Engine, OpenEngine, open_engine
 from app.runtime.layout import Limits
-from app.runtime.machine import Machine
-from app.runtime.providers import Provider
+from app.runtime.onnx_session import OrtSession, SessionFactory, open_session
+from app.runtime.providers import Machine, Provider
 from app.serving import loader
 from app.serving.deployment import Deployment
 from app.serving.loader import TASK_KINDS, LoadOptions, load
@@ -93,12 +92,12 @@ async def test_every_engine_must_answer_as_published(models: Path, folder: Path,
     upside_down.twist = lambda answered, tensors, options: [-one for one in answered]
     openings = iter([upside_down if number == broken else Faulty() for number in (0, 1)])
 
-    def opening(*arguments: Any) -> Engine:
+    def session_factory(*arguments: Any) -> OrtSession:
         return next(openings)(*arguments)
 
     options = replace(OPTIONS, num_threads=2, num_streams=2)
     with pytest.raises(InvalidArtefact, match="differently than when it was published"):
-        await load(Repository(models).open("tiny", 1), options, Metrics(), opening)
+        await load(Repository(models).open("tiny", 1), options, Metrics(), session_factory)
     assert not engines()
 
 
@@ -110,13 +109,13 @@ async def test_cuda_graphs_without_cuda_are_refused(load_tiny: Load) -> None:
 async def test_what_opens_the_graph_is_told_the_limits_of_its_batches(models: Path) -> None:
     told: list[Provider] = []
 
-    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def session_factory(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         told.append(provider)
-        return open_engine(graph_file, graph, provider, num_threads)
+        return open_session(graph_file, graph, provider, num_threads)
 
     for wished, given in ((64, 64), (16, MAX_TOKENS)):  # a batch takes the longest row in any case
         options = replace(OPTIONS, max_batch_tokens=wished)
-        await (await load(Repository(models).open("tiny", 1), options, Metrics(), opening)).aclose(0)
+        await (await load(Repository(models).open("tiny", 1), options, Metrics(), session_factory)).aclose(0)
         assert told[-1].limits == Limits(MAX_TOKENS, given, OPTIONS.max_batch_rows)
 
 
@@ -194,11 +193,11 @@ def flat_folder(root: Path) -> Path:
     return publish_tiny(root, "many", labels=[f"label {number}" for number in range(40)])
 
 
-async def load_from(folder: Path, opening: OpenEngine = open_engine) -> None:
-    await (await load(open_folder(folder), OPTIONS, Metrics(), opening)).aclose(0)
+async def load_from(folder: Path, session_factory: SessionFactory = open_session) -> None:
+    await (await load(open_folder(folder), OPTIONS, Metrics(), session_factory)).aclose(0)
 
 
-def rounded(*arguments: Any) -> Engine:
+def rounded(*arguments: Any) -> OrtSession:
     """An engine that answers a little otherwise, as int8 does."""
     faulty, noise = Faulty(), np.random.default_rng(3)
     faulty.twist = lambda answered, tensors, options: [one + noise.normal(0, 0.02, one.shape) for one in answered]
@@ -388,11 +387,11 @@ async def test_a_gpu_gets_the_file_that_was_made_for_it(
     monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
     opened: list[str] = []
 
-    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def session_factory(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         opened.append(graph_file.name)
-        return open_engine(graph_file, graph, replace(provider, device="cpu"), num_threads)
+        return open_session(graph_file, graph, replace(provider, device="cpu"), num_threads)
 
-    deployment = await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
+    deployment = await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), session_factory)
     await deployment.aclose(0)
     assert opened == [file]
     assert deployment.provider.precision == ("fp16" if passed else "fp32")
@@ -401,7 +400,7 @@ async def test_a_gpu_gets_the_file_that_was_made_for_it(
 class Louder:
     """An engine that answers otherwise than the one within."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: OrtSession) -> None:
         self._engine = engine
 
     def __getattr__(self, name: str) -> Any:
@@ -418,13 +417,13 @@ async def test_what_fails_in_fp16_on_this_gpu_is_loaded_in_fp32_and_says_why(
     add_fp16_form(folder)
     monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
 
-    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def session_factory(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         if provider.precision == "fp16" and not answers:
             raise ProviderUnavailable("no kernel for it")
-        engine = open_engine(graph_file, graph, replace(provider, device="cpu"), num_threads)
+        engine = open_session(graph_file, graph, replace(provider, device="cpu"), num_threads)
         return Louder(engine) if provider.precision == "fp16" else engine
 
-    deployment = await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
+    deployment = await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), session_factory)
     await deployment.aclose(0)
     assert deployment.provider.precision == "fp32"
     why = "golden request 0 is answered differently" if answers else "no kernel for it"
@@ -436,11 +435,11 @@ async def test_what_fails_in_fp32_too_is_refused(models: Path, folder: Path, mon
     add_fp16_form(folder)
     monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cuda", "fp32", "a GPU"))
 
-    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
-        return Louder(open_engine(graph_file, graph, replace(provider, device="cpu"), num_threads))
+    def session_factory(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
+        return Louder(open_session(graph_file, graph, replace(provider, device="cpu"), num_threads))
 
     with pytest.raises(InvalidArtefact, match="answered differently"):
-        await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), opening)
+        await load(Repository(models).open("tiny", 1), OPTIONS, Metrics(), session_factory)
 
 
 INTEL = Machine(
@@ -463,13 +462,13 @@ class WithoutOpenVino:
         self.answers = answers
         self.asked: list[str] = []
 
-    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         self.asked.append(provider.device)
         if provider.device == "cpu":
-            return open_engine(graph_file, graph, provider, num_threads)
+            return open_session(graph_file, graph, provider, num_threads)
         if not self.answers:
             raise ProviderUnavailable(CAUSE)
-        return Louder(open_engine(graph_file, graph, replace(provider, device="cpu", precision="fp32"), num_threads))
+        return Louder(open_session(graph_file, graph, replace(provider, device="cpu", precision="fp32"), num_threads))
 
 
 @pytest.fixture
@@ -482,10 +481,10 @@ def on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_auto_loads_on_the_next_engine_what_the_best_does_not_run_and_says_why(
     models: Path, caplog: pytest.LogCaptureFixture, answers: bool
 ) -> None:
-    opening = WithoutOpenVino(answers)
-    deployment = await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), opening)
+    session_factory = WithoutOpenVino(answers)
+    deployment = await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), session_factory)
     await deployment.aclose(0)
-    assert (opening.asked[0], opening.asked[-1], deployment.provider.device) == ("openvino", "cpu", "cpu")
+    assert (session_factory.asked[0], session_factory.asked[-1], deployment.provider.device) == ("openvino", "cpu", "cpu")
     why = "golden request 0 is answered differently" if answers else "dynamic rank"
     assert re.search(rf"^openvino left out: it failed here \(.*{why}", deployment.provider.reason)
     (warning,) = [one for one in caplog.records if one.levelname == "WARNING"]
@@ -496,26 +495,26 @@ async def test_auto_loads_on_the_next_engine_what_the_best_does_not_run_and_says
 @pytest.mark.usefixtures("on_intel")
 async def test_auto_does_not_try_what_did_not_run_the_model_when_it_was_published(models: Path, folder: Path) -> None:
     sign_again(folder, engines={"openvino": {"runs": False, "reason": "it compiles no If"}, "cpu": {"runs": True}})
-    opening = WithoutOpenVino()
-    deployment = await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), opening)
+    session_factory = WithoutOpenVino()
+    deployment = await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), session_factory)
     await deployment.aclose(0)
-    assert set(opening.asked) == {"cpu"}
+    assert set(session_factory.asked) == {"cpu"}
     assert "openvino left out: when the model was published it did not run it (it compiles no If)" in deployment.provider.reason
 
 
 @pytest.mark.usefixtures("on_intel")
 async def test_a_named_engine_that_does_not_run_the_model_is_an_error_with_its_name_and_the_cause(models: Path) -> None:
-    opening = WithoutOpenVino()
+    session_factory = WithoutOpenVino()
     with pytest.raises(ProviderUnavailable) as caught:
-        await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="openvino"), Metrics(), opening)
+        await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="openvino"), Metrics(), session_factory)
     assert caught.value.detail == f"tiny/1 cannot be served with HOOPER_DEVICE=openvino: {CAUSE}"
-    assert opening.asked == ["openvino"]
+    assert session_factory.asked == ["openvino"]
 
 
 @pytest.mark.usefixtures("on_intel")
 async def test_what_no_engine_runs_is_refused_for_the_last_one_s_reason(models: Path) -> None:
-    def opening(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+    def session_factory(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         raise InvalidArtefact(f"{graph_file.name} cannot be loaded on {provider.device}")
 
     with pytest.raises(InvalidArtefact, match="cannot be loaded on cpu"):
-        await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), opening)
+        await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), session_factory)

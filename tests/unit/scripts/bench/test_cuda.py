@@ -11,9 +11,9 @@ import pytest
 from app.batching.policy import Budget
 from app.core.manifest import Parity, read_manifest
 from app.core.types import Row
-from app.runtime.engine import open_engine
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.onnx_session import open_session
 from app.runtime.providers import Provider
-from app.runtime.session import OnnxSession
 from scripts.bench import cuda
 from scripts.bench.ceiling import batches_of, matrix_ceiling
 from scripts.bench.cuda import MOST_BATCHES, Timed, Variant, filled, layouts, main, providers, rate_of, run_in_turn
@@ -70,12 +70,12 @@ def test_a_padded_graph_is_not_packed(tmp_path: Path) -> None:
 def test_every_batch_is_run_and_what_is_computed_is_counted(tmp_path: Path) -> None:
     timed: list[Timed] = []
 
-    def opening(*given: Any) -> Timed:
-        timed.append(Timed(open_engine(*given)))
+    def session_factory(*given: Any) -> Timed:
+        timed.append(Timed(open_session(*given)))
         return timed[0]
 
     graph = padded_graph(tmp_path / "model.onnx")
-    session = OnnxSession(tmp_path / "model.onnx", graph, Provider("cpu", "fp32", ""), 1, opening)
+    session = EncoderEngine(tmp_path / "model.onnx", graph, Provider("cpu", "fp32", ""), 1, session_factory)
     batches = [rows(4, 2), rows(3)]
     ran, took = run_in_turn(session, batches, 0)
     assert ran == batches
@@ -84,7 +84,7 @@ def test_every_batch_is_run_and_what_is_computed_is_counted(tmp_path: Path) -> N
 
 
 def test_a_rate_is_told_of_texts_and_of_the_engine_alone(tmp_path: Path) -> None:
-    engine = Timed(open_engine(tmp_path / "m.onnx", packed_graph(tmp_path / "m.onnx"), Provider("cpu", "fp32", ""), 1))
+    engine = Timed(open_session(tmp_path / "m.onnx", packed_graph(tmp_path / "m.onnx"), Provider("cpu", "fp32", ""), 1))
     engine.seconds, engine.num_tokens = 0.5, 40
     rate = rate_of(VARIANT, engine, [rows(10, 10), rows(10)], 2.0, flop_per_token=10**9, matrix=120)
     assert (rate.rows_a_batch, rate.padding, rate.texts_per_s, rate.tokens_per_s) == (1.5, 0.25, 1.5, 15.0)

@@ -12,8 +12,8 @@ import transformers
 from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
 from app.core.types import Row
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.bench.peer_weights import graph_weights, write_transformers_folder
 from tests.support.tiny_model import publish_tiny
 
@@ -33,7 +33,7 @@ def test_their_onnx_export_answers_as_the_published_graph_does(folder: Path) -> 
     padded = {"input_ids": [[*IDS, 0, 0]], "attention_mask": [[1] * 5 + [0, 0]], "token_type_ids": [[0] * 7]}
     (theirs,) = session.run(["logits"], {name: np.array(value, np.int64) for name, value in padded.items()})
     manifest = read_manifest(SENTIMENT)
-    (ours,) = OnnxSession(SENTIMENT / "model.onnx", manifest.graph, choose_provider("cpu"), 1).run_rows([Row(IDS, [0] * 5)])
+    (ours,) = EncoderEngine(SENTIMENT / "model.onnx", manifest.graph, choose_provider("cpu"), 1).run_rows([Row(IDS, [0] * 5)])
     np.testing.assert_allclose(theirs[0], ours["logits"], atol=1e-4)
 
 

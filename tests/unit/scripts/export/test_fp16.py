@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from app.core.errors import InvalidArtefact
 from app.core.manifest import Graph, Output
 from app.core.types import Row
-from app.runtime import engine
+from app.runtime import onnx_session
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export import external_data as shared
 from scripts.export.fp16 import write_half
 from scripts.export.optimize import optimize
@@ -43,14 +43,14 @@ class Forms:
         write_half(self.stored, self.half)
         write_rounded(self.half, self.rounded)
 
-    def fp32(self) -> OnnxSession:
-        return OnnxSession(self.stored, self.graph, CPU, 1)
+    def fp32(self) -> EncoderEngine:
+        return EncoderEngine(self.stored, self.graph, CPU, 1)
 
-    def fp16(self) -> OnnxSession:
-        return OnnxSession(self.rounded, self.graph, FP16, 1)
+    def fp16(self) -> EncoderEngine:
+        return EncoderEngine(self.rounded, self.graph, FP16, 1)
 
 
-def logits(session: OnnxSession, rows: list[Row]) -> np.ndarray:
+def logits(session: EncoderEngine, rows: list[Row]) -> np.ndarray:
     return np.stack([one["logits"] for one in session.run_rows(rows)])
 
 
@@ -59,7 +59,7 @@ def logits(session: OnnxSession, rows: list[Row]) -> np.ndarray:
 def test_it_answers_nearly_as_in_fp32(family: str, storage: str, export: Any, rows: list[Row], tmp_path: Path) -> None:
     forms = Forms(export(family), tmp_path, storage)
     expected = logits(forms.fp32(), rows)
-    form = OnnxSession(forms.half, forms.graph, FP16, 1)
+    form = EncoderEngine(forms.half, forms.graph, FP16, 1)
     for session in (form, forms.fp16()):
         errors = np.abs(logits(session, rows) - expected)
         assert 0 < errors.mean() < 0.02 * expected.std()
@@ -99,16 +99,16 @@ def test_weights_are_read_out_of_the_file_beside_it(
     whole = onnx.load(forms.half)
     assert len(whole.SerializeToString()) > 1.2 * forms.half.stat().st_size
     expected = logits(forms.fp32(), rows)
-    assert np.abs(logits(OnnxSession(forms.half, forms.graph, FP16, 1), rows) - expected).max() < 0.1 * expected.std()
+    assert np.abs(logits(EncoderEngine(forms.half, forms.graph, FP16, 1), rows) - expected).max() < 0.1 * expected.std()
     forms.stored.unlink()
     with pytest.raises(InvalidArtefact):
-        OnnxSession(forms.half, forms.graph, FP16, 1)
+        EncoderEngine(forms.half, forms.graph, FP16, 1)
 
 
 @pytest.mark.parametrize("storage", ["int8", "fp16", "fp32"])
 def test_weights_are_fp16_constants_once_it_is_loaded(storage: str, export: Any, tmp_path: Path) -> None:
     forms = Forms(export("Bert"), tmp_path, storage)
-    options = engine._options(1)
+    options = onnx_session._options(1)
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     onnxruntime.InferenceSession(forms.rounded, options, providers=["CPUExecutionProvider"])
     loaded = onnx.load(tmp_path / "loaded.onnx").graph
@@ -152,7 +152,7 @@ def test_a_mask_of_the_least_fp32_number_still_masks_and_stays_finite(tmp_path: 
     graph = masked_graph(tmp_path, float(np.finfo(np.float32).min))
     write_half(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
     write_rounded(tmp_path / "model.fp16.onnx", tmp_path / "rounded.onnx")
-    session = OnnxSession(tmp_path / "rounded.onnx", graph, FP16, 1)
+    session = EncoderEngine(tmp_path / "rounded.onnx", graph, FP16, 1)
     first, beside = Row([1, 3], [0, 0]), [Row([5, 5, 5], [0, 0, 0]), Row([9, 8], [0, 0])]
     for other in beside:
         np.testing.assert_array_equal(session.run_rows([first, other])[0]["logits"], [[4, 5], [4, 5]])

@@ -12,9 +12,9 @@ import pytest
 from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest, verify_files
 from app.core.types import Row
-from app.runtime import engine
+from app.runtime import onnx_session
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.add_model import main
 from scripts.export import graph_files
 from scripts.export.graph_files import move, num_bytes, save, weights_file
@@ -26,7 +26,7 @@ from tests.unit.scripts.conftest import Save
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if protobuf ended at a kilobyte."""
     monkeypatch.setattr(graph_files, "MAX_PROTO_BYTES", 1000)
-    monkeypatch.setattr(engine, "MAX_FOLDED_BYTES", 1000)
+    monkeypatch.setattr(onnx_session, "MAX_FOLDED_BYTES", 1000)
     monkeypatch.setenv("FORCE_ONNX_EXTERNAL_DATA", "1")  # the exporter writes two files, too
 
 
@@ -46,7 +46,7 @@ def test_a_larger_one_has_two_and_answers_alike_after_it_was_renamed(export: Any
     assert size < 1.2 * num_bytes(exported.file)
     moved = move(tmp_path / "two.onnx", tmp_path / "renamed.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed.onnx", "renamed.onnx.data"]
-    session = OnnxSession(moved, exported.graph, choose_provider("cpu"))
+    session = EncoderEngine(moved, exported.graph, choose_provider("cpu"))
     for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True):
         np.testing.assert_array_equal(one["logits"], other["logits"])
 
@@ -55,7 +55,7 @@ def test_a_larger_one_has_two_and_answers_alike_after_it_was_renamed(export: Any
 def test_weights_that_are_compact_on_disk_unfold_beside_the_graph(export: Any, rows: list[Row], tmp_path: Path) -> None:
     exported = export("Bert")
     graph = compact(exported.file, tmp_path / "model.onnx", exported.graph, "fp16", min_weights=1)
-    session = OnnxSession(tmp_path / "model.onnx", graph, choose_provider("cpu"))
+    session = EncoderEngine(tmp_path / "model.onnx", graph, choose_provider("cpu"))
     for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True):
         np.testing.assert_allclose(one["logits"], other["logits"], atol=0.05)
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_over_the_limit_is_published_with_both_files_checksummed(
     assert "model.onnx.data" in manifest.files
     verify_files(folder, manifest)
     row = Row([2, 4, 6, 3], [0] * 4)
-    session = OnnxSession(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
+    session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
     assert np.isfinite(session.run_rows([row])[0]["logits"]).all()
     assert (
         f"{sum(entry.num_bytes for name, entry in manifest.files.items() if name.startswith('model.onnx')) / 1e6:.1f} MB"

@@ -12,9 +12,8 @@ import pytest
 
 from app.core.errors import InvalidArtefact
 from app.core.types import Row
-from app.runtime.machine import has_int8
-from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import choose_provider, has_int8
 from scripts.export import external_data as shared
 from scripts.export.int8 import write_integer
 from scripts.export.optimize import optimize
@@ -33,9 +32,9 @@ class Forms:
         self.graph = compact(folder / "optimized.onnx", self.compact, exported.graph, "int8", min_weights=1)
         assert write_integer(self.compact, self.integer, self.graph)
 
-    def sessions(self) -> tuple[OnnxSession, OnnxSession]:
-        fp32 = OnnxSession(self.compact, self.graph, choose_provider("cpu"), 1)
-        return fp32, OnnxSession(self.integer, self.graph, INT8, 1)
+    def sessions(self) -> tuple[EncoderEngine, EncoderEngine]:
+        fp32 = EncoderEngine(self.compact, self.graph, choose_provider("cpu"), 1)
+        return fp32, EncoderEngine(self.integer, self.graph, INT8, 1)
 
 
 @needs_int8
@@ -78,7 +77,7 @@ def test_large_weights_are_read_out_of_the_compact_graph(
     assert {entry.value for one in external for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
     forms.compact.unlink()
     with pytest.raises(InvalidArtefact):
-        OnnxSession(forms.integer, forms.graph, INT8, 1)
+        EncoderEngine(forms.integer, forms.graph, INT8, 1)
 
 
 def test_what_is_not_stored_as_int8_has_no_integer_form(export: Any, tmp_path: Path) -> None:
@@ -105,6 +104,6 @@ def test_what_is_not_finite_stays_so(export: Any, rows: list[Row], tmp_path: Pat
         if one.name.endswith("embeddings.LayerNorm.bias"):
             one.CopyFrom(onnx.numpy_helper.from_array(np.full(one.dims, np.nan, np.float32), one.name))
     onnx.save(model, forms.integer)
-    engine = OnnxSession(forms.integer, forms.graph, INT8, 1)
+    engine = EncoderEngine(forms.integer, forms.graph, INT8, 1)
     with pytest.raises(Exception, match="finite"):
         engine.run_rows(rows[:1])

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 
 from app.core.errors import SetupError
 from app.core.types import Row
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export.optimize import optimize
 
 
@@ -27,7 +27,7 @@ def test_the_cleaned_graph_has_fewer_nodes_and_the_same_answers(
     assert len(after.graph.node) < len(before.graph.node)
     assert {one.domain for one in after.opset_import} == {""}
     assert all(dim.dim_param for one in after.graph.input for dim in one.type.tensor_type.shape.dim)
-    session = OnnxSession(target, exported.graph, choose_provider("cpu"), num_threads=1)
+    session = EncoderEngine(target, exported.graph, choose_provider("cpu"), num_threads=1)
     for batch in (rows, rows[:1], rows[3:5]):
         for one, other in zip(session.run_rows(batch), exported.session().run_rows(batch), strict=True):
             np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-5)

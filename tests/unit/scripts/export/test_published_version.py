@@ -9,7 +9,7 @@ import pytest
 from app.core.errors import InvalidArtefact
 from app.core.types import TaskName
 from app.runtime import providers
-from app.runtime.machine import Machine
+from app.runtime.providers import Machine
 from scripts.export.published_version import open_version
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task

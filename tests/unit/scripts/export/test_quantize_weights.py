@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.core.manifest import Graph, Output
 from app.core.types import Row
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export.optimize import optimize
 from scripts.export.quantize_weights import Storage, compact, quantize
 
@@ -50,7 +50,7 @@ def test_the_compact_graph_answers_nearly_alike(
     exported = export(family)
     file, graph = compacted(exported, tmp_path, storage=storage)
     assert graph.storage == storage
-    session = OnnxSession(file, graph, choose_provider("cpu"), num_threads=1)
+    session = EncoderEngine(file, graph, choose_provider("cpu"), num_threads=1)
     errors = [
         np.abs(one["logits"] - other["logits"]).max()
         for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True)

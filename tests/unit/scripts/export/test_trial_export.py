@@ -13,8 +13,8 @@ import torch
 from onnx import numpy_helper
 
 from app.core.types import Row
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from scripts.export import trial_export as trial
 from scripts.export.export import ExportFailed
 from scripts.export.torch_runner import TorchRunner, padded_graph
@@ -40,7 +40,7 @@ def test_one_row_is_enough_to_export_a_padded_graph_for_any_number_of_them(
     model = tiny_model("Bert", "QuestionAnswering" if axis == "token" else "SequenceClassification")
     exported = export_model(model, axis, rows[:1], tmp_path)
     expected = [TorchRunner(model, exported.graph).run_alone(row)["logits"] for row in rows]
-    found = OnnxSession(exported.file, exported.graph, choose_provider("cpu")).run_together(rows)
+    found = EncoderEngine(exported.file, exported.graph, choose_provider("cpu")).run_together(rows)
     for before, after in zip(expected, found, strict=True):
         np.testing.assert_allclose(after["logits"], before, atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_a_model_that_makes_its_own_token_types_is_given_none(tiny_model: Any, t
     rows = [Row(ids, [0] * len(ids)) for ids in pairs]
     exported = export_model(model, "token", rows, tmp_path)
     assert "token_type_ids" not in exported.graph.inputs
-    session = OnnxSession(exported.file, exported.graph, choose_provider("cpu"), 1)
+    session = EncoderEngine(exported.file, exported.graph, choose_provider("cpu"), 1)
     for row, output in zip(rows, session.run_rows(rows), strict=True):
         answered = model(input_ids=torch.tensor([row.input_ids]))
         expected = torch.stack([answered.start_logits, answered.end_logits], -1)[0].detach().numpy()

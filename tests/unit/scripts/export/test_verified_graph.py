@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from app.core.manifest import EngineTrial
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.runtime.session import OnnxSession
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import variants as forms
 from scripts.export import verified_graph
@@ -55,7 +55,7 @@ def test_every_storage_has_a_form_in_fp16(storage: Literal["int8", "fp16", "fp32
     assert made.file.name == "model.onnx"
     assert made.variants["fp16"].name == "model.fp16.onnx"
     assert made.variants["fp16"].parent == made.file.parent
-    OnnxSession(made.variants["fp16"], made.graph, FP16, 1)
+    EncoderEngine(made.variants["fp16"], made.graph, FP16, 1)
 
 
 def test_a_model_that_leaves_fp16_is_published_without(maker: Maker, tiny_model: Any) -> None:

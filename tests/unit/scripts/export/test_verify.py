@@ -248,7 +248,7 @@ def test_a_plug_in_that_will_not_take_the_graph_stops_nothing(
         raise ProviderUnavailable("OpenVINO cannot run it")
 
     monkeypatch.setattr(verify, "choose_provider", bf16_on_the_cpu)
-    monkeypatch.setattr(verify, "OnnxSession", refuse)
+    monkeypatch.setattr(verify, "EncoderEngine", refuse)
     exported = export("Bert")
     assert reference.measure_bf16(exported.file, exported.graph) is None
 
@@ -257,7 +257,7 @@ def test_an_engine_that_fails_is_a_failed_parity(reference: Reference, export: A
     def fail(self: Any, rows: Sequence[Row]) -> list[RowOutput]:
         raise EngineFailed("out of memory")
 
-    monkeypatch.setattr(verify.OnnxSession, "run_rows", fail)
+    monkeypatch.setattr(verify.EncoderEngine, "run_rows", fail)
     exported = export("Bert")
     with pytest.raises(ParityFailed, match="out of memory"):
         reference.verify(exported.file, exported.graph, EXPORTED)

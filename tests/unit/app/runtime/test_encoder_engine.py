@@ -1,4 +1,4 @@
-"""OnnxSession over tiny graphs: the right numbers for every row, in either layout, and nothing quietly different."""
+"""EncoderEngine over tiny graphs: the right numbers for every row, in either layout, and nothing quietly different."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from app.core.errors import (
 )
 from app.core.manifest import Graph, Output
 from app.core.types import Precision
-from app.runtime import engine as engine_module
-from app.runtime import session as session_module
+from app.runtime import encoder_engine as encoder_engine_module
+from app.runtime import onnx_session as engine_module
+from app.runtime.encoder_engine import EncoderEngine, is_out_of_memory
 from app.runtime.layout import check_shapes
-from app.runtime.machine import openvino_devices
-from app.runtime.providers import Provider
-from app.runtime.session import OnnxSession
+from app.runtime.providers import Provider, openvino_devices
 from tests.support.faulty_engine import Faulty, Hang, raising
 from tests.support.gated_engine import turn
 from tests.support.tiny_model import VOCABULARY, logits_of, packed_graph, padded_graph, row
@@ -46,8 +45,8 @@ def write(request: pytest.FixtureRequest) -> Write:
 
 
 @pytest.fixture
-async def session(tmp_path: Path, write: Write) -> AsyncIterator[OnnxSession]:
-    made = OnnxSession(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
+async def session(tmp_path: Path, write: Write) -> AsyncIterator[EncoderEngine]:
+    made = EncoderEngine(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
     yield made
     await made.aclose()
 
@@ -86,19 +85,19 @@ def scales() -> np.ndarray:
     return np.linspace(0.01, 0.5, 14, dtype=np.float32)
 
 
-async def test_every_row_gets_its_own_numbers(session: OnnxSession) -> None:
+async def test_every_row_gets_its_own_numbers(session: EncoderEngine) -> None:
     result = await session.run(ROWS)
     for one, output in zip(ROWS, result.outputs, strict=True):
         np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
 
 
-async def test_a_row_alone_gets_the_numbers_it_gets_in_company(session: OnnxSession) -> None:
+async def test_a_row_alone_gets_the_numbers_it_gets_in_company(session: EncoderEngine) -> None:
     together = session.run_rows(ROWS)
     for one, output in zip(ROWS, together, strict=True):
         np.testing.assert_allclose(session.run_rows([one])[0]["logits"], output["logits"], atol=1e-6)
 
 
-async def test_long_rows_keep_their_numbers_and_do_not_widen_short_ones(session: OnnxSession) -> None:
+async def test_long_rows_keep_their_numbers_and_do_not_widen_short_ones(session: EncoderEngine) -> None:
     words = [4, 5, 6, 11, 12, 13]
     rows = [row(2, *[words[number % 6]] * size, 3) for number, size in enumerate((3, 300, 5, 90, 4, 280, 7, 6, 3, 8))]
     result = await session.run(rows)
@@ -107,22 +106,22 @@ async def test_long_rows_keep_their_numbers_and_do_not_widen_short_ones(session:
     assert result.num_computed_tokens < 3 * 302 + 3 * 92, "short rows take tensor rows of the longest"
 
 
-async def test_the_result_tells_what_was_computed(session: OnnxSession) -> None:
+async def test_the_result_tells_what_was_computed(session: EncoderEngine) -> None:
     result = await session.run(ROWS)
     assert result.num_computed_tokens >= sum(one.num_tokens for one in ROWS)
     assert result.inference_s > 0
 
 
-async def test_the_session_says_what_it_runs_on(session: OnnxSession) -> None:
+async def test_the_session_says_what_it_runs_on(session: EncoderEngine) -> None:
     assert session.execution_providers == ["CPUExecutionProvider"]
     assert session.provider is CPU
     assert session.num_threads == 1
 
 
 def test_zero_threads_are_all_cores_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "available_cores", lambda: 3)
+    monkeypatch.setattr(encoder_engine_module, "available_cores", lambda: 3)
     graph = packed_graph(tmp_path / "model.onnx")
-    assert OnnxSession(tmp_path / "model.onnx", graph, CPU).num_threads == 3
+    assert EncoderEngine(tmp_path / "model.onnx", graph, CPU).num_threads == 3
 
 
 # --- numbers that are none
@@ -131,7 +130,7 @@ def test_zero_threads_are_all_cores_of_the_process(tmp_path: Path, monkeypatch: 
 async def test_a_row_without_finite_numbers_fails_alone_whoever_shares_its_batch(tmp_path: Path, write: Write) -> None:
     graph = write(tmp_path / "model.onnx")
     poison(tmp_path / "model.onnx")
-    session = OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", graph, CPU, 1)
     rows = [row(2, 11, 3), row(2, NOT_A_NUMBER, 3), row(2, 12, 3)]
     outputs = (await session.run(rows)).outputs
     assert isinstance(outputs[1], EngineFailed)
@@ -145,7 +144,7 @@ async def test_a_row_without_finite_numbers_fails_alone_whoever_shares_its_batch
 def test_offline_a_row_without_finite_numbers_is_an_error(tmp_path: Path, write: Write) -> None:
     graph = write(tmp_path / "model.onnx")
     poison(tmp_path / "model.onnx")
-    session = OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", graph, CPU, 1)
     with pytest.raises(EngineFailed, match="no finite numbers"):
         session.run_rows([row(2, 11, 3), row(2, NOT_A_NUMBER, 3)])
 
@@ -154,10 +153,10 @@ def test_offline_a_row_without_finite_numbers_is_an_error(tmp_path: Path, write:
 
 
 @pytest.fixture
-async def faulty(tmp_path: Path, write: Write) -> AsyncIterator[tuple[OnnxSession, Faulty]]:
-    opening = Faulty()
-    made = OnnxSession(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1, opening)
-    yield made, opening
+async def faulty(tmp_path: Path, write: Write) -> AsyncIterator[tuple[EncoderEngine, Faulty]]:
+    session_factory = Faulty()
+    made = EncoderEngine(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1, session_factory)
+    yield made, session_factory
     await made.aclose()
 
 
@@ -174,13 +173,13 @@ WRONG: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 async def test_outputs_of_another_shape_are_never_dealt_out(
-    faulty: tuple[OnnxSession, Faulty], wrong: Callable[[np.ndarray], list[np.ndarray]]
+    faulty: tuple[EncoderEngine, Faulty], wrong: Callable[[np.ndarray], list[np.ndarray]]
 ) -> None:
-    session, opening = faulty
-    opening.twist = lambda answered, *_: wrong(answered[0])
+    session, session_factory = faulty
+    session_factory.twist = lambda answered, *_: wrong(answered[0])
     with pytest.raises(EngineFailed, match=r"output"):
         await session.run(ROWS)
-    opening.twist = None
+    session_factory.twist = None
     assert len((await session.run(ROWS)).outputs) == len(ROWS)
 
 
@@ -196,12 +195,12 @@ def test_outputs_for_tokens_must_have_every_line_and_column(axis: int) -> None:
         check_shapes([right.take(range(2), axis)], tensors, graph)
 
 
-async def test_a_lack_of_memory_is_told_as_such(faulty: tuple[OnnxSession, Faulty]) -> None:
-    session, opening = faulty
-    opening.twist = raising(RuntimeError("Failed to allocate memory for requested buffer of size 5"))
+async def test_a_lack_of_memory_is_told_as_such(faulty: tuple[EncoderEngine, Faulty]) -> None:
+    session, session_factory = faulty
+    session_factory.twist = raising(RuntimeError("Failed to allocate memory for requested buffer of size 5"))
     with pytest.raises(OutOfMemory, match="no memory for 5 rows in "):
         await session.run(ROWS)
-    opening.twist = raising(RuntimeError("something else"))
+    session_factory.twist = raising(RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
         await session.run(ROWS)
 
@@ -237,7 +236,7 @@ FOR_EVER = 2**62
 
 
 async def test_a_real_run_without_end_stops_when_it_is_told_to_and_the_engine_goes_on(tmp_path: Path) -> None:
-    session = OnnxSession(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
     with pytest.raises(EngineStalled):
         await Watchdog(session, run_s=0.05, grace_s=30).run([row(FOR_EVER)])
     (output,) = (await Watchdog(session, run_s=30).run([row(7)])).outputs
@@ -247,7 +246,7 @@ async def test_a_real_run_without_end_stops_when_it_is_told_to_and_the_engine_go
 
 
 async def test_closing_stops_a_run_without_end(tmp_path: Path) -> None:
-    session = OnnxSession(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
     running = asyncio.ensure_future(session.run([row(FOR_EVER)]))
     await turn()
     await session.aclose(patience_s=0.05)
@@ -256,15 +255,15 @@ async def test_closing_stops_a_run_without_end(tmp_path: Path) -> None:
         await running
 
 
-async def test_a_run_that_never_ends_is_left_behind_and_gives_its_engine_back_when_it_does(
-    faulty: tuple[OnnxSession, Faulty], caplog: pytest.LogCaptureFixture
+async def test_a_run_that_never_ends_is_abandoned_and_gives_its_engine_back_when_it_does(
+    faulty: tuple[EncoderEngine, Faulty], caplog: pytest.LogCaptureFixture
 ) -> None:
-    session, opening = faulty
-    opening.twist = hang = Hang()
+    session, session_factory = faulty
+    session_factory.twist = hang = Hang()
     running = asyncio.ensure_future(session.run(ROWS))
     await asyncio.to_thread(hang.begun.wait)
     await session.aclose(patience_s=0.001)
-    assert "left behind" in caplog.text
+    assert "abandoned" in caplog.text
     assert session._engine is not None
     hang.release()
     await running
@@ -277,7 +276,7 @@ async def test_a_run_that_never_ends_is_left_behind_and_gives_its_engine_back_wh
 
 
 def test_int8_weights_give_the_numbers_of_their_dequantized_selves(tmp_path: Path) -> None:
-    session = OnnxSession(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
     table = np.arange(-14, 14, dtype=np.float32).reshape(14, 2) * scales()[:, None]
     (output,) = session.run_rows([row(2, 7, 13)])
     np.testing.assert_allclose(output["logits"], table[[2, 7, 13]].sum(axis=0), rtol=1e-6)
@@ -296,7 +295,7 @@ def test_int8_weights_are_folded_once_into_standard_operators_and_leave_no_file(
         return really_open(file, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine_module, "_open", watched)
-    OnnxSession(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
+    EncoderEngine(tmp_path / "model.onnx", compact_graph(tmp_path / "model.onnx"), CPU, 1)
     assert operators == [{"Gather", "ReduceSum"}]
     assert not opened[0].parent.exists()
 
@@ -314,7 +313,7 @@ def test_a_form_is_loaded_from_beside_the_file_that_holds_its_weights(
 
     monkeypatch.setattr(engine_module, "_open", watched)
     graph = compact_graph(tmp_path / "model.form.onnx")
-    OnnxSession(tmp_path / "model.form.onnx", graph, Provider("cpu", precision, ""), 1)
+    EncoderEngine(tmp_path / "model.form.onnx", graph, Provider("cpu", precision, ""), 1)
     assert opened == [tmp_path / "model.form.onnx"]
 
 
@@ -333,7 +332,7 @@ def test_a_broken_compact_graph_is_refused_and_leaves_no_file(tmp_path: Path, mo
     graph = compact_graph(tmp_path / "model.onnx")
     (tmp_path / "model.onnx").write_bytes(b"this is no graph")
     with pytest.raises(InvalidArtefact, match=r"model.onnx cannot be loaded"):
-        OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+        EncoderEngine(tmp_path / "model.onnx", graph, CPU, 1)
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -348,40 +347,40 @@ def test_a_broken_graph_file_is_refused_in_one_sentence(tmp_path: Path, content:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InvalidArtefact, match=r"^model.onnx cannot be loaded: .+") as refused:
-        OnnxSession(path, graph, CPU, 1)
+        EncoderEngine(path, graph, CPU, 1)
     assert "\n" not in refused.value.detail
 
 
 def test_a_graph_with_other_inputs_than_the_manifests_is_refused(tmp_path: Path) -> None:
     graph = packed_graph(tmp_path / "model.onnx").model_copy(update={"inputs": ("input_ids", "attention_mask")})
     with pytest.raises(InvalidArtefact, match=r"takes \[.*'gather'.*\], the manifest says \['attention_mask', 'input_ids'\]"):
-        OnnxSession(tmp_path / "model.onnx", graph, CPU, 1)
+        EncoderEngine(tmp_path / "model.onnx", graph, CPU, 1)
 
 
 def test_an_engine_that_falls_back_to_the_cpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module.onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(engine_module, "_chain", lambda *_: ["CPUExecutionProvider"])
     with pytest.raises(ProviderUnavailable, match="CUDAExecutionProvider was asked for, but the engine chose CPU"):
-        OnnxSession(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), Provider("cuda", "fp32", ""), 1)
+        EncoderEngine(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), Provider("cuda", "fp32", ""), 1)
 
 
 def test_a_provider_that_fails_in_a_run_is_not_replaced_by_another(tmp_path: Path) -> None:
     graph = packed_graph(tmp_path / "model.onnx")
-    opened = engine_module.open_engine(tmp_path / "model.onnx", graph, CPU, 1)
+    opened = engine_module.open_session(tmp_path / "model.onnx", graph, CPU, 1)
     assert opened._enable_fallback is False  # type: ignore[attr-defined]
 
 
 # --- its own thread, and the end
 
 
-async def test_runs_wait_for_each_other(session: OnnxSession) -> None:
+async def test_runs_wait_for_each_other(session: EncoderEngine) -> None:
     results = await asyncio.gather(*[session.run([one]) for one in ROWS])
     for one, result in zip(ROWS, results, strict=True):
         np.testing.assert_allclose(result.outputs[0]["logits"], logits_of(one), atol=1e-5)
 
 
 async def test_closing_waits_for_the_run_in_progress_and_ends_the_thread(tmp_path: Path, write: Write) -> None:
-    session = OnnxSession(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
     running = asyncio.ensure_future(session.run(ROWS))
     await asyncio.sleep(0)
     await session.aclose()
@@ -394,8 +393,47 @@ async def test_closing_waits_for_the_run_in_progress_and_ends_the_thread(tmp_pat
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.2)])
 async def test_openvino_gives_the_same_numbers(tmp_path: Path, precision: str, tolerance: float) -> None:
     provider = Provider("openvino", precision, "for a test")  # type: ignore[arg-type]
-    session = OnnxSession(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), provider, 1)
+    session = EncoderEngine(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), provider, 1)
     assert session.execution_providers[0] == "OpenVINOExecutionProvider"
     for one, output in zip(ROWS, session.run_rows(ROWS), strict=True):
         np.testing.assert_allclose(output["logits"], logits_of(one), atol=tolerance)
     await session.aclose()
+
+
+# --- out of memory
+
+OUT_OF_MEMORY_ERRORS = [
+    "[ONNXRuntimeError] : 1 : FAIL : Status Message: bfc_arena.cc:360 Failed to allocate memory for buffer of size 6871",
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Status Message: std::bad_alloc",
+    "Available memory of 1048576 is smaller than requested bytes of 8388608",
+    "CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; expr=cudaMalloc((void**)&p, size);",
+    "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&cublas_handle_);",
+    "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
+    "[GPU] out of GPU resources",
+    "[GPU] Exceeded max size of memory object allocation: requested 2305843008391495680 bytes",
+    "[GPU] CL_OUT_OF_RESOURCES exception",
+    "Failed to allocate 74784858112 bytes of memory",
+]
+"""The first two, shortened, are what ONNX Runtime 1.32 raised on a CPU; the others are as people's reports have them."""
+
+
+@pytest.mark.parametrize("said", OUT_OF_MEMORY_ERRORS)
+def test_words_for_a_lack_of_memory_are_known(said: str) -> None:
+    assert is_out_of_memory(RuntimeError(said))
+
+
+def test_pythons_own_lack_of_memory_is_one() -> None:
+    assert is_out_of_memory(MemoryError())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Non-zero status code returned while running Loop node. Exiting due to terminate flag being set to true.",
+        "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input: input_ids",
+        "CUDA failure 700: an illegal memory access was encountered",
+        "",
+    ],
+)
+def test_other_failures_are_none(said: str) -> None:
+    assert not is_out_of_memory(RuntimeError(said))

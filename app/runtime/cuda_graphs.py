@@ -1,4 +1,4 @@
-"""BoundEngine: a session whose tensors lie at fixed addresses on a device, as CUDA graphs need them."""
+"""CudaGraphSession: a session whose tensors lie at fixed addresses on a device, as CUDA graphs need them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Buffers:
     binding: Any
 
 
-class BoundEngine:
+class CudaGraphSession:
     """Answers as its session does. Tensors whose shapes were met before are computed in buffers that were made for these: on
     CUDA, all kernels of such a run are captured once and from then on launched together. Satisfies `engine.Engine`.
 
@@ -110,7 +110,7 @@ class BoundEngine:
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype.type, self._device, 0)
 
 
-def try_capture(engine: BoundEngine, graph: Graph) -> None:
+def try_capture(engine: CudaGraphSession, graph: Graph) -> None:
     """Run the smallest tensors of a graph until they are captured, so that what cannot be captured shows when it is loaded.
 
     Raises:

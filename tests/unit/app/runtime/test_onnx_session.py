@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.runtime.engine import cause_of
+from app.runtime.onnx_session import cause_of
 
 PLUGIN = """[ONNXRuntimeError] : 11 : EP_FAIL : Exception from src/inference/src/cpp/core.cpp:117:
 Exception from src/inference/src/dev/plugin.cpp:53:

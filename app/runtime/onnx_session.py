@@ -16,9 +16,8 @@ import onnxruntime
 from app.core.errors import InvalidArtefact, ProviderUnavailable
 from app.core.manifest import Graph
 from app.core.types import Ints
-from app.runtime.bound import BoundEngine, try_capture
-from app.runtime.machine import openvino_devices
-from app.runtime.providers import Provider
+from app.runtime.cuda_graphs import CudaGraphSession, try_capture
+from app.runtime.providers import Provider, openvino_devices
 from app.runtime.tensorrt import tensorrt_options
 
 FOLDED = "folded.onnx"
@@ -38,27 +37,27 @@ class RunOptions(Protocol):
     terminate: bool
 
 
-class Named(Protocol):
+class InputInfo(Protocol):
     """An input of a graph."""
 
     name: str
 
 
-class Engine(Protocol):
+class OrtSession(Protocol):
     """What a session needs of `onnxruntime.InferenceSession`."""
 
     def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: Any, /) -> Sequence[np.ndarray]: ...
 
-    def get_inputs(self) -> Sequence[Named]: ...
+    def get_inputs(self) -> Sequence[InputInfo]: ...
 
     def get_providers(self) -> list[str]: ...
 
 
-OpenEngine = Callable[[Path, Graph, Provider, int], Engine]
+SessionFactory = Callable[[Path, Graph, Provider, int], OrtSession]
 """From a graph's file, its entry in the manifest, what to run it on, and a number of threads, to an engine."""
 
 
-def open_engine(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> Engine:
+def open_session(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
     """The graph in ONNX Runtime, on the provider and nothing else.
 
     Raises:
@@ -84,7 +83,7 @@ def _options(num_threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | None) -> Engine:
+def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | None) -> OrtSession:
     options = _options(num_threads)
     if provider.device == "openvino":
         options.add_provider_for_devices(openvino_devices(), _openvino_config(provider, num_threads))
@@ -94,7 +93,7 @@ def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | N
     try:
         left_out = SLOW_FUSIONS if provider.device == "cpu" else ()
         # without `enable_fallback=0`, a provider that fails, at its start or in a run, is silently replaced by the CPU
-        session: Engine = onnxruntime.InferenceSession(
+        session: OrtSession = onnxruntime.InferenceSession(
             file, options, providers=chain, disabled_optimizers=left_out, enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises a dozen unrelated types here
@@ -109,12 +108,12 @@ def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | N
     return session
 
 
-def _capturing(session: Engine, name: str, graph: Graph) -> Engine:
+def _capturing(session: OrtSession, name: str, graph: Graph) -> OrtSession:
     """
     Raises:
         ProviderUnavailable: some of the graph cannot be captured.
     """
-    engine = BoundEngine(session)
+    engine = CudaGraphSession(session)
     try:
         try_capture(engine, graph)
     except Exception as error:  # onnxruntime raises a dozen unrelated types here

@@ -1,4 +1,4 @@
-"""BoundEngine on a CPU: everything that CUDA graphs need but the capture itself, which a CPU does not do."""
+"""CudaGraphSession on a CPU: everything that CUDA graphs need but the capture itself, which a CPU does not do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from app.core.errors import OutOfMemory, ProviderUnavailable
 from app.core.manifest import Graph
 from app.core.types import Ints, Row
-from app.runtime import engine as engine_module
-from app.runtime.bound import GRAPH_ID, MOST_CAPTURED, BoundEngine, try_capture
-from app.runtime.engine import Engine, open_engine
+from app.runtime import onnx_session as engine_module
+from app.runtime.cuda_graphs import GRAPH_ID, MOST_CAPTURED, CudaGraphSession, try_capture
+from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.layout import plan, to_tensors
+from app.runtime.onnx_session import OrtSession, open_session
 from app.runtime.providers import Provider
-from app.runtime.session import OnnxSession
 from tests.support.tiny_model import logits_of, packed_graph, padded_graph, row
 
 CUDA = Provider("cuda", "fp32", "for a test").capturing()
@@ -70,15 +70,15 @@ def session(tmp_path: Path, graph: Graph) -> Recorded:
 
 
 @pytest.fixture
-def engine(session: Recorded) -> BoundEngine:
-    return BoundEngine(session, "cpu")
+def engine(session: Recorded) -> CudaGraphSession:
+    return CudaGraphSession(session, "cpu")
 
 
 def tensors_of(rows: list[Row], graph: Graph) -> Mapping[str, Ints]:
     return to_tensors(rows, plan([one.num_tokens for one in rows], graph.layout, True), graph, True)
 
 
-def logits(engine: BoundEngine, rows: list[Row], graph: Graph) -> np.ndarray:
+def logits(engine: CudaGraphSession, rows: list[Row], graph: Graph) -> np.ndarray:
     (answered,) = engine.run(OUTPUTS, tensors_of(rows, graph), onnxruntime.RunOptions())
     return answered[: len(rows)]
 
@@ -87,19 +87,21 @@ def right(rows: list[Row]) -> np.ndarray:
     return np.stack([logits_of(one) for one in rows])
 
 
-def test_shapes_that_come_again_run_over_buffers_of_their_own(engine: BoundEngine, session: Recorded, graph: Graph) -> None:
+def test_shapes_that_come_again_run_over_buffers_of_their_own(
+    engine: CudaGraphSession, session: Recorded, graph: Graph
+) -> None:
     for rows in (SHORT, LONG, OTHER_SHORT, LONG, SHORT):
         np.testing.assert_allclose(logits(engine, rows, graph), right(rows), atol=1e-5)
     assert session.runs == [("plain", "-1"), ("plain", "-1"), ("bound", "0"), ("bound", "1"), ("bound", "0")]
 
 
-def test_what_was_answered_stays_as_it_was_when_the_buffers_are_filled_again(engine: BoundEngine, graph: Graph) -> None:
+def test_what_was_answered_stays_as_it_was_when_the_buffers_are_filled_again(engine: CudaGraphSession, graph: Graph) -> None:
     answers = [(rows, logits(engine, rows, graph)) for rows in (SHORT, OTHER_SHORT, SHORT, OTHER_SHORT)]
     for rows, answered in answers:
         np.testing.assert_allclose(answered, right(rows), atol=1e-5)
 
 
-def test_the_callers_tensors_are_copied(engine: BoundEngine, graph: Graph) -> None:
+def test_the_callers_tensors_are_copied(engine: CudaGraphSession, graph: Graph) -> None:
     first = tensors_of(SHORT, graph)
     kept = {name: tensor.copy() for name, tensor in first.items()}
     engine.run(OUTPUTS, first, onnxruntime.RunOptions())
@@ -113,10 +115,10 @@ def test_a_session_over_it_answers_as_one_without(tmp_path: Path, make: Any) -> 
     graph = make(tmp_path / "model.onnx")
     rows = [row(2, *range(4, 4 + i % 9), 3) for i in range(40)]
 
-    def opening(file: Path, *_: object) -> Engine:
-        return BoundEngine(Recorded(file), "cpu")
+    def session_factory(file: Path, *_: object) -> OrtSession:
+        return CudaGraphSession(Recorded(file), "cpu")
 
-    made = OnnxSession(tmp_path / "model.onnx", graph, CUDA, 1, opening)
+    made = EncoderEngine(tmp_path / "model.onnx", graph, CUDA, 1, session_factory)
     for _ in range(3):
         for some in (rows, rows[::-1], rows[:3], rows[:1]):
             for one, output in zip(some, made.run_rows(some), strict=True):
@@ -124,7 +126,7 @@ def test_a_session_over_it_answers_as_one_without(tmp_path: Path, make: Any) -> 
 
 
 def test_beyond_the_most_sets_of_shapes_others_run_without_buffers(session: Recorded, graph: Graph) -> None:
-    engine = BoundEngine(session, "cpu", most_captured=1)
+    engine = CudaGraphSession(session, "cpu", most_captured=1)
     for rows in (SHORT, LONG, LONG, OTHER_SHORT):
         np.testing.assert_allclose(logits(engine, rows, graph), right(rows), atol=1e-5)
     assert engine.num_bound == 1
@@ -133,7 +135,7 @@ def test_beyond_the_most_sets_of_shapes_others_run_without_buffers(session: Reco
 
 
 def test_shapes_whose_capture_failed_are_never_captured_again_and_their_id_is_not_used_again(
-    engine: BoundEngine, session: Recorded, graph: Graph, caplog: pytest.LogCaptureFixture
+    engine: CudaGraphSession, session: Recorded, graph: Graph, caplog: pytest.LogCaptureFixture
 ) -> None:
     logits(engine, SHORT, graph)
     session.failing = RuntimeError("operation not permitted when stream is capturing")
@@ -148,7 +150,7 @@ def test_shapes_whose_capture_failed_are_never_captured_again_and_their_id_is_no
 
 
 def test_a_run_that_was_told_to_stop_before_it_began_is_not_replayed(
-    engine: BoundEngine, session: Recorded, graph: Graph
+    engine: CudaGraphSession, session: Recorded, graph: Graph
 ) -> None:
     logits(engine, SHORT, graph)
     stopped = onnxruntime.RunOptions()
@@ -162,7 +164,7 @@ def test_a_run_that_was_told_to_stop_before_it_began_is_not_replayed(
 
 def test_a_lack_of_memory_is_told_and_the_engine_goes_on(tmp_path: Path, graph: Graph) -> None:
     recorded = Recorded(tmp_path / "model.onnx")
-    made = OnnxSession(tmp_path / "model.onnx", graph, CUDA, 1, lambda *_: BoundEngine(recorded, "cpu"))
+    made = EncoderEngine(tmp_path / "model.onnx", graph, CUDA, 1, lambda *_: CudaGraphSession(recorded, "cpu"))
     made.run_rows(SHORT)
     recorded.failing = RuntimeError("CUDA failure 2: out of memory")
     with pytest.raises(OutOfMemory):
@@ -172,7 +174,7 @@ def test_a_lack_of_memory_is_told_and_the_engine_goes_on(tmp_path: Path, graph: 
         np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
 
 
-def test_inputs_and_providers_are_the_sessions(engine: BoundEngine, graph: Graph) -> None:
+def test_inputs_and_providers_are_the_sessions(engine: CudaGraphSession, graph: Graph) -> None:
     assert {one.name for one in engine.get_inputs()} == set(graph.inputs)
     assert engine.get_providers()[0] == "CUDAExecutionProvider"
 
@@ -184,7 +186,7 @@ def test_inputs_and_providers_are_the_sessions(engine: BoundEngine, graph: Graph
 def test_the_smallest_tensors_are_captured_and_replayed_when_a_graph_is_loaded(tmp_path: Path, make: Any) -> None:
     graph = make(tmp_path / "model.onnx")
     session = Recorded(tmp_path / "model.onnx")
-    try_capture(BoundEngine(session, "cpu"), graph)
+    try_capture(CudaGraphSession(session, "cpu"), graph)
     assert session.runs == [("plain", "-1"), ("bound", "0"), ("bound", "0")]
 
 
@@ -193,15 +195,15 @@ def pretended(tmp_path: Path, graph: Graph, session: Recorded, monkeypatch: pyte
     """A session that says it is CUDA's, opened in place of one."""
     monkeypatch.setattr(engine_module.onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(engine_module.onnxruntime, "InferenceSession", lambda *_, **__: session)
-    monkeypatch.setattr(engine_module, "BoundEngine", lambda one: BoundEngine(one, "cpu"))
+    monkeypatch.setattr(engine_module, "CudaGraphSession", lambda one: CudaGraphSession(one, "cpu"))
     return session
 
 
 def test_a_capturing_provider_gets_a_bound_engine_and_another_does_not(
     tmp_path: Path, graph: Graph, pretended: Recorded
 ) -> None:
-    assert isinstance(open_engine(tmp_path / "model.onnx", graph, CUDA, 1), BoundEngine)
-    assert open_engine(tmp_path / "model.onnx", graph, Provider("cuda", "fp32", ""), 1) is pretended
+    assert isinstance(open_session(tmp_path / "model.onnx", graph, CUDA, 1), CudaGraphSession)
+    assert open_session(tmp_path / "model.onnx", graph, Provider("cuda", "fp32", ""), 1) is pretended
 
 
 def test_what_cannot_be_captured_is_refused_when_it_is_loaded_and_the_setting_is_named(
@@ -209,7 +211,7 @@ def test_what_cannot_be_captured_is_refused_when_it_is_loaded_and_the_setting_is
 ) -> None:
     pretended.failing = RuntimeError("a node is on the CPU\nand so on")
     with pytest.raises(ProviderUnavailable, match=r"^HOOPER_CUDA_GRAPHS=true, but model.onnx cannot be captured: a node is on"):
-        open_engine(tmp_path / "model.onnx", graph, CUDA, 1)
+        open_session(tmp_path / "model.onnx", graph, CUDA, 1)
 
 
 def test_a_session_that_refuses_graphs_is_refused_and_the_setting_is_named(
@@ -220,4 +222,4 @@ def test_a_session_that_refuses_graphs_is_refused_and_the_setting_is_named(
 
     monkeypatch.setattr(engine_module.onnxruntime, "InferenceSession", refuse)
     with pytest.raises(ProviderUnavailable, match=r"cannot run model.onnx with HOOPER_CUDA_GRAPHS=true: This session cannot"):
-        open_engine(tmp_path / "model.onnx", graph, CUDA, 1)
+        open_session(tmp_path / "model.onnx", graph, CUDA, 1)

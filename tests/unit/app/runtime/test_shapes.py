@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.types import LayoutName
-from app.runtime.fitting import Part, cost, parts
 from app.runtime.layout import num_computed_tokens, plan
+from app.runtime.shapes import Part, cost, parts
 
 layouts = st.sampled_from(get_args(LayoutName))
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)

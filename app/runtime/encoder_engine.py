@@ -1,10 +1,12 @@
-"""OnnxSession: one graph on one execution provider, run on a thread of its own."""
+"""EncoderEngine: one graph on one execution provider, run on a thread of its own; and sets of them that share threads."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +15,54 @@ import onnxruntime
 from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefact, OutOfMemory
 from app.core.manifest import Graph
 from app.core.types import Row, RowOutput, RunResult
-from app.runtime.engine import Engine, OpenEngine, RunOptions, open_engine
-from app.runtime.fitting import Part, parts
 from app.runtime.layout import Plan, check_shapes, num_computed_tokens, plan, split, to_tensors
-from app.runtime.machine import available_cores
-from app.runtime.memory import is_out_of_memory
-from app.runtime.providers import Provider
+from app.runtime.onnx_session import OrtSession, RunOptions, SessionFactory, open_session
+from app.runtime.providers import Provider, available_cores
+from app.runtime.shapes import Part, parts
 from app.runtime.thread import EngineThread
 
 CLOSE_S = 5.0
 """Seconds that a run in progress gets to end when its session is closed, and again once it was told to stop."""
 
 FATAL_ONLY = 4
-"""Of ONNX Runtime's own log: what fails is raised, and need not be printed as well."""
+"""Severity for ONNX Runtime's own log: failures are raised, and need not be printed as well."""
+
+MAX_DEFAULT_STREAMS = 4
+"""Threads up to which each computes a batch of its own where nothing else is said. Only two were measured."""
+IDLE_S = 0.2
+"""Seconds that every session gets to end: where one of several was lost, the others have nothing to do, or are told to stop."""
+
+OUT_OF_MEMORY_WORDS = (
+    "Failed to allocate memory",  # ONNX Runtime's arena, on the CPU and on CUDA
+    "bad_alloc",  # its CPU allocator without an arena, and OpenVINO on a CPU
+    "out of memory",  # CUDA's own error, 2
+    "is smaller than requested bytes",  # the arena under `gpu_mem_limit`
+    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "OutOfMemory",  # TensorRT
+    "out of GPU resources",  # OpenVINO on a GPU, and the next three
+    "CL_OUT_OF_RESOURCES",
+    "CL_OUT_OF_HOST_MEMORY",
+    "CL_MEM_OBJECT_ALLOCATION_FAILURE",
+    "Exceeded max size of memory",
+    "bytes of memory",  # OpenVINO: "Failed to allocate 74784858112 bytes of memory"
+)
 
 logger = logging.getLogger(__name__)
 
 
-class OnnxSession:
+class EncoderEngine:
     """Runs rows through a graph. After it exists, the provider in use is the one that was asked for.
 
     Satisfies `app.batching.watchdog.Runner`. Runs one batch at a time: the engine uses all its threads for it.
     """
 
     def __init__(
-        self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int = 0, opening: OpenEngine = open_engine
+        self,
+        graph_file: Path,
+        graph: Graph,
+        provider: Provider,
+        num_threads: int = 0,
+        session_factory: SessionFactory = open_session,
     ) -> None:
         """
         Args:
@@ -45,7 +70,7 @@ class OnnxSession:
             graph: its entry in the manifest.
             provider: what to run it on; see `choose_provider`.
             num_threads: threads of the engine; 0: all cores this process may use.
-            opening: what opens the graph.
+            session_factory: what opens the graph.
 
         Raises:
             InvalidArtefact: the graph cannot be loaded, or its inputs are not the manifest's.
@@ -53,13 +78,13 @@ class OnnxSession:
         """
         self.graph, self.provider = graph, provider
         self.num_threads = num_threads or available_cores()
-        engine = opening(graph_file, graph, provider, self.num_threads)
+        engine = session_factory(graph_file, graph, provider, self.num_threads)
         inputs = {one.name for one in engine.get_inputs()}
         if inputs != set(graph.inputs):
             raise InvalidArtefact(f"{graph_file} takes {sorted(inputs)}, the manifest says {sorted(graph.inputs)}")
         self.execution_providers = engine.get_providers()
         """The chain really in use, as the engine reports it."""
-        self._engine: Engine | None = engine
+        self._engine: OrtSession | None = engine
         self._outputs = [output.name for output in graph.outputs]
         self._run_options: RunOptions = onnxruntime.RunOptions()
         self._thread = EngineThread(graph_file.parent.parent.name, self._give_back)
@@ -81,12 +106,7 @@ class OnnxSession:
         Raises:
             EngineFailed: an output is not finite or has not the shape that the rows need.
         """
-        outputs = []
-        for output in self._run(rows, onnxruntime.RunOptions()).outputs:
-            if isinstance(output, HooperError):
-                raise output
-            outputs.append(output)
-        return outputs
+        return _raise_errors(self._run(rows, onnxruntime.RunOptions()).outputs)
 
     def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
         """Run rows in one tensor, here and now, however different their lengths: for offline use.
@@ -95,21 +115,16 @@ class OnnxSession:
             EngineFailed: an output is not finite or has not the shape that the rows need.
         """
         where = plan([row.num_tokens for row in rows], self.graph.layout, self.provider.fixed_shapes)
-        outputs = []
         options = onnxruntime.RunOptions()
         options.log_severity_level = FATAL_ONLY
-        for output in self._compute_tensor(rows, where, options):
-            if isinstance(output, HooperError):
-                raise output
-            outputs.append(output)
-        return outputs
+        return _raise_errors(self._compute_tensor(rows, where, options))
 
     def terminate(self) -> None:
         """Tell the run in progress to stop; it does so between two nodes of the graph, not within one."""
         self._run_options.terminate = True
 
     async def aclose(self, patience_s: float | None = None) -> None:
-        """Wait for the run in progress, tell it to stop after `patience_s` seconds, and leave it behind after as many more.
+        """Wait for the run in progress, tell it to stop after `patience_s` seconds, and abandon it after as many more.
 
         The engine's memory is given back when its run ends, be it later.
 
@@ -121,9 +136,9 @@ class OnnxSession:
             return
         self.terminate()
         if not await self._thread.aclose(patience):
-            logger.error("an engine was left behind in a run that does not end", extra={"graph": self.graph.file})
+            logger.error("an engine was abandoned in a run that does not end", extra={"graph": self.graph.file})
 
-    def opened_again(self, *_: object) -> Engine:
+    def share_session(self, *_: object) -> OrtSession:
         """Its engine, for another session that computes with the same one at the same time, on a thread of its own."""
         if self._engine is None:
             raise EngineLost("the engine was given back")
@@ -173,7 +188,87 @@ class OnnxSession:
         return [output if finite else _checked(output) for output in outputs]
 
 
+def _raise_errors(outputs: Sequence[RowOutput | HooperError]) -> list[RowOutput]:
+    for output in outputs:
+        if isinstance(output, HooperError):
+            raise output
+    return [output for output in outputs if not isinstance(output, HooperError)]
+
+
 def _checked(output: RowOutput) -> RowOutput | HooperError:
     if all(np.isfinite(part).all() for part in output.values()):
         return output
     return EngineFailed("the model gave no finite numbers for this input")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSet:
+    """What computes for one model."""
+
+    exclusive: EncoderEngine
+    """Has every thread."""
+    parallel: Sequence[EncoderEngine] = ()
+    """Share the threads. With one each they have one engine together, and the weights lie in memory once more, not for each."""
+
+    @property
+    def provider(self) -> Provider:
+        return self.exclusive.provider
+
+    @property
+    def execution_providers(self) -> list[str]:
+        return self.exclusive.execution_providers
+
+    @property
+    def num_threads(self) -> int:
+        return self.exclusive.num_threads
+
+    async def aclose(self, patience_s: float | None = None) -> None:
+        """As `EncoderEngine.aclose`, for all at the same time."""
+        if self.parallel and patience_s is not None:
+            patience_s = max(patience_s, IDLE_S)
+        await asyncio.gather(*(one.aclose(patience_s) for one in (self.exclusive, *self.parallel)))
+
+
+def open_engines(
+    graph_file: Path,
+    graph: Graph,
+    provider: Provider,
+    num_threads: int = 0,
+    num_streams: int = 0,
+    session_factory: SessionFactory = open_session,
+) -> EngineSet:
+    """
+    Args:
+        graph_file, graph, provider, num_threads, session_factory: as for `EncoderEngine`.
+        num_streams: batches at the same time, at most one a thread, on ONNX Runtime's own CPU provider; 0: as many as threads,
+            where those are few and the arithmetic is int8: in fp32 it gains next to nothing, and its weights are four times as
+            large. Other providers compute one after the other: they have their own ways to keep a device busy.
+
+    Raises:
+        InvalidArtefact, ProviderUnavailable: as for `EncoderEngine`.
+    """
+    exclusive = EncoderEngine(graph_file, graph, provider, num_threads, session_factory)
+    num_parallel = _num_parallel(num_streams, exclusive.num_threads, provider)
+    if num_parallel < 2:
+        return EngineSet(exclusive)
+    threads_each = exclusive.num_threads // num_parallel
+    parallel = [EncoderEngine(graph_file, graph, provider, threads_each, session_factory)]
+    if threads_each == 1:
+        session_factory = parallel[0].share_session
+    parallel += [EncoderEngine(graph_file, graph, provider, threads_each, session_factory) for _ in range(num_parallel - 1)]
+    return EngineSet(exclusive, parallel)
+
+
+def _num_parallel(requested: int, num_threads: int, provider: Provider) -> int:
+    if provider.device != "cpu":
+        return 1
+    pays = provider.precision == "int8" and num_threads <= MAX_DEFAULT_STREAMS
+    return min(requested or (num_threads if pays else 1), num_threads)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is how an engine, or Python, says that there was no memory.
+
+    The type says nothing: the CPU's arena raises `Fail` and its plain allocator `RuntimeException`, as any broken node does.
+    """
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

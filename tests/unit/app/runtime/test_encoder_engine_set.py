@@ -1,0 +1,118 @@
+"""EngineSet: how many there are, what they share, and that all of them answer alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.core.errors import EngineLost, HooperError
+from app.core.types import RowOutput
+from app.runtime import encoder_engine as encoder_engine_module
+from app.runtime.encoder_engine import MAX_DEFAULT_STREAMS, open_engines
+from app.runtime.onnx_session import OrtSession
+from app.runtime.providers import Provider
+from tests.support.faulty_engine import Faulty
+from tests.support.tiny_model import packed_graph, row
+
+FP32, INT8 = Provider("cpu", "fp32", "for a test"), Provider("cpu", "int8", "for a test")
+ROWS = [row(2, 4, 6, 3), row(2, 11, 3), row(2, 5, 3)]
+
+
+def logits(outputs: Sequence[RowOutput | HooperError]) -> np.ndarray:
+    return np.array([one["logits"] for one in outputs if not isinstance(one, HooperError)])
+
+
+@pytest.mark.parametrize(
+    ("provider", "num_threads", "requested", "num_parallel"),
+    [
+        (INT8, 1, 0, 0),
+        (INT8, 2, 0, 2),
+        (INT8, MAX_DEFAULT_STREAMS, 0, MAX_DEFAULT_STREAMS),
+        (INT8, MAX_DEFAULT_STREAMS + 1, 0, 0),
+        (INT8, MAX_DEFAULT_STREAMS + 1, MAX_DEFAULT_STREAMS, MAX_DEFAULT_STREAMS),
+        (INT8, 2, 1, 0),
+        (INT8, 2, 5, 2),
+        (FP32, 2, 0, 0),
+        (FP32, 2, 2, 2),
+    ],
+)
+async def test_how_many_compute_side_by_side(
+    tmp_path: Path, provider: Provider, num_threads: int, requested: int, num_parallel: int
+) -> None:
+    graph = packed_graph(tmp_path / "model.onnx")
+    session_factory = Faulty()
+    engines = open_engines(tmp_path / "model.onnx", graph, provider, num_threads, requested, session_factory)
+    assert len(engines.parallel) == num_parallel
+    assert [one.num_threads for one in engines.parallel] == [1] * num_parallel
+    assert engines.num_threads == num_threads
+    assert session_factory.num_opened == (2 if num_parallel else 1)  # those beside share one
+    await engines.aclose()
+
+
+async def test_with_more_threads_than_streams_each_has_an_engine_and_its_share(tmp_path: Path) -> None:
+    session_factory = Faulty()
+    engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 5, 2, session_factory)
+    assert [one.num_threads for one in engines.parallel] == [2, 2]
+    assert session_factory.num_opened == 3
+    await engines.aclose()
+
+
+async def test_by_default_it_is_the_cores_that_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_engine_module, "available_cores", lambda: 3)
+    engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), INT8)
+    assert (engines.num_threads, len(engines.parallel)) == (3, 3)
+    await engines.aclose()
+
+
+@pytest.mark.parametrize("device", ["cuda", "openvino", "tensorrt"])
+def test_other_devices_compute_one_after_the_other(tmp_path: Path, device: str) -> None:
+    graph = packed_graph(tmp_path / "model.onnx")
+    cpu = open_engines(tmp_path / "model.onnx", graph, FP32, 2).exclusive
+
+    class Elsewhere:
+        def get_inputs(self) -> object:
+            return cpu._engine.get_inputs()  # type: ignore[union-attr]
+
+        def get_providers(self) -> list[str]:
+            return ["SomeExecutionProvider"]
+
+    def session_factory(*_: object) -> OrtSession:
+        return Elsewhere()  # type: ignore[return-value]
+
+    provider = Provider(device, "fp16", "for a test")  # type: ignore[arg-type]
+    assert not open_engines(tmp_path / "model.onnx", graph, provider, 2, 2, session_factory).parallel
+
+
+async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:
+    engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
+    alone = await engines.exclusive.run(ROWS)
+    for result in await asyncio.gather(*(one.run(ROWS) for _ in range(20) for one in engines.parallel)):
+        np.testing.assert_allclose(logits(result.outputs), logits(alone.outputs), atol=1e-5)
+    assert engines.provider is FP32
+    assert engines.execution_providers == ["CPUExecutionProvider"]
+    await engines.aclose()
+
+
+async def test_idle_engines_are_not_abandoned_where_nobody_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
+    await asyncio.gather(*(one.run(ROWS) for one in (engines.exclusive, *engines.parallel)))
+    await engines.aclose(0.0)
+    assert not caplog.records
+
+
+async def test_a_session_that_is_closed_has_no_engine_to_share(tmp_path: Path) -> None:
+    engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
+    await engines.aclose()
+    with pytest.raises(EngineLost):
+        engines.exclusive.share_session()
+
+
+async def test_closing_gives_every_engine_back(tmp_path: Path) -> None:
+    engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
+    await asyncio.gather(*(one.run(ROWS) for one in (engines.exclusive, *engines.parallel)))
+    await engines.aclose()
+    assert all(one._engine is None for one in (engines.exclusive, *engines.parallel))
