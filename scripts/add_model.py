@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from app.core.errors import HooperError, InvalidSettings
 from app.core.types import TaskName
-from scripts.export.import_artefact import is_published, republish
+from scripts.export.publish import import_artefact, is_published
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe
 
@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
         needless = [name for name in ONLY_CHECKPOINTS if getattr(options, name)]
         if needless:
             raise InvalidSettings(f"--{needless[0].replace('_', '-')} is for checkpoints; {source} was published before")
-        folder = republish(source, Path(options.models), options.name)
+        folder = import_artefact(source, Path(options.models), options.name)
     else:
         folder = _adopt(options, str(source), given)
     print(f"\n{folder}\nserve it:  hooper serve --model {folder.parent.name}")

@@ -31,13 +31,11 @@ from app.core.types import Row, RowOutput
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Pair, Tokenizer
-from scripts.export.checkpoint import Checkpoint, open_checkpoint
 from scripts.export.eval_data import SENTENCES
-from scripts.export.import_checkpoint import Wish, adopt
-from scripts.export.padded import head_logits
-from scripts.export.positions import accepted_inputs
-from scripts.export.torch_runner import TorchRunner
-from scripts.export.trial_export import probe_rows, spread
+from scripts.export.export import probe_rows, spread
+from scripts.export.import_checkpoint import Checkpoint, Wish, adopt, open_checkpoint
+from scripts.export.layouts import accepted_inputs, head_logits
+from scripts.export.verify import TorchRunner
 from scripts.tasks.registry import offline_task
 from scripts.training.recipe import Recipe
 

@@ -98,10 +98,10 @@ def publishing(precision: Precision) -> Callable[[Path, Recipe, Path], str]:
     """What a command does that publishes a version again with the form for a precision."""
 
     def act(folder: Path, recipe: Recipe, models: Path) -> str:
-        from scripts.export.add_variant import publish_form  # here: what it needs takes seconds to import
-        from scripts.export.variants import FORMS
+        from scripts.export.add_variant import publish_variant  # here: what it needs takes seconds to import
+        from scripts.export.variants import VARIANTS
 
-        made = publish_form(FORMS[precision], folder, recipe, models, say)
+        made = publish_variant(VARIANTS[precision], folder, recipe, models, say)
         return f"\n{made}\nserve it:  hooper serve"
 
     return act

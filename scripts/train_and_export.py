@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
 
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
-from scripts.export.formatting import figure, say, spoken  # noqa: E402
+from scripts.export.formatting import figure, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
 from scripts.training.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
 from scripts.training.run_folder import Interrupted  # noqa: E402
@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
 def _report(published: Published, recipe: Recipe) -> None:
     folder, headline = published.folder, published.evaluation["headline"]
     size = sum(path.stat().st_size for path in folder.iterdir())
-    figures = ", ".join(f"{spoken(key)} {figure(value)}" for key, value in headline.items())
+    figures = ", ".join(f"{metric_name(key)} {figure(value)}" for key, value in headline.items())
     parity = ", ".join(f"{name} {Parity(**one).agreement_to_show:.4f}" for name, one in published.evaluation["parity"].items())
     request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
     where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"

@@ -20,9 +20,7 @@ from scripts.api.options import check_arguments, fitting_values, publishing_valu
 from scripts.api.script import Script
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
-from scripts.export.torch_reference import ask_torch
-from scripts.export.torch_runner import TorchRunner, padded_graph
-from scripts.export.verify import Reference
+from scripts.export.verify import Reference, TorchRunner, padded_graph, torch_reference
 from scripts.report import store
 from scripts.report.build import build, top_losses
 from scripts.report.judged import Judged
@@ -218,7 +216,9 @@ class Trainer(Generic[F]):
         if examples is self._prepared.dataset.validation:
             return self._held_out(trained)
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
-        return ask_torch(self._offline, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False)
+        return torch_reference(
+            self._offline, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False
+        )
 
     def _judged(self, part: Part | Source | None) -> Judged:
         trained = self._needed("report on")

@@ -40,7 +40,7 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
 
     from app.core.manifest import Output
     from app.tasks.tokenizer import Tokenizer
-    from scripts.export.torch_runner import padded_graph
+    from scripts.export.verify import padded_graph
     from scripts.tasks.text_classification import OfflineTextClassification
     from scripts.training import pretrained
     from scripts.training.data import Example

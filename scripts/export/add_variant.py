@@ -14,7 +14,7 @@ from app.runtime.providers import choose_provider
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.eval_data import load_eval_data
 from scripts.export.published_version import published_task
-from scripts.export.variants import Form
+from scripts.export.variants import Variant
 from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import ParityFailed, Reference
 from scripts.tasks.registry import offline_task
@@ -22,7 +22,7 @@ from scripts.training.evaluation import predict
 from scripts.training.recipe import Recipe
 
 
-def publish_form(form: Form, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
+def publish_variant(form: Variant, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
     """Write the form, compare its answers with those of the same version in fp32, and publish both.
 
     Args:
@@ -56,7 +56,7 @@ def publish_form(form: Form, folder: Path, recipe: Recipe, models: Path, say: Sa
     return release.folder
 
 
-def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, say: Say) -> Reference:
+def _fp32_answers(form: Variant, folder: Path, manifest: Manifest, recipe: Recipe, say: Say) -> Reference:
     graph = manifest.graph
     if form.precision in graph.variants:
         raise InvalidSettings(f"{folder} has the form that {form.does} already")
@@ -70,15 +70,15 @@ def _fp32_answers(form: Form, folder: Path, manifest: Manifest, recipe: Recipe, 
     texts = load_eval_data(offline, manifest.task_options, recipe)
     say("load", texts.origin)
     examples = texts.examples
-    if 0 < form.most_rows < len(examples):
-        examples = random.Random(recipe.seed).sample(list(examples), form.most_rows)
+    if 0 < form.max_rows < len(examples):
+        examples = random.Random(recipe.seed).sample(list(examples), form.max_rows)
         say("", f"{len(examples):,} of them are drawn")
     session = EncoderEngine(folder / graph.file, graph, choose_provider("cpu"))
     predictions = predict(task, offline.serving_options(), [one.item for one in examples], session)
     return Reference(offline, task, manifest.task_options, examples, predictions)
 
 
-def _with_form(form: Form, folder: Path, manifest: Manifest, reference: Reference, say: Say) -> Manifest:
+def _with_form(form: Variant, folder: Path, manifest: Manifest, reference: Reference, say: Say) -> Manifest:
     graph, target = manifest.graph, folder / form.file
     if not form.write(folder / graph.file, target, graph):
         raise InvalidSettings(f"the graph of {manifest.name}/{manifest.version} has no part that {form.does}")

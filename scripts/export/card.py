@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.manifest import Parity
-from scripts.export.formatting import describe_decisions, figure, spoken
+from scripts.export.formatting import describe_decisions, figure, metric_name
 from scripts.tasks.registry import offline_task
 from scripts.training.data import Dataset, default_name
 from scripts.training.recipe import Recipe
@@ -22,7 +22,7 @@ NAMED = 20
 
 
 @dataclass(frozen=True)
-class Story:
+class CardInput:
     """All that a card tells. None of it is text from the data: only where rows stand, and how many."""
 
     recipe: Recipe
@@ -40,7 +40,7 @@ class Story:
     notes: Sequence[str] = ()
 
 
-def write_card(story: Story) -> str:
+def write_card(story: CardInput) -> str:
     """The card as markdown with the front matter of the Hugging Face hub."""
     recipe = story.recipe
     sections = [
@@ -65,7 +65,7 @@ def write_card(story: Story) -> str:
     return f"---\n{_front_matter(story)}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _front_matter(story: Story) -> str:
+def _front_matter(story: CardInput) -> str:
     recipe = story.recipe
     sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
     fields = {
@@ -96,7 +96,7 @@ def figures_of(evaluation: Mapping[str, Any], said: str = "On rows that training
     headline = evaluation["headline"]
     rows = [["all", *headline.values()]]
     rows += [[source, *(figures.get(key, "") for key in headline)] for source, figures in evaluation["by_source"].items()]
-    return f"{said}:\n\n" + _table(["rows from", *map(spoken, headline)], rows)
+    return f"{said}:\n\n" + _table(["rows from", *map(metric_name, headline)], rows)
 
 
 def classes_of(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -108,7 +108,7 @@ def classes_of(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
         shown = sorted(shown, key=lambda one: one[1]["f1"])[:WORST_CLASSES]
         said = f"The {WORST_CLASSES} worst of {len(per_class)} classes by F1 (all of them are in evaluation.json):"
     keys = list(shown[0][1])
-    return [f"{said}\n\n" + _table(["class", *map(spoken, keys)], [[name, *one.values()] for name, one in shown])]
+    return [f"{said}\n\n" + _table(["class", *map(metric_name, keys)], [[name, *one.values()] for name, one in shown])]
 
 
 def calibration_of(figures: Mapping[str, Any]) -> list[str]:
@@ -123,7 +123,7 @@ def calibration_of(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _data(story: Story) -> list[str]:
+def _data(story: CardInput) -> list[str]:
     dataset = story.dataset
     held_out = Counter(one.source for one in dataset.validation)
     trained = Counter(one.source for one in dataset.train)
@@ -144,7 +144,7 @@ def _broken(dataset: Dataset) -> str:
     return f"{len(broken)} broken rows were left out:\n\n{named}{more}"
 
 
-def _training(story: Story) -> str:
+def _training(story: CardInput) -> str:
     cost = story.cost
     if not cost:
         return f"Fine-tuned from {story.base_model}; what it cost was not written down."

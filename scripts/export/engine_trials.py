@@ -1,10 +1,11 @@
-"""engines: which of those that this environment has run a graph, tried in a process of its own, since an engine may crash.
+"""Which engines of this environment run a graph, tried in a process of its own, since an engine may crash.
 
-python -m scripts.export.engine_trials DEVICE GRAPH_FILE < trial.json  # what the process is given and writes: see `try_engines`
+python -m scripts.export.engine_trials DEVICE GRAPH_FILE < trial.json  # what the process reads and writes: see `try_engines`
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +23,51 @@ from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial, Graph
 from app.core.types import Device, Precision, Row, RowOutput
 from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.onnx_session import cause_of
+from app.runtime.layout import plan, split, to_tensors
+from app.runtime.onnx_session import FoldedGraph, cause_of
 from app.runtime.providers import Provider, choose_provider
-from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16, is_installed
-from scripts.training.evaluation import RowRunner, largest_error
+from scripts.training.evaluation import RowRunner, largest_error, token_batches
+
+
+def is_installed() -> bool:
+    """Whether the package `openvino` is there."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def has_openvino_bf16() -> bool:
+    """Whether the package `openvino` is installed and this processor multiplies bf16 through it."""
+    if not is_installed():
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoRunner:
+    """The engine and the precision that the service uses on Intel processors. Satisfies `RowRunner`."""
+
+    def __init__(self, graph_file: Path, graph: Graph, precision: Precision = "bf16") -> None:
+        import openvino
+
+        self._graph = graph
+        config = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        with FoldedGraph(graph_file) as folded:
+            self._compiled: Any = openvino.Core().compile_model(str(folded), "CPU", config)
+
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        """Outputs of the rows, in their order; batched by length under a token budget."""
+        outputs: list[RowOutput] = [{}] * len(rows)
+        for batch in token_batches(rows):
+            for index, output in zip(batch, self._run([rows[i] for i in batch]), strict=True):
+                outputs[index] = output
+        return outputs
+
+    def _run(self, rows: Sequence[Row]) -> list[RowOutput]:
+        where = plan([row.num_tokens for row in rows], self._graph.layout, fixed_shapes=True)
+        tensors = to_tensors(rows, where, self._graph, fixed_shapes=True)
+        produced = self._compiled(dict(tensors))
+        return split([produced[output.name] for output in self._graph.outputs], rows, where, self._graph)
+
 
 LARGEST_ERROR = 0.01
 """Of a logit in fp32: an engine that is farther from the CPU computes something else."""

@@ -1,4 +1,4 @@
-"""export: a fine-tuned torch model becomes an ONNX graph, packed where its architecture allows, else padded."""
+"""A transformers model becomes an ONNX graph, packed where its architecture allows, else padded, and is compared with torch."""
 
 from __future__ import annotations
 
@@ -6,27 +6,45 @@ import contextlib
 import copy
 import io
 import logging
+import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import onnx
 import torch
+
+from app.core.errors import HooperError, SetupError
+from app.core.manifest import Graph, Output
+from app.core.types import Row, RowOutput
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.layout import plan, to_tensors
+from app.runtime.providers import choose_provider
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.eval_data import sample_examples
+from scripts.export.layouts import (
+    PackedModel,
+    PaddedModel,
+    is_packable,
+    longest_full_attention,
+    padding_id,
+    position_offset,
+    takes_token_types,
+)
+from scripts.export.optimize import optimize
+from scripts.export.verify import PADDING_SIDE, TorchRunner, padded_graph
+from scripts.tasks.base import Axis, OfflineTask
+from scripts.training.evaluation import encode_all, largest_error
+from scripts.training.run_folder import stop_if_refused
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # optimum warns of its own future while it is imported
     from optimum.exporters.onnx import OnnxConfig, export
     from optimum.utils import NormalizedConfig
-
-from app.core.errors import SetupError
-from app.core.manifest import Graph, Output
-from app.core.types import Row
-from app.runtime.layout import plan, to_tensors
-from scripts.export.packed import PackedModel, is_packable
-from scripts.export.padded import PaddedModel
-from scripts.export.positions import longest_full_attention, padding_id, position_offset, takes_token_types
-from scripts.tasks.base import Axis
-from scripts.training.run_folder import stop_if_refused
 
 OPSET = 17
 """The newest that every engine in sight reads, and the first with LayerNormalization as one operator."""
@@ -175,3 +193,188 @@ def first_line(error: Exception) -> str:
     """What an error says, in one line of at most 200 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+TOLERANCE = 1e-4
+"""Of a logit, or of the largest logit where that is more than 1: what summation order may do."""
+NUM_ROWS = 10
+SIDES: Sequence[Literal["right", "left"]] = ("right", "left")
+EXPORTED, OPTIMIZED = "exported.onnx", "optimized.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A graph that answers as its model does, whatever a row is computed with."""
+
+    file: Path
+    graph: Graph
+
+
+def try_out(
+    model: Any,
+    offline: OfflineTask,
+    tokenizer: Tokenizer,
+    task_options: Mapping[str, Any],
+    folder: Path | None = None,
+) -> Exported:
+    """Take a model through export, optimization and ONNX Runtime on the built-in texts, before anything is spent on it.
+
+    Args:
+        model: a transformers model with a head, trained or not.
+        folder: where the graph is kept; None: nowhere.
+
+    Raises:
+        ExportFailed: it cannot be served, and why.
+    """
+    try:
+        rows = probe_rows(offline, tokenizer, task_options)
+        if folder is not None:
+            return export_model(model, offline.output_axis, rows, folder)
+        with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
+            return export_model(model, offline.output_axis, rows, Path(temporary))
+    except HooperError:
+        raise
+    except Exception as error:  # whatever it is: nothing was trained yet, and a sentence says more than a traceback
+        stop_if_refused(error)
+        raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
+
+
+def probe_rows(offline: OfflineTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
+    """Rows of the built-in texts: short, long, pairs, and of texts that need several windows."""
+    serving = offline.serving_task(tokenizer, task_options)
+    items = [example.item for example in sample_examples(offline)]
+    return [row for one in encode_all(serving, offline.serving_options(), items) for row in one.rows]
+
+
+def note_padding(model: Any, axis: Axis, rows: Sequence[Row]) -> None:
+    """Note on a model that is only asked, and need not be served, how its rows are padded."""
+    with contextlib.suppress(ExportFailed):  # one whose answers depend on padding is asked as it is
+        _torch_outputs(model, axis, spread(rows))
+
+
+def export_model(model: Any, axis: Axis, rows: Sequence[Row], folder: Path) -> Exported:
+    """The model as a graph, packed if rows stay apart in it, else padded.
+
+    Args:
+        model: a transformers model with a head.
+        axis: what one output vector belongs to.
+        rows: of many lengths; a few of them are drawn.
+        folder: where the graph is written.
+
+    Raises:
+        ExportFailed: no layout gives what transformers gives for each row alone.
+    """
+    drawn = spread(rows)
+    was_training = model.training
+    try:
+        expected, side = _torch_outputs(model, axis, drawn)
+        reasons = []
+        for may_pack in (True, False) if is_packable(model) else (False,):
+            try:
+                return _shown(model, axis, drawn, expected, folder, may_pack, side)
+            except HooperError as error:
+                reasons.append(error.detail)
+    finally:
+        model.train(was_training)
+    raise ExportFailed(reasons[-1])
+
+
+def spread(rows: Sequence[Row], count: int = NUM_ROWS) -> list[Row]:
+    """Rows from the shortest to the longest, half of them with two sequences where there are such."""
+    ordered = sorted(rows, key=lambda row: row.num_tokens)
+    pairs = [row for row in ordered if any(row.token_type_ids)]
+    singles = [row for row in ordered if not any(row.token_type_ids)]
+    return [*_evenly(singles, count if not pairs else count // 2), *_evenly(pairs, count if not singles else count // 2)]
+
+
+def _evenly(rows: Sequence[Row], count: int) -> Iterator[Row]:
+    """The first, the last, and others at equal distances."""
+    return (rows[round(place)] for place in np.linspace(0, len(rows) - 1, min(count, len(rows))))
+
+
+def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[RowOutput], Literal["right", "left"]]:
+    """What transformers gives for each row alone, and on which side rows can be padded."""
+    output = Output(name="logits", axis=axis)
+    name = describe(model)
+    try:
+        alone = TorchRunner(model, padded_graph(model, output))
+        expected = [alone.run_alone(row) for row in rows]
+    except Exception as error:  # whatever the model's own code raises
+        raise ExportFailed(
+            f"{name} cannot be served: transformers itself stops at a plain text ({first_line(error)})"
+        ) from error
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = padding_id(model.config)
+    moved = []
+    for side in SIDES:
+        setattr(model.config, PADDING_SIDE, side)
+        try:
+            together = TorchRunner(model, padded_graph(model, output)).run_together(rows)
+        except Exception as error:  # as above
+            raise ExportFailed(
+                f"{name} cannot be served: transformers itself stops at several texts ({first_line(error)})"
+            ) from error
+        moved.append(_distance(expected, together))
+        if moved[-1] <= TOLERANCE:
+            if side == "right":
+                delattr(model.config, PADDING_SIDE)
+            return expected, side
+    delattr(model.config, PADDING_SIDE)
+    raise ExportFailed(
+        f"{name} cannot be served: its answer to a text depends on the texts that are computed with it, also in transformers"
+        f" (padding moved a logit by {min(moved):.2g})"
+    )
+
+
+def _shown(
+    model: Any,
+    axis: Axis,
+    rows: Sequence[Row],
+    expected: Sequence[RowOutput],
+    folder: Path,
+    may_pack: bool,
+    side: Literal["right", "left"],
+) -> Exported:
+    name = describe(model)
+    examples = [*rows[1:3], *rows, *rows][:2]  # two of them, though there were one: see EXAMPLES
+    graph = export_graph(model, axis, folder / EXPORTED, may_pack, side, examples)
+    try:
+        optimize(folder / EXPORTED, folder / OPTIMIZED)
+        unread = sorted(set(graph.inputs) - _input_names(folder / OPTIMIZED))
+        if unread:
+            raise ExportFailed(f"{name} becomes an ONNX graph that does not read {' and '.join(unread)}")
+        session = EncoderEngine(folder / OPTIMIZED, graph, choose_provider("cpu"))
+        alone = _distance(expected, [session.run_together([row])[0] for row in rows])
+        together = _distance(expected, session.run_together(rows))
+    except ExportFailed:
+        raise
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+        raise ExportFailed(f"{name} becomes an ONNX graph that cannot be run for every text: {_cause(error)}") from error
+    if not alone <= TOLERANCE:
+        raise ExportFailed(
+            f"{name} becomes an ONNX graph that answers otherwise than transformers (a logit differs by {alone:.2g})"
+        )
+    if not together <= TOLERANCE:
+        raise ExportFailed(
+            f"{name} becomes an ONNX graph in which a text's answer depends on the texts beside it"
+            f" (a logit moved by {together:.2g})"
+        )
+    return Exported(folder / OPTIMIZED, graph)
+
+
+def _input_names(file: Path) -> set[str]:
+    """What a graph takes."""
+    return {one.name for one in onnx.load(file, load_external_data=False).graph.input}
+
+
+def _distance(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> float:
+    """The largest error, in parts of the largest logit where that is more than 1."""
+    scale = max(1.0, *(float(np.abs(one["logits"]).max(initial=0.0)) for one in expected))
+    errors = [largest_error([one], [other]) for one, other in zip(expected, found, strict=True)]
+    return float(np.max(errors)) / scale  # NaN where one of them is
+
+
+def _cause(error: Exception) -> str:
+    """In words; ONNX Runtime tells the places in its own sources, too."""
+    node = re.search(r"while running (\w+) node", str(error))
+    return f"its operator {node[1]} fails in ONNX Runtime" if node else first_line(error)

@@ -20,7 +20,7 @@ _NAMES = {
 }
 
 
-def spoken(key: str) -> str:
+def metric_name(key: str) -> str:
     """`macro_f1` -> `macro F1`, `lead3_rouge1` -> `lead-3 ROUGE-1`."""
     if key in _NAMES:
         return _NAMES[key]
@@ -44,7 +44,7 @@ def figure(value: Any) -> str:
 
 def describe_figures(headline: dict[str, Any]) -> str:
     """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
-    figures = [f"{spoken(key)} {figure(value)}" for key, value in headline.items() if key != "rows"]
+    figures = [f"{metric_name(key)} {figure(value)}" for key, value in headline.items() if key != "rows"]
     return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"
 
 

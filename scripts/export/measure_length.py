@@ -21,7 +21,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.export.add_drift_reference import write_manifest
 from scripts.export.engine_trials import try_engines
 from scripts.export.eval_data import EvalData, load_eval_data
-from scripts.export.variants import FORMS
+from scripts.export.variants import VARIANTS
 from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import Comparison, ParityFailed, Reference, check_neighbours
 from scripts.tasks.base import OfflineTask
@@ -222,7 +222,7 @@ def _compared(version: Opened, long: Reference, short: Reference | None, say: Sa
     say("verify", "the graph in fp32: all numbers are finite, and rows beside others are answered as alone")
     found: dict[str, Parity] = {}
     for precision, name in graph.variants.items():
-        form, file = FORMS[precision], version.folder / name
+        form, file = VARIANTS[precision], version.folder / name
         at_length = form.measure(long, file, graph)
         if at_length is None:
             raise SetupError(f"{form.missing}, so that the form for {precision} cannot be compared here")

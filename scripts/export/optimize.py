@@ -1,19 +1,197 @@
-"""optimize: constants folded, dead nodes, settled branches and duplicates gone, and still nothing but standard operators."""
+"""A graph becomes smaller: constants, branches and duplicates gone, weights as int8 or fp16, in standard operators."""
 
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import onnx
 import onnxruntime
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from app.core.errors import SetupError
-from scripts.export.fold_branches import write_without_branches
-from scripts.export.graph_files import save
+from app.core.manifest import Graph
+from app.core.types import Ints
 
+MAX_PROTO_BYTES = 2_000_000_000
+"""Of weights in one file: protobuf's limit is 2^31 - 1, for everything in it."""
+DATA_SUFFIX = ".data"
+MIN_DATA_BYTES = 1024
+"""Smaller tensors stay in the graph, where shapes are read from."""
+
+
+def weights_file(file: Path) -> Path | None:
+    """The file beside a graph that holds its weights, if it has one."""
+    data = file.with_name(file.name + DATA_SUFFIX)
+    return data if data.is_file() else None
+
+
+def files_of(file: Path) -> list[Path]:
+    """A graph's file, and that of its weights where there is one."""
+    data = weights_file(file)
+    return [file] if data is None else [file, data]
+
+
+def num_bytes(file: Path) -> int:
+    """Of a graph with its weights."""
+    return sum(part.stat().st_size for part in files_of(file))
+
+
+def save(model: ModelProto, file: Path) -> None:
+    """Check a graph and write it, in two files where it would not go into one. Its weights may be gone from memory then."""
+    delete(file)
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_PROTO_BYTES:
+        onnx.save(
+            model,
+            file,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=file.name + DATA_SUFFIX,
+            size_threshold=MIN_DATA_BYTES,
+        )
+    else:
+        onnx.save(model, file)
+    onnx.checker.check_model(str(file))
+
+
+def move(source: Path, target: Path) -> Path:
+    """Rename a graph, with its weights.
+
+    Returns:
+        The target.
+    """
+    data = weights_file(source)
+    if data is None:
+        return source.replace(target)
+    model = onnx.load(source, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor):
+            next(entry for entry in tensor.external_data if entry.key == "location").value = target.name + DATA_SUFFIX
+    onnx.save(model, target)
+    data.replace(target.with_name(target.name + DATA_SUFFIX))
+    source.unlink()
+    return target
+
+
+def delete(file: Path) -> None:
+    """Remove a graph with its weights; what is not there is no error. ONNX would append to the weights of an older one."""
+    for part in files_of(file):
+        part.unlink(missing_ok=True)
+
+
+SHAPES = ((1, 1), (1, 9), (2, 16), (3, 7), (1, 40))
+"""Rows and tokens of the inputs that conditions are asked with."""
 ERRORS_ONLY = 3
+
+
+def write_without_branches(source: Path, target: Path) -> Path:
+    """Write a copy of a graph in which each If whose condition follows from shapes alone, and is the same for all of them, is
+    the branch that it takes.
+
+    Returns:
+        The copy, or the source where it has no such If, or its weights lie beside it, as those of graphs over 2 GB do.
+    """
+    model = onnx.load(source, load_external_data=False)
+    if not any(node.op_type == "If" for node in model.graph.node) or any(map(uses_external_data, model.graph.initializer)):
+        return source
+    while settled := _settled(model, target):
+        nodes: list[NodeProto] = []
+        for node in model.graph.node:
+            nodes += _taken(model.graph, node, settled[node.input[0]]) if _is_branch(node, settled) else [node]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+    onnx.save(model, target)
+    return target
+
+
+def _is_branch(node: NodeProto, settled: Mapping[str, bool]) -> bool:
+    return node.op_type == "If" and node.input[0] in settled
+
+
+def _settled(model: ModelProto, file: Path) -> dict[str, bool]:
+    """Conditions to what they always are."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    conditions = {node.input[0] for node in model.graph.node if node.op_type == "If"}
+    asked = sorted(name for name in conditions if _follows_from_shapes(name, producers, model.graph))
+    if not asked:
+        return {}
+    answers = [_ask(model, asked, shape, file) for shape in SHAPES]
+    return {name: values[0] for name, values in zip(asked, zip(*answers, strict=True), strict=True) if len(set(values)) == 1}
+
+
+def _follows_from_shapes(name: str, producers: Mapping[str, NodeProto], graph: GraphProto) -> bool:
+    """Whether no value of an input reaches it but through its shape."""
+    inputs = {one.name for one in graph.input}
+    seen, open_names = set[str](), [name]
+    while open_names:
+        current = open_names.pop()
+        if current in inputs:
+            return False
+        node = producers.get(current)
+        if current in seen or node is None or node.op_type in ("Shape", "Size"):
+            continue
+        if any(attribute.type == AttributeProto.GRAPH for attribute in node.attribute):
+            return False
+        seen.add(current)
+        open_names += node.input
+    return True
+
+
+def _ask(model: ModelProto, conditions: Sequence[str], shape: tuple[int, int], file: Path) -> list[bool]:
+    asking = ModelProto()
+    asking.CopyFrom(model)
+    del asking.graph.output[:]
+    asking.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.BOOL, None) for name in conditions)
+    onnx.save(asking, file)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    tensors: dict[str, Ints] = {
+        one.name: np.ones(shape if len(one.shape) == 2 else shape[:1], np.int64) for one in session.get_inputs()
+    }
+    return [bool(value) for value in session.run(list(conditions), tensors)]
+
+
+def _taken(graph: GraphProto, node: NodeProto, condition: bool) -> Iterator[NodeProto]:
+    """The nodes of the branch, under names that nothing else in the graph has."""
+    wanted = "then_branch" if condition else "else_branch"
+    branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
+    prefix = f"{node.name or node.output[0]}/"
+    local = {name for inner in branch.node for name in inner.output} | {one.name for one in branch.initializer}
+    for one in branch.initializer:
+        kept = graph.initializer.add()
+        kept.CopyFrom(one)
+        kept.name = prefix + one.name
+    for inner in branch.node:
+        moved = NodeProto()
+        moved.CopyFrom(inner)
+        moved.name = prefix + inner.name
+        _rename(moved, {name: prefix + name for name in local})
+        yield moved
+    for given, returned in zip(branch.output, node.output, strict=True):
+        source = prefix + given.name if given.name in local else given.name
+        yield helper.make_node("Identity", [source], [returned], f"{prefix}{returned}")
+
+
+def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
+    """Also what its own branches take from outside of them."""
+    node.input[:] = [names.get(name, name) for name in node.input]
+    node.output[:] = [names.get(name, name) for name in node.output]
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            own = {name for inner in attribute.g.node for name in inner.output}
+            outside = {old: new for old, new in names.items() if old not in own}
+            for inner in attribute.g.node:
+                _rename(inner, outside)
+            for output in attribute.g.output:
+                output.name = outside.get(output.name, output.name)
+
+
 STANDARD = frozenset({"", "ai.onnx"})
 
 
@@ -51,3 +229,100 @@ def optimize(source: Path, target: Path) -> None:
 def weights_file_of_exporter(source: Path) -> bool:
     """Whether the exporter wrote the weights beside the graph."""
     return any(map(uses_external_data, onnx.load(source, load_external_data=False).graph.initializer))
+
+
+Storage = Literal["int8", "fp16"]
+MIN_WEIGHTS = 65_536
+"""Smaller matrices stay as they are: a head of a few labels decides everything and saves nothing."""
+LIMIT = 127
+SHRINKS = np.linspace(0.80, 1.0, 11)
+"""Shares of a channel's largest weight that are tried as the end of its scale."""
+
+
+def quantize_weights(
+    source: Path, target: Path, graph: Graph, storage: Storage = "int8", min_weights: int = MIN_WEIGHTS
+) -> Graph:
+    """Write a copy of the graph whose large matrices are small: int8 (matrix products per output channel, word embeddings
+    per word, symmetric, each followed by a DequantizeLinear) or fp16 (each followed by a Cast). What the graph computes with
+    stays fp32.
+
+    Returns:
+        The graph's manifest entry with its `storage`, or the given one where nothing was large enough.
+    """
+    model = onnx.load(source)
+    axes = {name: axis for name, axis in _channel_axes(model).items() if _size(model, name) >= min_weights}
+    nodes, weights = [], []
+    for tensor in model.graph.initializer:
+        if tensor.name not in axes:
+            weights.append(tensor)
+            continue
+        if storage == "fp16":
+            stored_as = f"{tensor.name}_fp16"
+            weights.append(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored_as))
+            nodes.append(helper.make_node("Cast", [stored_as], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT))
+            continue
+        axis = axes[tensor.name]
+        quantized, scale = quantize(numpy_helper.to_array(tensor), axis)
+        stored = [f"{tensor.name}_int8", f"{tensor.name}_scale"]
+        weights += [numpy_helper.from_array(quantized, stored[0]), numpy_helper.from_array(scale, stored[1])]
+        nodes.append(helper.make_node("DequantizeLinear", stored, [tensor.name], f"{tensor.name}_dequantize", axis=axis))
+    _replace(model, nodes + list(model.graph.node), weights)
+    save(model, target)
+    return graph.model_copy(update={"storage": storage if nodes else graph.storage, "file": target.name})
+
+
+def quantize(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 weights and the scale of each channel along `axis`: of several, the scale with the least squared error."""
+    rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)  # (channels, weights)
+    largest = np.abs(rows).max(axis=1)
+    largest[largest == 0] = 1  # a channel of zeros: any scale keeps them
+    best = np.full(len(rows), np.inf)
+    scale = largest / LIMIT
+    for shrink in SHRINKS:
+        tried = largest * shrink / LIMIT
+        error = np.square(_rounded(rows, tried) * tried[:, None] - rows).sum(axis=1)
+        better = error < best
+        scale[better], best[better] = tried[better], error[better]
+    scale = scale.astype(np.float32)
+    shape = [-1 if one == axis else 1 for one in range(weights.ndim)]
+    quantized = np.clip(np.rint(weights / scale.reshape(shape)), -LIMIT, LIMIT).astype(np.int8)
+    return quantized, scale
+
+
+def _rounded(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    rounded: np.ndarray = np.clip(np.rint(rows / scale[:, None]), -LIMIT, LIMIT)
+    return rounded
+
+
+def _channel_axes(model: onnx.ModelProto) -> dict[str, int]:
+    """Matrices to store as int8, with the axis of their channels; one that is used in two ways is left alone."""
+    matrices = {one.name for one in model.graph.initializer if one.data_type == TensorProto.FLOAT and len(one.dims) == 2}
+    uses: dict[str, set[int | None]] = defaultdict(set)
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name in matrices:
+                uses[name].add(_channel_axis(node, position))
+    agreed = {name: axes.pop() for name, axes in uses.items() if len(axes) == 1}
+    return {name: axis for name, axis in agreed.items() if axis is not None}
+
+
+def _channel_axis(node: NodeProto, position: int) -> int | None:
+    attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    if node.op_type == "MatMul" and position == 1:
+        return 1
+    if node.op_type == "Gemm" and position == 1:
+        return 0 if attributes.get("transB") else 1
+    if node.op_type == "Gather" and position == 0 and node.input[1] == "input_ids" and not attributes.get("axis"):
+        return 0
+    return None
+
+
+def _size(model: onnx.ModelProto, name: str) -> int:
+    dims = next(one.dims for one in model.graph.initializer if one.name == name)
+    return int(np.prod(dims))
+
+
+def _replace(model: onnx.ModelProto, nodes: list[NodeProto], weights: list[TensorProto]) -> None:
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(weights)

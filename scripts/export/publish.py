@@ -1,17 +1,19 @@
-"""publish: a new version of a model appears whole or not at all."""
+"""A new version of a model appears whole or not at all: made here, or published elsewhere before."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import HooperError, InvalidSettings
+from app.core.archive import copy, is_archive, unpack
+from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.manifest import (
     MANIFEST,
     NO_REFERENCE,
@@ -24,14 +26,14 @@ from app.core.manifest import (
     read_manifest,
     verify_files,
 )
-from app.core.release import Release, next_release
+from app.core.release import STAGING, Release, next_release
 from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
-from scripts.export.graph_files import files_of
+from scripts.export.optimize import files_of
 from scripts.tasks.base import OfflineTask
 from scripts.training.evaluation import RowRunner, predict
 
-MODEL, INTEGER_MODEL, HALF_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
+MODEL, INT8_MODEL, FP16_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
 """The others read their weights out of the first."""
 TOKENIZER, GOLDEN, EVALUATION, CARD = "tokenizer.json", "golden.json", "evaluation.json", "README.md"
 
@@ -139,3 +141,38 @@ def _json(value: Any) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def is_published(source: Path) -> bool:
+    """Whether this is a version that was published before, and no checkpoint."""
+    return is_archive(source) or (source / MANIFEST).is_file()
+
+
+def import_artefact(source: Path, models: Path, name: str = "") -> Path:
+    """Check every file against the manifest, then publish under the manifest's name, or another.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        InvalidArtefact: the source is not what its manifest says, or holds what no published version holds.
+        SetupError: the repository cannot be written.
+    """
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=models) as place:
+            checked = Path(place)
+            manifest = unpack(source, checked) if is_archive(source) else copy(source, checked)
+            with next_release(models, name or manifest.name) as release:
+                changes = {
+                    "name": name or manifest.name,
+                    "version": release.version,
+                    "first_published": release.first_published,  # here, wherever it was published before
+                }
+                renamed = manifest.model_copy(update=changes)
+                for file in manifest.files:
+                    (checked / file).rename(release.staging / file)
+                (release.staging / MANIFEST).write_text(renamed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            return release.folder
+    except OSError as error:
+        raise SetupError(f"{models} cannot be written: {error.strerror or error}") from error

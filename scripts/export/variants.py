@@ -1,24 +1,264 @@
-"""forms: other ways to compute a graph, each a small file beside it that shares its weights, and how each is judged."""
+"""Variants of a graph for one precision, int8 or fp16: small files that share its weights, and how each is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import mmap
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from app.core.errors import EngineFailed, InvalidArtefact
 from app.core.manifest import Graph
 from app.core.types import Precision
-from scripts.export.fp16 import write_half
-from scripts.export.graph_files import weights_file
-from scripts.export.int8 import write_integer
-from scripts.export.publish import HALF_MODEL, INTEGER_MODEL
-from scripts.export.verify import Comparison, Reference
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import choose_provider, has_int8
+from scripts.export.optimize import save, weights_file
+from scripts.export.publish import FP16_MODEL, INT8_MODEL
+from scripts.export.verify import FP16, INT8, Comparison, Reference, check_other_neighbours
 
-ROUNDED_ROWS = 1_000
+UNPACKED_BY: Mapping[int, str] = {TensorProto.INT8: "DequantizeLinear", TensorProto.FLOAT16: "Cast"}
+"""How weights are stored, to the operator that makes fp32 of them."""
+MAX_FP16 = 30_000.0
+"""Constants end here. Masks are often the least fp32 number, which is -inf in fp16; so is fp16's own least number as soon as a
+score is added to it, and a softmax over nothing but -inf gives NaN."""
+
+
+def share_weights(model: ModelProto, source: Path, names: Collection[str]) -> None:
+    """Let large weights be read out of `source`, by their place in that file (ONNX external data).
+
+    Args:
+        model: the form.
+        source: the graph's file, in the folder where the form will lie.
+        names: of weights that may be read there. A place need not be a multiple of a weight's width, so wider ones than int8
+            must be those that the engine makes something else of while it loads; that it was seen to do from odd places.
+    """
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for tensor in model.graph.initializer:
+            length = len(tensor.raw_data)
+            if tensor.name not in names or length < MIN_SHARED_BYTES:
+                continue
+            place = content.find(tensor.raw_data)
+            if place >= 0:
+                onnx.external_data_helper.set_external_data(tensor, source.name, place, length)
+                tensor.ClearField("raw_data")
+
+
+def write_fp16(source: Path, target: Path) -> None:
+    """Write the fp16 form of a graph beside it. Inputs and outputs stay as they are, logits fp32. Its large weights are not
+    copied but read out of `source`: it adds a hundredth to a model's size, and is bound to that very file.
+
+    The conversion is ONNX Runtime's own. It is shown the graph without its weights, which would become fp16 copies: they are
+    inputs of the graph meanwhile.
+
+    Args:
+        source: the graph, stored as int8, fp16 or fp32.
+        target: in the same folder.
+    """
+    model = onnx.load(source)
+    stored = {one.name: one for one in model.graph.initializer}
+    unpacking = [node for node in model.graph.node if _unpacks(node, stored)]
+    weights = {node.output[0]: stored[node.input[0]].dims for node in unpacking}
+    weights |= {one.name: one.dims for one in stored.values() if _is_large(one)}
+    packed = dict.fromkeys(name for node in unpacking for name in node.input)
+    kept = [one for one in stored.values() if one.name in packed or one.name in weights]
+    half = convert_float_to_float16(_skeleton(model, weights, kept), keep_io_types=True, max_finite_val=MAX_FP16)
+    _put_back(half, weights, kept, unpacking)
+    share_weights(half, source, {one.name for one in kept})
+    onnx.save(half, target)
+
+
+def _unpacks(node: NodeProto, stored: Mapping[str, TensorProto]) -> bool:
+    """Whether a node does nothing but make fp32 weights out of those on disk."""
+    if node.op_type not in UNPACKED_BY.values() or not stored.keys() >= set(node.input):
+        return False
+    return UNPACKED_BY.get(stored[node.input[0]].data_type) == node.op_type
+
+
+def _is_large(tensor: TensorProto) -> bool:
+    return tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) >= MIN_SHARED_BYTES
+
+
+def _skeleton(model: ModelProto, weights: Mapping[str, Sequence[int]], kept: Sequence[TensorProto]) -> ModelProto:
+    """The graph with its weights as inputs."""
+    made = ModelProto()
+    made.CopyFrom(model)
+    names = {one.name for one in kept}
+    del made.graph.node[:], made.graph.initializer[:]
+    made.graph.node.extend(node for node in model.graph.node if node.output[0] not in weights)
+    made.graph.initializer.extend(one for one in model.graph.initializer if one.name not in names)
+    made.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in weights.items())
+    return made
+
+
+def _put_back(
+    half: ModelProto, weights: Mapping[str, Sequence[int]], kept: Sequence[TensorProto], unpacking: Sequence[NodeProto]
+) -> None:
+    inputs = [one for one in half.graph.input if one.name not in weights]
+    del half.graph.input[:], half.graph.value_info[:]
+    half.graph.input.extend(inputs)
+    half.graph.node.extend(unpacking)
+    half.graph.initializer.extend(kept)
+    OnnxModel(half).topological_sort()
+
+
+MICROSOFT = "com.microsoft"
+MAX_INT8, INT8_ZERO, INT8_EPSILON = 127, 128, 1e-9
+"""A token's largest value becomes 127; 0 is stored as 128, since the fast kernels take unsigned by signed."""
+
+
+def write_int8(source: Path, target: Path, graph: Graph) -> bool:
+    """Write the integer form of a compact graph beside it. Its large weights are not copied but read out of `source`, by
+    their place in that file (ONNX external data): it adds a twentieth to a model's size, and is bound to that very file.
+
+    Args:
+        source: the compact graph, stored as int8.
+        target: in the same folder.
+        graph: the manifest entry of `source`.
+
+    Returns:
+        Whether there is one: a graph that holds no int8 matrix product has none.
+    """
+    if graph.storage != "int8":
+        return False
+    model = onnx.load(source)
+    dequantized = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    matrices = {one.name: tuple(one.dims) for one in model.graph.initializer if len(one.dims) == 2}
+    products = [node for node in model.graph.node if _weights_of(node, dequantized) in matrices]
+    if not products:
+        return False
+    _replace_products(model, products, dequantized, matrices)
+    share_weights(model, source, {one.name for one in model.graph.initializer if one.data_type == TensorProto.INT8})
+    onnx.save(model, target)
+    return True
+
+
+def _weights_of(node: NodeProto, dequantized: dict[str, NodeProto]) -> str:
+    """Name of the int8 matrix that a node multiplies with, or nothing."""
+    if node.op_type != "MatMul" or node.input[1] not in dequantized:
+        return ""
+    return str(dequantized[node.input[1]].input[0])
+
+
+def _replace_products(
+    model: ModelProto, products: list[NodeProto], dequantized: dict[str, NodeProto], matrices: dict[str, tuple[int, ...]]
+) -> None:
+    replaced = {node.output[0] for node in products}
+    unused = {node.input[1] for node in products}
+    rounded: set[str] = set()
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.output[0] in unused:
+            continue
+        if node.output[0] not in replaced:
+            nodes.append(node)
+            continue
+        given, weights = node.input[0], dequantized[node.input[1]]
+        if given not in rounded:  # query, key and value are products of the same tensor
+            nodes += _rounding(given)
+            rounded.add(given)
+        nodes += _product(node, weights, matrices[weights.input[0]][1])
+    widths = {matrices[_weights_of(node, dequantized)][1] for node in products}
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(_constants(widths))
+    model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+
+
+def _rounding(given: str) -> Iterator[NodeProto]:
+    """fp32 (lines, tokens, features) to uint8 and the scale of each token (lines, tokens, 1)."""
+    yield helper.make_node("Abs", [given], [f"{given}_abs"])
+    yield helper.make_node("ReduceMax", [f"{given}_abs"], [f"{given}_max"], axes=[-1], keepdims=1)
+    yield helper.make_node("Max", [f"{given}_max", "int8_epsilon"], [f"{given}_largest"])
+    yield helper.make_node("Div", ["int8_largest", f"{given}_largest"], [f"{given}_factor"])
+    yield helper.make_node("Mul", [given, f"{given}_factor"], [f"{given}_scaled"])
+    yield helper.make_node("QuantizeLinear", [f"{given}_scaled", "int8_one", "int8_zero"], [f"{given}_uint8"])
+    yield helper.make_node("Mul", [f"{given}_largest", "int8_step"], [f"{given}_scale"])
+
+
+def _product(node: NodeProto, weights: NodeProto, width: int) -> Iterator[NodeProto]:
+    given, made = node.input[0], node.output[0]
+    matrix, scale = weights.input[:2]
+    yield helper.make_node(
+        "MatMulIntegerToFloat",
+        [f"{given}_uint8", matrix, "int8_one", scale, "int8_zero", f"int8_zeros_{width}"],
+        [f"{made}_unscaled"],
+        f"{node.name}_int8",
+        domain=MICROSOFT,
+    )
+    yield helper.make_node("Mul", [f"{made}_unscaled", f"{given}_scale"], [made])
+
+
+def _constants(widths: set[int]) -> Iterator[TensorProto]:
+    yield numpy_helper.from_array(np.asarray(1, np.float32), "int8_one")
+    yield numpy_helper.from_array(np.asarray(INT8_ZERO, np.uint8), "int8_zero")
+    yield numpy_helper.from_array(np.asarray(MAX_INT8, np.float32), "int8_largest")
+    yield numpy_helper.from_array(np.asarray(1 / MAX_INT8, np.float32), "int8_step")
+    yield numpy_helper.from_array(np.asarray(INT8_EPSILON, np.float32), "int8_epsilon")
+    for width in sorted(widths):  # the fast kernel wants a zero point per channel where it has a scale per channel
+        yield numpy_helper.from_array(np.zeros(width, np.int8), f"int8_zeros_{width}")
+
+
+MOVING = frozenset({"Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that make no new numbers."""
+
+
+def write_simulated_fp16(source: Path, target: Path) -> None:
+    """Write a graph that computes each operator of an fp16 graph in fp32 and rounds what comes out, with weights of its own.
+
+    Within an operator it adds up in fp32, as a GPU does by default.
+
+    Args:
+        source: the fp16 form; the weights that it shares must lie beside it.
+        target: anywhere.
+    """
+    model = onnx.load(source)
+    typed = onnx.shape_inference.infer_shapes(model).graph
+    halves = {one.name for one in typed.value_info if one.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    nodes = [made for node in model.graph.node for made in _rounded(node, halves)]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    for one in model.graph.initializer:
+        if one.data_type == TensorProto.FLOAT16:
+            one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one).astype(np.float32), one.name))
+    save(model, target)
+
+
+def _rounded(node: NodeProto, halves: set[str]) -> Iterator[NodeProto]:
+    if node.op_type in MOVING or not halves.intersection(node.output):
+        yield node
+        return
+    exact = NodeProto()
+    exact.CopyFrom(node)
+    for index, name in enumerate(node.output):
+        exact.output[index] = f"{name}_exact" if name in halves else name
+    if node.op_type == "Cast":
+        exact.attribute[0].i = TensorProto.FLOAT
+    yield exact
+    for name in halves.intersection(node.output):
+        yield helper.make_node("Cast", [f"{name}_exact"], [f"{name}_fp16"], to=TensorProto.FLOAT16)
+        yield helper.make_node("Cast", [f"{name}_fp16"], [name], to=TensorProto.FLOAT)
+
+
+MIN_SHARED_BYTES = 65_536
+"""Smaller weights are written again."""
+FP16_ROWS = 1_000
+OPEN_GRAPH = (
+    "import sys, onnxruntime; options = onnxruntime.SessionOptions(); options.log_severity_level = 4;"
+    "onnxruntime.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Variant:
     """One of them."""
 
     precision: Precision
@@ -33,33 +273,78 @@ class Form:
     """None: this machine cannot tell."""
     missing: str = ""
     """Why it cannot, as a clause."""
-    most_rows: int = 0
+    max_rows: int = 0
     """Held-out examples that it is compared on, drawn where there are more; 0: all."""
 
 
 def _write_half(source: Path, target: Path, _: Graph) -> bool:
     if weights_file(source) is not None:  # too large to be made in memory as one message
         return False
-    write_half(source, target)
+    write_fp16(source, target)
     return True
 
 
-INTEGER = Form(
+def _measure_int8(reference: Reference, file: Path, graph: Graph) -> Comparison | None:
+    """Parity of the int8 variant, where this processor multiplies int8 exactly.
+
+    Raises:
+        ParityFailed: rows feel their neighbours.
+    """
+    if not has_int8():
+        return None
+    session = EncoderEngine(file, graph, replace(choose_provider("cpu"), precision="int8"))
+    predictions = reference.predict(session, "verifying int8")
+    check_other_neighbours(session, reference.rows)
+    return reference.compare(predictions, INT8)
+
+
+def _measure_fp16(reference: Reference, file: Path, graph: Graph) -> Comparison:
+    """Parity of the fp16 variant, as far as a processor can tell: by a copy that rounds after each operator.
+
+    No GPU is asked. Its kernels add up in another order, and fuse operators, which rounds less often. What is shown is that
+    the variant can be loaded, that no number leaves fp16 on the way, and what rounding costs.
+
+    Raises:
+        ParityFailed: rows feel their neighbours.
+    """
+    in_fp16 = replace(choose_provider("cpu"), precision="fp16")
+    with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        simulated = Path(folder) / file.name
+        if not _survives(file):
+            return reference.failed_comparison()
+        try:
+            EncoderEngine(file, graph, in_fp16)
+            write_simulated_fp16(file, simulated)
+            session = EncoderEngine(simulated, graph, in_fp16)
+            predictions = reference.predict(session, "verifying fp16")
+        except (EngineFailed, InvalidArtefact):  # it overflows, or is no graph: it must not be chosen
+            return reference.failed_comparison()
+        check_other_neighbours(session, reference.rows)
+    return reference.compare(predictions, FP16)
+
+
+def _survives(file: Path) -> bool:
+    """Whether opening a graph leaves a process alive: ONNX Runtime's own processor kernels for fp16 may end it."""
+    done = subprocess.run([sys.executable, "-c", OPEN_GRAPH, str(file)], capture_output=True, check=False)
+    return done.returncode >= 0  # what it raises is raised here, too
+
+
+INT8_VARIANT = Variant(
     "int8",
-    INTEGER_MODEL,
+    INT8_MODEL,
     "multiplies int8",
     frozenset({"int8"}),
-    write_integer,
-    Reference.measure_int8,
+    write_int8,
+    _measure_int8,
     missing="this processor does not multiply int8 exactly",
 )
-HALF = Form(
+FP16_VARIANT = Variant(
     "fp16",
-    HALF_MODEL,
+    FP16_MODEL,
     "computes in fp16",
     frozenset({"int8", "fp16", "fp32"}),
     _write_half,
-    Reference.measure_fp16,
-    most_rows=ROUNDED_ROWS,
+    _measure_fp16,
+    max_rows=FP16_ROWS,
 )
-FORMS: Mapping[Precision, Form] = {one.precision: one for one in (INTEGER, HALF)}
+VARIANTS: Mapping[Precision, Variant] = {one.precision: one for one in (INT8_VARIANT, FP16_VARIANT)}

@@ -10,12 +10,11 @@ from typing import Any, Literal
 from app.core.manifest import EngineTrial, Graph, Parity
 from app.core.types import Device, Precision
 from scripts.export.engine_trials import describe_engines, try_engines
-from scripts.export.graph_files import move, num_bytes
+from scripts.export.export import Exported, export_model
+from scripts.export.optimize import move, num_bytes, quantize_weights
 from scripts.export.publish import MODEL
-from scripts.export.quantize_weights import compact
-from scripts.export.trial_export import Exported, export_model
-from scripts.export.variants import FORMS
-from scripts.export.verify import COMPACT, EXPORTED, Reference
+from scripts.export.variants import VARIANTS
+from scripts.export.verify import EXPORTED, QUANTIZED, Reference
 from scripts.tasks.base import Axis
 from scripts.training.evaluation import Predictions
 
@@ -68,10 +67,10 @@ def make_graph(
     parity = before
     say("verify", describe_parity(before))
     if storage != "fp32":
-        graph = compact(file, folder / MODEL, graph, storage)
+        graph = quantize_weights(file, folder / MODEL, graph, storage)
         file = folder / MODEL
         say("compact", _megabytes(file))
-        parity, predictions = reference.verify(file, graph, COMPACT)
+        parity, predictions = reference.verify(file, graph, QUANTIZED)
         say("verify", describe_parity(parity))
     else:
         file = move(file, folder / MODEL)  # forms are bound to it by the name under which it is published
@@ -84,18 +83,20 @@ def make_graph(
     if bf16 is not None:
         measured["bf16"] = bf16.parity
         say("", f"in bf16: {_verdict(bf16.parity)}")
-    variants = _forms(file, graph, reference, measured, say)
+    variants = _make_variants(file, graph, reference, measured, say)
     return VerifiedGraph(file, graph, measured, before, predictions, variants, engines)
 
 
-def _forms(file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say) -> dict[Precision, Path]:
+def _make_variants(
+    file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say
+) -> dict[Precision, Path]:
     """The forms that the graph has and that passed their gates; what was measured is noted."""
     passed: dict[Precision, Path] = {}
-    for form in FORMS.values():
+    for form in VARIANTS.values():
         target = file.with_name(form.file)
         if graph.storage not in form.storages or not form.write(file, target, graph):
             continue
-        found = form.measure(reference.drawn(form.most_rows), target, graph)
+        found = form.measure(reference.drawn(form.max_rows), target, graph)
         if found is None:
             say("", f"in {form.precision}: not measured, since {form.missing}; left out")
             continue

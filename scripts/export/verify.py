@@ -1,40 +1,111 @@
-"""verify: the parity gate. A graph answers the held-out examples through production code, and must agree with torch."""
+"""The parity gate: a graph answers held-out examples through production code, and must agree with torch."""
 
 from __future__ import annotations
 
 import math
 import random
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from app.core.errors import EngineFailed, InvalidArtefact, ProviderUnavailable, SetupError
-from app.core.manifest import Graph, Parity
+from app.core.errors import EngineFailed, ProviderUnavailable, SetupError
+from app.core.manifest import Graph, Output, Parity
 from app.core.types import Row, RowOutput
 from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider, has_int8
+from app.runtime.layout import on_side, plan, split, to_tensors
+from app.runtime.providers import choose_provider
 from app.tasks.base import Task
-from scripts.export.openvino_runner import OpenVinoRunner, has_openvino_bf16
-from scripts.export.simulate_fp16 import write_rounded
-from scripts.tasks.base import OfflineTask
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.engine_trials import OpenVinoRunner, has_openvino_bf16
+from scripts.export.layouts import PaddedModel, accepted_inputs, head_logits, padding_id, takes_token_types
+from scripts.tasks.base import Calibration, OfflineTask
 from scripts.training.data import Example
-from scripts.training.evaluation import Predictions, RowRunner, largest_error, predict
+from scripts.training.evaluation import Predictions, RowRunner, largest_error, predict, read_again, token_batches
+
+PADDING_SIDE = "padding_side"
+"""Where a model's config keeps the side on which its rows are padded, once the trial export has found it."""
+
+
+class TorchRunner:
+    """Runs rows through a transformers model with a head, padded, in fp32.
+
+    Takes the graph of the ONNX counterpart for its outputs; layout and inputs are the torch model's own.
+    """
+
+    def __init__(self, model: Any, graph: Graph) -> None:
+        self._model = model.float().eval()
+        self._output = graph.outputs[0]
+        self._graph = padded_graph(model, self._output)
+        self._read = PaddedModel(self._model, "row" if self._output.axis == "row" else "token")
+
+    @torch.no_grad()
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        """Outputs of the rows, in their order; batched by length under a token budget."""
+        outputs: list[RowOutput] = [{}] * len(rows)
+        for batch in token_batches(rows):
+            for index, output in zip(batch, self._run([rows[i] for i in batch], self._read), strict=True):
+                outputs[index] = output
+        return outputs
+
+    @torch.no_grad()
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
+        """Outputs of the rows in one tensor, as long as the longest of them."""
+        return self._run(rows, self._read)
+
+    @torch.no_grad()
+    def run_alone(self, row: Row) -> RowOutput:
+        """Output of one row, by the forward of transformers and nothing of ours. Token types that are all 0 are not given to
+        it: so it shows where they would say something else than none, as of a tokenizer that lacks them."""
+
+        def forward(**fed: torch.Tensor) -> dict[str, torch.Tensor]:
+            given = {name: tensor for name, tensor in fed.items() if name != "token_type_ids" or tensor.any()}
+            return {"logits": head_logits(self._model(**given, return_dict=True))}
+
+        (output,) = self._run([row], forward)
+        return output
+
+    def _run(self, rows: Sequence[Row], forward: Callable[..., Any]) -> list[RowOutput]:
+        where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+        tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
+        made = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
+        logits = forward(**made)["logits"].float().cpu().numpy()
+        if self._output.axis == "marker":  # (rows, tokens, labels) -> (markers, labels)
+            places = on_side(where, rows, self._graph)
+            logits = np.concatenate(
+                [
+                    logits[line, place.start + np.array(row.markers)]
+                    for line, (row, place) in enumerate(zip(rows, places, strict=True))
+                ]
+            )
+        return split([logits], rows, where, self._graph)
+
+
+def padded_graph(model: Any, output: Output) -> Graph:
+    """What the torch model itself takes, in the words of a manifest."""
+    accepted = accepted_inputs(model)
+    inputs: list[str] = [name for name in ("input_ids", "attention_mask") if name in accepted]
+    if takes_token_types(model):
+        inputs.append("token_type_ids")
+    return Graph(
+        file="model.onnx",
+        layout="padded",
+        inputs=tuple(inputs),
+        outputs=(output,),
+        pad_token_id=padding_id(model.config),
+        padding_side=getattr(model.config, PADDING_SIDE, "right"),
+        storage="fp32",
+    )
+
 
 NEIGHBOURS = 64
 NEIGHBOUR_TOKENS = 8192
 NEIGHBOUR_TOLERANCE = 1e-4
 """Of a logit; in parts of the largest one where that is more than 1, since summing in another order costs as much there."""
 NAMED = 5
-OPENING = (
-    "import sys, onnxruntime; options = onnxruntime.SessionOptions(); options.log_severity_level = 4;"
-    "onnxruntime.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])"
-)
 
 
 class ParityFailed(SetupError):
@@ -54,7 +125,7 @@ class Gate:
 
 
 EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
-COMPACT = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
+QUANTIZED = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
 BF16 = Gate("the graph in bf16", 0.995)
 INT8 = Gate("the graph that multiplies int8", 0.995)
 FP16 = Gate("the graph in fp16", 0.995)
@@ -90,6 +161,11 @@ class Reference:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """Figures of what was fitted on the held-out predictions."""
 
+    @property
+    def rows(self) -> list[Row]:
+        """Of all examples."""
+        return [row for item in self.predictions.encoded for row in item.rows]
+
     def predict(self, runner: RowRunner, title: str) -> Predictions:
         return predict(self.task, self.offline.serving_options(), [one.item for one in self.examples], runner, title)
 
@@ -111,7 +187,7 @@ class Reference:
                 + (f" and an error of at most {gate.max_abs_error:g}" if math.isfinite(gate.max_abs_error) else "")
                 + gate.way_out
             )
-        check_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
+        check_neighbours(session, self.rows)
         return found.parity, predictions
 
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
@@ -123,44 +199,7 @@ class Reference:
         except ProviderUnavailable:  # the plug-in is there, but will not take this graph: nor will the service's
             return None
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
-            return self._nothing_alike()
-
-    def measure_int8(self, graph_file: Path, graph: Graph) -> Comparison | None:
-        """Parity of the integer form, where this processor multiplies int8 exactly. Passed or not, it is recorded.
-
-        Raises:
-            ParityFailed: rows feel their neighbours.
-        """
-        if not has_int8():
-            return None
-        session = EncoderEngine(graph_file, graph, replace(choose_provider("cpu"), precision="int8"))
-        predictions = self.predict(session, "verifying int8")
-        check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
-        return self.compare(predictions, INT8)
-
-    def measure_fp16(self, graph_file: Path, graph: Graph) -> Comparison:
-        """Parity of the fp16 form, as far as a processor can tell: by a copy that rounds after each operator.
-
-        No GPU is asked. Its kernels add up in another order, and fuse operators, which rounds less often. What is shown is that
-        the form can be loaded, that no number leaves fp16 on the way, and what rounding costs. Passed or not, it is recorded.
-
-        Raises:
-            ParityFailed: rows feel their neighbours.
-        """
-        in_fp16 = replace(choose_provider("cpu"), precision="fp16")
-        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-            rounded = Path(folder) / graph_file.name
-            if not _survives(graph_file):
-                return self._nothing_alike()
-            try:
-                EncoderEngine(graph_file, graph, in_fp16)
-                write_rounded(graph_file, rounded)
-                session = EncoderEngine(rounded, graph, in_fp16)
-                predictions = self.predict(session, "verifying fp16")
-            except (EngineFailed, InvalidArtefact):  # it overflows, or is no graph: it must not be chosen
-                return self._nothing_alike()
-            check_other_neighbours(session, [row for one in self.predictions.encoded for row in one.rows])
-        return self.compare(predictions, FP16)
+            return self.failed_comparison()
 
     def drawn(self, most: int) -> Reference:
         """The same over `most` of the examples, drawn at random, where there are more; 0: over all."""
@@ -189,15 +228,9 @@ class Reference:
         parity = Parity(rows=len(self.examples), agreement=agreement, max_abs_error=largest, passed=passed)
         return Comparison(parity, not_finite, disagreeing)
 
-    def _nothing_alike(self) -> Comparison:
+    def failed_comparison(self) -> Comparison:
         parity = Parity(rows=len(self.examples), agreement=0.0, max_abs_error=0.0, passed=False)
         return Comparison(parity, len(self.examples), [])
-
-
-def _survives(graph_file: Path) -> bool:
-    """Whether opening a graph leaves a process alive: ONNX Runtime's own processor kernels for fp16 may end it."""
-    done = subprocess.run([sys.executable, "-c", OPENING, str(graph_file)], capture_output=True, check=False)
-    return done.returncode >= 0  # what it raises is raised here, too
 
 
 def bf16_runner(graph_file: Path, graph: Graph) -> RowRunner | None:
@@ -270,3 +303,32 @@ def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
     shuffled = random.Random(seed).sample(ordered[1:-1], len(ordered[1:-1]))
     count = min(NEIGHBOURS, max(2, NEIGHBOUR_TOKENS // ordered[-1].num_tokens))
     return [*ordered[:1], *ordered[1:][-1:], *shuffled][:count]
+
+
+def torch_reference(
+    offline: OfflineTask,
+    model: Any,
+    tokenizer: Tokenizer,
+    task_options: Mapping[str, Any],
+    examples: Sequence[Example],
+    is_labelled: bool = True,
+) -> Reference:
+    """The model's answers to the examples, through the production task.
+
+    Args:
+        offline: the task.
+        model: a transformers model with its head.
+        tokenizer: with the length of the longest input.
+        task_options: what the manifest will say.
+        examples: what is asked.
+        is_labelled: whether their targets are the right answers; only then something can be calibrated.
+    """
+    task = offline.serving_task(tokenizer, task_options)
+    runner = TorchRunner(model, padded_graph(model, Output(name="logits", axis=offline.output_axis)))
+    predictions = predict(task, offline.serving_options(), [one.item for one in examples], runner)
+    calibration = offline.calibrate(predictions, examples, tokenizer, task_options) if is_labelled else Calibration()
+    options = {**task_options, **calibration.task_options}
+    if calibration.task_options:
+        task = offline.serving_task(tokenizer, options)
+        predictions = read_again(task, offline.serving_options(), predictions)
+    return Reference(offline, task, options, examples, predictions, calibration.figures)

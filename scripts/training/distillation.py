@@ -15,8 +15,8 @@ import transformers
 from app.core.errors import InvalidSettings
 from app.core.manifest import Output
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.torch_runner import TorchRunner, padded_graph
-from scripts.export.trial_export import note_padding, probe_rows
+from scripts.export.export import note_padding, probe_rows
+from scripts.export.verify import TorchRunner, padded_graph
 from scripts.tasks.base import OfflineTask, TrainingRow
 from scripts.training import pretrained
 from scripts.training.data import Example

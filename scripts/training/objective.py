@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import Output
-from scripts.export.padded import head_logits
-from scripts.export.torch_runner import padded_graph
+from scripts.export.layouts import head_logits
+from scripts.export.verify import padded_graph
 from scripts.tasks.base import OfflineTask, TrainingRow
 from scripts.training.data_loader import Collator
 from scripts.training.evaluation import token_batches

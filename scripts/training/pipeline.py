@@ -15,14 +15,13 @@ from app.core.release import check_name
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.card import Story, write_card
+from scripts.export.card import CardInput, write_card
+from scripts.export.export import try_out
 from scripts.export.formatting import describe_cost, describe_figures
-from scripts.export.graph_files import num_bytes
+from scripts.export.optimize import num_bytes
 from scripts.export.publish import Artefact, golden_answers, publish
-from scripts.export.torch_reference import ask_torch
-from scripts.export.trial_export import try_out
 from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
-from scripts.export.verify import Reference
+from scripts.export.verify import Reference, torch_reference
 from scripts.report.of_run import write_report
 from scripts.tasks.base import Prepared, TrainingRow
 from scripts.tasks.registry import offline_task
@@ -146,7 +145,7 @@ class Line:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
         examples = prepared.dataset.validation
-        reference = ask_torch(self.offline, trained.model, tokenizer, prepared.task_options, examples)
+        reference = torch_reference(self.offline, trained.model, tokenizer, prepared.task_options, examples)
         figures = self.offline.evaluate(reference.predictions.answers, examples, reference.task_options)
         self.say("evaluate", describe_figures(figures["headline"]))
         return reference
@@ -282,7 +281,7 @@ class Line:
         if self.recipe.storage != "fp32":
             parity = {"before compaction": verified.exported, **parity}
         return write_card(
-            Story(
+            CardInput(
                 recipe=self.recipe,
                 base_model=trained.base.name,
                 dataset=prepared.dataset,

@@ -16,7 +16,7 @@ import transformers
 
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Pair, Tokenizer
-from scripts.export.positions import num_positions
+from scripts.export.layouts import num_positions
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.base import OfflineTask
 from scripts.training.recipe import Recipe

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from scripts.export.padded import head_logits
+from scripts.export.layouts import head_logits
 from scripts.tasks.base import TrainingRow
 from scripts.training.data_loader import EpochStart
 from scripts.training.objective import mean_loss

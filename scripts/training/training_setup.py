@@ -9,7 +9,7 @@ from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import Output
-from scripts.export.torch_runner import padded_graph
+from scripts.export.verify import padded_graph
 from scripts.tasks.base import OfflineTask, TrainingRow
 from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective

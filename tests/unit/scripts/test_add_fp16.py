@@ -87,7 +87,7 @@ def test_other_forms_of_the_version_are_kept(models: Path) -> None:
 def test_of_many_items_some_are_drawn_and_the_manifest_says_how_many(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(forms, "FORMS", {"fp16": replace(forms.HALF, most_rows=3)})
+    monkeypatch.setattr(forms, "VARIANTS", {"fp16": replace(forms.HALF, most_rows=3)})
     assert add(models, "tiny/1") == 0
     assert "3 of them are drawn" in capsys.readouterr().out
     assert read_manifest(models / "tiny" / "2").parity["fp16"].rows == 3

@@ -20,7 +20,7 @@ from app.tasks.text_classification.task import ClassificationItem, Classificatio
 from app.tasks.tokenizer import Tokenizer
 from scripts import add_model
 from scripts.add_model import main
-from scripts.export import import_checkpoint as adopt_module
+from scripts.export import import_checkpoint as import_module
 from tests.support.tiny_model import publish_tiny
 from tests.unit.scripts.conftest import Save, make_model
 
@@ -238,14 +238,14 @@ def test_labels_that_the_checkpoint_does_not_know_are_named(
 def test_a_graph_that_differs_from_torch_is_not_published(
     save: Save, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask = adopt_module.ask_torch
+    ask = import_module.torch_reference
 
     def worse(offline: Any, model: Any, *rest: Any) -> Any:
         with torch.no_grad():
             model.classifier.weight.mul_(-1)  # what is asked is no longer what was exported
         return ask(offline, model, *rest)
 
-    monkeypatch.setattr(adopt_module, "ask_torch", worse)
+    monkeypatch.setattr(import_module, "torch_reference", worse)
     assert main([str(save())]) == 2
     assert "does not reproduce the torch model" in capsys.readouterr().err
     assert not models.exists()
@@ -257,7 +257,7 @@ def test_an_interrupted_run_publishes_nothing(
     def interrupt(*rest: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adopt_module, "make_graph", interrupt)
+    monkeypatch.setattr(import_module, "make_graph", interrupt)
     assert main([str(save())]) == 130
     assert "nothing was published" in capsys.readouterr().err
     assert not models.exists()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.dialects import HUGGING_FACE, NATIVE, OPEN_INFERENCE, TEI, spoken
+from app.api.dialects import HUGGING_FACE, NATIVE, OPEN_INFERENCE, TEI, metric_name
 from app.observability.logging import JsonFormatter
 from tests.support.requests import GatedService, Service, check_problem
 
@@ -49,8 +49,8 @@ def check(response: httpx.Response, path: str, status: int) -> str:
     ],
 )  # fmt: skip
 def test_a_path_tells_its_protocol_behind_a_proxy_too(path: str, dialect: object) -> None:
-    assert spoken({"path": path}) is dialect
-    assert spoken({"path": f"/hooper{path}", "root_path": "/hooper"}) is dialect
+    assert metric_name({"path": path}) is dialect
+    assert metric_name({"path": f"/hooper{path}", "root_path": "/hooper"}) is dialect
 
 
 async def test_a_prefix_does_not_change_the_shape(start: Any) -> None:

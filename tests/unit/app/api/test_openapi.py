@@ -14,7 +14,7 @@ import pytest
 
 from app import cli
 from app.api import application
-from app.api.dialects import NATIVE, Problem, spoken
+from app.api.dialects import NATIVE, Problem, metric_name
 from app.api.errors import STATUS
 from tests.support.requests import Service
 from tests.unit.app.conftest import Start
@@ -91,7 +91,7 @@ def test_routes_and_their_statuses_are_those_of_the_contract(schema: dict[str, A
 
 def test_every_error_is_documented_in_the_shape_of_its_protocol(schema: dict[str, Any]) -> None:
     for path, operations in schema["paths"].items():
-        dialect = spoken({"path": path})
+        dialect = metric_name({"path": path})
         for operation in operations.values():
             for status, response in operation["responses"].items():
                 if status != "200":

@@ -10,7 +10,7 @@ from app.api.schemas.text_embeddings import PredictRequest
 from tests.support.requests import Service
 from tests.support.tiny_model import MAX_TOKENS
 
-FORMS = "inputs: should be a text, a pair [text, text], or a batch [[text], [text, text], …]"
+VARIANTS = "inputs: should be a text, a pair [text, text], or a batch [[text], [text, text], …]"
 LONG = "bad " + "film " * MAX_TOKENS + "good"
 
 
@@ -74,14 +74,14 @@ INVALID: list[tuple[Any, int, str, str]] = [
     ("", 422, "Validation", "inputs: must not be empty"),
     (["good", " "], 422, "Validation", "inputs.1: must not be empty"),
     ([["good"], ["", "bad"]], 422, "Validation", "inputs.1.0: must not be empty"),
-    (["good"], 422, "Validation", FORMS),
-    (["good", "bad", "film"], 422, "Validation", FORMS),
-    ([["good"], []], 422, "Validation", FORMS),
-    ([["good", "bad", "film"]], 422, "Validation", FORMS),
-    ([["good"], "bad"], 422, "Validation", FORMS),
-    ({"text": "good"}, 422, "Validation", FORMS),
-    (5, 422, "Validation", FORMS),
-    (None, 422, "Validation", FORMS),
+    (["good"], 422, "Validation", VARIANTS),
+    (["good", "bad", "film"], 422, "Validation", VARIANTS),
+    ([["good"], []], 422, "Validation", VARIANTS),
+    ([["good", "bad", "film"]], 422, "Validation", VARIANTS),
+    ([["good"], "bad"], 422, "Validation", VARIANTS),
+    ({"text": "good"}, 422, "Validation", VARIANTS),
+    (5, 422, "Validation", VARIANTS),
+    (None, 422, "Validation", VARIANTS),
 ]
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from app.core.manifest import Parity
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export.card import Story, write_card
+from scripts.export.card import CardInput, write_card
 from scripts.training.data import Broken, Dataset, Example
 from scripts.training.recipe import Recipe
 
@@ -24,8 +24,8 @@ def example(index: int) -> Example:
 
 
 @pytest.fixture
-def story() -> Story:
-    return Story(
+def story() -> CardInput:
+    return CardInput(
         recipe=Recipe(name="films", description="Whether a film was good.", license="MIT", data=["films/train.csv"]),
         base_model="tiny-bert",
         dataset=Dataset([example(index) for index in range(8)], [example(9)], [], 0),
@@ -49,7 +49,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return read
 
 
-def test_the_front_matter_is_what_the_hub_reads(story: Story) -> None:
+def test_the_front_matter_is_what_the_hub_reads(story: CardInput) -> None:
     assert front_matter(write_card(story)) == {
         "license": "mit",
         "pipeline_tag": "text-classification",
@@ -60,7 +60,7 @@ def test_the_front_matter_is_what_the_hub_reads(story: Story) -> None:
     }
 
 
-def test_a_licence_with_conditions_is_kept_in_words(story: Story) -> None:
+def test_a_licence_with_conditions_is_kept_in_words(story: CardInput) -> None:
     words = 'Apache-2.0 (weights): see "limits"'
     read = front_matter(write_card(replace(story, recipe=replace(story.recipe, license=words))))
     assert (read["license"], read["license_name"]) == ("other", words)
@@ -85,15 +85,15 @@ def test_a_licence_with_conditions_is_kept_in_words(story: Story) -> None:
         "None were stated by the maker.",
     ],
 )
-def test_the_card_says(said: str, story: Story) -> None:
+def test_the_card_says(said: str, story: CardInput) -> None:
     assert said in write_card(story)
 
 
-def test_no_text_of_the_data_gets_into_the_card(story: Story) -> None:
+def test_no_text_of_the_data_gets_into_the_card(story: CardInput) -> None:
     assert SECRET not in write_card(story)
 
 
-def test_more_than_thirty_classes_are_cut_to_the_twenty_worst(story: Story) -> None:
+def test_more_than_thirty_classes_are_cut_to_the_twenty_worst(story: CardInput) -> None:
     classes = {f"class-{number:02}": {**FIGURES, "f1": number / 100} for number in range(31)}
     card = write_card(replace(story, evaluation={**story.evaluation, "per_class": classes}))
     assert "The 20 worst of 31 classes by F1" in card
@@ -103,7 +103,7 @@ def test_more_than_thirty_classes_are_cut_to_the_twenty_worst(story: Story) -> N
     assert "class-29" in write_card(replace(story, evaluation={**story.evaluation, "per_class": thirty}))
 
 
-def test_broken_and_leaked_rows_are_told_by_place(story: Story) -> None:
+def test_broken_and_leaked_rows_are_told_by_place(story: CardInput) -> None:
     broken = [Broken(f"films/train.csv:{line}", "empty text") for line in range(25)]
     card = write_card(replace(story, dataset=replace(story.dataset, broken=broken, num_leaked=3)))
     assert "25 broken rows were left out" in card
@@ -113,11 +113,11 @@ def test_broken_and_leaked_rows_are_told_by_place(story: Story) -> None:
     assert "3 rows were left out of training because the same item is held out." in card
 
 
-def test_an_interrupted_run_says_what_its_time_counts(story: Story) -> None:
+def test_an_interrupted_run_says_what_its_time_counts(story: CardInput) -> None:
     assert "after update 700" in write_card(replace(story, cost={**COST, "resumed_after_updates": 700}))
     assert "was not written down" in write_card(replace(story, cost={}))
 
 
-def test_a_label_cannot_break_the_table(story: Story) -> None:
+def test_a_label_cannot_break_the_table(story: CardInput) -> None:
     card = write_card(replace(story, evaluation={**story.evaluation, "per_class": {"a|b\nc": FIGURES}}))
     assert "| a\\|b c | 0.5000 |" in card

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidSettings
-from scripts.export.checkpoint import open_checkpoint
+from scripts.export.import_checkpoint import open_checkpoint
 
 
 @pytest.mark.parametrize(("positions", "wish", "limit"), [(64, 0, 64), (1024, 0, 512), (1024, 1024, 1024), (1024, 100, 100)])

@@ -17,9 +17,8 @@ from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial
 from app.core.types import Precision, Row, RowOutput
 from scripts.export import engine_trials as engines
-from scripts.export.engine_trials import describe_engines, judge, try_engines
-from scripts.export.openvino_runner import is_installed
-from scripts.export.trial_export import export_model
+from scripts.export.engine_trials import describe_engines, is_installed, judge, try_engines
+from scripts.export.export import export_model
 from scripts.training.evaluation import RowRunner
 from tests.support.tiny_model import VOCABULARY
 

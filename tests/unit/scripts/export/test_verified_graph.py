@@ -13,10 +13,10 @@ from app.core.manifest import EngineTrial
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export import variants as forms
 from scripts.export import verified_graph
-from scripts.export.torch_reference import ask_torch
+from scripts.export.variants import FP16_VARIANT
 from scripts.export.verified_graph import VerifiedGraph, make_graph
+from scripts.export.verify import torch_reference
 from scripts.tasks.text_classification import OfflineTextClassification
 from scripts.training.data import Example
 from tests.support.tiny_model import WORDS, tiny_tokenizer
@@ -37,7 +37,7 @@ class Maker:
         words = [word for word in WORDS if not word.startswith("#")]
         texts = [" ".join(words[(index * step) % len(words)] for step in range(1, 4 + index % 9)) for index in range(COUNT)]
         examples = [Example(ClassificationItem(text), "a", "films.csv", f"films.csv:{n}") for n, text in enumerate(texts)]
-        reference = ask_torch(OfflineTextClassification(), model, tiny_tokenizer(), OPTIONS, examples, is_labelled=False)
+        reference = torch_reference(OfflineTextClassification(), model, tiny_tokenizer(), OPTIONS, examples, is_labelled=False)
         return make_graph(model, "row", storage, reference, self.folder, lambda _, text: self.said.append(text))
 
 
@@ -70,7 +70,7 @@ def test_a_model_that_leaves_fp16_is_published_without(maker: Maker, tiny_model:
 
 
 def test_of_many_examples_some_are_drawn(maker: Maker, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.export.verified_graph.FORMS", {"fp16": replace(forms.HALF, most_rows=7)})
+    monkeypatch.setattr("scripts.export.verified_graph.VARIANTS", {"fp16": replace(FP16_VARIANT, max_rows=7)})
     made = maker.make(tiny_model("Bert"), "fp32")
     assert (made.parity["fp32"].rows, made.parity["fp16"].rows) == (COUNT, 7)
     assert made.parity["fp16"].agreement == 1.0

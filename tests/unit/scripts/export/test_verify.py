@@ -10,49 +10,29 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from app.core.errors import EngineFailed, ProviderUnavailable
 from app.core.manifest import Output
 from app.core.types import Row, RowOutput
 from app.runtime.providers import Provider
-from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import verify
-from scripts.export.fp16 import write_half
-from scripts.export.quantize_weights import compact
-from scripts.export.torch_runner import TorchRunner, padded_graph
+from scripts.export.optimize import quantize_weights
 from scripts.export.verify import (
     BF16,
-    COMPACT,
     EXPORTED,
+    QUANTIZED,
     ParityFailed,
     Reference,
+    TorchRunner,
     check_neighbours,
     check_other_neighbours,
+    padded_graph,
 )
-from scripts.tasks.text_classification import OfflineTextClassification
-from scripts.training.data import Example
-from scripts.training.evaluation import predict
-from tests.support.tiny_model import WORDS, tiny_tokenizer
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
 COUNT = 40
-
-
-@pytest.fixture(scope="module")
-def reference(export: Any) -> Reference:
-    """The tiny BERT's answers to forty short texts."""
-    offline = OfflineTextClassification()
-    words = [word for word in WORDS if not word.startswith("#")]
-    texts = [" ".join(words[(index * step) % len(words)] for step in range(1, 4 + index % 9)) for index in range(COUNT)]
-    examples = [
-        Example(ClassificationItem(text), "a", "films.csv", f"films.csv:{index}") for index, text in enumerate(texts, 2)
-    ]
-    task = offline.serving_task(tiny_tokenizer(), OPTIONS)
-    model = export("Bert").model
-    runner = TorchRunner(model, padded_graph(model, Output(name="logits", axis="row")))
-    predictions = predict(task, offline.serving_options(), [one.item for one in examples], runner)
-    return Reference(offline, task, OPTIONS, examples, predictions)
 
 
 def altered(exported: Any, path: Path, change: Any) -> Path:
@@ -72,10 +52,10 @@ def test_a_faithful_graph_passes(reference: Reference, export: Any) -> None:
     assert len(predictions.answers) == COUNT
 
 
-def test_a_faithful_compact_graph_passes_its_own_gate(reference: Reference, export: Any, tmp_path: Path) -> None:
+def test_a_faithful_graph_with_quantized_weights_passes_its_own_gate(reference: Reference, export: Any, tmp_path: Path) -> None:
     exported = export("Bert")
-    graph = compact(exported.file, tmp_path / "compact.onnx", exported.graph, min_weights=1)
-    parity, _ = reference.verify(tmp_path / "compact.onnx", graph, COMPACT)
+    graph = quantize_weights(exported.file, tmp_path / "quantized.onnx", exported.graph, min_weights=1)
+    parity, _ = reference.verify(tmp_path / "quantized.onnx", graph, QUANTIZED)
     assert parity.passed
     assert parity.max_abs_error > EXPORTED.max_abs_error
 
@@ -93,14 +73,16 @@ def test_an_error_too_small_to_change_a_decision_fails_too(reference: Reference,
     file = altered(exported, tmp_path / "altered.onnx", lambda bias: bias + np.float32(0.002))
     with pytest.raises(ParityFailed, match=r"agreement 1\.0000.*largest logit error 0\.002"):
         reference.verify(file, exported.graph, EXPORTED)
-    assert reference.verify(file, exported.graph, COMPACT)[0].passed
+    assert reference.verify(file, exported.graph, QUANTIZED)[0].passed
 
 
-def test_a_failing_compact_graph_says_what_can_be_done(reference: Reference, export: Any, tmp_path: Path) -> None:
+def test_a_failing_graph_with_quantized_weights_says_what_can_be_done(
+    reference: Reference, export: Any, tmp_path: Path
+) -> None:
     exported = export("Bert")
     file = altered(exported, tmp_path / "altered.onnx", lambda bias: bias + np.array([9, 0, 0], np.float32))
     with pytest.raises(ParityFailed, match="larger weights: --storage fp16"):
-        reference.verify(file, exported.graph, COMPACT)
+        reference.verify(file, exported.graph, QUANTIZED)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -108,13 +90,13 @@ def test_a_number_that_is_not_finite_fails(value: float, reference: Reference, e
     exported = export("Bert")
     file = altered(exported, tmp_path / "altered.onnx", lambda bias: bias + np.float32(value))
     with pytest.raises(ParityFailed):
-        reference.verify(file, exported.graph, COMPACT)
+        reference.verify(file, exported.graph, QUANTIZED)
 
 
 def test_a_reference_that_is_not_finite_fails_as_well(reference: Reference) -> None:
     outputs = [[{"logits": np.full(3, np.nan, np.float32)}], *reference.predictions.outputs[1:]]
     broken = replace(reference, predictions=replace(reference.predictions, outputs=outputs))
-    found = broken.compare(reference.predictions, COMPACT)
+    found = broken.compare(reference.predictions, QUANTIZED)
     assert (found.num_not_finite, found.parity.passed, found.disagreeing) == (1, False, ["films.csv:2"])
     assert np.isfinite(found.parity.max_abs_error)
 
@@ -156,33 +138,14 @@ def test_large_logits_may_move_by_as_many_parts_of_themselves(rows: list[Row]) -
 def test_a_packed_graph_without_its_mask_is_caught(
     reference: Reference, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scripts.export import packed
+    from scripts.export import layouts
     from scripts.export.export import export_graph
 
-    monkeypatch.setattr(packed, "MASKED", 0.0)
+    monkeypatch.setattr(layouts, "MASKED", 0.0)
     file = tmp_path / "unmasked.onnx"
     graph = export_graph(tiny_model("Bert"), "row", file)
     with pytest.raises(ParityFailed):
-        reference.verify(file, graph, COMPACT)
-
-
-def test_an_fp16_form_without_its_mask_is_caught(
-    reference: Reference, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from scripts.export import packed
-    from scripts.export.export import export_graph
-
-    monkeypatch.setattr(packed, "MASKED", 0.0)
-    graph = export_graph(tiny_model("Bert"), "row", tmp_path / "model.onnx")
-    write_half(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
-    with pytest.raises(ParityFailed, match="rows feel what their neighbours say"):
-        reference.measure_fp16(tmp_path / "model.fp16.onnx", graph)
-
-
-def test_an_fp16_form_that_cannot_be_loaded_has_failed(reference: Reference, export: Any, tmp_path: Path) -> None:
-    (tmp_path / "model.fp16.onnx").write_bytes(b"this is no graph")
-    found = reference.measure_fp16(tmp_path / "model.fp16.onnx", export("Bert").graph)
-    assert (found.parity.passed, found.parity.agreement, found.parity.rows) == (False, 0.0, COUNT)
+        reference.verify(file, graph, QUANTIZED)
 
 
 def bf16_on_the_cpu(wish: str) -> Provider:
@@ -282,11 +245,42 @@ def test_a_row_that_feels_what_its_neighbours_say_is_caught(rows: list[Row], muc
         check_other_neighbours(Feeling(much), rows)
 
 
-def test_an_fp16_form_that_ends_the_process_has_failed_and_ends_none_here(
-    reference: Reference, export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ONNX Runtime ends the process while it opens the fp16 form of an XLNet."""
-    exported = export("Bert")
-    monkeypatch.setattr(verify, "OPENING", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    found = reference.measure_fp16(exported.file, exported.graph)
-    assert (found.parity.passed, found.parity.agreement) == (False, 0.0)
+def runner(model: Any, axis: Any = "row") -> TorchRunner:
+    return TorchRunner(model, padded_graph(model, Output(name="logits", axis=axis)))
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert"])
+def test_a_row_gets_the_same_logits_alone_and_in_a_batch(family: str, tiny_model: Any, rows: list[Row]) -> None:
+    reference = runner(tiny_model(family))
+    together = reference.run_rows(rows)
+    for row, output in zip(rows, together, strict=True):
+        assert output["logits"].shape == (3,)
+        np.testing.assert_allclose(output["logits"], reference.run_rows([row])[0]["logits"], atol=1e-5)
+
+
+def test_the_logits_are_those_of_the_plain_model(tiny_model: Any, rows: list[Row]) -> None:
+    model = tiny_model("Bert")
+    with torch.no_grad():
+        expected = model(torch.tensor([rows[2].input_ids]), token_type_ids=torch.tensor([rows[2].token_type_ids])).logits[0]
+    np.testing.assert_allclose(runner(model).run_rows([rows[2]])[0]["logits"], expected.numpy(), atol=1e-5)
+
+
+def test_dropout_and_half_precision_do_not_reach_the_reference(tiny_model: Any, rows: list[Row]) -> None:
+    model = tiny_model("Bert", hidden_dropout_prob=0.5).to(torch.bfloat16).train()
+    first, second = (runner(model).run_rows(rows)[0]["logits"] for _ in range(2))
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, second)
+
+
+def test_markers_read_the_logits_of_their_own_tokens(tiny_model: Any, marked_rows: list[Row]) -> None:
+    model = tiny_model("Bert", "TokenClassification")
+    tokens = runner(model, "token").run_rows(marked_rows)
+    markers = runner(model, "marker").run_rows(marked_rows)
+    for row, every, marked in zip(marked_rows, tokens, markers, strict=True):
+        assert every["logits"].shape == (row.num_tokens, 3)
+        np.testing.assert_allclose(marked["logits"], every["logits"][list(row.markers)], atol=1e-5)
+
+
+def test_start_and_end_of_answers_are_one_output_with_two_features(tiny_model: Any, rows: list[Row]) -> None:
+    outputs = runner(tiny_model("Bert", "QuestionAnswering"), "token").run_rows(rows)
+    assert [output["logits"].shape for output in outputs] == [(row.num_tokens, 2) for row in rows]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.core.manifest import Output
 from app.core.types import Row
-from scripts.export.torch_runner import padded_graph
+from scripts.export.verify import padded_graph
 from scripts.tasks.base import TrainingRow
 from scripts.tasks.text_classification import OfflineTextClassification
 from scripts.training.data_loader import Collator, EpochStart, LengthGroups

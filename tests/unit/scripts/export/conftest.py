@@ -1,0 +1,34 @@
+"""The tiny BERT's answers, which graphs are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.core.manifest import Output
+from app.tasks.text_classification.task import ClassificationItem
+from scripts.export.verify import Reference, TorchRunner, padded_graph
+from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.training.data import Example
+from scripts.training.evaluation import predict
+from tests.support.tiny_model import WORDS, tiny_tokenizer
+
+OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def reference(export: Any) -> Reference:
+    """The tiny BERT's answers to forty short texts."""
+    offline = OfflineTextClassification()
+    words = [word for word in WORDS if not word.startswith("#")]
+    texts = [" ".join(words[(index * step) % len(words)] for step in range(1, 4 + index % 9)) for index in range(COUNT)]
+    examples = [
+        Example(ClassificationItem(text), "a", "films.csv", f"films.csv:{index}") for index, text in enumerate(texts, 2)
+    ]
+    task = offline.serving_task(tiny_tokenizer(), OPTIONS)
+    model = export("Bert").model
+    runner = TorchRunner(model, padded_graph(model, Output(name="logits", axis="row")))
+    predictions = predict(task, offline.serving_options(), [one.item for one in examples], runner)
+    return Reference(offline, task, OPTIONS, examples, predictions)

@@ -1,0 +1,316 @@
+"""Variants for one precision: they answer nearly alike, rows do not feel each other, and weights are not copied."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from app.core.errors import InvalidArtefact
+from app.core.manifest import Graph, Output
+from app.core.types import Row
+from app.runtime import onnx_session
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import choose_provider, has_int8
+from scripts.export import layouts, variants
+from scripts.export.export import export_graph
+from scripts.export.optimize import optimize, quantize_weights
+from scripts.export.variants import FP16_VARIANT, write_fp16, write_int8, write_simulated_fp16
+from scripts.export.verify import ParityFailed, Reference
+
+CPU = choose_provider("cpu")
+IN_FP16 = replace(CPU, precision="fp16")
+
+
+class Fp16Files:
+    """A stored graph, its fp16 variant, and what shows how that rounds."""
+
+    def __init__(self, exported: Any, folder: Path, storage: str = "int8") -> None:
+        optimize(exported.file, folder / "optimized.onnx")
+        self.stored, self.fp16_file, self.simulated = folder / "model.onnx", folder / "model.fp16.onnx", folder / "rounded.onnx"
+        if storage == "fp32":
+            self.graph = exported.graph
+            (folder / "optimized.onnx").rename(self.stored)
+        else:
+            self.graph = quantize_weights(folder / "optimized.onnx", self.stored, exported.graph, storage, min_weights=1)  # type: ignore[arg-type]
+        write_fp16(self.stored, self.fp16_file)
+        write_simulated_fp16(self.fp16_file, self.simulated)
+
+    def fp32(self) -> EncoderEngine:
+        return EncoderEngine(self.stored, self.graph, CPU, 1)
+
+    def fp16(self) -> EncoderEngine:
+        return EncoderEngine(self.simulated, self.graph, IN_FP16, 1)
+
+
+def logits(session: EncoderEngine, rows: list[Row]) -> np.ndarray:
+    return np.stack([one["logits"] for one in session.run_rows(rows)])
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Albert"])
+@pytest.mark.parametrize("storage", ["int8", "fp16", "fp32"])
+def test_the_fp16_variant_answers_nearly_as_fp32(
+    family: str, storage: str, export: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    files = Fp16Files(export(family), tmp_path, storage)
+    expected = logits(files.fp32(), rows)
+    variant = EncoderEngine(files.fp16_file, files.graph, IN_FP16, 1)
+    for session in (variant, files.fp16()):
+        errors = np.abs(logits(session, rows) - expected)
+        assert 0 < errors.mean() < 0.02 * expected.std()
+
+
+def test_in_fp16_what_other_rows_say_changes_nothing(export: Any, rows: list[Row], tmp_path: Path) -> None:
+    session, words = Fp16Files(export("Bert"), tmp_path).fp16(), random.Random(7)
+    others = [replace(row, input_ids=[2, *words.choices(range(4, 14), k=row.num_tokens - 2), 3]) for row in rows]
+    for kept in (0, 1):
+        mixed = [row if number % 2 == kept else other for number, (row, other) in enumerate(zip(rows, others, strict=True))]
+        before, after = logits(session, rows), logits(session, mixed)
+        np.testing.assert_array_equal(before[kept::2], after[kept::2])
+        assert not np.array_equal(before[1 - kept :: 2], after[1 - kept :: 2])
+
+
+def test_in_fp16_all_between_the_inputs_and_the_logits_is_fp16(export: Any, tmp_path: Path) -> None:
+    model = onnx.load(Fp16Files(export("Bert"), tmp_path).fp16_file)
+    kinds = {one.name: one.type.tensor_type.elem_type for one in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    products = [node.output[0] for node in model.graph.node if node.op_type in ("MatMul", "Softmax", "LayerNormalization")]
+    assert len(products) > 2 * 9
+    assert {kinds[one] for one in products} == {TensorProto.FLOAT16}
+    assert [one.type.tensor_type.elem_type for one in model.graph.output] == [TensorProto.FLOAT]
+    assert {one.type.tensor_type.elem_type for one in model.graph.input} == {TensorProto.INT64}
+    onnx.checker.check_model(model)
+
+
+@pytest.mark.parametrize("storage", ["int8", "fp16", "fp32"])
+def test_the_fp16_variant_reads_its_weights_out_of_the_file_beside_it(
+    storage: str, export: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "MIN_SHARED_BYTES", 1)
+    files = Fp16Files(export("Bert"), tmp_path, storage)
+    held = onnx.load(files.fp16_file, load_external_data=False).graph.initializer
+    sharing = [one for one in held if one.data_location == TensorProto.EXTERNAL]
+    assert {entry.value for one in sharing for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
+    assert max((len(one.raw_data) for one in held if len(one.dims) == 2), default=0) == 0
+    whole = onnx.load(files.fp16_file)
+    assert len(whole.SerializeToString()) > 1.2 * files.fp16_file.stat().st_size
+    expected = logits(files.fp32(), rows)
+    assert np.abs(logits(EncoderEngine(files.fp16_file, files.graph, IN_FP16, 1), rows) - expected).max() < 0.1 * expected.std()
+    files.stored.unlink()
+    with pytest.raises(InvalidArtefact):
+        EncoderEngine(files.fp16_file, files.graph, IN_FP16, 1)
+
+
+@pytest.mark.parametrize("storage", ["int8", "fp16", "fp32"])
+def test_its_weights_are_fp16_constants_once_it_is_loaded(storage: str, export: Any, tmp_path: Path) -> None:
+    files = Fp16Files(export("Bert"), tmp_path, storage)
+    options = onnx_session._options(1)
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(files.simulated, options, providers=["CPUExecutionProvider"])
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    assert "DequantizeLinear" not in {node.op_type for node in loaded.node}
+    made = {name for node in loaded.node for name in node.output}
+    weights = [node.input[1] for node in loaded.node if node.op_type in ("MatMul", "FusedMatMul") and node.input[1] not in made]
+    values = {one.name: numpy_helper.to_array(one) for one in loaded.initializer}
+    assert len(weights) == 2 * 6
+    for name in weights:
+        np.testing.assert_array_equal(values[name], values[name].astype(np.float16))
+
+
+def masked_graph(folder: Path, masked: float) -> Graph:
+    """Logits are the mean of the tokens of a row, by a softmax over a mask that is added to scores of 0."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["segment_ids", "one"], ["line"]),
+        helper.make_node("Unsqueeze", ["segment_ids", "two"], ["column"]),
+        helper.make_node("Equal", ["line", "column"], ["same"]),
+        helper.make_node("Where", ["same", "nothing", "masked"], ["mask"]),
+        helper.make_node("Gather", ["words", "input_ids"], ["values"]),
+        helper.make_node("Add", ["mask", "score"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "values"], ["logits"]),
+    ]
+    constants = {
+        "one": np.asarray([1]), "two": np.asarray([2]), "nothing": np.float32(0), "masked": np.float32(masked),
+        "words": np.arange(20, dtype=np.float32).reshape(10, 2), "score": np.float32(-100),
+    }  # fmt: skip
+    names = ("input_ids", "segment_ids")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["lines", "tokens"]) for name in names]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["lines", "tokens", 2])]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    made = helper.make_graph(nodes, "masked", inputs, outputs, initializers)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+    return Graph(
+        file="model.onnx", layout="packed", inputs=names, outputs=(Output(name="logits", axis="token"),), storage="fp32"
+    )
+
+
+def test_a_mask_of_the_least_fp32_number_still_masks_and_stays_finite(tmp_path: Path) -> None:
+    graph = masked_graph(tmp_path, float(np.finfo(np.float32).min))
+    write_fp16(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
+    write_simulated_fp16(tmp_path / "model.fp16.onnx", tmp_path / "rounded.onnx")
+    session = EncoderEngine(tmp_path / "rounded.onnx", graph, IN_FP16, 1)
+    first, beside = Row([1, 3], [0, 0]), [Row([5, 5, 5], [0, 0, 0]), Row([9, 8], [0, 0])]
+    for other in beside:
+        np.testing.assert_array_equal(session.run_rows([first, other])[0]["logits"], [[4, 5], [4, 5]])
+    model = onnx.load(tmp_path / "model.fp16.onnx")
+    mask = next(one for one in model.graph.initializer if one.name == "masked")
+    assert numpy_helper.to_array(mask) - np.float16(100) > -np.inf
+
+
+IN_INT8 = replace(choose_provider("cpu"), precision="int8")
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor does not multiply int8 exactly")
+
+
+class Int8Files:
+    """A graph with int8 weights and its int8 variant, in one folder."""
+
+    def __init__(self, exported: Any, folder: Path) -> None:
+        optimize(exported.file, folder / "optimized.onnx")
+        self.stored, self.int8_file = folder / "model.onnx", folder / "model.int8.onnx"
+        self.graph = quantize_weights(folder / "optimized.onnx", self.stored, exported.graph, "int8", min_weights=1)
+        assert write_int8(self.stored, self.int8_file, self.graph)
+
+    def sessions(self) -> tuple[EncoderEngine, EncoderEngine]:
+        fp32 = EncoderEngine(self.stored, self.graph, choose_provider("cpu"), 1)
+        return fp32, EncoderEngine(self.int8_file, self.graph, IN_INT8, 1)
+
+
+@needs_int8
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Albert"])
+def test_the_int8_variant_answers_nearly_as_fp32(family: str, export: Any, rows: list[Row], tmp_path: Path) -> None:
+    fp32, int8 = Int8Files(export(family), tmp_path).sessions()
+    expected = np.stack([one["logits"] for one in fp32.run_rows(rows)])
+    errors = np.abs(np.stack([one["logits"] for one in int8.run_rows(rows)]) - expected)
+    assert 0 < errors.mean() < 0.1 * expected.std()
+
+
+@needs_int8
+def test_in_int8_a_row_does_not_feel_its_neighbours(export: Any, rows: list[Row], tmp_path: Path) -> None:
+    _, int8 = Int8Files(export("Bert"), tmp_path).sessions()
+    together = int8.run_rows(rows)
+    for row, beside in zip(rows, together, strict=True):
+        np.testing.assert_allclose(int8.run_rows([row])[0]["logits"], beside["logits"], atol=1e-5)
+
+
+def test_every_int8_product_but_the_head_is_one_of_integers(export: Any, tmp_path: Path) -> None:
+    files = Int8Files(export("Bert"), tmp_path)
+    kinds = [node.op_type for node in onnx.load(files.int8_file).graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 2 * 6  # two layers of six
+    assert kinds.count("QuantizeLinear") == 2 * 4  # query, key and value share one
+    weights = {node.input[1] for node in onnx.load(files.int8_file).graph.node if node.op_type == "MatMul"}
+    assert not any(name in {one.name for one in onnx.load(files.stored).graph.initializer} for name in weights)
+
+
+@needs_int8
+def test_the_int8_variant_reads_its_large_weights_out_of_the_graph(
+    export: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "MIN_SHARED_BYTES", 1)
+    files = Int8Files(export("Bert"), tmp_path)
+    fp32, int8 = files.sessions()
+    assert abs(int8.run_rows(rows)[0]["logits"] - fp32.run_rows(rows)[0]["logits"]).max() < 0.5
+    stored = onnx.load(files.int8_file, load_external_data=False).graph.initializer
+    external = [one for one in stored if one.data_location == onnx.TensorProto.EXTERNAL]
+    assert len(external) >= 2 * 6
+    assert {entry.value for one in external for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
+    files.stored.unlink()
+    with pytest.raises(InvalidArtefact):
+        EncoderEngine(files.int8_file, files.graph, IN_INT8, 1)
+
+
+def test_what_is_not_stored_as_int8_has_no_int8_variant(export: Any, tmp_path: Path) -> None:
+    exported = export("Bert")
+    target = tmp_path / "model.int8.onnx"
+    assert not write_int8(exported.file, target, exported.graph)
+    half = quantize_weights(exported.file, tmp_path / "model.onnx", exported.graph, "fp16", min_weights=1)
+    assert not write_int8(tmp_path / "model.onnx", target, half)
+    assert not target.exists()
+
+
+def test_a_graph_without_int8_products_has_none_either(export: Any, tmp_path: Path) -> None:
+    exported = export("Bert")
+    untouched = quantize_weights(exported.file, tmp_path / "model.onnx", exported.graph, "int8", min_weights=10**9)
+    claimed = untouched.model_copy(update={"storage": "int8"})
+    assert not write_int8(tmp_path / "model.onnx", tmp_path / "model.int8.onnx", claimed)
+
+
+@needs_int8
+def test_in_int8_what_is_not_finite_stays_so(export: Any, rows: list[Row], tmp_path: Path) -> None:
+    files = Int8Files(export("Bert"), tmp_path)
+    model = onnx.load(files.int8_file)
+    for one in model.graph.initializer:
+        if one.name.endswith("embeddings.LayerNorm.bias"):
+            one.CopyFrom(onnx.numpy_helper.from_array(np.full(one.dims, np.nan, np.float32), one.name))
+    onnx.save(model, files.int8_file)
+    engine = EncoderEngine(files.int8_file, files.graph, IN_INT8, 1)
+    with pytest.raises(Exception, match="finite"):
+        engine.run_rows(rows[:1])
+
+
+def halves(folder: Path, *steps: float) -> Path:
+    """A graph that multiplies by one number after the other in fp16."""
+    nodes = [helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT16)]
+    for number, _ in enumerate(steps):
+        nodes.append(helper.make_node("Mul", ["a" if number == 0 else f"y{number}", f"by{number}"], [f"y{number + 1}"]))
+    nodes.append(helper.make_node("Cast", [f"y{len(steps)}"], ["y"], to=TensorProto.FLOAT))
+    values = [numpy_helper.from_array(np.float16(step), f"by{number}") for number, step in enumerate(steps)]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
+    made = helper.make_graph(nodes, "halves", inputs, outputs, values)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "half.onnx")
+    return folder / "half.onnx"
+
+
+def computed(file: Path, x: float) -> float:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return float(session.run(None, {"x": np.asarray([x], np.float32)})[0][0])
+
+
+@pytest.mark.parametrize(("x", "steps"), [(1.2345, (1000.0, 0.001)), (0.1, (3.0, 7.0, 0.1)), (2.0, (1e-4, 1e-4, 1e4))])
+def test_the_simulation_rounds_every_result(x: float, steps: tuple[float, ...], tmp_path: Path) -> None:
+    expected = np.float16(x)
+    for step in steps:
+        expected *= np.float16(step)
+    write_simulated_fp16(halves(tmp_path, *steps), tmp_path / "rounded.onnx")
+    assert computed(tmp_path / "rounded.onnx", x) == float(expected)
+
+
+def test_what_leaves_fp16_is_seen_which_the_cpu_provider_hides(tmp_path: Path) -> None:
+    half = halves(tmp_path, 1000.0, 0.001)
+    write_simulated_fp16(half, tmp_path / "rounded.onnx")
+    assert np.isfinite(computed(half, 1000.0))
+    assert np.isinf(computed(tmp_path / "rounded.onnx", 1000.0))
+
+
+def test_an_fp16_variant_without_its_mask_is_caught(
+    reference: Reference, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "MASKED", 0.0)
+    graph = export_graph(tiny_model("Bert"), "row", tmp_path / "model.onnx")
+    write_fp16(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
+    with pytest.raises(ParityFailed, match="rows feel what their neighbours say"):
+        FP16_VARIANT.measure(reference, tmp_path / "model.fp16.onnx", graph)
+
+
+def test_an_fp16_variant_that_cannot_be_loaded_has_failed(reference: Reference, export: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.fp16.onnx").write_bytes(b"this is no graph")
+    found = FP16_VARIANT.measure(reference, tmp_path / "model.fp16.onnx", export("Bert").graph)
+    assert found is not None
+    assert (found.parity.passed, found.parity.agreement, found.parity.rows) == (False, 0.0, len(reference.examples))
+
+
+def test_an_fp16_variant_that_ends_the_process_has_failed_and_ends_none_here(
+    reference: Reference, export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime ends the process while it opens the fp16 variant of an XLNet."""
+    exported = export("Bert")
+    monkeypatch.setattr(variants, "OPEN_GRAPH", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    found = FP16_VARIANT.measure(reference, exported.file, exported.graph)
+    assert found is not None
+    assert (found.parity.passed, found.parity.agreement) == (False, 0.0)
