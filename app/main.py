@@ -14,6 +14,7 @@ from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
+from app.core.artefact import Artefact
 from app.core.errors import HooperError, SetupError
 from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
@@ -24,7 +25,7 @@ from app.serving.failures import without_paths
 from app.serving.loader import LoadOptions, load
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
-from app.serving.repository import Artefact, Repository
+from app.serving.repository import Repository
 from app.serving.shadow import Shadows
 from app.serving.versions import Versions
 from app.settings import Settings

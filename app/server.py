@@ -9,14 +9,13 @@ from contextlib import suppress
 import uvicorn
 
 from app.core.errors import HooperError, SetupError
+from app.core.exit_codes import EXIT_SETUP
 from app.main import create_app
 from app.observability.logging import harmless, set_up_logging
 from app.processes.http import configured, set_heap_aside
 from app.processes.signals import on_ending_signals
 from app.runtime.thread import is_any_abandoned
 from app.settings import Settings, check_exposure
-
-EXIT_SETUP = 2
 
 
 def serve(settings: Settings) -> int:

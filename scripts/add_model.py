@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from app.core.errors import HooperError, InvalidSettings
+from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 from app.core.types import TaskName
 from scripts.export.publish import import_artefact, is_published
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe
 
-EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 EXAMPLES = """examples:
   hooper models add ./my-checkpoint                        a folder that transformers saved, with its head
   hooper models add ./my-checkpoint --data dev.csv         with figures on labelled texts, in its card
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # a crash: its cause must be seen
         traceback.print_exc()
         print("hooper models add: unexpected, see above; nothing was published", file=sys.stderr)
-        return EXIT_CRASHED
+        return EXIT_FAILED
 
 
 def parser() -> argparse.ArgumentParser:

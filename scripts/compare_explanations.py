@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.artefact import next_version
 from app.core.errors import HooperError
 from app.core.manifest import read_manifest, verify_files
-from app.core.release import next_version
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.attribution import METHODS, Method, Spending

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.core.errors import HooperError, InvalidSettings
+from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
 from scripts.export.formatting import say
 from scripts.training.recipe import Recipe, load_recipe
-
-EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Command:
         except Exception:  # a crash: its cause must be seen
             traceback.print_exc()
             print(f"{self.name}: unexpected, see above; {self.undone}", file=sys.stderr)
-            return EXIT_CRASHED
+            return EXIT_FAILED
         return 0
 
     def parser(self) -> argparse.ArgumentParser:

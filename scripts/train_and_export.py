@@ -17,6 +17,7 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
     sys.path.insert(0, str(ROOT))
 
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
+from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
 from scripts.export.formatting import figure, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 RECIPES = ROOT / "scripts" / "recipes"
 ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
-EXIT_CRASHED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 EXAMPLES = """examples:
   hooper train reviews.csv                          columns text and label, a fifth held out; published as models/reviews/1
   hooper train train.jsonl.gz --validation dev.jsonl.gz --base-model bert-base-uncased --epochs 3 --name topics
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # a crash: its cause must be seen, and what was trained must not be lost
         traceback.print_exc()
         print(f"hooper train: unexpected, see above. The last checkpoint is kept; go on with: {again}", file=sys.stderr)
-        return EXIT_CRASHED
+        return EXIT_FAILED
 
 
 def _run(options: argparse.Namespace, again: str) -> int:

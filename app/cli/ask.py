@@ -19,6 +19,7 @@ from app.api.schemas.explain import ExplainRequest, ExplainResult
 from app.api.schemas.summarize import SummarizeRequest, SummarizeResult
 from app.batching.admission import QueueLimit
 from app.cli.inputs import Asked
+from app.core.artefact import Artefact
 from app.core.errors import HooperError, InvalidSettings
 from app.core.types import TaskName
 from app.core.validation import wrong_field
@@ -27,7 +28,6 @@ from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction
 from app.serving.explaining import ExplainOptions, explain
 from app.serving.loader import load
-from app.serving.repository import Artefact
 from app.settings import Settings
 from app.tasks.base import Result
 from app.tasks.extractive_summarization.task import SummaryOptions

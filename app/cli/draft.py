@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.core.errors import SetupError
+from app.core.files import sync, write_atomically
 
 PARTIAL, JOURNAL, WRITING = ".partial", ".journal", ".writing"
 EVERY_S = 1.0
@@ -85,10 +86,10 @@ class Draft:
         else:
             writing = _beside(self._target, WRITING)
             convert(partial, writing)
-            _sync(writing)
+            sync(writing)
             writing.replace(self._target)
             partial.unlink()
-        _sync(self._target.parent)
+        sync(self._target.parent)
         _beside(self._target, JOURNAL).unlink()
 
     def _cut(self) -> None:
@@ -170,13 +171,7 @@ def _kept(journal: Path, job: Mapping[str, Any]) -> Mark | None:
 
 def _write_journal(target: Path, job: Mapping[str, Any], mark: Mark) -> None:
     journal = _beside(target, JOURNAL)
-    fresh = journal.with_name(journal.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump({"job": job, "mark": asdict(mark)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(journal)
-    _sync(journal.parent)
+    write_atomically(journal, json.dumps({"job": job, "mark": asdict(mark)}), partial=journal.with_name(f"{journal.name}.new"))
 
 
 @contextlib.contextmanager
@@ -197,11 +192,3 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from app.cli.parser import Parser, add_settings
 from app.core.correction import Correction, Latest, latest, training_row
 from app.core.errors import SetupError
 from app.core.feedback import read
+from app.core.files import PRIVATE, write_atomically
 
 EXAMPLES = """  hooper feedback export corrected.jsonl --model sentiment     the last one of each text, for `hooper train`
   hooper feedback export all.jsonl --model sentiment --all     every correction, with the answer and where it came from
@@ -57,15 +56,7 @@ def write(target: Path, lines: Sequence[str]) -> None:
         SetupError: it cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.writelines(f"{line}\n" for line in lines)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).replace(target)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_atomically(target, "".join(f"{line}\n" for line in lines), PRIVATE)
     except OSError as error:
         raise SetupError(f"{target} cannot be written: {error.strerror}") from error
 

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from app.cli import catalogue
 from app.cli.parser import suggestion
 from app.core.errors import HooperError, SetupError, UnknownModel
+from app.core.exit_codes import EXIT_CLOSED_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 from app.observability.logging import harmless
 
-EXIT_FAILED, EXIT_SETUP, EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 1, 2, 130, 141
 EXAMPLES = """examples:
   hooper serve                                   answer from the models in ./models on http://127.0.0.1:8000
   hooper serve --device cpu --port 9000          every setting is an option too; see `hooper settings`

@@ -7,9 +7,8 @@ import sys
 from contextlib import suppress
 
 from app.cli.parser import Parser, add_settings, settings_from
+from app.core.artefact import Serving, withdraw
 from app.core.errors import InvalidArtefact, SetupError
-from app.core.release import withdraw
-from app.core.served import Serving
 from app.serving.repository import Repository
 
 EXAMPLES = """  hooper models remove sentiment/1             asks first

@@ -11,10 +11,10 @@ from typing import Any, Literal, cast
 from app.cli.ask import ROUTES, Route
 from app.cli.parser import Parser, settings_from
 from app.cli.shape import Format, Shape
+from app.core.artefact import Artefact, oldest
 from app.core.errors import SetupError
-from app.core.served import oldest
 from app.core.types import TaskName
-from app.serving.repository import Artefact, Repository
+from app.serving.repository import Repository
 from app.settings import Settings
 
 

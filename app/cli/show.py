@@ -9,9 +9,10 @@ from typing import Any
 
 from app.cli.output import figures, plain, print_json, print_table
 from app.cli.parser import Parser, add_settings, settings_from
+from app.core.artefact import Artefact
 from app.core.errors import InvalidArtefact
 from app.core.manifest import Manifest
-from app.serving.repository import Artefact, Repository
+from app.serving.repository import Repository
 
 EXAMPLES = """  hooper models show sentiment                 the latest version
   hooper models show sentiment/1 --json

@@ -6,12 +6,12 @@ import gzip
 import re
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from app.core.errors import InvalidArtefact, SetupError
+from app.core.files import atomic_writer
 from app.core.manifest import FILE_PATTERN, MANIFEST, NAME_PATTERN, Manifest, read_manifest, verify_files
 
 SUFFIXES = (".tar.gz", ".tgz")
@@ -37,19 +37,11 @@ def pack(folder: Path, target: Path) -> None:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    partial: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as raw:
-            partial = Path(raw.name)
-            with gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as stream:
-                _write(stream, folder, manifest)
-        partial.chmod(0o644)
-        partial.replace(target)
+        with atomic_writer(target) as raw, gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as stream:
+            _write(stream, folder, manifest)
     except OSError as error:
         raise SetupError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:  # however it ended, nothing half-written stays
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def unpack(archive: Path, folder: Path) -> Manifest:

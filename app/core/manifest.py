@@ -136,6 +136,10 @@ class Manifest(_Frozen):
     """Headline figures; all of them are in evaluation.json."""
     files: dict[FileName, FileEntry]
 
+    def as_json(self) -> str:
+        """The content of `manifest.json`."""
+        return self.model_dump_json(indent=2) + "\n"
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and validate `folder/manifest.json`.

@@ -11,6 +11,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from app.api.dependencies import Live
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_SETUP
 from app.ipc.engine_side import EngineSide
 from app.main import create_app
 from app.observability.logging import set_up_logging
@@ -18,8 +19,6 @@ from app.observability.shared import SharedMetrics
 from app.processes.given import Given, beat, receive, say_failure, until_told
 from app.processes.signals import ending_signals
 from app.runtime.thread import is_any_abandoned
-
-EXIT_SETUP = 2
 
 
 async def answer(given: Given) -> HooperError | None:

@@ -16,6 +16,7 @@ from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.shared_rate import SharedKeyRates
 from app.core.errors import SetupError
+from app.core.exit_codes import EXIT_SETUP
 from app.ipc.mirror import Mirror
 from app.observability.logging import set_up_logging
 from app.observability.shared import SharedMetrics
@@ -29,7 +30,6 @@ from app.serving.desk import FeedbackDesk
 from app.serving.shadow import Shadows
 from app.settings import Settings
 
-EXIT_SETUP = 2
 FIRST_S = 5.0
 """So long a front end waits, before it accepts anybody, to hear what is loaded."""
 

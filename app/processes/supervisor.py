@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.errors import InvalidSettings, SetupError
+from app.core.exit_codes import EXIT_GAVE_UP, EXIT_SETUP
 from app.processes.child import ENGINE_SILENCE_RUNS, SILENCE_S, Child, Ended
 from app.processes.given import Given
 from app.processes.listening import Listening, listen
@@ -22,7 +23,6 @@ from app.processes.signals import ending_signals
 from app.settings import Settings
 
 ENGINE, FRONT_END = "app.processes.engine", "app.processes.front_end"
-EXIT_SETUP, EXIT_BEYOND_HELP = 2, 3
 PATIENCE_S = 15.0
 """Beyond twice the time to drain (for connections, then for what still runs), what a child gets to end before it is killed: an
 engine may have to be left behind."""
@@ -78,7 +78,7 @@ class Supervisor:
             await self._keep_alive(name)
         except Exception as error:  # whatever it is: a place that nobody keeps must not go unnoticed
             logger.exception("the %s process cannot be kept", name)
-            self._end(Ending(EXIT_BEYOND_HELP, f"the {name} process cannot be started or watched ({type(error).__name__})"))
+            self._end(Ending(EXIT_GAVE_UP, f"the {name} process cannot be started or watched ({type(error).__name__})"))
 
     async def _keep_alive(self, name: str) -> None:
         deaths = Deaths()
@@ -102,7 +102,7 @@ class Supervisor:
         if ended.failure:
             self._end(Ending(EXIT_SETUP, ended.failure))
         elif too_many:
-            self._end(Ending(EXIT_BEYOND_HELP, f"{too_many}; the last one ended with {ended.how}"))
+            self._end(Ending(EXIT_GAVE_UP, f"{too_many}; the last one ended with {ended.how}"))
         else:
             logger.error("the %s process is gone (%s) and is started again", name, ended.how)
 

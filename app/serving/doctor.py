@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from app.batching.admission import QueueLimit
+from app.core.artefact import Artefact
 from app.core.errors import HooperError
 from app.observability.metrics import Metrics
 from app.runtime.providers import Machine, choose_provider, detect_machine
 from app.serving.loader import LoadOptions, load
 from app.serving.memory import available_bytes
-from app.serving.repository import Artefact, Repository
+from app.serving.repository import Repository
 from app.settings import Settings, check_exposure
 
 ENOUGH_BYTES = 600_000_000

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.core.artefact import first_published
 from app.core.errors import HooperError, InvalidArtefact
 from app.core.manifest import MANIFEST
-from app.core.served import first_published
 
 _PATH = re.compile(r"(?<![\w.:/~])(?:~|\.{1,2})?(?:/[^/\s'\"`,;:()<>]+)+/?")
 _HEAD_BYTES = 65_536

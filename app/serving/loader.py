@@ -15,6 +15,7 @@ from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDroppe
 from app.batching.policy import Budget
 from app.batching.scheduler import Scheduler, SubmissionResult
 from app.batching.watchdog import Runner, Watchdog
+from app.core.artefact import Artefact
 from app.core.errors import (
     EngineFailed,
     EngineLost,
@@ -34,7 +35,6 @@ from app.runtime.onnx_session import SessionFactory, open_session
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model, has_int8
 from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
-from app.serving.repository import Artefact
 from app.tasks.base import Encoded, Task
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.manifest_options import checked_options

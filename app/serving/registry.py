@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from app.core.artefact import oldest
 from app.core.errors import InvalidInput, ModelFailed, Unavailable, UnknownModel
 from app.core.manifest import Manifest
-from app.core.served import oldest
 from app.core.types import TaskName
 from app.serving.candidates import Candidates, unfit_because
 from app.serving.deployment import Deployment

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from app.core.artefact import Artefact, open_artefact
 from app.core.errors import HooperError
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment
 from app.serving.registry import Registry
-from app.serving.repository import Artefact, open_folder
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Replacement:
             self._give_up(f"{self._num_lost} engines were lost, of which {self._most} may be replaced in one process")
             return
         try:
-            unchanged = await asyncio.to_thread(open_folder, artefact.folder)
+            unchanged = await asyncio.to_thread(open_artefact, artefact.folder)
         except HooperError as error:  # no process could load it: the other models go on answering
             logger.error("%s lost its engine and cannot be loaded again: %s", artefact.id, error.detail)
             return

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from app.core.artefact import (
+    PUBLISHED,
+    SERVING,
+    Artefact,
+    ServingRecords,
+    first_published,
+    latest_version,
+    open_artefact,
+    versions_in,
+)
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError, UnknownModel
-from app.core.manifest import MANIFEST, VERSION, Manifest, read_manifest, refuse_unlisted, verify_files
-from app.core.served import PUBLISHED, SERVING, ServingRecords, first_published, versions_in
-
-
-@dataclass(frozen=True, slots=True)
-class Artefact:
-    """One published version: its folder, and what it says of itself."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def id(self) -> str:
-        return f"{self.manifest.name}/{self.manifest.version}"
-
-    @property
-    def first_published(self) -> str:
-        """Since when its name is published."""
-        return self.manifest.first_published or first_published(self.folder.parent) or self.manifest.created
+from app.core.manifest import MANIFEST, VERSION, Manifest, read_manifest
 
 
 class Repository:
@@ -90,7 +81,7 @@ class Repository:
         folder = self.root / name / str(version or versions[-1])
         if folder.is_symlink() or folder.parent.is_symlink():
             raise InvalidArtefact(f"{folder} is a symbolic link; models must be plain folders")
-        artefact = open_folder(folder)
+        artefact = open_artefact(folder)
         if artefact.id != f"{name}/{folder.name}":
             raise InvalidArtefact(f"{folder} says that it is {artefact.id}")
         return artefact
@@ -121,13 +112,14 @@ class Repository:
             InvalidSettings: it is none of these, or both a model of the repository and another folder.
             UnknownModel, InvalidArtefact: as for `open`.
         """
-        folder = _latest(Path(wish).expanduser())
+        path = Path(wish).expanduser()
+        folder = latest_version(path) or path  # of a model's folder the latest
         if is_path(wish):
-            return open_folder(folder)
+            return open_artefact(folder)
         name, _, version = wish.partition("/")
         if (folder / MANIFEST).is_file():
             if not self.versions(name):
-                return open_folder(folder)
+                return open_artefact(folder)
             if not folder.resolve().is_relative_to((self.root / name).resolve()):
                 raise InvalidSettings(
                     f"{wish} is a model of {self.root} and also a folder here; write ./{wish} or {self.root / wish}"
@@ -172,21 +164,3 @@ class Repository:
 def is_path(wish: str) -> bool:
     """Whether a wish for a model is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
     return wish.startswith((".", "/", "~")) or wish.count("/") > 1
-
-
-def _latest(folder: Path) -> Path:
-    """The latest version in a model's folder; any other folder as it is."""
-    numbers = [] if (folder / MANIFEST).is_file() else versions_in(folder)
-    return folder / str(numbers[-1]) if numbers else folder
-
-
-def open_folder(folder: Path) -> Artefact:
-    """Read and verify a published version, wherever it lies.
-
-    Raises:
-        InvalidArtefact: the folder is broken or altered.
-    """
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    refuse_unlisted(folder, manifest)
-    return Artefact(folder, manifest)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from app.core.artefact import Artefact
 from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, SetupError, UnknownModel
 from app.core.manifest import VERSION
 from app.serving.deployment import Deployment
@@ -16,7 +17,7 @@ from app.serving.failures import FailedModel, failed_model, without_paths
 from app.serving.leased import MAIN, Role
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
-from app.serving.repository import Artefact, Repository, is_path
+from app.serving.repository import Repository, is_path
 
 Failure = tuple[FailedModel, Exception]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
+from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
 from app.runtime.providers import available_cores
 from scripts.bench.beside import beside_others, service_settings
 from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
@@ -36,7 +37,6 @@ EXAMPLES = """examples:
   hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
   hooper bench --output results                      keep results/bench.json, bench.md and a picture (needs the extra train)
 """
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.core.errors import HooperError, InvalidSettings
+from app.core.exit_codes import EXIT_SETUP
 from app.runtime.providers import available_cores
 from scripts.bench.apart import told_by
 from scripts.bench.report import machine_before, write_json
@@ -32,7 +33,6 @@ from scripts.bench.report import machine_before, write_json
 if TYPE_CHECKING:
     from scripts.training.data import Dataset
 
-EXIT_SETUP = 2
 SEED = 29
 SETTLED = ("data", "validation", "from_feedback", "split", "max_rows", "repeat", "seed")
 """Recipe keys that decide which rows are judged: the same for every way."""

@@ -22,6 +22,7 @@ import numpy as np
 
 from app.batching.policy import Budget
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_SETUP
 from app.core.manifest import Graph, Manifest, read_manifest
 from app.core.types import Ints, LayoutName, Row
 from app.runtime.encoder_engine import EncoderEngine
@@ -31,7 +32,6 @@ from scripts.bench.ceiling import FloatName, batches_of, matrix_ceiling, num_mul
 from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import PROFILES, profile_texts
 
-EXIT_SETUP = 2
 MOST_ROWS = 4096
 MOST_BATCHES = 16
 """Different batches that are run in turn: few, so that all their shapes are captured before the clock starts."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_SETUP
 from scripts.bench.report import machine_before
 from scripts.bench.service import Address, started
 from scripts.bench.texts import profile_texts
@@ -25,7 +26,6 @@ from scripts.bench.texts import profile_texts
 WORDS = range(180, 241)
 """Words of the reviews that are taken."""
 WARM_UP = 2
-EXIT_SETUP = 2
 
 
 def reviews(count: int) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_SETUP
 from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop
 from scripts.bench.service import Address, started_process
@@ -29,7 +30,6 @@ from scripts.bench.texts import profile_texts
 CONNECTIONS, ITEMS = 8, 8
 POLL_S = 0.02
 MIB = 2**20
-EXIT_SETUP = 2
 QUESTION = "What did the writer think of it?"
 
 

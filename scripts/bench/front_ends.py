@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from scripts.bench.connection import prepared
 from scripts.bench.footprint import Process
 from scripts.bench.idle_model import NAME, publish_idle
@@ -30,8 +31,6 @@ from scripts.bench.load import OK, Measured, Sample, closed_loop
 from scripts.bench.report import machine_before, write_json
 from scripts.bench.service import Address, started_process
 from scripts.bench.texts import PROFILES, profile_texts
-
-EXIT_FAILED, EXIT_SETUP = 1, 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
+from app.core.exit_codes import EXIT_SETUP
 from scripts.bench.connection import prepared
 from scripts.bench.load import Measured, closed_loop
 from scripts.bench.report import machine_before
 from scripts.bench.service import START_S, Address, free_port, started, wait_until_ready
 from scripts.bench.texts import profile_texts
 
-EXIT_SETUP = 2
 TURNS = ("plain", "ray", "ray", "plain")
 Service = Callable[[], AbstractContextManager[Address]]
 

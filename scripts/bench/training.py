@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_SETUP
 from scripts.bench.apart import told_by
 from scripts.bench.report import machine_before, write_json
 from scripts.bench.texts import profile_texts
@@ -31,7 +32,6 @@ WAYS = {
 }
 BATCH_SIZE, MAX_TOKENS = 32, 128
 WARM_UP_UPDATES = 3
-EXIT_SETUP = 2
 
 
 def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:

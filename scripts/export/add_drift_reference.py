@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.core.artefact import STAGING
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST, DriftReference, Manifest, read_manifest, refuse_unlisted, verify_files
-from app.core.release import STAGING
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer

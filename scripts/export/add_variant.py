@@ -6,9 +6,9 @@ import random
 import shutil
 from pathlib import Path
 
+from app.core.artefact import next_release
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST, Manifest, describe_file, read_manifest, refuse_unlisted, verify_files
-from app.core.release import next_release
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from scripts.export.engine_trials import describe_engines, try_engines

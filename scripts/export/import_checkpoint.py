@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 import transformers
 
+from app.core.artefact import check_name
 from app.core.errors import InvalidSettings
 from app.core.manifest import NO_REFERENCE, DriftReference
-from app.core.release import check_name
 from app.core.types import TaskName
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider

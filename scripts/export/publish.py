@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.archive import copy, is_archive, unpack
+from app.core.artefact import STAGING, Release, next_release
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.manifest import (
     MANIFEST,
@@ -26,7 +27,6 @@ from app.core.manifest import (
     read_manifest,
     verify_files,
 )
-from app.core.release import STAGING, Release, next_release
 from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
 from scripts.export.optimize import files_of

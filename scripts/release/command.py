@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from app.core.manifest import MANIFEST, Manifest, read_manifest
 from scripts.release.artefacts import Environment, build, check_installed, write_sbom
 from scripts.release.finding import Finding, judged
@@ -17,8 +18,6 @@ from scripts.release.image import check_image
 from scripts.release.licences import ROOT, check_licences
 from scripts.release.scan import archive, scan, tree
 from scripts.release.version import check_version, project_version
-
-EXIT_BAD, EXIT_SETUP = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HooperError as error:
         print(f"release-check: {error.detail}", file=sys.stderr)
         return EXIT_SETUP
-    return 0 if is_good else EXIT_BAD
+    return 0 if is_good else EXIT_FAILED
 
 
 def check(root: Path, options: argparse.Namespace) -> Iterator[Finding]:

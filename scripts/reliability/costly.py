@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_SETUP
 from scripts.bench.report import machine_before, write_json
 from scripts.bench.service import Address, started_process
 
@@ -31,7 +32,6 @@ EVERY_S = 0.01
 QUIET_S = 3.0
 PATIENCE_S = 300.0
 NUM_BYTES = 2_000_000
-EXIT_SETUP = 2
 JSON = {"Content-Type": "application/json"}
 KEY_HASH = hashlib.sha256(b"a key that nobody sends").hexdigest()
 FIELDS = ",".join(f'"field{number}":0' for number in range(12))

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from scripts.bench.report import describe_machine
 from scripts.bench.service import Address, started_process
 from scripts.reliability.tally import Tally
 
-EXIT_FAILED, EXIT_SETUP = 1, 2
 ROUND = 1000
 PATIENCE_S = 60.0
 RECEIVE_S = 10.0

@@ -24,6 +24,7 @@ from statistics import mean
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from scripts.bench.connection import prepared
 from scripts.bench.report import machine_before
 from scripts.bench.service import Address, started_process
@@ -32,7 +33,6 @@ from scripts.reliability.generator import Generator, Load
 from scripts.reliability.overload_step import MAX_RETRY_S, Bench, Capacity, Drained, Limits, take
 from scripts.reliability.picture import draw_overload
 
-EXIT_FAILED, EXIT_SETUP = 1, 2
 STEPS = (0.5, 1.0, 3.0, 2.0, 3.0, 1.0)
 """The two that are compared come twice, around each other: a shared machine's pace changes within minutes."""
 KEPT = 0.9

@@ -28,6 +28,7 @@ from typing import Any
 import uvloop
 
 from app.core.errors import HooperError, SetupError
+from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 from scripts.bench.report import machine_before
 from scripts.bench.service import Address, started_process
 from scripts.reliability.footprint import Footprint
@@ -35,7 +36,6 @@ from scripts.reliability.picture import draw_soak
 from scripts.reliability.soak_load import Counts, send
 from scripts.reliability.soak_requests import draw
 
-EXIT_FAILED, EXIT_SETUP, EXIT_INTERRUPTED = 1, 2, 130
 LOOKS = 100
 FLAT = 0.05
 """How far memory may move after the warm-up."""

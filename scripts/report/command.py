@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.core.errors import HooperError, InvalidSettings
+from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
 from scripts.report import store
 from scripts.training.data import describe_broken
 from scripts.training.recipe import Recipe
 
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
 EXAMPLES = """examples:
   hooper report                              the newest one, in a browser where there is one
   hooper report tickets/1 --no-open          its path

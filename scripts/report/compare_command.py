@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
 from scripts.export.formatting import figure, metric_name
 from scripts.training.recipe import Recipe
 
-EXIT_SETUP, EXIT_INTERRUPTED = 2, 130
 MOST_CHARACTERS = 300
 LIKELY_CHANCE = 0.05
 EXAMPLES = """examples:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings, SetupError
+from app.core.files import write_atomically
 from scripts.report.page import to_html
 
 FILE = re.compile(r"report-([1-9][0-9]*)\.html")
@@ -31,7 +32,7 @@ def write(report: Mapping[str, Any], page: Path) -> Path:
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
-            _write(path, text)
+            write_atomically(path, text)
     except OSError as error:
         raise SetupError(f"the report cannot be written to {page}: {error.strerror or error}") from error
     return page
@@ -61,13 +62,3 @@ def find(wish: str, runs: Path) -> Path:
             f" and `hooper report {wish or 'NAME'} --data FILE` makes one of a published model and labelled texts"
         )
     return max(found, key=lambda one: (one.stat().st_mtime_ns, one.name))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

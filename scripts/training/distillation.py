@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from app.core.errors import InvalidSettings
+from app.core.files import atomic_writer
 from app.core.manifest import Output
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.export import note_padding, probe_rows
@@ -121,6 +122,5 @@ def _kept(file: Path, num_rows: int) -> np.ndarray | None:
 
 def _keep(file: Path, logits: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"partial.{file.name}")
-    np.save(partial, logits)
-    partial.replace(file)
+    with atomic_writer(file, partial=file.with_name(f"partial.{file.name}")) as stream:
+        np.save(stream, logits)

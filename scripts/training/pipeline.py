@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from app.core.artefact import check_name
 from app.core.manifest import DriftReference
-from app.core.release import check_name
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, InvalidSettings, SetupError
+from app.core.files import write_atomically
 from scripts.training.data import Dataset
 from scripts.training.processes import is_main_process
 from scripts.training.recipe import Recipe
@@ -163,10 +164,8 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """In one step: a run that is killed meanwhile leaves what was there before."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text, partial=path.with_name(f"{path.name}.partial"))
 
 
 def _is_whole(checkpoint: Path) -> bool:

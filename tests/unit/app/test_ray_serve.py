@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.core.artefact import write_serving
 from app.core.errors import InvalidArtefact, InvalidSettings, Unavailable
-from app.core.served import write_serving
 from app.settings import Settings
 from tests.support.mutated_model import sign_again
 

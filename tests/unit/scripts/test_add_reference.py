@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from app.core.artefact import open_artefact
 from app.core.manifest import DriftReference, read_manifest
-from app.serving.repository import open_folder
 from scripts import add_reference
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
@@ -46,7 +46,7 @@ def test_the_reference_is_counted_over_the_items_by_the_published_graph(
     folder = models / "tiny" / "1"
     before, content = read_manifest(folder), files(folder)
     assert add(models, "tiny/1", "--data", held_out(tmp_path)) == 0
-    after = open_folder(folder).manifest
+    after = open_artefact(folder).manifest
     assert after.reference.num_items == 4
     assert after.reference.tokens_per_item == 3.75
     assert after.reference.unknown_token_share == round(1 / 15, 6)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from app.core.artefact import open_artefact
 from app.core.manifest import read_manifest
-from app.serving.repository import open_folder
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from scripts import measure
 from scripts.export.published_version import open_version
@@ -34,7 +34,7 @@ def test_a_version_reads_more_without_training(models: Path, capsys: pytest.Capt
     folder = models / "tiny" / "1"
     before, content = read_manifest(folder), files(folder)
     assert run(models, "tiny/1", 128) == 0
-    after = open_folder(folder).manifest
+    after = open_artefact(folder).manifest
     assert after.max_tokens == 128
     assert after.model_copy(update={"max_tokens": MAX_TOKENS, "engines": before.engines}) == before
     assert files(folder) == content

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.core.served import SERVING, write_serving
+from app.core.artefact import SERVING, write_serving
 from app.serving.doctor import examine
 from app.serving.repository import Repository
 from app.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 
 from app import cli
 from app.cli import remove
-from app.core.served import write_serving
+from app.core.artefact import write_serving
 from app.serving.repository import Repository
 from tests.support.mutated_model import sign_again
 

@@ -12,7 +12,7 @@ import pytest
 
 from app import cli
 from app.cli import output, predict
-from app.core.served import write_serving
+from app.core.artefact import write_serving
 from tests.support.mutated_model import sign_again
 from tests.support.requests import Service
 from tests.support.tiny_model import publish_tiny

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.served import write_serving
+from app.core.artefact import write_serving
 from app.runtime.providers import Machine
 from app.serving import doctor, memory
 from app.serving.doctor import Finding, examine

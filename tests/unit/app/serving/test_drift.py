@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from app.batching.admission import QueueLimit
+from app.core.artefact import open_artefact
 from app.core.manifest import DriftReference, read_manifest
 from app.observability.metrics import Metrics
 from app.serving.bulk import predict_bulk
 from app.serving.deployment import Deployment
 from app.serving.explaining import explain
 from app.serving.loader import LoadOptions, load
-from app.serving.repository import open_folder
 from app.tasks.drift import MAX_LABELS, OTHER
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.mutated_model import sign_again
@@ -53,7 +53,7 @@ async def open_model(metrics: Metrics) -> AsyncIterator[Open]:
     metrics.track(lambda: [one.live_model() for one in loaded])
 
     async def opened(folder: Path) -> Deployment:
-        loaded.append(await load(open_folder(folder), LOAD_OPTIONS, metrics))
+        loaded.append(await load(open_artefact(folder), LOAD_OPTIONS, metrics))
         return loaded[-1]
 
     yield opened

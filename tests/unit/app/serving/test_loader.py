@@ -18,6 +18,7 @@ import pytest
 from onnx import numpy_helper
 
 from app.batching.admission import QueueLimit
+from app.core.artefact import open_artefact
 from app.core.errors import HooperError, InvalidArtefact, ProviderUnavailable
 from app.core.manifest import MANIFEST, Graph, describe_file, read_manifest
 from app.core.types import TaskName
@@ -29,7 +30,7 @@ from app.runtime.providers import Machine, Provider
 from app.serving import loader
 from app.serving.deployment import Deployment
 from app.serving.loader import TASK_KINDS, LoadOptions, load
-from app.serving.repository import Repository, open_folder
+from app.serving.repository import Repository
 from app.tasks.base import Result
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.faulty_engine import Faulty
@@ -194,7 +195,7 @@ def flat_folder(root: Path) -> Path:
 
 
 async def load_from(folder: Path, session_factory: SessionFactory = open_session) -> None:
-    await (await load(open_folder(folder), OPTIONS, Metrics(), session_factory)).aclose(0)
+    await (await load(open_artefact(folder), OPTIONS, Metrics(), session_factory)).aclose(0)
 
 
 def rounded(*arguments: Any) -> OrtSession:

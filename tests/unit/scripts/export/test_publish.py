@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.core import release
+from app.core import artefact as core_artefact
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import DriftReference, EngineTrial, Parity, read_manifest, verify_files
 from app.tasks.text_classification.task import ClassificationItem
@@ -100,7 +100,7 @@ def test_the_tokenizer_is_published_without_padding_and_truncation(artefact: Art
 
 
 @pytest.mark.parametrize(
-    ("place", "step"), [(module, "_fill"), (module, "verify_files"), (module, "describe_file"), (release, "_sync")]
+    ("place", "step"), [(module, "_fill"), (module, "verify_files"), (module, "describe_file"), (core_artefact, "sync")]
 )
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_in_the_middle_leaves_nothing(

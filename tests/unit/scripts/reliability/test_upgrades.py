@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from app.core.artefact import open_artefact
 from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
-from app.serving.repository import Repository, open_folder
+from app.serving.repository import Repository
 from scripts.reliability.callers import Request, Tally, drive_until_closed
 from scripts.reliability.process import read_by
 from scripts.reliability.upgrades import complaints, complaints_of_the_end
@@ -45,13 +46,13 @@ def test_no_request_fails_while_versions_change_and_the_process_ends(tmp_path: P
 def test_the_versions_are_sound_and_one_was_published_with_other_answers(tmp_path: Path) -> None:
     publish_versions(publish_tiny(tmp_path / "published"), tmp_path / "models")
     assert Repository(tmp_path / "models").versions("tiny") == [1, 2, 3]
-    first, second, third = [open_folder(tmp_path / "models" / "tiny" / version) for version in "123"]
+    first, second, third = [open_artefact(tmp_path / "models" / "tiny" / version) for version in "123"]
     assert first.manifest.files == second.manifest.files
     changed = {name for name, entry in third.manifest.files.items() if entry != first.manifest.files[name]}
     assert changed == {"golden.json"}
     (third.folder / "golden.json").write_text("[]")
     with pytest.raises(InvalidArtefact):
-        open_folder(third.folder)
+        open_artefact(third.folder)
     assert read_manifest(second.folder).version == 2
 
 

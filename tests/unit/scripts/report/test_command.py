@@ -142,11 +142,10 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(judged: Path
     report: dict[str, Any] = json.loads(judged.with_suffix(".json").read_text(encoding="utf-8"))
     before = judged.read_bytes()
 
-    def full(self: Path, *arguments: Any, **rest: Any) -> None:
-        self.touch()
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SetupError, match="No space left on device"):
         store.write(report, judged)
     assert judged.read_bytes() == before

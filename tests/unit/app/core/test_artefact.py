@@ -1,17 +1,31 @@
-"""Which version of a model serves after a start, and since when its name is published."""
+"""Versions appear and disappear whole; which of them serves, and since when a name is published."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.core.errors import InvalidArtefact
-from app.core.manifest import read_manifest
-from app.core.release import next_release, withdraw
-from app.core.served import SERVING, Serving, ServingRecords, first_published, read_serving, write_serving
+from app.core import artefact
+from app.core.artefact import (
+    SERVING,
+    Serving,
+    ServingRecords,
+    first_published,
+    latest_version,
+    next_release,
+    open_artefact,
+    read_serving,
+    replace_manifest,
+    versions_in,
+    withdraw,
+    write_serving,
+)
+from app.core.errors import InvalidArtefact, SetupError
+from app.core.manifest import describe_file, read_manifest
 from app.serving.repository import Repository
 from tests.support.mutated_model import sign_again
 
@@ -34,6 +48,92 @@ def publish_as(models: Path, name: str, version: int, **changes: object) -> Path
     folder = Path(shutil.copytree(models / "tiny" / "1", models / name / str(version)))
     sign_again(folder, name=name, version=version, **changes)
     return folder
+
+
+# --- a version appears and disappears whole
+
+
+def test_what_was_filled_is_found_under_the_next_number(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with next_release(tmp_path, "films") as made:
+            (made.staging / "file").write_text(str(number))
+            assert not made.folder.exists()
+        assert (made.version, made.folder) == (number, tmp_path / "films" / str(number))
+        assert (made.folder / "file").read_text() == str(number)
+
+
+def test_what_was_begun_and_failed_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), next_release(tmp_path / "models", "films"):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_withdrawn_version_is_out_of_sight_before_its_files_are_deleted(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    remove = shutil.rmtree
+
+    def look(path: Any) -> None:
+        seen.append((models / "tiny" / "1").exists())
+        remove(path)
+
+    monkeypatch.setattr(artefact.shutil, "rmtree", look)
+    withdraw(models / "tiny" / "1")
+    assert seen == [False]
+    assert not list(models.iterdir())
+
+
+def test_a_version_that_is_not_there_cannot_be_withdrawn(models: Path) -> None:
+    with pytest.raises(SetupError, match="cannot be removed: No such file"):
+        withdraw(models / "tiny" / "7")
+    assert [path.name for path in (models / "tiny").iterdir()] == ["1"]
+
+
+def test_a_sealed_version_has_its_own_number_and_checksums_of_the_files_that_were_added(models: Path) -> None:
+    source = open_artefact(models / "tiny" / "1")
+    with next_release(models, "tiny") as release:
+        release.add_files(source)
+        (release.staging / "added.txt").write_text("more")
+        sealed = release.seal(source.manifest.model_copy(update={"description": "with more"}))
+    published = open_artefact(models / "tiny" / "2")
+    assert published.manifest == sealed
+    assert sealed.files == {**source.manifest.files, "added.txt": describe_file(published.folder / "added.txt")}
+    assert (sealed.version, sealed.first_published) == (2, source.first_published)
+
+
+def test_a_version_with_a_file_that_differs_from_its_checksum_is_not_published(models: Path) -> None:
+    source = open_artefact(models / "tiny" / "1")
+
+    def publish() -> None:
+        with next_release(models, "tiny") as release:
+            release.add_files(source)
+            (release.staging / "golden.json").write_text("[]")
+            release.seal(source.manifest)
+
+    with pytest.raises(InvalidArtefact, match=r"golden\.json differs"):
+        publish()
+    assert versions_in(models / "tiny") == [1]
+
+
+def test_what_a_version_says_of_itself_is_replaced_in_one_step(models: Path) -> None:
+    before = open_artefact(models / "tiny" / "1")
+    replace_manifest(before, before.manifest.model_copy(update={"description": "better known"}))
+    after = open_artefact(before.folder)
+    assert after.manifest.description == "better known"
+    assert [path.name for path in before.folder.parent.iterdir()] == ["1"]
+
+
+def test_the_latest_version_is_the_highest_number_with_a_manifest_or_the_folder_itself(models: Path) -> None:
+    for number in ("9", "10", "11"):
+        shutil.copytree(models / "tiny" / "1", models / "tiny" / number)
+    (models / "tiny" / "11" / "manifest.json").unlink()
+    assert latest_version(models / "tiny") == models / "tiny" / "10"
+    assert latest_version(models / "tiny" / "9") == models / "tiny" / "9"
+    assert latest_version(models) is None
+
+
+# --- the record of what serves
 
 
 def test_a_record_is_read_as_it_was_written_and_nothing_else_is_left(tmp_path: Path) -> None:
