@@ -36,7 +36,7 @@ from scripts.export.export import probe_rows, spread
 from scripts.export.import_checkpoint import Checkpoint, Wish, adopt, open_checkpoint
 from scripts.export.layouts import accepted_inputs, head_logits
 from scripts.export.verify import TorchRunner
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
 from scripts.training.recipe import Recipe
 
 TIMEOUT_S = 300
@@ -130,7 +130,7 @@ def largest_difference(version: Path, manifest: Manifest, checkpoint: Checkpoint
     Classifiers are compared from the text on, through transformers' own tokenizer; of question answering the rows are compared,
     since transformers has no windows of ours.
     """
-    offline = offline_task(manifest.task)
+    offline = training_task(manifest.task)
     tokenizer = Tokenizer.from_file(version / manifest.tokenizer, manifest.max_tokens)
     session = EncoderEngine(version / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     if manifest.task == "text-classification":

@@ -19,13 +19,13 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
-from scripts.export.formatting import figure, metric_name, say  # noqa: E402
+from scripts.export.formatting import format_value, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
 from scripts.training.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
 from scripts.training.run_folder import Interrupted  # noqa: E402
 
 if TYPE_CHECKING:
-    from scripts.training.pipeline import Line, Published
+    from scripts.training.pipeline import Pipeline, Published
 
 RECIPES = ROOT / "scripts" / "recipes"
 ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
@@ -38,7 +38,7 @@ GROUPS = {"name": "what is made", "data": "data", "epochs": "training", "storage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the line.
+    """Run the pipeline.
 
     Returns:
         0; 1 where something broke; 2 where the line could not go on as configured; 130 where it was interrupted.
@@ -64,19 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, again: str) -> int:
     recipe, file = read_recipe(options)
-    from scripts.training.pipeline import Line  # after the options are known to be right: torch takes seconds to import
+    from scripts.training.pipeline import Pipeline  # after the options are known to be right: torch takes seconds to import
 
-    line = Line(recipe, file, say)
+    pipeline = Pipeline(recipe, file, say)
     if options.dry_run:
-        line.load(read_all(recipe))
+        pipeline.load(read_all(recipe))
         say("", "dry run: stopped before training")
         return 0
     if options.find_learning_rate:
-        return _find_learning_rate(line, options.plot)
+        return _find_learning_rate(pipeline, options.plot)
     try:
-        published = line.run(options.resume)
+        published = pipeline.run(options.resume)
     except SetupError as error:
-        if not line.is_trained:
+        if not pipeline.is_trained:
             raise
         raise SetupError(f"{error.detail}. The trained model is kept; go on with: {again}") from error
     if published is not None:
@@ -84,15 +84,15 @@ def _run(options: argparse.Namespace, again: str) -> int:
     return 0
 
 
-def _find_learning_rate(line: Line, file: str) -> int:
+def _find_learning_rate(pipeline: Pipeline, file: str) -> int:
     from scripts.training.learning_rate import check_plot, plot  # they import torch
 
-    where = Path(file) if file else line.run_folder.path / "learning_rate.svg"
+    where = Path(file) if file else pipeline.run_folder.path / "learning_rate.svg"
     check_plot(where)
-    curve = line.find_learning_rate(line.load(read_all(line.recipe)))
-    line.say("", f"steepest descent at {curve.steepest:.1e}, minimum at {curve.minimum:.1e}")
-    line.say("plot", str(plot(curve, where)))
-    line.say("suggest", f"--learning-rate {curve.suggestion:g}")
+    curve = pipeline.find_learning_rate(pipeline.load(read_all(pipeline.recipe)))
+    pipeline.say("", f"steepest descent at {curve.steepest:.1e}, minimum at {curve.minimum:.1e}")
+    pipeline.say("plot", str(plot(curve, where)))
+    pipeline.say("suggest", f"--learning-rate {curve.suggestion:g}")
     return 0
 
 
@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
 def _report(published: Published, recipe: Recipe) -> None:
     folder, headline = published.folder, published.evaluation["headline"]
     size = sum(path.stat().st_size for path in folder.iterdir())
-    figures = ", ".join(f"{metric_name(key)} {figure(value)}" for key, value in headline.items())
+    figures = ", ".join(f"{metric_name(key)} {format_value(value)}" for key, value in headline.items())
     parity = ", ".join(f"{name} {Parity(**one).agreement_to_show:.4f}" for name, one in published.evaluation["parity"].items())
     request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
     where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"

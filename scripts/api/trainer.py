@@ -1,4 +1,4 @@
-"""The trainer: fit, evaluate and save, each a few arrows of the line."""
+"""The trainer: fit, evaluate and save, each a few arrows of the pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scripts.training.data import Example, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
 from scripts.training.learning_rate import plot as draw
 from scripts.training.objective import mean_loss
-from scripts.training.pipeline import Line, Trained
+from scripts.training.pipeline import Pipeline, Trained
 from scripts.training.pretrained import BaseModel, Start
 from scripts.training.recipe import recipe_of
 
@@ -63,8 +63,8 @@ class Trainer(Generic[F]):
         self._data, self._model = train.data, model
         self._script = Script(task, model.name, train.data, options)
         self._values = training_values(task, model.name, train.data, options)
-        line = self._line()
-        self._offline, self._prepared = line.offline, line.load(train.data.records)
+        pipeline = self._line()
+        self._offline, self._prepared = pipeline.offline, pipeline.load(train.data.records)
         self._trained: Trained | None = None
         self._reference: Reference | None = None
         """The trained model's answers to what is held out, once they were needed."""
@@ -88,8 +88,8 @@ class Trainer(Generic[F]):
         recipe = self._line(**fitting_values(options)).recipe
         name = f"{recipe.name}.fit{number + 1}" if number else recipe.name  # what the last call made is kept meanwhile
         with self._start() as start:
-            line = self._line(**options, epochs=epochs, seed=recipe.seed + number, name=name)
-            trained = line.train(self._prepared, resume, start)
+            pipeline = self._line(**options, epochs=epochs, seed=recipe.seed + number, name=name)
+            trained = pipeline.train(self._prepared, resume, start)
         cost = _added(self._trained.cost if self._trained else {}, trained.cost)
         self._trained, self._reference = replace(trained, base=self._model.start.base, cost=cost), None
         self._script = self._script.fitted(epochs, options)
@@ -207,8 +207,8 @@ class Trainer(Generic[F]):
         trained = self._needed("save")
         folder = Path(path).expanduser()
         script = self._script.to_save(str(path), options)
-        line = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
-        return line.export(self._prepared, trained, self._held_out(trained)).folder
+        pipeline = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
+        return pipeline.export(self._prepared, trained, self._held_out(trained)).folder
 
     def _judged_on(self, part: Part | Source) -> Reference:
         trained = self._needed("evaluate")
@@ -237,8 +237,8 @@ class Trainer(Generic[F]):
             notes_of(self._prepared),
         )
 
-    def _line(self, script: str = "", **values: Any) -> Line:
-        return Line(recipe_of({**self._values, **values}), None, say, script)
+    def _line(self, script: str = "", **values: Any) -> Pipeline:
+        return Pipeline(recipe_of({**self._values, **values}), None, say, script)
 
     @contextmanager
     def _start(self) -> Iterator[Start]:

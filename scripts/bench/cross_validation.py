@@ -50,18 +50,18 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
         InvalidSettings: as for `hooper train`, or the rows have no label each, or are fewer than the folds.
     """
     from scripts.training.data import read_all
-    from scripts.training.pipeline import Line
+    from scripts.training.pipeline import Pipeline
     from scripts.training.recipe import recipe_of
 
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         recipe = recipe_of({"name": "way", **options, "runs": folder})
-        line = Line(recipe, None, lambda arrow, text: print(f"{arrow:10} {text}", file=sys.stderr, flush=True))
-        prepared = line.offline.prepare(recipe, read_all(recipe))
+        pipeline = Pipeline(recipe, None, lambda arrow, text: print(f"{arrow:10} {text}", file=sys.stderr, flush=True))
+        prepared = pipeline.offline.prepare(recipe, read_all(recipe))
         if prepared.task_options.get("problem_type") != "single_label_classification":
             raise InvalidSettings("only texts with one label each can be compared here")
         prepared = replace(prepared, dataset=fold_of(prepared.dataset, fold, num_folds))
-        trained = line.train(prepared, resume=False)
-        reference = line.evaluate(prepared, trained)
+        trained = pipeline.train(prepared, resume=False)
+        reference = pipeline.evaluate(prepared, trained)
     answers = [one.labels[0].label for one in reference.predictions.answers]
     right = [int(answer == one.target) for answer, one in zip(answers, reference.examples, strict=True)]
     return {"right": right, "seconds": trained.cost["seconds"], "epochs": trained.cost["epochs"]}

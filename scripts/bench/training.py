@@ -41,14 +41,14 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
     from app.core.manifest import Output
     from app.tasks.tokenizer import Tokenizer
     from scripts.export.verify import padded_graph
-    from scripts.tasks.text_classification import OfflineTextClassification
+    from scripts.tasks.text_classification.task import TextClassificationTraining
     from scripts.training import pretrained
     from scripts.training.data import Example
     from scripts.training.data_loader import Collator
     from scripts.training.recipe import Recipe
 
     texts = profile_texts("mixed")[:num_texts]
-    task, options = OfflineTextClassification(), {"labels": ["even", "odd"], "problem_type": "single_label_classification"}
+    task, options = TextClassificationTraining(), {"labels": ["even", "odd"], "problem_type": "single_label_classification"}
     precision: Any = way.split()[1]
     recipe = Recipe(data=["texts"], epochs=1, batch_size=BATCH_SIZE, precision=precision)
     start = pretrained.find_start(base_model)
@@ -73,10 +73,10 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
 def _as_hooper(recipe: Any, task: Any, model: Any, rows: Any, collator: Any, folder: Path) -> tuple[float, float]:
     """Seconds and share of padding of Hooper's own loop, without checkpoints."""
     from scripts.training.trainer import HooperTrainer, keep_freed_memory, make_arguments, make_schedule
-    from scripts.training.training_setup import make_course
+    from scripts.training.training_setup import set_up_training
 
     keep_freed_memory()
-    course = make_course(recipe, task, model, rows)
+    course = set_up_training(recipe, task, model, rows)
     arguments = make_arguments(course, course.updates_per_epoch, folder, save_strategy="no")
     trainer = HooperTrainer(course, model, arguments, make_schedule(recipe, course.updates_per_epoch), [])
     return trainer.train().metrics["train_runtime"], course.collator.padding_share

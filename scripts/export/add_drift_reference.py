@@ -14,11 +14,11 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.eval_data import load_eval_data
-from scripts.export.formatting import describe_figures
+from scripts.export.formatting import describe_metrics
 from scripts.export.published_version import published_task
 from scripts.export.verified_graph import Say
-from scripts.tasks.base import OfflineTask
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
+from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, drift_reference, predict
 from scripts.training.recipe import Recipe
@@ -43,7 +43,7 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     refuse_unlisted(folder, manifest)
-    offline = offline_task(manifest.task)
+    offline = training_task(manifest.task)
     task = published_task(folder, manifest, offline)
     texts = load_eval_data(offline, manifest.task_options, recipe)
     say("load", texts.origin)
@@ -57,12 +57,12 @@ def add_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
     return reference
 
 
-def _figures(offline: OfflineTask, manifest: Manifest, predictions: Predictions, examples: Sequence[Example]) -> str:
-    return describe_figures(offline.evaluate(predictions.answers, examples, manifest.task_options)["headline"])
+def _figures(offline: TrainingTask, manifest: Manifest, predictions: Predictions, examples: Sequence[Example]) -> str:
+    return describe_metrics(offline.evaluate(predictions.answers, examples, manifest.task_options)["headline"])
 
 
 def _of_the_card(manifest: Manifest) -> str:
-    return f"its card says {describe_figures(manifest.evaluation)}" if manifest.evaluation else "its card has no figures"
+    return f"its card says {describe_metrics(manifest.evaluation)}" if manifest.evaluation else "its card has no figures"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -17,7 +17,7 @@ from scripts.export.published_version import published_task
 from scripts.export.variants import Variant
 from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import ParityFailed, Reference
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
 from scripts.training.evaluation import predict
 from scripts.training.recipe import Recipe
 
@@ -65,7 +65,7 @@ def _fp32_answers(form: Variant, folder: Path, manifest: Manifest, recipe: Recip
         raise InvalidSettings(
             f"{folder} is stored as {graph.storage}; only models stored as {stored} have a form that {form.does}"
         )
-    offline = offline_task(manifest.task)
+    offline = training_task(manifest.task)
     task = published_task(folder, manifest, offline)
     texts = load_eval_data(offline, manifest.task_options, recipe)
     say("load", texts.origin)

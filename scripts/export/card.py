@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.manifest import Parity
-from scripts.export.formatting import describe_decisions, figure, metric_name
-from scripts.tasks.registry import offline_task
+from scripts.export.formatting import describe_decisions, format_value, metric_name
+from scripts.tasks import training_task
 from scripts.training.data import Dataset, default_name
 from scripts.training.recipe import Recipe
 
@@ -40,40 +40,40 @@ class CardInput:
     notes: Sequence[str] = ()
 
 
-def write_card(story: CardInput) -> str:
+def write_card(card: CardInput) -> str:
     """The card as markdown with the front matter of the Hugging Face hub."""
-    recipe = story.recipe
+    recipe = card.recipe
     sections = [
         f"# {recipe.name}",
-        recipe.description or f"A model for {recipe.task}, fine-tuned from {story.base_model}.",
-        f"{story.num_bytes / 1e6:.1f} MB, reads up to {story.max_tokens} tokens. Made and served by Hooper.",
+        recipe.description or f"A model for {recipe.task}, fine-tuned from {card.base_model}.",
+        f"{card.num_bytes / 1e6:.1f} MB, reads up to {card.max_tokens} tokens. Made and served by Hooper.",
         "## Figures",
-        figures_of(story.evaluation),
-        *classes_of(story.evaluation.get("per_class", {})),
-        *calibration_of(story.evaluation.get("calibration", {})),
+        figures_of(card.evaluation),
+        *classes_of(card.evaluation.get("per_class", {})),
+        *calibration_of(card.evaluation.get("calibration", {})),
         "These figures repeat with",
-        f"```{story.language}\n{story.command}\n```",
+        f"```{card.language}\n{card.command}\n```",
         "## Data",
-        *_data(story),
+        *_data(card),
         "## Training",
-        _training(story),
+        _training(card),
         "## Agreement with the torch model",
-        parity_of(story.parity, "the rows held out"),
+        parity_of(card.parity, "the rows held out"),
         "## Limits",
         recipe.limits or "None were stated by the maker.",
     ]
-    return f"---\n{_front_matter(story)}---\n\n" + "\n\n".join(sections) + "\n"
+    return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _front_matter(story: CardInput) -> str:
-    recipe = story.recipe
+def _front_matter(card: CardInput) -> str:
+    recipe = card.recipe
     sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
     fields = {
         **license_of(recipe.license),
         "pipeline_tag": recipe.task,
-        "base_model": story.base_model,
+        "base_model": card.base_model,
         "datasets": list(sources),
-        "metrics": offline_task(recipe.task).hub_metrics(story.evaluation["headline"]),
+        "metrics": training_task(recipe.task).hub_metrics(card.evaluation["headline"]),
     }
     return front_matter(fields)
 
@@ -123,13 +123,13 @@ def calibration_of(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _data(story: CardInput) -> list[str]:
-    dataset = story.dataset
+def _data(card: CardInput) -> list[str]:
+    dataset = card.dataset
     held_out = Counter(one.source for one in dataset.validation)
     trained = Counter(one.source for one in dataset.train)
     rows = [[source, trained[source], held_out[source]] for source in dict.fromkeys([*trained, *held_out])]
     said = [_table(["source", "rows trained on", "rows held out"], rows)]
-    said += [f"{note[0].upper()}{note[1:]}." for note in story.notes if note]
+    said += [f"{note[0].upper()}{note[1:]}." for note in card.notes if note]
     if dataset.num_leaked:
         said.append(f"{dataset.num_leaked} rows were left out of training because the same item is held out.")
     return [*said, _broken(dataset)]
@@ -144,14 +144,14 @@ def _broken(dataset: Dataset) -> str:
     return f"{len(broken)} broken rows were left out:\n\n{named}{more}"
 
 
-def _training(story: CardInput) -> str:
-    cost = story.cost
+def _training(card: CardInput) -> str:
+    cost = card.cost
     if not cost:
-        return f"Fine-tuned from {story.base_model}; what it cost was not written down."
+        return f"Fine-tuned from {card.base_model}; what it cost was not written down."
     epochs = f"{cost['epochs']:g} epoch{'s' if cost['epochs'] != 1 else ''}"
     said = (
-        f"Fine-tuned from {story.base_model}: {epochs}, {cost['updates']:,} updates of"
-        f" {story.recipe.batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
+        f"Fine-tuned from {card.base_model}: {epochs}, {cost['updates']:,} updates of"
+        f" {card.recipe.batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
     )
     said += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
     after = cost.get("resumed_after_updates")
@@ -175,4 +175,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return figure(value).replace("|", "\\|").replace("\n", " ")
+    return format_value(value).replace("|", "\\|").replace("\n", " ")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
-from scripts.tasks.base import OfflineTask
+from scripts.tasks.spec import TrainingTask
 from scripts.training.cells import in_lower_case
 from scripts.training.data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
@@ -60,7 +60,7 @@ class EvalData:
     """Somebody chose them for this model; the built-in ones are like nobody's."""
 
 
-def load_eval_data(offline: OfflineTask, task_options: Mapping[str, Any], recipe: Recipe) -> EvalData:
+def load_eval_data(offline: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe) -> EvalData:
     """The examples that the recipe held out, where it names `data` too; else those of its `validation`; without any, the
     built-in ones.
 
@@ -89,7 +89,7 @@ def load_eval_data(offline: OfflineTask, task_options: Mapping[str, Any], recipe
 
 
 def read_labelled(
-    offline: OfflineTask, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
+    offline: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
 ) -> tuple[list[Example], list[Broken]]:
     """Examples with the labels of a model that is there already, and the rows that are none.
 
@@ -99,7 +99,7 @@ def read_labelled(
     return _parse_all(offline.labelled_parser(recipe, records, task_options), recipe, records)
 
 
-def sample_examples(offline: OfflineTask) -> list[Example]:
+def sample_examples(offline: TrainingTask) -> list[Example]:
     """Built-in items of the task, short and long, alone and in pairs; they have no target."""
     texts = [*SENTENCES]  # and runs of them that begin at different places
     texts += [" ".join((SENTENCES * 2)[start : start + count]) for count in JOINED for start in range(0, len(SENTENCES), 6)]
@@ -124,7 +124,7 @@ def _read(source: str) -> list[Record]:
     return [Record(f"{path}:{number}", {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _parse_item(offline: OfflineTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
+def _parse_item(offline: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
     """An example without a target."""
     if record.broken:
         return Broken(record.where, record.broken)

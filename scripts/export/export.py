@@ -37,7 +37,7 @@ from scripts.export.layouts import (
 )
 from scripts.export.optimize import optimize
 from scripts.export.verify import PADDING_SIDE, TorchRunner, padded_graph
-from scripts.tasks.base import Axis, OfflineTask
+from scripts.tasks.spec import Axis, TrainingTask
 from scripts.training.evaluation import encode_all, largest_error
 from scripts.training.run_folder import stop_if_refused
 
@@ -212,7 +212,7 @@ class Exported:
 
 def try_out(
     model: Any,
-    offline: OfflineTask,
+    offline: TrainingTask,
     tokenizer: Tokenizer,
     task_options: Mapping[str, Any],
     folder: Path | None = None,
@@ -239,7 +239,7 @@ def try_out(
         raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
 
 
-def probe_rows(offline: OfflineTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
+def probe_rows(offline: TrainingTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
     """Rows of the built-in texts: short, long, pairs, and of texts that need several windows."""
     serving = offline.serving_task(tokenizer, task_options)
     items = [example.item for example in sample_examples(offline)]

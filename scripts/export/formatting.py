@@ -35,16 +35,16 @@ def say(arrow: str, text: str) -> None:
     print(f"{arrow:<11}{text}", flush=True)
 
 
-def figure(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Shares with four digits, percentages with two, counts with commas."""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) <= 1 else f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def describe_figures(headline: dict[str, Any]) -> str:
+def describe_metrics(headline: dict[str, Any]) -> str:
     """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
-    figures = [f"{metric_name(key)} {figure(value)}" for key, value in headline.items() if key != "rows"]
+    figures = [f"{metric_name(key)} {format_value(value)}" for key, value in headline.items() if key != "rows"]
     return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"
 
 

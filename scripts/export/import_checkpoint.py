@@ -22,14 +22,14 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import calibration_of, classes_of, figures_of, front_matter, license_of, parity_of
 from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.export import try_out
-from scripts.export.formatting import describe_figures
+from scripts.export.formatting import describe_metrics
 from scripts.export.layouts import accepted_inputs, head_logits, takes_token_types
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import Artefact, golden_answers, publish
 from scripts.export.tokenizer_definition import definition_of
 from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 from scripts.export.verify import torch_reference
-from scripts.tasks.registry import OFFLINE_TASKS, offline_task
+from scripts.tasks import training_task, training_tasks
 from scripts.training.evaluation import drift_reference
 from scripts.training.pretrained import (
     DEFAULT_LIMIT,
@@ -77,12 +77,12 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     source = resolve(wish)
     config = _config(source)
     task = _task(config, source, task)
-    model = _model(source, offline_task(task).auto_class)
+    model = _model(source, training_task(task).auto_class)
     tokenizer = fast_tokenizer(source)
     room = _vocabulary(model)
     if room is not None and len(tokenizer) > room:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
-    options, notes = offline_task(task).checkpoint_options(model.config, labels)
+    options, notes = training_task(task).checkpoint_options(model.config, labels)
     beyond = sorted(token for token, number in tokenizer.get_vocab().items() if room is not None and number >= room)
     if beyond:
         named = ", ".join(repr(token) for token in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
@@ -114,8 +114,8 @@ def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
     """
     names = config.architectures or []
     heads = [name.removesuffix("Simple") for name in names]
-    found = next((task for head in heads for task, offline in OFFLINE_TASKS.items() if head.endswith(offline.heads)), None)
-    if found is not None and (refusal := OFFLINE_TASKS[found].head_refusal(config, is_named=wish == found)):
+    found = next((task for head in heads for task, offline in training_tasks().items() if head.endswith(offline.heads)), None)
+    if found is not None and (refusal := training_tasks()[found].head_refusal(config, is_named=wish == found)):
         raise InvalidSettings(f"{source.location} {refusal}")
     if found is None and names:
         raise InvalidSettings(
@@ -227,7 +227,7 @@ def adopt(wish: Wish, say: Say) -> Path:
     say("load", f"{type(checkpoint.model).__name__} for {checkpoint.task}, inputs of up to {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:
         say("", note)
-    offline = offline_task(checkpoint.task)
+    offline = training_task(checkpoint.task)
     texts = load_eval_data(offline, checkpoint.task_options, wish.recipe)
     say("", f"compared on {texts.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
@@ -239,7 +239,7 @@ def adopt(wish: Wish, say: Say) -> Path:
         reference = torch_reference(offline, model, tokenizer, options, texts.examples, texts.is_labelled)
         if texts.is_labelled:
             figures = offline.evaluate(reference.predictions.answers, texts.examples, reference.task_options)
-            say("evaluate", describe_figures(figures["headline"]))
+            say("evaluate", describe_metrics(figures["headline"]))
         verified = make_graph(model, offline.output_axis, storage, reference, Path(folder), say, exported)
         made = publish(_artefact(wish, checkpoint, texts, reference, verified), Path(wish.recipe.models))
     say("publish", str(made))

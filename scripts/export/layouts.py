@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from scripts.tasks.base import Axis
+from scripts.tasks.spec import Axis
 
 TABLE = "position_embeddings"
 TYPE_WEIGHTS = ("token_type_embeddings", "seg_embed")

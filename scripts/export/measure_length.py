@@ -24,8 +24,8 @@ from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.variants import VARIANTS
 from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import Comparison, ParityFailed, Reference, check_neighbours
-from scripts.tasks.base import OfflineTask
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
+from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import predict
 from scripts.training.pretrained import SERVED, first_line
@@ -48,7 +48,7 @@ class Opened:
 
     folder: Path
     manifest: Manifest
-    offline: OfflineTask
+    offline: TrainingTask
     session: EncoderEngine
 
     def task(self, max_tokens: int) -> Any:
@@ -110,7 +110,7 @@ def _open(folder: Path) -> Opened:
     verify_files(folder, manifest)
     refuse_unlisted(folder, manifest)
     session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"))
-    return Opened(folder, manifest, offline_task(manifest.task), session)
+    return Opened(folder, manifest, training_task(manifest.task), session)
 
 
 def _check_golden(version: Opened, max_tokens: int) -> None:

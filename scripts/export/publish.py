@@ -30,7 +30,7 @@ from app.core.manifest import (
 from app.core.types import Device, Precision, TaskName
 from app.tasks.base import Task
 from scripts.export.optimize import files_of
-from scripts.tasks.base import OfflineTask
+from scripts.tasks.spec import TrainingTask
 from scripts.training.evaluation import RowRunner, predict
 
 MODEL, INT8_MODEL, FP16_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
@@ -82,7 +82,7 @@ def publish(artefact: Artefact, models: Path) -> Path:
 
 
 def golden_answers(
-    offline: OfflineTask, task: Task[Any, Any, Any], requests: Sequence[Mapping[str, Any]], runner: RowRunner
+    offline: TrainingTask, task: Task[Any, Any, Any], requests: Sequence[Mapping[str, Any]], runner: RowRunner
 ) -> list[dict[str, Any]]:
     """Requests with the published graph's own answers, as JSON: what every load of the model is checked against."""
     try:

@@ -13,8 +13,8 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
-from scripts.tasks.base import OfflineTask
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
+from scripts.tasks.spec import TrainingTask
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -25,7 +25,7 @@ class Version:
 
     folder: Path
     manifest: Manifest
-    offline: OfflineTask
+    offline: TrainingTask
     task: Any
     """The production task."""
     session: EncoderEngine
@@ -35,7 +35,7 @@ class Version:
         return f"{self.manifest.name}/{self.manifest.version}"
 
 
-def published_task(folder: Path, manifest: Manifest, offline: OfflineTask) -> Task[Any, Any, Any]:
+def published_task(folder: Path, manifest: Manifest, offline: TrainingTask) -> Task[Any, Any, Any]:
     """The task as a published version has it.
 
     Raises:
@@ -58,7 +58,7 @@ def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> Version
     folder = _folder(wish, models)
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    offline = offline_task(manifest.task)
+    offline = training_task(manifest.task)
     task = published_task(folder, manifest, offline)
     provider = choose_provider(device)
     if device == "auto":

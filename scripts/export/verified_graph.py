@@ -15,7 +15,7 @@ from scripts.export.optimize import move, num_bytes, quantize_weights
 from scripts.export.publish import MODEL
 from scripts.export.variants import VARIANTS
 from scripts.export.verify import EXPORTED, QUANTIZED, Reference
-from scripts.tasks.base import Axis
+from scripts.tasks.spec import Axis
 from scripts.training.evaluation import Predictions
 
 Say = Callable[[str, str], None]

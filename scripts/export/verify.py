@@ -22,7 +22,7 @@ from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import OpenVinoRunner, has_openvino_bf16
 from scripts.export.layouts import PaddedModel, accepted_inputs, head_logits, padding_id, takes_token_types
-from scripts.tasks.base import Calibration, OfflineTask
+from scripts.tasks.spec import Calibration, TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, RowRunner, largest_error, predict, read_again, token_batches
 
@@ -153,7 +153,7 @@ class Comparison:
 class Reference:
     """The torch model's answers to the held-out examples, and the production task that reads them."""
 
-    offline: OfflineTask
+    offline: TrainingTask
     task: Task[Any, Any, Any]
     task_options: Mapping[str, Any]
     examples: Sequence[Example]
@@ -306,7 +306,7 @@ def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
 
 
 def torch_reference(
-    offline: OfflineTask,
+    offline: TrainingTask,
     model: Any,
     tokenizer: Tokenizer,
     task_options: Mapping[str, Any],

@@ -16,7 +16,7 @@ from scripts.report.label_errors import likely_label_errors
 from scripts.report.lengths import by_length
 from scripts.report.thresholds import thresholds
 from scripts.report.word_weights import words_for
-from scripts.training import class_scores
+from scripts.tasks.text_classification import scores as class_scores
 from scripts.training.metrics import BINS, expected_calibration_error
 
 MOST_PAIRS, MOST_WORST, MOST_SUSPECTS, EXPLAINED = 20, 20, 30, 8

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
-from scripts.export.formatting import figure, metric_name
+from scripts.export.formatting import format_value, metric_name
 from scripts.training.recipe import Recipe
 
 MOST_CHARACTERS = 300
@@ -108,7 +108,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
         figures, where = found["published_figures"], ", as published"
     for name in figures[0]:
         if name in figures[1]:
-            yield [f"{metric_name(name)}{where}", *(figure(one[name]) for one in figures)]
+            yield [f"{metric_name(name)}{where}", *(format_value(one[name]) for one in figures)]
     yield ["texts/s, side by side", *(f"{rate:,.1f}" for rate in found["items_per_s"])]
     yield ["size", *(f"{size / 1e6:.1f} MB" for size in found["num_bytes"])]
 

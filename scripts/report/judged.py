@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.types import TaskName
-from scripts.tasks.base import OfflineTask
+from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, RowRunner
 
@@ -21,7 +21,7 @@ class Judged:
     task_name: TaskName
     options: Mapping[str, Any]
     """What the manifest says to the task: labels, temperature, …"""
-    offline: OfflineTask
+    offline: TrainingTask
     task: Any
     """The production task that read the answers."""
     examples: Sequence[Example]

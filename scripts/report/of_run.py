@@ -11,7 +11,7 @@ from scripts.report import store
 from scripts.report.build import build
 from scripts.report.judged import Judged
 from scripts.report.of_version import about
-from scripts.tasks.base import Prepared
+from scripts.tasks.spec import Prepared
 from scripts.training.data import describe_broken
 from scripts.training.evaluation import RowRunner
 

@@ -9,7 +9,7 @@ from app.core.manifest import Manifest
 from scripts.export.eval_data import read_labelled
 from scripts.export.published_version import Version
 from scripts.report.judged import Judged
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import predict
 from scripts.training.recipe import Recipe
@@ -23,7 +23,7 @@ def read_data(manifest: Manifest, recipe: Recipe) -> tuple[Sequence[Example], Se
         InvalidSettings: a source cannot be read, or too many of its rows cannot be used.
     """
     records = {source: read_records(source) for source in recipe.validation}
-    examples, broken = read_labelled(offline_task(manifest.task), manifest.task_options, recipe, records)
+    examples, broken = read_labelled(training_task(manifest.task), manifest.task_options, recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     return examples, broken

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from scripts.export.formatting import figure, metric_name
+from scripts.export.formatting import format_value, metric_name
 from scripts.report import plots
 
 FOLDER = Path(__file__).parent
@@ -28,7 +28,7 @@ def to_html(report: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"metric_name": metric_name, "figure": figure, "share": _share, "marked": marked}
+    environment.filters |= {"metric_name": metric_name, "format_value": format_value, "share": _share, "marked": marked}
     environment.globals |= {"plots": plots, "few_labels": FEW_LABELS}
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
     style = (FOLDER / "page.css").read_text(encoding="utf-8")

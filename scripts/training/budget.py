@@ -20,7 +20,7 @@ from scripts.training.pretrained import DEFAULT_LIMIT
 from scripts.training.processes import agreed, num_processes
 from scripts.training.recipe import Recipe, seconds_of
 from scripts.training.trainer import HooperTrainer, make_arguments, make_schedule
-from scripts.training.training_setup import Course, micro_batch
+from scripts.training.training_setup import TrainingSetup, micro_batch
 
 TRIAL_SHARE = 0.03
 """Of the budget, how much the trial may take."""
@@ -30,7 +30,7 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class Budgeted:
+class BudgetPlan:
     """How long training shall last, and why."""
 
     updates: int
@@ -41,7 +41,7 @@ class Budgeted:
 class Stopwatch(TrainerCallback):
     """Times updates and stops after some seconds; the first one, which also warms up, is left out."""
 
-    def __init__(self, course: Course, limit_s: float) -> None:
+    def __init__(self, course: TrainingSetup, limit_s: float) -> None:
         self._collator, self._limit_s = course.collator, limit_s
         self._began, self._tokens = 0.0, 0
         self.tokens_per_s = 0.0
@@ -56,7 +56,7 @@ class Stopwatch(TrainerCallback):
         control.should_training_stop = agreed(enough)
 
 
-def within_budget(course: Course, model: Any, folder: Path) -> Budgeted:
+def within_budget(course: TrainingSetup, model: Any, folder: Path) -> BudgetPlan:
     """Never more epochs than would be chosen without a budget, and never less than one update.
 
     Args:
@@ -73,10 +73,10 @@ def within_budget(course: Course, model: Any, folder: Path) -> Budgeted:
     trial_s = time.monotonic() - began
     left_s = budget_s * (1 - MARGIN) - trial_s
     updates = _updates(course, agreed(max(0.0, left_s * watch.tokens_per_s)))
-    return Budgeted(updates, round(watch.tokens_per_s), round(trial_s, 1))
+    return BudgetPlan(updates, round(watch.tokens_per_s), round(trial_s, 1))
 
 
-def _updates(course: Course, tokens: float) -> int:
+def _updates(course: TrainingSetup, tokens: float) -> int:
     epochs = min(course.default_epochs, course.workload.epochs_for(tokens))
     return max(1, math.floor(epochs * course.updates_per_epoch))
 

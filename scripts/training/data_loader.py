@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from app.core.manifest import Graph
 from app.runtime.layout import plan, to_tensors
-from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.tasks.spec import TrainingRow, TrainingTask
 
 SORTED_BATCHES = 100
 """Rows are sorted by length within so many batches: little padding, and still a random order."""
@@ -24,7 +24,7 @@ SORTED_BATCHES = 100
 class Collator:
     """Rows to a padded batch of torch tensors, cropped to the epoch's limit."""
 
-    def __init__(self, task: OfflineTask, graph: Graph, epoch_tokens: Sequence[int], seed: int = 0) -> None:
+    def __init__(self, task: TrainingTask, graph: Graph, epoch_tokens: Sequence[int], seed: int = 0) -> None:
         self._task, self._graph, self._epoch_tokens, self._seed = task, graph, epoch_tokens, seed
         self._epoch = 0
         self.num_tokens = 0

@@ -18,7 +18,7 @@ from app.core.manifest import Output
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.export import note_padding, probe_rows
 from scripts.export.verify import TorchRunner, padded_graph
-from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training import pretrained
 from scripts.training.data import Example
 from scripts.training.pretrained import resolve
@@ -35,7 +35,7 @@ class Teacher:
 
     model: Any
     tokenizer: Tokenizer
-    offline: OfflineTask
+    offline: TrainingTask
     task_options: Mapping[str, Any]
     """Of the student, whose labels it knows."""
 
@@ -49,7 +49,7 @@ class Teacher:
         return np.stack([one["logits"].reshape(-1)[order] for one in outputs]).astype(np.float32)
 
 
-def open_teacher(wish: str, offline: OfflineTask, task_options: Mapping[str, Any]) -> Teacher:
+def open_teacher(wish: str, offline: TrainingTask, task_options: Mapping[str, Any]) -> Teacher:
     """Load a finished run folder, a folder that transformers saved, or a hub id.
 
     Raises:
@@ -70,7 +70,7 @@ def open_teacher(wish: str, offline: OfflineTask, task_options: Mapping[str, Any
     return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
 
 
-def taught(
+def with_teacher_logits(
     rows: Sequence[TrainingRow], ask: Callable[[], np.ndarray], file: Path | None = None, resume: bool = False
 ) -> list[TrainingRow]:
     """The rows with the teacher's logits.

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from app.core.errors import InvalidSettings, SetupError
-from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.budget import Deadline, within_budget
 from scripts.training.data import Example, split_groups
 from scripts.training.processes import num_processes
@@ -30,7 +30,7 @@ from scripts.training.trainer import (
     make_schedule,
     warmup_updates,
 )
-from scripts.training.training_setup import Course, make_course
+from scripts.training.training_setup import TrainingSetup, set_up_training
 from scripts.training.weights import add_adapters, freeze, merge_adapters, unfreezing
 
 CHECKPOINTS = 10
@@ -47,7 +47,7 @@ class Length:
 
 def fine_tune(
     recipe: Recipe,
-    task: OfflineTask,
+    task: TrainingTask,
     model: Any,
     rows: Sequence[TrainingRow],
     run: RunFolder,
@@ -73,7 +73,7 @@ def fine_tune(
         Interrupted: Ctrl-C was pressed; what a resumed run goes on from is saved.
     """
     keep_freed_memory()
-    course = make_course(recipe, task, model, rows)
+    course = set_up_training(recipe, task, model, rows)
     freeze(recipe, model)
     learner = add_adapters(recipe, model) if recipe.lora_rank else model
     checkpoint = run.last_checkpoint if resume else None
@@ -125,7 +125,7 @@ class StopOnSignal(TrainerCallback):
         self.release()
 
 
-def _length(course: Course, model: Any, run: RunFolder, resume: bool) -> Length:
+def _length(course: TrainingSetup, model: Any, run: RunFolder, resume: bool) -> Length:
     """From the recipe, from a budget, or as the run that is gone on with settled it."""
     recipe, per_epoch = course.recipe, course.updates_per_epoch
     if not recipe.budget:
@@ -143,7 +143,7 @@ def _length(course: Course, model: Any, run: RunFolder, resume: bool) -> Length:
     return Length(found.updates, [deadline])
 
 
-def _trainer(course: Course, model: Any, run: RunFolder, length: Length, aside: Sequence[TrainingRow]) -> HooperTrainer:
+def _trainer(course: TrainingSetup, model: Any, run: RunFolder, length: Length, aside: Sequence[TrainingRow]) -> HooperTrainer:
     recipe, updates = course.recipe, length.updates
     callbacks = [
         TrainingProgress(course.workload, course.updates_per_epoch),
@@ -175,7 +175,7 @@ def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> A
     return result
 
 
-def _cost(course: Course, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:
+def _cost(course: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:
     seconds = result.metrics["train_runtime"]
     return {
         "epochs": round(result.global_step / course.updates_per_epoch, 2),
@@ -217,13 +217,13 @@ def set_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]
     return kept, aside
 
 
-def updates_between(course: Course) -> int:
+def updates_between(course: TrainingSetup) -> int:
     """Updates from one evaluation to the next: equal parts of an epoch."""
     per_epoch = course.updates_per_epoch
     return math.ceil(per_epoch / math.ceil(per_epoch / UPDATES_BETWEEN))
 
 
-def autofit_arguments(course: Course) -> dict[str, Any]:
+def autofit_arguments(course: TrainingSetup) -> dict[str, Any]:
     """What it means to transformers."""
     between = updates_between(course)
     return {
@@ -237,7 +237,7 @@ def autofit_arguments(course: Course) -> dict[str, Any]:
     }
 
 
-def autofit_callbacks(course: Course, updates: int) -> list[TrainerCallback]:
+def autofit_callbacks(course: TrainingSetup, updates: int) -> list[TrainerCallback]:
     # of the epochs there would be without it: it may end long before the last update
     warmup = warmup_updates(course.recipe, max(1, updates // LONGER))
     return [WarmUp(warmup, course.recipe.learning_rate), EarlyStoppingCallback(PATIENCE), LastEvaluation()]

@@ -19,10 +19,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from app.core.errors import InvalidSettings, SetupError
-from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.recipe import Recipe
 from scripts.training.trainer import HooperTrainer, keep_freed_memory, make_arguments
-from scripts.training.training_setup import make_course
+from scripts.training.training_setup import set_up_training
 from scripts.training.weights import add_adapters, freeze
 
 LOWEST, HIGHEST = 1e-7, 1.0
@@ -65,7 +65,7 @@ class Curve:
         return SKIPPED + int(np.argmin(self.smoothed[SKIPPED:]))
 
 
-def find_learning_rate(recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[TrainingRow], folder: Path) -> Curve:
+def find_learning_rate(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow], folder: Path) -> Curve:
     """At most 200 updates on a copy of the model, which itself is left as it is.
 
     Args:
@@ -80,7 +80,7 @@ def find_learning_rate(recipe: Recipe, task: OfflineTask, model: Any, rows: Sequ
     """
     keep_freed_memory()
     learner = copy.deepcopy(model)
-    course = make_course(recipe, task, learner, rows)
+    course = set_up_training(recipe, task, learner, rows)
     freeze(recipe, learner)
     if recipe.lora_rank:
         learner = add_adapters(recipe, learner)

@@ -13,7 +13,7 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Output
 from scripts.export.layouts import head_logits
 from scripts.export.verify import padded_graph
-from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator
 from scripts.training.evaluation import token_batches
 from scripts.training.recipe import Recipe, weights_of
@@ -25,7 +25,7 @@ SINGLE = "single_label_classification"
 class Objective:
     """Called with a model and a batch, gives its loss, a mean over the batch's decisions, and its outputs."""
 
-    def __init__(self, recipe: Recipe, task: OfflineTask, config: Any, rows: Sequence[TrainingRow]) -> None:
+    def __init__(self, recipe: Recipe, task: TrainingTask, config: Any, rows: Sequence[TrainingRow]) -> None:
         """
         Raises:
             InvalidSettings: the recipe asks for what this head's loss does not have.
@@ -104,7 +104,7 @@ def _balanced(count: int, num_rows: int, num_labels: int, is_multi: bool) -> flo
     return max(1, num_rows - count) / count if is_multi else num_rows / (num_labels * count)
 
 
-def _kind(task: OfflineTask, config: Any) -> str:
+def _kind(task: TrainingTask, config: Any) -> str:
     """The problem type of transformers, or empty where the task has a loss of its own."""
     if task.loss is not None:
         return ""
@@ -121,7 +121,7 @@ def _check(recipe: Recipe, kind: str) -> None:
 
 
 @torch.no_grad()
-def mean_loss(task: OfflineTask, model: Any, rows: Sequence[TrainingRow]) -> float:
+def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> float:
     """The mean over all decisions in the rows (one a row; in summaries, one a sentence), in fp32, without label smoothing.
 
     Args:
@@ -141,7 +141,7 @@ def mean_loss(task: OfflineTask, model: Any, rows: Sequence[TrainingRow]) -> flo
     return total / num_decisions
 
 
-def _forward(task: OfflineTask, model: Any, feed: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+def _forward(task: TrainingTask, model: Any, feed: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
     if task.loss is None:
         outputs = model(**feed)
         return outputs["loss"], outputs

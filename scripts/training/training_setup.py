@@ -10,7 +10,7 @@ from typing import Any
 from app.core.errors import InvalidSettings
 from app.core.manifest import Output
 from scripts.export.verify import padded_graph
-from scripts.tasks.base import OfflineTask, TrainingRow
+from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective
 from scripts.training.pretrained import usual_length
@@ -21,11 +21,11 @@ MICRO_BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSetup:
     """Rows, what they go through on their way to the model, and what is wanted of it."""
 
     recipe: Recipe
-    task: OfflineTask
+    task: TrainingTask
     rows: Sequence[TrainingRow]
     collator: Collator
     order: LengthGroups
@@ -46,7 +46,7 @@ class Course:
         return Workload.of([one.row.num_tokens for one in self.rows], self.recipe.epoch_tokens)
 
 
-def make_course(recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[TrainingRow]) -> Course:
+def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> TrainingSetup:
     """
     Raises:
         InvalidSettings: the recipe asks for what this model, this data or so many processes cannot do.
@@ -56,7 +56,7 @@ def make_course(recipe: Recipe, task: OfflineTask, model: Any, rows: Sequence[Tr
     collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed)
     lengths = [one.row.num_tokens for one in rows]
     at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())
-    return Course(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
+    return TrainingSetup(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
 
 
 def micro_batch(batch_size: int, lengths: Sequence[int]) -> int:

@@ -20,7 +20,7 @@ import torch
 
 from scripts.training import fine_tune
 from scripts.training.data import read_all
-from scripts.training.pipeline import Line
+from scripts.training.pipeline import Pipeline
 from scripts.training.recipe import recipe_of
 
 ATTEMPTS = 8
@@ -61,8 +61,8 @@ def attempt(folder: Path, last: int, settings: dict[str, Any]) -> tuple[bool, in
 
         fine_tune.TrainingProgress.on_step_end = on_step_end  # type: ignore[method-assign]
         recipe = recipe_of({**settings, "runs": str(folder)})
-        line = Line(recipe, None, lambda arrow, text: None)
-        line.train(line.load(read_all(recipe)), (folder / recipe.name / "recipe.json").exists())
+        pipeline = Pipeline(recipe, None, lambda arrow, text: None)
+        pipeline.train(pipeline.load(read_all(recipe)), (folder / recipe.name / "recipe.json").exists())
         os.write(writer, str(moments.taken).encode())
         os._exit(0)
     os.close(writer)

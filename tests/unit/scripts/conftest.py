@@ -20,7 +20,7 @@ from app.runtime import encoder_engine
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from scripts.export.export import export_graph
-from scripts.tasks.base import Axis, TrainingRow
+from scripts.tasks.spec import Axis, TrainingRow
 from scripts.training import fine_tune
 from tests.support.tiny_model import VOCABULARY, tokenizer_json
 

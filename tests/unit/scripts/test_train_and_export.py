@@ -24,9 +24,10 @@ from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.verify import ParityFailed
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
 from scripts.train_and_export import ROOT, main
-from scripts.training import pipeline as line_module
+from scripts.training import pipeline as pipeline_module
+from scripts.training import pipeline as pipepipeline_module
 from scripts.training.data import Example, load
 from scripts.training.recipe import FIELDS, Recipe, load_recipe
 from scripts.training.records import Record
@@ -236,7 +237,7 @@ def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, mon
     def load(line: Any, records: Any) -> None:
         seen.append(line)
 
-    monkeypatch.setattr(line_module.Line, "load", load)
+    monkeypatch.setattr(pipepipeline_module.Pipeline, "load", load)
     assert train("--recipe", "films.toml", "--dry-run", data="") == 0
     (line,) = seen
     assert (line.recipe.name, line.recipe.data, line.recipe.seed, line.recipe.epochs) == ("films", ["reviews.csv"], 5, 1)
@@ -302,12 +303,12 @@ def test_a_run_that_failed_after_training_goes_on_without_training_again(
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(line_module, "make_graph", refuse)
+        patched.setattr(pipeline_module, "make_graph", refuse)
         assert train() == 2
     errors = capsys.readouterr().err
     assert errors.count("\n") == errors.count("training ") + 1  # the progress, and one line
     assert "does not reproduce the torch model. The trained model is kept; go on with: hooper train" in errors
-    monkeypatch.setattr(line_module, "fine_tune", fail)
+    monkeypatch.setattr(pipeline_module, "fine_tune", fail)
     assert train("--resume", "--storage", "fp32") == 0
     assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.storage == "fp32"
 
@@ -416,7 +417,7 @@ def answers(folder: Path) -> list[tuple[Any, Any]]:
     """The golden answers of a published folder, with those it gives now."""
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    offline = offline_task(manifest.task)
+    offline = training_task(manifest.task)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     task, options = offline.serving_task(tokenizer, manifest.task_options), offline.serving_options()
     session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)

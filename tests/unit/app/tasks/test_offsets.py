@@ -15,7 +15,7 @@ from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, 
 from app.tasks.question_answering.word_boundaries import WordBoundaries
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer, Window
-from scripts.tasks.question_answering import Gold, labels_of
+from scripts.tasks.question_answering.task import Gold, labels_of
 from tests.support.tokenizer_types import TEXTS, TYPES, definition
 
 QUESTION = "Who paid for it?"

@@ -20,7 +20,7 @@ from scripts.api import get_dataset, question_answering, summarizer, text_classi
 from scripts.api.trainer import Trainer
 from scripts.export.verify import ParityFailed
 from scripts.train_and_export import main
-from scripts.training import pipeline as line_module
+from scripts.training import pipeline as pipeline_module
 from scripts.training.run_folder import Interrupted
 from tests.support.live_service import serving
 from tests.unit.scripts.conftest import press_ctrl_c, stop_at, write_news, write_reviews, write_squad
@@ -375,7 +375,7 @@ def test_what_cannot_be_saved_leaves_nothing_behind(
         trainer.save("Not A Name")
     with pytest.raises(InvalidSettings, match="save takes no seed; it takes storage, description"):
         trainer.save("films", seed=3)
-    monkeypatch.setattr(line_module, "make_graph", refuse)
+    monkeypatch.setattr(pipeline_module, "make_graph", refuse)
     with pytest.raises(ParityFailed):
         trainer.save("films")
     assert sorted(path.name for path in workplace.iterdir()) == ["reviews.csv", "runs"]

@@ -9,7 +9,7 @@ import pytest
 from app.core.manifest import Output
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.verify import Reference, TorchRunner, padded_graph
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from scripts.training.evaluation import predict
 from tests.support.tiny_model import WORDS, tiny_tokenizer
@@ -21,7 +21,7 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def reference(export: Any) -> Reference:
     """The tiny BERT's answers to forty short texts."""
-    offline = OfflineTextClassification()
+    offline = TextClassificationTraining()
     words = [word for word in WORDS if not word.startswith("#")]
     texts = [" ".join(words[(index * step) % len(words)] for step in range(1, 4 + index % 9)) for index in range(COUNT)]
     examples = [

@@ -8,8 +8,8 @@ import pytest
 
 from app.core.errors import InvalidSettings
 from scripts.export.eval_data import read_labelled
-from scripts.tasks.question_answering import OfflineQuestionAnswering
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.question_answering.task import QuestionAnsweringTraining
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
@@ -18,7 +18,7 @@ from scripts.training.records import Record
 def read(labels: list[str], *cells: Any, problem_type: str = "single_label_classification") -> list[Any]:
     records = {"dev": [Record(f"dev:{number}", {"text": "fine", "label": cell}) for number, cell in enumerate(cells)]}
     options = {"labels": labels, "problem_type": problem_type}
-    examples, broken = read_labelled(OfflineTextClassification(), options, Recipe(validation=["dev"]), records)
+    examples, broken = read_labelled(TextClassificationTraining(), options, Recipe(validation=["dev"]), records)
     assert not broken
     return [one.target for one in examples]
 
@@ -50,7 +50,7 @@ def test_lists_in_a_cell_are_labels_of_a_multi_label_model() -> None:
 def test_figures_of_answers_do_not_depend_on_where_they_stand() -> None:
     row = {"question": "q?", "context": "film, film", "answer": "film", "answer_start": 3}
     records = {"dev": [Record("dev:1", row), Record("dev:2", {**row, "answer_start": None})]}
-    examples, broken = read_labelled(OfflineQuestionAnswering(), {}, Recipe(validation=["dev"]), records)
+    examples, broken = read_labelled(QuestionAnsweringTraining(), {}, Recipe(validation=["dev"]), records)
     assert not broken
     assert all(isinstance(one, Example) and one.target[0].text == "film" for one in examples)
 
@@ -58,4 +58,4 @@ def test_figures_of_answers_do_not_depend_on_where_they_stand() -> None:
 def test_where_no_row_could_be_read_the_reason_is_told() -> None:
     records = {"dev": [Record("dev:1", {}, "not UTF-8")]}
     with pytest.raises(InvalidSettings, match=r"no row of the data could be read: 1 broken row: dev:1 \(not UTF-8\)"):
-        read_labelled(OfflineTextClassification(), {"labels": ["a", "b"], "problem_type": "regression"}, Recipe(), records)
+        read_labelled(TextClassificationTraining(), {"labels": ["a", "b"], "problem_type": "regression"}, Recipe(), records)

@@ -16,7 +16,7 @@ from app.core.manifest import DriftReference, EngineTrial, Parity, read_manifest
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import publish as module
 from scripts.export.publish import Artefact, golden_answers, publish
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from tests.support.tiny_model import tiny_tokenizer, tokenizer_json
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
@@ -166,7 +166,7 @@ def test_a_name_that_is_no_folder_name_is_refused(name: str, artefact: Artefact,
 
 
 def test_golden_answers_are_the_graph_s_own_as_json(export: Any) -> None:
-    offline = OfflineTextClassification()
+    offline = TextClassificationTraining()
     task = offline.serving_task(tiny_tokenizer(), OPTIONS)
     session = export("Bert").session()
     (golden,) = golden_answers(offline, task, [{"text": "a good film"}], session)
@@ -179,7 +179,7 @@ def test_golden_answers_are_the_graph_s_own_as_json(export: Any) -> None:
 
 
 def test_a_golden_request_that_cannot_be_answered_is_named(export: Any) -> None:
-    offline = OfflineTextClassification()
+    offline = TextClassificationTraining()
     task = offline.serving_task(tiny_tokenizer(), OPTIONS)
     with pytest.raises(InvalidSettings, match="golden request"):
         golden_answers(offline, task, [{"text": " "}], export("Bert").session())

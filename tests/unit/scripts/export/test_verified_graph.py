@@ -17,7 +17,7 @@ from scripts.export import verified_graph
 from scripts.export.variants import FP16_VARIANT
 from scripts.export.verified_graph import VerifiedGraph, make_graph
 from scripts.export.verify import torch_reference
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from tests.support.tiny_model import WORDS, tiny_tokenizer
 
@@ -37,7 +37,7 @@ class Maker:
         words = [word for word in WORDS if not word.startswith("#")]
         texts = [" ".join(words[(index * step) % len(words)] for step in range(1, 4 + index % 9)) for index in range(COUNT)]
         examples = [Example(ClassificationItem(text), "a", "films.csv", f"films.csv:{n}") for n, text in enumerate(texts)]
-        reference = torch_reference(OfflineTextClassification(), model, tiny_tokenizer(), OPTIONS, examples, is_labelled=False)
+        reference = torch_reference(TextClassificationTraining(), model, tiny_tokenizer(), OPTIONS, examples, is_labelled=False)
         return make_graph(model, "row", storage, reference, self.folder, lambda _, text: self.said.append(text))
 
 

@@ -22,15 +22,15 @@ from app.tasks.text_classification.task import (
 )
 from scripts.export.published_version import open_version
 from scripts.tasks import regression
-from scripts.tasks.base import Prepared
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import Prepared
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
-from scripts.training.pipeline import Line
+from scripts.training.pipeline import Pipeline
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
 from tests.support.tiny_model import tiny_tokenizer
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 
 
 def write(path: Path, values: list[Any], header: str = "text,score") -> str:
@@ -156,7 +156,7 @@ def test_pairs_with_numbers_become_a_published_model(
     recipe = Recipe(
         name="pairs", data=["pairs.jsonl"], problem_type="regression", base_model=str(base_folder), epochs=1, precision="fp32"
     )
-    made = Line(recipe, None, lambda arrow, text: None).run(resume=False)
+    made = Pipeline(recipe, None, lambda arrow, text: None).run(resume=False)
     manifest = read_manifest(made.folder)
     assert manifest.task_options["scale"] == pytest.approx(50, rel=0.1)
     assert manifest.reference.confidence is None

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training import budget as module
-from scripts.training.budget import Budgeted, Deadline, length_cost, shorten, shortened, within_budget
+from scripts.training.budget import BudgetPlan, Deadline, length_cost, shorten, shortened, within_budget
 from scripts.training.fine_tune import fine_tune
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder
 from scripts.training.trainer import make_schedule
-from scripts.training.training_setup import make_course
+from scripts.training.training_setup import set_up_training
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 RECIPE = Recipe(data=["x"], batch_size=8, learning_rate=0.01, precision="fp32", budget="1h")
 PER_EPOCH = 5
 
@@ -30,7 +30,7 @@ def test_a_budget_that_is_long_enough_changes_nothing(
 ) -> None:
     model = tiny_model("Bert")
     before = model.classifier.weight.detach().clone()
-    found = within_budget(make_course(RECIPE, TASK, model, training_rows), model, tmp_path / "run")
+    found = within_budget(set_up_training(RECIPE, TASK, model, training_rows), model, tmp_path / "run")
     assert found.updates == 12 * PER_EPOCH
     assert found.tokens_per_s > 0
     assert found.trial_s > 0
@@ -42,7 +42,7 @@ def test_a_budget_that_is_too_short_for_an_epoch_buys_a_part_of_it(
     tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model("Bert")
-    course = make_course(RECIPE, TASK, model, training_rows)
+    course = set_up_training(RECIPE, TASK, model, training_rows)
     tokens = course.workload.tokens[0]
     assert [module._updates(course, share * tokens) for share in (0, 0.1, 0.5, 1, 2.5, 100)] == [1, 1, 2, 5, 12, 60]
 
@@ -104,7 +104,7 @@ def test_a_run_on_a_machine_that_got_slower_ends_in_time(
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr("scripts.training.fine_tune.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr("scripts.training.fine_tune.Deadline", Slow)
-    monkeypatch.setattr("scripts.training.fine_tune.within_budget", lambda *_: Budgeted(60, 1000, 1.0))
+    monkeypatch.setattr("scripts.training.fine_tune.within_budget", lambda *_: BudgetPlan(60, 1000, 1.0))
     run = RunFolder(tmp_path)
     cost = fine_tune(RECIPE, TASK, tiny_model("Bert"), training_rows, run, False)
     assert 30 <= cost["updates"] <= 36

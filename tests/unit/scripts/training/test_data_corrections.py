@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidSettings, SetupError
-from scripts.tasks.base import Prepared
-from scripts.tasks.registry import offline_task
+from scripts.tasks import training_task
+from scripts.tasks.spec import Prepared
 from scripts.training.data import read_corrections
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
@@ -33,7 +33,7 @@ def records(source: str, *rows: dict[str, Any]) -> list[Record]:
 
 def prepared(recipe: Recipe, data: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> Prepared:
     found = {"data": records("data", *data), "held out": records("held out", *held_out)}
-    return offline_task(recipe.task).prepare(recipe, {**found, **read_corrections(recipe).records})
+    return training_task(recipe.task).prepare(recipe, {**found, **read_corrections(recipe).records})
 
 
 def reviews(**labels: str) -> list[dict[str, Any]]:

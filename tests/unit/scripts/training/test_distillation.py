@@ -15,12 +15,12 @@ import torch
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
-from scripts.training.distillation import open_teacher, taught
+from scripts.training.distillation import open_teacher, with_teacher_logits
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
 EXAMPLES = [
     Example(ClassificationItem(text), label, "s", "w") for text, label in (("the good film", "a"), ("was very bad", "b"))
@@ -89,12 +89,12 @@ def test_it_is_asked_once_for_a_run_that_goes_on(tmp_path: Path) -> None:
         return np.array([[1.0, 2, 3], [4, 5, 6]], dtype=np.float32) * len(asked)
 
     file = tmp_path / "run" / "teacher.npy"
-    first = taught(ROWS, ask, file)
-    again = taught(ROWS, ask, file, resume=True)
+    first = with_teacher_logits(ROWS, ask, file)
+    again = with_teacher_logits(ROWS, ask, file, resume=True)
     assert len(asked) == 1
     assert [one.teacher.tolist() for one in again if one.teacher is not None] == [[1, 2, 3], [4, 5, 6]]
     assert [(one.row, one.label) for one in first] == [(one.row, one.label) for one in ROWS]
-    other = taught(ROWS, ask, file)  # a new run asks anew
+    other = with_teacher_logits(ROWS, ask, file)  # a new run asks anew
     assert other[0].teacher is not None
     assert other[0].teacher.tolist() == [2, 4, 6]
 
@@ -102,6 +102,6 @@ def test_it_is_asked_once_for_a_run_that_goes_on(tmp_path: Path) -> None:
 def test_answers_that_do_not_fit_the_rows_are_asked_for_again(tmp_path: Path) -> None:
     file = tmp_path / "teacher.npy"
     np.save(file, np.zeros((5, 3), dtype=np.float32))
-    found = taught(ROWS, lambda: np.ones((2, 3), dtype=np.float32), file, resume=True)
+    found = with_teacher_logits(ROWS, lambda: np.ones((2, 3), dtype=np.float32), file, resume=True)
     assert found[0].teacher is not None
     assert found[0].teacher.tolist() == [1, 1, 1]

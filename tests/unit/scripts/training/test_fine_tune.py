@@ -15,15 +15,15 @@ import torch
 from transformers import TrainerCallback
 
 from app.core.errors import InvalidSettings
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training import fine_tune as module
 from scripts.training.fine_tune import fine_tune
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import Interrupted, RunFolder
 from scripts.training.training_setup import default_epochs
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 RECIPE = Recipe(data=["x"], epochs=3, batch_size=8, learning_rate=0.01, precision="fp32", epoch_tokens=[6, 12])
 UPDATES = 15
 

@@ -12,8 +12,8 @@ import torch
 
 from app.core.errors import InvalidSettings
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training import fine_tune as module
 from scripts.training.data import Example
 from scripts.training.fine_tune import fine_tune
@@ -21,7 +21,7 @@ from scripts.training.objective import mean_loss
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import Interrupted, RunFolder
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 RECIPE = Recipe(data=["x"], epochs=12, batch_size=8, learning_rate=0.03, precision="fp32", autofit=True)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from app.core.errors import InvalidSettings, SetupError
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.learning_rate import HIGHEST, LOWEST, Curve, LossWatch, checked, find_learning_rate, plot, rate_at
 from scripts.training.recipe import Recipe
 
@@ -41,7 +41,7 @@ def test_a_tiny_model_gets_a_rate_at_which_it_learns_and_is_left_as_it_was(
 ) -> None:
     model = tiny_model("Bert")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = find_learning_rate(RECIPE, OfflineTextClassification(), model, training_rows, tmp_path / "run")
+    found = find_learning_rate(RECIPE, TextClassificationTraining(), model, training_rows, tmp_path / "run")
     assert 1e-5 < found.suggestion < 0.1
     assert found.suggestion <= found.minimum / 9
     assert len(found.rates) == len(found.losses) <= 200

@@ -12,17 +12,17 @@ from torch.nn import functional
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.question_answering import OfflineQuestionAnswering, SpanLabel
-from scripts.tasks.registry import offline_task
-from scripts.tasks.summarization import OfflineSummarization
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks import training_task
+from scripts.tasks.extractive_summarization import SummarizationTraining
+from scripts.tasks.question_answering.task import QuestionAnsweringTraining, SpanLabel
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training import objective as module
 from scripts.training.objective import Objective, label_weights, mean_loss
 from scripts.training.recipe import Recipe, recipe_of
 from tests.unit.scripts.conftest import MakeModel
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0], [1.0, -2.0, 0.0]])
 LABELS = torch.tensor([0, 1, 0])
 SETS = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 0, 0]])
@@ -115,12 +115,14 @@ def test_a_weight_for_an_unknown_label_is_refused() -> None:
 @pytest.mark.parametrize("values", [{"class_weights": "balanced"}, {"teacher": "t"}, {"label_smoothing": 0.1}])
 def test_what_only_classifiers_have_is_refused_elsewhere(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettings, match=f"{next(iter(values))} is "):
-        Objective(recipe(**values), OfflineQuestionAnswering(), config(), [])
+        Objective(recipe(**values), QuestionAnsweringTraining(), config(), [])
 
 
 def test_single_labels_have_the_mean_cross_entropy_of_the_texts(tiny_model: MakeModel, rows: list[Row]) -> None:
     model, labels = tiny_model("Bert"), [index % 3 for index in range(len(rows))]
-    found = mean_loss(offline_task("text-classification"), model, [TrainingRow(*one) for one in zip(rows, labels, strict=True)])
+    found = mean_loss(
+        training_task("text-classification"), model, [TrainingRow(*one) for one in zip(rows, labels, strict=True)]
+    )
     alone = [
         torch.nn.functional.cross_entropy(logits(model, row), torch.tensor([label])).item()
         for row, label in zip(rows, labels, strict=True)
@@ -131,7 +133,9 @@ def test_single_labels_have_the_mean_cross_entropy_of_the_texts(tiny_model: Make
 def test_several_labels_have_the_mean_binary_cross_entropy(tiny_model: MakeModel, rows: list[Row]) -> None:
     model = tiny_model("Bert", problem_type="multi_label_classification")
     labels = [[float(index % 2), 1.0, 0.0] for index in range(len(rows))]
-    found = mean_loss(offline_task("text-classification"), model, [TrainingRow(*one) for one in zip(rows, labels, strict=True)])
+    found = mean_loss(
+        training_task("text-classification"), model, [TrainingRow(*one) for one in zip(rows, labels, strict=True)]
+    )
     alone = [
         torch.nn.functional.binary_cross_entropy_with_logits(logits(model, row), torch.tensor([label])).item()
         for row, label in zip(rows, labels, strict=True)
@@ -143,12 +147,12 @@ def test_several_labels_have_the_mean_binary_cross_entropy(tiny_model: MakeModel
 def test_the_loss_does_not_depend_on_how_rows_are_batched(
     task: Any, tiny_model: MakeModel, rows: list[Row], marked_rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offline = offline_task(task)
-    if isinstance(offline, OfflineQuestionAnswering):
+    offline = training_task(task)
+    if isinstance(offline, QuestionAnsweringTraining):
         model = tiny_model("Bert", "QuestionAnswering")
         labelled = [TrainingRow(row, SpanLabel(1, [(1, row.num_tokens - 1, 1.0)])) for row in rows]
     else:
-        assert isinstance(offline, OfflineSummarization)
+        assert isinstance(offline, SummarizationTraining)
         model = tiny_model("Bert", "TokenClassification")
         labelled = [TrainingRow(row, [0.2 * (index + 1) for index in range(len(row.markers))]) for row in marked_rows]
     together = mean_loss(offline, model, labelled)
@@ -158,7 +162,7 @@ def test_the_loss_does_not_depend_on_how_rows_are_batched(
 
 def test_dropout_is_off(tiny_model: MakeModel, rows: list[Row]) -> None:
     model, labelled = tiny_model("Bert", hidden_dropout_prob=0.5).train(), [TrainingRow(row, 1) for row in rows]
-    offline = offline_task("text-classification")
+    offline = training_task("text-classification")
     assert mean_loss(offline, model, labelled) == mean_loss(offline, model, labelled)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Tokenizer
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.pretrained import (
     BaseModel,
     choose_max_tokens,
@@ -31,7 +31,7 @@ from scripts.training.pretrained import (
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import tokenizer_json
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 OPTIONS = {"labels": ["bad", "good"], "problem_type": "single_label_classification"}
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from app.core.errors import InvalidSettings
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.text_classification import OfflineTextClassification
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.fine_tune import fine_tune
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder
@@ -104,7 +104,7 @@ def test_only_adapters_and_head_learn_and_merging_changes_no_answer(family: str,
 def test_a_model_trained_through_adapters_is_a_plain_one_that_learned(
     tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
 ) -> None:
-    task = OfflineTextClassification()
+    task = TextClassificationTraining()
     model, before = tiny_model("Bert"), tiny_model("Bert")
     first = fine_tune(replace(RECIPE, epochs=0.4), task, tiny_model("Bert"), training_rows, RunFolder(tmp_path / "a"), False)
     cost = fine_tune(RECIPE, task, model, training_rows, RunFolder(tmp_path / "b"), False)
@@ -120,7 +120,7 @@ def test_a_model_trained_through_adapters_is_a_plain_one_that_learned(
 
 
 def test_a_killed_run_with_adapters_goes_on(tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path) -> None:
-    task, run = OfflineTextClassification(), RunFolder(tmp_path)
+    task, run = TextClassificationTraining(), RunFolder(tmp_path)
     whole = tiny_model("Bert")
     fine_tune(RECIPE, task, whole, training_rows, run, False)
     last = run.checkpoints[-1]

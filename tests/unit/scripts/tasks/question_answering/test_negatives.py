@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.tasks.question_answering.task import QuestionItem
-from scripts.tasks.question_answering import Gold
+from scripts.tasks.question_answering.negatives import unanswered
+from scripts.tasks.question_answering.task import Gold
 from scripts.training.data import Example
-from scripts.training.negatives import unanswered
 
 TOWNS = ("Berlin", "Paris", "Rome", "Oslo")
 

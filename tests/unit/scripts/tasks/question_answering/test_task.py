@@ -8,22 +8,30 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
-from scripts.tasks.base import TrainingRow
-from scripts.tasks.question_answering import Gold, OfflineQuestionAnswering, Repair, SpanLabel, labels_of, parse
+from scripts.tasks.question_answering.task import (
+    Gold,
+    QuestionAnsweringTraining,
+    Repair,
+    SpanLabel,
+    labels_of,
+    parse,
+    span_loss,
+)
+from scripts.tasks.spec import IGNORED, TrainingRow
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import Predictions
-from scripts.training.losses import IGNORED
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 from tests.support.tiny_model import MAX_TOKENS, tiny_tokenizer, tokenizer_json
 
-TASK = OfflineQuestionAnswering()
+TASK = QuestionAnsweringTraining()
 CONTEXT = "The film was very good. A bad film was not good."
 SQUAD = {"question": "Was it?", "context": CONTEXT, "answers": {"text": ["very good", "good"], "answer_start": [13, 18]}}
 
@@ -358,3 +366,26 @@ def test_columns_are_found_however_their_names_are_written() -> None:
     found = parse(Record("train:1", row), "train", Repair())
     assert isinstance(found, Example)
     assert found.target == (Gold("good", 7, 11),)
+
+
+def test_span_loss_is_the_cross_entropy_against_the_annotators_shares() -> None:
+    starts, ends = torch.tensor([[1.0, 2.0, 0.0, 99.0]]), torch.tensor([[0.0, 1.0, 3.0, 99.0]])
+    labels = torch.tensor([[[0.0, 0.0], [0.75, 0.0], [0.25, 1.0], [IGNORED, IGNORED]]])
+    loss = span_loss({"start_logits": starts, "end_logits": ends}, labels)
+
+    def log_softmax(values: list[float]) -> np.ndarray:
+        array = np.array(values)
+        return np.asarray(array - np.log(np.exp(array).sum()))
+
+    wanted_start = -(0.75 * log_softmax([1, 2, 0])[1] + 0.25 * log_softmax([1, 2, 0])[2])
+    wanted_end = -log_softmax([0, 1, 3])[2]
+    assert loss.item() == pytest.approx((wanted_start + wanted_end) / 2, abs=1e-5)
+
+
+def test_a_shares_loss_is_least_where_the_model_says_the_same() -> None:
+    labels = torch.tensor([[[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]])
+
+    def loss(starts: list[float]) -> float:
+        return span_loss({"start_logits": torch.tensor([starts]), "end_logits": torch.zeros(1, 3)}, labels).item()
+
+    assert loss([5.0, 5.0, -5.0]) < loss([9.0, 1.0, -5.0])

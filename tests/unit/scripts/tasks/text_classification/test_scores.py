@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from scripts.training.class_scores import FEWEST_ROWS, calibrated, decisions, fit, log_loss, scores_of
+from scripts.tasks.text_classification.scores import FEWEST_ROWS, calibrated, decisions, fit, log_loss, scores_of
 
 
 def drawn(factor: float, multi: bool, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:

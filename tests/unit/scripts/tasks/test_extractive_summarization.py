@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
-from scripts.tasks.base import Prepared, TrainingRow
-from scripts.tasks.summarization import OfflineSummarization, Target, parse_correction
+from scripts.tasks.extractive_summarization import SummarizationTraining, Target, parse_correction, sentence_loss
+from scripts.tasks.spec import IGNORED, Prepared, TrainingRow
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
-from scripts.training.losses import IGNORED
 from scripts.training.recipe import Recipe, recipe_of
 from scripts.training.records import Record
 from tests.support.tiny_model import MAX_TOKENS, tiny_tokenizer
 
-TASK = OfflineSummarization()
+TASK = SummarizationTraining()
 DOCUMENT = "Rain fell on the town. The council closed the market hall. Nobody was there. Forty traders move by March."
 REFERENCE = ("The market hall is closed.", "Forty traders move by March.")
 USUAL = {"usual_words": 10.0}
@@ -191,3 +191,19 @@ def test_what_is_no_code_of_a_language_stops_before_training(language: str, word
         recipe_of({"data": ["a.csv"], "task": "summarization", "language": language})
     with pytest.raises(InvalidSettings, match="language is for summarization"):
         recipe_of({"data": ["a.csv"], "language": "de"})
+
+
+def test_a_sentence_is_scored_by_the_mean_of_its_tokens_and_padding_takes_no_part() -> None:
+    logits = torch.tensor([[[2.0], [4.0], [-1.0]], [[0.5], [-9.0], [9.0]]], requires_grad=True)
+    nothing = [IGNORED, IGNORED]
+    labels = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], [[2.0, 0.25], nothing, nothing]])
+    loss = sentence_loss({"logits": logits}, labels)
+
+    def entropy(logit: float, label: float) -> float:
+        p = 1 / (1 + np.exp(-logit))
+        return float(-(label * np.log(p) + (1 - label) * np.log(1 - p)))
+
+    assert loss.item() == pytest.approx((entropy(3, 1) + entropy(-1, 0) + entropy(0.5, 0.25)) / 3, abs=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[..., 0] != 0).tolist() == [[True, True, True], [True, False, False]]

@@ -20,6 +20,9 @@ from scripts.training.records import Record
 Axis = Literal["row", "token", "marker"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""
 
+IGNORED = -1.0
+"""Label of a token that takes no part in the loss."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
@@ -49,7 +52,7 @@ class Calibration:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-class OfflineTask(Protocol):
+class TrainingTask(Protocol):
     """One implementation per task, in `scripts/tasks`."""
 
     @property

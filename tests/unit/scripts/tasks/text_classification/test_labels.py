@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import InvalidSettings
-from scripts.training.label_kind import LabelKind
+from scripts.tasks.text_classification.labels import LabelKind
 from scripts.training.recipe import Recipe
 
 

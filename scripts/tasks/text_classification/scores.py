@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from app.tasks.text_classification.task import OUTPUT
-from scripts.tasks.base import Calibration
+from scripts.tasks.spec import Calibration
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
 from scripts.training.metrics import expected_calibration_error, fit_temperature, halves

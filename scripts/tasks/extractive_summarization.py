@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,14 +18,16 @@ from app.tasks.extractive_summarization.task import ExtractiveSummarization, Rea
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
+from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
 from scripts.training.cells import is_missing
 from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
-from scripts.training.losses import IGNORED, sentence_loss
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
+
+if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
+    import torch
 
 TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
@@ -47,8 +49,28 @@ class Target:
     sentences: tuple[str, ...]
 
 
-class OfflineSummarization:
-    """Satisfies `OfflineTask`. An example's target is a `Target`."""
+def sentence_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy of sentences, each scored by the mean logit of its tokens, averaged over the sentences.
+
+    Args:
+        outputs: of a token classification model with one label: `logits` (rows, tokens, 1).
+        labels: (rows, tokens, 2): the number of the token's sentence in the batch, and what is wanted of the sentence,
+            between 0 and 1; `IGNORED` at padding.
+    """
+    import torch
+
+    inside = labels[..., 0] != IGNORED
+    numbers = labels[..., 0][inside].long()
+    logits = outputs["logits"][..., 0].float()[inside]
+    counts = torch.bincount(numbers)
+    means = torch.zeros(len(counts)).to(logits).index_add(0, numbers, logits) / counts
+    wanted = torch.zeros_like(means)
+    wanted[numbers] = labels[..., 1][inside].to(wanted)
+    return torch.nn.functional.binary_cross_entropy_with_logits(means, wanted)
+
+
+class SummarizationTraining:
+    """Satisfies `TrainingTask`. An example's target is a `Target`."""
 
     output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
@@ -240,3 +262,6 @@ def _bounds(text: str, reference: tuple[str, ...], language: str) -> dict[str, f
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     names = [f"{whose}{metric}" for whose in ("", "lead3_", "oracle_") for metric in METRICS]
     return {**{name: round(float(np.mean([row[name] for row in rows])), 2) for name in names}, "rows": len(rows)}
+
+
+SPEC: TrainingTask = SummarizationTraining()

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from app.core.errors import InvalidSettings
+from app.core.types import Row
 from app.tasks.labels import clean_label
 from app.tasks.manifest_options import checked_options
 from app.tasks.text_classification.task import (
@@ -24,13 +25,12 @@ from app.tasks.text_classification.task import (
 )
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks import regression
-from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
-from scripts.training import class_scores
+from scripts.tasks.spec import Axis, Calibration, Prepared, TrainingRow, TrainingTask
+from scripts.tasks.text_classification import scores as class_scores
+from scripts.tasks.text_classification.labels import NO_LABEL, LabelKind, whole_number
 from scripts.training.cells import plain
-from scripts.training.crop import head_and_tail
 from scripts.training.data import Broken, Dataset, Example, Parse, check_labels, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
-from scripts.training.label_kind import NO_LABEL, LabelKind, whole_number
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 
@@ -50,8 +50,8 @@ PROBES = (
 )
 
 
-class OfflineTextClassification:
-    """Satisfies `OfflineTask`."""
+class TextClassificationTraining:
+    """Satisfies `TrainingTask`."""
 
     loss = None
     output_axis: Axis = "row"
@@ -350,3 +350,16 @@ def _decided(answer: Classification, multi: bool) -> list[str]:
 
 def _indicator(chosen: Sequence[str], labels: Sequence[str]) -> list[int]:
     return [int(label in chosen) for label in labels]
+
+
+def head_and_tail(row: Row, limit: int) -> Row:
+    """The row's first and last tokens, `limit` in all: both ends of a text say more than its middle."""
+    if row.num_tokens <= limit:
+        return row
+    tail = limit // 2
+    head = limit - tail
+    ids, types = list(row.input_ids), list(row.token_type_ids)
+    return Row(ids[:head] + ids[-tail:], types[:head] + types[-tail:])
+
+
+SPEC: TrainingTask = TextClassificationTraining()

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
-from scripts.tasks.base import Prepared, TrainingRow
-from scripts.tasks.text_classification import Columns, OfflineTextClassification
+from scripts.tasks.spec import Prepared, TrainingRow
+from scripts.tasks.text_classification.task import Columns, TextClassificationTraining, head_and_tail
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 from tests.support.tiny_model import tiny_tokenizer
 
-TASK = OfflineTextClassification()
+TASK = TextClassificationTraining()
 A_LIST = "a list of labels where one is meant, which --problem-type multi_label_classification learns,"
 SINGLE = {"labels": ["bad", "good"], "problem_type": "single_label_classification"}
 MULTI = {"labels": ["dull", "long", "sad"], "problem_type": "multi_label_classification"}
@@ -342,3 +342,12 @@ def test_golden_requests_are_the_recipe_s_or_a_few_neutral_ones() -> None:
     neutral = TASK.golden_items(recipe())
     assert len(neutral) >= 3
     assert all(TASK.item(one).text.strip() for one in neutral)
+
+
+@given(st.integers(1, 60), st.integers(2, 70))
+def test_a_long_row_keeps_both_its_ends(length: int, limit: int) -> None:
+    row = Row(list(range(length)), [index % 2 for index in range(length)])
+    cut = head_and_tail(row, limit)
+    assert cut.num_tokens == len(cut.token_type_ids) == min(length, limit)
+    assert (cut.input_ids[0], cut.input_ids[-1]) == (0, length - 1)
+    assert [index % 2 for index in cut.input_ids] == list(cut.token_type_ids)

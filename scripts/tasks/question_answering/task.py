@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,15 +19,17 @@ from app.core.types import Row
 from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.tasks.base import Axis, Calibration, Prepared, TrainingRow
+from scripts.tasks.question_answering.negatives import unanswered
+from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
 from scripts.training.cells import in_lower_case, offset, plain, spelled, truth
 from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
-from scripts.training.losses import IGNORED, span_loss
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
-from scripts.training.negatives import unanswered
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
+
+if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
+    import torch
 
 CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
 ANSWER_NAMES = ("answers", "answer", "answer_text")
@@ -68,8 +70,23 @@ class SpanLabel:
     spans: Sequence[tuple[int, int, float]]
 
 
-class OfflineQuestionAnswering:
-    """Satisfies `OfflineTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
+def span_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of start and end against what the annotators chose, by the share of them who chose it.
+
+    Args:
+        outputs: of a question answering model: `start_logits` and `end_logits` (rows, tokens), padding included.
+        labels: (rows, tokens, 2) shares that sum to 1 over the tokens; `IGNORED` at padding.
+    """
+    import torch
+
+    logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()  # (rows, tokens, 2)
+    padding = labels == IGNORED
+    log_probabilities = logits.masked_fill(padding, -1e4).log_softmax(dim=1)
+    return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
+
+
+class QuestionAnsweringTraining:
+    """Satisfies `TrainingTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
 
     output_axis: Axis = "token"
     auto_class = "AutoModelForQuestionAnswering"
@@ -401,3 +418,6 @@ def _texts(example: Example) -> list[str]:
 def _best_score(task: QuestionAnswering, predictions: Predictions, index: int) -> float:
     answers = task.decode(predictions.encoded[index], predictions.outputs[index], AnswerOptions()).answers
     return answers[0].score if answers else 0.0
+
+
+SPEC: TrainingTask = QuestionAnsweringTraining()
