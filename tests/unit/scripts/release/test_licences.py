@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import shutil
-from email.message import Message
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from scripts.release.licences import BUNDLED, COPYLEFT, GPU, HEADER, PERMISSIVE, licence_of, model_rows, models_section
+from app.core.errors import SetupError
+from scripts.release.licences import (
+    BUNDLED,
+    COPYLEFT,
+    GPU,
+    HEADER,
+    PERMISSIVE,
+    installed_licences,
+    model_rows,
+    models_section,
+    needed,
+)
 from tests.support.live_service import ROOT
 from tests.support.tiny_model import publish_tiny
 
 
-def package(**fields: Any) -> Any:
-    metadata = Message()
-    metadata["Name"] = "thing"
-    for name, values in fields.items():
-        for value in [values] if isinstance(values, str) else values:
-            metadata[name.replace("_", "-")] = value
-    return SimpleNamespace(metadata=metadata)
+def test_licences_are_those_that_pip_licenses_reads() -> None:
+    licences = installed_licences()
+    assert licences["fastapi"] == "MIT"
+    assert "apache" in licences["huggingface-hub"].lower()
 
 
-@pytest.mark.parametrize(
-    ("fields", "licence"),
-    [
-        ({"License_Expression": "MIT", "Classifier": ["License :: OSI Approved :: BSD License"]}, "MIT"),
-        ({"Classifier": ["License :: OSI Approved", "License :: OSI Approved :: BSD License"], "License": "x"}, "BSD License"),
-        ({"License": "Apache 2.0\nand its whole text"}, "Apache 2.0"),
-        ({}, "not said"),
-    ],
-)
-def test_a_licence_is_what_the_package_says_best(fields: dict[str, Any], licence: str) -> None:
-    assert licence_of(package(**fields)) == licence
+def test_what_is_needed_is_listed_with_what_that_needs(tmp_path: Path) -> None:
+    project = (
+        '[project]\ndependencies = ["fastapi"]\noptional-dependencies = {tests = ["coverage[toml]"], other = ["missing"]}\n'
+    )
+    (tmp_path / "pyproject.toml").write_text(project)
+    serving = needed(tmp_path, [])
+    assert {"fastapi", "starlette", "anyio", "pydantic-core"} <= set(serving)
+    assert set(needed(tmp_path, ["tests"])) > set(serving)
+    with pytest.raises(SetupError, match="missing is not installed here"):
+        needed(tmp_path, ["other"])
 
 
 @pytest.mark.parametrize(

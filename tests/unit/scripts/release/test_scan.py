@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.release.scan import MAX_BYTES, Member, archive, is_pickle, scan, tree
+from scripts.release.scan import MAX_BYTES, Member, archive, config_problems, file_problems, is_pickle, scan, tree
 from tests.support.live_service import ROOT
 
 
@@ -22,19 +22,22 @@ def member(path: str = "app/a.txt", content: bytes = b"text", mode: int = 0o644,
 @pytest.mark.parametrize(
     ("what", "content"),
     [  # put together here, so that this file does not hold them
-        ("a private key", "-----BEGIN RSA " + "PRIVATE KEY-----"),
-        ("a private key", "-----BEGIN " + "PRIVATE KEY-----"),
-        ("an AWS key", "key = AKIA" + "ABCDEFGHIJKLMNOP"),
-        ("a GitHub token", "ghp_" + "a1" * 18),
-        ("a package index token", "pypi-" + "Ab1_" * 30),
-        ("a Hugging Face token", "hf_" + "aB" * 17),
-        ("a password in an address", "https://me:" + "swordfish@example.org/simple"),
-        ("a signed web token", ".".join(["eyJhbGciOiJIUzI1", "eyJzdWIiOiIxMjM0", "c2lnbmF0dXJl" * 3])),
+        ("Private Key", "-----BEGIN RSA " + "PRIVATE KEY-----"),
+        ("Private Key", "-----BEGIN " + "PRIVATE KEY-----"),
+        ("AWS Access Key", "key = AKIA" + "ABCDEFGHIJKLMNOP"),
+        ("Service Token", "ghp_" + "a1" * 18),
+        ("PyPI Token", "pypi-AgEIcHlwaS5vcmc" + "Ab1_" * 30),
+        ("Service Token", "hf_" + "aB" * 17),
+        ("Service Token", "sk-proj-" + "A1b2" * 12),
+        ("Service Token", "AIza" + "Ab1-_" * 7),
+        ("Slack Token", "xoxb-" + "123456789012-123456789012-" + "a" * 24),
+        ("Basic Auth Credentials", "https://me:" + "swordfish@example.org/simple"),
+        ("JSON Web Token", ".".join(["eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxMjM0In0", "c2lnbmF0dXJl" * 3])),
     ],
 )
 def test_a_secret_is_found_and_not_repeated(what: str, content: str) -> None:
     (problem,) = scan([member(content=f"first\n{content}\nlast".encode())])
-    assert problem == f"app/a.txt: holds what looks like {what}"
+    assert problem == f"app/a.txt: holds what looks like a secret ({what})"
     assert content not in problem
 
 
@@ -46,6 +49,7 @@ def test_a_secret_is_found_and_not_repeated(what: str, content: str) -> None:
         "sha256:" + "ab" * 32,
         "Authorization: Bearer KEY",
         "risk-" + "a" * 50,
+        "weighs_others_" + "a" * 40,
     ],
 )
 def test_what_only_resembles_a_secret_is_left_alone(content: str) -> None:
@@ -75,7 +79,7 @@ def test_a_shipped_graph_is_no_pickle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "one"),
+    ("problem", "file"),
     [
         ("is compiled code", member("a", b"\x7fELF\x02")),
         ("is compiled code", member("a.so", b"x")),
@@ -87,8 +91,14 @@ def test_a_shipped_graph_is_no_pickle() -> None:
         ("is a pickle, or a format that may hold one", member("weights.pt", b"x")),
     ],
 )
-def test_what_does_not_belong_is_told(problem: str, one: Member) -> None:
-    assert scan([one]) == [f"{one.path}: {problem}"]
+def test_what_does_not_belong_is_told(problem: str, file: Member) -> None:
+    assert scan([file]) == [f"{file.path}: {problem}"]
+
+
+def test_checkpoints_of_an_earlier_release_are_fixtures_and_no_others_are() -> None:
+    fixture = "tests/fixtures/release_0_1_0/training/runs/a/optimizer.pt"
+    assert scan([member(fixture), member(f"hooper-0.1.0/{fixture}")]) == []
+    assert len(scan([member("tests/fixtures/other/optimizer.pt")])) == 1
 
 
 def test_scripts_and_models_are_fine() -> None:
@@ -128,3 +138,57 @@ def test_this_repository_has_nothing_of_it() -> None:
     members = list(tree(ROOT))
     assert len(members) > 200
     assert scan(members) == []
+
+
+# --- container images
+
+
+@pytest.mark.parametrize("user", ["", "root", "0", "0:0", "hooper"])
+def test_a_user_of_an_image_that_may_be_root_is_told(user: str) -> None:
+    (problem,) = config_problems({"User": user})
+    assert "it runs as" in problem
+
+
+def test_a_number_above_zero_and_plain_variables_are_good() -> None:
+    assert config_problems({"User": "10001:10001", "Env": ["PATH=/bin", "HOOPER_HOST=0.0.0.0"]}) == []
+
+
+def test_a_variable_with_a_secrets_name_is_told_without_its_value() -> None:
+    assert config_problems({"User": "1", "Env": ["HF_TOKEN=abc", "EMPTY_TOKEN="]}) == ["the variable HF_TOKEN has a value"]
+
+
+def image(**files: tuple[bytes, int]) -> io.BytesIO:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, (content, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    packed.seek(0)
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "mode", "told"),
+    [
+        ("usr/bin/su", b"x", 0o4755, "runs with its owner's rights"),
+        ("usr/bin/gcc", b"x", 0o755, "a tool for whoever breaks in"),
+        ("opt/hooper/lib/python3.11/site-packages/torch/__init__.py", b"", 0o644, "training does not belong here"),
+        ("work/.git/HEAD", b"ref", 0o644, "history does not belong here"),
+        ("opt/app/notes.txt", b"AKIA" + b"ABCDEFGHIJKLMNOP", 0o644, "holds what looks like a secret (AWS Access Key)"),
+        ("work/.env", b"a=b", 0o644, "is private by its name"),
+    ],
+)
+def test_what_an_attacker_would_like_is_told(path: str, content: bytes, mode: int, told: str) -> None:
+    (problem,) = file_problems(image(**{path: (content, mode)}))
+    assert problem.startswith(path)
+    assert told in problem
+
+
+def test_what_an_image_needs_is_fine() -> None:
+    files = {
+        "usr/bin/python3": (b"\x7fELF", 0o755),
+        "models/qa/1/model.onnx": (b"\x08", 0o644),
+        "usr/share/test.key": (b"x", 0o644),
+    }
+    assert list(file_problems(image(**files))) == []

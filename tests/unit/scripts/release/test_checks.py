@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.release.finding import judged
-from scripts.release.version import check_version, project_version
+from scripts.release.checks import check_version, finding, project_version
 from tests.support.live_service import ROOT
 
 RELEASED = "# Changelog\n\n## Unreleased\n\n## [1.2.3] - 2026-11-25\n\n### Added\n- Something.\n"
@@ -44,9 +43,9 @@ def test_a_version_that_is_the_same_everywhere_is_good(root: Path) -> None:
 )
 def test_whatever_disagrees_is_told(root: Path, file: str, old: str, new: str, told: str) -> None:
     (root / file).write_text((root / file).read_text().replace(old, new))
-    found = check_version(root, "v1.2.3")
-    assert found.ok is False
-    assert told in found.detail
+    result = check_version(root, "v1.2.3")
+    assert result.ok is False
+    assert told in result.detail
 
 
 def test_before_a_release_what_is_unreleased_is_written_down(root: Path) -> None:
@@ -62,5 +61,5 @@ def test_this_repository_agrees_with_itself() -> None:
 
 
 def test_of_many_problems_the_first_are_shown() -> None:
-    assert str(judged("tree", [f"p{number}" for number in range(30)], "")).endswith("p19; and 10 more")
-    assert str(judged("tree", [], "clean")) == "ok    tree          clean"
+    assert str(finding("tree", [f"p{number}" for number in range(30)], "")).endswith("p19; and 10 more")
+    assert str(finding("tree", [], "clean")) == "ok    tree          clean"
