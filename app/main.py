@@ -15,14 +15,14 @@ from app.api.dependencies import Live
 from app.api.rate import KeyRates
 from app.batching.admission import QueueLimit
 from app.core.artefact import Artefact
-from app.core.errors import HooperError, SetupError
+from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
 from app.serving.desk import FeedbackDesk
 from app.serving.failures import without_paths
-from app.serving.loader import LoadOptions, load
+from app.serving.loader import TASK_KINDS, LoadOptions, load
 from app.serving.registry import Registry
 from app.serving.replacement import Replacement
 from app.serving.repository import Repository
@@ -51,7 +51,9 @@ def create_app(
 
     Raises:
         SetupError: traces are wished for, and what makes them is not installed.
+        InvalidSettings: a default is named for a task that there is none of.
     """
+    check_tasks(settings)
     metrics = metrics or Metrics()
     traces = open_traces(settings.traces_endpoint, product_version())
 
@@ -74,7 +76,7 @@ def create_app(
         async def load_all() -> None:
             try:
                 await desk.open()
-                wished = {str(task): name for task, name in settings.default_models.items()}
+                wished = dict(settings.default_models)
                 failed = await versions.load_all(settings.serve, wished)
                 if not registry.deployments:
                     raise nothing_loaded(failed)
@@ -111,6 +113,16 @@ def create_app(
             await close_traces(traces)
 
     return build_application(settings, metrics, lifespan, traces)
+
+
+def check_tasks(settings: Settings) -> None:
+    """
+    Raises:
+        InvalidSettings: a default is named for a task that there is none of.
+    """
+    for task in settings.default_models:
+        if task not in TASK_KINDS:
+            raise InvalidSettings(f"HOOPER_DEFAULT_MODELS: there is no task {task!r}; there are {', '.join(TASK_KINDS)}")
 
 
 def nothing_loaded(failures: Sequence[tuple[str, Exception]]) -> Exception:

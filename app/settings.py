@@ -14,12 +14,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import ModelName
-from app.core.types import TaskName
 
 PREFIX = "HOOPER_"
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[tuple[str, ...], NoDecode]
-Pairs = Annotated[dict[TaskName, ModelName], NoDecode]
+Pairs = Annotated[dict[str, ModelName], NoDecode]
 Hashes = Annotated[tuple[KeyHash, ...], NoDecode]
 HostName = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[^\s/*@]+)$")]
 Hosts = Annotated[tuple[HostName, ...], NoDecode]

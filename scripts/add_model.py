@@ -8,14 +8,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from app.core.errors import HooperError, InvalidSettings
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
-from app.core.types import TaskName
 from scripts.export.publish import import_artefact, is_published
 from scripts.training.data import default_name
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import TASK_NAMES, Recipe
 
 EXAMPLES = """examples:
   hooper models add ./my-checkpoint                        a folder that transformers saved, with its head
@@ -69,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--name", default="", help="name to publish under; default: the folder's, or the archive's own")
     made.add_argument("--models", default=os.environ.get("HOOPER_MODELS", "models"), help="model repository to publish into")
     group = made.add_argument_group("for checkpoints")
-    group.add_argument("--task", choices=get_args(TaskName), help="what its head is for; default: as config.json says")
+    group.add_argument("--task", choices=TASK_NAMES, help="what its head is for; default: as config.json says")
     group.add_argument("--labels", nargs="+", default=[], metavar="NAME", help="labels in the order of its outputs")
     group.add_argument(
         "--data", nargs="+", default=[], metavar="FILE", help="texts to judge it on: csv, tsv, jsonl, txt, parquet"

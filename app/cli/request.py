@@ -6,7 +6,7 @@ import argparse
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from app.cli.ask import ROUTES, Route
 from app.cli.parser import Parser, settings_from
@@ -78,9 +78,7 @@ def _chosen(repository: Repository, wish: str | None, named: Mapping[TaskName, s
         (task,) = wanted
         fitting = [name for name, one in tasks.items() if one == task]
         if fitting:
-            return repository.open_served(
-                named.get(cast(TaskName, task)) or oldest({one: repository.age(one) for one in fitting})
-            )
+            return repository.open_served(named.get(task) or oldest({one: repository.age(one) for one in fitting}))
     raise SetupError(f"which model? say --model NAME; published are: {', '.join(names) or 'none'}")
 
 

@@ -8,10 +8,10 @@ from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from app.core.errors import InvalidArtefact
-from app.core.types import Device, LayoutName, Precision, TaskName
+from app.core.types import Device, LayoutName, Precision
 
 MANIFEST = "manifest.json"
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -36,10 +36,10 @@ class FileEntry(_Frozen):
 
 
 class Output(_Frozen):
-    """An output tensor. `row` has one vector per row, `token` one per token, `marker` one per marked token."""
+    """An output tensor. `row` has one vector per row, `token` one per token, `position` one per output position of the row."""
 
     name: str
-    axis: Literal["row", "token", "marker"]
+    axis: Literal["row", "token", "position"]
 
 
 class Graph(_Frozen):
@@ -108,10 +108,11 @@ NO_REFERENCE = DriftReference()
 class Manifest(_Frozen):
     """Everything the service needs to know of a model version without opening its graph."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: ModelName
     version: Annotated[int, Field(ge=1)]
-    task: TaskName
+    task: str
+    """Name of a task; whether this version of Hooper has it shows when the model is loaded."""
     description: str = ""
     created: str
     first_published: str = ""
@@ -135,6 +136,22 @@ class Manifest(_Frozen):
     evaluation: dict[str, Any] = {}
     """Headline figures; all of them are in evaluation.json."""
     files: dict[FileName, FileEntry]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_format_1(cls, body: Any) -> Any:
+        """As release 0.1.0 wrote it: the axis `position` was called `marker`."""
+        if not isinstance(body, dict) or body.get("format", 1) != 1:
+            return body
+        converted = {**body, "format": 2}
+        graph = body.get("graph")
+        if isinstance(graph, dict) and isinstance(graph.get("outputs"), list):
+            outputs = [
+                {**output, "axis": "position"} if isinstance(output, dict) and output.get("axis") == "marker" else output
+                for output in graph["outputs"]
+            ]
+            converted["graph"] = {**graph, "outputs": outputs}
+        return converted
 
     def as_json(self) -> str:
         """The content of `manifest.json`."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from app.core.errors import HooperError
 
-TaskName = Literal["text-classification", "question-answering", "summarization"]
+TaskName = str
+"""Name of a task, as manifests have it; which ones there are depends on what is installed."""
 LayoutName = Literal["padded", "packed"]
 Truncation = Literal["error", "truncate", "window"]
 Priority = Literal["interactive", "bulk"]
@@ -22,7 +23,7 @@ Ints = NDArray[np.int64]
 Tensors = Mapping[str, Ints]
 RowOutput = Mapping[str, Array]
 """Output name to the part of it that belongs to one row; the axes depend on the output's `axis`:
-`row` -> (features,), `token` -> (num_tokens, features), `marker` -> (num_markers, features)."""
+`row` -> (features,), `token` -> (num_tokens, features), `position` -> (num_positions, features)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Row:
 
     input_ids: Sequence[int]
     token_type_ids: Sequence[int]
-    markers: Sequence[int] = (0,)
-    """Token positions whose outputs are read where an output's axis is `marker`."""
+    output_positions: Sequence[int] = (0,)
+    """Tokens whose outputs are read where an output's axis is `position`, counted from 0."""
 
     @property
     def num_tokens(self) -> int:

@@ -18,21 +18,21 @@ FLOATS = {"<f2", "<f4", "<f8"}
 
 
 def rows_to_blob(rows: Sequence[Row]) -> tuple[list[list[int]], bytes]:
-    """Tokens and markers of each row, and the numbers themselves: ids, types, then markers, row after row."""
+    """Tokens and output positions of each row, and the numbers themselves: ids, types, then positions, row after row."""
     numbers = array("i")
     for row in rows:
         numbers.extend(row.input_ids)
         numbers.extend(row.token_type_ids)
-        numbers.extend(row.markers)
-    return [[row.num_tokens, len(row.markers)] for row in rows], numbers.tobytes()
+        numbers.extend(row.output_positions)
+    return [[row.num_tokens, len(row.output_positions)] for row in rows], numbers.tobytes()
 
 
 def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) -> list[Row]:
     numbers = np.frombuffer(blob, np.intc)
     rows, start = [], 0
-    for num_tokens, num_markers in lengths:
-        types, markers, end = start + num_tokens, start + 2 * num_tokens, start + 2 * num_tokens + num_markers
-        rows.append(Row(numbers[start:types], numbers[types:markers], numbers[markers:end].tolist()))  # type: ignore[arg-type]
+    for num_tokens, num_positions in lengths:
+        types, positions, end = start + num_tokens, start + 2 * num_tokens, start + 2 * num_tokens + num_positions
+        rows.append(Row(numbers[start:types], numbers[types:positions], numbers[positions:end].tolist()))  # type: ignore[arg-type]
         start = end
     return rows
 

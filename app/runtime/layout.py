@@ -100,7 +100,7 @@ def largest(graph: Graph, limits: Limits) -> Largest:
     height = limits.max_batch_rows
     if graph.layout == "packed":  # the two emptiest tensor rows never fit into one: on average they are more than half full
         height = min(height, 2 * limits.max_batch_tokens // PACKED_WIDTH + 1)
-    a_row_each = all(output.axis != "marker" for output in graph.outputs)
+    a_row_each = all(output.axis != "position" for output in graph.outputs)
     gathered = limits.max_batch_rows if a_row_each else limits.max_batch_tokens
     return Largest(bucket(height, HEIGHTS), bucket(max(limits.max_tokens, PACKED_WIDTH), WIDTHS), bucket(gathered, HEIGHTS))
 
@@ -139,24 +139,24 @@ def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: boo
 def split(outputs: Sequence[np.ndarray], rows: Sequence[Row], where: Plan, graph: Graph) -> list[RowOutput]:
     """Cut output tensors, in the graph's order, into each row's own part, as float32.
 
-    A `row` or `marker` output is (rows or markers, features) in a packed graph; a `token` output, and a `row` output of a
+    A `row` or `position` output is (rows or positions, features) in a packed graph; a `token` output, and a `row` output of a
     padded graph, starts with (height, ...).
 
     Raises:
         ValueError: an output has fewer entries than rows were sent.
     """
-    marker_ends = np.cumsum([len(row.markers) for row in rows])
+    position_ends = np.cumsum([len(row.output_positions) for row in rows])
     results: list[dict[str, np.ndarray]] = [{} for _ in rows]
     for spec, tensor in zip(graph.outputs, outputs, strict=True):
         values = np.asarray(tensor, np.float32)
-        expected = where.height if spec.axis == "token" else len(rows) if spec.axis == "row" else marker_ends[-1]
+        expected = where.height if spec.axis == "token" else len(rows) if spec.axis == "row" else position_ends[-1]
         if values.shape[0] < expected:
             raise ValueError(f"output {spec.name} has {values.shape[0]} entries, {expected} were expected")
         for i, (row, place) in enumerate(zip(rows, on_side(where, rows, graph), strict=True)):
             if spec.axis == "row":
                 results[i][spec.name] = values[i]
-            elif spec.axis == "marker":
-                results[i][spec.name] = values[marker_ends[i] - len(row.markers) : marker_ends[i]]
+            elif spec.axis == "position":
+                results[i][spec.name] = values[position_ends[i] - len(row.output_positions) : position_ends[i]]
             else:
                 results[i][spec.name] = values[place.line, place.start : place.start + row.num_tokens]
     return list(results)
@@ -217,9 +217,9 @@ def _positions(input_ids: Ints, positions: Ints, graph: Graph) -> Ints:
 
 def _gather(rows: Sequence[Row], where: Plan, fixed_shapes: bool) -> Ints:
     flat = [
-        place.line * where.width + place.start + marker
+        place.line * where.width + place.start + position
         for row, place in zip(rows, where.places, strict=True)
-        for marker in row.markers
+        for position in row.output_positions
     ]
     size = bucket(len(flat), HEIGHTS) if fixed_shapes else len(flat)
     gathered = np.zeros(size, np.int64)

@@ -69,10 +69,10 @@ class Passage:
         shown = np.append(keep, True)[self._word_of]  # (tokens,)
         ids, types = self._tokens
         if self.mask_id is not None:
-            return Row(np.where(shown, ids, self.mask_id).tolist(), self.row.token_type_ids, self.row.markers)
+            return Row(np.where(shown, ids, self.mask_id).tolist(), self.row.token_type_ids, self.row.output_positions)
         places = np.cumsum(shown) - 1
-        markers = tuple(int(places[marker]) for marker in self.row.markers)
-        return Row(ids[shown].tolist(), types[shown].tolist(), markers)
+        positions = tuple(int(places[position]) for position in self.row.output_positions)
+        return Row(ids[shown].tolist(), types[shown].tolist(), positions)
 
     @cached_property
     def _tokens(self) -> NDArray[np.int64]:

@@ -103,7 +103,7 @@ class PaddedModel(torch.nn.Module):
         accepted = accepted_inputs(self.model)
         names: list[str] = [name for name in ("input_ids", "attention_mask") if name in accepted]
         names += ["token_type_ids"] * takes_token_types(self.model)
-        return [*names, *(["gather"] if self.axis == "marker" else [])]
+        return [*names, *(["gather"] if self.axis == "position" else [])]
 
     def forward(
         self,
@@ -115,7 +115,7 @@ class PaddedModel(torch.nn.Module):
         """
         Args:
             input_ids, attention_mask, token_type_ids: (rows, tokens).
-            gather: (markers,): flat indices of the tokens whose outputs are read.
+            gather: (positions,): flat indices of the tokens whose outputs are read.
         """
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         fed = {name: tensor for name, tensor in given.items() if tensor is not None}
@@ -123,7 +123,7 @@ class PaddedModel(torch.nn.Module):
             return {"logits": _read_at_the_end(self.model, fed)}
         logits = head_logits(self.model(**fed, return_dict=True))
         if gather is not None:
-            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (markers, labels)
+            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
         return {"logits": logits}
 
 
@@ -201,7 +201,7 @@ class PackedModel(torch.nn.Module):
         """
         Args:
             input_ids, position_ids, segment_ids, token_type_ids: (lines, tokens); segment 0 is padding.
-            gather: (rows or markers,): flat indices of the tokens whose outputs are read.
+            gather: (rows or positions,): flat indices of the tokens whose outputs are read.
         """
         same = segment_ids[:, :, None] == segment_ids[:, None, :]
         # padding attends to padding: a row of the mask is never empty, so that no softmax gives NaN
@@ -214,8 +214,8 @@ class PackedModel(torch.nn.Module):
             if "position_ids" in accepted:
                 fed["position_ids"] = position_ids
             logits = head_logits(self.model(**fed, return_dict=True))
-        if self.axis == "marker" and gather is not None:
-            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (markers, labels)
+        if self.axis == "position" and gather is not None:
+            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
         return {"logits": logits}
 
 

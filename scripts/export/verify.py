@@ -73,11 +73,11 @@ class TorchRunner:
         tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
         made = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
         logits = forward(**made)["logits"].float().cpu().numpy()
-        if self._output.axis == "marker":  # (rows, tokens, labels) -> (markers, labels)
+        if self._output.axis == "position":  # (rows, tokens, labels) -> (positions, labels)
             places = on_side(where, rows, self._graph)
             logits = np.concatenate(
                 [
-                    logits[line, place.start + np.array(row.markers)]
+                    logits[line, place.start + np.array(row.output_positions)]
                     for line, (row, place) in enumerate(zip(rows, places, strict=True))
                 ]
             )

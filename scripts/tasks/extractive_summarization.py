@@ -131,16 +131,18 @@ class SummarizationTraining:
         made = np.full((len(rows), width, 2), IGNORED, np.float32)
         number = 0
         for line, one in enumerate(rows):
-            for (start, end), wanted in zip(pairwise([*one.row.markers, one.row.num_tokens]), one.label, strict=True):
+            for (start, end), wanted in zip(pairwise([*one.row.output_positions, one.row.num_tokens]), one.label, strict=True):
                 made[line, start:end] = number, wanted
                 number += 1
         return made
 
     def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         """The first sentences that fit, at least one."""
-        ends = [*one.row.markers[1:], one.row.num_tokens]
+        ends = [*one.row.output_positions[1:], one.row.num_tokens]
         kept = max(1, sum(end <= limit for end in ends))
-        row = Row(one.row.input_ids[: ends[kept - 1]], one.row.token_type_ids[: ends[kept - 1]], one.row.markers[:kept])
+        row = Row(
+            one.row.input_ids[: ends[kept - 1]], one.row.token_type_ids[: ends[kept - 1]], one.row.output_positions[:kept]
+        )
         return TrainingRow(row, one.label[:kept])
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:

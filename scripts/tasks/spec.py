@@ -17,7 +17,7 @@ from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
 from scripts.training.records import Record
 
-Axis = Literal["row", "token", "marker"]
+Axis = Literal["row", "token", "position"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""
 
 IGNORED = -1.0

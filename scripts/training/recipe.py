@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.core.errors import InvalidSettings
-from app.core.types import TaskName
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
 
 
@@ -32,7 +31,7 @@ class Recipe:
     """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
 
     name: str = option("", "name to publish under; default: the first data file's or folder's name")
-    task: TaskName = option("text-classification", "what the model does")
+    task: str = option("text-classification", "what the model does")
     description: str = option("", "one sentence for the model card")
     license: str = option("", "licence of the published weights, for the model card")
     limits: str = option("", "known limits and licences of the data, for the model card")
@@ -114,6 +113,7 @@ class Recipe:
 
 PLACES = ("models", "runs")
 """Keys that say where things are put on one machine."""
+TASK_NAMES = ("text-classification", "question-answering", "summarization")
 FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
 _TYPES = typing.get_type_hints(Recipe)
 
@@ -159,7 +159,7 @@ def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> No
                 help=one.metadata["help"],
             )
             continue
-        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+        choices: Any = typing.get_args(kind) if typing.get_origin(kind) is Literal else TASK_NAMES if name == "task" else None
         many = typing.get_origin(kind) is list
         element = typing.get_args(kind)[0] if many else str if choices else kind
         group.add_argument(
@@ -210,9 +210,10 @@ def _read(path: Path | None) -> dict[str, Any]:
 def _checked(key: str, value: Any) -> Any:
     kind = _TYPES[key]
     origin = typing.get_origin(kind)
-    if origin is Literal:
-        if value not in typing.get_args(kind):
-            raise InvalidSettings(f"{key} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
+    if origin is Literal or key == "task":
+        choices = TASK_NAMES if key == "task" else typing.get_args(kind)
+        if value not in choices:
+            raise InvalidSettings(f"{key} must be one of {', '.join(map(str, choices))}, not {value!r}")
         return value
     if origin is list:
         element = typing.get_args(kind)[0]

@@ -28,7 +28,7 @@ from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, 
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 
-Axis = Literal["row", "token", "marker"]
+Axis = Literal["row", "token", "position"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("a", "the", "film", "##s", "was", "not", "very", "good", "bad", ".")
 VOCABULARY = {token: index for index, token in enumerate((*SPECIAL, *WORDS))}
@@ -57,17 +57,17 @@ def tiny_tokenizer(max_tokens: int = MAX_TOKENS) -> Tokenizer:
     return Tokenizer(tokenizer_json(), max_tokens)
 
 
-def row(*token_ids: int, markers: Sequence[int] = (0,)) -> Row:
+def row(*token_ids: int, output_positions: Sequence[int] = (0,)) -> Row:
     """A row of these tokens, all of the first sequence."""
-    return Row(token_ids, [0] * len(token_ids), markers)
+    return Row(token_ids, [0] * len(token_ids), output_positions)
 
 
 def packed_graph(path: Path, num_labels: int = 2, axis: Axis = "row") -> Graph:
     """Write a graph that obeys the packed contract of `app.runtime.layout`.
 
-    Inputs: input_ids, token_type_ids, position_ids, segment_ids: (height, width) int64; gather: (rows or markers,) int64,
-    not for the axis `token`. Output: logits float32, (rows or markers, num_labels), or (height, width, num_labels). To the mean
-    of a row are added, for the axis `token`, the token's own weights, and for `marker` those of the word after the marker.
+    Inputs: input_ids, token_type_ids, position_ids, segment_ids: (height, width) int64; gather: (rows or positions,) int64,
+    not for the axis `token`. Output: logits float32, (rows or positions, num_labels), or (height, width, num_labels). To the
+    mean of a row are added, for the axis `token`, the token's own weights, and for `position` those of the word after it.
     """
     nodes = [
         *_token_weights("position_ids"),

@@ -225,16 +225,16 @@ class ExtractiveSummarization:
 
     def _row(self, encodings: Sequence[Tokens], is_later: bool) -> Row:
         input_ids: list[int] = []
-        markers = []
+        positions = []
         for one in encodings:
-            markers.append(len(input_ids))
+            positions.append(len(input_ids))
             input_ids += self._template.row(one.ids[: self._max_sentence]).input_ids
-        return Row(input_ids, [int(is_later)] * len(input_ids), markers)
+        return Row(input_ids, [int(is_later)] * len(input_ids), positions)
 
 
 def sentence_logits(row: Row, output: RowOutput) -> Array:
     """Mean logit of each sentence's tokens, less in later windows, which their token types tell: (sentences of the row,)."""
-    starts = np.array(row.markers)
+    starts = np.array(row.output_positions)
     means = np.add.reduceat(output[OUTPUT][:, 0], starts) / np.diff(starts, append=row.num_tokens)
     return (means + LATER * row.token_type_ids[0]).astype(np.float32)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app import main
-from app.core.errors import HooperError, InvalidArtefact, SetupError, UnknownModel
+from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, SetupError, UnknownModel
 from app.main import create_app
 from app.serving import loader
 from app.settings import Settings
@@ -147,6 +147,11 @@ async def test_a_default_that_the_settings_name_must_load(models: Path, named: d
 async def test_a_default_for_another_task_than_its_own_is_told(models: Path) -> None:
     (failure,) = await failures_of(settings_for(models, default_models={"summarization": "tiny"}))
     assert failure.detail == "HOOPER_DEFAULT_MODELS names tiny for summarization, but it does text-classification"
+
+
+def test_a_default_for_a_task_that_there_is_none_of_is_told(models: Path) -> None:
+    with pytest.raises(InvalidSettings, match="HOOPER_DEFAULT_MODELS: there is no task 'chat'; there are text-classification"):
+        create_app(settings_for(models, default_models={"chat": "tiny"}))
 
 
 # --- the lifespan

@@ -146,7 +146,7 @@ def rows() -> list[Row]:
 @pytest.fixture
 def marked_rows(rows: list[Row]) -> list[Row]:
     """The same rows with their first and last token marked, and some with a third."""
-    return [replace(row, markers=(0, *([2] if row.num_tokens > 4 else []), row.num_tokens - 1)) for row in rows]
+    return [replace(row, output_positions=(0, *([2] if row.num_tokens > 4 else []), row.num_tokens - 1)) for row in rows]
 
 
 @pytest.fixture

@@ -121,8 +121,8 @@ def test_a_listed_file_name_cannot_leave_the_folder(folder: Path, name: str) -> 
         ("name", "tiny/../other"),
         ("name", "x" * 65),
         ("version", 0),
-        ("format", 2),
-        ("task", "text-generation"),
+        ("format", 3),
+        ("task", 7),
         ("max_tokens", 7),
         ("max_tokens", 8193),
         ("graph__layout", "ragged"),
@@ -139,6 +139,21 @@ def test_a_field_out_of_its_range_is_refused_and_named(folder: Path, field: str,
     with pytest.raises(InvalidArtefact) as caught:
         read_manifest(folder)
     assert field.replace("__", ".") in caught.value.detail
+
+
+def test_a_manifest_of_release_0_1_0_is_read_as_if_it_were_written_today(folder: Path) -> None:
+    today = read_manifest(folder)
+    change(folder, format=1, graph__outputs=[{"name": "logits", "axis": "marker"}])
+    before = read_manifest(folder)
+    assert (before.format, today.format) == (2, 2)
+    assert before.graph.outputs[0].axis == "position"
+    assert before.model_copy(update={"graph": today.graph}) == today
+
+
+def test_an_axis_of_format_1_is_none_of_format_2(folder: Path) -> None:
+    change(folder, graph__outputs=[{"name": "logits", "axis": "marker"}])
+    with pytest.raises(InvalidArtefact, match=r"graph\.outputs\.0\.axis"):
+        read_manifest(folder)
 
 
 def test_an_unknown_field_is_refused_and_named(folder: Path) -> None:

@@ -43,8 +43,8 @@ def some_rows(draw: st.DrawFn) -> list[Row]:
     rows, next_id = [], 1000
     for size in sizes:
         ids = list(range(next_id, next_id + size))
-        markers = draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=4))
-        rows.append(Row(ids, [token % 2 for token in ids], markers))
+        positions = draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=4))
+        rows.append(Row(ids, [token % 2 for token in ids], positions))
         next_id += size
     return rows
 
@@ -162,14 +162,14 @@ def test_the_set_of_fixed_shapes_is_small_and_ascending() -> None:
     assert len(WIDTHS) * len(HEIGHTS) <= 100, "an engine keeps about a megabyte for each shape it has met"
 
 
-@given(some_rows(), layouts, st.sampled_from(["row", "token", "marker"]))
+@given(some_rows(), layouts, st.sampled_from(["row", "token", "position"]))
 def test_no_batch_within_its_limits_needs_a_larger_tensor(
-    rows: list[Row], layout: LayoutName, axis: Literal["row", "token", "marker"]
+    rows: list[Row], layout: LayoutName, axis: Literal["row", "token", "position"]
 ) -> None:
     sizes = tokens_of(rows)
-    if axis != "marker":
+    if axis != "position":
         rows = [Row(one.input_ids, one.token_type_ids) for one in rows]
-    elif sum(len(one.markers) for one in rows) > sum(sizes):
+    elif sum(len(one.output_positions) for one in rows) > sum(sizes):
         return  # a token marked twice or more is no limit's business
     cost = sum(sizes) if layout == "packed" else len(rows) * max(sizes)
     spec = graph(Output(name="y", axis=axis)).model_copy(update={"layout": layout})
@@ -218,7 +218,7 @@ def test_what_is_no_row_is_padding(rows: list[Row], layout: LayoutName, fixed: b
 def test_gather_points_at_every_marked_token_in_order(rows: list[Row], layout: LayoutName, fixed: bool) -> None:
     where = plan(tokens_of(rows), layout, fixed)
     tensors = to_tensors(rows, where, graph(), fixed)
-    marked = [one.input_ids[marker] for one in rows for marker in one.markers]
+    marked = [one.input_ids[position] for one in rows for position in one.output_positions]
     gathered = tensors["input_ids"].reshape(-1)[tensors["gather"]]
     assert gathered[: len(marked)].tolist() == marked
     assert len(gathered) == (bucket(len(marked), HEIGHTS) if fixed else len(marked))
@@ -250,7 +250,7 @@ def test_rows_are_not_laid_out_after_a_plan_for_others() -> None:
 
 @given(some_rows(), layouts, st.booleans())
 def test_every_row_gets_its_own_part_of_every_kind_of_output(rows: list[Row], layout: LayoutName, fixed: bool) -> None:
-    spec = graph(Output(name="tokens", axis="token"), Output(name="marked", axis="marker"), Output(name="whole", axis="row"))
+    spec = graph(Output(name="tokens", axis="token"), Output(name="marked", axis="position"), Output(name="whole", axis="row"))
     where = plan(tokens_of(rows), layout, fixed)
     tensors = to_tensors(rows, where, spec, fixed)
     tokens = tensors["input_ids"][..., None].astype(np.float32)  # (height, width, 1)
@@ -258,7 +258,7 @@ def test_every_row_gets_its_own_part_of_every_kind_of_output(rows: list[Row], la
     whole = np.arange(where.height * where.width, dtype=np.float32)[:, None]
     for number, (one, output) in enumerate(zip(rows, split([tokens, marked, whole], rows, where, spec), strict=True)):
         assert output["tokens"][:, 0].tolist() == list(one.input_ids)
-        assert output["marked"][:, 0].tolist() == [one.input_ids[marker] for marker in one.markers]
+        assert output["marked"][:, 0].tolist() == [one.input_ids[position] for position in one.output_positions]
         assert output["whole"].tolist() == [number]
 
 
@@ -268,11 +268,11 @@ def test_half_precision_outputs_come_back_as_float32() -> None:
     assert output["logits"].dtype == np.float32
 
 
-@pytest.mark.parametrize("axis", ["row", "token", "marker"])
-def test_an_output_with_too_few_entries_is_refused(axis: Literal["row", "token", "marker"]) -> None:
-    rows = [row(2, 3, markers=(0, 1)), row(2, 3)]
+@pytest.mark.parametrize("axis", ["row", "token", "position"])
+def test_an_output_with_too_few_entries_is_refused(axis: Literal["row", "token", "position"]) -> None:
+    rows = [row(2, 3, output_positions=(0, 1)), row(2, 3)]
     where = plan([2, 2], "padded", False)
-    needed = 3 if axis == "marker" else 2
+    needed = 3 if axis == "position" else 2
     spec = graph(Output(name="logits", axis=axis))
     tensor = np.zeros((needed, 2, 1), np.float32)
     assert len(split([tensor], rows, where, spec)) == 2
@@ -332,7 +332,7 @@ def test_padding_that_stands_in_a_text_is_a_token_like_another_for_other_models(
 def test_rows_of_a_graph_that_is_padded_on_the_left_end_where_their_tensor_row_ends() -> None:
     rows = [Row([5, 6, 7], [0, 0, 1], (0, 2)), Row([8], [0])]
     where = plan([3, 1], "padded", fixed_shapes=False)
-    every = (Output(name="row", axis="row"), Output(name="token", axis="token"), Output(name="marker", axis="marker"))
+    every = (Output(name="row", axis="row"), Output(name="token", axis="token"), Output(name="position", axis="position"))
     left = graph(*every).model_copy(update={"layout": "padded", "padding_side": "left"})
     tensors = to_tensors(rows, where, left, fixed_shapes=False)
     assert tensors["input_ids"].tolist() == [[5, 6, 7], [PAD, PAD, 8]]
@@ -342,4 +342,4 @@ def test_rows_of_a_graph_that_is_padded_on_the_left_end_where_their_tensor_row_e
     per_token = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
     outputs = split([np.array([[10.0], [20.0]]), per_token, np.array([[0.0], [2.0], [5.0]])], rows, where, left)
     assert [one["token"][:, 0].tolist() for one in outputs] == [[0, 1, 2], [5]]
-    assert [one["marker"][:, 0].tolist() for one in outputs] == [[0, 2], [5]]
+    assert [one["position"][:, 0].tolist() for one in outputs] == [[0, 2], [5]]

@@ -157,8 +157,8 @@ def test_a_broken_manifest_is_refused(models: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"format": 2}, "format"),
-        ({"task": "divination"}, "task"),
+        ({"format": 3}, "format"),
+        ({"task": ["divination"]}, "task"),
         ({"tokenizer": "../../etc/passwd"}, "tokenizer"),
         ({"unheard_of": 1}, "unheard_of"),
     ],

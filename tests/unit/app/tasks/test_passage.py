@@ -202,9 +202,9 @@ def summed_up(target: str | None = None, text: str = TEXT) -> Passage:
 def test_the_best_sentence_is_explained_unless_another_is_wished() -> None:
     assert summed_up().target.endswith("not bad.")
     passage = summed_up("A very good film!")
-    starts = passage.row.markers
+    starts = passage.row.output_positions
     logits = np.repeat([4.0, 5.0, 6.0], np.diff(starts, append=passage.row.num_tokens))
-    logits[starts[1]] += passage.row.markers[2] - starts[1]  # the mean of all of its tokens counts
+    logits[starts[1]] += passage.row.output_positions[2] - starts[1]  # the mean of all of its tokens counts
     assert passage.log_odds({"logits": logits.astype(np.float32)[:, None]}) == 6
 
 
@@ -217,7 +217,7 @@ def test_the_words_of_all_sentences_of_the_row_are_weighed_in_the_callers_charac
 def test_each_sentence_keeps_its_place_when_words_are_hidden() -> None:
     passage = summed_up()
     row = passage.without(keep(passage, "very"))
-    assert (row.num_tokens, row.markers) == (passage.row.num_tokens, passage.row.markers)
+    assert (row.num_tokens, row.output_positions) == (passage.row.num_tokens, passage.row.output_positions)
     kept = {one for one in row.input_ids if one not in (VOCABULARY["[SEP]"], VOCABULARY["[CLS]"])}
     assert kept == {VOCABULARY["very"], mask_of(tiny_tokenizer())}
 

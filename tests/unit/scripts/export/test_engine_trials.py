@@ -126,7 +126,7 @@ def test_the_process_reads_rows_of_every_length_and_answers(
     (tmp_path / "scripts" / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engines, "other_engines", lambda: ["cpu"])  # the one that every machine has
-    exported = export("Bert", "TokenClassification", "marker")
+    exported = export("Bert", "TokenClassification", "position")
     many = [replace(row, input_ids=list(row.input_ids)) for row in marked_rows * 30]
     assert try_engines(exported.file, exported.graph, many)["cpu"].max_abs_error["fp32"] < 1e-5
 

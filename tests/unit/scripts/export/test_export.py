@@ -92,10 +92,10 @@ def test_positions_begin_where_the_model_begins_to_count(family: str, offset: in
     assert num_positions(exported.model) == 64
 
 
-@pytest.mark.parametrize("axis", ["token", "marker"])
-def test_token_and_marker_outputs_reproduce_torch(axis: Any, export: Any, marked_rows: list[Row]) -> None:
+@pytest.mark.parametrize("axis", ["token", "position"])
+def test_token_and_position_outputs_reproduce_torch(axis: Any, export: Any, marked_rows: list[Row]) -> None:
     exported = export("Bert", "TokenClassification", axis)
-    assert ("gather" in exported.graph.inputs) is (axis == "marker")
+    assert ("gather" in exported.graph.inputs) is (axis == "position")
     assert_alike(exported.session().run_rows(marked_rows), TorchRunner(exported.model, exported.graph).run_rows(marked_rows))
 
 
@@ -114,13 +114,13 @@ def test_an_architecture_that_cannot_be_packed_is_exported_padded_and_says_so(
     assert_alike(exported.session().run_together(ended_rows), alone(exported, ended_rows))
 
 
-@pytest.mark.parametrize(("head", "axis"), [("QuestionAnswering", "token"), ("TokenClassification", "marker")])
-def test_padded_graphs_have_outputs_per_token_and_per_marker_too(
+@pytest.mark.parametrize(("head", "axis"), [("QuestionAnswering", "token"), ("TokenClassification", "position")])
+def test_padded_graphs_have_outputs_per_token_and_per_position_too(
     head: str, axis: Any, export: Any, marked_rows: list[Row]
 ) -> None:
     exported = export("GPT2", head, axis)
     assert exported.graph.layout == "padded"
-    assert ("gather" in exported.graph.inputs) is (axis == "marker")
+    assert ("gather" in exported.graph.inputs) is (axis == "position")
     assert_alike(exported.session().run_together(marked_rows), alone(exported, marked_rows))
 
 

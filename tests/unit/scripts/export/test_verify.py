@@ -272,13 +272,13 @@ def test_dropout_and_half_precision_do_not_reach_the_reference(tiny_model: Any, 
     np.testing.assert_array_equal(first, second)
 
 
-def test_markers_read_the_logits_of_their_own_tokens(tiny_model: Any, marked_rows: list[Row]) -> None:
+def test_output_positions_read_the_logits_of_their_own_tokens(tiny_model: Any, marked_rows: list[Row]) -> None:
     model = tiny_model("Bert", "TokenClassification")
     tokens = runner(model, "token").run_rows(marked_rows)
-    markers = runner(model, "marker").run_rows(marked_rows)
-    for row, every, marked in zip(marked_rows, tokens, markers, strict=True):
+    positions = runner(model, "position").run_rows(marked_rows)
+    for row, every, marked in zip(marked_rows, tokens, positions, strict=True):
         assert every["logits"].shape == (row.num_tokens, 3)
-        np.testing.assert_allclose(marked["logits"], every["logits"][list(row.markers)], atol=1e-5)
+        np.testing.assert_allclose(marked["logits"], every["logits"][list(row.output_positions)], atol=1e-5)
 
 
 def test_start_and_end_of_answers_are_one_output_with_two_features(tiny_model: Any, rows: list[Row]) -> None:

@@ -105,11 +105,11 @@ def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_
 def test_every_token_knows_its_sentence_and_how_much_of_that_is_wanted() -> None:
     short = TrainingRow(Row([2, 5, 3], [0] * 3, (0,)), [0.5])
     first = TASK.training_rows([example()], tiny_tokenizer(), USUAL)[0]
-    assert len(first.label) == len(first.row.markers)
+    assert len(first.label) == len(first.row.output_positions)
     assert first.row.num_tokens <= MAX_TOKENS
     made = TASK.labels([first, short], MAX_TOKENS)
-    ends = [*first.row.markers[1:], first.row.num_tokens]
-    for number, (start, end, wanted) in enumerate(zip(first.row.markers, ends, first.label, strict=True)):
+    ends = [*first.row.output_positions[1:], first.row.num_tokens]
+    for number, (start, end, wanted) in enumerate(zip(first.row.output_positions, ends, first.label, strict=True)):
         assert made[0, start:end].tolist() == pytest.approx(np.array([[number, wanted]] * (end - start)))
     assert (made[0, first.row.num_tokens :] == IGNORED).all()
     assert made[1, :3].tolist() == [[len(first.label), 0.5]] * 3  # numbered on through the batch
@@ -132,7 +132,7 @@ def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
 def test_a_crop_keeps_whole_sentences_from_the_beginning() -> None:
     row = TrainingRow(Row([2, 5, 3, 2, 6, 7, 3, 2, 8, 3], [1] * 10, (0, 3, 7)), [1.0, 0.0, 0.5])
     cut = TASK.crop(row, 8, random.Random(0))
-    assert (list(cut.row.input_ids), list(cut.row.markers), cut.label) == ([2, 5, 3, 2, 6, 7, 3], [0, 3], [1.0, 0.0])
+    assert (list(cut.row.input_ids), list(cut.row.output_positions), cut.label) == ([2, 5, 3, 2, 6, 7, 3], [0, 3], [1.0, 0.0])
     assert TASK.crop(row, 2, random.Random(0)).label == [1.0]
 
 

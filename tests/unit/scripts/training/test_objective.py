@@ -154,7 +154,7 @@ def test_the_loss_does_not_depend_on_how_rows_are_batched(
     else:
         assert isinstance(offline, SummarizationTraining)
         model = tiny_model("Bert", "TokenClassification")
-        labelled = [TrainingRow(row, [0.2 * (index + 1) for index in range(len(row.markers))]) for row in marked_rows]
+        labelled = [TrainingRow(row, [0.2 * (index + 1) for index in range(len(row.output_positions))]) for row in marked_rows]
     together = mean_loss(offline, model, labelled)
     monkeypatch.setattr(module, "token_batches", lambda ones: [[index] for index in range(len(ones))])
     assert mean_loss(offline, model, labelled) == pytest.approx(together, abs=1e-5)

@@ -46,7 +46,7 @@ def refusal(text: str, **options: Any) -> HooperError:
 
 def said(row: Row, logits: Sequence[float]) -> dict[str, Any]:
     """What a model says that gives every token the logit of its sentence."""
-    return {"logits": np.repeat(np.float32(logits), np.diff(row.markers, append=row.num_tokens))[:, None]}
+    return {"logits": np.repeat(np.float32(logits), np.diff(row.output_positions, append=row.num_tokens))[:, None]}
 
 
 def summarize(logits: Sequence[float], text: str = DOCUMENT, **options: Any) -> Summary:
@@ -66,8 +66,8 @@ def test_an_item_is_as_long_as_its_text() -> None:
 def test_sentences_share_a_row_each_behind_a_marker_of_its_own() -> None:
     encoded = encode("The film was good. A bad film.")
     (row,) = encoded.rows
-    assert list(row.markers) == [0, 7]
-    assert [row.input_ids[marker] for marker in row.markers] == [VOCABULARY["[CLS]"]] * 2
+    assert list(row.output_positions) == [0, 7]
+    assert [row.input_ids[position] for position in row.output_positions] == [VOCABULARY["[CLS]"]] * 2
     assert list(row.input_ids).count(VOCABULARY["[SEP]"]) == 2
     assert encoded.num_tokens == row.num_tokens == 13
 
@@ -77,7 +77,7 @@ def test_a_long_document_is_read_in_windows_that_together_hold_every_sentence() 
     assert len(encoded.rows) > 2
     assert all(row.num_tokens <= MAX_TOKENS for row in encoded.rows)
     assert {i for window in encoded.state.windows for i in window} == set(range(40))
-    assert all(len(row.markers) == len(window) for row, window in zip(encoded.rows, encoded.state.windows, strict=True))
+    assert [len(row.output_positions) for row in encoded.rows] == [len(window) for window in encoded.state.windows]
     assert not encoded.truncated
     assert len(encoded.state.windows[-1]) == len(encoded.state.windows[0])  # the last window is as full as the others
 
@@ -92,7 +92,7 @@ def test_only_the_opening_is_read_where_the_caller_wants_it_cut() -> None:
     encoded = encode(LONG, truncation="truncate")
     assert len(encoded.rows) == 1
     assert encoded.truncated
-    assert len(encoded.state.spans) == len(encoded.rows[0].markers)
+    assert len(encoded.state.spans) == len(encoded.rows[0].output_positions)
 
 
 def test_a_long_document_is_refused_where_the_caller_wants_it_whole() -> None:

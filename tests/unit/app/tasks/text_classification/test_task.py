@@ -82,7 +82,7 @@ def test_each_item_becomes_one_row_in_order() -> None:
 
 def test_a_row_is_read_at_its_first_token() -> None:
     (row,) = encode("good").rows
-    assert (row.input_ids[0], tuple(row.markers)) == (VOCABULARY["[CLS]"], (0,))
+    assert (row.input_ids[0], tuple(row.output_positions)) == (VOCABULARY["[CLS]"], (0,))
 
 
 def test_a_pair_becomes_one_row_of_two_sequences() -> None:
