@@ -20,13 +20,13 @@ from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
-from app.serving.desk import FeedbackDesk
 from app.serving.failures import without_paths
+from app.serving.feedback import FeedbackWriter
 from app.serving.loader import TASK_KINDS, LoadOptions, load
 from app.serving.registry import Registry
-from app.serving.replacement import Replacement
 from app.serving.repository import Repository
-from app.serving.shadow import Shadows
+from app.serving.rollout.recovery import EngineRecovery
+from app.serving.rollout.shadow import Shadows
 from app.serving.versions import Versions
 from app.settings import Settings
 
@@ -66,12 +66,12 @@ def create_app(
         async def load_bare(artefact: Artefact) -> Deployment:
             return await load(artefact, options, metrics, session_factory)
 
-        replacement = Replacement(registry, load_bare, settings.engine_replacements, metrics)
+        replacement = EngineRecovery(registry, load_bare, settings.engine_replacements, metrics)
 
         versions = Versions(registry, repository, load_bare, replacement)
         shadows = Shadows(registry, metrics)
 
-        desk = FeedbackDesk(metrics, settings.feedback, settings.feedback_max_bytes)
+        desk = FeedbackWriter(metrics, settings.feedback, settings.feedback_max_bytes)
 
         async def load_all() -> None:
             try:
@@ -89,9 +89,9 @@ def create_app(
             else:
                 registry.loading_finished()
                 loaded = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
-                if registry.unmet_because:
-                    logger.error("not ready: %s", registry.unmet_because)
-                logger.info("%s: %s", "loaded" if registry.unmet_because else "ready", ", ".join(loaded))
+                if registry.unmet_reason:
+                    logger.error("not ready: %s", registry.unmet_reason)
+                logger.info("%s: %s", "loaded" if registry.unmet_reason else "ready", ", ".join(loaded))
 
         metrics.track(
             lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in registry.live],

@@ -47,8 +47,8 @@ class Replica:
         if self._failures:
             raise self._failures[0]
         registry = self._app.state.hooper.registry
-        if registry.unmet_because:
-            raise Unavailable(registry.unmet_because)
+        if registry.unmet_reason:
+            raise Unavailable(registry.unmet_reason)
         down = [one.manifest.name for one in registry.deployments if not one.is_alive]
         if down:
             raise Unavailable(f"the engine of {', '.join(down)} is down")

@@ -12,8 +12,7 @@ from app.core.errors import HooperError, SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.main import create_app
 from app.observability.logging import harmless, set_up_logging
-from app.processes.http import configured, set_heap_aside
-from app.processes.signals import on_ending_signals
+from app.processes.http import configured, freeze_heap, on_ending_signals
 from app.runtime.thread import is_any_abandoned
 from app.settings import Settings, check_exposure
 
@@ -43,7 +42,7 @@ def serve(settings: Settings) -> int:
     def stop() -> None:
         server.should_exit = True
 
-    set_heap_aside()
+    freeze_heap()
     on_ending_signals(stop)  # uvicorn raises a signal again once it has obeyed it: it must not kill us then
     try:
         server.run()
@@ -60,12 +59,12 @@ def serve(settings: Settings) -> int:
 
 
 def _serve_from_several(settings: Settings) -> int:
-    from app.processes.supervisor import Ending, supervise
+    from app.processes.supervisor import ExitStatus, supervise
 
     try:
         ending = supervise(settings)
     except SetupError as error:
-        ending = Ending(EXIT_SETUP, error.detail)
+        ending = ExitStatus(EXIT_SETUP, error.detail)
     if ending.sentence:
         print(f"hooper: {harmless(ending.sentence)}", file=sys.stderr)
     return ending.code

@@ -23,12 +23,11 @@ from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace
 from app.serving.deployment import Deployment, Prediction, Timings
-from app.serving.desk import FeedbackDesk
 from app.serving.explaining import explain
-from app.serving.feedback import Note, correct
-from app.serving.leased import Role
+from app.serving.feedback import FeedbackWriter, Note, correct
 from app.serving.registry import Registry
-from app.serving.shadow import Shadows, copy_of
+from app.serving.rollout.lease import Role
+from app.serving.rollout.shadow import Shadows, copy_of
 from app.settings import Settings
 from app.tasks.base import Result
 
@@ -53,7 +52,7 @@ class Live:
     """Load a model from the repository, and let it play this role for its name."""
     shadows: Shadows
     key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
-    feedback: FeedbackDesk = field(default_factory=lambda: FeedbackDesk(Metrics()))
+    feedback: FeedbackWriter = field(default_factory=lambda: FeedbackWriter(Metrics()))
     """Keeps corrections, where they are wanted."""
     save: Callable[[Deployment, str], Awaitable[None]] = _forget
     """Have a version served after a restart, too, and say why."""

@@ -26,7 +26,7 @@ from app.cli.stages import in_order
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import TaskName
-from app.serving.bulk import predict_bulk
+from app.serving.deployment import offline_predict
 
 EXAMPLES = """  hooper batch --model sentiment reviews.csv answers.jsonl
   hooper batch --model sentiment --top-k 2 reviews.jsonl.gz labels.csv.gz   label, score, label_2, score_2
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _route(task: TaskName) -> Route:
-    return replace(ROUTES[task], predict=predict_bulk)
+    return replace(ROUTES[task], predict=offline_predict)
 
 
 def _check_files(source: str, target: Path) -> None:

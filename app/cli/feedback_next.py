@@ -24,7 +24,7 @@ from app.core.correction import canonical
 from app.core.errors import SetupError
 from app.core.feedback import read as read_feedback
 from app.core.types import TaskName
-from app.serving.bulk import predict_bulk
+from app.serving.deployment import offline_predict
 
 EXAMPLES = """  hooper feedback next --model sentiment texts.txt > to_label.jsonl
   hooper feedback next --model topics --count 100 --by entropy unlabelled.csv
@@ -36,7 +36,7 @@ is, between 0 and 1: fill the labels in, and train with the file as a further so
 GROUP, GROUP_CHARACTERS = 256, 500_000
 """Texts that are answered together."""
 KEPT = 20
-"""Candidates that are remembered for each text that is wanted: some are alike."""
+"""Canaries that are remembered for each text that is wanted: some are alike."""
 ANSWERS = 5
 """Answers to a question that are compared."""
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 def _route(task: TaskName) -> Route:
     if task == "summarization":
         raise SetupError("a summary does not tell how sure it is: choose a model for labels or for answers")
-    return dataclasses.replace(ROUTES[task], predict=predict_bulk)
+    return dataclasses.replace(ROUTES[task], predict=offline_predict)
 
 
 def _corrected(wish: Wish) -> frozenset[str]:

@@ -77,13 +77,13 @@ class State:
     """By the deployment's number."""
     is_settled: bool = False
     """Everything is loaded, and every front end has followed."""
-    beyond_help_because: str = ""
+    fatal_error: str = ""
 
     def to_json(self) -> list[Any]:
         loads: Sequence[Any] = [[number, *load.to_json()] for number, load in self.loads.items()]
-        return [loads, self.is_settled, self.beyond_help_because]
+        return [loads, self.is_settled, self.fatal_error]
 
     @classmethod
     def from_json(cls, body: Sequence[Any]) -> State:
-        loads, is_settled, beyond_help_because = body
-        return cls({number: Load(*load) for number, *load in loads}, is_settled, beyond_help_because)
+        loads, is_settled, fatal_error = body
+        return cls({number: Load(*load) for number, *load in loads}, is_settled, fatal_error)

@@ -12,8 +12,8 @@ from app.ipc.channel import Channel
 from app.ipc.frames import Frame
 from app.ipc.peer import Listed, Peer, body_of
 from app.serving.deployment import Deployment
-from app.serving.leased import Role
 from app.serving.registry import Registry
+from app.serving.rollout.lease import Role
 
 COALESCE_S = 0.02
 """How long a change of a queue may go untold, so that a busy one is not told at every request."""
@@ -93,7 +93,7 @@ class EngineSide:
             if self._is_settled:
                 logger.info("%d front ends are ready", self._num_front_ends)
         for peer in self._peers.values():
-            peer.tell_state(self._is_settled, self._registry.beyond_help_because)
+            peer.tell_state(self._is_settled, self._registry.fatal_error)
 
     def _poll(self) -> None:
         if self._server is not None and self._server.is_serving():

@@ -20,9 +20,9 @@ from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
 from app.serving.drift import Drift
-from app.serving.leased import MAIN, Role
 from app.serving.loader import TASK_KINDS
 from app.serving.registry import Registry, Standing
+from app.serving.rollout.lease import MAIN, Role
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RemoteEngine:
-    """What computes elsewhere, as the engine process told of it. Satisfies `Computing`."""
+    """What computes elsewhere, as the engine process told of it. Satisfies `EngineInfo`."""
 
     provider: Provider
     execution_providers: list[str]
@@ -48,8 +48,8 @@ class MirrorRegistry(Registry):
     is_connected = False
 
     @property
-    def not_ready_because(self) -> str:
-        return DOWN if self.is_loaded and not self.is_connected else super().not_ready_because
+    def not_ready_reason(self) -> str:
+        return DOWN if self.is_loaded and not self.is_connected else super().not_ready_reason
 
     @property
     def is_ready(self) -> bool:
@@ -139,7 +139,7 @@ class Mirror:
 
     def _stand(self, state: State) -> None:
         self.registry.state = state
-        self.registry.beyond_help_because = state.beyond_help_because
+        self.registry.fatal_error = state.fatal_error
         for number, load in state.loads.items():
             scheduler = self._schedulers.get(number)
             if scheduler is not None:

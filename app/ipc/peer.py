@@ -15,8 +15,8 @@ from app.ipc.described import Description, Load, State
 from app.ipc.frames import Frame
 from app.ipc.messages import answer_to_blob, error_to_json, rows_from_blob
 from app.serving.deployment import Deployment
-from app.serving.leased import LiveVersion
 from app.serving.registry import Standing
+from app.serving.rollout.lease import LiveVersion
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +71,10 @@ class Peer:
                 self._channel.send(Frame("model", number, description, deployment.tokenizer.encode()))
         self._channel.send(Frame("models", 0, listed.to_json()))
 
-    def tell_state(self, is_settled: bool, beyond_help_because: str) -> None:
+    def tell_state(self, is_settled: bool, fatal_error: str) -> None:
         """How things stand, where that has changed."""
         loads = {number: Load.of(deployment) for number, (deployment, _) in self._held.items()}
-        state = State(loads, is_settled, beyond_help_because)
+        state = State(loads, is_settled, fatal_error)
         if state != self._told:
             self._told = state
             self._channel.send(Frame("state", 0, state.to_json()))

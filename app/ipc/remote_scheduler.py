@@ -20,7 +20,7 @@ GRACE_S = 0.25
 
 
 class RemoteScheduler:
-    """Invariant: whoever submits gets one answer or one error, also when the engine process dies. Satisfies `Queueing`."""
+    """Invariant: whoever submits gets one answer or one error, also when the engine process dies. Satisfies `RowQueue`."""
 
     def __init__(self, link: FrontSide, number: int, description: Description) -> None:
         """

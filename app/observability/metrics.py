@@ -2,15 +2,58 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, disable_created_metrics, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.core.manifest import NO_REFERENCE, DriftReference
-from app.observability.drift import DriftCounters, reference_metrics
+
+OF_VERSION = ("model", "version")
+OF_LABEL = (*OF_VERSION, "label")
+
+
+class DriftCounters:
+    """Sums and counts: Prometheus makes means and shares of them, over whatever time is asked for."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, labels: tuple[str, ...] = OF_VERSION) -> Counter:
+            return Counter(f"hooper_drift_{name}_total", text, labels, registry=registry)
+
+        self.items = counter("items", "Items answered.")
+        self.tokens = counter("tokens", "Tokens of the answered items.")
+        self.unknown_tokens = counter("unknown_tokens", "Tokens of the answered items that the vocabulary lacks.")
+        self.decisions = counter("decisions", "Items answered with a best score of its usual meaning.")
+        self.confidence = counter("confidence", "Best scores of these answers, added up.")
+        self.labels = counter("labels", "These items by their best label.", OF_LABEL)
+
+
+def reference_metrics(models: Iterable[tuple[str, str, DriftReference]]) -> Iterator[Metric]:
+    """The references of loaded models, given as name, version and reference; a model that has none is left out."""
+
+    def gauge(name: str, text: str, labels: tuple[str, ...] = OF_VERSION) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"hooper_drift_reference_{name}", f"{text} when the model was published.", labels=labels)
+
+    tokens, unknown = gauge("tokens", "Mean tokens of an item"), gauge("unknown_share", "Share of unknown tokens")
+    confidence = gauge("confidence", "Mean best score")
+    labels = gauge("label_share", "Share of the items with this best label", OF_LABEL)
+    for name, version, reference in models:
+        if not reference.num_items:
+            continue
+        tokens.add_metric([name, version], reference.tokens_per_item)
+        unknown.add_metric([name, version], reference.unknown_token_share)
+        if reference.confidence is not None:
+            confidence.add_metric([name, version], reference.confidence)
+        for label, share in reference.label_shares.items():
+            labels.add_metric([name, version, label], share)
+    yield from (tokens, unknown, confidence, labels)
+
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -144,3 +187,40 @@ def _of_engines(models: Iterable[LiveModel]) -> Iterator[Metric]:
         allowed.add_metric([model], tokens[model])
     yield waiting
     yield allowed
+
+
+Kind = Literal["engine", "front_end"]
+
+
+class SharedMetrics(Metrics):
+    """Invariant: nothing that was counted is lost or counted twice, whichever process dies: a successor goes on in its file."""
+
+    def __init__(self, folder: Path, place: str, kind: Kind, is_successor: bool) -> None:
+        """The first in its process, in which every metric is kept in such files from then on.
+
+        Args:
+            folder: where the files of all processes lie.
+            place: this process's, such as `front-end-1`; two that run at the same time must not share one.
+            kind: what the process is.
+            is_successor: another one had this place before, and has died.
+        """
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client asks nobody else
+        values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+        super().__init__()
+        self._folder = folder
+        self._live: LiveModels | None = None
+        restarts = Counter(
+            "hooper_process_restarts_total", "Processes of the service that died and were started again.", ("process",),
+            registry=self.registry,
+        )  # fmt: skip
+        restarts.labels(kind).inc(int(is_successor))
+
+    def track(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:
+        self._live = LiveModels(models, failed)
+
+    def render(self) -> bytes:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
+        if self._live is not None:
+            registry.register(self._live)
+        return generate_latest(registry)

@@ -1,17 +1,109 @@
-"""A child as the supervisor sees it: started, told to finish, killed when it stands still, and what it left behind."""
+"""A child process from both ends: how the supervisor starts, watches and ends it, and what it reads and reports itself."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
 
-from app.processes.given import FAILED, Given
+from app.settings import Settings
+
+BEAT_S = 1.0
+STDIN, STDOUT = 0, 1
+FAILED = b"failed "
+"""Begins the line on standard output that says why a child could not start."""
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfig:
+    """Everything that a child is told."""
+
+    name: str
+    settings: dict[str, Any]
+    folder: str
+    """Its files: the engine process's socket, metrics, and what keys have left."""
+    parent: int
+    """The supervisor's process id."""
+    is_successor: bool = False
+    sockets: tuple[int, ...] = ()
+    """Listening sockets, inherited under these numbers."""
+
+    @property
+    def engine_socket(self) -> Path:
+        return Path(self.folder) / "engine.sock"
+
+    @property
+    def metrics_folder(self) -> Path:
+        return Path(self.folder) / "metrics"
+
+    @property
+    def rates_file(self) -> Path:
+        return Path(self.folder) / "rates"
+
+    @property
+    def place(self) -> str:
+        """Its name, as part of a file's."""
+        return self.name.replace(" ", "-")
+
+    def read_settings(self) -> Settings:
+        return Settings(**self.settings)
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+def receive() -> ChildConfig:
+    """What the supervisor gives. From here on the kernel kills this process when the supervisor is killed."""
+    line = bytearray()
+    while not line.endswith(b"\n"):  # byte by byte: what comes after it, the end, is for `on_stop_request`
+        byte = os.read(STDIN, 1)
+        if not byte:
+            sys.exit(0)  # it ended meanwhile
+        line += byte
+    values = json.loads(line)
+    given = ChildConfig(**{**values, "sockets": tuple(values["sockets"])})
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != given.parent:  # it was killed before the kernel was asked
+        os._exit(0)
+    return given
+
+
+def on_stop_request(end: Callable[[], None]) -> None:
+    """Call this when the supervisor closes standard input, which is how it tells a child to finish and leave."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        if not os.read(STDIN, 1):
+            loop.remove_reader(STDIN)
+            end()
+
+    loop.add_reader(STDIN, read)
+
+
+async def beat() -> None:
+    """Show the supervisor, for as long as this is awaited, that the event loop turns."""
+    with suppress(OSError):  # nobody listens any more
+        while True:
+            os.write(STDOUT, b".\n")
+            await asyncio.sleep(BEAT_S)
+
+
+def report_failure(detail: str) -> None:
+    """Why this child cannot start, for the supervisor to tell at the very end."""
+    with suppress(OSError):
+        os.write(STDOUT, FAILED + json.dumps(detail).encode() + b"\n")
+
 
 SILENCE_S = 60.0
 """A front end that shows for so long no sign of life is killed: its event loop stands still, and it answers nobody."""
@@ -23,7 +115,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ChildExit:
     """How a child ended."""
 
     code: int
@@ -46,7 +138,7 @@ class Child:
         self._began = time.monotonic()
 
     @classmethod
-    async def start(cls, module: str, given: Given, silence_s: float = SILENCE_S) -> Child:
+    async def start(cls, module: str, given: ChildConfig, silence_s: float = SILENCE_S) -> Child:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=given.sockets,
@@ -63,7 +155,7 @@ class Child:
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    async def ended(self) -> Ended:
+    async def ended(self) -> ChildExit:
         """Wait for its end, which a silent one is brought to."""
         failure = ""
         lines = cast(asyncio.StreamReader, self._process.stdout)
@@ -80,7 +172,7 @@ class Child:
             if line.startswith(FAILED):
                 failure = json.loads(line.removeprefix(FAILED))
         code = await self._process.wait()
-        return Ended(code, time.monotonic() - self._began, failure)
+        return ChildExit(code, time.monotonic() - self._began, failure)
 
 
 def _stdin(process: asyncio.subprocess.Process) -> asyncio.StreamWriter:

@@ -15,13 +15,13 @@ from app.core.exit_codes import EXIT_SETUP
 from app.ipc.engine_side import EngineSide
 from app.main import create_app
 from app.observability.logging import set_up_logging
-from app.observability.shared import SharedMetrics
-from app.processes.given import Given, beat, receive, say_failure, until_told
-from app.processes.signals import ending_signals
+from app.observability.metrics import SharedMetrics
+from app.processes.child import ChildConfig, beat, on_stop_request, receive, report_failure
+from app.processes.http import ending_signals
 from app.runtime.thread import is_any_abandoned
 
 
-async def answer(given: Given) -> HooperError | None:
+async def answer(given: ChildConfig) -> HooperError | None:
     """Load, and answer front ends until the supervisor says that it is enough.
 
     Returns:
@@ -38,7 +38,7 @@ async def answer(given: Given) -> HooperError | None:
     metrics = SharedMetrics(given.metrics_folder, given.place, "engine", given.is_successor)
     app = create_app(settings, give_up, metrics=metrics)
     beating = asyncio.create_task(beat(), name="beat")
-    until_told(over.set)
+    on_stop_request(over.set)
     async with app.router.lifespan_context(app):
         live: Live = app.state.hooper
         side = EngineSide(live.registry, live.load, settings.front_ends, live.promote)
@@ -57,7 +57,7 @@ def main() -> int:
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         failure = runner.run(answer(given))
     if failure is not None:
-        say_failure(failure.detail)
+        report_failure(failure.detail)
     code = EXIT_SETUP if failure is not None else 0
     if is_any_abandoned():
         sys.stderr.flush()

@@ -19,15 +19,13 @@ from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.ipc.mirror import Mirror
 from app.observability.logging import set_up_logging
-from app.observability.shared import SharedMetrics
+from app.observability.metrics import SharedMetrics
 from app.observability.tracing import close_traces, open_traces
-from app.processes.given import Given, beat, receive, say_failure, until_told
-from app.processes.http import configured, set_heap_aside
-from app.processes.listening import inherited
-from app.processes.signals import on_ending_signals
+from app.processes.child import ChildConfig, beat, on_stop_request, receive, report_failure
+from app.processes.http import configured, freeze_heap, inherited, on_ending_signals
 from app.serving.deployment import Deployment
-from app.serving.desk import FeedbackDesk
-from app.serving.shadow import Shadows
+from app.serving.feedback import FeedbackWriter
+from app.serving.rollout.shadow import Shadows
 from app.settings import Settings
 
 FIRST_S = 5.0
@@ -50,7 +48,7 @@ class FrontEndLive(Live):
         await self.mirror.unload(name, version)
 
 
-def create_front_end(given: Given, settings: Settings, metrics: SharedMetrics, end: Callable[[], None]) -> Any:
+def create_front_end(given: ChildConfig, settings: Settings, metrics: SharedMetrics, end: Callable[[], None]) -> Any:
     """The application; `end` is called when the supervisor says so, or when the engine process cannot be followed."""
     traces = open_traces(settings.traces_endpoint, product_version())
     hashes = (*settings.api_key_hashes, *settings.admin_key_hashes)
@@ -58,14 +56,14 @@ def create_front_end(given: Given, settings: Settings, metrics: SharedMetrics, e
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         beating = asyncio.create_task(beat(), name="beat")
-        until_told(end)
+        on_stop_request(end)
         mirror = Mirror(given.engine_socket, given.name, settings.drain_s, metrics, end)
         rates = SharedKeyRates(settings.key_requests_per_minute, given.rates_file, hashes)
         metrics.track(
             lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in mirror.registry.live],
             lambda: [one.name for one in mirror.registry.failed],
         )
-        shadows, desk = Shadows(mirror.registry, metrics), FeedbackDesk(metrics)
+        shadows, desk = Shadows(mirror.registry, metrics), FeedbackWriter(metrics)
         app.state.hooper = FrontEndLive(settings, mirror.registry, metrics, mirror.load, shadows, rates, desk, mirror=mirror)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
@@ -103,9 +101,9 @@ def main() -> int:
     try:
         server = Server(configured(create_front_end(given, settings, metrics, end), settings))
     except SetupError as error:
-        say_failure(error.detail)
+        report_failure(error.detail)
         return EXIT_SETUP
-    set_heap_aside()
+    freeze_heap()
     server.run(inherited(given.sockets))
     return 0
 

@@ -1,18 +1,23 @@
-"""How an application is put under uvicorn, in whichever process."""
+"""How an application is served, in whichever process: its sockets, its signals, and uvicorn."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import signal
+import socket
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvicorn
 
 from app.api.connection import limited
 from app.api.shedding import Doorman
+from app.core.errors import SetupError
 from app.settings import Settings
 
 
-def set_heap_aside() -> None:
+def freeze_heap() -> None:
     """Take what stands in memory before the service begins out of the garbage collector's rounds.
 
     Modules and routes live as long as the process. Looking through them takes the collector a quarter of a second, in which
@@ -34,3 +39,64 @@ def configured(app: Any, settings: Settings) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_s) + 1,
     )
+
+
+BACKLOG = 2048
+Listening = socket.socket
+
+
+def listen(host: str, port: int) -> list[Listening]:
+    """One listening socket for each address of the host, as asyncio opens them.
+
+    Raises:
+        SetupError: one of them cannot be had.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+            opened = [stack.enter_context(_open(family, address)) for family, address in addresses]
+        except OSError as error:
+            raise SetupError(
+                f"HOOPER_HOST={host} HOOPER_PORT={port} cannot be listened on ({error.strerror or error})"
+            ) from None
+        stack.pop_all()
+    return opened
+
+
+def inherited(numbers: Iterable[int]) -> list[Listening]:
+    """Sockets that another process opened, under the numbers that they were passed on with."""
+    return [socket.socket(fileno=number) for number in numbers]
+
+
+def _open(family: int, address: tuple[object, ...]) -> Listening:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
+        made.bind(address)
+        made.listen(BACKLOG)
+        made.setblocking(False)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def ending_signals() -> list[signal.Signals]:
+    """An interrupt, a request to terminate, and a terminal that closes.
+
+    The last is left out where it is ignored already: `nohup` does that for a service that is to outlive its terminal.
+    """
+    found = [signal.SIGINT, signal.SIGTERM]
+    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not everywhere
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        found.append(hang_up)
+    return found
+
+
+def on_ending_signals(end: Callable[[], None]) -> None:
+    """Call this at each of them, however often it comes."""
+    for number in ending_signals():
+        signal.signal(number, lambda *_: end())

@@ -15,12 +15,46 @@ from pathlib import Path
 
 from app.core.errors import InvalidSettings, SetupError
 from app.core.exit_codes import EXIT_GAVE_UP, EXIT_SETUP
-from app.processes.child import ENGINE_SILENCE_RUNS, SILENCE_S, Child, Ended
-from app.processes.given import Given
-from app.processes.listening import Listening, listen
-from app.processes.restarts import Deaths
-from app.processes.signals import ending_signals
+from app.processes.child import ENGINE_SILENCE_RUNS, SILENCE_S, Child, ChildConfig, ChildExit
+from app.processes.http import Listening, ending_signals, listen
 from app.settings import Settings
+
+QUICK_EXIT_S = 10.0
+"""A process that died sooner had hardly begun: another will hardly do better."""
+MAX_QUICK_EXITS = 5
+"""So many quick deaths in a row are one too many."""
+PAUSE_S, MAX_PAUSE_S = 0.1, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How often the process in one place has died."""
+
+    num: int = 0
+    num_quick: int = 0
+    """In a row, up to now."""
+
+    def after(self, lived_s: float) -> RestartPolicy:
+        return RestartPolicy(self.num + 1, self.num_quick + 1 if lived_s < QUICK_EXIT_S else 0)
+
+    def give_up_reason(self, name: str, most: int | None) -> str:
+        """Why there is no use in another one; empty where there is.
+
+        Args:
+            name: of the process.
+            most: how often it may be started again; None: as often as it lives for a while.
+        """
+        if most is not None and self.num > most:
+            return f"the {name} process has died {self.num} times, of which {most} are made good (HOOPER_ENGINE_REPLACEMENTS)"
+        if most is None and self.num_quick >= MAX_QUICK_EXITS:
+            return f"{name} has died {self.num_quick} times in a row within {QUICK_EXIT_S:g} s of its start"
+        return ""
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds to wait before the next: none after a long life, then longer and longer."""
+        return 0.0 if not self.num_quick else float(min(MAX_PAUSE_S, PAUSE_S * 2 ** (self.num_quick - 1)))
+
 
 ENGINE, FRONT_END = "app.processes.engine", "app.processes.front_end"
 PATIENCE_S = 15.0
@@ -33,7 +67,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ExitStatus:
     """With what the service ends."""
 
     code: int = 0
@@ -48,10 +82,10 @@ class Supervisor:
         self._front_ends = [f"front end {number + 1}" for number in range(settings.front_ends)]
         self._children: dict[str, Child] = {}
         self._over = asyncio.Event()
-        self._ending = Ending()
+        self._ending = ExitStatus()
         self._is_told_to_end = False
 
-    async def run(self) -> Ending:
+    async def run(self) -> ExitStatus:
         """Until a signal, or until something cannot be had or kept."""
         loop = asyncio.get_running_loop()
         for number in ending_signals():
@@ -78,10 +112,10 @@ class Supervisor:
             await self._keep_alive(name)
         except Exception as error:  # whatever it is: a place that nobody keeps must not go unnoticed
             logger.exception("the %s process cannot be kept", name)
-            self._end(Ending(EXIT_GAVE_UP, f"the {name} process cannot be started or watched ({type(error).__name__})"))
+            self._end(ExitStatus(EXIT_GAVE_UP, f"the {name} process cannot be started or watched ({type(error).__name__})"))
 
     async def _keep_alive(self, name: str) -> None:
-        deaths = Deaths()
+        deaths = RestartPolicy()
         while not self._over.is_set():
             child = self._children[name] = await Child.start(*self._told(name, deaths.num > 0), self._silence_s(name))
             if self._over.is_set():
@@ -95,18 +129,18 @@ class Supervisor:
             if deaths.pause_s:
                 await self._pause(deaths.pause_s)
 
-    def _judge(self, name: str, ended: Ended, deaths: Deaths) -> None:
+    def _judge(self, name: str, ended: ChildExit, deaths: RestartPolicy) -> None:
         """Say what happened, and end the service where another one of its kind would not help."""
         most = self._settings.engine_replacements if name == "engine" else None
-        too_many = deaths.too_many_because(name, most)
+        too_many = deaths.give_up_reason(name, most)
         if ended.failure:
-            self._end(Ending(EXIT_SETUP, ended.failure))
+            self._end(ExitStatus(EXIT_SETUP, ended.failure))
         elif too_many:
-            self._end(Ending(EXIT_GAVE_UP, f"{too_many}; the last one ended with {ended.how}"))
+            self._end(ExitStatus(EXIT_GAVE_UP, f"{too_many}; the last one ended with {ended.how}"))
         else:
             logger.error("the %s process is gone (%s) and is started again", name, ended.how)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: ExitStatus) -> None:
         if not self._over.is_set():
             self._ending = ending
             self._over.set()
@@ -121,9 +155,9 @@ class Supervisor:
     def _silence_s(self, name: str) -> float:
         return SILENCE_S if name != "engine" else max(SILENCE_S, ENGINE_SILENCE_RUNS * self._settings.engine_run_s)
 
-    def _told(self, name: str, is_successor: bool) -> tuple[str, Given]:
+    def _told(self, name: str, is_successor: bool) -> tuple[str, ChildConfig]:
         is_engine = name == "engine"
-        given = Given(
+        given = ChildConfig(
             name,
             self._settings.model_dump(mode="json"),
             str(self._folder),
@@ -146,7 +180,7 @@ class Supervisor:
         await asyncio.gather(*keeping.values())
 
 
-def supervise(settings: Settings) -> Ending:
+def supervise(settings: Settings) -> ExitStatus:
     """Serve from several processes until a signal, or until that is not possible.
 
     Raises:

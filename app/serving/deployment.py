@@ -7,17 +7,74 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from app.batching.admission import QueueLimit
+from app.batching.policy import Budget, offline_order
 from app.batching.scheduler import SubmissionResult
-from app.core.errors import EngineFailed, HooperError
+from app.core.errors import EngineFailed, HooperError, Overloaded
 from app.core.manifest import Manifest
-from app.core.types import Priority, RowOutput
+from app.core.types import Priority, Row, RowOutput
 from app.observability.metrics import LiveModel, Metrics
+from app.runtime.layout import PACKED_WIDTH
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
-from app.serving.seams import Computing, Queueing
 from app.tasks.base import Encoded, Result, Task
+
+
+class RowQueue(Protocol):
+    """What answers rows: `app.batching.scheduler.Scheduler`, which says what each of these does, or one behind a link."""
+
+    @property
+    def budget(self) -> Budget: ...
+
+    @property
+    def limit(self) -> QueueLimit: ...
+
+    @property
+    def num_waiting_rows(self) -> int: ...
+
+    @property
+    def num_waiting_tokens(self) -> int: ...
+
+    @property
+    def max_batch_tokens_now(self) -> int: ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    @property
+    def has_died(self) -> bool: ...
+
+    def retry_after_s(self, num_tokens: int = 0) -> float: ...
+
+    def check_open(self, priority: Priority = "interactive") -> None: ...
+
+    def overload(self, priority: Priority = "interactive") -> Overloaded | None: ...
+
+    async def submit(
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+    ) -> SubmissionResult: ...
+
+    async def wait_closed(self) -> bool: ...
+
+    async def aclose(self, drain_s: float = 0.0) -> None: ...
+
+
+class EngineInfo(Protocol):
+    """What runs a graph, as far as a deployment tells of it and ends it."""
+
+    @property
+    def provider(self) -> Provider: ...
+
+    @property
+    def execution_providers(self) -> list[str]: ...
+
+    @property
+    def num_threads(self) -> int: ...
+
+    async def aclose(self, patience_s: float | None = None) -> None: ...
+
 
 INLINE_CHARACTERS = 4_000
 """Shorter requests are tokenized on the event loop (under a millisecond): a thread would cost more than it saves."""
@@ -62,8 +119,8 @@ class Deployment:
         self,
         manifest: Manifest,
         task: Task[Any, Any, Any],
-        session: Computing,
-        scheduler: Queueing,
+        session: EngineInfo,
+        scheduler: RowQueue,
         metrics: Metrics,
         tokenizer: str = "",
     ) -> None:
@@ -212,3 +269,22 @@ class Deployment:
         num_cut = sum(one.truncated for one in results if isinstance(one, Result))
         if num_cut:
             self._metrics.truncated.labels(**self._label).inc(num_cut)
+
+
+async def offline_predict(deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
+    """As `Deployment.predict`, for hundreds of items of which none is urgent.
+
+    Raises:
+        Unavailable, TooLarge: for the items as a whole.
+    """
+    began = time.monotonic()
+    encoded = await deployment.encode(items, options)
+    tokenize_s = time.monotonic() - began
+    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    order = offline_order([row.num_tokens for row in rows], deployment.scheduler.budget.layout, PACKED_WIDTH)
+    ran = await deployment.scheduler.submit([rows[index] for index in order]) if rows else SubmissionResult([], 0.0, 0.0)
+    outputs = dict(zip(order, ran.outputs, strict=True))
+    results = await deployment.decode(encoded, [outputs[index] for index in range(len(rows))], options)
+    timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)
+    deployment.measure(results, timings)
+    return Prediction(results, timings)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.core.manifest import Manifest
-from app.observability.drift import DriftCounters
+from app.observability.metrics import DriftCounters
 from app.tasks.base import Encoded, Task
 from app.tasks.drift import OTHER, named_labels, summed
 

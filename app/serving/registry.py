@@ -13,10 +13,10 @@ from app.core.artefact import oldest
 from app.core.errors import InvalidInput, ModelFailed, Unavailable, UnknownModel
 from app.core.manifest import Manifest
 from app.core.types import TaskName
-from app.serving.candidates import Candidates, unfit_because
 from app.serving.deployment import Deployment
 from app.serving.failures import FailedModel
-from app.serving.leased import MAIN, Leased, LiveVersion, Role
+from app.serving.rollout.canary import Canaries, unfit_reason
+from app.serving.rollout.lease import MAIN, LeasedDeployment, LiveVersion, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Registry:
             drain_s: seconds that a retired deployment gets to finish.
             draw: a number from 0 up to, not including, 1 for each request that a candidate may have a share of.
         """
-        self._entries: dict[str, Leased] = {}
-        self._candidates = Candidates(draw)
+        self._entries: dict[str, LeasedDeployment] = {}
+        self._candidates = Canaries(draw)
         self._drain_s = drain_s
         self._retiring: set[asyncio.Task[None]] = set()
         self._failed: dict[str, FailedModel] = {}
@@ -65,22 +65,22 @@ class Registry:
         self._draining = False
         self.start_failure = ""
         """Why nothing could be loaded at the start; empty where that is not so."""
-        self.beyond_help_because = ""
+        self.fatal_error = ""
         """Why nothing but a new process helps; empty where that is not so."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when another version or role stands behind a name, and when everything is loaded."""
 
     @property
-    def not_ready_because(self) -> str:
+    def not_ready_reason(self) -> str:
         """Why requests are not answered yet, or no longer."""
         if self._draining:
             return "the service is draining"
         if not self._loaded:
             return self.start_failure or "models are still loading"
-        return self.unmet_because or ("models are still loading" if self._entries else "no model is loaded")
+        return self.unmet_reason or ("models are still loading" if self._entries else "no model is loaded")
 
     @property
-    def unmet_because(self) -> str:
+    def unmet_reason(self) -> str:
         """Which model that the settings name could not be loaded, and why; empty where there is none."""
         return next((_reason(one) for one in self.failed if one.name in self._required), "")
 
@@ -127,7 +127,7 @@ class Registry:
         """Everything was tried, one model at least is loaded and all that the settings name are, and every main version's
         engine would answer."""
         are_alive = bool(self._entries) and all(one.deployment.is_alive for one in self._entries.values())
-        return self._loaded and not self._draining and are_alive and not self.unmet_because
+        return self._loaded and not self._draining and are_alive and not self.unmet_reason
 
     @property
     def is_loaded(self) -> bool:
@@ -196,7 +196,7 @@ class Registry:
         with entry.lease() as deployment:
             yield deployment
 
-    def shadow_of(self, main: Deployment) -> Leased | None:
+    def shadow_of(self, main: Deployment) -> LeasedDeployment | None:
         """The candidate that is asked what this deployment is asked; None where there is none."""
         return self._candidates.shadow(main.manifest.name) if self.stands(main) else None
 
@@ -207,11 +207,11 @@ class Registry:
         """
         name = deployment.manifest.name
         self._retire(self._entries.get(name))
-        self._entries[name] = Leased(deployment)
+        self._entries[name] = LeasedDeployment(deployment)
         self._failed.pop(name, None)
         self._defaults.setdefault(deployment.manifest.task, name)
         candidate = self._candidates.get(name)
-        if candidate is not None and unfit_because(candidate.deployment.manifest, deployment.manifest):
+        if candidate is not None and unfit_reason(candidate.deployment.manifest, deployment.manifest):
             self._retire(self._candidates.take(name))
         self.on_change()
 
@@ -224,7 +224,7 @@ class Registry:
         main = self._entries.get(manifest.name)
         if main is None:
             raise UnknownModel(f"model {manifest.name!r} is not loaded: there is nothing that another version could run beside")
-        reason = unfit_because(manifest, main.deployment.manifest)
+        reason = unfit_reason(manifest, main.deployment.manifest)
         if reason:
             raise InvalidInput(reason, "version")
 
@@ -235,7 +235,7 @@ class Registry:
             UnknownModel, InvalidInput: as for `check_candidate`.
         """
         self.check_candidate(deployment.manifest)
-        self._retire(self._candidates.put(Leased(deployment, role)))
+        self._retire(self._candidates.put(LeasedDeployment(deployment, role)))
         self.on_change()
 
     def give_role(self, name: str, version: int, role: Role) -> Deployment | None:
@@ -312,7 +312,7 @@ class Registry:
             self.remove(name)
         await asyncio.gather(*self._retiring)
 
-    def _find(self, task: TaskName | None, name: str | None) -> Leased:
+    def _find(self, task: TaskName | None, name: str | None) -> LeasedDeployment:
         if name is None:
             return self._default(task)
         short, _, version = name.partition("/")
@@ -323,14 +323,14 @@ class Registry:
             if failed is not None and version in ("", str(failed.version or version)):
                 raise ModelFailed(_reason(failed))
             if not self._loaded or self._draining:
-                raise Unavailable(self.not_ready_because)
+                raise Unavailable(self.not_ready_reason)
             raise UnknownModel(f"model {name!r} is not loaded; loaded are: {', '.join(sorted(self._entries)) or 'none'}")
         found = entry.deployment.manifest.task
         if task is not None and found != task:
             raise UnknownModel(f"model {name!r} is for {found}, not for {task}")
         return entry
 
-    def _default(self, task: TaskName | None) -> Leased:
+    def _default(self, task: TaskName | None) -> LeasedDeployment:
         name = self._defaults.get(task or "")
         entry = self._entries.get(name or "")
         if entry is not None and entry.deployment.manifest.task == task:
@@ -338,13 +338,13 @@ class Registry:
         if name in self._failed:
             raise ModelFailed(f"{_reason(self._failed[name])}; it is the default for {task}: name another model")
         if not self._loaded or self._draining:
-            raise Unavailable(self.not_ready_because)
+            raise Unavailable(self.not_ready_reason)
         others = [one.manifest.name for one in self.deployments if one.manifest.task == task]
         if not others:
             raise UnknownModel(f"no loaded model does {task}")
         raise UnknownModel(f"{name!r}, the default for {task}, is not loaded; name another: {', '.join(others)}")
 
-    def _retire(self, entry: Leased | None) -> None:
+    def _retire(self, entry: LeasedDeployment | None) -> None:
         if entry is None:
             return
         task = asyncio.create_task(entry.retire(self._drain_s), name=f"retire-{entry.deployment.manifest.name}")

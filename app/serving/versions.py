@@ -14,10 +14,10 @@ from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, Setup
 from app.core.manifest import VERSION
 from app.serving.deployment import Deployment
 from app.serving.failures import FailedModel, failed_model, without_paths
-from app.serving.leased import MAIN, Role
 from app.serving.registry import Registry
-from app.serving.replacement import Replacement
 from app.serving.repository import Repository, is_path
+from app.serving.rollout.lease import MAIN, Role
+from app.serving.rollout.recovery import EngineRecovery
 
 Failure = tuple[FailedModel, Exception]
 
@@ -32,7 +32,7 @@ class Versions:
         registry: Registry,
         repository: Repository,
         load: Callable[[Artefact], Awaitable[Deployment]],
-        replacement: Replacement,
+        replacement: EngineRecovery,
     ) -> None:
         """
         Args:

@@ -12,8 +12,8 @@ from app.ipc.engine_side import EngineSide
 from app.ipc.mirror import Mirror
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment
-from app.serving.leased import Role
 from app.serving.registry import Registry
+from app.serving.rollout.lease import Role
 
 
 async def until(is_so: Callable[[], bool]) -> None:

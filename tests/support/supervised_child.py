@@ -10,17 +10,17 @@ import os
 import signal
 import sys
 
-from app.processes.given import beat, receive, say_failure, until_told
+from app.processes.child import beat, on_stop_request, receive, report_failure
 
 
 async def main() -> int:
     given = receive()
     kind = given.read_settings().root_path
     over = asyncio.Event()
-    until_told(over.set)
+    on_stop_request(over.set)
     beating = asyncio.create_task(beat())
     if kind == "/fails":
-        say_failure("this machine has no such device")
+        report_failure("this machine has no such device")
         return 2
     if kind == "/dies":
         os.kill(os.getpid(), signal.SIGKILL)

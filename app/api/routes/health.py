@@ -21,8 +21,8 @@ async def is_live(state: State) -> health.Live:
     """200 unless the process is beyond help: 503 once more engines are stuck or dead than it may replace. Restart it when this
     fails, and only then."""
     await state.engine_answers()
-    if state.registry.beyond_help_because:
-        raise Unavailable(state.registry.beyond_help_because)
+    if state.registry.fatal_error:
+        raise Unavailable(state.registry.fatal_error)
     return health.Live()
 
 
@@ -34,7 +34,7 @@ async def is_ready(state: State) -> health.Ready:
     registry = state.registry
     if not registry.is_ready:
         down = [one.manifest.name for one in registry.deployments if not one.is_alive]
-        raise Unavailable(f"the engine of {', '.join(down)} is down" if down else registry.not_ready_because)
+        raise Unavailable(f"the engine of {', '.join(down)} is down" if down else registry.not_ready_reason)
     models = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
     return health.Ready(models=models, failed=[health.Failed.of(one) for one in registry.failed])
 

@@ -13,7 +13,7 @@ from app.api.routes.problems import problems
 from app.api.schemas.health import Failed
 from app.api.schemas.models import LOAD_EXAMPLES, LoadRequest, ModelList, ModelState, Published
 from app.core.errors import UnknownModel
-from app.serving.leased import MAIN, LiveVersion
+from app.serving.rollout.lease import MAIN, LiveVersion
 
 router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]

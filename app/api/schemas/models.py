@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.schemas.health import Failed
 from app.serving.deployment import Deployment
-from app.serving.leased import MAIN, SHADOW, LiveVersion, Role, RoleName, sharing
+from app.serving.rollout.lease import MAIN, SHADOW, LiveVersion, Role, RoleName, canary_role
 
 
 class ModelState(BaseModel):
@@ -123,7 +123,7 @@ class LoadRequest(BaseModel):
         return self
 
     def role(self) -> Role:
-        return SHADOW if self.shadow else MAIN if self.share is None else sharing(self.share)
+        return SHADOW if self.shadow else MAIN if self.share is None else canary_role(self.share)
 
 
 class Published(BaseModel):

@@ -25,9 +25,9 @@ from app.main import create_app
 from app.observability.metrics import Metrics
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
-from app.serving.leased import Role
 from app.serving.registry import Registry
-from app.serving.shadow import Shadows
+from app.serving.rollout.lease import Role
+from app.serving.rollout.shadow import Shadows
 from app.settings import PREFIX, Settings
 from app.tasks.text_classification.task import TextClassification
 from tests.support.gated_engine import Deploy, Gated, GatedEngine

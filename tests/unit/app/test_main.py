@@ -125,7 +125,7 @@ async def test_a_model_that_the_settings_name_keeps_the_service_from_getting_rea
         await app.state.loading
         registry = app.state.hooper.registry
         assert not registry.is_ready
-        assert registry.not_ready_because.startswith("model 'another' could not be loaded: model.onnx differs")
+        assert registry.not_ready_reason.startswith("model 'another' could not be loaded: model.onnx differs")
     assert failures == []  # it stays up: what is loaded answers
     assert "not ready: model 'another'" in caplog.text
 

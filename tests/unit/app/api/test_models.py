@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.serving import loader
-from app.serving.shadow import MAX_IN_FLIGHT
+from app.serving.rollout.shadow import MAX_IN_FLIGHT
 from tests.support.gated_engine import GatedEngine, output_of, turn
 from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.requests import Service, check_problem

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from app.api.shedding import Doorman
 from app.batching.admission import QueueLimit
-from app.serving.leased import SHADOW, Role, sharing
+from app.serving.rollout.lease import SHADOW, Role, canary_role
 from tests.support.gated_engine import Deploy, turn
 from tests.support.requests import Caller, Service, check_problem
 from tests.support.tiny_model import publish_tiny_task
@@ -121,7 +121,7 @@ async def test_an_engine_that_is_down_is_told_in_place_of_its_full_queue(service
     check_problem(await service.send(json.dumps({"inputs": "good"}).encode()), 503, "unavailable")
 
 
-@pytest.mark.parametrize(("role", "is_waited_for"), [(SHADOW, False), (sharing(0.5), True)])
+@pytest.mark.parametrize(("role", "is_waited_for"), [(SHADOW, False), (canary_role(0.5), True)])
 async def test_a_candidate_s_room_counts_where_it_answers(
     service: Service, deploy: Deploy, role: Role, is_waited_for: bool
 ) -> None:

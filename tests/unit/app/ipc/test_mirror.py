@@ -13,7 +13,7 @@ from app.core.types import Row
 from app.ipc import mirror as mirror_module
 from app.ipc.described import Description
 from app.ipc.mirror import Mirror
-from app.serving.leased import SHADOW, sharing
+from app.serving.rollout.lease import SHADOW, canary_role
 from tests.support.gated_engine import Deploy, turn
 from tests.support.ipc_pair import Linked, until
 
@@ -51,7 +51,7 @@ async def test_no_front_end_is_ready_before_all_are(linked: Linked, deploy: Depl
 async def test_while_models_load_a_front_end_says_so(linked: Linked, deploy: Deploy) -> None:
     one = linked.open()
     await one.has_followed.wait()
-    assert one.registry.not_ready_because == "models are still loading"
+    assert one.registry.not_ready_reason == "models are still loading"
     with pytest.raises(Unavailable, match="models are still loading"), one.registry.lease("text-classification"):
         pass
 
@@ -129,7 +129,7 @@ async def test_a_candidate_has_the_same_role_on_every_front_end(linked: Linked, 
     one, other = await linked.ready(deploy().deployment)
     second = deploy(version=2)
     linked.loadable["tiny"] = lambda: second.deployment
-    assert (await one.load("tiny", 2, sharing(0.25))).manifest.version == 2
+    assert (await one.load("tiny", 2, canary_role(0.25))).manifest.version == 2
     assert roles(one) == roles(other) == [("tiny/1", "main", 0.75), ("tiny/2", "share", 0.25)]
     linked.registry.give_role("tiny", 2, SHADOW)
     await until(lambda: roles(one) == roles(other) == [("tiny/1", "main", 1.0), ("tiny/2", "shadow", 0.0)])
@@ -160,7 +160,7 @@ async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: Linked
     second = deploy(version=2)
     one, other = await linked.ready(deploy().deployment)
     linked.loadable["tiny"] = lambda: second.deployment
-    await one.load("tiny", 2, sharing(1.0))
+    await one.load("tiny", 2, canary_role(1.0))
     await one.unload("tiny", 2)
     assert roles(one) == roles(other) == [("tiny/1", "main", 1.0)]
     await until(lambda: second.engine.is_closed)
@@ -182,9 +182,9 @@ async def test_a_lost_engine_is_known_to_every_front_end(linked: Linked, deploy:
 
 async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
     one, other = await linked.ready(deploy().deployment)
-    linked.registry.beyond_help_because = "too many engines were lost"
+    linked.registry.fatal_error = "too many engines were lost"
     linked.side._stir()
-    await until(lambda: one.registry.beyond_help_because == other.registry.beyond_help_because == "too many engines were lost")
+    await until(lambda: one.registry.fatal_error == other.registry.fatal_error == "too many engines were lost")
 
 
 async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(linked: Linked, deploy: Deploy) -> None:
@@ -209,7 +209,7 @@ async def test_after_the_engine_process_died_its_successors_models_take_over(lin
     await until(lambda: one.registry.is_connected and other.registry.is_connected)
     assert names(one) == ["gone/1", "tiny/1"]  # which answer 503 for as long as the successor loads
     assert not one.registry.is_ready
-    assert one.registry.not_ready_because == "models are still loading"
+    assert one.registry.not_ready_reason == "models are still loading"
     assert one.registry.default_of("text-classification") == "tiny"  # which is not there yet: 503, and not 404
     fresh = deploy()
     linked.registry.replace(fresh.deployment)

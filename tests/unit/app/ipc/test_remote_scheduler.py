@@ -13,7 +13,7 @@ from app.batching.scheduler import SubmissionResult
 from app.core.errors import DeadlineExceeded, EngineFailed, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.mirror import Mirror
-from app.serving.seams import Queueing
+from app.serving.deployment import RowQueue
 from tests.support.gated_engine import Deploy, Gated
 from tests.support.ipc_pair import Linked, until
 
@@ -24,7 +24,7 @@ def row(first: int, num_tokens: int = 10) -> Row:
     return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
 
 
-def scheduler_of(mirror: Mirror, name: str = "tiny") -> Queueing:
+def scheduler_of(mirror: Mirror, name: str = "tiny") -> RowQueue:
     return next(one.scheduler for one in mirror.registry.deployments if one.manifest.name == name)
 
 

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from app.processes.child import Child
-from app.processes.given import Given
+from app.processes.child import Child, ChildConfig
 from app.settings import Settings
 
 MODULE = "tests.support.supervised_child"
 
 
-def given(folder: Path, kind: str = "") -> Given:
+def given(folder: Path, kind: str = "") -> ChildConfig:
     settings = Settings(root_path=kind, serve=("a", "b/2"), models=folder).model_dump(mode="json")
-    return Given("front end 1", settings, str(folder), os.getpid())
+    return ChildConfig("front end 1", settings, str(folder), os.getpid())
 
 
 def test_settings_arrive_as_they_were(tmp_path: Path) -> None:
@@ -53,7 +52,7 @@ async def test_a_child_that_stands_still_is_killed(tmp_path: Path, caplog: pytes
 
 async def test_a_child_whose_supervisor_is_gone_already_ends(tmp_path: Path) -> None:
     orphan = given(tmp_path, "/stays")
-    child = await Child.start(MODULE, Given(orphan.name, orphan.settings, orphan.folder, parent=1))
+    child = await Child.start(MODULE, ChildConfig(orphan.name, orphan.settings, orphan.folder, parent=1))
     assert (await child.ended()).code == 0
 
 

@@ -12,7 +12,15 @@ import pytest
 
 from app.core.errors import InvalidSettings, SetupError
 from app.processes import supervisor as supervisor_module
-from app.processes.supervisor import Ending, Supervisor, supervise
+from app.processes.supervisor import (
+    MAX_PAUSE_S,
+    MAX_QUICK_EXITS,
+    QUICK_EXIT_S,
+    ExitStatus,
+    RestartPolicy,
+    Supervisor,
+    supervise,
+)
 from app.settings import Settings
 from tests.support.ipc_pair import until
 from tests.support.live_service import free_port
@@ -33,7 +41,7 @@ async def test_a_signal_ends_every_process(tmp_path: Path) -> None:
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(supervisor._children) == 3)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert await running == Ending(0, "")
+    assert await running == ExitStatus(0, "")
     assert supervisor._children == {}
 
 
@@ -46,11 +54,11 @@ async def test_a_process_that_is_gone_is_started_again(tmp_path: Path, caplog: p
     await until(lambda: supervisor._children.get("front end 2", victim) is not victim)
     assert "the front end 2 process is gone (killed by signal 9) and is started again" in caplog.text
     os.kill(os.getpid(), signal.SIGINT)
-    assert await running == Ending()
+    assert await running == ExitStatus()
 
 
 async def test_what_keeps_a_process_from_starting_ends_the_service_with_its_sentence(tmp_path: Path) -> None:
-    assert await supervising(tmp_path, "/fails").run() == Ending(2, "this machine has no such device")
+    assert await supervising(tmp_path, "/fails").run() == ExitStatus(2, "this machine has no such device")
 
 
 async def test_an_engine_process_that_dies_again_and_again_ends_the_service(tmp_path: Path) -> None:
@@ -133,3 +141,36 @@ def test_without_a_folder_to_write_to_it_says_what_to_set(tmp_path: Path, monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
     with pytest.raises(SetupError, match="there is no folder for what the processes share; set TMPDIR to one"):
         supervise(Settings(front_ends=2, port=free_port()))
+
+
+def after(*lives_s: float) -> RestartPolicy:
+    deaths = RestartPolicy()
+    for lived_s in lives_s:
+        deaths = deaths.after(lived_s)
+    return deaths
+
+
+def test_an_engine_process_is_started_again_so_many_times_however_long_it_lived() -> None:
+    assert after(1e6, 1e6, 1e6).give_up_reason("engine", 3) == ""
+    assert after(1e6, 1e6, 1e6, 1e6).give_up_reason("engine", 3) == (
+        "the engine process has died 4 times, of which 3 are made good (HOOPER_ENGINE_REPLACEMENTS)"
+    )
+
+
+def test_a_front_end_is_started_again_for_as_long_as_it_lives_for_a_while() -> None:
+    assert after(*[QUICK_EXIT_S] * 100).give_up_reason("front end 1", None) == ""
+
+
+def test_a_front_end_that_dies_at_once_again_and_again_is_not_started_any_more() -> None:
+    assert after(*[1.0] * (MAX_QUICK_EXITS - 1)).give_up_reason("front end 1", None) == ""
+    assert after(*[1.0] * MAX_QUICK_EXITS).give_up_reason("front end 1", None) == (
+        "front end 1 has died 5 times in a row within 10 s of its start"
+    )
+    assert after(*[1.0] * (MAX_QUICK_EXITS - 1), QUICK_EXIT_S, 1.0).give_up_reason("front end 1", None) == ""
+
+
+def test_the_next_one_waits_longer_after_each_quick_death() -> None:
+    assert after(QUICK_EXIT_S).pause_s == 0
+    pauses = [after(*[1.0] * number).pause_s for number in range(1, 9)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[1], pauses[-1]) == (0.1, 0.2, MAX_PAUSE_S)

@@ -13,7 +13,7 @@ import pytest
 
 from app.core.artefact import write_serving
 from app.runtime.providers import Machine
-from app.serving import doctor, memory
+from app.serving import doctor
 from app.serving.doctor import Finding, examine
 from app.settings import Settings
 from tests.support.mutated_model import sign_again
@@ -130,9 +130,9 @@ def test_free_memory_is_the_machines_or_what_the_container_has_left(
 ) -> None:
     for name, text in (("meminfo", machine), ("memory.max", limit), ("memory.current", used)):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    assert memory.available_bytes() == free
+    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
+    monkeypatch.setattr(doctor, "MEMINFO", tmp_path / "meminfo")
+    assert doctor.available_bytes() == free
 
 
 @pytest.mark.parametrize(("free", "ok"), [(100_000_000, False), (None, True)])

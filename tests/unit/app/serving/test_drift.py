@@ -12,8 +12,7 @@ from app.batching.admission import QueueLimit
 from app.core.artefact import open_artefact
 from app.core.manifest import DriftReference, read_manifest
 from app.observability.metrics import Metrics
-from app.serving.bulk import predict_bulk
-from app.serving.deployment import Deployment
+from app.serving.deployment import Deployment, offline_predict
 from app.serving.explaining import explain
 from app.serving.loader import LoadOptions, load
 from app.tasks.drift import MAX_LABELS, OTHER
@@ -86,7 +85,7 @@ async def test_many_items_at_once_are_counted_and_explanations_are_not(
     open_model: Open, metrics: Metrics, models: Path
 ) -> None:
     deployment = await open_model(models / "tiny" / "1")
-    await predict_bulk(deployment, ITEMS * 20, OPTIONS)
+    await offline_predict(deployment, ITEMS * 20, OPTIONS)
     await explain(deployment, ITEMS[:1])
     assert Told(metrics).count("items") == 60
 

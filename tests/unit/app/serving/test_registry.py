@@ -97,7 +97,7 @@ async def test_a_model_that_is_there_answers_while_others_load(deploy: Deploy) -
 
 async def test_ready_is_loaded_alive_and_not_draining(registry: Registry, deploy: Deploy) -> None:
     assert not registry.is_ready
-    assert registry.not_ready_because == "no model is loaded"
+    assert registry.not_ready_reason == "no model is loaded"
     one = deploy()
     registry.replace(one.deployment)
     assert registry.is_ready
@@ -109,7 +109,7 @@ async def test_draining_turns_readiness_red_and_still_answers(registry: Registry
     registry.replace(deploy().deployment)
     registry.drain()
     assert not registry.is_ready
-    assert "draining" in registry.not_ready_because
+    assert "draining" in registry.not_ready_reason
     with registry.lease(TASK) as found:
         assert found.is_alive
 
@@ -335,7 +335,7 @@ async def test_a_model_that_must_load_and_has_failed_keeps_readiness_red(registr
     assert registry.is_ready
     registry.fail(failed("a"))
     assert not registry.is_ready
-    assert registry.not_ready_because == "model 'a' could not be loaded: it is broken"
+    assert registry.not_ready_reason == "model 'a' could not be loaded: it is broken"
     registry.remove("a")  # an operator gives it up
     assert registry.is_ready
 
@@ -349,4 +349,4 @@ async def test_how_a_registry_stands_survives_being_sent(registry: Registry, dep
     other.follow(Standing.from_json(json.loads(json.dumps(registry.standing.to_json()))))
     assert other.standing == registry.standing
     assert other.default_of(TASK) == "a"
-    assert other.unmet_because == registry.unmet_because != ""
+    assert other.unmet_reason == registry.unmet_reason != ""

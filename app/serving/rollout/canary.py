@@ -1,4 +1,4 @@
-"""Candidates: versions that run beside the main ones, one of a name at most."""
+"""Canaries: versions that run beside the main ones, one of a name at most."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from app.core.manifest import Manifest
 from app.serving.deployment import Deployment
-from app.serving.leased import Leased, Role
+from app.serving.rollout.lease import LeasedDeployment, Role
 
 
-class Candidates:
+class Canaries:
     """Which version runs beside which name's main one, and which requests it gets."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
@@ -17,20 +17,20 @@ class Candidates:
         Args:
             draw: a number from 0 up to, not including, 1.
         """
-        self._by_name: dict[str, Leased] = {}
+        self._by_name: dict[str, LeasedDeployment] = {}
         self._draw = draw
 
-    def get(self, name: str) -> Leased | None:
+    def get(self, name: str) -> LeasedDeployment | None:
         return self._by_name.get(name)
 
-    def put(self, entry: Leased) -> Leased | None:
+    def put(self, entry: LeasedDeployment) -> LeasedDeployment | None:
         """The candidate that was there before."""
         name = entry.deployment.manifest.name
         old = self._by_name.get(name)
         self._by_name[name] = entry
         return old
 
-    def take(self, name: str, deployment: Deployment | None = None) -> Leased | None:
+    def take(self, name: str, deployment: Deployment | None = None) -> LeasedDeployment | None:
         """Remove the candidate of this name, where it is this deployment if one is given."""
         found = self._by_name.get(name)
         return self._by_name.pop(name) if found and deployment in (None, found.deployment) else None
@@ -43,20 +43,20 @@ class Candidates:
         found.role = role
         return found.deployment
 
-    def drawn(self, name: str) -> Leased | None:
+    def drawn(self, name: str) -> LeasedDeployment | None:
         """The candidate, where the next request falls to its share."""
         found = self._by_name.get(name)
         if found is None or not found.role.share or not found.deployment.is_alive:
             return None
         return found if self._draw() < found.role.share else None
 
-    def shadow(self, name: str) -> Leased | None:
+    def shadow(self, name: str) -> LeasedDeployment | None:
         """The candidate, where it is a shadow that would answer."""
         found = self._by_name.get(name)
         return found if found and found.role.name == "shadow" and found.deployment.is_alive else None
 
 
-def unfit_because(candidate: Manifest, main: Manifest) -> str:
+def unfit_reason(candidate: Manifest, main: Manifest) -> str:
     """Why one version cannot run beside the other; nothing where it can."""
     if candidate.version == main.version:
         return f"{main.name}/{main.version} is the main version itself; name another"

@@ -102,7 +102,7 @@ async def test_one_engine_too_many_and_liveness_fails(start: Any) -> None:
 
 async def beyond_help(service: Service) -> None:
     async with asyncio.timeout(30):
-        while not service.live.registry.beyond_help_because:  # noqa: ASYNC110 - there is no event for it
+        while not service.live.registry.fatal_error:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.001)
 
 

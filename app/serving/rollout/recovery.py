@@ -1,4 +1,4 @@
-"""Replacement: a model whose engine was lost is loaded again, so many times and no more."""
+"""EngineRecovery: a model whose engine was lost is loaded again, so many times and no more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.serving.registry import Registry
 logger = logging.getLogger(__name__)
 
 
-class Replacement:
+class EngineRecovery:
     """Invariant: a process replaces at most `most` engines. One more, or one that it cannot replace, and it is beyond help.
 
     The bound is on memory and threads: a stuck engine keeps both until its run ends, which may be never.
@@ -81,4 +81,4 @@ class Replacement:
 
     def _give_up(self, reason: str) -> None:
         logger.critical("beyond help: %s", reason)
-        self._registry.beyond_help_because = reason
+        self._registry.fatal_error = reason

@@ -27,7 +27,7 @@ MAIN = Role("main", 1.0)
 SHADOW = Role("shadow", 0.0)
 
 
-def sharing(share: float) -> Role:
+def canary_role(share: float) -> Role:
     """Beside the main version, answering so many of its requests: above 0, at most 1."""
     return Role("share", share)
 
@@ -40,7 +40,7 @@ class LiveVersion:
     role: Role
 
 
-class Leased:
+class LeasedDeployment:
     """Invariant: its deployment is closed only after every lease on it has ended, or its drain time has passed."""
 
     def __init__(self, deployment: Deployment, role: Role = MAIN) -> None:

@@ -14,11 +14,11 @@ from app.batching.admission import QueueLimit
 from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidInput
 from app.core.types import RowOutput
 from app.observability.metrics import Metrics
-from app.serving import shadow
 from app.serving.deployment import Prediction, Timings
-from app.serving.leased import SHADOW
 from app.serving.registry import Registry
-from app.serving.shadow import MAX_IN_FLIGHT, Shadows, copy_of
+from app.serving.rollout import shadow
+from app.serving.rollout.lease import SHADOW
+from app.serving.rollout.shadow import MAX_IN_FLIGHT, Shadows, copy_of
 from app.tasks.base import Result
 from app.tasks.text_classification.task import Classification, ClassificationItem, ClassificationOptions, LabelScore
 from tests.support.gated_engine import Deploy, Gated, turn

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import pytest
 
 from app.core.errors import InvalidInput, Unavailable, UnknownModel
-from app.serving.leased import SHADOW, Role, sharing
 from app.serving.registry import Registry
+from app.serving.rollout.lease import SHADOW, Role, canary_role
 from tests.support.gated_engine import Deploy, Gated, turn
 
 TASK = "text-classification"
@@ -73,7 +73,7 @@ async def closed(gated: Gated) -> bool:
 async def test_a_request_falls_to_the_candidate_where_the_number_drawn_is_below_its_share(
     registry: Registry, drawn: Drawn, pair: Callable[[Role], Pair]
 ) -> None:
-    pair(sharing(0.25))
+    pair(canary_role(0.25))
     drawn.coming = iter((0.0, 0.2499, 0.25, 0.9999))
     assert [assigned(registry, "tiny") for _ in range(4)] == [2, 2, 1, 1]
     assert next(iter(drawn.coming), None) is None
@@ -82,20 +82,20 @@ async def test_a_request_falls_to_the_candidate_where_the_number_drawn_is_below_
 async def test_of_many_requests_the_candidate_gets_its_share(
     registry: Registry, drawn: Drawn, pair: Callable[[Role], Pair]
 ) -> None:
-    pair(sharing(0.25))
+    pair(canary_role(0.25))
     generator = random.Random(1)
     drawn.coming = iter(generator.random, None)
     assert Counter(assigned(registry) for _ in range(1000)) == {1: 773, 2: 227}
 
 
 async def test_a_share_of_one_is_every_request(registry: Registry, drawn: Drawn, pair: Callable[[Role], Pair]) -> None:
-    pair(sharing(1.0))
+    pair(canary_role(1.0))
     drawn.coming = iter((0.0, 0.999999))
     assert {assigned(registry), assigned(registry, "tiny")} == {2}
 
 
 @pytest.mark.parametrize(("name", "version"), [("tiny/1", 1), ("tiny/2", 2)])
-@pytest.mark.parametrize("role", [sharing(1.0), sharing(0.001), SHADOW])
+@pytest.mark.parametrize("role", [canary_role(1.0), canary_role(0.001), SHADOW])
 async def test_a_request_that_names_a_version_gets_it_and_nothing_is_drawn(
     registry: Registry, pair: Callable[[Role], Pair], name: str, version: int, role: Role
 ) -> None:
@@ -106,7 +106,7 @@ async def test_a_request_that_names_a_version_gets_it_and_nothing_is_drawn(
 
 
 async def test_what_is_no_request_for_an_answer_sees_the_main_version(registry: Registry, pair: Callable[[Role], Pair]) -> None:
-    pair(sharing(1.0))
+    pair(canary_role(1.0))
     for name in (None, "tiny"):
         with registry.lease(TASK, name) as deployment:
             assert deployment.manifest.version == 1
@@ -128,11 +128,11 @@ async def test_a_shadow_answers_nobody_and_is_known_to_its_main_version_alone(
 
 
 async def test_a_candidate_with_a_share_is_no_shadow(registry: Registry, pair: Callable[[Role], Pair]) -> None:
-    main, _ = pair(sharing(0.5))
+    main, _ = pair(canary_role(0.5))
     assert registry.shadow_of(main.deployment) is None
 
 
-@pytest.mark.parametrize("role", [sharing(0.75), SHADOW])
+@pytest.mark.parametrize("role", [canary_role(0.75), SHADOW])
 async def test_roles_and_shares_are_told_the_main_version_first(
     registry: Registry, deploy: Deploy, pair: Callable[[Role], Pair], role: Role
 ) -> None:
@@ -145,7 +145,7 @@ async def test_a_candidate_can_be_given_another_role_without_loading_it_again(
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
     _, candidate = pair(SHADOW)
-    assert registry.give_role("tiny", 2, sharing(0.5)) is candidate.deployment
+    assert registry.give_role("tiny", 2, canary_role(0.5)) is candidate.deployment
     assert live(registry)[1] == (2, "share", 0.5)
     assert registry.give_role("tiny", 3, SHADOW) is None
     assert registry.give_role("other", 2, SHADOW) is None
@@ -182,7 +182,7 @@ async def test_a_second_candidate_takes_the_place_of_the_first_after_its_leases(
 ) -> None:
     main, second = pair(SHADOW)
     with registry.lease(TASK, "tiny/2"):
-        registry.run_beside(deploy(version=3).deployment, sharing(0.5))
+        registry.run_beside(deploy(version=3).deployment, canary_role(0.5))
         assert not await closed(second)
     assert await closed(second)
     assert not await closed(main)
@@ -192,7 +192,7 @@ async def test_a_second_candidate_takes_the_place_of_the_first_after_its_leases(
 async def test_promotion_makes_the_candidate_the_main_version_and_the_old_one_finishes(
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
-    main, candidate = pair(sharing(0.5))
+    main, candidate = pair(canary_role(0.5))
     with registry.lease(TASK, "tiny/1"):
         assert registry.promote("tiny") is candidate.deployment
         assert not await closed(main)
@@ -215,7 +215,7 @@ async def test_a_dead_candidate_is_not_promoted(registry: Registry, pair: Callab
 async def test_a_stopped_candidate_closes_after_its_leases_and_the_main_version_stays(
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
-    main, candidate = pair(sharing(1.0))
+    main, candidate = pair(canary_role(1.0))
     with registry.lease(TASK, "tiny/2"):
         registry.remove("tiny", 2)
         assert not await closed(candidate)
@@ -264,7 +264,7 @@ async def test_the_candidate_s_own_version_as_the_main_one_leaves_no_candidate(
 async def test_a_candidate_whose_engine_is_down_gets_no_request_and_readiness_is_not_its_matter(
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
-    main, candidate = pair(sharing(1.0))
+    main, candidate = pair(canary_role(1.0))
     await candidate.deployment.scheduler.aclose()
     assert assigned(registry) == 1
     assert registry.is_ready

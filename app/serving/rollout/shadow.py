@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 from app.core.errors import DeadlineExceeded, HooperError, Overloaded
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction
-from app.serving.leased import Leased
 from app.serving.registry import Registry
+from app.serving.rollout.lease import LeasedDeployment
 from app.tasks.base import Result
 
 MAX_IN_FLIGHT = 16
@@ -69,7 +69,7 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _ask(self, copy: Copy, candidate: Leased) -> None:
+    async def _ask(self, copy: Copy, candidate: LeasedDeployment) -> None:
         with candidate.lease() as deployment:
             self._count(copy, candidate.version, await _outcomes(copy, deployment))
 

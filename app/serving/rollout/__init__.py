@@ -1,0 +1,1 @@
+"""Versions of one name: leased, tried beside the main one as a canary or a shadow, and recovered."""
