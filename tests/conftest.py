@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.support.live_service import ROOT, Running, serving
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # each worker has a core of its own; libraries that read it do so when they are imported, later than this
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the same examples on every machine: a red build is a change, not luck
 settings.register_profile("hooper", derandomize=True, deadline=None, database=None)
 settings.load_profile("hooper")
+
+
+@pytest.fixture(scope="session")
+def shipped_service() -> Iterator[Running]:
+    """The service over the models of this repository, one for all tests that only ask it."""
+    with serving(ROOT / "models", device=None, engine_threads=None) as running:
+        yield running

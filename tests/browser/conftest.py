@@ -31,14 +31,15 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Running]:
-    with serving(ROOT / "models", device=None, engine_threads=None) as running:
+@pytest.fixture(scope="session")
+def prefixed_service() -> Iterator[Running]:
+    """One that stands behind a proxy, below a path."""
+    with serving(ROOT / "models", serve="sentiment", root_path="/hooper") as running:
         yield running
 
 
 @pytest.fixture
-def open_page(browser: Browser, service: Running) -> Open:
+def open_page(browser: Browser, shipped_service: Running) -> Open:
     """Opens a page of a service, the shared one unless another is given; when it is left, nothing may have been amiss.
 
     `expected`: words of console errors that belong to the test, such as a refused request.
@@ -46,7 +47,7 @@ def open_page(browser: Browser, service: Running) -> Open:
 
     @contextmanager
     def opened(path: str = "/", url: str = "", expected: tuple[str, ...] = (), **options: Any) -> Iterator[Page]:
-        origin = url or service.url
+        origin = url or shipped_service.url
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         page = context.new_page()
         amiss: list[str] = []

@@ -448,11 +448,11 @@ def test_the_page_follows_the_scheme_of_the_system(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("path", ["/hooper/", "/hooper"])
-def test_it_works_behind_a_prefix(open_page: Open, path: str) -> None:
-    with serving(MODELS, serve="sentiment", root_path="/hooper") as prefixed, open_page(path, url=prefixed.url) as page:
+def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: Running, path: str) -> None:
+    with open_page(path, url=prefixed_service.url) as page:
         press(page, "Classify")
         page.get_by_role("button", name="Copy as curl").click()
-        expect(page.locator("pre")).to_contain_text(f"{prefixed.url}/hooper/v1/classify")
+        expect(page.locator("pre")).to_contain_text(f"{prefixed_service.url}/hooper/v1/classify")
         page.get_by_role("link", name="API docs").click()
         expect(page.locator(".opblock").first).to_be_visible()
 
@@ -472,24 +472,24 @@ def test_a_version_beside_the_main_one_is_shown_and_asked_by_its_number(open_pag
                 assert facts(page)["Model"] == version
 
 
-def test_a_model_that_could_not_be_loaded_is_told_beside_those_that_were(open_page: Open, service: Running) -> None:
+def test_a_model_that_could_not_be_loaded_is_told_beside_those_that_were(open_page: Open, shipped_service: Running) -> None:
     with open_page("/docs") as page:
-        shown = page.request.get(f"{service.url}/v1/models").json()
+        shown = page.request.get(f"{shipped_service.url}/v1/models").json()
         shown["failed"] = [{"model": "topics/2", "detail": "model.onnx differs from the checksum in manifest.json"}]
         page.route("**/v1/models", lambda route: route.fulfill(json=shown))
-        page.goto(service.url)
+        page.goto(shipped_service.url)
         expect(page.locator("#notice")).to_have_text(
             "topics/2 could not be loaded: model.onnx differs from the checksum in manifest.json."
         )
         expect(page.get_by_role("radio", name="sentiment")).to_be_checked()
 
 
-def test_models_appear_without_a_reload_once_they_are_loaded(open_page: Open, service: Running) -> None:
+def test_models_appear_without_a_reload_once_they_are_loaded(open_page: Open, shipped_service: Running) -> None:
     with open_page("/docs") as page:
-        answers = iter([{"models": []}, page.request.get(f"{service.url}/v1/models").json()])
+        answers = iter([{"models": []}, page.request.get(f"{shipped_service.url}/v1/models").json()])
         page.route("**/v1/models", lambda route: route.fulfill(json=next(answers)))
         page.route("**/health/ready", lambda route: route.fulfill(json={"status": "ready", "models": []}))
-        page.goto(service.url)
+        page.goto(shipped_service.url)
         expect(page.get_by_text("No model is loaded yet.")).to_be_visible()
         expect(page.get_by_role("radio", name="sentiment")).to_be_visible()
         expect(page.locator("#notice")).to_be_hidden()

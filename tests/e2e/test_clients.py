@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 
 from app.api.schemas.hugging_face import EXAMPLES as HUGGING_FACE_EXAMPLES
 from app.api.schemas.open_inference import EXAMPLES as OPEN_INFERENCE_EXAMPLES
-from tests.support.live_service import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running
 
 MODELS = ROOT / "models"
 SPECS = ROOT.parent / "shared" / "specs"
@@ -36,42 +36,36 @@ DOCUMENT = (
 LONG = "They sat at the table and talked about the weather while the train went by. " * 60
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Running]:
-    with serving(MODELS, device=None, engine_threads=None) as running:
-        yield running
-
-
 @pytest.fixture
-def client(service: Running) -> Iterator[httpx.Client]:
-    with service.client() as made:
+def client(shipped_service: Running) -> Iterator[httpx.Client]:
+    with shipped_service.client() as made:
         yield made
 
 
 # --- Hugging Face
 
 
-def inference(service: Running, model: str, **options: Any) -> InferenceClient:
-    return InferenceClient(model=f"{service.url}/models/{model}", **options)
+def inference(shipped_service: Running, model: str, **options: Any) -> InferenceClient:
+    return InferenceClient(model=f"{shipped_service.url}/models/{model}", **options)
 
 
-def test_inference_client_classifies(service: Running) -> None:
-    labels = inference(service, "sentiment").text_classification("A warm, funny film.")
+def test_inference_client_classifies(shipped_service: Running) -> None:
+    labels = inference(shipped_service, "sentiment").text_classification("A warm, funny film.")
     assert isinstance(labels, list)
     assert [one.label for one in labels] == ["positive", "negative"]
     assert labels[0].score > 0.9
     assert sum(one.score for one in labels) == pytest.approx(1)
 
 
-def test_inference_client_classifies_with_its_options(service: Running) -> None:
-    (best,) = inference(service, "sentiment").text_classification("Dreadful.", top_k=1, function_to_apply="none")
+def test_inference_client_classifies_with_its_options(shipped_service: Running) -> None:
+    (best,) = inference(shipped_service, "sentiment").text_classification("Dreadful.", top_k=1, function_to_apply="none")
     assert best.label == "negative"
     assert best.score > 1  # a logit
 
 
 @pytest.mark.parametrize("form", ["model", "base_url", "call"])
-def test_inference_client_may_be_told_the_model_in_three_ways(service: Running, form: str) -> None:
-    url = f"{service.url}/models/sentiment"
+def test_inference_client_may_be_told_the_model_in_three_ways(shipped_service: Running, form: str) -> None:
+    url = f"{shipped_service.url}/models/sentiment"
     if form == "call":
         labels = InferenceClient().text_classification("Great.", model=url)
     else:
@@ -79,15 +73,15 @@ def test_inference_client_may_be_told_the_model_in_three_ways(service: Running, 
     assert labels[0].label == "positive"
 
 
-def test_inference_client_answers_questions(service: Running) -> None:
-    answer: Any = inference(service, "qa").question_answering(question="Who painted it?", context=CONTEXT)
+def test_inference_client_answers_questions(shipped_service: Running) -> None:
+    answer: Any = inference(shipped_service, "qa").question_answering(question="Who painted it?", context=CONTEXT)
     assert answer.answer == "Maria Lopez"
     assert CONTEXT[answer.start : answer.end] == answer.answer
     assert 0.5 < answer.score <= 1
 
 
-def test_inference_client_answers_with_all_of_its_options(service: Running) -> None:
-    answers: Any = inference(service, "qa").question_answering(
+def test_inference_client_answers_with_all_of_its_options(shipped_service: Running) -> None:
+    answers: Any = inference(shipped_service, "qa").question_answering(
         question="When was it stolen?", context=CONTEXT, top_k=3, max_answer_len=4, max_seq_len=64, max_question_len=8,
         doc_stride=4, handle_impossible_answer=True, align_to_words=True,
     )  # fmt: skip
@@ -97,8 +91,10 @@ def test_inference_client_answers_with_all_of_its_options(service: Running) -> N
     assert all(CONTEXT[one.start : one.end] == one.answer for one in answers)
 
 
-def test_inference_client_summarizes(service: Running) -> None:
-    summary = inference(service, "summary").summarization(DOCUMENT, truncation="only_first", clean_up_tokenization_spaces=True)
+def test_inference_client_summarizes(shipped_service: Running) -> None:
+    summary = inference(shipped_service, "summary").summarization(
+        DOCUMENT, truncation="only_first", clean_up_tokenization_spaces=True
+    )
     assert summary.summary_text
     assert all(f"{sentence}." in DOCUMENT for sentence in summary.summary_text.rstrip(".").split(". "))
 
@@ -110,23 +106,23 @@ def test_what_a_model_that_generates_nothing_cannot_obey_is_told(client: httpx.C
     assert response.json() == client.post("/models/summary", json={"inputs": DOCUMENT}).json()
 
 
-def test_the_asynchronous_inference_client_works_as_well(service: Running) -> None:
+def test_the_asynchronous_inference_client_works_as_well(shipped_service: Running) -> None:
     async def ask() -> list[Any]:
-        asking = AsyncInferenceClient(model=f"{service.url}/models/sentiment")
+        asking = AsyncInferenceClient(model=f"{shipped_service.url}/models/sentiment")
         return list(await asyncio.gather(*[asking.text_classification(text) for text in ("Great.", "Dreadful.")]))
 
     assert [labels[0].label for labels in asyncio.run(ask())] == ["positive", "negative"]
 
 
-def test_inference_client_is_told_what_was_wrong(service: Running) -> None:
+def test_inference_client_is_told_what_was_wrong(shipped_service: Running) -> None:
     with pytest.raises(HfHubHTTPError, match="inputs: must not be empty") as caught:
-        inference(service, "sentiment").text_classification(" ")
+        inference(shipped_service, "sentiment").text_classification(" ")
     assert caught.value.response is not None
     assert caught.value.response.status_code == 422
     with pytest.raises(HfHubHTTPError, match="model 'other' is not loaded"):
-        inference(service, "other").text_classification("Great.")
+        inference(shipped_service, "other").text_classification("Great.")
     with pytest.raises(HfHubHTTPError, match="for this model does question-answering"):
-        inference(service, "qa").summarization("Great.")
+        inference(shipped_service, "qa").summarization("Great.")
 
 
 def schema_of(task: str) -> Draft6Validator:
@@ -156,8 +152,8 @@ def test_answers_are_valid_by_the_specification_of_their_task(client: httpx.Clie
 
 
 @pytest.fixture
-def triton(service: Running) -> Iterator[InferenceServerClient]:
-    with InferenceServerClient(f"127.0.0.1:{service.port}") as made:
+def triton(shipped_service: Running) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(f"127.0.0.1:{shipped_service.port}") as made:
         yield made
 
 
@@ -244,9 +240,9 @@ def test_triton_client_asks_in_the_background(triton: InferenceServerClient) -> 
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
-def test_the_asynchronous_triton_client_works_as_well(service: Running, binary: bool) -> None:
+def test_the_asynchronous_triton_client_works_as_well(shipped_service: Running, binary: bool) -> None:
     async def ask() -> list[str]:
-        async with AsyncInferenceServerClient(f"127.0.0.1:{service.port}") as asking:
+        async with AsyncInferenceServerClient(f"127.0.0.1:{shipped_service.port}") as asking:
             assert await asking.is_server_ready()
             outputs = [InferRequestedOutput("label", binary_data=binary)]
             texts = [[tensor("text", text, binary=binary)] for text in ("Great.", "Dreadful.")]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.live_service import ROOT, serving
+from tests.support.live_service import Running
 
 REVIEW = "I expected a boring film, but it was not bad at all: the actors are superb."
 QUESTION = {
@@ -18,9 +18,9 @@ QUESTION = {
 }
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
-    with serving(ROOT / "models", device="cpu", engine_threads=None) as running, running.client() as made:
+@pytest.fixture
+def client(shipped_service: Running) -> Iterator[httpx.Client]:
+    with shipped_service.client() as made:
         yield made
 
 

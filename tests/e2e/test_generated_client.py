@@ -11,15 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.live_service import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running
 
 NAME = "generated_hooper_client"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Running]:
-    with serving(ROOT / "models", device=None, engine_threads=None) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +35,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def client(service: Running, package: Path) -> Iterator[Any]:
+def client(shipped_service: Running, package: Path) -> Iterator[Any]:
     del package
-    made = importlib.import_module(NAME).Client(base_url=service.url, httpx_args={"trust_env": False})
+    made = importlib.import_module(NAME).Client(base_url=shipped_service.url, httpx_args={"trust_env": False})
     with made:
         yield made
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.serving.repository import Repository
-from tests.support.live_service import ROOT, Running, serving
+from tests.support.live_service import ROOT, Running
 
 MODELS = ROOT / "models"
 
@@ -29,15 +29,9 @@ PLAIN = "They sat at the table and talked about the weather while the train went
 LONG = PLAIN * 60 + "It was a terrible, boring, ugly film and I hated every minute of it. " * 15
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Running]:
-    with serving(MODELS, device=None, engine_threads=None) as running:
-        yield running
-
-
 @pytest.fixture
-def client(service: Running) -> Iterator[httpx.Client]:
-    with service.client() as made:
+def client(shipped_service: Running) -> Iterator[httpx.Client]:
+    with shipped_service.client() as made:
         yield made
 
 

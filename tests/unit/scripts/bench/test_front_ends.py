@@ -28,6 +28,7 @@ def test_nothing_is_divided_by_nothing() -> None:
     assert told([turn(1, 0), turn(2, 7)])["times_the_fewest"] == {"1": None, "2": None}
 
 
+@pytest.mark.slow
 def test_both_models_are_really_asked_through_one_process_and_through_several(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

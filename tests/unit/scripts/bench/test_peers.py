@@ -59,6 +59,7 @@ def test_one_that_ends_at_once_is_told(binaries: Path, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
     said: list[str] = []
@@ -68,6 +69,7 @@ def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_one_whose_making_failed_is_told_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
     broken = replace(NOTHING, installs=[("install", "--no-index", "there-is-no-such-package")])
