@@ -33,7 +33,7 @@ from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.export.eval_data import SENTENCES
 from scripts.export.export import probe_rows, spread
-from scripts.export.import_checkpoint import Checkpoint, Wish, adopt, open_checkpoint
+from scripts.export.import_checkpoint import Checkpoint, ImportRequest, import_checkpoint, open_checkpoint
 from scripts.export.layouts import accepted_inputs, head_logits
 from scripts.export.verify import TorchRunner
 from scripts.tasks import training_task
@@ -110,7 +110,7 @@ def measure(folder: Path) -> Outcome:
     try:
         with tempfile.TemporaryDirectory(prefix="hooper-") as models:
             recipe = Recipe(name=folder.name.lower(), models=models)
-            version = adopt(Wish(str(folder), recipe, None, [], "fp32", ""), lambda arrow, text: None)
+            version = import_checkpoint(ImportRequest(str(folder), recipe, None, [], "fp32", ""), lambda stage, text: None)
             manifest = read_manifest(version)
             checkpoint = open_checkpoint(str(folder))
             found = largest_difference(version, manifest, checkpoint)

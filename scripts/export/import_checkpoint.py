@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from scripts.export.export import try_out
 from scripts.export.formatting import describe_metrics
 from scripts.export.layouts import accepted_inputs, head_logits, takes_token_types
 from scripts.export.optimize import num_bytes
-from scripts.export.publish import Artefact, golden_answers, publish
+from scripts.export.publish import VersionContents, golden_answers, publish
 from scripts.export.tokenizer_definition import definition_of
 from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 from scripts.export.verify import torch_reference
@@ -197,7 +196,7 @@ Storage = Literal["int8", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImportRequest:
     """What a person says about a checkpoint to publish."""
 
     source: str
@@ -211,8 +210,8 @@ class Wish:
     """The line that was typed, for the card."""
 
 
-def adopt(wish: Wish, say: Say) -> Path:
-    """load > export > evaluate > optimize > verify > compact > verify > card > publish.
+def import_checkpoint(request: ImportRequest, say: Say) -> Path:
+    """load > export > evaluate > optimize > verify > quantize > verify > card > publish.
 
     Returns:
         The version's folder.
@@ -222,17 +221,17 @@ def adopt(wish: Wish, say: Say) -> Path:
         ParityFailed: the graph does not reproduce the checkpoint.
         ExportFailed: the architecture cannot become a graph.
     """
-    check_name(wish.recipe.name)
-    checkpoint = open_checkpoint(wish.source, wish.task, wish.labels, wish.recipe.max_tokens)
+    check_name(request.recipe.name)
+    checkpoint = open_checkpoint(request.source, request.task, request.labels, request.recipe.max_tokens)
     say("load", f"{type(checkpoint.model).__name__} for {checkpoint.task}, inputs of up to {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:
         say("", note)
     offline = training_task(checkpoint.task)
-    texts = load_eval_data(offline, checkpoint.task_options, wish.recipe)
+    texts = load_eval_data(offline, checkpoint.task_options, request.recipe)
     say("", f"compared on {texts.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
     model, options = checkpoint.model, checkpoint.task_options
-    storage = wish.storage or ("int8" if texts.is_labelled else "fp16")
+    storage = request.storage or ("int8" if texts.is_labelled else "fp16")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         exported = try_out(model, offline, tokenizer, options, Path(folder))
         say("export", describe_layout(exported.graph))
@@ -241,22 +240,24 @@ def adopt(wish: Wish, say: Say) -> Path:
             figures = offline.evaluate(reference.predictions.answers, texts.examples, reference.task_options)
             say("evaluate", describe_metrics(figures["headline"]))
         verified = make_graph(model, offline.output_axis, storage, reference, Path(folder), say, exported)
-        made = publish(_artefact(wish, checkpoint, texts, reference, verified), Path(wish.recipe.models))
+        made = publish(_contents(request, checkpoint, texts, reference, verified), Path(request.recipe.models))
     say("publish", str(made))
     return made
 
 
-def _artefact(wish: Wish, checkpoint: Checkpoint, texts: EvalData, reference: Any, verified: VerifiedGraph) -> Artefact:
-    offline, recipe = reference.offline, wish.recipe
+def _contents(
+    request: ImportRequest, checkpoint: Checkpoint, texts: EvalData, reference: Any, verified: VerifiedGraph
+) -> VersionContents:
+    offline, recipe = reference.offline, request.recipe
     evaluation: dict[str, Any] = {"headline": {}}
     if texts.is_labelled:
         evaluation = dict(offline.evaluate(verified.predictions.answers, texts.examples, reference.task_options))
         evaluation |= {"calibration": dict(reference.calibration)} if reference.calibration else {}
     evaluation["parity"] = {name: one.model_dump() for name, one in verified.parity.items()}
     evaluation["parity_before_compaction"] = verified.exported.model_dump()
-    evaluation["command"] = wish.command
+    evaluation["command"] = request.command
     session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-    return Artefact(
+    return VersionContents(
         name=recipe.name,
         task=checkpoint.task,
         description=recipe.description or f"A model for {checkpoint.task}, made from {checkpoint.source.name}.",
@@ -272,7 +273,7 @@ def _artefact(wish: Wish, checkpoint: Checkpoint, texts: EvalData, reference: An
         parity=verified.parity,
         evaluation=evaluation,
         golden=golden_answers(offline, reference.task, offline.golden_items(recipe), session),
-        card=write_adopted_card(wish, checkpoint, texts, verified, evaluation),
+        card=write_imported_card(request, checkpoint, texts, verified, evaluation),
         reference=_drift_reference(checkpoint, texts, reference, verified),
     )
 
@@ -285,11 +286,11 @@ def _drift_reference(checkpoint: Checkpoint, texts: EvalData, reference: Any, ve
     return drift_reference(reference.task, reference.offline.serving_options(), tokenizer, verified.predictions)
 
 
-def write_adopted_card(
-    wish: Wish, checkpoint: Checkpoint, texts: EvalData, verified: VerifiedGraph, evaluation: Mapping[str, Any]
+def write_imported_card(
+    request: ImportRequest, checkpoint: Checkpoint, texts: EvalData, verified: VerifiedGraph, evaluation: Mapping[str, Any]
 ) -> str:
     """README.md of a checkpoint that was trained elsewhere: what is known of it, and what was not measured."""
-    recipe, size = wish.recipe, num_bytes(verified.file)
+    recipe, size = request.recipe, num_bytes(verified.file)
     kind = type(checkpoint.model).__name__
     fields = {**license_of(recipe.license), "pipeline_tag": checkpoint.task, "base_model": checkpoint.source.name}
     sections = [
@@ -300,11 +301,11 @@ def write_adopted_card(
         *_figures(texts, evaluation),
         "## Origin",
         f"The checkpoint {checkpoint.source.name} ({kind}, {checkpoint.model.num_parameters():,} weights), published with",
-        f"```sh\n{wish.command}\n```",
+        f"```sh\n{request.command}\n```",
         *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
         "What it was trained on is not known here.",
         "## Agreement with the torch model",
-        parity_of({"before compaction": verified.exported, **verified.parity}, texts.origin),
+        parity_of({"before quantization": verified.exported, **verified.parity}, texts.origin),
         "## Limits",
         recipe.limits or "None were stated by the maker.",
     ]
@@ -320,7 +321,3 @@ def _figures(texts: EvalData, evaluation: Mapping[str, Any]) -> list[str]:
         *classes_of(evaluation.get("per_class", {})),
         *calibration_of(evaluation.get("calibration", {})),
     ]
-
-
-def as_command(arguments: Sequence[str]) -> str:
-    return f"hooper models add {shlex.join(arguments)}"

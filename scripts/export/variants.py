@@ -259,22 +259,20 @@ OPEN_GRAPH = (
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of them."""
+    """Another way to compute a graph, and how it is made and judged."""
 
     precision: Precision
     file: str
-    does: str
-    """As in `the form that multiplies int8`."""
     storages: frozenset[str]
     """Those of graphs that can have it."""
     write: Callable[[Path, Path, Graph], bool]
-    """From the graph's file, the form's and the graph's manifest entry to whether there is one."""
+    """From the graph's file, the variant's and the graph's manifest entry to whether there is one."""
     measure: Callable[[Reference, Path, Graph], Comparison | None]
     """None: this machine cannot tell."""
     missing: str = ""
     """Why it cannot, as a clause."""
     max_rows: int = 0
-    """Held-out examples that it is compared on, drawn where there are more; 0: all."""
+    """Held-out examples that it is compared on, drawn where there are more; 0: all of them."""
 
 
 def _write_half(source: Path, target: Path, _: Graph) -> bool:
@@ -332,7 +330,6 @@ def _survives(file: Path) -> bool:
 INT8_VARIANT = Variant(
     "int8",
     INT8_MODEL,
-    "multiplies int8",
     frozenset({"int8"}),
     write_int8,
     _measure_int8,
@@ -341,10 +338,9 @@ INT8_VARIANT = Variant(
 FP16_VARIANT = Variant(
     "fp16",
     FP16_MODEL,
-    "computes in fp16",
     frozenset({"int8", "fp16", "fp32"}),
     _write_half,
     _measure_fp16,
     max_rows=FP16_ROWS,
 )
-VARIANTS: Mapping[Precision, Variant] = {one.precision: one for one in (INT8_VARIANT, FP16_VARIANT)}
+VARIANTS: Mapping[Precision, Variant] = {variant.precision: variant for variant in (INT8_VARIANT, FP16_VARIANT)}

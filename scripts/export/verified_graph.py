@@ -1,4 +1,4 @@
-"""A verified graph: export > optimize > verify > compact > verify, and which engines run it."""
+"""A verified graph: export > optimize > verify > quantize > verify > variants, and which engines run it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scripts.tasks.spec import Axis
 from scripts.training.evaluation import Predictions
 
 Say = Callable[[str, str], None]
-"""Tells the person which arrow the line is at, and what came of it."""
+"""Tells the person which stage the pipeline is at, and what came of it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class VerifiedGraph:
     parity: dict[str, Parity]
     """Precision to the parity of this very file."""
     exported: Parity
-    """Parity before the weights were compacted."""
+    """Parity before the weights were quantized."""
     predictions: Predictions
     """The file's own answers to the held-out examples, in fp32."""
     variants: Mapping[Precision, Path] = field(default_factory=dict)
-    """Files of forms made for one precision, each beside `file` and bound to it."""
+    """Files of variants for one precision, each beside `file` and bound to it."""
     engines: Mapping[Device, EngineTrial] = field(default_factory=dict)
     """What each engine of this environment made of the file."""
 
@@ -59,7 +59,7 @@ def make_graph(
         ExportFailed: the model's architecture cannot become a graph.
     """
     if exported is None:
-        exported = export_model(model, axis, [row for one in reference.predictions.encoded for row in one.rows], folder)
+        exported = export_model(model, axis, reference.rows, folder)
         say("export", describe_layout(exported.graph))
     file, graph = exported.file, exported.graph
     say("optimize", f"{_megabytes(file)}, standard operators only")
@@ -69,20 +69,20 @@ def make_graph(
     if storage != "fp32":
         graph = quantize_weights(file, folder / MODEL, graph, storage)
         file = folder / MODEL
-        say("compact", _megabytes(file))
+        say("quantize", f"{_megabytes(file)}, weights as {graph.storage}")
         parity, predictions = reference.verify(file, graph, QUANTIZED)
         say("verify", describe_parity(parity))
     else:
-        file = move(file, folder / MODEL)  # forms are bound to it by the name under which it is published
+        file = move(file, folder / MODEL)  # variants are bound to it by the name under which it is published
     measured = {"fp32": parity}
-    engines = try_engines(file, graph, [row for one in reference.predictions.encoded for row in one.rows])
+    engines = try_engines(file, graph, reference.rows)
     for sentence in describe_engines(engines):
         say("", sentence)
     # what did not run there in a process of its own shall not end this one
     bf16 = reference.measure_bf16(file, graph) if "openvino" not in engines or engines["openvino"].runs else None
     if bf16 is not None:
         measured["bf16"] = bf16.parity
-        say("", f"in bf16: {_verdict(bf16.parity)}")
+        say("", _verdict("bf16", bf16.parity))
     variants = _make_variants(file, graph, reference, measured, say)
     return VerifiedGraph(file, graph, measured, before, predictions, variants, engines)
 
@@ -90,20 +90,20 @@ def make_graph(
 def _make_variants(
     file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say
 ) -> dict[Precision, Path]:
-    """The forms that the graph has and that passed their gates; what was measured is noted."""
+    """The variants that the graph has and that passed their gates; what was measured is noted."""
     passed: dict[Precision, Path] = {}
-    for form in VARIANTS.values():
-        target = file.with_name(form.file)
-        if graph.storage not in form.storages or not form.write(file, target, graph):
+    for precision, variant in VARIANTS.items():
+        target = file.with_name(variant.file)
+        if graph.storage not in variant.storages or not variant.write(file, target, graph):
             continue
-        found = form.measure(reference.drawn(form.max_rows), target, graph)
-        if found is None:
-            say("", f"in {form.precision}: not measured, since {form.missing}; left out")
+        comparison = variant.measure(reference.sample(variant.max_rows), target, graph)
+        if comparison is None:
+            say("", f"in {precision}: not measured, since {variant.missing}; left out")
             continue
-        measured[form.precision] = found.parity
-        say("", f"in {form.precision}: {_verdict(found.parity)}")
-        if found.parity.passed:
-            passed[form.precision] = target
+        measured[precision] = comparison.parity
+        say("", _verdict(precision, comparison.parity))
+        if comparison.parity.passed:
+            passed[precision] = target
     return passed
 
 
@@ -111,13 +111,14 @@ def describe_layout(graph: Graph) -> str:
     return f"{graph.layout} layout, inputs {', '.join(graph.inputs)}"
 
 
-def _verdict(parity: Parity) -> str:
-    return describe_parity(parity) + ("" if parity.passed else "; it failed, and will not be used")
+def describe_parity(parity: Parity, reference: str = "PyTorch") -> str:
+    """`same prediction as PyTorch: 99.85 % (1,998 rows), largest logit error 0.35`"""
+    share = f"{100 * parity.agreement_to_show:.4g} % ({parity.rows:,} rows)"
+    return f"same prediction as {reference}: {share}, largest logit error {parity.max_abs_error:.2g}"
 
 
-def describe_parity(parity: Parity) -> str:
-    decided = f"{parity.agreement_to_show:.2%} of {parity.rows:,} decided as by torch"
-    return f"{decided}, largest logit error {parity.max_abs_error:.2g}"
+def _verdict(precision: str, parity: Parity) -> str:
+    return f"in {precision}, {describe_parity(parity)}" + ("" if parity.passed else "; it failed, and will not be used")
 
 
 def _megabytes(file: Path) -> str:

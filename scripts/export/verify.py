@@ -125,7 +125,7 @@ class Gate:
 
 
 EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
-QUANTIZED = Gate("the compact graph", 0.995, way_out="; publish it with larger weights: --storage fp16")
+QUANTIZED = Gate("the graph with quantized weights", 0.995, way_out="; publish it with larger weights: --storage fp16")
 BF16 = Gate("the graph in bf16", 0.995)
 INT8 = Gate("the graph that multiplies int8", 0.995)
 FP16 = Gate("the graph in fp16", 0.995)
@@ -144,7 +144,7 @@ class Comparison:
         count = len(self.disagreeing)
         named = f" ({', '.join(self.disagreeing[:NAMED])}{', …' if count > NAMED else ''})" if count else ""
         return (
-            f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} decided otherwise{named},"
+            f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} predictions differ{named},"
             f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
         )
 
@@ -201,11 +201,11 @@ class Reference:
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
             return self.failed_comparison()
 
-    def drawn(self, most: int) -> Reference:
-        """The same over `most` of the examples, drawn at random, where there are more; 0: over all."""
-        if not 0 < most < len(self.examples):
+    def sample(self, count: int) -> Reference:
+        """The same over `count` of the examples, drawn at random, where there are more; 0: over all."""
+        if not 0 < count < len(self.examples):
             return self
-        kept = sorted(random.Random(0).sample(range(len(self.examples)), most))
+        kept = sorted(random.Random(0).sample(range(len(self.examples)), count))
         every = self.predictions
         predictions = Predictions(
             [every.answers[one] for one in kept], [every.encoded[one] for one in kept], [every.outputs[one] for one in kept]

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _made(options: argparse.Namespace) -> Path:
-    from scripts.export.published_version import open_version  # here: what only opens a file needs none of these
+    from scripts.export.published import open_version  # here: what only opens a file needs none of these
     from scripts.report.build import build
     from scripts.report.of_version import about, judge, read_data
 

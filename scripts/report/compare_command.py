@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _compared(options: argparse.Namespace) -> dict[str, Any]:
-    from scripts.export.published_version import open_version
+    from scripts.export.published import open_version
     from scripts.report.comparison import compare  # here: the parser is needed alone, for completion
 
     one, other = (open_version(wish, Path(options.models), options.device) for wish in (options.model, options.other))

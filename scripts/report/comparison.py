@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
 from scripts.export.eval_data import EvalData, load_eval_data
-from scripts.export.published_version import Version
+from scripts.export.published import OpenVersion
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, predict
 from scripts.training.metrics import exact_match
@@ -27,7 +27,7 @@ ROUNDS, TIMED_ITEMS = 3, 256
 class Pair:
     """Both versions, and what they answered."""
 
-    versions: Sequence[Version]
+    versions: Sequence[OpenVersion]
     texts: EvalData
     predictions: Sequence[Predictions]
 
@@ -36,7 +36,7 @@ class Pair:
         return self.versions[0].manifest.task_options
 
 
-def compare(one: Version, other: Version, recipe: Recipe, most: int) -> dict[str, Any]:
+def compare(one: OpenVersion, other: OpenVersion, recipe: Recipe, most: int) -> dict[str, Any]:
     """Everything that `hooper compare` tells.
 
     Args:
@@ -99,7 +99,7 @@ def _sureness(pair: Pair, index: int) -> float:
     return min(_confidence(version, each.answers[index]) for version, each in zip(pair.versions, pair.predictions, strict=True))
 
 
-def _confidence(version: Version, answer: Any) -> float:
+def _confidence(version: OpenVersion, answer: Any) -> float:
     decision = version.task.decision(answer, version.offline.serving_options())
     return 0.0 if decision is None else float(decision.confidence)
 

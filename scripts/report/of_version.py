@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.core.manifest import Manifest
 from scripts.export.eval_data import read_labelled
-from scripts.export.published_version import Version
+from scripts.export.published import OpenVersion
 from scripts.report.judged import Judged
 from scripts.tasks import training_task
 from scripts.training.data import Broken, Example
@@ -29,7 +29,7 @@ def read_data(manifest: Manifest, recipe: Recipe) -> tuple[Sequence[Example], Se
     return examples, broken
 
 
-def judge(version: Version, examples: Sequence[Example], notes: Sequence[str] = ()) -> Judged:
+def judge(version: OpenVersion, examples: Sequence[Example], notes: Sequence[str] = ()) -> Judged:
     """Have the version answer the examples.
 
     Raises:

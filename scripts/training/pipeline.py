@@ -1,4 +1,4 @@
-"""The whole line: load > fine-tune > evaluate > export > optimize > compact > verify > card > publish."""
+"""The whole line: load > fine-tune > evaluate > export > optimize > quantize > verify > card > publish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scripts.export.card import CardInput, write_card
 from scripts.export.export import try_out
 from scripts.export.formatting import describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
-from scripts.export.publish import Artefact, golden_answers, publish
+from scripts.export.publish import VersionContents, golden_answers, publish
 from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
 from scripts.export.verify import Reference, torch_reference
 from scripts.report.of_run import write_report
@@ -151,7 +151,7 @@ class Pipeline:
         return reference
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
-        """export > optimize > verify > compact > verify > card > publish."""
+        """export > optimize > verify > quantize > verify > card > publish."""
         with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             storage, axis = self.recipe.storage, self.offline.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
@@ -163,7 +163,7 @@ class Pipeline:
         evaluation = self._evaluation(prepared, trained, reference, verified)
         requests = self.offline.golden_items(recipe)
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-        artefact = Artefact(
+        contents = VersionContents(
             name=recipe.name,
             task=recipe.task,
             description=recipe.description,
@@ -182,7 +182,7 @@ class Pipeline:
             card=self._card(prepared, trained, verified, evaluation),
             reference=self._drift_reference(trained, reference, verified),
         )
-        folder = publish(artefact, Path(recipe.models))
+        folder = publish(contents, Path(recipe.models))
         self.say("publish", str(folder))
         report = self._report(folder, prepared, reference, verified, session)
         return Published(folder, evaluation, requests[0], report)
@@ -279,7 +279,7 @@ class Pipeline:
     def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
         parity = dict(verified.parity)
         if self.recipe.storage != "fp32":
-            parity = {"before compaction": verified.exported, **parity}
+            parity = {"before quantization": verified.exported, **parity}
         return write_card(
             CardInput(
                 recipe=self.recipe,

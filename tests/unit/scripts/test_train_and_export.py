@@ -138,7 +138,7 @@ def test_each_arrow_says_what_came_of_it(made: Made) -> None:
         "export",
         "optimize",
         "verify",
-        "compact",
+        "quantize",
         "verify",
         "publish",
         "report",

@@ -103,7 +103,7 @@ def test_five_lines_make_a_published_model(made: Made) -> None:
         "export",
         "optimize",
         "verify",
-        "compact",
+        "quantize",
         "verify",
         "publish",
         "report",

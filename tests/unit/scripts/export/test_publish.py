@@ -15,7 +15,7 @@ from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import DriftReference, EngineTrial, Parity, read_manifest, verify_files
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import publish as module
-from scripts.export.publish import Artefact, golden_answers, publish
+from scripts.export.publish import VersionContents, golden_answers, publish
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from tests.support.tiny_model import tiny_tokenizer, tokenizer_json
 
@@ -26,9 +26,9 @@ REFERENCE = DriftReference(num_items=10, tokens_per_item=4.5, confidence=0.8, la
 
 
 @pytest.fixture
-def artefact(export: Any) -> Artefact:
+def artefact(export: Any) -> VersionContents:
     exported = export("Bert")
-    return Artefact(
+    return VersionContents(
         name="films",
         task="text-classification",
         description="Whether a film was good.",
@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_published_folder_is_whole_and_checksummed(artefact: Artefact, tmp_path: Path) -> None:
+def test_a_published_folder_is_whole_and_checksummed(artefact: VersionContents, tmp_path: Path) -> None:
     folder = publish(artefact, tmp_path / "models")
     assert folder == tmp_path / "models" / "films" / "1"
     manifest = read_manifest(folder)
@@ -66,12 +66,12 @@ def test_a_published_folder_is_whole_and_checksummed(artefact: Artefact, tmp_pat
     assert manifest.engines["openvino"].reason == "no kernel"
 
 
-def test_others_than_its_maker_may_read_it(artefact: Artefact, tmp_path: Path) -> None:
+def test_others_than_its_maker_may_read_it(artefact: VersionContents, tmp_path: Path) -> None:
     folder = publish(artefact, tmp_path)
     assert folder.stat().st_mode & 0o055 == 0o055
 
 
-def test_versions_count_up_over_gaps_and_leave_the_others_alone(artefact: Artefact, tmp_path: Path) -> None:
+def test_versions_count_up_over_gaps_and_leave_the_others_alone(artefact: VersionContents, tmp_path: Path) -> None:
     first = publish(artefact, tmp_path)
     (tmp_path / "films" / "9").mkdir()
     (tmp_path / "films" / "notes").mkdir()
@@ -81,7 +81,9 @@ def test_versions_count_up_over_gaps_and_leave_the_others_alone(artefact: Artefa
     assert not list((tmp_path / "films" / "9").iterdir())
 
 
-def test_versions_carry_since_when_their_name_is_published_and_the_latest_serves(artefact: Artefact, tmp_path: Path) -> None:
+def test_versions_carry_since_when_their_name_is_published_and_the_latest_serves(
+    artefact: VersionContents, tmp_path: Path
+) -> None:
     first, second = (read_manifest(publish(artefact, tmp_path)) for _ in range(2))
     assert first.first_published == second.first_published != ""
     assert json.loads((tmp_path / "films" / "serving.json").read_text())["version"] == second.version == 2
@@ -89,7 +91,7 @@ def test_versions_carry_since_when_their_name_is_published_and_the_latest_serves
     assert other.first_published >= first.first_published
 
 
-def test_the_tokenizer_is_published_without_padding_and_truncation(artefact: Artefact, tmp_path: Path) -> None:
+def test_the_tokenizer_is_published_without_padding_and_truncation(artefact: VersionContents, tmp_path: Path) -> None:
     definition = json.loads(artefact.tokenizer)
     definition["truncation"] = {"max_length": 128, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
     definition["padding"] = {"strategy": {"Fixed": 128}}
@@ -100,11 +102,12 @@ def test_the_tokenizer_is_published_without_padding_and_truncation(artefact: Art
 
 
 @pytest.mark.parametrize(
-    ("place", "step"), [(module, "_fill"), (module, "verify_files"), (module, "describe_file"), (core_artefact, "sync")]
+    ("place", "step"),
+    [(module, "_write_files"), (core_artefact, "verify_files"), (core_artefact, "describe_file"), (core_artefact, "sync")],
 )
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_in_the_middle_leaves_nothing(
-    place: Any, step: str, error: BaseException, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, step: str, error: BaseException, artefact: VersionContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = getattr(place, step)
 
@@ -118,7 +121,9 @@ def test_a_failure_in_the_middle_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_earlier_versions_alone(artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_earlier_versions_alone(
+    artefact: VersionContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(artefact, tmp_path)
     before = contents(tmp_path)
     with pytest.raises(SetupError, match="No such file"):
@@ -127,7 +132,7 @@ def test_a_failure_leaves_earlier_versions_alone(artefact: Artefact, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["1", "serving.json"]
 
 
-def test_a_full_disk_is_one_sentence(artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence(artefact: VersionContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -136,22 +141,22 @@ def test_a_full_disk_is_one_sentence(artefact: Artefact, tmp_path: Path, monkeyp
         publish(artefact, tmp_path)
 
 
-def test_a_repository_that_is_a_file_is_one_sentence(artefact: Artefact, tmp_path: Path) -> None:
+def test_a_repository_that_is_a_file_is_one_sentence(artefact: VersionContents, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
     with pytest.raises(SetupError, match=r"films cannot be written: "):
         publish(artefact, tmp_path / "models")
 
 
 def test_a_version_that_appears_meanwhile_is_not_replaced(
-    artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artefact: VersionContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill = module._fill
+    write_files = module._write_files
 
     def slow(folder: Path, *arguments: Any) -> None:
-        fill(folder, *arguments)
+        write_files(folder, *arguments)
         (tmp_path / "films" / "1").mkdir()
 
-    monkeypatch.setattr(module, "_fill", slow)
+    monkeypatch.setattr(module, "_write_files", slow)
     with pytest.raises(SetupError, match="appeared while"):
         publish(artefact, tmp_path)
     assert [path.name for path in (tmp_path / "films").iterdir()] == ["1"]
@@ -159,7 +164,7 @@ def test_a_version_that_appears_meanwhile_is_not_replaced(
 
 
 @pytest.mark.parametrize("name", ["", "Films", "../films", ".films", "films/1", "f" * 65])
-def test_a_name_that_is_no_folder_name_is_refused(name: str, artefact: Artefact, tmp_path: Path) -> None:
+def test_a_name_that_is_no_folder_name_is_refused(name: str, artefact: VersionContents, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="cannot be a model's name"):
         publish(replace(artefact, name=name), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export.published_version import open_version
+from scripts.export.published import open_version
 from scripts.report.judged import Judged
 from scripts.report.of_version import judge
 from scripts.training.data import Example

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.export.eval_data import read_labelled
-from scripts.export.published_version import open_version
+from scripts.export.published import open_version
 from scripts.report.build import build, top_losses
 from scripts.report.of_version import judge
 from scripts.report.page import MOST_CHARACTERS, marked, to_html

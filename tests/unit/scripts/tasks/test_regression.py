@@ -20,7 +20,7 @@ from app.tasks.text_classification.task import (
     LabelScore,
     TextClassification,
 )
-from scripts.export.published_version import open_version
+from scripts.export.published import open_version
 from scripts.tasks import regression
 from scripts.tasks.spec import Prepared
 from scripts.tasks.text_classification.task import TextClassificationTraining

@@ -10,8 +10,8 @@ import pytest
 from app.core.artefact import open_artefact
 from app.core.manifest import read_manifest
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
-from scripts import measure
-from scripts.export.published_version import open_version
+from scripts.export.commands import MEASURE
+from scripts.export.published import open_version
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import MAX_TOKENS, NUM_POSITIONS, publish_tiny, publish_tiny_task
 
@@ -23,7 +23,7 @@ def models(tmp_path: Path) -> Path:
 
 
 def run(models: Path, model: str, max_tokens: int, *options: str) -> int:
-    return measure.main([model, "--max-tokens", str(max_tokens), "--models", str(models), *options])
+    return MEASURE.main([model, "--max-tokens", str(max_tokens), "--models", str(models), *options])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -111,5 +111,5 @@ def test_a_limit_under_which_golden_answers_change_is_refused(models: Path, caps
 
 def test_the_limit_must_be_said(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        measure.main(["tiny/1", "--models", str(models)])
+        MEASURE.main(["tiny/1", "--models", str(models)])
     assert "--max-tokens" in capsys.readouterr().err

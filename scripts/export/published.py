@@ -1,0 +1,198 @@
+"""A published version opened again: to be asked as it is served, to get a variant as the next version, or a drift reference."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.artefact import Artefact, is_version, latest_version, next_release, open_artefact, replace_manifest
+from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
+from app.core.manifest import DriftReference, Manifest
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.engine_trials import describe_engines, try_engines
+from scripts.export.eval_data import load_eval_data
+from scripts.export.formatting import describe_metrics
+from scripts.export.variants import Variant
+from scripts.export.verified_graph import Say, describe_parity
+from scripts.export.verify import ParityFailed, Reference
+from scripts.tasks import training_task
+from scripts.tasks.spec import TrainingTask
+from scripts.training.data import Example
+from scripts.training.evaluation import drift_reference, predict
+from scripts.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class OpenVersion:
+    """One published version with its graph loaded."""
+
+    artefact: Artefact
+    offline: TrainingTask
+    task: Any
+    """The production task, with the version's own limit."""
+    session: EncoderEngine
+
+    @property
+    def folder(self) -> Path:
+        return self.artefact.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.artefact.manifest
+
+    @property
+    def name(self) -> str:
+        return self.artefact.id
+
+    @property
+    def graph_file(self) -> Path:
+        return self.folder / self.manifest.graph.file
+
+    def tokenizer(self, max_tokens: int = 0) -> Tokenizer:
+        return Tokenizer.from_file(self.folder / self.manifest.tokenizer, max_tokens or self.manifest.max_tokens)
+
+    def answers(self, examples: Sequence[Example], max_tokens: int = 0) -> Reference:
+        """Of the loaded graph, with this limit or its own."""
+        task = self.offline.serving_task(self.tokenizer(max_tokens), self.manifest.task_options) if max_tokens else self.task
+        items = [example.item for example in examples]
+        predictions = predict(task, self.offline.serving_options(), items, self.session)
+        return Reference(self.offline, task, self.manifest.task_options, examples, predictions)
+
+
+def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> OpenVersion:
+    """Read, verify and load what a person named: `name`, `name/version`, or a folder's path.
+
+    Raises:
+        InvalidSettings: there is no such version.
+        InvalidArtefact: the folder is broken or altered.
+    """
+    for folder in (models / wish, Path(wish).expanduser()):
+        latest = latest_version(folder)
+        if latest is not None:
+            return open_folder(latest, device)
+    raise InvalidSettings(f"there is no model {wish} in {models}, nor a published folder of that path")
+
+
+def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
+    """
+    Raises:
+        InvalidArtefact: the folder is broken or altered, or its tokenizer or its options are nonsense.
+    """
+    artefact = open_artefact(folder)
+    manifest = artefact.manifest
+    offline = training_task(manifest.task)
+    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
+    try:
+        task = offline.serving_task(tokenizer, manifest.task_options)
+    except InvalidArtefact as error:
+        raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
+    provider = choose_provider(device)
+    if device == "auto":
+        provider = choices_of_auto(provider, manifest)[0]
+    parity = manifest.parity.get(provider.precision)
+    if provider.precision != "fp32" and not (parity and parity.passed):  # as the service does
+        provider = provider.in_fp32("its own precision did not pass")
+    return OpenVersion(artefact, offline, task, EncoderEngine(folder / manifest.graph.file, manifest.graph, provider))
+
+
+def find_version(wish: str, models: Path) -> Path:
+    """Folder of a version that is named in full, `name/version` or a path: what changes a version never guesses which.
+
+    Raises:
+        InvalidSettings: no version is there.
+    """
+    for folder in (Path(wish).expanduser(), models / wish):
+        if is_version(folder):
+            return folder
+    raise InvalidSettings(f"there is no version {wish} in {models}; write NAME/VERSION, or the path of a version's folder")
+
+
+def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
+    """Give a version another variant: the next version has the same weights, and the variant beside them.
+
+    Args:
+        variant: which one.
+        folder: the published version.
+        recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation`
+            names files of held-out items, labelled or not.
+        models: where the next version is published.
+        say: told what is compared, and what came of it.
+
+    Returns:
+        The next version's folder.
+
+    Raises:
+        InvalidArtefact: the folder is broken or altered.
+        InvalidSettings: it has that variant already or can have none, or the items cannot be used.
+        ParityFailed: the predictions differ from the graph's in fp32 too often, or rows feel their neighbours.
+        SetupError: this processor cannot compare it, or nothing can be written.
+    """
+    version = open_folder(folder)
+    manifest, graph = version.manifest, version.manifest.graph
+    if variant.precision in graph.variants:
+        raise InvalidSettings(f"{folder} has an {variant.precision} variant already")
+    if graph.storage not in variant.storages:
+        storages = " or ".join(sorted(variant.storages))
+        raise InvalidSettings(
+            f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {variant.precision} variant"
+        )
+    data = load_eval_data(version.offline, manifest.task_options, recipe)
+    say("load", data.origin)
+    examples = data.examples
+    if 0 < variant.max_rows < len(examples):
+        examples = random.Random(recipe.seed).sample(list(examples), variant.max_rows)
+        say("", f"{len(examples):,} of them are drawn")
+    reference = version.answers(examples)
+    with next_release(models, manifest.name) as release:
+        release.add_files(version.artefact)
+        file = release.staging / variant.file
+        if not variant.write(release.staging / graph.file, file, graph):
+            raise InvalidSettings(f"the graph of {version.name} has nothing to compute in {variant.precision}")
+        comparison = variant.measure(reference, file, graph)
+        if comparison is None:
+            raise SetupError(f"{variant.missing}, so the {variant.precision} variant cannot be compared here")
+        say("verify", describe_parity(comparison.parity, "fp32"))
+        if not comparison.parity.passed:
+            raise ParityFailed(f"the {variant.precision} variant predicts otherwise too often: {comparison}")
+        engines = try_engines(version.graph_file, graph, reference.rows)
+        for sentence in describe_engines(engines):
+            say("", sentence)
+        update = {
+            "engines": {**manifest.engines, **engines},
+            "graph": graph.model_copy(update={"variants": {**graph.variants, variant.precision: variant.file}}),
+            "parity": {**manifest.parity, variant.precision: comparison.parity},
+        }
+        release.seal(manifest.model_copy(update=update))
+    return release.folder
+
+
+def add_drift_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:
+    """Measure what held-out items are like to a version, and write it into its manifest; it stays the same version.
+
+    Args:
+        folder: the published version.
+        recipe: as for `publish_variant`.
+        say: told what is counted over, and how the model does on it where that can be told: it should be what its card says.
+
+    Raises:
+        InvalidArtefact: the folder is broken or altered.
+        InvalidSettings: the items cannot be used, and why.
+        SetupError: the manifest cannot be written.
+    """
+    version = open_folder(folder)
+    manifest, offline = version.manifest, version.offline
+    data = load_eval_data(offline, manifest.task_options, recipe)
+    say("load", data.origin)
+    predictions = version.answers(data.examples).predictions
+    if data.is_labelled:
+        figures = offline.evaluate(predictions.answers, data.examples, manifest.task_options)["headline"]
+        card = f"its card says {describe_metrics(manifest.evaluation)}" if manifest.evaluation else "its card has no figures"
+        say("evaluate", f"{describe_metrics(figures)}; {card}")
+    reference = drift_reference(version.task, offline.serving_options(), version.tokenizer(), predictions)
+    replace_manifest(version.artefact, manifest.model_copy(update={"reference": reference}))
+    return reference
