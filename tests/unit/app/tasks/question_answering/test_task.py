@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,63 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
-from app.core.types import RowOutput
 from app.tasks.base import Encoded
 from app.tasks.question_answering.task import (
     AnswerOptions,
-    Answers,
     QuestionAnswering,
     QuestionItem,
-    Reading,
     probabilities,
 )
-from app.tasks.tokenizer import Tokenizer
-from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, tiny_tokenizer, tokenizer_json
-
-TASK = QuestionAnswering(tiny_tokenizer())
-QUESTION = "was the film good ?"
-CONTEXT = "The film was very good. A bad film was not good."
-STRANGE = "Th\u00e9 film\twas 🙂👩\u200d👩\u200d👧 good\r\nnot ba\u0308d. 电影很好 e\u0301 fi\u200dlms ¿no? \u0301"
-LOW = -20.0
-PARTS = st.sampled_from([*"agod fim.s\t\n", "\r\n", "é", "e\u0301", "🙂", "\u200d", "电", "[SEP]", "\u2028", "film "])
-
-
-def encode(context: str = CONTEXT, question: str = QUESTION, **options: Any) -> Encoded:
-    (encoded,) = TASK.encode([QuestionItem(question, context)], AnswerOptions(**options))
-    assert isinstance(encoded, Encoded)
-    return encoded
-
-
-def refusal(context: str = CONTEXT, question: str = QUESTION, **options: Any) -> HooperError:
-    (error,) = TASK.encode([QuestionItem(question, context)], AnswerOptions(**options))
-    assert isinstance(error, HooperError)
-    return error
-
-
-def outputs(encoded: Encoded, spans: Sequence[tuple[int, int, float]], null: float = 0.0) -> list[RowOutput]:
-    """Logits that prefer these character spans by so much; the first token stands at `null`."""
-    made = []
-    reading: Reading = encoded.state
-    for window, row in zip(reading.windows, encoded.rows, strict=True):
-        logits = np.full((row.num_tokens, 2), LOW, np.float32)
-        logits[0] = null
-        for start, end, height in spans:
-            inside = [i for i, (b, e) in enumerate(reading.context.offsets) if b < end and e > start]
-            if inside and inside[0] in window and inside[-1] in window:
-                positions = [index - window.start + reading.first_context for index in inside]
-                logits[positions[0], 0] = logits[positions[-1], 1] = height
-        made.append({"logits": logits})
-    return made
-
-
-def ask(spans: Sequence[tuple[int, int, float]], context: str = CONTEXT, null: float = 0.0, **options: Any) -> Answers:
-    encoded = encode(context, **options)
-    return TASK.decode(encoded, outputs(encoded, spans, null), AnswerOptions(**options))
-
-
-def place(text: str, context: str = CONTEXT) -> tuple[int, int]:
-    start = context.index(text)
-    return start, start + len(text)
+from tests.support.question_spans import CONTEXT, LOW, PARTS, QUESTION, STRANGE, TASK, ask, encode, outputs, place, refusal
+from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, tiny_tokenizer
 
 
 def test_an_item_is_as_long_as_question_and_context_together() -> None:
@@ -79,72 +29,6 @@ def test_an_item_is_as_long_as_question_and_context_together() -> None:
 
 
 # encode
-
-
-def test_a_short_context_is_one_row_with_the_question_first() -> None:
-    encoded = encode("the film was good .")
-    (row,) = encoded.rows
-    words = [VOCABULARY[word] for word in ("was", "the", "film", "good")]
-    assert list(row.input_ids[:7]) == [VOCABULARY["[CLS]"], *words, VOCABULARY["[UNK]"], VOCABULARY["[SEP]"]]
-    assert list(row.token_type_ids) == [0] * 7 + [1] * (row.num_tokens - 7)
-    assert encoded.num_tokens == row.num_tokens
-    assert not encoded.truncated
-
-
-@pytest.mark.parametrize("stride", [0, 3, 8])
-def test_windows_cover_a_long_context_and_share_as_many_tokens_as_wished(stride: int) -> None:
-    encoded = encode("good bad " * 40, stride=stride)
-    reading: Reading = encoded.state
-    assert max(row.num_tokens for row in encoded.rows) <= MAX_TOKENS
-    covered = [[begin for begin, _ in reading.context.offsets[window.start : window.stop]] for window in reading.windows]
-    assert {begin for one in covered for begin in one} == {begin for begin, _ in _words("good bad " * 40)}
-    for one, other in itertools.pairwise(covered):
-        assert len(set(one) & set(other)) == stride
-    assert encoded.num_tokens == sum(row.num_tokens for row in encoded.rows)
-    assert not encoded.truncated
-
-
-def _words(text: str) -> list[tuple[int, int]]:
-    return [(i, i + len(word)) for i, word in ((text.index(w, n), w) for n, w in _numbered(text))]
-
-
-def _numbered(text: str) -> list[tuple[int, str]]:
-    found, position = [], 0
-    for word in text.split():
-        position = text.index(word, position)
-        found.append((position, word))
-        position += len(word)
-    return found
-
-
-def test_a_stride_wider_than_half_a_window_is_taken_as_half() -> None:
-    assert len(encode("good bad " * 40, stride=1000).rows) == len(encode("good bad " * 40, stride=12).rows)
-
-
-def test_only_the_first_window_is_read_where_the_caller_wants_it_cut() -> None:
-    encoded = encode("good bad " * 40, truncation="truncate")
-    assert len(encoded.rows) == 1
-    assert encoded.truncated
-
-
-def test_the_end_of_a_context_is_read_where_the_tokenizer_cuts_beginnings() -> None:
-    cut = {"direction": "Left", "max_length": 32, "strategy": "LongestFirst", "stride": 0}
-    task = QuestionAnswering(Tokenizer(json.dumps({**json.loads(tokenizer_json()), "truncation": cut}), MAX_TOKENS))
-    context = "good bad " * 40 + "film"
-    (encoded,) = task.encode([QuestionItem(QUESTION, context)], AnswerOptions(truncation="truncate"))
-    assert isinstance(encoded, Encoded)
-    (row,) = encoded.rows
-    assert row.input_ids[-2] == VOCABULARY["film"]
-    assert encoded.truncated
-    (read,) = task.encode([QuestionItem(QUESTION, context)], AnswerOptions())
-    assert isinstance(read, Encoded)
-    assert [one.input_ids for one in read.rows] == [one.input_ids for one in encode(context).rows]
-
-
-def test_a_long_context_is_refused_where_the_caller_wants_it_whole() -> None:
-    error = refusal("good bad " * 40, truncation="error")
-    assert isinstance(error, TooLarge)
-    assert str(MAX_TOKENS) in error.detail
 
 
 def test_a_question_takes_at_most_half_of_a_window_and_the_cut_is_told() -> None:
@@ -343,109 +227,12 @@ def test_a_context_of_a_lone_mark_breaks_nothing() -> None:
     assert answers.answers
 
 
-def many_windows(num_words: int = 70, stride: int = 12, **options: Any) -> Encoded:
-    """Of one token a word; a word's number is its token's."""
-    return encode(" ".join(["good"] * num_words), stride=stride, **options)
-
-
-def point(encoded: Encoded, by_window: Mapping[int, Sequence[tuple[int, int, float]]]) -> list[RowOutput]:
-    """Logits that say something else in each window, of spans of the context's tokens."""
-    made = outputs(encoded, [])
-    reading: Reading = encoded.state
-    for number, spans in by_window.items():
-        shift = reading.first_context - reading.windows[number].start
-        for first, last, height in spans:
-            logits = made[number]["logits"]
-            logits[first + shift, 0] = max(logits[first + shift, 0], height)
-            logits[last + shift, 1] = max(logits[last + shift, 1], height)
-    return made
-
-
-def found_in(encoded: Encoded, logits: Sequence[RowOutput], **options: Any) -> list[tuple[int, int, float]]:
-    """First and last word of each answer, and its score."""
-    answers = TASK.decode(encoded, logits, AnswerOptions(**options)).answers
-    return [(one.start // 5, one.end // 5, one.score) for one in answers]
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3, 5, 8, 12])
-@pytest.mark.parametrize("length", [1, 2, 3, 4])
-def test_a_span_counts_in_the_window_where_it_has_most_context(stride: int, length: int) -> None:
-    encoded = many_windows(stride=stride)
-    reading: Reading = encoded.state
-    num_tokens = len(reading.context)
-    for first in range(num_tokens - length + 1):
-        last = first + length - 1
-
-        def context(window: range, first: int = first, last: int = last) -> float:
-            before = first - window.start if window.start else math.inf
-            behind = window.stop - 1 - last if window.stop < num_tokens else math.inf
-            return min(before, behind)
-
-        holding = [i for i, window in enumerate(reading.windows) if first in window and last in window]
-        for said in holding:  # one window points at the span, the others see nothing there
-            counts = said == max(holding, key=lambda i: context(reading.windows[i]))
-            found = found_in(encoded, point(encoded, {said: [(first, last, 9.0)]}), max_answer_tokens=length)
-            assert ((first, last) in [(a, b) for a, b, score in found if score > 0.9]) == counts
-
-
-def test_the_whole_answer_wins_against_one_that_a_border_cuts() -> None:
-    encoded = many_windows()
-    border, begins = encoded.state.windows[0].stop - 1, encoded.state.windows[1].start
-    cut, whole = (border, border), (border, border + 2)
-    assert begins < border
-    logits = point(encoded, {0: [(*cut, 12.0)], 1: [(*whole, 4.0)]})
-    ((first, last, score), *others) = found_in(encoded, logits, top_k=3)
-    assert (first, last) == whole
-    assert 0.5 < score < 0.99
-    assert all(a > last or b < first for a, b, _ in others)
-
-
-def test_what_fills_all_that_two_windows_share_gives_way_to_what_goes_on_in_the_later() -> None:
-    encoded = many_windows(stride=2)
-    begins, border = encoded.state.windows[1].start, encoded.state.windows[0].stop - 1
-    cut, whole = (begins, border), (begins, border + 2)
-    logits = point(encoded, {0: [(*cut, 12.0)], 1: [(*whole, 4.0)]})
-    assert found_in(encoded, logits)[0][:2] == whole
-    alone = point(encoded, {0: [(*cut, 12.0)], 1: [(*cut, 4.0)]})  # of equals, the earlier window counts
-    (best,) = found_in(encoded, alone)
-    assert best[:2] == cut
-    assert best[2] > 0.99
-
-
-def test_an_explanation_reads_the_window_in_which_the_answer_counts() -> None:
-    context = "good " * 20 + "not bad " + "good " * 30
-    encoded = encode(context, stride=12)
-    reading: Reading = encoded.state
-    border = reading.windows[0].stop - 1
-    words = {border: "not", border + 1: "bad"}
-    context = " ".join(words.get(i, "good") for i in range(50))
-    encoded = encode(context, stride=12)
-    logits = point(encoded, {0: [(border, border, 12.0)], 1: [(border, border + 1, 4.0)]})
-    item = QuestionItem(QUESTION, context)
-    passage = TASK.passage(item, encoded, logits, None)
-    assert passage.target == "not bad"
-    assert passage.row == encoded.rows[1]
-    window = encoded.state.windows[1]
-    shown = [(word.start, word.end) for word in passage.words if word.field == "context"]
-    assert shown == list(encoded.state.context.offsets[window.start : window.stop])
-    assert passage.log_odds(logits[1]) > 0 > passage.log_odds(logits[1] | {"logits": -logits[1]["logits"]})
-
-
 def test_an_answer_is_cut_within_a_word_only_where_the_caller_wants_it() -> None:
     context = "it was good,bad 电影 e\u0301"
     for part, whole in (("good", "good,bad"), ("电", "电"), ("e", "e\u0301")):
         assert ask([(*place(part, context), 9.0)], context).answers[0].answer == whole
         kept = part if part != "e" else "e\u0301"
         assert ask([(*place(part, context), 9.0)], context, align_to_words=False).answers[0].answer == kept
-
-
-def test_the_word_that_a_truncated_context_ends_in_is_kept_whole() -> None:
-    context = "good " * 20 + "films" * 40
-    encoded = encode(context, truncation="truncate")
-    (window,) = encoded.state.windows
-    logits = point(encoded, {0: [(window.stop - 1, window.stop - 1, 9.0)]})
-    (best,) = TASK.decode(encoded, logits, AnswerOptions(truncation="truncate")).answers
-    assert best.answer == "films" * 40
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
