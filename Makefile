@@ -19,7 +19,7 @@ ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
 TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts tests/browser)
 FAST_TESTS := $(wildcard tests/unit/app tests/unit/deploy tests/unit/test_*.py)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
-RAY_TESTS := tests/unit/app/test_ray_serve.py tests/unit/app/cli/test_cluster.py \
+RAY_TESTS := tests/unit/app/test_ray_serve.py tests/unit/app/cli/test_ray_batch.py \
 	tests/integration/test_ray_serve.py tests/integration/test_ray_batch.py
 RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

@@ -1,3 +1,3 @@
-"""`hooper`: the command line, thin; every command is a module here that calls into one below."""
+"""`hooper`: the command line, thin; every command is a function here that calls into a module below."""
 
-from app.cli.program import main as main  # what pyproject.toml names
+from app.cli.commands import main as main  # what pyproject.toml names

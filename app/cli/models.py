@@ -1,42 +1,200 @@
-"""`hooper models` and `hooper models list`."""
+"""`hooper models`, `models show`, `models remove` and `export`."""
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
 
-from app.cli.output import figures, print_json, print_table
-from app.cli.parser import Parser, add_settings, settings_from
-from app.core.errors import HooperError
+import typer
+
+from app.cli.options import JsonOption, ModelArgument, model_names, with_settings
+from app.cli.terminal import figures, plain, print_json, print_table
+from app.core.artefact import Artefact, withdraw
+from app.core.command_line import program
+from app.core.errors import HooperError, InvalidArtefact, SetupError
 from app.core.manifest import Manifest
+from app.serving.repository import Repository
+from app.settings import Settings
 
-EXAMPLES = """  hooper models                                every version, its task, size and figures
+HEADER = ("MODEL", "TASK", "SIZE", "FIGURES")
+
+
+@program(
+    "hooper models",
+    """  hooper models                                every version, its task, size and figures
   hooper models --json | jq -r '.[].name'
   hooper models show sentiment                 everything about one of them
   hooper models add ./my-checkpoint            publish a checkpoint of transformers
   hooper models remove sentiment/1             take a version away
-"""
-HEADER = ("MODEL", "TASK", "SIZE", "FIGURES")
-
-
-def add_options(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(parser, ("models",))
-
-
-def run(options: argparse.Namespace) -> int:
-    from app.serving.repository import Repository
-
-    found = Repository(settings_from(options).models).manifests()
-    sound = [one for one in found.values() if isinstance(one, Manifest)]
-    if options.json:
-        print_json([one.model_dump(exclude={"files"}) for one in sound])
+""",
+)
+@with_settings("models")
+def list_models(settings: Settings, as_json: JsonOption = False) -> int:
+    """List published models."""
+    versions = Repository(settings.models).manifests()
+    sound = [manifest for manifest in versions.values() if isinstance(manifest, Manifest)]
+    if as_json:
+        print_json([manifest.model_dump(exclude={"files"}) for manifest in sound])
     else:
-        print_table([_row(name, one) for name, one in found.items()], HEADER)
-    return 0 if len(sound) == len(found) else 1
+        print_table([_row(name, manifest) for name, manifest in versions.items()], HEADER)
+    return 0 if len(sound) == len(versions) else 1
 
 
-def _row(name: str, found: Manifest | HooperError) -> list[str]:
-    if isinstance(found, HooperError):
-        return [name, "BAD", "", found.detail]
-    size = sum(entry.num_bytes for entry in found.files.values())
-    return [name, found.task, f"{size / 1e6:.1f} MB", figures(found.evaluation)]
+def _row(name: str, manifest: Manifest | HooperError) -> list[str]:
+    if isinstance(manifest, HooperError):
+        return [name, "BAD", "", manifest.detail]
+    return [name, manifest.task, _size(manifest), figures(manifest.evaluation)]
+
+
+@program(
+    "hooper models show",
+    """  hooper models show sentiment                 the latest version
+  hooper models show sentiment/1 --json
+  hooper models show sentiment --card | less   its model card: data, training, figures, limits
+""",
+)
+@with_settings("models", "state")
+def show(
+    settings: Settings,
+    model: ModelArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON")] = False,
+    card: Annotated[bool, typer.Option("--card", help="print the model card")] = False,
+) -> int:
+    """Tell everything about one model."""
+    repository = Repository(settings.models, settings.state)
+    artefact = repository.find(model)
+    if card:
+        print((artefact.folder / "README.md").read_text(encoding="utf-8"), end="")
+        return 0
+    serving = _serving(repository, artefact)
+    if as_json:
+        print_json({**artefact.manifest.model_dump(), "folder": str(artefact.folder), "serving": serving})
+    else:
+        print_table([[name, plain(value)] for name, value in [*_facts(artefact), *_serves(serving)]])
+    return 0
+
+
+def _serving(repository: Repository, artefact: Artefact) -> dict[str, Any] | None:
+    """Which version of the model a start loads, and why; None for a folder elsewhere."""
+    name = artefact.manifest.name
+    if artefact.folder.resolve().parent != (repository.root / name).resolve():
+        return None
+    try:
+        record, version = repository.records.read(name), repository.served_version(name)
+    except InvalidArtefact as error:
+        return {"version": None, "why": error.detail, "at": ""}
+    if record is None or record.version != version:
+        return {"version": version, "why": "the latest", "at": ""}
+    return asdict(record)
+
+
+def _serves(serving: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if serving is not None:
+        when = f" {serving['at'][:16].replace('T', ' ')}" if serving["at"] else ""
+        which = "no version" if serving["version"] is None else f"version {serving['version']}"
+        yield "serves", f"{which} ({serving['why']}{when})"
+
+
+def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
+    manifest, graph = artefact.manifest, artefact.manifest.graph
+    yield "model", artefact.id
+    yield "task", manifest.task
+    if manifest.description:
+        yield "description", manifest.description
+    for key, value in manifest.task_options.items():
+        yield key.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    yield "max input length", f"{manifest.max_tokens} tokens"
+    yield "figures", figures(manifest.evaluation, limit=100)
+    for precision, parity in manifest.parity.items():
+        verdict = "" if parity.passed else "; failed, not used"
+        yield (
+            f"in {precision}",
+            f"same prediction as the reference: {parity.agreement_to_show:.2%} of {parity.rows:,} rows{verdict}",
+        )
+    for device, trial in manifest.engines.items():
+        yield f"on {device}", "runs" if trial.runs else f"does not run: {trial.reason}"
+    yield "graph", f"{graph.layout} layout, weights stored as {graph.storage}"
+    yield "base model", f"{manifest.base_model}, {manifest.created[:10]}"
+    yield "licence", manifest.license or "not stated"
+    yield "folder", f"{artefact.folder}, {_size(manifest)}, checksums match"
+
+
+def _size(manifest: Manifest) -> str:
+    return f"{sum(entry.num_bytes for entry in manifest.files.values()) / 1e6:.1f} MB"
+
+
+@program(
+    "hooper models remove",
+    """  hooper models remove sentiment/1             asks first
+  hooper models remove sentiment/1 --yes       for scripts
+""",
+)
+@with_settings("models", "state")
+def remove(
+    settings: Settings,
+    model: Annotated[
+        str,
+        typer.Argument(metavar="NAME/VERSION", help="the version to remove", autocompletion=model_names, show_default=False),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> int:
+    """Take a published version away."""
+    repository = Repository(settings.models, settings.state)
+    folder = repository.folder(model)
+    if not yes and not _confirmed(f"remove {folder} from the disk?"):
+        print("nothing was removed", file=sys.stderr)
+        return 1
+    name, number = folder.parent.name, int(folder.name)
+    left = [version for version in repository.versions(name) if version != number]
+    serving = None
+    with suppress(InvalidArtefact):  # a broken record is told at the next start
+        serving = repository.records.read(name)
+    if left and serving is not None and serving.version == number:  # first: a record must not name what is gone
+        if not repository.records.write(name, left[-1], f"version {number} was removed"):
+            raise SetupError(
+                f"{model} serves from the next start on, and where that is noted cannot be written: nothing was removed"
+            )
+        print(f"{name}/{left[-1]} serves from the next start on")
+    withdraw(folder)
+    print(f"removed {folder}")
+    return 0
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise SetupError("not interactive: pass --yes to remove it")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@program(
+    "hooper export",
+    """  hooper export sentiment sentiment.tar.gz      the latest version; the same version gives the same bytes
+  hooper export sentiment/1 /mnt/usb/s1.tar.gz --force
+  hooper models add /mnt/usb/s1.tar.gz          on the other machine: checked, and published as its next version
+""",
+)
+@with_settings("models")
+def export(
+    settings: Settings,
+    model: ModelArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="the archive to write", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="replace the file where it exists")] = False,
+) -> int:
+    """Write a published version into one archive, for another machine."""
+    from app.core.archive import SUFFIXES, is_archive, pack
+    from app.core.manifest import describe_file
+
+    if not is_archive(file):
+        raise SetupError(f"{file} must end in {' or '.join(SUFFIXES)}")
+    if file.exists() and not force:
+        raise SetupError(f"{file} exists; say --force to replace it")
+    artefact = Repository(settings.models).find(model)
+    pack(artefact.folder, file)
+    written = describe_file(file)
+    print(f"{artefact.id} -> {file}, {written.num_bytes / 1e6:.1f} MB, sha256 {written.sha256}")
+    return 0

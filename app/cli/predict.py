@@ -1,26 +1,46 @@
-"""`hooper predict`."""
+"""`hooper predict` and `hooper explain`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from app.cli.ahead import ReadAhead
-from app.cli.answers import as_columns, as_json
-from app.cli.ask import ROUTES, Asker, Route, asking
-from app.cli.inputs import STANDARD_INPUT, Asked, Shape, check, read
-from app.cli.output import columns, on_terminal
-from app.cli.parser import Parser, add_settings
-from app.cli.progress import Progress
-from app.cli.request import add_model_options, add_request_options, request_options, wish_from
+import typer
+
+from app.cli.formatting import Show, as_bars, as_columns, as_json
+from app.cli.local_model import (
+    LocalModel,
+    ModelChoice,
+    ModelRequest,
+    explain_options,
+    model_choice,
+    model_options,
+    opened,
+    request_options,
+)
+from app.cli.options import COMPUTING, with_settings
+from app.cli.pipeline import Prefetch
+from app.cli.terminal import Progress, columns, on_terminal
+from app.core.command_line import program, spread
 from app.core.errors import SetupError
-from app.core.types import TaskName
+from app.data import Input, InputSchema, read
+from app.data.items import check_sources
+from app.data.readers import STANDARD_INPUT
+from app.settings import Settings
 
-EXAMPLES = """  hooper predict --model sentiment --text "A warm, funny film."
+Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="what to answer; `-`: standard input")]
+Texts = Annotated[
+    list[str] | None, typer.Option("--text", metavar="TEXT", help="what to answer in place of files; may be repeated")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="json lines on a terminal, too")]
+
+
+@program(
+    "hooper predict",
+    """  hooper predict --model sentiment --text "A warm, funny film."
   hooper predict --model sentiment reviews.csv > answers.jsonl
   zcat reviews.txt.gz | hooper predict --model sentiment --top-k 1 | jq -r '.labels[0].label'
   hooper predict --model qa --question "Who won?" reports.txt          the question, asked of every line
@@ -30,78 +50,88 @@ EXAMPLES = """  hooper predict --model sentiment --text "A warm, funny film."
 A FILE is one text a line, json lines, csv or tsv (by its name; also gzipped); `-`, or no FILE, is standard input. Blank lines
 are passed over. Every other input gives one line, in order: a table on a terminal, json lines elsewhere. What cannot be
 answered gives {"error": …} in its place, and then the exit code is 1.
-"""
-
-SETTINGS = ("models", "state", "device", "precision", "engine_threads", "max_body_bytes")
-Show = Callable[[Asked, Mapping[str, Any]], Iterator[str]]
-"""The lines in which an input's answer is printed."""
-
-
-def add_options(parser: Parser) -> None:
-    add_input_options(parser)
-    add_request_options(parser)
-    add_settings(parser, SETTINGS)
-
-
-def run(options: argparse.Namespace) -> int:
-    def table(task: TaskName, wishes: Mapping[str, Any]) -> Show:
-        return partial(as_columns, task, wishes.get("top_k") or 1, columns())
-
-    return answer_inputs("predict", options, ROUTES.__getitem__, list(request_options()), table)
-
-
-def add_input_options(parser: Parser) -> None:
-    """What is asked of which model, and how its answers are shown."""
-    parser.add_argument("files", nargs="*", metavar="FILE", help="what to answer; `-`: standard input")
-    add_model_options(parser)
-    parser.add_argument("--text", action="append", default=[], help="a text to answer in place of files; may be repeated")
-    parser.add_argument("--json", action="store_true", help="json lines on a terminal, too")
-
-
-def answer_inputs(
-    command: str,
-    options: argparse.Namespace,
-    route_of: Callable[[TaskName], Route],
-    option_names: Sequence[str],
-    table: Callable[[TaskName, Mapping[str, Any]], Show],
+""",
+)
+@with_settings(*COMPUTING)
+@spread("options", request_options(), dict)
+@spread("choice", model_options(), model_choice)
+def predict(
+    settings: Settings,
+    options: dict[str, Any],
+    choice: ModelChoice,
+    files: Files = None,
+    text: Texts = None,
+    as_json: AsJson = False,
 ) -> int:
+    """Answer texts from files or a pipe, without a service."""
+    request = choice.request("predict", options, settings)
+    table = partial(as_columns, request.spec.lines, options.get("top_k") or 1, columns())
+    return _answer_inputs("predict", request, files or [], text or [], None if as_json else table)
+
+
+@program(
+    "hooper explain",
+    """  hooper explain --model sentiment --text "It was not bad at all."
+  hooper explain --model sentiment --target negative reviews.csv > explanations.jsonl
+  hooper explain --model qa --question "When?" --context "A new library opened in 1903."
+  hooper explain --model summary --json article.jsonl
+
+FILE is read as `hooper predict` reads it. On a terminal each word that matters stands beside its weight, in log-odds, the
+heaviest first: > contributes to the target, < against it. Elsewhere json lines, as the service's `/v1/explain` answers.
+""",
+)
+@with_settings(*COMPUTING)
+@spread("options", explain_options(), dict)
+@spread("choice", model_options(), model_choice)
+def explain(
+    settings: Settings,
+    options: dict[str, Any],
+    choice: ModelChoice,
+    files: Files = None,
+    text: Texts = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say which words made a model decide, without a service."""
+    request = choice.request("explain", options, settings)
+    return _answer_inputs("explain", request, files or [], text or [], None if as_json else partial(as_bars, columns()))
+
+
+def _answer_inputs(command: str, request: ModelRequest, files: Sequence[str], texts: Sequence[str], table: Show | None) -> int:
     """Answer every input of the files, the pipe or the options.
 
     Args:
         command: its name, for what is said at the end.
-        options: those of `add_input_options` and of the request.
-        route_of: what is asked of a model of this task.
-        option_names: the request's options.
-        table: how a person is shown an answer.
+        request: what is asked of which model.
+        files: what to answer.
+        texts: in place of files.
+        table: how a person is shown an answer; None: as programs are.
 
     Returns:
         0, or 1 if an input could not be answered.
     """
-    wish = wish_from(options, route_of, option_names)
-    _check_given(options, wish.shape.given)
-    sources = options.files or [STANDARD_INPUT]
-    check(sources)
-    for_people = on_terminal() and not options.json
-    shown: Show = table(wish.task, wish.options) if for_people else partial(as_json, len(sources) > 1)
-    with (
-        asking(wish.artefact, wish.route, wish.settings, wish.options) as asker,
-        closing(ReadAhead(_inputs(options, sources, wish.shape))) as ahead,
-    ):
-        return _answer_all(command, asker, ahead, shown)
+    if texts and files:
+        raise SetupError("give either files or --text, not both")
+    if request.schema.is_whole and (texts or files):
+        raise SetupError(f"{request.schema.given_options} are already a whole input; leave one of them out to give the other")
+    sources = files or [STANDARD_INPUT]
+    check_sources(sources)
+    show = table if table and on_terminal() else partial(as_json, len(sources) > 1)
+    with opened(request) as model, closing(Prefetch(_inputs(sources, files, texts, request.schema))) as prefetch:
+        return _print_answers(command, model, prefetch, show)
 
 
-def _answer_all(command: str, asker: Asker, ahead: ReadAhead, shown: Show) -> int:
+def _print_answers(command: str, model: LocalModel, prefetch: Prefetch, show: Show) -> int:
     progress = Progress()
     num_done = num_failed = 0
     try:
-        while inputs := ahead.take():
-            for one, answer in zip(inputs, asker.ask(inputs), strict=True):
+        while inputs := prefetch.take():
+            for item, answer in zip(inputs, model.answer(inputs), strict=True):
                 num_failed += "error" in answer
-                for line in shown(one, answer):
+                for line in show(item, answer):
                     print(line)
             sys.stdout.flush()  # whoever reads a pipe gets each answer when it is there
             num_done += len(inputs)
-            progress.tell(num_done, num_failed)
+            progress.update(num_done, num_failed)
     finally:
         progress.clear()
     if num_failed:
@@ -109,18 +139,12 @@ def _answer_all(command: str, asker: Asker, ahead: ReadAhead, shown: Show) -> in
     return 1 if num_failed else 0
 
 
-def _inputs(options: argparse.Namespace, sources: list[str], shape: Shape) -> Generator[Asked, None, None]:
-    if options.text or (not options.files and len(shape.given) == 2):
-        texts = [{shape.text_field: text} for text in options.text] or [{}]
-        fields = [{**shape.given, **one} for one in texts]
-        yield from (Asked("--text", number, one) for number, one in enumerate(fields, start=1))
+def _inputs(
+    sources: Sequence[str], files: Sequence[str], texts: Sequence[str], schema: InputSchema
+) -> Generator[Input, None, None]:
+    if texts or (not files and schema.is_whole):
+        items = [{schema.text_field: text} for text in texts] or [{}]
+        yield from (Input("--text", number, {**schema.given, **item}) for number, item in enumerate(items, start=1))
         return
     for source in sources:
-        yield from read(source, shape)
-
-
-def _check_given(options: argparse.Namespace, given: Mapping[str, str]) -> None:
-    if options.text and options.files:
-        raise SetupError("give either files or --text, not both")
-    if len(given) == 2 and (options.text or options.files):
-        raise SetupError("--question and --context are already a whole input; leave one of them out to give the other")
+        yield from read(source, schema)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from app.core.errors import InvalidSettings
-from scripts.training.cells import plain
-from scripts.training.records import Record, read_records
+from app.data import Record
+from app.data.cells import plain
+from scripts.training.records import read_records
 
 
 class Frame(Protocol):

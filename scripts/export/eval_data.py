@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
+from app.data import Record, records
+from app.data.cells import in_lower_case
 from scripts.tasks.spec import TrainingTask
-from scripts.training.cells import in_lower_case
 from scripts.training.data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record, read_file_bytes, read_records
+from scripts.training.records import read_records
 
-TEXT_SUFFIXES = (".txt", ".txt.gz")
 SENTENCES = (
     "This was exactly what I hoped for, thank you.",
     "It broke after two days and nobody answers my messages.",
@@ -117,11 +117,7 @@ def _parse_all(parse: Parse, recipe: Recipe, records: dict[str, list[Record]]) -
 
 def _read(source: str) -> list[Record]:
     """As for training, and plain text files of one text a line."""
-    path = Path(source)
-    if not (path.is_file() and path.name.lower().endswith(TEXT_SUFFIXES)):
-        return read_records(source)
-    lines = read_file_bytes(path).decode("utf-8-sig", "replace").splitlines()
-    return [Record(f"{path}:{number}", {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
+    return list(records(Path(source), "text")) if Path(source).is_file() else read_records(source)
 
 
 def _parse_item(offline: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:

@@ -14,17 +14,17 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
+from app.data import Record
+from app.data.cells import is_missing
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
-from scripts.training.cells import is_missing
 from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
     import torch

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from app.core.errors import InvalidSettings
+from app.data.cells import is_missing, plain
 from app.tasks.text_classification.task import Classification
-from scripts.training.cells import is_missing, plain
 from scripts.training.data import Dataset, Example
 from scripts.training.recipe import Recipe
 

@@ -10,12 +10,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from app.core.types import Row
+from app.data import Record
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.data import Dataset, Example, Parse
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 
 Axis = Literal["row", "token", "position"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""

@@ -18,8 +18,9 @@ from typing import Any
 from app.core.correction import Correction, latest, training_row
 from app.core.errors import InvalidSettings
 from app.core.feedback import read
+from app.data import Record
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record, read_records
+from scripts.training.records import read_records
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 

@@ -12,6 +12,7 @@ import torch
 
 from app.core.artefact import check_name
 from app.core.manifest import DriftReference
+from app.data import Record
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
@@ -35,7 +36,6 @@ from scripts.training.learning_rate import Curve, find_learning_rate
 from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
 from scripts.training.recipe import Recipe, to_command
-from scripts.training.records import Record
 from scripts.training.run_folder import RunFolder, refusals_told
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.draft import JOURNAL
+from app.cli.resumable_writer import JOURNAL
 from tests.support.live_service import ROOT
 from tests.support.ray_cluster import children, end_as_a_power_cut_does, title_of, two_nodes
 from tests.support.tiny_model import publish_tiny, publish_tiny_task

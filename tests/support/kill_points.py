@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from app import cli
-from app.cli import batch, draft
+from app.cli import batch, resumable_writer
 
 
 class Steps:
@@ -46,14 +46,14 @@ def attempt(output: Path, last: int, arguments: list[str]) -> bool:
         os.fsync = steps.around(os.fsync)
         for name in ("replace", "unlink", "open"):
             setattr(Path, name, steps.around(getattr(Path, name)))
-        draft.Draft._cut = steps.around(draft.Draft._cut)  # type: ignore[method-assign]
-        draft.Draft.write = steps.around(draft.Draft.write)  # type: ignore[method-assign]
+        resumable_writer.ResumableWriter._cut = steps.around(resumable_writer.ResumableWriter._cut)  # type: ignore[method-assign]
+        resumable_writer.ResumableWriter.write = steps.around(resumable_writer.ResumableWriter.write)  # type: ignore[method-assign]
         os._exit(cli.main(arguments))
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def main(output: Path, arguments: list[str]) -> None:
-    draft.EVERY_S, batch.GROUP = 0.0, 8
+    resumable_writer.EVERY_S, batch.CHUNK = 0.0, 8
     last, is_killed = 0, True
     while is_killed:
         last += 1

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.cli.program import main as hooper
+from app.cli import main as hooper
 from app.core import feedback
 from app.core.manifest import read_manifest, verify_files
 from app.main import create_app

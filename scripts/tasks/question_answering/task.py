@@ -16,17 +16,17 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
+from app.data import Record
+from app.data.cells import in_lower_case, offset, plain, spelled, truth
 from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks.question_answering.negatives import unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
-from scripts.training.cells import in_lower_case, offset, plain, spelled, truth
 from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
     import torch

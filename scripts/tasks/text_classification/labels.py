@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.errors import InvalidSettings
+from app.data.cells import is_missing, literal, plain, spelled
 from app.tasks.labels import clean_label
-from scripts.training.cells import is_missing, literal, plain, spelled
 from scripts.training.recipe import Recipe
 
 SEPARATORS = (",", ";", "|")

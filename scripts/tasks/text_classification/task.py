@@ -13,6 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
+from app.data import Record
+from app.data.cells import plain
 from app.tasks.labels import clean_label
 from app.tasks.manifest_options import checked_options
 from app.tasks.text_classification.task import (
@@ -28,11 +30,9 @@ from scripts.tasks import regression
 from scripts.tasks.spec import Axis, Calibration, Prepared, TrainingRow, TrainingTask
 from scripts.tasks.text_classification import scores as class_scores
 from scripts.tasks.text_classification.labels import NO_LABEL, LabelKind, whole_number
-from scripts.training.cells import plain
 from scripts.training.data import Broken, Dataset, Example, Parse, check_labels, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "sentiment", "topic", "tag", "tags")

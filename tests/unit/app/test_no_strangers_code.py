@@ -21,9 +21,9 @@ CALLS_OUT = frozenset(
     }
 )  # fmt: skip
 STARTS_PROGRAMS = frozenset({"subprocess", "pty", "multiprocessing"})
-DYNAMIC_IMPORTS = {"app/runtime/providers.py": "onnxruntime_ep_openvino", "app/cli/catalogue.py": "its own commands"}
+DYNAMIC_IMPORTS = {"app/runtime/providers.py": "onnxruntime_ep_openvino", "app/cli/commands.py": "its own commands"}
 """Where a module is imported by its name, and which one: a name of ours, never one that was read."""
-BETWEEN_OWN_PROCESSES = {"app/cli/cluster.py: pickle"}
+BETWEEN_OWN_PROCESSES = {"app/cli/ray_batch.py: pickle"}
 """On a Ray cluster, whose own messages between the command and its engines are pickles; the service never imports it."""
 
 LISTENS = {"app/processes/listening.py: socket"}

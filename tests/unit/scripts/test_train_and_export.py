@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from app.core.manifest import read_manifest, verify_files
+from app.data import Record
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
@@ -30,7 +31,6 @@ from scripts.training import pipeline as pipeline_module
 from scripts.training import pipeline as pipepipeline_module
 from scripts.training.data import Example, load
 from scripts.training.recipe import FIELDS, Recipe, load_recipe
-from scripts.training.records import Record
 from scripts.training.run_folder import RunFolder
 from tests.support.corrections import labelled, written
 from tests.unit.scripts.conftest import make_model, press_ctrl_c, stop_at, write_news, write_reviews, write_squad

@@ -16,9 +16,9 @@ import pytest
 
 from app import cli
 from app.cli import batch as command
-from app.cli import draft
-from app.cli import parquet as our_parquet
-from app.cli.draft import JOURNAL, PARTIAL
+from app.cli import resumable_writer
+from app.cli.resumable_writer import JOURNAL, PARTIAL
+from app.data import parquet as our_parquet
 from tests.support.live_service import ROOT
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
@@ -243,17 +243,17 @@ def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(texts: Path, 
 @pytest.fixture
 def stopped(batch: Batch, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The output of a run that was stopped after eight rows, of which its journal knows."""
-    monkeypatch.setattr(command, "GROUP", 8)
-    monkeypatch.setattr(draft, "EVERY_S", 0.0)
-    write = draft.Draft.write
+    monkeypatch.setattr(command, "CHUNK", 8)
+    monkeypatch.setattr(resumable_writer, "EVERY_S", 0.0)
+    write = resumable_writer.ResumableWriter.write
 
-    def stop(self: draft.Draft, *arguments: Any) -> None:
+    def stop(self: resumable_writer.ResumableWriter, *arguments: Any) -> None:
         if self.mark.num_rows:
             raise KeyboardInterrupt
         write(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(draft.Draft, "write", stop)
+        patched.setattr(resumable_writer.ResumableWriter, "write", stop)
         assert batch(texts, tmp_path / "out.jsonl")[0] == 130
     return tmp_path / "out.jsonl"
 
@@ -309,7 +309,7 @@ def test_a_journal_that_says_nothing_is_refused(content: str, stopped: Path, bat
 
 
 def test_two_runs_do_not_write_one_output(stopped: Path, batch: Batch, texts: Path) -> None:
-    with draft._locked(stopped.with_name(stopped.name + PARTIAL), stopped):
+    with resumable_writer._locked(stopped.with_name(stopped.name + PARTIAL), stopped):
         code, _, said = batch(texts, stopped)
     assert (code, f"another run is writing {stopped}" in said) == (2, True)
     assert batch(texts, stopped)[0] == 0
@@ -368,7 +368,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(batc
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert (code, said.count("\n"), "cannot be written: File too large" in said) == (2, 1, True)
-    assert "goes on with it" in said
+    assert "resumes it" in said
     assert batch(texts, tmp_path / "out.jsonl")[0] == 0
     assert [one["line"] for one in read(tmp_path / "out.jsonl")] == list(range(1, len(TEXTS) + 1))
 

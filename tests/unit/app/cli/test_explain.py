@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.cli import main
-from app.cli.explain import as_bars
-from app.cli.inputs import Asked
+from app.cli.formatting import as_bars
+from app.data import Input
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 
@@ -51,20 +51,16 @@ def test_files_are_read_and_a_bad_input_fails_alone(capsys: pytest.CaptureFixtur
     [(["--budget", "-1"], "--budget"), (["--method", "magic"], "--method"), (["--top-k", "1"], "--top-k")],
 )
 def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str], models: Path, arguments: list[str], said: str) -> None:
-    try:
-        code = main(["explain", "--models", str(models), "--model", "tiny", "--text", "good", *arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    assert code == 2
+    assert main(["explain", "--models", str(models), "--model", "tiny", "--text", "good", *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_person_sees_the_heaviest_words_first_with_bars_in_their_direction() -> None:
     tokens = [{"text": f"w{index}", "weight": weight} for index, weight in enumerate([0.5, -2.0, 4.0, *[0.01] * 12])]
-    lines = list(as_bars(80, Asked("-", 1, {}), {"score": 0.9, "target": "good", "tokens": tokens}))
+    lines = list(as_bars(80, Input("-", 1, {}), {"score": 0.9, "target": "good", "tokens": tokens}))
     assert lines[0].split() == ["1", "0.900", "good"]
     assert lines[1].split() == ["+4.00", "w2", ">" * 20]
     assert lines[2].split() == ["-2.00", "w1", "<" * 10]
     assert lines[-1].strip() == "and 3 lighter words (--json tells all)"
-    (failed,) = as_bars(80, Asked("-", 7, {}), {"error": {"detail": "text: must not be empty"}})
+    (failed,) = as_bars(80, Input("-", 7, {}), {"error": {"detail": "text: must not be empty"}})
     assert failed.split()[:2] == ["7", "error"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app import cli
-from app.cli import remove
+from app.cli import models as models_command
 from app.core.artefact import write_serving
 from app.serving.repository import Repository
 from tests.support.mutated_model import sign_again
@@ -20,7 +20,7 @@ from tests.support.mutated_model import sign_again
 def test_everything_about_a_model_is_told(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "show", "tiny", "--models", str(models)]) == 0
     told = capsys.readouterr().out
-    for fact in ("tiny/1", "text-classification", "bad, good", "up to 32 tokens", "of 5 decided as the reference", "packed"):
+    for fact in ("tiny/1", "text-classification", "bad, good", "max input length  32 tokens", "100.00% of 5 rows", "packed"):
         assert fact in told
     assert str(models / "tiny" / "1") in told
 
@@ -160,7 +160,7 @@ def test_a_person_is_asked_before_a_version_is_removed(
         def readline() -> str:
             return typed
 
-    monkeypatch.setattr(remove.sys, "stdin", Terminal)
+    monkeypatch.setattr(models_command.sys, "stdin", Terminal)
     assert cli.main(["models", "remove", "tiny/1", "--models", str(models)]) == (0 if is_removed else 1)
     assert (models / "tiny").exists() is not is_removed
     assert "remove " in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app import cli
-from app.cli import output, predict
+from app.cli import predict, terminal
 from app.core.artefact import write_serving
 from tests.support.mutated_model import sign_again
 from tests.support.requests import Service
@@ -248,5 +248,5 @@ def test_a_text_cannot_steer_the_terminal(look: Any) -> None:
     ],
 )
 def test_a_clipped_text_fits_its_columns(text: str, size: int, shown: str) -> None:
-    assert output.clip(text, size) == shown
-    assert output.width(shown) <= size
+    assert terminal.clip(text, size) == shown
+    assert terminal.width(shown) <= size

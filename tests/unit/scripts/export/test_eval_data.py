@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidInput, InvalidSettings
+from app.data import Record
 from scripts.export.eval_data import read_labelled
 from scripts.tasks.question_answering.task import QuestionAnsweringTraining
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 
 
 def read(labels: list[str], *cells: Any, problem_type: str = "single_label_classification") -> list[Any]:
@@ -56,6 +56,6 @@ def test_figures_of_answers_do_not_depend_on_where_they_stand() -> None:
 
 
 def test_where_no_row_could_be_read_the_reason_is_told() -> None:
-    records = {"dev": [Record("dev:1", {}, "not UTF-8")]}
+    records = {"dev": [Record("dev:1", {}, InvalidInput("not UTF-8"))]}
     with pytest.raises(InvalidSettings, match=r"no row of the data could be read: 1 broken row: dev:1 \(not UTF-8\)"):
         read_labelled(TextClassificationTraining(), {"labels": ["a", "b"], "problem_type": "regression"}, Recipe(), records)

@@ -11,13 +11,13 @@ import torch
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
+from app.data import Record
 from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
 from scripts.tasks.extractive_summarization import SummarizationTraining, Target, parse_correction, sentence_loss
 from scripts.tasks.spec import IGNORED, Prepared, TrainingRow
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe, recipe_of
-from scripts.training.records import Record
 from tests.support.tiny_model import MAX_TOKENS, tiny_tokenizer
 
 TASK = SummarizationTraining()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidInput, InvalidSettings
+from app.data import Record
 from scripts.training.data import (
     Broken,
     Dataset,
@@ -23,7 +24,6 @@ from scripts.training.data import (
     split_groups,
 )
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 
 
 def example(number: int, target: str = "a", source: str = "train") -> Example:
@@ -32,7 +32,9 @@ def example(number: int, target: str = "a", source: str = "train") -> Example:
 
 def records(source: str, items: list[Any]) -> list[Record]:
     """One record per item; None is a broken one."""
-    return [Record(f"{source}:{i}", {"item": one}, "" if one is not None else "torn") for i, one in enumerate(items)]
+    return [
+        Record(f"{source}:{i}", {"item": one}, None if one is not None else InvalidInput("torn")) for i, one in enumerate(items)
+    ]
 
 
 def parse(record: Record, source: str) -> Example | Broken:
@@ -243,7 +245,8 @@ def test_reasons_that_differ_in_the_cell_they_name_are_told_once() -> None:
 
 
 def test_where_no_row_could_be_read_the_reasons_are_told() -> None:
-    torn = [Record(f"a.csv:{number}", {}, "not UTF-8" if number else "3 columns where the header has 2") for number in range(7)]
+    reasons = ["3 columns where the header has 2", *["not UTF-8"] * 6]
+    torn = [Record(f"a.csv:{number}", {}, InvalidInput(reason)) for number, reason in enumerate(reasons)]
     with pytest.raises(InvalidSettings) as caught:
         first_readable({"a.csv": torn})
     assert caught.value.detail == (

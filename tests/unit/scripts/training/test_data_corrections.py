@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidSettings, SetupError
+from app.data import Record
 from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared
 from scripts.training.data import read_corrections
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 from tests.support.corrections import CORRECTION, labelled, written
 
 DOCUMENT = "The house burned. It was late. Nobody was hurt."

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import InvalidSettings
 from app.core.types import Row
+from app.data import Record
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
 from scripts.tasks.question_answering.task import (
     Gold,
@@ -28,7 +29,6 @@ from scripts.tasks.spec import IGNORED, TrainingRow
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 from tests.support.tiny_model import MAX_TOKENS, tiny_tokenizer, tokenizer_json
 
 TASK = QuestionAnsweringTraining()

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidInput, InvalidSettings
 from app.core.types import Row
+from app.data import Record
 from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
 from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.tasks.text_classification.task import Columns, TextClassificationTraining, head_and_tail
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
-from scripts.training.records import Record
 from tests.support.tiny_model import tiny_tokenizer
 
 TASK = TextClassificationTraining()
@@ -108,7 +108,7 @@ def test_a_named_column_that_is_not_there_is_a_mistake(option: str) -> None:
 
 
 def test_columns_are_chosen_from_the_first_row_that_could_be_read() -> None:
-    torn = Record("train:2", {}, "torn")
+    torn = Record("train:2", {}, InvalidInput("torn"))
     columns = Columns.choose(recipe(), {"train": [torn, Record("train:3", {"text": "x", "label": "y"})]})
     assert columns.text == "text"
     with pytest.raises(InvalidSettings, match="no row of the data could be read"):
@@ -160,7 +160,7 @@ def test_a_broken_row_says_why(row: dict[str, Any], why: str) -> None:
 
 def test_a_row_that_could_not_be_read_keeps_its_reason() -> None:
     columns = choose("text", "label")
-    assert columns.parse(Record("train:7", {}, "not UTF-8"), "train") == Broken("train:7", "not UTF-8")
+    assert columns.parse(Record("train:7", {}, InvalidInput("not UTF-8")), "train") == Broken("train:7", "not UTF-8")
 
 
 @pytest.mark.parametrize(

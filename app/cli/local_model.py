@@ -1,0 +1,275 @@
+"""One model in this process, asked as the service asks it: the same checks of options and items, the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import typing
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from app.api.schemas.common import failed
+from app.api.schemas.explain import ExplainRequest, ExplainResult
+from app.batching.admission import QueueLimit
+from app.cli.options import model_names
+from app.cli.task_specs import TASKS, CliTask
+from app.core.artefact import Artefact, oldest
+from app.core.errors import HooperError, InvalidSettings, SetupError
+from app.core.validation import wrong_field
+from app.data import Input, InputSchema
+from app.main import load_options
+from app.observability.metrics import Metrics
+from app.serving.deployment import Deployment, Prediction, offline_predict
+from app.serving.explaining import ExplainOptions, explain
+from app.serving.loader import load
+from app.serving.repository import Repository
+from app.settings import Settings
+
+NO_LIMIT = QueueLimit(2**31, 2**31)
+"""Nobody else waits here: what was read is answered, however many windows a text has."""
+Mode = Literal["predict", "bulk", "explain"]
+"""What is asked of the model: answers one by one, many answers where only the time for all of them counts, explanations."""
+InputFormat = Literal["auto", "lines", "jsonl", "csv", "tsv", "parquet"]
+PANEL = "options of the request, as the service takes them"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How the service takes requests and wraps its answers."""
+
+    request: Any
+    option_names: Sequence[str]
+    wrap: Callable[[Any], BaseModel]
+    predict: Callable[[Deployment, Sequence[Any], Any], Awaitable[Prediction]]
+    items: Callable[[Any], Sequence[Any]] = methodcaller("items")
+    """From a request to the task's own items."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """A model, what is asked of it, and how inputs are read for it."""
+
+    artefact: Artefact
+    mode: Mode
+    options: Mapping[str, Any]
+    """Of each request, by the names that the service gives them."""
+    schema: InputSchema
+    settings: Settings
+
+    @property
+    def spec(self) -> CliTask:
+        return TASKS[self.artefact.manifest.task]
+
+    @property
+    def route(self) -> Route:
+        task = self.artefact.manifest.task
+        if self.mode == "explain":
+            names = [field.name for field in dataclasses.fields(ExplainOptions)]
+            return Route(ExplainRequest, names, ExplainResult.of, explain, methodcaller("items", task))
+        predict = offline_predict if self.mode == "bulk" else Deployment.predict
+        return Route(self.spec.request, option_names(self.spec), self.spec.wrap, predict)
+
+    def checked_options(self) -> dict[str, Any]:
+        """The options, once the service's own schema has taken them.
+
+        Raises:
+            InvalidSettings: an option is not one of the task's, or its value is refused.
+        """
+        for name in self.options:
+            if name not in self.route.option_names:
+                task = self.artefact.manifest.task
+                raise InvalidSettings(
+                    f"--{name.replace('_', '-')} is no option of {task}, which is what {self.artefact.id} does"
+                )
+        required = {name: name for name, field in self.spec.fields.items() if field.required}
+        try:
+            self.route.request.model_validate({"inputs": [_as_sent(required)], **self.options})
+        except ValidationError as error:
+            name, message = wrong_field(error.errors(include_url=False))
+            raise InvalidSettings(f"--{name.replace('_', '-')}: {message}") from error
+        return dict(self.options)
+
+
+class LocalModel:
+    """One loaded model on an event loop of its own; see `opened`."""
+
+    def __init__(self, deployment: Deployment, route: Route, options: Mapping[str, Any], runner: asyncio.Runner) -> None:
+        self.runner = runner
+        self._deployment, self._route, self._options = deployment, route, options
+
+    def answer(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
+        """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
+        return self.runner.run(self.answers(inputs))
+
+    async def answers(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
+        """The same on the loop; what costs the interpreter time runs on threads, so that the engine is served meanwhile."""
+        items, options = await asyncio.to_thread(self._items, [one.fields for one in inputs])
+        valid = [item for item in items if not isinstance(item, HooperError)]
+        results = (await self._route.predict(self._deployment, valid, options)).results if valid else []
+        return await asyncio.to_thread(self._wrapped, items, iter(results))
+
+    def _items(self, inputs: Sequence[Mapping[str, Any] | HooperError]) -> tuple[Sequence[Any], Any]:
+        """For each input the task's own item or why there is none, and the options."""
+        valid = [_as_sent(fields) for fields in inputs if not isinstance(fields, HooperError)]
+        if not valid:
+            return list(inputs), None
+        request = self._route.request.model_validate({"inputs": valid, **self._options})
+        items = iter(self._route.items(request))
+        return [fields if isinstance(fields, HooperError) else next(items) for fields in inputs], request.options()
+
+    def _wrapped(self, items: Sequence[Any], results: Iterator[Any]) -> list[dict[str, Any]]:
+        answers = (item if isinstance(item, HooperError) else next(results) for item in items)
+        return [(failed(one) if isinstance(one, HooperError) else self._route.wrap(one)).model_dump() for one in answers]
+
+
+def _as_sent(fields: Mapping[str, Any]) -> Any:
+    """A text by itself, as most callers send it, or an object."""
+    return fields["text"] if list(fields) == ["text"] else dict(fields)
+
+
+@contextmanager
+def opened(request: ModelRequest) -> Iterator[LocalModel]:
+    """The model, loaded as the service loads it.
+
+    Raises:
+        InvalidSettings: as for `ModelRequest.checked_options`.
+        InvalidArtefact, ProviderUnavailable: as for `load`.
+    """
+    options = request.checked_options()
+    with asyncio.Runner() as runner:
+        load_as = dataclasses.replace(load_options(request.settings), queue=NO_LIMIT)
+        deployment = runner.run(load(request.artefact, load_as, Metrics()))
+        try:
+            yield LocalModel(deployment, request.route, options, runner)
+        finally:
+            runner.run(deployment.aclose(0))
+
+
+# --- the options that say what is asked of which model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model is meant, and how a file is read for it."""
+
+    model: str | None = None
+    format: InputFormat = "auto"
+    text_column: str = ""
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Fields that are the same for every input."""
+
+    def request(self, mode: Mode, options: Mapping[str, Any], settings: Settings) -> ModelRequest:
+        """
+        Raises:
+            SetupError: it is not clear which model is meant, or what was given is not for its task.
+            InvalidArtefact, UnknownModel: as for `Repository.find`.
+        """
+        artefact = self._artefact(Repository(settings.models, settings.state), settings.default_models)
+        task = artefact.manifest.task
+        wrong = next((name for name in self.given if name not in TASKS[task].fields), None)
+        if wrong is not None:
+            raise SetupError(
+                f"--{wrong} is for {' and '.join(_tasks_with(self.given)).replace('-', ' ')}; {artefact.id} does {task}"
+            )
+        schema = InputSchema(TASKS[task].fields, settings.max_body_bytes, self.format, self.text_column, self.given)
+        return ModelRequest(artefact, mode, dict(options), schema, settings)
+
+    def _artefact(self, repository: Repository, defaults: Mapping[Any, str]) -> Artefact:
+        """The model in the version that serves; without a name the default of the task, where that is clear."""
+        if self.model is not None:
+            return repository.find(self.model, served=True)
+        names = repository.names()
+        if len(names) == 1:
+            return repository.open_served(names[0])
+        tasks = {name: repository.task_of(name) for name in names}
+        candidates = _tasks_with(self.given) if self.given else sorted({str(task) for task in tasks.values()})
+        if len(candidates) == 1:
+            fitting = [name for name, task in tasks.items() if task == candidates[0]]
+            if fitting:
+                return repository.open_served(
+                    defaults.get(candidates[0]) or oldest({name: repository.age(name) for name in fitting})
+                )
+        raise SetupError(f"which model? say --model NAME; published are: {', '.join(names) or 'none'}")
+
+
+def _tasks_with(names: Mapping[str, str]) -> list[str]:
+    """Tasks whose items have these fields, each of which may be one for all inputs."""
+    return [task for task, spec in TASKS.items() if names.keys() <= _shared_fields(spec).keys()]
+
+
+def _shared_fields(spec: CliTask) -> dict[str, str]:
+    """Fields that may be the same for every input, with their descriptions: those of items that need more than one."""
+    required = {name: field.description for name, field in spec.fields.items() if field.required}
+    return required if len(required) > 1 else {}
+
+
+def model_options() -> dict[str, Any]:
+    """Annotations of the options that `model_choice` reads."""
+    shared = {name: text for spec in TASKS.values() for name, text in _shared_fields(spec).items()}
+    return {
+        "model": Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME", help="`name`, `name/version` or a published folder's path", autocompletion=model_names
+            ),
+        ],
+        **{name: Annotated[str | None, typer.Option(f"--{name}", metavar="TEXT", help=text)] for name, text in shared.items()},
+        "format": Annotated[InputFormat | None, typer.Option(help="of the input; auto, unless said otherwise: by its name")],
+        "text_column": Annotated[str | None, typer.Option(metavar="NAME", help="of the text or context; default: guessed")],
+    }
+
+
+def model_choice(values: Mapping[str, Any]) -> ModelChoice:
+    own = {name: values[name] for name in ("model", "format", "text_column") if name in values}
+    return ModelChoice(**own, given={name: value for name, value in values.items() if name not in own})
+
+
+def option_names(spec: CliTask) -> list[str]:
+    """The task's options that the service's own route takes."""
+    return [field.name for field in dataclasses.fields(spec.options) if field.name in spec.request.model_fields]
+
+
+def request_options() -> dict[str, Any]:
+    """Annotations of the options of all tasks' requests."""
+    tasks: dict[str, list[str]] = {}
+    for task, spec in TASKS.items():
+        for name in option_names(spec):
+            tasks.setdefault(name, []).append(task)
+    return {name: _request_option(name, having) for name, having in tasks.items()}
+
+
+def _request_option(name: str, tasks: Sequence[str]) -> Any:
+    spec = TASKS[tasks[0]]
+    field = spec.request.model_fields[name]
+    text = f"{field.description} ({tasks[0]})" if len(tasks) == 1 else _COMMON.get(name, field.description)
+    return _option(name, typing.get_type_hints(spec.options)[name], field.default, text)
+
+
+def explain_options() -> dict[str, Any]:
+    """Annotations of the options of explanations."""
+    fields, kinds = ExplainRequest.model_fields, typing.get_type_hints(ExplainOptions)
+    return {name: _option(name, kind, fields[name].default, fields[name].description) for name, kind in kinds.items()}
+
+
+def _option(name: str, kind: Any, default: Any, text: str | None) -> Any:
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    if typing.get_origin(kind) is not Literal and parts:
+        kind = parts[0]  # `X` of `X | None`
+    option = f"--{name.replace('_', '-')}"
+    if kind is bool and default:  # what is on is switched off
+        option = f"{option}/--no-{option[2:]}"
+    metavar = {int: "N", float: "FLOAT", str: "TEXT"}.get(kind)
+    return Annotated[kind | None, typer.Option(option, metavar=metavar, help=text, rich_help_panel=PANEL)]
+
+
+_COMMON = {
+    "top_k": "how many labels or answers to give, best first",
+    "truncation": "what to do with a text longer than the model reads: refuse, cut, or read it in windows",
+}
+"""What is said of the options that several tasks have."""

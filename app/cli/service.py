@@ -1,0 +1,99 @@
+"""`hooper serve`, `doctor`, `settings`, `openapi` and `completion`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from app.cli.commands import COMPLETE
+from app.cli.options import JsonOption, model_names, setting_options, with_settings
+from app.cli.terminal import print_json, print_table
+from app.core.command_line import program, spread
+from app.settings import Settings, read_settings, settings_table
+
+
+@program(
+    "hooper serve",
+    """  hooper serve                                 every model in ./models, on http://127.0.0.1:8000
+  hooper serve --model sentiment --model qa/1  these alone
+  hooper serve --model ./exported/topics/3     a published folder, wherever it lies
+  hooper serve --model ./exported/topics       the latest version in a model's folder
+  HOOPER_PORT=9000 hooper serve                each option is an environment variable too
+""",
+)
+@spread("overrides", setting_options(), dict)
+def serve(
+    overrides: dict[str, Any],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_PATH", autocompletion=model_names,
+            help="serve this model alone: `name`, `name/version` or a folder's path; may be repeated",
+        ),
+    ] = None,
+) -> int:  # fmt: skip
+    """Answer requests from published models."""
+    from app import server
+
+    if model:
+        overrides["serve"] = ",".join(filter(None, [overrides.get("serve", ""), *model]))
+    return server.serve(read_settings(overrides))
+
+
+@program(
+    "hooper doctor",
+    """  hooper doctor                                what is installed, what the machine offers, which models are sound
+  hooper doctor --device cuda                  why there is no GPU, if there is none
+  hooper doctor --json | jq '.[] | select(.ok | not)'
+""",
+)
+@with_settings("models", "state", "device", "precision", "serve", "host", "engine_threads")
+def doctor(settings: Settings, as_json: JsonOption = False) -> int:
+    """Say what this machine can run and whether the models are sound."""
+    from app.serving.doctor import examine
+
+    findings = examine(settings)
+    if as_json:
+        print_json([{"what": one.what, "ok": one.ok, "detail": one.detail} for one in findings])
+    else:
+        print_table([["ok" if one.ok else "BAD", one.what, one.detail] for one in findings])
+    return 0 if all(one.ok for one in findings) else 1
+
+
+@program(
+    "hooper settings",
+    """  hooper settings                              variables, defaults, meanings
+  HOOPER_PORT=9000 hooper serve                how one is set; or: hooper serve --port 9000
+""",
+)
+def settings() -> int:
+    """Print every setting as a markdown table."""
+    print(settings_table())
+    return 0
+
+
+@program("hooper openapi", "  hooper openapi > openapi.json                what the service answers at /openapi.json\n")
+def openapi() -> int:
+    """Print the OpenAPI file."""
+    from app.main import create_app
+
+    print(json.dumps(create_app(Settings.model_construct()).openapi(), indent=2, ensure_ascii=False))
+    return 0
+
+
+@program(
+    "hooper completion",
+    """  hooper completion bash > ~/.local/share/bash-completion/completions/hooper
+  source <(hooper completion bash)              for this shell alone
+  hooper completion zsh > "${fpath[1]}/_hooper"
+  hooper completion fish > ~/.config/fish/completions/hooper.fish
+""",
+)
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="the shell", show_default=False)]) -> int:
+    """Print a completion script for bash, zsh or fish."""
+    from typer._completion_shared import get_completion_script  # what `--show-completion` prints, which guesses the shell
+
+    print(get_completion_script(prog_name="hooper", complete_var=COMPLETE, shell=shell))
+    return 0

@@ -1,0 +1,304 @@
+"""Every kind of file gives the same records, and what cannot be read is named by its line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.errors import InvalidSettings
+from app.data import Record
+from scripts.training.records import read_records
+
+ROWS = [
+    {"text": "a good film", "label": "good"},
+    {"text": 'he said "no", twice', "label": "bad"},
+    {"text": "two\nlines", "label": "good"},
+    {"text": "ünïcödé 数字 🙂", "label": "bad"},
+]
+
+
+def as_csv(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
+    lines = [delimiter.join(rows[0])]
+    lines += [delimiter.join('"' + cell.replace('"', '""') + '"' for cell in one.values()) for one in rows]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def as_parquet(rows: list[dict[str, str]]) -> bytes:
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue())
+
+
+def write(folder: Path, name: str, content: bytes) -> str:
+    (folder / name).write_bytes(content)
+    return str(folder / name)
+
+
+def columns(records: list[Record]) -> list[dict[str, Any]]:
+    assert not any(one.broken for one in records)
+    return [dict(one.columns) for one in records]
+
+
+def broken(records: list[Record]) -> dict[str, str]:
+    """Line (or number) of each broken record, and why."""
+    return {one.where.replace("#", ":").rpartition(":")[2]: one.broken for one in records if one.broken}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", as_csv(ROWS)),
+        ("rows.tsv", as_csv(ROWS, "\t")),
+        ("rows.jsonl", "\n".join(json.dumps(one) for one in ROWS).encode()),
+        ("rows.ndjson", "\n\n".join(json.dumps(one, ensure_ascii=False) for one in ROWS).encode()),
+        ("rows.json", json.dumps(ROWS).encode()),
+        ("wrapped.json", json.dumps({"version": 1, "data": ROWS}).encode()),
+        ("ROWS.CSV", as_csv(ROWS)),
+        ("excel.csv", b"\xef\xbb\xbf" + as_csv(ROWS)),
+    ],
+)
+def test_every_format_gives_the_same_records(tmp_path: Path, name: str, content: bytes) -> None:
+    assert columns(read_records(write(tmp_path, name, content))) == ROWS
+    assert columns(read_records(write(tmp_path, name + ".gz", gzip.compress(content)))) == ROWS
+
+
+def test_parquet_gives_the_same_records(tmp_path: Path) -> None:
+    assert columns(read_records(write(tmp_path, "rows.parquet", as_parquet(ROWS)))) == ROWS
+
+
+def test_windows_and_old_mac_line_ends_end_lines(tmp_path: Path) -> None:
+    for end in (b"\r\n", b"\r"):
+        records = read_records(write(tmp_path, "rows.csv", b"text,label" + end + b"good,1" + end + b"bad,0" + end))
+        assert columns(records) == [{"text": "good", "label": "1"}, {"text": "bad", "label": "0"}]
+
+
+def test_a_folder_per_class_gives_each_file_its_class(tmp_path: Path) -> None:
+    for label, number in (("neg", 1), ("pos", 1), ("pos", 2), ("unsup", 1)):
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / f"{number}.txt").write_text(f"{label} {number}")
+    (tmp_path / "pos" / "notes.md").write_text("not a text")
+    (tmp_path / "README").write_text("not a class")
+    assert columns(read_records(str(tmp_path))) == [
+        {"text": "neg 1", "label": "neg"},
+        {"text": "pos 1", "label": "pos"},
+        {"text": "pos 2", "label": "pos"},
+    ]
+
+
+def test_a_folder_with_one_class_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "pos").mkdir()
+    with pytest.raises(InvalidSettings, match="at least two; it has 1"):
+        read_records(str(tmp_path))
+
+
+def test_a_file_of_a_class_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    for label in ("neg", "pos"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.txt").write_bytes(b"caf\xe9" if label == "pos" else b"fine")
+    records = read_records(str(tmp_path))
+    assert [(one.where, one.broken) for one in records] == [
+        (str(tmp_path / "neg" / "1.txt"), ""),
+        (str(tmp_path / "pos" / "1.txt"), "not UTF-8"),
+    ]
+
+
+def test_broken_csv_rows_are_named_by_the_line_they_begin_on_and_the_others_are_read(tmp_path: Path) -> None:
+    content = b'text,label\n"two\nlines",1\nonly one cell\n\na,b,c\ncaf\xe9,1\n"a"b,1\nlast,0\n'
+    records = read_records(write(tmp_path, "rows.csv", content))
+    assert broken(records) == {
+        "4": "the row has 1 columns where the header has 2",
+        "6": "the row has 3 columns where the header has 2",
+        "7": "the line is not UTF-8",
+        "8": "the row cannot be read: ',' expected after '\"'",
+    }
+    assert [dict(one.columns) for one in records if not one.broken] == [
+        {"text": "two\nlines", "label": "1"},
+        {"text": "last", "label": "0"},
+    ]
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_rows_unnoticed(tmp_path: Path) -> None:
+    content = b'text,label\ngood,1\n"bad,0\n' + b"good,1\n" * 100
+    try:
+        records = read_records(write(tmp_path, "rows.csv", content))
+    except InvalidSettings as error:
+        assert "rows.csv:3" in error.detail  # noqa: PT017 - stopping is as good as counting
+    else:
+        assert len(records) == 102
+
+
+def test_a_broken_header_is_a_mistake_not_a_broken_row(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings):
+        read_records(write(tmp_path, "rows.csv", b'"te"xt,label\ngood,1\nbad,0\n'))
+
+
+def test_two_columns_of_one_name_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings):
+        read_records(write(tmp_path, "rows.csv", b"text,text,label\ngood,bad,1\n"))
+
+
+def test_broken_json_lines_are_named_and_the_others_are_read(tmp_path: Path) -> None:
+    content = b'{"text": "a"}\n\n{"text": \n[1]\n"b"\n{"text": "caf\xe9"}\n{"text": "z"}'
+    records = read_records(write(tmp_path, "rows.jsonl", content))
+    assert broken(records) == {
+        "3": "the line is not valid JSON: Expecting value",
+        "4": "the line is not a JSON object",
+        "5": "the line is not a JSON object",
+        "6": "the line is not UTF-8",
+    }
+    assert [one.columns["text"] for one in records if not one.broken] == ["a", "z"]
+
+
+def test_json_rows_that_are_no_objects_are_named_by_number(tmp_path: Path) -> None:
+    records = read_records(write(tmp_path, "rows.json", b'[{"text": "a"}, 5]'))
+    assert [one.where.rpartition("#")[2] for one in records] == ["1", "2"]
+    assert broken(records) == {"2": "not a JSON object"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.json", b"{"),
+        ("rows.json", b'{"data": 5}'),
+        ("rows.json", b"\xff"),
+        ("rows.parquet", b"PAR1"),
+        ("rows.jsonl.gz", b"not compressed"),
+        ("rows.jsonl.gz", gzip.compress(b"{}" * 99)[:-9]),
+        ("rows.xlsx", b""),
+        ("rows", b""),
+        ("rows.gz", b""),
+    ],
+)
+def test_a_file_that_cannot_be_read_at_all_stops_with_its_name(tmp_path: Path, name: str, content: bytes) -> None:
+    with pytest.raises(InvalidSettings, match=name):
+        read_records(write(tmp_path, name, content))
+
+
+def test_a_damaged_compressed_file_stops_with_its_name(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(b'{"text": "a"}\n' * 99))
+    content[10] = 0xFF  # the first byte of the compressed stream: an unknown block type
+    with pytest.raises(InvalidSettings, match="rows"):
+        read_records(write(tmp_path, "rows.jsonl.gz", bytes(content)))
+
+
+@pytest.mark.parametrize("source", ["missing.csv", "./missing", "/missing/folder", "~/missing", "a/b/missing"])
+def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(source: str, no_hub: None) -> None:
+    with pytest.raises(InvalidSettings, match="does not exist"):
+        read_records(source)
+
+
+def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
+    for name in ("rows.csv", "rows.jsonl"):
+        assert read_records(write(tmp_path, name, b"")) == []
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[tuple[str, str]]]:
+    """Puts a data set, or an error, where the hub would be; gives the list of what was asked for."""
+    import datasets
+
+    def put(found: Any) -> list[tuple[str, str]]:
+        asked: list[tuple[str, str]] = []
+
+        def load_dataset(name: str, split: str) -> Any:
+            asked.append((name, split))
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        return asked
+
+    return put
+
+
+@pytest.fixture
+def no_hub(hub: Callable[[Any], Any]) -> None:
+    hub(AssertionError("the hub was asked"))
+
+
+def test_a_hub_data_set_gives_the_names_of_its_classes(hub: Callable[[Any], list[tuple[str, str]]]) -> None:
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
+    asked = hub(datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features))
+    records = read_records("stanford/films:test")
+    assert asked == [("stanford/films", "test")]
+    assert [one.columns["label"] for one in records] == ["good", "bad", None]
+    assert [one.where for one in records] == [f"stanford/films:test#{number}" for number in (1, 2, 3)]
+
+
+def test_classes_keep_their_names_however_deep_they_stand(hub: Callable[[Any], Any], tmp_path: Path) -> None:
+    import datasets
+
+    classes = datasets.ClassLabel(names=["bad", "good"])
+    features = datasets.Features({"many": datasets.Sequence(classes), "deep": {"one": classes, "rest": [{"kind": classes}]}})
+    row = {"many": [1, 0], "deep": {"one": 1, "rest": [{"kind": 0}]}}
+    made = datasets.Dataset.from_list([row], features=features)
+    named = {"many": ["good", "bad"], "deep": {"one": "good", "rest": [{"kind": "bad"}]}}
+    hub(made)
+    assert columns(read_records("films")) == [named]
+    made.to_parquet(str(tmp_path / "films.parquet"))
+    assert columns(read_records(str(tmp_path / "films.parquet"))) == [named]
+
+
+def test_commas_of_a_spreadsheet_that_hold_nothing_are_passed_over(tmp_path: Path) -> None:
+    content = b"text,label,,\na,1,,\nb,2\nc,3,,,,\nd,4,kept apart,\ne\n"
+    found = read_records(write(tmp_path, "rows.csv", content))
+    assert [dict(one.columns) for one in found if not one.broken] == [
+        {"text": text, "label": label} for text, label in zip("abcd", "1234", strict=True)
+    ]
+    assert broken(found) == {"6": "the row has 1 columns where the header has 4"}
+
+
+def test_a_cell_too_many_is_told_and_not_dropped(tmp_path: Path) -> None:
+    found = read_records(write(tmp_path, "rows.csv", b"text,label\ngood, really,1\nfine,1,\n"))
+    assert broken(found) == {"2": "the row has 3 columns where the header has 2"}
+
+
+def test_a_hub_data_set_is_read_from_its_training_split_unless_another_is_named(
+    hub: Callable[[Any], list[tuple[str, str]]],
+) -> None:
+    import datasets
+
+    asked = hub(datasets.Dataset.from_dict({"text": ["a"]}))
+    read_records("films")
+    assert asked == [("films", "train")]
+
+
+def test_a_hub_that_cannot_be_reached_says_that_neither_a_file_was_found(hub: Callable[[Any], Any]) -> None:
+    hub(ConnectionError("no route"))
+    with pytest.raises(InvalidSettings, match=r"films is neither a file nor a folder.*no route"):
+        read_records("films")
+
+
+def test_squads_own_nesting_gives_a_record_per_question(tmp_path: Path) -> None:
+    first = {"id": "1", "question": "q1?", "answers": [{"text": "a", "answer_start": 0}]}
+    second = {"id": "2", "question": "q2?", "answers": [], "is_impossible": True}
+    article = {"title": "t", "paragraphs": [{"context": "a b", "qas": [first, second, 3]}, {"context": "c"}, "d"]}
+    found = read_records(write(tmp_path, "squad.json", json.dumps({"version": "v2.0", "data": [article]}).encode()))
+    assert columns(found[:2]) == [{**one, "context": "a b", "title": "t"} for one in (first, second)]
+    assert [one.where.rpartition("#")[2] for one in found] == ["1.1.1", "1.1.2", "1.1.3", "1.2", "1.3"]
+    assert [bool(one.broken) for one in found] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_table_with_other_signs_between_its_columns_says_so(tmp_path: Path, sign: str) -> None:
+    path = write(tmp_path, "a.csv", as_csv(ROWS, sign))
+    with pytest.raises(InvalidSettings) as caught:
+        read_records(path)
+    assert f"is one column; write ',' between columns in place of {sign!r}" in caught.value.detail
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_header_in_another_encoding_is_told_as_such(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path, "a.csv", "größe,label\ngroß,ja\n".encode(encoding))
+    with pytest.raises(InvalidSettings, match="the header is not UTF-8"):
+        read_records(path)
