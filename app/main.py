@@ -6,14 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
 from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.rate import KeyRates
-from app.batching.admission import QueueLimit
 from app.core.artefact import Artefact
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.observability.metrics import Metrics
@@ -32,6 +32,9 @@ from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+OpenModels = Callable[[FastAPI, Settings, Metrics], AbstractAsyncContextManager[Live]]
+"""Makes what lives as long as the application, and closes it in the end."""
+
 
 def create_app(
     settings: Settings,
@@ -39,15 +42,17 @@ def create_app(
     session_factory: SessionFactory = open_session,
     draw: Callable[[], float] = random.random,
     metrics: Metrics | None = None,
+    open_models: OpenModels | None = None,
 ) -> FastAPI:
     """The application; models load in the background from the moment it starts, and readiness tells when they are there.
 
     Args:
-        settings: every knob.
+        settings: every setting.
         on_setup_error: called when no model can be loaded at the start; without it the service stays up, not ready.
         session_factory: what opens a model's graph.
         draw: a number from 0 up to 1 for each request of which another version has a share.
         metrics: what counts; by default this application's own.
+        open_models: where the models are; by default they are loaded here, in this process.
 
     Raises:
         SetupError: traces are wished for, and what makes them is not installed.
@@ -56,63 +61,78 @@ def create_app(
     check_tasks(settings)
     metrics = metrics or Metrics()
     traces = open_traces(settings.traces_endpoint, product_version())
+    open_models = open_models or partial(load_models, on_setup_error=on_setup_error, session_factory=session_factory, draw=draw)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        registry = Registry(settings.drain_s, draw)
-        repository = Repository(settings.models, settings.state)
-        options = load_options(settings)
-
-        async def load_bare(artefact: Artefact) -> Deployment:
-            return await load(artefact, options, metrics, session_factory)
-
-        replacement = EngineRecovery(registry, load_bare, settings.engine_replacements, metrics)
-
-        versions = Versions(registry, repository, load_bare, replacement)
-        shadows = Shadows(registry, metrics)
-
-        desk = FeedbackWriter(metrics, settings.feedback, settings.feedback_max_bytes)
-
-        async def load_all() -> None:
-            try:
-                await desk.open()
-                wished = dict(settings.default_models)
-                failed = await versions.load_all(settings.serve, wished)
-                if not registry.deployments:
-                    raise nothing_loaded(failed)
-            except Exception as error:  # whatever it is: a service that does not get ready must say why
-                failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
-                logger.error("cannot start: %s", failure.detail)
-                registry.start_failure = without_paths(f"cannot start: {failure.detail}", settings.models)
-                if on_setup_error is not None:
-                    on_setup_error(failure)
-            else:
-                registry.loading_finished()
-                loaded = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
-                if registry.unmet_reason:
-                    logger.error("not ready: %s", registry.unmet_reason)
-                logger.info("%s: %s", "loaded" if registry.unmet_reason else "ready", ", ".join(loaded))
-
-        metrics.track(
-            lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in registry.live],
-            lambda: [one.name for one in registry.failed],
-        )
-        rates = KeyRates(settings.key_requests_per_minute)
-        app.state.hooper = Live(settings, registry, metrics, versions.load, shadows, rates, desk, versions.save)
-        loading = asyncio.create_task(load_all(), name="load-models")
-        app.state.loading = loading
         try:
-            yield
+            async with open_models(app, settings, metrics) as state:
+                registry = state.registry
+                metrics.track(
+                    lambda: [live.deployment.live_model(live.role.name, live.role.share) for live in registry.live],
+                    lambda: [failed.name for failed in registry.failed],
+                )
+                app.state.hooper = state
+                yield
         finally:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
-            await shadows.aclose()
-            await replacement.aclose()
-            await registry.aclose()
-            await desk.aclose()  # last: whoever holds a lease may still be writing
             await close_traces(traces)
 
     return build_application(settings, metrics, lifespan, traces)
+
+
+@asynccontextmanager
+async def load_models(
+    app: FastAPI,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    on_setup_error: Callable[[HooperError], None] | None,
+    session_factory: SessionFactory,
+    draw: Callable[[], float],
+) -> AsyncIterator[Live]:
+    """Models of this process, loaded by a task that `app.state.loading` holds."""
+    registry = Registry(settings.drain_s, draw)
+    repository = Repository(settings.models, settings.state)
+    options = LoadOptions.from_settings(settings)
+
+    async def load_artefact(artefact: Artefact) -> Deployment:
+        return await load(artefact, options, metrics, session_factory)
+
+    recovery = EngineRecovery(registry, load_artefact, settings.engine_replacements, metrics)
+    versions = Versions(registry, repository, load_artefact, recovery)
+    shadows = Shadows(registry, metrics)
+    feedback = FeedbackWriter(metrics, settings.feedback, settings.feedback_max_bytes)
+    rates = KeyRates(settings.key_requests_per_minute)
+
+    async def load_all() -> None:
+        try:
+            await feedback.open()
+            failed = await versions.load_all(settings.serve, settings.default_models)
+            if not registry.deployments:
+                raise nothing_loaded(failed)
+        except Exception as error:  # whatever it is: a service that does not get ready must say why
+            failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
+            logger.error("cannot start: %s", failure.detail)
+            registry.start_failure = without_paths(f"cannot start: {failure.detail}", settings.models)
+            if on_setup_error is not None:
+                on_setup_error(failure)
+        else:
+            registry.loading_finished()
+            if registry.unmet_reason:
+                logger.error("not ready: %s", registry.unmet_reason)
+            loaded = [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in registry.deployments]
+            logger.info("%s: %s", "loaded" if registry.unmet_reason else "ready", ", ".join(loaded))
+
+    loading = app.state.loading = asyncio.create_task(load_all(), name="load-models")
+    try:
+        yield Live(settings, registry, metrics, versions.load, shadows, rates, feedback, versions.save)
+    finally:
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        await shadows.aclose()
+        await recovery.aclose()
+        await registry.aclose()
+        await feedback.aclose()  # last: whoever holds a lease may still be writing
 
 
 def check_tasks(settings: Settings) -> None:
@@ -129,19 +149,5 @@ def nothing_loaded(failures: Sequence[tuple[str, Exception]]) -> Exception:
     """What a start ends with that has loaded nothing: the one reason, or all of them."""
     if len(failures) == 1:
         return failures[0][1]
-    reasons = (f"{model}: {one.detail if isinstance(one, HooperError) else repr(one)}" for model, one in failures)
+    reasons = (f"{model}: {error.detail if isinstance(error, HooperError) else repr(error)}" for model, error in failures)
     return SetupError(f"none of {len(failures)} models could be loaded: {'; '.join(reasons)}")
-
-
-def load_options(settings: Settings) -> LoadOptions:
-    return LoadOptions(
-        device=settings.device,
-        num_threads=settings.engine_threads,
-        max_batch_tokens=settings.max_batch_tokens,
-        max_batch_rows=settings.max_batch_rows,
-        queue=QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens),
-        engine_run_s=settings.engine_run_s,
-        num_streams=settings.engine_streams,
-        precision=settings.precision,
-        cuda_graphs=settings.cuda_graphs,
-    )

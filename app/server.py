@@ -12,7 +12,7 @@ from app.core.errors import HooperError, SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.main import create_app
 from app.observability.logging import harmless, set_up_logging
-from app.processes.http import configured, freeze_heap, on_ending_signals
+from app.processes.http import freeze_heap, on_ending_signals, uvicorn_config
 from app.runtime.thread import is_any_abandoned
 from app.settings import Settings, check_exposure
 
@@ -37,7 +37,7 @@ def serve(settings: Settings) -> int:
         failures.append(error)
         server.should_exit = True
 
-    server = uvicorn.Server(configured(create_app(settings, give_up), settings))
+    server = uvicorn.Server(uvicorn_config(create_app(settings, give_up), settings))
 
     def stop() -> None:
         server.should_exit = True

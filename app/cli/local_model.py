@@ -23,11 +23,10 @@ from app.core.artefact import Artefact, oldest
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.validation import wrong_field
 from app.data import Input, InputSchema
-from app.main import load_options
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, offline_predict
 from app.serving.explaining import ExplainOptions, explain
-from app.serving.loader import load
+from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings
 
@@ -143,7 +142,7 @@ def opened(request: ModelRequest) -> Iterator[LocalModel]:
     """
     options = request.checked_options()
     with asyncio.Runner() as runner:
-        load_as = dataclasses.replace(load_options(request.settings), queue=NO_LIMIT)
+        load_as = LoadOptions.from_settings(request.settings, NO_LIMIT)
         deployment = runner.run(load(request.artefact, load_as, Metrics()))
         try:
             yield LocalModel(deployment, request.route, options, runner)

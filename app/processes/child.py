@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from app.settings import Settings
 
-BEAT_S = 1.0
+HEARTBEAT_S = 1.0
 STDIN, STDOUT = 0, 1
 FAILED = b"failed "
 """Begins the line on standard output that says why a child could not start."""
@@ -63,7 +63,7 @@ class ChildConfig:
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
-def receive() -> ChildConfig:
+def receive_config() -> ChildConfig:
     """What the supervisor gives. From here on the kernel kills this process when the supervisor is killed."""
     line = bytearray()
     while not line.endswith(b"\n"):  # byte by byte: what comes after it, the end, is for `on_stop_request`
@@ -72,11 +72,11 @@ def receive() -> ChildConfig:
             sys.exit(0)  # it ended meanwhile
         line += byte
     values = json.loads(line)
-    given = ChildConfig(**{**values, "sockets": tuple(values["sockets"])})
+    config = ChildConfig(**{**values, "sockets": tuple(values["sockets"])})
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != given.parent:  # it was killed before the kernel was asked
+    if os.getppid() != config.parent:  # it was killed before the kernel was asked
         os._exit(0)
-    return given
+    return config
 
 
 def on_stop_request(end: Callable[[], None]) -> None:
@@ -91,12 +91,12 @@ def on_stop_request(end: Callable[[], None]) -> None:
     loop.add_reader(STDIN, read)
 
 
-async def beat() -> None:
+async def heartbeat() -> None:
     """Show the supervisor, for as long as this is awaited, that the event loop turns."""
     with suppress(OSError):  # nobody listens any more
         while True:
             os.write(STDOUT, b".\n")
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(HEARTBEAT_S)
 
 
 def report_failure(detail: str) -> None:
@@ -138,14 +138,14 @@ class Child:
         self._began = time.monotonic()
 
     @classmethod
-    async def start(cls, module: str, given: ChildConfig, silence_s: float = SILENCE_S) -> Child:
+    async def start(cls, module: str, config: ChildConfig, silence_s: float = SILENCE_S) -> Child:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=given.sockets,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, pass_fds=config.sockets,
             start_new_session=True,  # what a terminal sends to the whole group is for the supervisor
         )  # fmt: skip
-        _stdin(process).write(given.line())
-        return cls(process, given.name, silence_s)
+        _stdin(process).write(config.line())
+        return cls(process, config.name, silence_s)
 
     def finish(self) -> None:
         """Tell it to answer what it has accepted, and to leave."""

@@ -16,18 +16,18 @@ from app.ipc.engine_side import EngineSide
 from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.observability.metrics import SharedMetrics
-from app.processes.child import ChildConfig, beat, on_stop_request, receive, report_failure
+from app.processes.child import ChildConfig, heartbeat, on_stop_request, receive_config, report_failure
 from app.processes.http import ending_signals
 from app.runtime.thread import is_any_abandoned
 
 
-async def answer(given: ChildConfig) -> HooperError | None:
+async def answer(config: ChildConfig) -> HooperError | None:
     """Load, and answer front ends until the supervisor says that it is enough.
 
     Returns:
         Why a model could not be loaded.
     """
-    settings = given.read_settings().model_copy(update={"traces_endpoint": ""})  # front ends trace
+    settings = config.read_settings().model_copy(update={"traces_endpoint": ""})  # front ends trace
     failures: list[HooperError] = []
     over = asyncio.Event()
 
@@ -35,14 +35,14 @@ async def answer(given: ChildConfig) -> HooperError | None:
         failures.append(error)
         over.set()
 
-    metrics = SharedMetrics(given.metrics_folder, given.place, "engine", given.is_successor)
+    metrics = SharedMetrics(config.metrics_folder, config.place, "engine", config.is_successor)
     app = create_app(settings, give_up, metrics=metrics)
-    beating = asyncio.create_task(beat(), name="beat")
+    beating = asyncio.create_task(heartbeat(), name="heartbeat")
     on_stop_request(over.set)
     async with app.router.lifespan_context(app):
         live: Live = app.state.hooper
         side = EngineSide(live.registry, live.load, settings.front_ends, live.promote)
-        await side.listen(given.engine_socket)
+        await side.listen(config.engine_socket)
         await over.wait()
         await side.aclose()
     beating.cancel()
@@ -52,10 +52,10 @@ async def answer(given: ChildConfig) -> HooperError | None:
 def main() -> int:
     for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: front ends still need this process
-    given = receive()
-    set_up_logging(given.read_settings().log_level)
+    config = receive_config()
+    set_up_logging(config.read_settings().log_level)
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        failure = runner.run(answer(given))
+        failure = runner.run(answer(config))
     if failure is not None:
         report_failure(failure.detail)
     code = EXIT_SETUP if failure is not None else 0

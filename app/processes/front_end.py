@@ -12,17 +12,16 @@ from typing import Any
 
 import uvicorn
 
-from app.api.application import build_application, product_version
 from app.api.dependencies import Live
 from app.api.shared_rate import SharedKeyRates
 from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.ipc.mirror import Mirror
+from app.main import create_app
 from app.observability.logging import set_up_logging
-from app.observability.metrics import SharedMetrics
-from app.observability.tracing import close_traces, open_traces
-from app.processes.child import ChildConfig, beat, on_stop_request, receive, report_failure
-from app.processes.http import configured, freeze_heap, inherited, on_ending_signals
+from app.observability.metrics import Metrics, SharedMetrics
+from app.processes.child import ChildConfig, heartbeat, on_stop_request, receive_config, report_failure
+from app.processes.http import freeze_heap, inherited, on_ending_signals, uvicorn_config
 from app.serving.deployment import Deployment
 from app.serving.feedback import FeedbackWriter
 from app.serving.rollout.shadow import Shadows
@@ -48,37 +47,30 @@ class FrontEndLive(Live):
         await self.mirror.unload(name, version)
 
 
-def create_front_end(given: ChildConfig, settings: Settings, metrics: SharedMetrics, end: Callable[[], None]) -> Any:
-    """The application; `end` is called when the supervisor says so, or when the engine process cannot be followed."""
-    traces = open_traces(settings.traces_endpoint, product_version())
+def create_front_end(config: ChildConfig, settings: Settings, metrics: SharedMetrics, stop: Callable[[], None]) -> Any:
+    """The application; `stop` is called when the supervisor says so, or when the engine process cannot be followed."""
     hashes = (*settings.api_key_hashes, *settings.admin_key_hashes)
 
     @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
-        beating = asyncio.create_task(beat(), name="beat")
-        on_stop_request(end)
-        mirror = Mirror(given.engine_socket, given.name, settings.drain_s, metrics, end)
-        rates = SharedKeyRates(settings.key_requests_per_minute, given.rates_file, hashes)
-        metrics.track(
-            lambda: [one.deployment.live_model(one.role.name, one.role.share) for one in mirror.registry.live],
-            lambda: [one.name for one in mirror.registry.failed],
-        )
-        shadows, desk = Shadows(mirror.registry, metrics), FeedbackWriter(metrics)
-        app.state.hooper = FrontEndLive(settings, mirror.registry, metrics, mirror.load, shadows, rates, desk, mirror=mirror)
+    async def follow_engine(app: Any, settings: Settings, metrics: Metrics) -> AsyncIterator[Live]:
+        beating = asyncio.create_task(heartbeat(), name="heartbeat")
+        on_stop_request(stop)
+        mirror = Mirror(config.engine_socket, config.name, settings.drain_s, metrics, stop)
+        rates = SharedKeyRates(settings.key_requests_per_minute, config.rates_file, hashes)
+        shadows, feedback = Shadows(mirror.registry, metrics), FeedbackWriter(metrics)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await mirror.has_followed.wait()
         try:
-            yield
+            yield FrontEndLive(settings, mirror.registry, metrics, mirror.load, shadows, rates, feedback, mirror=mirror)
         finally:
             await shadows.aclose()
             await mirror.aclose()
-            await desk.aclose()
-            await close_traces(traces)
+            await feedback.aclose()
             rates.close()
             beating.cancel()
 
-    return build_application(settings, metrics, lifespan, traces)
+    return create_app(settings, metrics=metrics, open_models=follow_engine)
 
 
 class Server(uvicorn.Server):
@@ -89,22 +81,22 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    given = receive()
-    settings = given.read_settings()
+    config = receive_config()
+    settings = config.read_settings()
     set_up_logging(settings.log_level)
-    metrics = SharedMetrics(given.metrics_folder, given.place, "front_end", given.is_successor)
+    metrics = SharedMetrics(config.metrics_folder, config.place, "front_end", config.is_successor)
 
-    def end() -> None:
+    def stop() -> None:
         server.should_exit = True
 
-    on_ending_signals(end)  # before and after those that the server hears
+    on_ending_signals(stop)  # before and after those that the server hears
     try:
-        server = Server(configured(create_front_end(given, settings, metrics, end), settings))
+        server = Server(uvicorn_config(create_front_end(config, settings, metrics, stop), settings))
     except SetupError as error:
         report_failure(error.detail)
         return EXIT_SETUP
     freeze_heap()
-    server.run(inherited(given.sockets))
+    server.run(inherited(config.sockets))
     return 0
 
 

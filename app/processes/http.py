@@ -27,7 +27,7 @@ def freeze_heap() -> None:
     gc.freeze()
 
 
-def configured(app: Any, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,

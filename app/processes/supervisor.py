@@ -157,7 +157,7 @@ class Supervisor:
 
     def _told(self, name: str, is_successor: bool) -> tuple[str, ChildConfig]:
         is_engine = name == "engine"
-        given = ChildConfig(
+        config = ChildConfig(
             name,
             self._settings.model_dump(mode="json"),
             str(self._folder),
@@ -165,7 +165,7 @@ class Supervisor:
             is_successor,
             () if is_engine else tuple(one.fileno() for one in self._sockets),
         )
-        return ENGINE if is_engine else FRONT_END, given
+        return ENGINE if is_engine else FRONT_END, config
 
     async def _finish(self, keeping: dict[str, asyncio.Task[None]]) -> None:
         """Let these end what they have begun, and kill those that take too long over it."""

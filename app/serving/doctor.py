@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from app.batching.admission import QueueLimit
 from app.core.artefact import Artefact
 from app.core.errors import HooperError
 from app.observability.metrics import Metrics
@@ -172,18 +171,7 @@ async def _run(artefact: Artefact, settings: Settings) -> str:
     Raises:
         HooperError: it does not load, or answers otherwise than when it was published.
     """
-    queue = QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens)
-    budget = settings.max_batch_tokens, settings.max_batch_rows
-    options = LoadOptions(
-        settings.device,
-        settings.engine_threads,
-        *budget,
-        queue,
-        precision=settings.precision,
-        num_streams=settings.engine_streams,
-        cuda_graphs=settings.cuda_graphs,
-    )
-    deployment = await load(artefact, options, Metrics())
+    deployment = await load(artefact, LoadOptions.from_settings(settings), Metrics())
     chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision
     is_first = deployment.provider.device == choose_provider(settings.device).device
     reason = "" if is_first else f" ({deployment.provider.reason})"

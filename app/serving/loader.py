@@ -35,6 +35,7 @@ from app.runtime.onnx_session import SessionFactory, open_session
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model, has_int8
 from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
+from app.settings import Settings
 from app.tasks.base import Encoded, Task
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.manifest_options import checked_options
@@ -90,6 +91,21 @@ class LoadOptions:
     num_streams: int = 0
     """Batches that the CPU computes at the same time; 0: see `open_engines`."""
     cuda_graphs: bool = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings, queue: QueueLimit | None = None) -> LoadOptions:
+        """What the settings say; `queue` takes the place of their limit of what may wait."""
+        return cls(
+            device=settings.device,
+            num_threads=settings.engine_threads,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_rows=settings.max_batch_rows,
+            queue=queue or QueueLimit(settings.max_waiting_rows, settings.max_waiting_tokens),
+            engine_run_s=settings.engine_run_s,
+            precision=settings.precision,
+            num_streams=settings.engine_streams,
+            cuda_graphs=settings.cuda_graphs,
+        )
 
 
 async def load(

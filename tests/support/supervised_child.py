@@ -10,15 +10,15 @@ import os
 import signal
 import sys
 
-from app.processes.child import beat, on_stop_request, receive, report_failure
+from app.processes.child import heartbeat, on_stop_request, receive_config, report_failure
 
 
 async def main() -> int:
-    given = receive()
-    kind = given.read_settings().root_path
+    config = receive_config()
+    kind = config.read_settings().root_path
     over = asyncio.Event()
     on_stop_request(over.set)
-    beating = asyncio.create_task(beat())
+    beating = asyncio.create_task(heartbeat())
     if kind == "/fails":
         report_failure("this machine has no such device")
         return 2

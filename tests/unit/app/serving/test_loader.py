@@ -31,6 +31,7 @@ from app.serving import loader
 from app.serving.deployment import Deployment
 from app.serving.loader import TASK_KINDS, LoadOptions, load
 from app.serving.repository import Repository
+from app.settings import Settings
 from app.tasks.base import Result
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.faulty_engine import Faulty
@@ -519,3 +520,14 @@ async def test_what_no_engine_runs_is_refused_for_the_last_one_s_reason(models: 
 
     with pytest.raises(InvalidArtefact, match="cannot be loaded on cpu"):
         await load(Repository(models).open("tiny", 1), replace(OPTIONS, device="auto"), Metrics(), session_factory)
+
+
+def test_every_setting_of_the_engine_reaches_the_loader() -> None:
+    chosen: dict[str, Any] = {
+        "device": "cuda", "engine_threads": 3, "max_batch_tokens": 99, "max_batch_rows": 7, "max_waiting_rows": 5,
+        "max_waiting_tokens": 55, "engine_run_s": 8.5, "precision": "fp32", "engine_streams": 2, "cuda_graphs": True,
+    }  # fmt: skip
+    assert LoadOptions.from_settings(Settings(**chosen)) == LoadOptions(
+        "cuda", 3, 99, 7, QueueLimit(5, 55), 8.5, "fp32", 2, cuda_graphs=True
+    )
+    assert LoadOptions.from_settings(Settings(), QueueLimit(1, 2)).queue == QueueLimit(1, 2)
