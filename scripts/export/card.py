@@ -1,4 +1,4 @@
-"""card: README.md of a published version: what it is, how good, made from what, at which cost, with which limits."""
+"""README.md of a published version: what it is, how good, made from what, at which cost, with which limits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from scripts.tasks import training_task
 from scripts.training.data import Dataset, default_name
 from scripts.training.recipe import Recipe
 
-MOST_CLASSES = 30
-WORST_CLASSES = 20
-NAMED = 20
-"""Broken rows named in the card."""
+MAX_CLASSES, WORST_CLASSES = 30, 20
+MAX_INVALID_ROWS = 20
+"""Invalid rows that the card names."""
 
 
 @dataclass(frozen=True)
 class CardInput:
-    """All that a card tells. None of it is text from the data: only where rows stand, and how many."""
+    """All that a card says. None of it is text from the data: only where rows stand, and how many."""
 
     recipe: Recipe
     base_model: str
@@ -41,107 +40,130 @@ class CardInput:
 
 
 def write_card(card: CardInput) -> str:
-    """The card as markdown with the front matter of the Hugging Face hub."""
-    recipe = card.recipe
+    """The card of a model that was trained here."""
+    recipe, headline = card.recipe, card.evaluation["headline"]
+    sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
+    fields = {"datasets": list(sources), "metrics": training_task(recipe.task).hub_metrics(headline)}
+    default = f"A model for {recipe.task}, fine-tuned from {card.base_model}."
     sections = [
-        f"# {recipe.name}",
-        recipe.description or f"A model for {recipe.task}, fine-tuned from {card.base_model}.",
-        f"{card.num_bytes / 1e6:.1f} MB, reads up to {card.max_tokens} tokens. Made and served by Hooper.",
-        "## Figures",
-        figures_of(card.evaluation),
-        *classes_of(card.evaluation.get("per_class", {})),
-        *calibration_of(card.evaluation.get("calibration", {})),
+        *_head(recipe, default, card.num_bytes, card.max_tokens, "Made and served by Hooper."),
+        *_metrics(card.evaluation, "On rows that training did not see"),
         "These figures repeat with",
         f"```{card.language}\n{card.command}\n```",
         "## Data",
         *_data(card),
         "## Training",
         _training(card),
-        "## Agreement with the torch model",
-        parity_of(card.parity, "the rows held out"),
-        "## Limits",
-        recipe.limits or "None were stated by the maker.",
+        *_parity(card.parity, "the rows held out"),
+        *_limits(recipe),
     ]
-    return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(sections) + "\n"
+    return _markdown(recipe, recipe.task, card.base_model, sections, fields)
 
 
-def _front_matter(card: CardInput) -> str:
-    recipe = card.recipe
-    sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
-    fields = {
-        **license_of(recipe.license),
-        "pipeline_tag": recipe.task,
-        "base_model": card.base_model,
-        "datasets": list(sources),
-        "metrics": training_task(recipe.task).hub_metrics(card.evaluation["headline"]),
-    }
-    return front_matter(fields)
+def write_imported_card(
+    recipe: Recipe,
+    task: str,
+    source: str,
+    max_tokens: int,
+    num_bytes: int,
+    evaluation: Mapping[str, Any],
+    origin: Sequence[str],
+    parity: Mapping[str, Parity],
+    compared_on: str,
+) -> str:
+    """The card of a checkpoint that was trained elsewhere: what is known of it, and what was not measured.
+
+    Args:
+        recipe: its name, description, licence and limits.
+        task: what it is for.
+        source: the checkpoint, as it was named.
+        max_tokens: of its longest input.
+        num_bytes: of its graph.
+        evaluation: its figures, where labelled texts were given.
+        origin: paragraphs on the checkpoint.
+        parity: precision to its agreement with PyTorch.
+        compared_on: the texts that it was compared on.
+    """
+    metrics = ["No figures were measured: no labelled texts were given. How good this model is, is not known here."]
+    if evaluation["headline"]:
+        metrics = _metrics(
+            evaluation, "On texts that the maker gave (whether the checkpoint was trained on them is not known here)"
+        )
+    sections = [
+        *_head(
+            recipe, f"A model for {task}, made from {source}.", num_bytes, max_tokens, "Trained elsewhere, served by Hooper."
+        ),
+        *metrics,
+        "## Origin",
+        *origin,
+        "What it was trained on is not known here.",
+        *_parity(parity, compared_on),
+        *_limits(recipe),
+    ]
+    return _markdown(recipe, task, source, sections, {})
 
 
-def front_matter(fields: Mapping[str, Any]) -> str:
-    """Lines of YAML."""
-    fields = {**fields, "library_name": "onnx"}
-    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())  # JSON is YAML
+def _markdown(recipe: Recipe, task: str, base_model: str, sections: Sequence[str], more: Mapping[str, Any]) -> str:
+    """With the front matter of the Hugging Face hub."""
+    license_fields = {}
+    if recipe.license:
+        # the hub's own identifiers have no room for a condition
+        is_identifier = re.fullmatch(r"[A-Za-z0-9.+-]+", recipe.license)
+        license_fields = (
+            {"license": recipe.license.lower()} if is_identifier else {"license": "other", "license_name": recipe.license}
+        )
+    fields = {**license_fields, "pipeline_tag": task, "base_model": base_model, **more, "library_name": "onnx"}
+    yaml = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())  # JSON is YAML
+    return f"---\n{yaml}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def license_of(words: str) -> dict[str, str]:
-    if not words:
-        return {}
-    if re.fullmatch(r"[A-Za-z0-9.+-]+", words):
-        return {"license": words.lower()}
-    return {"license": "other", "license_name": words}  # the hub's own identifiers have no room for a condition
+def _head(recipe: Recipe, default: str, num_bytes: int, max_tokens: int, by: str) -> list[str]:
+    facts = f"{num_bytes / 1e6:.1f} MB. Max input length: {max_tokens} tokens. {by}"
+    return [f"# {recipe.name}", recipe.description or default, facts, "## Figures"]
 
 
-def figures_of(evaluation: Mapping[str, Any], said: str = "On rows that training did not see") -> str:
+def _limits(recipe: Recipe) -> list[str]:
+    return ["## Limits", recipe.limits or "None were stated by the maker."]
+
+
+def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
     headline = evaluation["headline"]
     rows = [["all", *headline.values()]]
-    rows += [[source, *(figures.get(key, "") for key in headline)] for source, figures in evaluation["by_source"].items()]
-    return f"{said}:\n\n" + _table(["rows from", *map(metric_name, headline)], rows)
-
-
-def classes_of(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    if not per_class:
-        return []
-    shown = list(per_class.items())
-    said = "Per class:"
-    if len(shown) > MOST_CLASSES:
-        shown = sorted(shown, key=lambda one: one[1]["f1"])[:WORST_CLASSES]
-        said = f"The {WORST_CLASSES} worst of {len(per_class)} classes by F1 (all of them are in evaluation.json):"
-    keys = list(shown[0][1])
-    return [f"{said}\n\n" + _table(["class", *map(metric_name, keys)], [[name, *one.values()] for name, one in shown])]
-
-
-def calibration_of(figures: Mapping[str, Any]) -> list[str]:
-    if not figures:
-        return []
-    return [
-        (
-            f"Scores are calibrated: the logits are divided by a temperature of {figures['temperature']:g}, fitted on held-out"
-            f" rows. The expected calibration error is {figures['expected_calibration_error']:.4f} (without the temperature"
-            f" {figures['expected_calibration_error_before']:.4f}; {figures['method']}, {figures['rows']:,} rows)."
+    rows += [[source, *(metrics.get(key, "") for key in headline)] for source, metrics in evaluation["by_source"].items()]
+    paragraphs = [f"{measured_on}:\n\n" + _table(["rows from", *map(metric_name, headline)], rows)]
+    classes = list(evaluation.get("per_class", {}).items())
+    if classes:
+        title = "Per class:"
+        if len(classes) > MAX_CLASSES:
+            title = f"The {WORST_CLASSES} worst of {len(classes)} classes by F1 (all of them are in evaluation.json):"
+            classes = sorted(classes, key=lambda item: item[1]["f1"])[:WORST_CLASSES]
+        header = ["class", *map(metric_name, classes[0][1])]
+        paragraphs.append(f"{title}\n\n" + _table(header, [[label, *metrics.values()] for label, metrics in classes]))
+    calibration = evaluation.get("calibration")
+    if calibration:
+        paragraphs.append(
+            f"Scores are calibrated: the logits are divided by a temperature of {calibration['temperature']:g}, fitted on"
+            f" held-out rows. The expected calibration error is {calibration['expected_calibration_error']:.4f} after"
+            f" temperature scaling, {calibration['expected_calibration_error_before']:.4f} before"
+            f" ({calibration['method']}, {calibration['rows']:,} rows)."
         )
-    ]
+    return paragraphs
 
 
 def _data(card: CardInput) -> list[str]:
-    dataset = card.dataset
-    held_out = Counter(one.source for one in dataset.validation)
-    trained = Counter(one.source for one in dataset.train)
+    dataset, invalid = card.dataset, card.dataset.broken
+    held_out = Counter(example.source for example in dataset.validation)
+    trained = Counter(example.source for example in dataset.train)
     rows = [[source, trained[source], held_out[source]] for source in dict.fromkeys([*trained, *held_out])]
-    said = [_table(["source", "rows trained on", "rows held out"], rows)]
-    said += [f"{note[0].upper()}{note[1:]}." for note in card.notes if note]
+    paragraphs = [_table(["source", "training rows", "validation rows"], rows)]
+    paragraphs += [f"{note[0].upper()}{note[1:]}." for note in card.notes if note]
     if dataset.num_leaked:
-        said.append(f"{dataset.num_leaked} rows were left out of training because the same item is held out.")
-    return [*said, _broken(dataset)]
-
-
-def _broken(dataset: Dataset) -> str:
-    broken = dataset.broken
-    if not broken:
-        return "No broken rows."
-    named = "\n".join(f"- {one.where}: {one.why}" for one in broken[:NAMED])
-    more = f"\n- and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-    return f"{len(broken)} broken rows were left out:\n\n{named}{more}"
+        paragraphs.append(f"{dataset.num_leaked} training rows removed: also in the validation set (leakage).")
+    if not invalid:
+        return [*paragraphs, "No invalid rows."]
+    named = "\n".join(f"- {row.where}: {row.why}" for row in invalid[:MAX_INVALID_ROWS])
+    more = f"\n- and {len(invalid) - MAX_INVALID_ROWS} more" if len(invalid) > MAX_INVALID_ROWS else ""
+    return [*paragraphs, f"{len(invalid)} invalid rows were left out:\n\n{named}{more}"]
 
 
 def _training(card: CardInput) -> str:
@@ -149,24 +171,29 @@ def _training(card: CardInput) -> str:
     if not cost:
         return f"Fine-tuned from {card.base_model}; what it cost was not written down."
     epochs = f"{cost['epochs']:g} epoch{'s' if cost['epochs'] != 1 else ''}"
-    said = (
+    text = (
         f"Fine-tuned from {card.base_model}: {epochs}, {cost['updates']:,} updates of"
         f" {card.recipe.batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
     )
-    said += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
+    text += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
     after = cost.get("resumed_after_updates")
-    return f"{said} The run was interrupted; the time is that of the part after update {after:,}." if after else said
+    return f"{text} The run was interrupted; the time is that of the part after update {after:,}." if after else text
 
 
-def parity_of(parity: Mapping[str, Parity], texts: str) -> str:
+def _parity(parity: Mapping[str, Parity], compared_on: str) -> list[str]:
     rows = [
-        [name, one.rows, f"{one.agreement_to_show:.4f}", f"{one.max_abs_error:.2g}", "yes" if one.passed else "no"]
-        for name, one in parity.items()
+        [name, measured.rows, f"{measured.agreement_to_show:.4f}", f"{measured.max_abs_error:.2g}", _yes(measured.passed)]
+        for name, measured in parity.items()
     ]
-    said = f"The published files, run by the code that serves them, against torch in fp32 on {texts}:"
+    text = f"The published files, run by the code that serves them, against PyTorch in fp32 on {compared_on}"
     if "fp16" in parity:
-        said = f"{said[:-1]}. For fp16, which is for GPUs, each result was rounded to fp16 on a processor:"
-    return f"{said}\n\n" + _table(["way of running", "rows", "same decision", "largest logit error", "passed"], rows)
+        text = f"{text}. For fp16, which is for GPUs, each result was rounded to fp16 on a processor"
+    header = ["precision", "rows", "same prediction", "largest logit error", "passed"]
+    return ["## Agreement with PyTorch", f"{text}:\n\n" + _table(header, rows)]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -11,15 +11,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from app.core.archive import copy, is_archive, unpack
 from app.core.artefact import STAGING, is_version, next_release
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 from app.core.manifest import MANIFEST
-from app.core.types import Precision, TaskName
+from app.core.types import Precision
 from scripts.export.formatting import say
+from scripts.tasks import SPECS
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe, load_recipe
 
@@ -87,7 +88,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="PATH_OR_HUB_ID", help="checkpoint folder, hub id, published folder or archive")
     parser.add_argument("--name", default="", help="name to publish under; default: the folder's, or the archive's own")
     group = parser.add_argument_group("for checkpoints")
-    group.add_argument("--task", choices=get_args(TaskName), help="what its head is for; default: as config.json says")
+    group.add_argument("--task", choices=tuple(SPECS), help="what its head is for; default: as config.json says")
     group.add_argument("--labels", nargs="+", default=[], metavar="NAME", help="labels in the order of its outputs")
     group.add_argument(
         "--data", nargs="+", default=[], metavar="FILE", help="texts to evaluate it on: csv, tsv, jsonl, txt, parquet"

@@ -210,7 +210,7 @@ class Exported:
     graph: Graph
 
 
-def try_out(
+def try_export(
     model: Any,
     offline: TrainingTask,
     tokenizer: Tokenizer,

@@ -1,4 +1,4 @@
-"""What the line tells a person: its arrows, and figures as a person reads them."""
+"""What the terminal shows: stages of the pipeline, and metrics as a person reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 _NAMES = {
     "macro_f1": "macro F1",
     "f1": "F1",
-    "v2_f1": "v2 F1",
+    "v2_exact_match": "EM with unanswerable questions",
+    "v2_f1": "F1 with unanswerable questions",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeLsum": "ROUGE-Lsum",
@@ -30,9 +31,9 @@ def metric_name(key: str) -> str:
     return key.replace("_", " ")
 
 
-def say(arrow: str, text: str) -> None:
-    """Print which arrow the line is at, and what came of it."""
-    print(f"{arrow:<11}{text}", flush=True)
+def say(stage: str, text: str) -> None:
+    """Print which stage the pipeline is at, and what came of it."""
+    print(f"{stage:<11}{text}", flush=True)
 
 
 def format_value(value: Any) -> str:
@@ -44,25 +45,25 @@ def format_value(value: Any) -> str:
 
 def describe_metrics(headline: dict[str, Any]) -> str:
     """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
-    figures = [f"{metric_name(key)} {format_value(value)}" for key, value in headline.items() if key != "rows"]
-    return f"{', '.join(figures)}, on {headline['rows']:,} held-out rows"
+    metrics = [f"{metric_name(key)} {format_value(value)}" for key, value in headline.items() if key != "rows"]
+    return f"{', '.join(metrics)}, on {headline['rows']:,} held-out rows"
 
 
 def describe_cost(cost: Mapping[str, Any]) -> list[str]:
     """What fine-tuning cost, and what decided how long it lasted."""
-    said = f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}"
-    return [said, *describe_decisions(cost)]
+    updates = f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}"
+    return [updates, *describe_decisions(cost)]
 
 
 def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
     """What was decided while it ran, and by what."""
-    said = []
+    sentences = []
     if "autofit" in cost:
         tuned = cost["autofit"]
-        said.append(
+        sentences.append(
             f"kept is what had the lowest loss on {tuned['rows_set_aside']:,} training rows set aside:"
             f" {tuned['best_loss']}, after {tuned['best_update']:,} updates"
         )
     if "budget" in cost:
-        said.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")
-    return said
+        sentences.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")
+    return sentences

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,23 +13,20 @@ import transformers
 
 from app.core.artefact import check_name
 from app.core.errors import InvalidSettings
-from app.core.manifest import NO_REFERENCE, DriftReference
+from app.core.manifest import NO_REFERENCE
 from app.core.types import TaskName
-from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.card import calibration_of, classes_of, figures_of, front_matter, license_of, parity_of
+from scripts.export.card import write_imported_card
 from scripts.export.eval_data import EvalData, load_eval_data
-from scripts.export.export import try_out
+from scripts.export.export import try_export
 from scripts.export.formatting import describe_metrics
 from scripts.export.layouts import accepted_inputs, head_logits, takes_token_types
 from scripts.export.optimize import num_bytes
-from scripts.export.publish import VersionContents, golden_answers, publish
+from scripts.export.publish import VersionContents, publish
 from scripts.export.tokenizer_definition import definition_of
-from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
-from scripts.export.verify import torch_reference
+from scripts.export.verified_graph import Say, VerifiedGraph, contents_of, describe_layout, evaluation_of, make_graph
+from scripts.export.verify import Reference, torch_reference
 from scripts.tasks import training_task, training_tasks
-from scripts.training.evaluation import drift_reference
 from scripts.training.pretrained import (
     DEFAULT_LIMIT,
     BaseModel,
@@ -41,10 +38,27 @@ from scripts.training.pretrained import (
 )
 from scripts.training.recipe import Recipe
 
-NAMED = 5
-"""Tokens that a note names."""
+MAX_NAMED_TOKENS = 5
 SHORTEST = 8
 """Tokens: what the manifest takes for a model's input at least."""
+
+
+Storage = Literal["int8", "fp16", "fp32"]
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What a person says about a checkpoint to publish."""
+
+    source: str
+    recipe: Recipe
+    """Its name, description, licence and limits; `validation`, the texts to judge it on; where it is published."""
+    task: TaskName | None
+    labels: Sequence[str]
+    storage: Storage | None
+    """None: int8 where labelled texts show what that costs, else fp16, which rounds less."""
+    command: str
+    """The line that was typed, for the card."""
 
 
 @dataclass(frozen=True)
@@ -78,31 +92,29 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     task = _task(config, source, task)
     model = _model(source, training_task(task).auto_class)
     tokenizer = fast_tokenizer(source)
-    room = _vocabulary(model)
-    if room is not None and len(tokenizer) > room:
-        raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {room}")
+    limit = _num_embeddings(model)
+    if limit is not None and len(tokenizer) > limit:
+        raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {limit}")
     options, notes = training_task(task).checkpoint_options(model.config, labels)
-    beyond = sorted(token for token, number in tokenizer.get_vocab().items() if room is not None and number >= room)
-    if beyond:
-        named = ", ".join(repr(token) for token in beyond[:NAMED]) + (", …" if len(beyond) > NAMED else "")
+    unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
         notes.append(
-            f"the model has no vector for {len(beyond)} of its tokenizer's tokens ({named}):"
+            f"the model has no vector for {len(unknown)} of its tokenizer's tokens ({named}):"
             " a text with one of them is answered by an error, as transformers does"
         )
     definition = definition_of(tokenizer, source.location)
     _check_token_types(model.eval(), tokenizer, source)
-    limit = min(longest_input(model), longest_of_tokenizer(tokenizer))
-    return Checkpoint(source, task, model.eval(), definition, _length(max_tokens, limit), options, notes)
+    longest = min(longest_input(model), longest_of_tokenizer(tokenizer))
+    return Checkpoint(source, task, model.eval(), definition, _length(max_tokens, longest), options, notes)
 
 
 def _config(source: BaseModel) -> Any:
     try:
-        config = transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False)
+        return transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False)
     except Exception as error:  # a broken file raises whatever its parser does
-        raise InvalidSettings(
-            f"{source.location} cannot be read as a checkpoint of transformers: {first_line(error)}"
-        ) from error
-    return config
+        reason = first_line(error)
+        raise InvalidSettings(f"{source.location} cannot be read as a checkpoint of transformers: {reason}") from error
 
 
 def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
@@ -131,7 +143,7 @@ def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
 def _model(source: BaseModel, auto_class: str) -> Any:
     folder = Path(source.location)
     if folder.is_dir() and not list(folder.glob("*.safetensors")):
-        pickles = sorted(one.name for one in folder.iterdir() if one.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         only = f"; {pickles[0]} is a pickle, which could run any code when it is read" if pickles else ""
         raise InvalidSettings(
             f"{folder} holds no weights as safetensors{only}. Save it again with save_pretrained(…, safe_serialization=True)"
@@ -153,7 +165,7 @@ def _model(source: BaseModel, auto_class: str) -> Any:
     return model
 
 
-def _vocabulary(model: Any) -> int | None:
+def _num_embeddings(model: Any) -> int | None:
     """Tokens that the model has a vector for; None where it does not say."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
@@ -173,13 +185,13 @@ def _check_token_types(model: Any, tokenizer: Any, source: BaseModel) -> None:
     input_ids = torch.tensor([tokenizer("a b").input_ids])
     with torch.no_grad():
         try:
-            without, given = (
+            without, with_types = (
                 head_logits(model(input_ids=input_ids, return_dict=True, **types))
                 for types in ({}, {name: torch.zeros_like(input_ids)})
             )
         except Exception:  # whatever it raises: the trial export says what it is
             return
-    if not torch.allclose(without, given, atol=1e-4):
+    if not torch.allclose(without, with_types, atol=1e-4):
         raise InvalidSettings(
             f"{source.location} cannot be served: its tokenizer gives {name}, in place of which {type(model).__name__} adds up"
             f" words; leave {name} out of model_input_names in tokenizer_config.json if that is not meant"
@@ -190,24 +202,6 @@ def _length(wish: int, limit: int) -> int:
     if not SHORTEST <= (wish or limit) <= limit:
         raise InvalidSettings(f"--max-tokens is {wish or limit}; this model reads between {SHORTEST} and {limit}")
     return wish or min(limit, DEFAULT_LIMIT)
-
-
-Storage = Literal["int8", "fp16", "fp32"]
-
-
-@dataclass(frozen=True)
-class ImportRequest:
-    """What a person says about a checkpoint to publish."""
-
-    source: str
-    recipe: Recipe
-    """Its name, description, licence and limits; `validation`, the texts to judge it on; where it is published."""
-    task: TaskName | None
-    labels: Sequence[str]
-    storage: Storage | None
-    """None: int8 where labelled texts show what that costs, else fp16, which rounds less."""
-    command: str
-    """The line that was typed, for the card."""
 
 
 def import_checkpoint(request: ImportRequest, say: Say) -> Path:
@@ -227,97 +221,50 @@ def import_checkpoint(request: ImportRequest, say: Say) -> Path:
     for note in checkpoint.notes:
         say("", note)
     offline = training_task(checkpoint.task)
-    texts = load_eval_data(offline, checkpoint.task_options, request.recipe)
-    say("", f"compared on {texts.origin}")
+    data = load_eval_data(offline, checkpoint.task_options, request.recipe)
+    say("", f"compared on {data.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
     model, options = checkpoint.model, checkpoint.task_options
-    storage = request.storage or ("int8" if texts.is_labelled else "fp16")
+    storage = request.storage or ("int8" if data.is_labelled else "fp16")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        exported = try_out(model, offline, tokenizer, options, Path(folder))
+        exported = try_export(model, offline, tokenizer, options, Path(folder))
         say("export", describe_layout(exported.graph))
-        reference = torch_reference(offline, model, tokenizer, options, texts.examples, texts.is_labelled)
-        if texts.is_labelled:
-            figures = offline.evaluate(reference.predictions.answers, texts.examples, reference.task_options)
-            say("evaluate", describe_metrics(figures["headline"]))
+        reference = torch_reference(offline, model, tokenizer, options, data.examples, data.is_labelled)
+        if data.is_labelled:
+            metrics = offline.evaluate(reference.predictions.answers, data.examples, reference.task_options)
+            say("evaluate", describe_metrics(metrics["headline"]))
         verified = make_graph(model, offline.output_axis, storage, reference, Path(folder), say, exported)
-        made = publish(_contents(request, checkpoint, texts, reference, verified), Path(request.recipe.models))
-    say("publish", str(made))
-    return made
+        contents = _version_contents(request, checkpoint, data, reference, verified)
+        published = publish(contents, Path(request.recipe.models))
+    say("publish", str(published))
+    return published
 
 
-def _contents(
-    request: ImportRequest, checkpoint: Checkpoint, texts: EvalData, reference: Any, verified: VerifiedGraph
+def _version_contents(
+    request: ImportRequest, checkpoint: Checkpoint, data: EvalData, reference: Reference, verified: VerifiedGraph
 ) -> VersionContents:
-    offline, recipe = reference.offline, request.recipe
-    evaluation: dict[str, Any] = {"headline": {}}
-    if texts.is_labelled:
-        evaluation = dict(offline.evaluate(verified.predictions.answers, texts.examples, reference.task_options))
-        evaluation |= {"calibration": dict(reference.calibration)} if reference.calibration else {}
-    evaluation["parity"] = {name: one.model_dump() for name, one in verified.parity.items()}
-    evaluation["parity_before_compaction"] = verified.exported.model_dump()
-    evaluation["command"] = request.command
-    session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-    return VersionContents(
-        name=recipe.name,
-        task=checkpoint.task,
-        description=recipe.description or f"A model for {checkpoint.task}, made from {checkpoint.source.name}.",
-        license=recipe.license,
-        base_model=checkpoint.source.name,
-        max_tokens=checkpoint.max_tokens,
-        graph_file=verified.file,
-        graph=verified.graph,
-        variants=verified.variants,
-        engines=verified.engines,
-        tokenizer=checkpoint.tokenizer,
-        task_options=reference.task_options,
-        parity=verified.parity,
-        evaluation=evaluation,
-        golden=golden_answers(offline, reference.task, offline.golden_items(recipe), session),
-        card=write_imported_card(request, checkpoint, texts, verified, evaluation),
-        reference=_drift_reference(checkpoint, texts, reference, verified),
-    )
-
-
-def _drift_reference(checkpoint: Checkpoint, texts: EvalData, reference: Any, verified: VerifiedGraph) -> DriftReference:
-    """Of texts that somebody chose for this model; the built-in ones are like nobody's."""
-    if not texts.is_own:
-        return NO_REFERENCE
-    tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
-    return drift_reference(reference.task, reference.offline.serving_options(), tokenizer, verified.predictions)
-
-
-def write_imported_card(
-    request: ImportRequest, checkpoint: Checkpoint, texts: EvalData, verified: VerifiedGraph, evaluation: Mapping[str, Any]
-) -> str:
-    """README.md of a checkpoint that was trained elsewhere: what is known of it, and what was not measured."""
-    recipe, size = request.recipe, num_bytes(verified.file)
-    kind = type(checkpoint.model).__name__
-    fields = {**license_of(recipe.license), "pipeline_tag": checkpoint.task, "base_model": checkpoint.source.name}
-    sections = [
-        f"# {recipe.name}",
-        recipe.description or f"A model for {checkpoint.task}, made from {checkpoint.source.name}.",
-        f"{size / 1e6:.1f} MB, reads up to {checkpoint.max_tokens} tokens. Trained elsewhere, served by Hooper.",
-        "## Figures",
-        *_figures(texts, evaluation),
-        "## Origin",
-        f"The checkpoint {checkpoint.source.name} ({kind}, {checkpoint.model.num_parameters():,} weights), published with",
+    recipe, source, model = request.recipe, checkpoint.source.name, checkpoint.model
+    evaluation = {**evaluation_of(verified, reference, data.is_labelled), "command": request.command}
+    origin = [
+        f"The checkpoint {source} ({type(model).__name__}, {model.num_parameters():,} weights), published with",
         f"```sh\n{request.command}\n```",
         *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
-        "What it was trained on is not known here.",
-        "## Agreement with the torch model",
-        parity_of({"before quantization": verified.exported, **verified.parity}, texts.origin),
-        "## Limits",
-        recipe.limits or "None were stated by the maker.",
     ]
-    return f"---\n{front_matter(fields)}---\n\n" + "\n\n".join(sections) + "\n"
-
-
-def _figures(texts: EvalData, evaluation: Mapping[str, Any]) -> list[str]:
-    if not texts.is_labelled:
-        return ["No figures were measured: no labelled texts were given. How good this model is, is not known here."]
-    said = "On texts that the maker gave (whether the checkpoint was trained on them is not known here)"
-    return [
-        figures_of(evaluation, said),
-        *classes_of(evaluation.get("per_class", {})),
-        *calibration_of(evaluation.get("calibration", {})),
-    ]
+    card = write_imported_card(
+        recipe,
+        checkpoint.task,
+        source,
+        checkpoint.max_tokens,
+        num_bytes(verified.file),
+        evaluation,
+        origin,
+        {"before quantization": verified.exported, **verified.parity},
+        data.origin,
+    )
+    tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
+    contents = contents_of(
+        recipe, checkpoint.task, source, checkpoint.tokenizer, tokenizer, verified, reference, evaluation, card
+    )
+    description = recipe.description or f"A model for {checkpoint.task}, made from {source}."
+    # the built-in texts are like nobody's: drift is not compared with them
+    return replace(contents, description=description, reference=contents.reference if data.is_own else NO_REFERENCE)

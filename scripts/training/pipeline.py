@@ -11,17 +11,16 @@ from typing import Any
 import torch
 
 from app.core.artefact import check_name
-from app.core.manifest import DriftReference
 from app.data import Record
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
-from scripts.export.export import try_out
+from scripts.export.export import try_export
 from scripts.export.formatting import describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
-from scripts.export.publish import VersionContents, golden_answers, publish
-from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, make_graph
+from scripts.export.publish import publish
+from scripts.export.verified_graph import Say, VerifiedGraph, contents_of, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference, torch_reference
 from scripts.report.of_run import write_report
 from scripts.tasks import training_task
@@ -30,7 +29,6 @@ from scripts.training import pretrained
 from scripts.training.budget import length_cost
 from scripts.training.data import Example, describe_broken, read_all, read_corrections
 from scripts.training.distillation import open_teacher, with_teacher_logits
-from scripts.training.evaluation import drift_reference
 from scripts.training.fine_tune import fine_tune, set_aside
 from scripts.training.learning_rate import Curve, find_learning_rate
 from scripts.training.pretrained import BaseModel
@@ -161,31 +159,16 @@ class Pipeline:
         """card > publish, with the figures of the very graph that is published."""
         recipe = self.recipe
         evaluation = self._evaluation(prepared, trained, reference, verified)
-        requests = self.offline.golden_items(recipe)
-        session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-        contents = VersionContents(
-            name=recipe.name,
-            task=recipe.task,
-            description=recipe.description,
-            license=recipe.license,
-            base_model=trained.base.name,
-            max_tokens=trained.max_tokens,
-            graph_file=verified.file,
-            graph=verified.graph,
-            variants=verified.variants,
-            engines=verified.engines,
-            tokenizer=trained.tokenizer,
-            task_options=reference.task_options,
-            parity=verified.parity,
-            evaluation=evaluation,
-            golden=golden_answers(self.offline, reference.task, requests, session),
-            card=self._card(prepared, trained, verified, evaluation),
-            reference=self._drift_reference(trained, reference, verified),
+        card = self._card(prepared, trained, verified, evaluation)
+        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
+        contents = contents_of(
+            recipe, recipe.task, trained.base.name, trained.tokenizer, tokenizer, verified, reference, evaluation, card
         )
         folder = publish(contents, Path(recipe.models))
         self.say("publish", str(folder))
+        session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
         report = self._report(folder, prepared, reference, verified, session)
-        return Published(folder, evaluation, requests[0], report)
+        return Published(folder, evaluation, contents.golden[0]["item"], report)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
@@ -200,7 +183,7 @@ class Pipeline:
 
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
-        tried = try_out(model, self.offline, tokenizer, task_options)
+        tried = try_export(model, self.offline, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
@@ -244,12 +227,8 @@ class Pipeline:
         self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph
     ) -> dict[str, Any]:
         dataset = prepared.dataset
-        figures = self.offline.evaluate(verified.predictions.answers, dataset.validation, reference.task_options)
         return {
-            **figures,
-            **({"calibration": dict(reference.calibration)} if reference.calibration else {}),
-            "parity": {name: one.model_dump() for name, one in verified.parity.items()},
-            "parity_before_compaction": verified.exported.model_dump(),
+            **evaluation_of(verified, reference),
             "data": {
                 "trained_on": len(dataset.train),
                 "held_out": len(dataset.validation),
@@ -271,10 +250,6 @@ class Pipeline:
             return None
         self.say("report", str(page))
         return page
-
-    def _drift_reference(self, trained: Trained, reference: Reference, verified: VerifiedGraph) -> DriftReference:
-        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
-        return drift_reference(reference.task, self.offline.serving_options(), tokenizer, verified.predictions)
 
     def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
         parity = dict(verified.parity)

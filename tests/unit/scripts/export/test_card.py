@@ -72,14 +72,14 @@ def test_a_licence_with_conditions_is_kept_in_words(story: CardInput) -> None:
     [
         "# films",
         "Whether a film was good.",
-        "1.5 MB, reads up to 32 tokens",
+        "1.5 MB. Max input length: 32 tokens.",
         "| all | 0.9123 | 0.8000 | 1,234 |",
         "| films/train.csv | 0.9123 |  | 1,234 |",
         "| bad | 0.5000 | 0.2500 | 0.3333 | 7 |",
         "```sh\nhooper train --recipe films.toml\n```",
         "| films/train.csv | 8 | 1 |",
         "Text from column 'text'.",
-        "No broken rows.",
+        "No invalid rows.",
         "2 epochs, 1,500 updates of 32 rows, bf16, 1.5 minutes, mean loss 0.12",
         "| fp32 | 1,234 | 0.9992 | 0.012 | yes |",
         "None were stated by the maker.",
@@ -106,11 +106,11 @@ def test_more_than_thirty_classes_are_cut_to_the_twenty_worst(story: CardInput) 
 def test_broken_and_leaked_rows_are_told_by_place(story: CardInput) -> None:
     broken = [Broken(f"films/train.csv:{line}", "empty text") for line in range(25)]
     card = write_card(replace(story, dataset=replace(story.dataset, broken=broken, num_leaked=3)))
-    assert "25 broken rows were left out" in card
+    assert "25 invalid rows were left out" in card
     assert "films/train.csv:19: empty text" in card
     assert "films/train.csv:20: empty text" not in card
     assert "and 5 more" in card
-    assert "3 rows were left out of training because the same item is held out." in card
+    assert "3 training rows removed: also in the validation set (leakage)." in card
 
 
 def test_an_interrupted_run_says_what_its_time_counts(story: CardInput) -> None:
