@@ -42,7 +42,7 @@ CREATE TABLE corrections ( -- file {{identity}}
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     model TEXT NOT NULL CHECK (length(model) BETWEEN 1 AND 64),
     version INTEGER NOT NULL CHECK (version >= 1),
-    task TEXT NOT NULL CHECK (task IN ('text-classification', 'question-answering', 'summarization')),
+    task TEXT NOT NULL CHECK (length(task) BETWEEN 1 AND 64),
     item TEXT NOT NULL CHECK (json_valid(item)),
     predicted TEXT NOT NULL CHECK (json_valid(predicted)),
     right TEXT NOT NULL CHECK (json_valid(right)),
@@ -57,6 +57,8 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
 """SQLite keeps the comment: it stands in the first page, and tells the file from any other."""
+_TASKS_OF_0_1_0 = re.compile(r"CHECK \(task IN \([^)]*\)\)")
+"""Release 0.1.0 listed its tasks in the table."""
 
 
 class _Unfit(Exception):
@@ -129,6 +131,7 @@ class FeedbackFile:
         with self._opened() as connection:
             at_path = self.path.stat()
             with _transaction(connection):
+                _admit_tasks(connection, {correction.task for correction in corrections})
                 ids = [_insert(connection, correction) for correction in corrections]
             # While the connection is open its inode is no other file's, so that equal numbers mean the same file.
             if not _is_at(self.path, at_path):
@@ -311,6 +314,20 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):  # where the disk is full SQLite has rolled it back already
             connection.execute("ROLLBACK")
         raise
+
+
+def _admit_tasks(connection: sqlite3.Connection, tasks: set[str]) -> None:
+    """Let a file of release 0.1.0 take tasks that came later, by the procedure of https://sqlite.org/lang_altertable.html for
+    changes of the schema that concern no content. Within a transaction; that release still reads the file."""
+    (schema,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'corrections'").fetchone()
+    listed = _TASKS_OF_0_1_0.search(schema)
+    if listed is None or all(f"'{task}'" in listed[0] for task in tasks):
+        return
+    (version,) = connection.execute("PRAGMA schema_version").fetchone()
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ?, '') WHERE name = 'corrections'", [f" {listed[0]}"])
+    connection.execute(f"PRAGMA schema_version = {version + 1}")
+    connection.execute("PRAGMA writable_schema = RESET")
 
 
 def _insert(connection: sqlite3.Connection, correction: Correction) -> int:

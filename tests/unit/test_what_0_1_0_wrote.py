@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,20 @@ def test_corrections_of_every_task_are_read_and_more_are_added(release: Path) ->
         assert file.add(before[-1:]) == [8]
     assert len(list(feedback.read(path))) == 8
     assert feedback.remove(path, request_id="request-1") == 1
+
+
+def test_a_file_of_corrections_takes_those_of_a_task_that_came_later(release: Path) -> None:
+    path = release / "feedback.db"
+    before = list(feedback.read(path))
+    later = replace(before[0], task="token-classification")
+    with feedback.FeedbackFile(path, 1 << 20) as file:
+        assert file.add([before[0], later]) == [8, 9]
+        assert file.add([later]) == [10]
+    assert [correction.task for correction in feedback.read(path)][7:] == [before[0].task, later.task, later.task]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):  # the other checks are still there
+            connection.execute("UPDATE corrections SET version = 0")
 
 
 def test_a_batch_that_was_killed_goes_on_where_it_stopped(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
