@@ -38,7 +38,7 @@ from app.tasks.base import Encoded
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.reference_answers import reference_answer, whole_words
-from scripts.tasks.question_answering.task import Gold, parse
+from scripts.tasks.question_answering.answers import Gold, parse
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import predict
 from scripts.training.metrics import exact_match, f1

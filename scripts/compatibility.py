@@ -130,7 +130,7 @@ def largest_difference(version: Path, manifest: Manifest, checkpoint: Checkpoint
     Classifiers are compared from the text on, through transformers' own tokenizer; of question answering the rows are compared,
     since transformers has no windows of ours.
     """
-    offline = training_task(manifest.task)
+    offline = training_task(manifest.task, manifest.task_options)
     tokenizer = Tokenizer.from_file(version / manifest.tokenizer, manifest.max_tokens)
     session = EncoderEngine(version / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     if manifest.task == "text-classification":

@@ -21,11 +21,10 @@ from scripts.api.script import Script
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
 from scripts.export.verify import Reference, TorchRunner, padded_graph, torch_reference
-from scripts.report import store
-from scripts.report.build import build, top_losses
-from scripts.report.judged import Judged
-from scripts.report.of_run import notes_of
-from scripts.training.data import Example, describe_broken
+from scripts.report import page as pages
+from scripts.report.build import build
+from scripts.report.sections import ReportInput
+from scripts.training.data import Example, data_notes, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
 from scripts.training.learning_rate import plot as draw
 from scripts.training.objective import mean_loss
@@ -64,7 +63,7 @@ class Trainer(Generic[F]):
         self._script = Script(task, model.name, train.data, options)
         self._values = training_values(task, model.name, train.data, options)
         pipeline = self._line()
-        self._offline, self._prepared = pipeline.offline, pipeline.load(train.data.records)
+        self._training, self._prepared = pipeline.offline, pipeline.load(train.data.records)
         self._trained: Trained | None = None
         self._reference: Reference | None = None
         """The trained model's answers to what is held out, once they were needed."""
@@ -153,10 +152,10 @@ class Trainer(Generic[F]):
             InvalidSettings: as for `evaluate`.
         """
         trained, reference = self._needed("evaluate"), self._judged_on(part)
-        figures = self._offline.evaluate(reference.predictions.answers, reference.examples, reference.task_options)
+        figures = self._training.evaluate(reference.predictions.answers, reference.examples, reference.task_options)
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
-        rows = self._offline.training_rows(reference.examples, tokenizer, self._prepared.task_options)
-        return {"loss": mean_loss(self._offline, trained.model, rows), **figures}
+        rows = self._training.training_rows(reference.examples, tokenizer, self._prepared.task_options)
+        return {"loss": mean_loss(self._training, trained.model, rows), **figures}
 
     def top_losses(self, most: int = 10, part: Part | Source | None = None) -> list[dict[str, Any]]:
         """The worst errors: their texts as `fields`, what was `guessed`, what is `right`, and where they stand; the largest
@@ -169,7 +168,7 @@ class Trainer(Generic[F]):
         Raises:
             InvalidSettings: as for `evaluate`.
         """
-        return top_losses(self._judged(part), most)
+        return self._training.worst_errors(self._report_input(part), most)
 
     def write_report(self, path: str | Path, part: Part | Source | None = None) -> Path:
         """Write the report as a page of its own, with the same as json beside it: what is right and wrong, how sure the
@@ -186,8 +185,8 @@ class Trainer(Generic[F]):
             InvalidSettings: as for `evaluate`.
             SetupError: it cannot be written.
         """
-        judged = self._judged(part)
-        return store.write(build(judged, {"made from": self._model.name}), Path(path).expanduser())
+        report = build(self._report_input(part), {"made from": self._model.name})
+        return pages.write(report, Path(path).expanduser())
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Export, verify and publish as the next version in this folder: `hooper serve --model PATH` serves the latest.
@@ -217,24 +216,22 @@ class Trainer(Generic[F]):
             return self._held_out(trained)
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
         return torch_reference(
-            self._offline, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False
+            self._training, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False
         )
 
-    def _judged(self, part: Part | Source | None) -> Judged:
+    def _report_input(self, part: Part | Source | None) -> ReportInput:
         trained = self._needed("report on")
         reference = self._held_out(trained) if part is None else self._judged_on(part)
-        recipe = self._line().recipe
-        runner = TorchRunner(trained.model, padded_graph(trained.model, Output(name="logits", axis=self._offline.output_axis)))
-        return Judged(
-            recipe.name,
-            recipe.task,
-            reference.task_options,
-            self._offline,
-            reference.task,
-            reference.examples,
-            reference.predictions,
-            runner,
-            notes_of(self._prepared),
+        output = Output(name="logits", axis=self._training.output_axis)
+        return ReportInput(
+            name=self._line().recipe.name,
+            training=self._training,
+            task_options=reference.task_options,
+            task=reference.task,
+            examples=reference.examples,
+            predictions=reference.predictions,
+            runner=TorchRunner(trained.model, padded_graph(trained.model, output)),
+            notes=data_notes(self._prepared.dataset, self._prepared.notes),
         )
 
     def _line(self, script: str = "", **values: Any) -> Pipeline:

@@ -43,7 +43,10 @@ def write_card(card: CardInput) -> str:
     """The card of a model that was trained here."""
     recipe, headline = card.recipe, card.evaluation["headline"]
     sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
-    fields = {"datasets": list(sources), "metrics": training_task(recipe.task).hub_metrics(headline)}
+    fields = {
+        "datasets": list(sources),
+        "metrics": training_task(recipe.task, {"problem_type": recipe.problem_type}).hub_metrics(),
+    }
     default = f"A model for {recipe.task}, fine-tuned from {card.base_model}."
     sections = [
         *_head(recipe, default, card.num_bytes, card.max_tokens, "Made and served by Hooper."),

@@ -95,7 +95,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     limit = _num_embeddings(model)
     if limit is not None and len(tokenizer) > limit:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {limit}")
-    options, notes = training_task(task).checkpoint_options(model.config, labels)
+    options, notes = training_task(task, vars(model.config)).checkpoint_options(model.config, labels)
     unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
     if unknown:
         named = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
@@ -220,7 +220,7 @@ def import_checkpoint(request: ImportRequest, say: Say) -> Path:
     say("load", f"{type(checkpoint.model).__name__} for {checkpoint.task}, inputs of up to {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:
         say("", note)
-    offline = training_task(checkpoint.task)
+    offline = training_task(checkpoint.task, checkpoint.task_options)
     data = load_eval_data(offline, checkpoint.task_options, request.recipe)
     say("", f"compared on {data.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)

@@ -331,4 +331,4 @@ def torch_reference(
     if calibration.task_options:
         task = offline.serving_task(tokenizer, options)
         predictions = read_again(task, offline.serving_options(), predictions)
-    return Reference(offline, task, options, examples, predictions, calibration.figures)
+    return Reference(offline, task, options, examples, predictions, calibration.metrics)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.core.errors import HooperError, InvalidSettings
 from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
-from scripts.report import store
+from scripts.report import page as pages
 from scripts.training.data import describe_broken
 from scripts.training.recipe import Recipe
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        page = _made(options) if options.data else store.find(options.wish, Path(options.runs))
+        page = _made(options) if options.data else pages.find(options.wish, Path(options.runs))
         if options.json:
             print(_json(page), end="")
         else:
@@ -76,19 +76,18 @@ def parser() -> argparse.ArgumentParser:
 
 def _made(options: argparse.Namespace) -> Path:
     from scripts.export.published import open_version  # here: what only opens a file needs none of these
-    from scripts.report.build import build
-    from scripts.report.of_version import about, judge, read_data
+    from scripts.report.build import build, evaluate_version, facts_of, read_data
 
     if not options.wish:
         raise InvalidSettings("say which model answers the texts of --data, as in `hooper report sentiment --data dev.csv`")
     version = open_version(options.wish, Path(options.models))
     columns = {name: getattr(options, name) for name in ("text_column", "label_column", "max_rows")}
     recipe = replace(Recipe(), task=version.manifest.task, validation=options.data, **columns)
-    examples, broken = read_data(version.manifest, recipe)
+    examples, broken = read_data(version, recipe)
     notes = [describe_broken(broken)] if broken else []
-    judged = judge(version, examples, notes)
-    report = build(judged, {**about(version.manifest), "data": ", ".join(options.data)})
-    return store.write(report, store.page_of(Path(options.runs) / version.manifest.name, version.manifest.version))
+    evaluated = evaluate_version(version, examples, notes)
+    report = build(evaluated, {**facts_of(version.manifest), "data": ", ".join(options.data)})
+    return pages.write(report, pages.page_of(Path(options.runs) / version.manifest.name, version.manifest.version))
 
 
 def _json(page: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,7 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
 from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.published import OpenVersion
-from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, predict
-from scripts.training.metrics import exact_match
 from scripts.training.recipe import Recipe
 
 ROUNDS, TIMED_ITEMS = 3, 256
@@ -24,50 +22,46 @@ ROUNDS, TIMED_ITEMS = 3, 256
 
 
 @dataclass(frozen=True)
-class Pair:
+class ComparedVersions:
     """Both versions, and what they answered."""
 
     versions: Sequence[OpenVersion]
-    texts: EvalData
+    data: EvalData
     predictions: Sequence[Predictions]
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        return self.versions[0].manifest.task_options
 
-
-def compare(one: OpenVersion, other: OpenVersion, recipe: Recipe, most: int) -> dict[str, Any]:
+def compare(one: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int) -> dict[str, Any]:
     """Everything that `hooper compare` tells.
 
     Args:
         one: a version.
         other: another of the same task.
         recipe: `validation` names the texts; without any, built-in ones are taken.
-        most: so many texts at most on which they differ.
+        limit: so many texts at most on which they differ.
 
     Raises:
         InvalidSettings: they cannot be compared, or the texts cannot be used.
     """
     wider = _wider(one.manifest, other.manifest)
-    texts = load_eval_data(one.offline, wider.task_options, recipe)
-    items = [example.item for example in texts.examples]
+    data = load_eval_data(one.offline, wider.task_options, recipe)
+    items = [example.item for example in data.examples]
     answered = [predict(each.task, each.offline.serving_options(), items, each.session) for each in (one, other)]
-    pair = Pair((one, other), texts, answered)
-    differing = [index for index in range(len(items)) if not _agree(pair, index)]
-    differing.sort(key=lambda index: -_sureness(pair, index))
+    compared = ComparedVersions((one, other), data, answered)
+    differing = [index for index in range(len(items)) if not _agree(compared, index)]
+    differing.sort(key=lambda index: -_clarity(compared, index))
     return {
-        "versions": [each.name for each in pair.versions],
+        "versions": [each.name for each in compared.versions],
         "task": one.manifest.task,
-        "data": texts.origin,
+        "data": data.origin,
         "rows": len(items),
-        "figures": _figures(pair),
-        "published_figures": [each.manifest.evaluation for each in pair.versions],
-        "items_per_s": [round(rate, 1) for rate in _rates(pair, items)],
-        "num_bytes": [sum(entry.num_bytes for entry in each.manifest.files.values()) for each in pair.versions],
+        "figures": _metrics(compared),
+        "published_figures": [each.manifest.evaluation for each in compared.versions],
+        "items_per_s": [round(rate, 1) for rate in _rates(compared, items)],
+        "num_bytes": [sum(entry.num_bytes for entry in each.manifest.files.values()) for each in compared.versions],
         "agreement": round(1 - len(differing) / len(items), 4),
         "num_differing": len(differing),
-        **({"right_alone": _right_alone(pair, differing)} if _can_be_right(pair) else {}),
-        "differing": [_difference(pair, index) for index in differing[:most]],
+        **_right_alone(compared, differing),
+        "differing": [_difference(compared, index) for index in differing[:limit]],
     }
 
 
@@ -85,18 +79,17 @@ def _wider(one: Manifest, other: Manifest) -> Manifest:
     return one if others <= labels else other
 
 
-def _agree(pair: Pair, index: int) -> bool:
-    one, other = (each.answers[index] for each in pair.predictions)
-    version = pair.versions[0]
+def _agree(compared: ComparedVersions, index: int) -> bool:
+    one, other = (predictions.answers[index] for predictions in compared.predictions)
+    version = compared.versions[0]
     return bool(version.task.same_decision(one, other, version.offline.serving_options()))
 
 
-def _sureness(pair: Pair, index: int) -> float:
-    """How sure the less sure of both is; of numbers how far apart they are."""
-    if _is_number(pair):
-        one, other = (each.answers[index].labels[0].score for each in pair.predictions)
-        return abs(float(one) - float(other))
-    return min(_confidence(version, each.answers[index]) for version, each in zip(pair.versions, pair.predictions, strict=True))
+def _clarity(compared: ComparedVersions, index: int) -> float:
+    """How far apart both answers are or, where that is no number, how sure the less sure of both is."""
+    answers = [predictions.answers[index] for predictions in compared.predictions]
+    distance = compared.versions[0].offline.distance(*answers)
+    return min(map(_confidence, compared.versions, answers)) if distance is None else distance
 
 
 def _confidence(version: OpenVersion, answer: Any) -> float:
@@ -104,89 +97,53 @@ def _confidence(version: OpenVersion, answer: Any) -> float:
     return 0.0 if decision is None else float(decision.confidence)
 
 
-def _figures(pair: Pair) -> list[dict[str, Any]]:
+def _metrics(compared: ComparedVersions) -> list[dict[str, Any]]:
     """Of labelled texts alone."""
-    if not pair.texts.is_labelled:
+    if not compared.data.is_labelled:
         return []
-    pairs = zip(pair.versions, pair.predictions, strict=True)
     return [
-        version.offline.evaluate(found.answers, pair.texts.examples, version.manifest.task_options)["headline"]
-        for version, found in pairs
+        version.offline.evaluate(found.answers, compared.data.examples, version.manifest.task_options)["headline"]
+        for version, found in zip(compared.versions, compared.predictions, strict=True)
     ]
 
 
-def _rates(pair: Pair, items: Sequence[Any]) -> list[float]:
+def _rates(compared: ComparedVersions, items: Sequence[Any]) -> list[float]:
     """Items a second, tokenizing included."""
     timed = items[:TIMED_ITEMS]
     seconds = np.full((2, ROUNDS), np.inf)
     for number in range(ROUNDS):
-        for line, version in enumerate(pair.versions):
-            began = time.perf_counter()
+        for line, version in enumerate(compared.versions):
+            start = time.perf_counter()
             predict(version.task, version.offline.serving_options(), timed, version.session)
-            seconds[line, number] = time.perf_counter() - began
+            seconds[line, number] = time.perf_counter() - start
     return [len(timed) / float(fastest) for fastest in seconds.min(1)]
 
 
-def _can_be_right(pair: Pair) -> bool:
-    """Whether an answer is either right or wrong: a summary is neither, nor is a number."""
-    return pair.texts.is_labelled and pair.versions[0].manifest.task != "summarization" and not _is_number(pair)
-
-
-def _right_alone(pair: Pair, differing: Sequence[int]) -> dict[str, Any]:
-    """How often each is right where the other is wrong, and how likely chance alone makes that so uneven (McNemar, exact)."""
-    rights = [
-        [_is_right(found.answers[index], pair.texts.examples[index]) for index in differing] for found in pair.predictions
+def _right_alone(compared: ComparedVersions, differing: Sequence[int]) -> dict[str, Any]:
+    """How often each is right where the other is wrong, and how likely chance alone makes that so uneven (McNemar, exact);
+    nothing where an answer is neither right nor wrong."""
+    if not compared.data.is_labelled:
+        return {}
+    training, examples = compared.versions[0].offline, compared.data.examples
+    if training.is_correct(compared.predictions[0].answers[0], examples[0]) is None:
+        return {}
+    hits = [
+        [bool(training.is_correct(found.answers[index], examples[index])) for index in differing]
+        for found in compared.predictions
     ]
-    alone = [sum(a and not b for a, b in zip(*order, strict=True)) for order in (rights, rights[::-1])]
+    alone = [sum(a and not b for a, b in zip(*order, strict=True)) for order in (hits, hits[::-1])]
     p_value = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.0
-    return {"rows": alone, "p_value": round(float(p_value), 4)}
+    return {"right_alone": {"rows": alone, "p_value": round(float(p_value), 4)}}
 
 
-def _is_right(answer: Any, example: Example) -> bool:
-    if hasattr(answer, "answers"):
-        return bool(exact_match(_said(answer)[0], [gold.text for gold in example.target]))
-    wanted = example.target if isinstance(example.target, tuple) else (example.target,)
-    return set(_said(answer, isinstance(example.target, tuple))) == set(wanted)
-
-
-def _said(answer: Any, several: bool = False) -> list[str]:
-    """An answer in words."""
-    if hasattr(answer, "labels"):
-        return [one.label for one in answer.labels if one.score > 0.5] if several else [answer.labels[0].label]
-    if hasattr(answer, "answers"):
-        return [answer.answers[0].answer if answer.answers else ""]
-    return [" ".join(one.text for one in answer.sentences)]
-
-
-def _difference(pair: Pair, index: int) -> dict[str, Any]:
-    example = pair.texts.examples[index]
-    several = pair.options.get("problem_type") == "multi_label_classification"
-    said = [
-        [f"{found.answers[index].labels[0].score:.4g}"] if _is_number(pair) else _said(found.answers[index], several)
-        for found in pair.predictions
-    ]
+def _difference(compared: ComparedVersions, index: int) -> dict[str, Any]:
+    example = compared.data.examples[index]
+    pairs = [(version, found.answers[index]) for version, found in zip(compared.versions, compared.predictions, strict=True)]
+    values = {name: getattr(example.item, name) for name in example.item.__slots__}
     return {
         "where": example.where,
-        "fields": {
-            name: getattr(example.item, name) for name in example.item.__slots__ if getattr(example.item, name) is not None
-        },
-        "said": said,
-        "confidence": [
-            round(_confidence(version, found.answers[index]), 4)
-            for version, found in zip(pair.versions, pair.predictions, strict=True)
-        ],
-        **({"right": _wanted(example)} if pair.texts.is_labelled else {}),
+        "fields": {name: value for name, value in values.items() if value is not None},
+        "said": [version.offline.answer_texts(answer, version.manifest.task_options) for version, answer in pairs],
+        "confidence": [round(_confidence(version, answer), 4) for version, answer in pairs],
+        **({"right": compared.versions[0].offline.label_texts(example)} if compared.data.is_labelled else {}),
     }
-
-
-def _wanted(example: Example) -> list[str]:
-    target = example.target
-    if hasattr(target, "sentences"):
-        return [" ".join(target.sentences)]
-    if isinstance(target, tuple):
-        return list(dict.fromkeys(str(getattr(one, "text", one)) for one in target))
-    return [str(target)]
-
-
-def _is_number(pair: Pair) -> bool:
-    return bool(pair.options.get("problem_type") == "regression")

@@ -1,52 +1,65 @@
-"""The report's page: one file without scripts, that asks nobody for anything."""
+"""The report's page, one file without scripts and without requests, and where reports lie on disk.
+
+`report-<version>.html` and `.json` lie in a run's folder, never beside the model, since they hold texts of the data.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.core.errors import InvalidSettings, SetupError
+from app.core.files import write_atomically
 from scripts.export.formatting import format_value, metric_name
 from scripts.report import plots
+from scripts.tasks import training_task
 
+FILE = re.compile(r"report-([1-9][0-9]*)\.html")
 FOLDER = Path(__file__).parent
-MOST_CHARACTERS = 1200
+MAX_CHARACTERS = 1200
 """Of a text that are shown."""
 FEW_LABELS = 12
 """So many rows and columns of a matrix can be read as a table."""
 LEVELS = (0.7, 0.4, 0.15)
 """A word's share of the heaviest word's weight, from which it is marked strongly, clearly, lightly."""
 
+FACT_NAMES = {"made from": "base model", "reads": "max input length", "trained on": "training data"}
+"""What the page calls facts that have another name in the json."""
 OPTIONAL = ("per_class", "confusion", "calibration", "thresholds", "points", "suspects")
 """Parts that only some tasks have."""
 
 
 def to_html(report: Mapping[str, Any]) -> str:
-    """The page of what `build` made. Every text is escaped: the template engine does it to all that is not marked as markup."""
+    """The page of a built report. Every text is escaped: the template engine does it to all that is not marked as markup."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"metric_name": metric_name, "format_value": format_value, "share": _share, "marked": marked}
-    environment.globals |= {"plots": plots, "few_labels": FEW_LABELS}
+    environment.globals |= {"plots": plots, "few_labels": FEW_LABELS, "fact_names": FACT_NAMES}
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(report=full, style=style, measure=_measure(report))
+    return environment.get_template("page.html.j2").render(
+        report=full, style=style, length_metric=training_task(report["task"]).length_metric
+    )
 
 
 def marked(text: str, name: str, words: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """The text of one field in pieces, each with the class that it is marked by: empty, `for-1` to `for-3`, `against-…`."""
-    heaviest = max((abs(one["weight"]) for one in words), default=0.0) or 1.0
-    shown = text[:MOST_CHARACTERS]
+    """The text of a field in pieces, each with the class that it is marked by: empty, `for-1` to `for-3`, `against-…`."""
+    heaviest = max((abs(word["weight"]) for word in words), default=0.0) or 1.0
+    shown = text[:MAX_CHARACTERS]
     place = 0
-    for one in words:
-        level = sum(abs(one["weight"]) / heaviest >= least for least in LEVELS)
-        if one["field"] != name or not level or one["end"] > len(shown):
+    for word in words:
+        level = sum(abs(word["weight"]) / heaviest >= limit for limit in LEVELS)
+        if word["field"] != name or not level or word["end"] > len(shown):
             continue
-        yield shown[place : one["start"]], ""
-        yield shown[one["start"] : one["end"]], f"{'for' if one['weight'] > 0 else 'against'}-{level}"
-        place = one["end"]
+        yield shown[place : word["start"]], ""
+        yield shown[word["start"] : word["end"]], f"{'for' if word['weight'] > 0 else 'against'}-{level}"
+        place = word["end"]
     yield shown[place:], ""
     if len(text) > len(shown):
         yield f" … ({len(text) - len(shown):,} characters more)", "cut"
@@ -54,15 +67,59 @@ def marked(text: str, name: str, words: Sequence[Mapping[str, Any]]) -> Iterator
 
 def _about_temperature(temperature: float | None) -> str:
     if temperature is None:
-        return "The model is published without one."
-    return f"The model is published with one of {temperature:g}, fitted on all held-out rows."
-
-
-def _measure(report: Mapping[str, Any]) -> str:
-    if "points" in report:
-        return "mean absolute error"
-    return {"question-answering": "F1", "summarization": "ROUGE-1"}.get(report["task"], "share that is right")
+        return "No temperature scaling applied."
+    return f"The model is published with a temperature of {temperature:g}, fitted on all held-out rows."
 
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f} %"
+
+
+def write(report: Mapping[str, Any], page: Path) -> Path:
+    """Write the page and, beside it, the same as json; each is there as a whole or not at all.
+
+    Returns:
+        The page.
+
+    Raises:
+        SetupError: they cannot be written.
+    """
+    page = page.with_suffix(".html")
+    texts = {
+        page.with_suffix(".json"): json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        page: to_html(report),
+    }
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            write_atomically(path, text)
+    except OSError as error:
+        raise SetupError(f"the report cannot be written to {page}: {error.strerror or error}") from error
+    return page
+
+
+def page_of(run: Path, version: int) -> Path:
+    return run / f"report-{version}.html"
+
+
+def find(wanted: str, runs: Path) -> Path:
+    """The page of `name/version`; the newest of a name, of a run's folder or, where nothing is named, of all; a page's path is
+    itself.
+
+    Raises:
+        InvalidSettings: there is none.
+    """
+    path = Path(wanted).expanduser()
+    if wanted and path.is_file():
+        return path.with_suffix(".html")
+    name, _, version = wanted.rpartition("/")
+    if version.isdecimal() and page_of(runs / name, int(version)).is_file():
+        return page_of(runs / name, int(version))
+    folders = [path, runs / wanted] if wanted else sorted(runs.glob("*/"))
+    pages = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if FILE.fullmatch(file.name)]
+    if not pages or version.isdecimal():
+        raise InvalidSettings(
+            f"there is no report {f'on {wanted} ' if wanted else ''}in {runs}; `hooper train` writes one,"
+            f" and `hooper report {wanted or 'NAME'} --data FILE` makes one of a published model and labelled texts"
+        )
+    return max(pages, key=lambda file: (file.stat().st_mtime_ns, file.name))

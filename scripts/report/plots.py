@@ -13,26 +13,26 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 52, 40, 12, 10
 
 
 def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
-    """Of each tenth of the scores, how often it was right; on the diagonal they are probabilities."""
-    parts = [*_axes("score", "share that was right"), _line([(0, 0), (1, 1)], "ideal")]
+    """Reliability diagram: accuracy in each tenth of the scores; on the diagonal scores are probabilities."""
+    parts = [*_axes("score", "accuracy"), _line([(0, 0), (1, 1)], "ideal")]
     for name in ("before", "after"):
         bins = calibration[name]["bins"]
         points = [(one["score"], one["right"]) for one in bins]
         parts.append(_line(points, name))
         most = max(one["rows"] for one in bins)
         for one, (x, y) in zip(bins, points, strict=True):
-            said = f"{name}: score {one['score']:.2f}, right {one['right']:.2f}, {one['rows']:,} rows"
+            said = f"{name}: score {one['score']:.2f}, accuracy {one['right']:.2f}, {one['rows']:,} rows"
             radius = 2.5 + 5 * (one["rows"] / most) ** 0.5
             parts.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
                 name, _x(x), _y(y), radius, said
             ))  # fmt: skip
-    return _svg(parts, "Scores beside the share of right answers, before and after calibration")
+    return _svg(parts, "Accuracy by score, before and after temperature scaling")
 
 
 def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = True) -> Markup:
     """A bar for each group of lengths, with its 95 % interval; shares are drawn from 0 to 1."""
     most = 1.0 if is_share else _round(max(one["high"] for one in groups) or 1.0)
-    parts = list(_axes("tokens that the model read", what, with_x=False, up_to=most))
+    parts = list(_axes("input length in tokens", what, with_x=False, up_to=most))
     step = 1 / len(groups)
     for number, one in enumerate(groups):
         left, right = _x(number * step + 0.12 * step), _x((number + 1) * step - 0.12 * step)
@@ -54,17 +54,17 @@ def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = Tru
 
 
 def scatter(points: Sequence[Sequence[float]]) -> Markup:
-    """What is right across, what was said up, on one scale."""
+    """True values across, predicted values up, on one scale."""
     low, high = min(map(min, points)), max(map(max, points))
     span = (high - low) or 1.0
-    parts = [*_axes("right", "said", True, low, high), _line([(0, 0), (1, 1)], "ideal")]
-    for right, said in points:
+    parts = [*_axes("true value", "predicted value", True, low, high), _line([(0, 0), (1, 1)], "ideal")]
+    for true, predicted in points:
         parts.append(
             Markup('<circle class="point" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>').format(
-                _x((right - low) / span), _y((said - low) / span), f"right {right:g}, said {said:g}"
+                _x((true - low) / span), _y((predicted - low) / span), f"true {true:g}, predicted {predicted:g}"
             )
         )
-    return _svg(parts, "What the model said beside what is right")
+    return _svg(parts, "Predicted values against true values")
 
 
 def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:

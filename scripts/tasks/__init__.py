@@ -9,21 +9,22 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scripts.tasks.spec import TrainingTask
 
 SPECS = {
     "text-classification": "scripts.tasks.text_classification:SPEC",
+    "text-regression": "scripts.tasks.text_regression:SPEC",
     "question-answering": "scripts.tasks.question_answering:SPEC",
     "summarization": "scripts.tasks.extractive_summarization:SPEC",
 }
 
 
-def training_task(name: str) -> TrainingTask:
-    """The training half of a task."""
-    return training_tasks()[name]
+def training_task(name: str, task_options: Mapping[str, Any] = MappingProxyType({})) -> TrainingTask:
+    """The training half of a task; of a classifier whose `problem_type` is regression, that of text regression."""
+    return training_tasks()["text-regression" if task_options.get("problem_type") == "regression" else name]
 
 
 @cache  # here and not at import: some of them need packages that only training installs

@@ -20,9 +20,10 @@ from app.tasks.extractive_summarization.task import ExtractiveSummarization, Rea
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
+from scripts.report.sections import MAX_ERRORS, ReportInput, by_length
+from scripts.tasks.spec import IGNORED, Axis, Prepared, TrainingRow, TrainingTask
 from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
-from scripts.training.evaluation import Predictions, encode_all
+from scripts.training.evaluation import encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
 from scripts.training.recipe import Recipe
 
@@ -34,7 +35,7 @@ SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
 LATER_WINDOWS = 0.1
 TOLD_RIGHT = 0.1
 """How near to its label a sentence counts as told right."""
-PROBES = (
+SAMPLE_TEXTS = (
     ("The city council voted on Tuesday to close the old market hall. Engineers had warned for years that its roof could"
     " fall. About forty traders will move to a tent on the station square by March. Some of them have sold fish there for"
     " three generations. The council expects the repair to cost four million euros and to take two years."),
@@ -49,37 +50,19 @@ class Target:
     sentences: tuple[str, ...]
 
 
-def sentence_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of sentences, each scored by the mean logit of its tokens, averaged over the sentences.
-
-    Args:
-        outputs: of a token classification model with one label: `logits` (rows, tokens, 1).
-        labels: (rows, tokens, 2): the number of the token's sentence in the batch, and what is wanted of the sentence,
-            between 0 and 1; `IGNORED` at padding.
-    """
-    import torch
-
-    inside = labels[..., 0] != IGNORED
-    numbers = labels[..., 0][inside].long()
-    logits = outputs["logits"][..., 0].float()[inside]
-    counts = torch.bincount(numbers)
-    means = torch.zeros(len(counts)).to(logits).index_add(0, numbers, logits) / counts
-    wanted = torch.zeros_like(means)
-    wanted[numbers] = labels[..., 1][inside].to(wanted)
-    return torch.nn.functional.binary_cross_entropy_with_logits(means, wanted)
-
-
-class SummarizationTraining:
+class SummarizationTraining(TrainingTask):
     """Satisfies `TrainingTask`. An example's target is a `Target`."""
 
+    name = "summarization"
+    api_module = "summarizer"
+    length_metric = "ROUGE-1"
+    recipe_options = frozenset({"summary_words", "language"})
     output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
-    loss = staticmethod(sentence_loss)
+    has_own_loss = True
     heads: tuple[str, ...] = ("ForTokenClassification",)
     item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES}
-    optional_fields = frozenset[str]()
     label_columns = frozenset(SUMMARY_NAMES)
-    long_field = "text"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
@@ -103,8 +86,24 @@ class SummarizationTraining:
     def serving_options(self) -> SummaryOptions:
         return SummaryOptions()
 
-    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
-        return []
+    def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Binary cross entropy of sentences, each scored by the mean logit of its tokens, averaged over the sentences.
+
+        Args:
+            outputs: of a token classification model with one label: `logits` (rows, tokens, 1).
+            labels: (rows, tokens, 2): the number of the token's sentence in the batch, and what is wanted of the sentence,
+                between 0 and 1; `IGNORED` at padding.
+        """
+        import torch
+
+        inside = labels[..., 0] != IGNORED
+        numbers = labels[..., 0][inside].long()
+        logits = outputs["logits"][..., 0].float()[inside]
+        counts = torch.bincount(numbers)
+        means = torch.zeros(len(counts)).to(logits).index_add(0, numbers, logits) / counts
+        wanted = torch.zeros_like(means)
+        wanted[numbers] = labels[..., 1][inside].to(wanted)
+        return torch.nn.functional.binary_cross_entropy_with_logits(means, wanted)
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -154,11 +153,6 @@ class SummarizationTraining:
         wanted = np.bincount(numbers, labels[..., 1][inside]) / counts
         return int((np.abs(told - wanted) < TOLD_RIGHT).sum()), len(counts)
 
-    def calibrate(
-        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
-    ) -> Calibration:
-        return Calibration()
-
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
         language = task_options.get("language", LANGUAGE)
@@ -172,7 +166,7 @@ class SummarizationTraining:
         return SummaryItem(**fields)
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or PROBES]
+        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def head_refusal(self, config: Any, is_named: bool) -> str:
         if is_named and config.num_labels == 1:
@@ -182,11 +176,6 @@ class SummarizationTraining:
             " label and scores sentences: then say --task summarization"
         )
 
-    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        if labels:
-            raise InvalidSettings("--labels are for text classification, not for summarization")
-        return {}, []
-
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         return [{"text": text} for text in texts]
 
@@ -194,8 +183,44 @@ class SummarizationTraining:
         text, summary = choose_columns(recipe, records)
         return partial(parse, text=text, summary=summary, language=task_options.get("language", LANGUAGE))
 
-    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
+    def hub_metrics(self) -> list[str]:
         return ["rouge"]
+
+    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
+        """ROUGE-1 by length, and the summaries that have least in common with their references."""
+        shares = [value / 100 for value in _rouge1(evaluated)]
+        return {"by_length": by_length(evaluated.lengths, shares, False), "worst": self.worst_errors(evaluated, MAX_ERRORS)}
+
+    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
+        scores = _rouge1(evaluated)
+        return [
+            {
+                "where": example.where,
+                "fields": {"text": example.item.text},
+                "right": self.label_texts(example),
+                "guessed": self.answer_texts(evaluated.predictions.answers[index], {}),
+                "rouge1": round(float(scores[index]), 2),
+                "words": [],
+            }
+            for index in np.argsort(scores, kind="stable")[:limit]
+            for example in [evaluated.examples[index]]
+        ]
+
+    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
+        return [" ".join(sentence.text for sentence in answer.sentences)]
+
+    def label_texts(self, example: Example) -> list[str]:
+        return [" ".join(example.target.sentences)]
+
+
+SPEC: TrainingTask = SummarizationTraining()
+
+
+def _rouge1(evaluated: ReportInput) -> list[float]:
+    pairs = zip(evaluated.predictions.answers, evaluated.examples, strict=True)
+    return [
+        rouge(example.target.sentences, [sentence.text for sentence in answer.sentences])["rouge1"] for answer, example in pairs
+    ]
 
 
 def usual_words(examples: Sequence[Example]) -> float:
@@ -264,6 +289,3 @@ def _bounds(text: str, reference: tuple[str, ...], language: str) -> dict[str, f
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     names = [f"{whose}{metric}" for whose in ("", "lead3_", "oracle_") for metric in METRICS]
     return {**{name: round(float(np.mean([row[name] for row in rows])), 2) for name in names}, "rows": len(rows)}
-
-
-SPEC: TrainingTask = SummarizationTraining()

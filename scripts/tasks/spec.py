@@ -1,14 +1,16 @@
-"""What a task must say about itself offline; everything else in the line is the same for all tasks."""
+"""What a task says about itself offline; everything else below `scripts` is the same for all tasks."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.data import Record
 from app.tasks.base import Task
@@ -17,9 +19,13 @@ from scripts.training.data import Dataset, Example, Parse
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    import torch
+
+    from scripts.report.sections import ReportInput
+
 Axis = Literal["row", "token", "position"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""
-
 IGNORED = -1.0
 """Label of a token that takes no part in the loss."""
 
@@ -46,86 +52,76 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on held-out predictions: task options that change, and figures for the evaluation."""
+    """What was fitted on held-out predictions: task options that change, and metrics for the evaluation."""
 
     task_options: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-class TrainingTask(Protocol):
-    """One implementation per task, in `scripts/tasks`."""
+class TrainingTask(ABC):
+    """The training half of a task: a stateless object, one per task, the `SPEC` of its module in `scripts/tasks`."""
 
-    @property
-    def loss(self) -> Callable[[Any, Any], Any] | None:
-        """From the model's outputs and the batch's labels to a scalar tensor; none: the loss of the transformers model."""
-        ...
-
+    name: str
+    """The task's name, as manifests and recipes have it."""
+    api_module: str
+    """What the Python API calls it: `from hooper import text_classifier`."""
     output_axis: Axis
     auto_class: str
     """Name of the transformers Auto class that adds the head."""
-
-    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared: ...
-
-    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword arguments of `from_pretrained` that shape the head."""
-        ...
-
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]: ...
-
-    def serving_options(self) -> Any:
-        """The request options under which the model is evaluated and verified: the service's defaults."""
-        ...
-
-    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
-        """Texts that fit into a window of training, of a task whose service reads in the same windows; none: the service reads
-        as much at once as the base model can, however long the training texts are."""
-        ...
-
-    def training_rows(
-        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
-    ) -> list[TrainingRow]: ...
-
-    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        """Labels of a padded batch of this many tokens, as the head's loss takes them."""
-        ...
-
-    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
-        """A longer row with its label, cut to `limit` tokens for an epoch of short rows."""
-        ...
-
-    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-        """How many of how many decisions in a batch are right: for the progress bar only."""
-        ...
-
-    def calibrate(
-        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
-    ) -> Calibration:
-        """Fit what is fitted after training, on the held-out predictions."""
-        ...
-
-    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
-        """Figures of production answers against the held-out truth; `headline` holds those for the manifest."""
-        ...
-
-    def item(self, fields: Mapping[str, Any]) -> Any:
-        """An item of the production task from a request's fields."""
-        ...
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        """Requests to replay at every load, as the task's item fields."""
-        ...
-
-    # what follows is for models that are there already: checkpoints trained elsewhere, and published versions
-
     heads: tuple[str, ...]
     """Endings of the class names of the transformers models that have its head."""
+    has_own_loss = False
+    """Whether `loss` is used in place of the loss of the transformers model."""
+
+    # data
+
     item_columns: Mapping[str, Sequence[str]]
     """Field of an item to the columns that may hold it, in lower case."""
-    optional_fields: frozenset[str]
+    optional_fields: frozenset[str] = frozenset()
     label_columns: frozenset[str]
     """Columns that may hold what is right, in lower case."""
-    long_field: str
+    long_field = "text"
     """The item's field that may hold a text of any length."""
+    recipe_options: frozenset[str] = frozenset()
+    """Keys of a recipe that are for this task, and perhaps a few others, alone."""
+
+    @abstractmethod
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """Choose columns, parse, split, and derive the task's options from the training part."""
+
+    @abstractmethod
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        """One record to an example with the labels that an existing model knows.
+
+        Raises:
+            InvalidSettings: a column is missing.
+        """
+
+    @abstractmethod
+    def item(self, fields: Mapping[str, Any]) -> Any:
+        """An item of the production task from a request's fields."""
+
+    @abstractmethod
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        """Fields of an item for each neutral text, and of pairs of sentences where there are such items."""
+
+    @abstractmethod
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """Requests to replay at every load, as the task's item fields."""
+
+    # model
+
+    @abstractmethod
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of `from_pretrained` that shape the head."""
+
+    @abstractmethod
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
+        """The production task, which encodes rows and decodes answers here too."""
+
+    @abstractmethod
+    def serving_options(self) -> Any:
+        """The request options under which the model is evaluated and verified: the service's defaults."""
 
     def head_refusal(self, config: Any, is_named: bool) -> str:
         """Why a checkpoint with one of its heads cannot be served for the task, as a clause, or nothing.
@@ -134,7 +130,7 @@ class TrainingTask(Protocol):
             config: of transformers.
             is_named: whether somebody said that the task is this one.
         """
-        ...
+        return ""
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """Task options of a checkpoint, and notes on them.
@@ -142,20 +138,78 @@ class TrainingTask(Protocol):
         Raises:
             InvalidSettings: the labels do not fit.
         """
-        ...
+        if labels:
+            raise InvalidSettings(f"--labels are for classification, not for {self.name}")
+        return {}, []
 
-    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
-        """Fields of an item for each neutral text, and of pairs of sentences where there are such items."""
-        ...
+    # training
 
-    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
-        """One record to an example with the labels that the model knows.
+    def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        """From the model's outputs and the batch's labels to a scalar, where `has_own_loss`."""
+        raise NotImplementedError
 
-        Raises:
-            InvalidSettings: a column is missing.
-        """
-        ...
+    def window_texts(self, examples: Sequence[Example]) -> list[Any]:
+        """Texts that fit into a window of training, of a task whose service reads in the same windows; none: the service reads
+        as much at once as the base model can, however long the training texts are."""
+        return []
 
-    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
-        """Names of the headline's figures on the Hugging Face hub."""
-        ...
+    @abstractmethod
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """Rows with their labels."""
+
+    @abstractmethod
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """Labels of a padded batch of this many tokens, as the head's loss takes them."""
+
+    @abstractmethod
+    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """A longer row with its label, cut to `limit` tokens for an epoch of short rows."""
+
+    @abstractmethod
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """How many of how many decisions in a batch are right: for the progress bar only."""
+
+    # evaluation, card, report and comparison
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        """Fit what is fitted after training, on the held-out predictions."""
+        return Calibration()
+
+    @abstractmethod
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Metrics of production answers against the held-out labels; `headline` holds those for the manifest."""
+
+    @abstractmethod
+    def hub_metrics(self) -> list[str]:
+        """Names of the headline's metrics on the Hugging Face hub."""
+
+    @abstractmethod
+    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
+        """What the report says beyond the metrics: at least `by_length` and `worst`."""
+
+    @abstractmethod
+    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
+        """The worst errors, with their texts, without explanations."""
+
+    length_metric: str
+    """What the report's `by_length` measures."""
+
+    def is_correct(self, answer: Any, example: Example) -> bool | None:
+        """Whether an answer is right; None where an answer is neither right nor wrong."""
+        return None
+
+    def distance(self, answer: Any, other: Any) -> float | None:
+        """How far apart two answers are; None: they are compared by how sure the model is of them."""
+        return None
+
+    @abstractmethod
+    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
+        """An answer in words."""
+
+    @abstractmethod
+    def label_texts(self, example: Example) -> list[str]:
+        """What is right, in words."""

@@ -39,7 +39,7 @@ class Objective:
     def __call__(self, model: Any, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
         labels, teacher = inputs["labels"], inputs.get("teacher_logits")
         fed = {name: tensor for name, tensor in inputs.items() if name not in ("labels", "teacher_logits")}
-        if self._task.loss is not None:
+        if self._task.has_own_loss:
             outputs = model(**fed)
             return self._task.loss(outputs, labels), outputs
         if self._weights is None and teacher is None and not self._recipe.label_smoothing:
@@ -106,7 +106,7 @@ def _balanced(count: int, num_rows: int, num_labels: int, is_multi: bool) -> flo
 
 def _kind(task: TrainingTask, config: Any) -> str:
     """The problem type of transformers, or empty where the task has a loss of its own."""
-    if task.loss is not None:
+    if task.has_own_loss:
         return ""
     return getattr(config, "problem_type", None) or SINGLE
 
@@ -142,7 +142,7 @@ def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> fl
 
 
 def _forward(task: TrainingTask, model: Any, feed: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
-    if task.loss is None:
+    if not task.has_own_loss:
         outputs = model(**feed)
         return outputs["loss"], outputs
     outputs = model(**{name: tensor for name, tensor in feed.items() if name != "labels"})

@@ -22,7 +22,7 @@ from scripts.export.optimize import num_bytes
 from scripts.export.publish import publish
 from scripts.export.verified_graph import Say, VerifiedGraph, contents_of, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference, torch_reference
-from scripts.report.of_run import write_report
+from scripts.report.build import write_run_report
 from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained
@@ -74,7 +74,7 @@ class Pipeline:
         check_name(recipe.name)
         self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
         self.say: Say = say if is_main_process() else lambda arrow, text: None
-        self.offline = training_task(recipe.task)
+        self.offline = training_task(recipe.task, {"problem_type": recipe.problem_type})
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
         """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
@@ -244,7 +244,7 @@ class Pipeline:
         self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: EncoderEngine
     ) -> Path | None:
         try:
-            page = write_report(folder, prepared, reference, verified, session, self.run_folder.path)
+            page = write_run_report(folder, prepared, reference, verified, session, self.run_folder.path)
         except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
             self.say("", f"no report was written: {error}")
             return None

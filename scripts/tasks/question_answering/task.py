@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
@@ -17,13 +16,13 @@ import numpy as np
 from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.data import Record
-from app.data.cells import in_lower_case, offset, plain, spelled, truth
 from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
-from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.tasks.question_answering.negatives import unanswered
+from app.tasks.tokenizer import Tokenizer
+from scripts.report.sections import MAX_ERRORS, ReportInput, by_length
+from scripts.tasks.question_answering.answers import ANSWER_NAMES, CONTEXT_NAMES, Gold, Repair, parse, unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
-from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
+from scripts.training.data import Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
 from scripts.training.recipe import Recipe
@@ -31,9 +30,7 @@ from scripts.training.recipe import Recipe
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
     import torch
 
-CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
-ANSWER_NAMES = ("answers", "answer", "answer_text")
-PROBES = (
+SAMPLE_ITEMS = (
     {
         "question": "When did the library open?",
         "context": "The old library burned down in 1897. A new library opened in 1903, and a museum was added in 1911.",
@@ -49,16 +46,8 @@ SAMPLE_QUESTIONS = (
     "How much will it cost?",
     "What was moved to Thursday?",
 )
+NO_ANSWER = "(no answer)"
 TEMPERATURES = np.geomspace(0.5, 4.0, 43)
-
-
-@dataclass(frozen=True, slots=True)
-class Gold:
-    """One annotator's answer: `context[start:end] == text`."""
-
-    text: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +59,20 @@ class SpanLabel:
     spans: Sequence[tuple[int, int, float]]
 
 
-def span_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of start and end against what the annotators chose, by the share of them who chose it.
-
-    Args:
-        outputs: of a question answering model: `start_logits` and `end_logits` (rows, tokens), padding included.
-        labels: (rows, tokens, 2) shares that sum to 1 over the tokens; `IGNORED` at padding.
-    """
-    import torch
-
-    logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()  # (rows, tokens, 2)
-    padding = labels == IGNORED
-    log_probabilities = logits.masked_fill(padding, -1e4).log_softmax(dim=1)
-    return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
-
-
-class QuestionAnsweringTraining:
+class QuestionAnsweringTraining(TrainingTask):
     """Satisfies `TrainingTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
 
+    name = "question-answering"
+    api_module = "question_answering"
     output_axis: Axis = "token"
     auto_class = "AutoModelForQuestionAnswering"
-    loss = staticmethod(span_loss)
+    has_own_loss = True
     heads: tuple[str, ...] = ("ForQuestionAnswering",)
     item_columns: Mapping[str, Sequence[str]] = {"question": ("question",), "context": CONTEXT_NAMES}
-    optional_fields = frozenset[str]()
     label_columns = frozenset(ANSWER_NAMES)
     long_field = "context"
+    recipe_options = frozenset({"repair_offsets", "no_answer_share"})
+    length_metric = "F1"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Read SQuAD's forms; questions about one context stay on one side of the split."""
@@ -122,6 +99,20 @@ class QuestionAnsweringTraining:
 
     def serving_options(self) -> AnswerOptions:
         return AnswerOptions()
+
+    def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Cross entropy of start and end against what the annotators chose, by the share of them who chose it.
+
+        Args:
+            outputs: of a question answering model: `start_logits` and `end_logits` (rows, tokens), padding included.
+            labels: (rows, tokens, 2) shares that sum to 1 over the tokens; `IGNORED` at padding.
+        """
+        import torch
+
+        logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()  # (rows, tokens, 2)
+        padding = labels == IGNORED
+        log_probabilities = logits.masked_fill(padding, -1e4).log_softmax(dim=1)
+        return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
 
     def window_texts(self, examples: Sequence[Example]) -> list[Any]:
         return [(one.item.question, one.item.context) for one in examples]
@@ -226,15 +217,7 @@ class QuestionAnsweringTraining:
                 QuestionItem(**one)
         except (ValueError, TypeError) as error:
             raise InvalidSettings('golden must be JSON objects {"question": …, "context": …}, one per request') from error
-        return made or list(PROBES)
-
-    def head_refusal(self, config: Any, is_named: bool) -> str:
-        return ""
-
-    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        if labels:
-            raise InvalidSettings("--labels are for text classification, not for question-answering")
-        return {}, []
+        return made or list(SAMPLE_ITEMS)
 
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         questions = cycle(SAMPLE_QUESTIONS)
@@ -244,53 +227,49 @@ class QuestionAnsweringTraining:
         # nothing is learnt from them, and figures compare texts: where an answer stands does not matter
         return partial(parse, repair=Repair())
 
-    def hub_metrics(self, headline: Mapping[str, Any]) -> list[str]:
+    def hub_metrics(self) -> list[str]:
         return ["exact_match", "f1"]
 
+    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
+        """F1 by length, and the answers furthest from the right one, the surest first."""
+        f1s = [f1(_first(answer), _texts(example)) for answer, example in _pairs(evaluated)]
+        return {"by_length": by_length(evaluated.lengths, f1s, False), "worst": self.worst_errors(evaluated, MAX_ERRORS)}
 
-@dataclass
-class Repair:
-    """Places of answers that were not where they were said to be, or were not said; counted, to be told."""
+    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
+        pairs = list(_pairs(evaluated))
+        f1s = np.array([f1(_first(answer), _texts(example)) for answer, example in pairs])
+        scores = [answer.answers[0].score if answer.answers else answer.no_answer_score for answer, _ in pairs]
+        order = np.lexsort([-np.array(scores), f1s])
+        return [
+            {
+                "where": example.where,
+                "fields": {"question": example.item.question, "context": example.item.context},
+                "right": list(dict.fromkeys(_texts(example))) or [NO_ANSWER],
+                "guessed": [_first(answer) or NO_ANSWER],
+                "score": round(float(scores[index]), 4),
+                "f1": round(float(f1s[index]), 4),
+                "words": [],
+            }
+            for index in order[:limit]
+            for answer, example in [pairs[index]]
+            if f1s[index] < 1
+        ]
 
-    num_moved: int = 0
-    num_first: int = 0
+    def is_correct(self, answer: Any, example: Example) -> bool:
+        return bool(exact_match(_first(answer), _texts(example)))
 
-    @property
-    def notes(self) -> list[str]:
-        said = []
-        if self.num_moved:
-            said.append(
-                f"{self.num_moved:,} answers are taken at the place where they stand that is nearest to their answer_start"
-            )
-        if self.num_first:
-            said.append(f"{self.num_first:,} answers without a place stand several times and are taken where they first do")
-        return said
+    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
+        return [_first(answer)]
+
+    def label_texts(self, example: Example) -> list[str]:
+        return list(dict.fromkeys(_texts(example)))
 
 
-def parse(record: Record, source: str, repair: Repair | None = None) -> Example | Broken:
-    """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`.
+SPEC: TrainingTask = QuestionAnsweringTraining()
 
-    Args:
-        record: the row.
-        source: where it is from.
-        repair: None: an answer that does not stand where it is said to, or stands several times without a place, is a fault.
-    """
-    if record.broken:
-        return Broken(record.where, record.broken)
-    columns = {key: plain(value) for key, value in in_lower_case(record.columns).items()}
-    name = next((one for one in CONTEXT_NAMES if one in columns), "context")
-    for column in ("question", name):
-        value = columns.get(column)
-        if not isinstance(value, str) or not value.strip():
-            return Broken(record.where, f"no text in column {column!r}")
-        if not encodable(value):
-            return Broken(record.where, "not valid Unicode")
-    item = QuestionItem(columns["question"].strip(), columns[name])
-    try:
-        golds = tuple(_gold(item.context, *one, repair) for one in _given(columns) if one[0].strip())
-    except ValueError as error:
-        return Broken(record.where, str(error))
-    return Example(item, golds, source, record.where)
+
+def _pairs(evaluated: ReportInput) -> Iterator[tuple[Answers, Example]]:
+    return zip(evaluated.predictions.answers, evaluated.examples, strict=True)
 
 
 def labels_of(reading: Reading, golds: Sequence[Gold]) -> list[SpanLabel]:
@@ -309,84 +288,6 @@ def _label(window: range, first_context: int, chosen: Mapping[tuple[int, int], i
     total, shift = sum(whole.values()), first_context - window.start
     spans = [(first + shift, last + shift, count / total) for (first, last), count in whole.items()]
     return SpanLabel(first_context, spans or [(0, 0, 1.0)])
-
-
-def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
-    """Answer texts with their offsets, as far as they are given.
-
-    Raises:
-        ValueError: there are none in a form that is read, and why.
-    """
-    is_impossible = truth(columns.get("is_impossible"))
-    if is_impossible is None:
-        raise ValueError("'is_impossible' is neither true nor false")
-    if is_impossible:
-        return []
-    named = next((columns[name] for name in ANSWER_NAMES if name in columns), None)
-    answers = _spelled(named)
-    if isinstance(answers, str):
-        answers = {"text": answers, "answer_start": spelled(columns.get("answer_start"))}
-    elif isinstance(answers, list) and "answer_start" in columns and all(isinstance(one, str) for one in answers):
-        answers = {"text": answers, "answer_start": spelled(columns["answer_start"])}
-    if isinstance(answers, dict):
-        texts, starts = _spelled(answers.get("text")), spelled(answers.get("answer_start"))
-        texts = [texts] if isinstance(texts, str) else texts or []
-        starts = starts if isinstance(starts, list) else [starts] * len(texts)
-        if len(starts) != len(texts):
-            raise ValueError(f"{len(texts)} answers and {len(starts)} times 'answer_start'")
-        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
-    if answers is None and any(name in columns for name in ANSWER_NAMES):
-        raise ValueError("no answer; where the context does not answer the question, write an empty list or 'is_impossible'")
-    if not isinstance(answers, list):
-        raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
-    answers = [{"text": one} if isinstance(one, str) else one for one in answers]
-    if not all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in answers):
-        raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
-    return [(one["text"], _offset(one.get("answer_start"))) for one in answers]
-
-
-def _spelled(cell: Any) -> Any:
-    """Answers that a cell spells; what is no list of texts is an answer itself, such as `(1903, 1911)`."""
-    found = spelled(cell)
-    return cell if isinstance(found, list) and not all(isinstance(one, str | dict) for one in found) else found
-
-
-def _offset(cell: Any) -> int | None:
-    try:
-        return offset(cell)
-    except ValueError:
-        raise ValueError("'answer_start' is no whole number") from None
-
-
-def _gold(context: str, text: str, start: int | None, repair: Repair | None) -> Gold:
-    """The answer where it is said to stand, or where it stands once.
-
-    Raises:
-        ValueError: it does not stand there, or it stands several times and no place is given.
-    """
-    lead = len(text) - len(text.lstrip())
-    text = text.strip()
-    begin = -1 if start is None else start + lead
-    if begin >= 0 and context.startswith(text, begin):
-        return Gold(text, begin, begin + len(text))
-    places = [found.start() for found in re.finditer(f"(?={re.escape(text)})", context)]
-    if not places:
-        raise ValueError("an answer does not stand in the context")
-    if start is None:
-        if len(places) > 1 and repair is None:
-            raise ValueError(
-                "an answer without 'answer_start' stands several times in the context; --repair-offsets takes the first"
-            )
-        if repair is not None:
-            repair.num_first += len(places) > 1
-        return Gold(text, places[0], places[0] + len(text))
-    if repair is None:
-        raise ValueError(
-            "an answer stands in the context, but not at its 'answer_start'; --repair-offsets takes the nearest place"
-        )
-    repair.num_moved += 1
-    begin = min(places, key=lambda place: abs(place - begin))
-    return Gold(text, begin, begin + len(text))
 
 
 def _figures(answers: Sequence[Answers], examples: Sequence[Example]) -> dict[str, Any]:
@@ -418,6 +319,3 @@ def _texts(example: Example) -> list[str]:
 def _best_score(task: QuestionAnswering, predictions: Predictions, index: int) -> float:
     answers = task.decode(predictions.encoded[index], predictions.outputs[index], AnswerOptions()).answers
     return answers[0].score if answers else 0.0
-
-
-SPEC: TrainingTask = QuestionAnsweringTraining()

@@ -11,13 +11,18 @@ from typing import Any
 from app.core.errors import InvalidSettings
 from app.data.cells import is_missing, literal, plain, spelled
 from app.tasks.labels import clean_label
+from scripts.training.data import Dataset, Example, normalized
 from scripts.training.recipe import Recipe
 
 SEPARATORS = (",", ";", "|")
 NO_LABEL = "-1"
 DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a", "-", "?")
 """Words that may be a label, and may say that there is none."""
-NAMED = 3
+NUM_NAMED = 3
+UNEVEN = 10
+"""The largest label has so many times the rows of the smallest."""
+FEW_ROWS = 10
+"""Of a label with fewer training rows little can be learnt."""
 _WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")
 """A whole number, also as pandas writes it into a csv file where its column has a gap."""
 
@@ -231,7 +236,44 @@ def _perhaps_several(counts: Mapping[str, int], multi: bool) -> Iterator[str]:
         )
 
 
-def _named(labels: Any) -> str:
-    found = list(labels)
-    more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
-    return f"{', '.join(found[:NAMED])}{more}"
+def _named(labels: Any, limit: int = NUM_NAMED) -> str:
+    names = list(labels)
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return f"{', '.join(names[:limit])}{more}"
+
+
+def check_labels(dataset: Dataset, multi: bool) -> Iterator[str]:
+    """For classifiers: labels that are uneven, rare or not judged, and texts that stand with several."""
+    trained, held_out = (_counts(part, multi) for part in (dataset.train, dataset.validation))
+    ranked = trained.most_common()
+    (most, high), (least, low) = ranked[0], ranked[-1]
+    if high >= UNEVEN * low:
+        yield (
+            f"labels are uneven: {most!r} has {high:,} training rows, {least!r} {low:,}; accuracy hides the small ones,"
+            " macro F1 does not"
+        )
+    rare = [label for label, count in ranked if count < FEW_ROWS]
+    if rare:
+        yield f"{_labels(rare)} fewer than {FEW_ROWS} training rows: {_named(map(repr, rare), 5)}"
+    unjudged = [label for label in sorted(trained) if not held_out[label]]
+    if unjudged:
+        yield f"{_labels(unjudged)} no held-out row, and no figure: {_named(map(repr, unjudged), 5)}"
+    yield from _contradicted(dataset.train)
+
+
+def _contradicted(train: Sequence[Example]) -> Iterator[str]:
+    places: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in train:
+        places[normalized(one.item)].setdefault(repr(one.target), one.where)
+    found = [list(one.values()) for one in places.values() if len(one) > 1]
+    if found:
+        (first, second, *_), plural = found[0], "s stand" if len(found) > 1 else " stands"
+        yield f"{len(found):,} text{plural} in the training data with different labels, for example {first} and {second}"
+
+
+def _counts(examples: Sequence[Example], multi: bool) -> Counter[str]:
+    return Counter(label for one in examples for label in (one.target if multi else [one.target]))
+
+
+def _labels(found: Sequence[str]) -> str:
+    return "1 label has" if len(found) == 1 else f"{len(found):,} labels have"

@@ -15,7 +15,7 @@ from scripts.training.evaluation import Predictions
 from scripts.training.metrics import expected_calibration_error, fit_temperature, halves
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 43)
-FEWEST_ROWS = 100
+MIN_ROWS = 100
 """Of fewer held-out rows a temperature says more about chance than about the model."""
 
 
@@ -67,21 +67,21 @@ def calibrated(logits: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray
 
 def fit(logits: np.ndarray, truth: np.ndarray, multi: bool) -> Calibration:
     """A temperature for all of them; none where there are too few, or where it makes rows worse that it was not fitted on."""
-    if len(logits) < FEWEST_ROWS:
+    if len(logits) < MIN_ROWS:
         return Calibration()
     plain, fitted = scores_of(logits, 1.0, multi), calibrated(logits, truth, multi)
     if log_loss(fitted, truth, multi) >= log_loss(plain, truth, multi):
         return Calibration()
     table = {key: one.ravel() for key, one in _table(logits, truth, multi).items()}
     temperature = round(fit_temperature(table, _right(truth, multi).ravel()), 4)
-    figures = {
+    metrics = {
         "temperature": temperature,
         "expected_calibration_error_before": round(expected_calibration_error(*decisions(plain, truth, multi)), 4),
         "expected_calibration_error": round(expected_calibration_error(*decisions(fitted, truth, multi)), 4),
         "rows": len(logits),
         "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
     }
-    return Calibration({"temperature": temperature}, figures)
+    return Calibration({"temperature": temperature}, metrics)
 
 
 def losses(scores: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray:

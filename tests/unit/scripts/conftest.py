@@ -19,10 +19,15 @@ from app.core.types import Row
 from app.runtime import encoder_engine
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.export import export_graph
+from scripts.export.published import open_version
+from scripts.report.build import evaluate_version
+from scripts.report.sections import ReportInput
 from scripts.tasks.spec import Axis, TrainingRow
 from scripts.training import fine_tune
-from tests.support.tiny_model import VOCABULARY, tokenizer_json
+from scripts.training.data import Example
+from tests.support.tiny_model import VOCABULARY, publish_tiny, tokenizer_json
 
 LENGTHS = (3, 5, 17, 40, 2, 8, 9, 33)
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -68,6 +73,7 @@ class Exported:
 MakeModel = Callable[..., Any]
 Export = Callable[..., Exported]
 Save = Callable[..., Path]
+Evaluate = Callable[..., ReportInput]
 
 
 def make_model(family: str, head: str = "SequenceClassification", **config: Any) -> Any:
@@ -239,3 +245,17 @@ def training_rows() -> list[TrainingRow]:
         ids = [2, word, *(words.randrange(4, 11) for _ in range(index % 9)), 3]
         rows.append(TrainingRow(Row(ids, [0] * len(ids)), index % 2))
     return rows
+
+
+@pytest.fixture
+def evaluate_tiny(tmp_path: Path) -> Evaluate:
+    """Has the tiny classifier answer texts, whose first words decide: "bad" is the first label, "good" the last."""
+
+    def run(pairs: Sequence[tuple[str, Any]], labels: Sequence[str] = ("bad", "good"), **options: Any) -> ReportInput:
+        publish_tiny(tmp_path, labels=labels, **options)
+        examples = [
+            Example(ClassificationItem(text), target, "a.csv", f"a.csv:{n}") for n, (text, target) in enumerate(pairs, 2)
+        ]
+        return evaluate_version(open_version("tiny", tmp_path), examples, ["2 labels"])
+
+    return run

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import SetupError
-from scripts.report import command, store
+from scripts.report import command, page
 from scripts.report.command import main
 from tests.support.tiny_model import publish_tiny
 from tests.unit.scripts.conftest import write_reviews
@@ -147,6 +147,6 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(judged: Path
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SetupError, match="No space left on device"):
-        store.write(report, judged)
+        page.write(report, judged)
     assert judged.read_bytes() == before
     assert sorted(one.name for one in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]

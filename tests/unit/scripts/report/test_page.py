@@ -11,14 +11,12 @@ import pytest
 
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import open_version
-from scripts.report.build import build, top_losses
-from scripts.report.of_version import judge
-from scripts.report.page import MOST_CHARACTERS, marked, to_html
+from scripts.report.build import build, evaluate_version
+from scripts.report.page import MAX_CHARACTERS, marked, to_html
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
 from tests.support.tiny_model import publish_tiny_task
-from tests.unit.scripts.conftest import write_news, write_squad
-from tests.unit.scripts.report.conftest import Judge
+from tests.unit.scripts.conftest import Evaluate, write_news, write_squad
 
 EVIL = "<script>alert('bad')</script> & <img src=x onerror=alert(1)>"
 PAIRS = [("a good film", "good"), ("a bad film", "bad"), (f"very bad {EVIL}", "good"), ("the film was good .", "bad")]
@@ -46,24 +44,24 @@ class Tags(HTMLParser):
         self.words.append(data)
 
 
-def page_of(judged: Any) -> Tags:
-    return Tags(to_html(build(judged, {"made from": "none"})))
+def page_of(evaluated: Any) -> Tags:
+    return Tags(to_html(build(evaluated, {"made from": "none"})))
 
 
-def test_no_text_becomes_markup(judge_tiny: Judge) -> None:
-    page = page_of(judge_tiny(PAIRS))
+def test_no_text_becomes_markup(evaluate_tiny: Evaluate) -> None:
+    page = page_of(evaluate_tiny(PAIRS))
     assert not {tag for tag, _ in page.tags} & {"script", "img", "link", "iframe", "object"}
     assert EVIL in "".join(page.words)
     assert page.open == []
 
 
-def test_a_label_becomes_no_markup_either(judge_tiny: Judge) -> None:
-    page = page_of(judge_tiny([(text, EVIL if label == "good" else label) for text, label in PAIRS], labels=("bad", EVIL)))
+def test_a_label_becomes_no_markup_either(evaluate_tiny: Evaluate) -> None:
+    page = page_of(evaluate_tiny([(text, EVIL if label == "good" else label) for text, label in PAIRS], labels=("bad", EVIL)))
     assert not any(tag in ("script", "img") for tag, _ in page.tags)
 
 
-def test_the_page_asks_nobody_for_anything(judge_tiny: Judge) -> None:
-    page = page_of(judge_tiny(PAIRS))
+def test_the_page_asks_nobody_for_anything(evaluate_tiny: Evaluate) -> None:
+    page = page_of(evaluate_tiny(PAIRS))
     for tag, attributes in page.tags:
         assert not {"src", "srcset", "data", "action"} & attributes.keys(), tag
         assert (attributes.get("href") or "#").startswith("#")
@@ -71,29 +69,29 @@ def test_the_page_asks_nobody_for_anything(judge_tiny: Judge) -> None:
     assert not any("url(" in word or "@import" in word for word in page.words)
 
 
-def test_every_link_of_the_page_leads_somewhere(judge_tiny: Judge) -> None:
-    page = page_of(judge_tiny(PAIRS))
+def test_every_link_of_the_page_leads_somewhere(evaluate_tiny: Evaluate) -> None:
+    page = page_of(evaluate_tiny(PAIRS))
     places = {attributes.get("id") for _, attributes in page.tags}
     assert {(attributes["href"] or "")[1:] for tag, attributes in page.tags if tag == "a"} <= places
 
 
-def test_a_classifier_s_page_has_every_part(judge_tiny: Judge) -> None:
-    page = page_of(judge_tiny(PAIRS))
+def test_a_classifier_s_page_has_every_part(evaluate_tiny: Evaluate) -> None:
+    page = page_of(evaluate_tiny(PAIRS))
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert ids == ["figures", "labels", "confusion", "calibration", "length", "worst", "suspects"]
     assert {"2 labels", "tiny/1"} <= {one.strip() for one in page.words}
 
 
-def test_many_labels_are_drawn_and_their_confusions_listed(judge_tiny: Judge) -> None:
+def test_many_labels_are_drawn_and_their_confusions_listed(evaluate_tiny: Evaluate) -> None:
     labels = [f"{number:02}" for number in range(30)]
-    page = page_of(judge_tiny([("a good film", one) for one in labels], labels=labels))
+    page = page_of(evaluate_tiny([("a good film", one) for one in labels], labels=labels))
     assert ("svg", "heat") in [(tag, attributes.get("class")) for tag, attributes in page.tags]
-    assert "taken for" in page.words
+    assert "predicted as" in page.words
 
 
-def test_several_labels_a_text_have_thresholds_and_no_confusion(judge_tiny: Judge) -> None:
+def test_several_labels_a_text_have_thresholds_and_no_confusion(evaluate_tiny: Evaluate) -> None:
     pairs = [("bad", ("bad",)), ("good", ("good",)), ("a film", ()), ("bad good", ("bad", "good"))] * 3
-    report = build(judge_tiny(pairs, problem_type="multi_label_classification"), {})
+    report = build(evaluate_tiny(pairs, problem_type="multi_label_classification"), {})
     assert [one["label"] for one in report["thresholds"]["per_label"]] == ["bad", "good"]
     assert "confusion" not in report
     page = Tags(to_html(report))
@@ -108,13 +106,13 @@ def test_the_other_tasks_have_their_figures_lengths_and_worst_texts(task: Any, t
     data = str(write_squad(tmp_path / "a.json") if task == "question-answering" else write_news(tmp_path / "a.jsonl"))
     recipe = Recipe(validation=[data])
     examples, _ = read_labelled(version.offline, version.manifest.task_options, recipe, {data: read_records(data)})
-    judged = judge(version, examples)
-    report = build(judged, {})
+    evaluated = evaluate_version(version, examples)
+    report = build(evaluated, {})
     page = Tags(to_html(report))
     assert page.open == []
     assert len(report["worst"]) == 20
     assert sum(one["rows"] for one in report["by_length"]) == len(examples)
-    (first,) = top_losses(judged, 1)
+    (first,) = version.offline.worst_errors(evaluated, 1)
     assert first == report["worst"][0]
 
 
@@ -130,12 +128,12 @@ def test_what_spoke_for_and_against_is_marked_by_its_weight() -> None:
 
 
 def test_a_long_text_is_cut_and_told_to_be() -> None:
-    (start, cut) = marked("x" * (MOST_CHARACTERS + 5000), "text", [])
-    assert start == ("x" * MOST_CHARACTERS, "")
+    (start, cut) = marked("x" * (MAX_CHARACTERS + 5000), "text", [])
+    assert start == ("x" * MAX_CHARACTERS, "")
     assert cut == (" … (5,000 characters more)", "cut")
 
 
-def test_the_page_can_be_read_on_a_phone_and_in_the_dark(judge_tiny: Judge) -> None:
-    page = to_html(build(judge_tiny(PAIRS), {}))
+def test_the_page_can_be_read_on_a_phone_and_in_the_dark(evaluate_tiny: Evaluate) -> None:
+    page = to_html(build(evaluate_tiny(PAIRS), {}))
     assert 'name="viewport"' in page
     assert re.search(r"@media \(prefers-color-scheme: dark\)", page)

@@ -13,7 +13,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.data import Record
 from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
-from scripts.tasks.extractive_summarization import SummarizationTraining, Target, parse_correction, sentence_loss
+from scripts.tasks.extractive_summarization import SummarizationTraining, Target, parse_correction
 from scripts.tasks.spec import IGNORED, Prepared, TrainingRow
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
@@ -197,7 +197,7 @@ def test_a_sentence_is_scored_by_the_mean_of_its_tokens_and_padding_takes_no_par
     logits = torch.tensor([[[2.0], [4.0], [-1.0]], [[0.5], [-9.0], [9.0]]], requires_grad=True)
     nothing = [IGNORED, IGNORED]
     labels = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], [[2.0, 0.25], nothing, nothing]])
-    loss = sentence_loss({"logits": logits}, labels)
+    loss = TASK.loss({"logits": logits}, labels)
 
     def entropy(logit: float, label: float) -> float:
         p = 1 / (1 + np.exp(-logit))

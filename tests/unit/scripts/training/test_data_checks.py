@@ -9,7 +9,8 @@ import pytest
 
 from app.tasks.question_answering.task import QuestionItem
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.training.data import HUGE, Dataset, Example, check_labels, check_texts, normalized
+from scripts.tasks.text_classification.labels import check_labels
+from scripts.training.data import HUGE, Dataset, Example, check_texts, normalized
 
 
 def rows(pairs: Sequence[tuple[str, Any]], source: str = "a.csv") -> list[Example]:

@@ -16,15 +16,8 @@ from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.data import Record
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
-from scripts.tasks.question_answering.task import (
-    Gold,
-    QuestionAnsweringTraining,
-    Repair,
-    SpanLabel,
-    labels_of,
-    parse,
-    span_loss,
-)
+from scripts.tasks.question_answering.answers import Gold, Repair, parse
+from scripts.tasks.question_answering.task import QuestionAnsweringTraining, SpanLabel, labels_of
 from scripts.tasks.spec import IGNORED, TrainingRow
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import Predictions
@@ -320,9 +313,9 @@ def test_a_model_too_sure_of_itself_is_cooled_down() -> None:
     answers = [task.decode(coded, one, TASK.serving_options()) for coded, one in zip(encoded, outputs, strict=True)]  # type: ignore[arg-type]
     found = TASK.calibrate(Predictions(answers, encoded, outputs), examples, tokenizer, {})  # type: ignore[arg-type]
     assert found.task_options["temperature"] > 2
-    assert found.figures["expected_calibration_error_before"] == pytest.approx(0.5, abs=0.01)
-    assert found.figures["expected_calibration_error"] < 0.15
-    assert found.figures["rows"] == 60
+    assert found.metrics["expected_calibration_error_before"] == pytest.approx(0.5, abs=0.01)
+    assert found.metrics["expected_calibration_error"] < 0.15
+    assert found.metrics["rows"] == 60
 
 
 def test_without_any_answer_there_is_nothing_to_calibrate() -> None:
@@ -371,7 +364,7 @@ def test_columns_are_found_however_their_names_are_written() -> None:
 def test_span_loss_is_the_cross_entropy_against_the_annotators_shares() -> None:
     starts, ends = torch.tensor([[1.0, 2.0, 0.0, 99.0]]), torch.tensor([[0.0, 1.0, 3.0, 99.0]])
     labels = torch.tensor([[[0.0, 0.0], [0.75, 0.0], [0.25, 1.0], [IGNORED, IGNORED]]])
-    loss = span_loss({"start_logits": starts, "end_logits": ends}, labels)
+    loss = TASK.loss({"start_logits": starts, "end_logits": ends}, labels)
 
     def log_softmax(values: list[float]) -> np.ndarray:
         array = np.array(values)
@@ -386,6 +379,6 @@ def test_a_shares_loss_is_least_where_the_model_says_the_same() -> None:
     labels = torch.tensor([[[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]])
 
     def loss(starts: list[float]) -> float:
-        return span_loss({"start_logits": torch.tensor([starts]), "end_logits": torch.zeros(1, 3)}, labels).item()
+        return TASK.loss({"start_logits": torch.tensor([starts]), "end_logits": torch.zeros(1, 3)}, labels).item()
 
     assert loss([5.0, 5.0, -5.0]) < loss([9.0, 1.0, -5.0])

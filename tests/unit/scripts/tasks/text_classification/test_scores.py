@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from scripts.tasks.text_classification.scores import FEWEST_ROWS, calibrated, decisions, fit, log_loss, scores_of
+from scripts.tasks.text_classification.scores import MIN_ROWS, calibrated, decisions, fit, log_loss, scores_of
 
 
 def drawn(factor: float, multi: bool, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +24,7 @@ def drawn(factor: float, multi: bool, count: int = 4000) -> tuple[np.ndarray, np
 def test_the_factor_is_found_and_the_error_falls(factor: float, multi: bool) -> None:
     found = fit(*drawn(factor, multi), multi)
     assert found.task_options["temperature"] == pytest.approx(factor, rel=0.1)
-    assert found.figures["expected_calibration_error"] < 0.03 < found.figures["expected_calibration_error_before"]
+    assert found.metrics["expected_calibration_error"] < 0.03 < found.metrics["expected_calibration_error_before"]
 
 
 def test_what_is_calibrated_already_is_left_alone_or_nearly() -> None:
@@ -37,8 +37,8 @@ def test_a_temperature_that_helps_no_other_rows_is_not_kept() -> None:
 
 
 def test_few_rows_fit_nothing() -> None:
-    logits, truth = drawn(2.5, False, FEWEST_ROWS - 1)
-    assert fit(logits, truth, False).figures == {}
+    logits, truth = drawn(2.5, False, MIN_ROWS - 1)
+    assert fit(logits, truth, False).metrics == {}
 
 
 def test_no_row_is_judged_by_a_temperature_that_it_was_fitted_on() -> None:

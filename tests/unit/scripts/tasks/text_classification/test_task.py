@@ -14,7 +14,8 @@ from app.core.types import Row
 from app.data import Record
 from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
 from scripts.tasks.spec import Prepared, TrainingRow
-from scripts.tasks.text_classification.task import Columns, TextClassificationTraining, head_and_tail
+from scripts.tasks.text_classification.task import LABEL_NAMES, TextClassificationTraining, choose_columns
+from scripts.tasks.texts import TextColumns, head_and_tail
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import tiny_tokenizer
@@ -33,14 +34,18 @@ def records(*rows: dict[str, Any], source: str = "train") -> dict[str, list[Reco
     return {source: [Record(f"{source}:{number}", row) for number, row in enumerate(rows, start=2)]}
 
 
-def choose(*names: str, value: Any = "x", **fields: Any) -> Columns:
-    return Columns.choose(recipe(**fields), records(dict.fromkeys(names, value)))
+def choose(*names: str, **fields: Any) -> TextColumns:
+    return TextColumns.choose(recipe(**fields), records(dict.fromkeys(names, "x")), LABEL_NAMES)
 
 
 def parse(row: dict[str, Any], **fields: Any) -> Example | Broken:
     given_recipe = recipe(**fields)
-    columns = Columns.choose(given_recipe, records({"text": "x", "label": "y"}))
-    return columns.parse(Record("train:2", row), "train")
+    columns, kind = choose_columns(given_recipe, records({"text": "x", "label": "y"}))
+    return columns.parse(Record("train:2", row), "train", kind.read)
+
+
+def is_multi_label(value: Any, **fields: Any) -> bool:
+    return choose_columns(recipe(**fields), records({"text": value, "label": value}))[1].multi_label
 
 
 def prepare(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None, **fields: Any) -> Prepared:
@@ -109,17 +114,17 @@ def test_a_named_column_that_is_not_there_is_a_mistake(option: str) -> None:
 
 def test_columns_are_chosen_from_the_first_row_that_could_be_read() -> None:
     torn = Record("train:2", {}, InvalidInput("torn"))
-    columns = Columns.choose(recipe(), {"train": [torn, Record("train:3", {"text": "x", "label": "y"})]})
+    columns = TextColumns.choose(recipe(), {"train": [torn, Record("train:3", {"text": "x", "label": "y"})]}, LABEL_NAMES)
     assert columns.text == "text"
     with pytest.raises(InvalidSettings, match="no row of the data could be read"):
-        Columns.choose(recipe(), {"train": [torn]})
+        TextColumns.choose(recipe(), {"train": [torn]}, LABEL_NAMES)
 
 
 def test_lists_of_labels_make_a_multi_label_problem_unless_the_recipe_says_otherwise() -> None:
-    assert choose("text", "label", value=["a"]).multi_label
-    assert not choose("text", "label", value="a").multi_label
-    assert choose("text", "label", value="a", problem_type="multi_label_classification").multi_label
-    assert not choose("text", "label", value=["a"], problem_type="single_label_classification").multi_label
+    assert is_multi_label(["a"])
+    assert not is_multi_label("a")
+    assert is_multi_label("a", problem_type="multi_label_classification")
+    assert not is_multi_label(["a"], problem_type="single_label_classification")
 
 
 # rows
@@ -131,7 +136,7 @@ def test_a_row_becomes_an_example() -> None:
 
 def test_a_pair_becomes_an_example_of_two_texts() -> None:
     columns = choose("premise", "hypothesis", "label")
-    made = columns.parse(Record("train:2", {"premise": "a", "hypothesis": "b", "label": "c"}), "train")
+    made = columns.parse(Record("train:2", {"premise": "a", "hypothesis": "b", "label": "c"}), "train", str)
     assert made == Example(ClassificationItem("a", "b"), "c", "train", "train:2")
 
 
@@ -160,7 +165,7 @@ def test_a_broken_row_says_why(row: dict[str, Any], why: str) -> None:
 
 def test_a_row_that_could_not_be_read_keeps_its_reason() -> None:
     columns = choose("text", "label")
-    assert columns.parse(Record("train:7", {}, InvalidInput("not UTF-8")), "train") == Broken("train:7", "not UTF-8")
+    assert columns.parse(Record("train:7", {}, InvalidInput("not UTF-8")), "train", str) == Broken("train:7", "not UTF-8")
 
 
 @pytest.mark.parametrize(

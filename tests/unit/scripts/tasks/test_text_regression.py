@@ -21,16 +21,15 @@ from app.tasks.text_classification.task import (
     TextClassification,
 )
 from scripts.export.published import open_version
-from scripts.tasks import regression
+from scripts.tasks import text_classification
 from scripts.tasks.spec import Prepared
-from scripts.tasks.text_classification.task import TextClassificationTraining
+from scripts.tasks.text_regression import SPEC as TASK
+from scripts.tasks.text_regression import number
 from scripts.training.data import Example
 from scripts.training.pipeline import Pipeline
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
 from tests.support.tiny_model import tiny_tokenizer
-
-TASK = TextClassificationTraining()
 
 
 def write(path: Path, values: list[Any], header: str = "text,score") -> str:
@@ -84,11 +83,11 @@ def test_what_is_no_number_is_a_broken_row(cell: str, why: str, tmp_path: Path) 
 
 
 def test_numbers_stay_numbers_in_json() -> None:
-    assert [regression.number(one) for one in (1, 2.5, "3", " 4.5 ", True, None, [1])] == [1, 2.5, 3, 4.5, None, None, None]
+    assert [number(one) for one in (1, 2.5, "3", " 4.5 ", True, None, [1])] == [1, 2.5, 3, 4.5, None, None, None]
 
 
 def test_numbers_of_numpy_and_of_decimal_columns_are_numbers() -> None:
-    assert [regression.number(one) for one in (np.int64(3), np.float32(2.5), Decimal("1.25"), np.nan)] == [3, 2.5, 1.25, None]
+    assert [number(one) for one in (np.int64(3), np.float32(2.5), Decimal("1.25"), np.nan)] == [3, 2.5, 1.25, None]
 
 
 def test_one_number_for_all_rows_is_refused(tmp_path: Path) -> None:
@@ -98,8 +97,8 @@ def test_one_number_for_all_rows_is_refused(tmp_path: Path) -> None:
 
 def test_labels_that_are_many_numbers_are_asked_about(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", [n % 20 for n in range(400)], "text,label")
-    notes = TASK.prepare(Recipe(data=[source]), {source: read_records(source)}).notes
-    assert "all 20 labels are numbers; --problem-type regression learns them as such" in notes
+    notes = text_classification.SPEC.prepare(Recipe(data=[source]), {source: read_records(source)}).notes
+    assert "all 20 labels are numbers; --task text-regression learns them as such" in notes
 
 
 def test_smoothing_is_for_labels(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_the_figures_are_those_of_scipy() -> None:
     random = np.random.default_rng(0)
     right = random.integers(0, 6, 200).astype(float)  # with ties
     given = right + random.normal(0, 1, 200)
-    found = regression.figures([answer(one) for one in given], [example(one, "ab"[int(one > 2)]) for one in right])
+    found = TASK.evaluate([answer(one) for one in given], [example(one, "ab"[int(one > 2)]) for one in right], {})
     assert found["headline"] == {
         "rmse": pytest.approx(np.sqrt(np.mean((given - right) ** 2)), abs=1e-4),
         "mae": pytest.approx(np.mean(np.abs(given - right)), abs=1e-4),
@@ -123,7 +122,7 @@ def test_the_figures_are_those_of_scipy() -> None:
 
 
 def test_a_constant_answer_correlates_with_nothing() -> None:
-    headline = regression.figures([answer(1), answer(1)], [example(1), example(2)])["headline"]
+    headline = TASK.evaluate([answer(1), answer(1)], [example(1), example(2)], {})["headline"]
     assert (headline["pearson"], headline["spearman"]) == (0, 0)
 
 

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from scripts.report.build import build, top_losses
-from scripts.report.label_errors import likely_label_errors
-from scripts.report.lengths import by_length, wilson
-from scripts.report.thresholds import thresholds
-from tests.unit.scripts.report.conftest import Judge
+from scripts.report.build import build
+from scripts.tasks.text_classification.report import likely_label_errors, thresholds
+from scripts.tasks.text_classification.task import SPEC
+from tests.unit.scripts.conftest import Evaluate
 
 PAIRS = [("a good film", "good"), ("a bad film", "bad"), ("very very bad", "good"), ("the film was good .", "bad")]
 
 
-def test_the_confusion_counts_what_was_said_beside_what_is_right(judge_tiny: Judge) -> None:
-    report = build(judge_tiny([*PAIRS, ("bad .", "good")]), {})
+def test_the_confusion_counts_what_was_said_beside_what_is_right(evaluate_tiny: Evaluate) -> None:
+    report = build(evaluate_tiny([*PAIRS, ("bad .", "good")]), {})
     assert report["headline"]["accuracy"] == 0.4
     assert report["confusion"]["matrix"] == [[1, 1], [2, 1]]
     assert report["confusion"]["pairs"][0] == {"right": "good", "guessed": "bad", "rows": 2, "of": 3}
 
 
-def test_the_worst_errors_come_with_the_words_that_misled_the_model(judge_tiny: Judge) -> None:
-    first, second = build(judge_tiny(PAIRS), {})["worst"]
+def test_the_worst_errors_come_with_the_words_that_misled_the_model(evaluate_tiny: Evaluate) -> None:
+    first, second = build(evaluate_tiny(PAIRS), {})["worst"]
     assert first["loss"] > second["loss"]
     assert (first["right"], first["guessed"], first["where"]) == (["good"], ["bad"], "a.csv:4")
     heaviest = max(first["words"], key=lambda one: one["weight"])
     assert first["fields"]["text"][heaviest["start"] : heaviest["end"]] == "bad"
 
 
-def test_top_losses_are_the_wrong_ones_alone(judge_tiny: Judge) -> None:
-    judged = judge_tiny(PAIRS)
-    assert [one["where"] for one in top_losses(judged, 10)] == ["a.csv:4", "a.csv:5"]
-    assert len(top_losses(judged, 1)) == 1
+def test_top_losses_are_the_wrong_ones_alone(evaluate_tiny: Evaluate) -> None:
+    evaluated = evaluate_tiny(PAIRS)
+    assert [one["where"] for one in SPEC.worst_errors(evaluated, 10)] == ["a.csv:4", "a.csv:5"]
+    assert len(SPEC.worst_errors(evaluated, 1)) == 1
 
 
 def test_a_label_that_the_model_confidently_denies_is_suspected() -> None:
@@ -57,20 +55,3 @@ def test_a_threshold_lies_between_the_scores_that_it_parts() -> None:
 def test_a_rare_label_keeps_the_usual_threshold() -> None:
     scores, truth = np.array([[0.1], [0.2], [0.3]]), np.array([[0], [0], [1]])
     assert thresholds(scores, truth, ["a"])["per_label"][0]["threshold"] == 0.5
-
-
-def test_lengths_are_grouped_by_rows_with_an_interval() -> None:
-    groups = by_length([*range(60)], [1.0] * 30 + [0.0] * 30, True)
-    assert [one["tokens"] for one in groups] == [[0, 9], [10, 19], [20, 29], [30, 39], [40, 49], [50, 59]]
-    assert [one["mean"] for one in groups] == [1, 1, 1, 0, 0, 0]
-    assert groups[0]["low"] == pytest.approx(wilson(1.0, 10)[0], abs=1e-4)
-
-
-def test_texts_of_one_length_are_one_group() -> None:
-    (group,) = by_length([7] * 100, [0.5] * 100, False)
-    assert (group["tokens"], group["rows"], group["low"], group["high"]) == ([7, 7], 100, 0.5, 0.5)
-
-
-def test_wilson_is_as_published() -> None:
-    assert wilson(0.5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
-    assert wilson(1.0, 10)[1] == 1.0

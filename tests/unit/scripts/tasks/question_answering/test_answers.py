@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from app.tasks.question_answering.task import QuestionItem
-from scripts.tasks.question_answering.negatives import unanswered
-from scripts.tasks.question_answering.task import Gold
+from scripts.tasks.question_answering.answers import Gold, unanswered
 from scripts.training.data import Example
 
 TOWNS = ("Berlin", "Paris", "Rome", "Oslo")

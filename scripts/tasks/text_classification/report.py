@@ -1,0 +1,233 @@
+"""What a report says of a classifier: confusion, calibration, thresholds, worst errors, likely label errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_curve
+
+from app.tasks.text_classification.task import ClassificationItem
+from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, ReportInput, by_length, words_for
+from scripts.tasks.text_classification import scores as class_scores
+from scripts.training.metrics import BINS, expected_calibration_error, halves
+
+MAX_PAIRS, MAX_SUSPECTS = 20, 30
+DEFAULT_THRESHOLD = 0.5
+MIN_LABEL_ROWS = 5
+"""Of a label with fewer texts the default threshold is kept: another would fit these texts alone."""
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """All scores of all examples beside what is right."""
+
+    labels: Sequence[str]
+    multi: bool
+    logits: np.ndarray
+    scores: np.ndarray
+    """As the service gives them: (rows, labels)."""
+    truth: np.ndarray
+    """1 where a label is right: (rows, labels)."""
+
+    @classmethod
+    def of(cls, evaluated: ReportInput) -> ClassScores:
+        multi = evaluated.task_options["problem_type"] == "multi_label_classification"
+        logits = class_scores.logits_of(evaluated.predictions)
+        scores = class_scores.scores_of(logits, evaluated.task_options.get("temperature", 1.0), multi)
+        return cls(
+            evaluated.task_options["labels"],
+            multi,
+            logits,
+            scores,
+            class_scores.truth_of(evaluated.examples, evaluated.task_options),
+        )
+
+    @cached_property
+    def taken(self) -> np.ndarray:
+        """1 where a label is decided for: (rows, labels)."""
+        return (self.scores > 0.5).astype(int) if self.multi else np.eye(len(self.labels), dtype=int)[self.scores.argmax(-1)]
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        return class_scores.losses(self.scores, self.truth, self.multi)
+
+
+def sections(evaluated: ReportInput) -> dict[str, Any]:
+    """Everything beyond the figures."""
+    scored = ClassScores.of(evaluated)
+    found: dict[str, Any] = {
+        "by_length": by_length(evaluated.lengths, (scored.taken == scored.truth).all(-1).tolist(), True),
+        "calibration": _calibration(scored),
+        "worst": worst(evaluated, scored, MAX_ERRORS, NUM_EXPLAINED),
+    }
+    if scored.multi:
+        found["thresholds"] = thresholds(scored.scores, scored.truth, scored.labels)
+    else:
+        found["confusion"] = _confusion(scored.truth.argmax(-1), scored.scores.argmax(-1), scored.labels)
+        found["suspects"] = list(_suspects(evaluated, scored))
+    return found
+
+
+def worst(evaluated: ReportInput, scored: ClassScores, limit: int, num_explained: int) -> list[dict[str, Any]]:
+    """Those decided wrongly, the largest loss first; of the first ones with the words that spoke for the wrong label."""
+    wrong = np.flatnonzero((scored.taken != scored.truth).any(-1))
+    order = wrong[np.argsort(-scored.losses[wrong], kind="stable")][:limit]
+    return [_error(evaluated, scored, int(index), number < num_explained) for number, index in enumerate(order)]
+
+
+def _error(evaluated: ReportInput, scored: ClassScores, index: int, is_explained: bool) -> dict[str, Any]:
+    one, scores = evaluated.examples[index], scored.scores[index]
+    named = {"right": scored.truth[index], "guessed": scored.taken[index]}
+    # the label that is furthest from where it should be; of one label a text, that which was taken
+    off = np.abs(scored.truth[index] - scores) * (scored.taken[index] != scored.truth[index])
+    misled = int(off.argmax()) if scored.multi else int(scores.argmax())
+    return {
+        "where": one.where,
+        "fields": fields_of(one.item),
+        **{whose: [scored.labels[int(i)] for i in np.flatnonzero(given)] for whose, given in named.items()},
+        "score": round(float(scores[misled]), 4),
+        "loss": round(float(scored.losses[index]), 4),
+        "target": scored.labels[misled],
+        "words": words_for(evaluated, index, scored.labels[misled]) if is_explained else [],
+    }
+
+
+def fields_of(item: ClassificationItem) -> dict[str, str]:
+    return {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
+
+
+def _calibration(scored: ClassScores) -> dict[str, Any]:
+    """As without a temperature, and as under one fitted on rows that it is not evaluated on."""
+    truth, multi = scored.truth, scored.multi
+    told = {
+        "before": class_scores.scores_of(scored.logits, 1.0, multi),
+        "after": class_scores.calibrated(scored.logits, truth, multi),
+    }
+    return {
+        name: {
+            "expected_calibration_error": round(expected_calibration_error(best, right), 4),
+            "log_loss": round(class_scores.log_loss(scores, truth, multi), 4),
+            "bins": _bins(best, right),
+        }
+        for name, scores in told.items()
+        for best, right in [class_scores.decisions(scores, truth, multi)]
+    }
+
+
+def _bins(scores: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    numbers = np.minimum((scores * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "from": number / BINS,
+            "rows": int(inside.sum()),
+            "score": round(float(scores[inside].mean()), 4),
+            "right": round(float(right[inside].mean()), 4),
+        }
+        for number in range(BINS)
+        for inside in [numbers == number]
+        if inside.any()
+    ]
+
+
+def _confusion(given: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """The whole matrix, rows by what is right, and the pairs that are taken for each other most often."""
+    matrix = confusion_matrix(given, guessed, labels=range(len(labels)))
+    wrong = matrix * (1 - np.eye(len(labels), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
+    pairs = [divmod(int(one), len(labels)) for one in order]
+    return {
+        "labels": list(labels),
+        "matrix": matrix.tolist(),
+        "pairs": [
+            {"right": labels[i], "guessed": labels[j], "rows": int(wrong[i, j]), "of": int(matrix[i].sum())}
+            for i, j in pairs
+            if wrong[i, j]
+        ],
+    }
+
+
+def _suspects(evaluated: ReportInput, scored: ClassScores) -> Iterator[dict[str, Any]]:
+    given = scored.truth.argmax(-1)
+    for row, likely in likely_label_errors(scored.scores, given)[:MAX_SUSPECTS]:
+        one = evaluated.examples[row]
+        yield {
+            "where": one.where,
+            "fields": fields_of(one.item),
+            "given": scored.labels[given[row]],
+            "likely": scored.labels[likely],
+            "score": round(float(scored.scores[row, likely]), 4),
+            "score_of_given": round(float(scored.scores[row, given[row]]), 4),
+        }
+
+
+def likely_label_errors(scores: np.ndarray, given: np.ndarray) -> list[tuple[int, int]]:
+    """Rows that are confidently counted under another label than their own, the clearest first.
+
+    Confident learning: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels" (2021). The
+    scores must be of texts that the model was not trained on.
+
+    Args:
+        scores: (rows, labels), each row adding up to 1.
+        given: the rows' own labels, as numbers: (rows,).
+
+    Returns:
+        Of each such row its number and that of the label it more likely has. A row counts under a label when its score
+        reaches the mean score of the rows that were given this label; of several, under that of the highest score.
+    """
+    numbers = np.arange(scores.shape[1])
+    usual = np.array([scores[given == one, one].mean() if (given == one).any() else np.inf for one in numbers])  # (labels,)
+    reached = np.where(scores >= usual, scores, -np.inf)
+    better = reached.argmax(-1)
+    is_off = (reached.max(-1) > -np.inf) & (better != given) & (scores.argmax(-1) == better)
+    margin = np.take_along_axis(scores, better[:, None], 1)[:, 0] - np.take_along_axis(scores, given[:, None], 1)[:, 0]
+    return [(int(row), int(better[row])) for row in np.flatnonzero(is_off)[np.argsort(-margin[is_off], kind="stable")]]
+
+
+def best_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Of each label that of the best F1: (labels,). Scores and truth: (rows, labels)."""
+    return np.array([_best(scores[:, label], truth[:, label]) for label in range(scores.shape[1])])
+
+
+def thresholds(scores: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """Fitted on all rows for use, and on the other half of the rows each time for the figures."""
+    chosen = best_thresholds(scores, truth)
+    taken = np.zeros_like(truth)
+    for fitted, measured in halves(len(scores)):
+        taken[measured] = scores[measured] >= best_thresholds(scores[fitted], truth[fitted])
+    usual = (scores > DEFAULT_THRESHOLD).astype(int)
+    per_label = zip(labels, chosen, _f1(truth, usual), _f1(truth, taken), truth.sum(0), strict=True)
+    return {
+        "per_label": [
+            {
+                "label": label,
+                "threshold": round(float(value), 4),
+                "f1_at_half": round(float(before), 4),
+                "f1": round(float(after), 4),
+                "rows": int(count),
+            }
+            for label, value, before, after, count in per_label
+        ],
+        "macro_f1_at_half": round(float(_f1(truth, usual).mean()), 4),
+        "macro_f1": round(float(_f1(truth, taken).mean()), 4),
+        "method": "F1 of rows that the threshold was not fitted on: each half of the rows is judged by the other's",
+    }
+
+
+def _best(scores: np.ndarray, truth: np.ndarray) -> float:
+    if truth.sum() < MIN_LABEL_ROWS:
+        return DEFAULT_THRESHOLD
+    precision, recall, cuts = precision_recall_curve(truth, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1[:-1].argmax())  # the last point has no threshold
+    below = scores[scores < cuts[best]]
+    return float((cuts[best] + below.max()) / 2) if len(below) else float(cuts[best])  # between two scores, on neither
+
+
+def _f1(truth: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Of each label: (labels,)."""
+    figures: np.ndarray = 2 * (truth * taken).sum(0) / np.maximum(truth.sum(0) + taken.sum(0), 1)
+    return figures

@@ -1,0 +1,189 @@
+"""The training half of text regression: a number for each text or pair of texts."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import InvalidSettings
+from app.data import Record
+from app.data.cells import is_missing, plain
+from app.tasks.text_classification.task import Classification
+from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, ReportInput, by_length, words_for
+from scripts.tasks.spec import Prepared, TrainingTask
+from scripts.tasks.texts import TextColumns, TextTraining, fields_of
+from scripts.training.data import Dataset, Example, Parse, check_texts, load
+from scripts.training.recipe import Recipe
+
+LABEL = "score"
+"""What the one output is called in the service's answers."""
+NUMBER_NAMES = ("score", "value", "rating", "similarity", "stars", "target", "label")
+TOLERANCE = 0.5
+"""In standard deviations of the training data: so near the true value counts as right for the progress bar."""
+MAX_POINTS = 1000
+
+
+class TextRegressionTraining(TextTraining):
+    """An example's target is a float. The model learns values of mean 0 and deviation 1; the service turns them back."""
+
+    name = "text-regression"
+    api_module = "text_regressor"
+    label_columns = frozenset(NUMBER_NAMES)
+    length_metric = "mean absolute error"
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        columns = TextColumns.choose(recipe, records, NUMBER_NAMES)
+        dataset = load(recipe, records, partial(columns.parse, read_label=read_number))
+        values = np.array([example.target for example in dataset.train])
+        notes = [f"{columns}; numbers from {values.min():g} to {values.max():g}, {values.mean():.4g} on average"]
+        return Prepared(dataset, _task_options(dataset, recipe), [*notes, *check_texts(dataset)])
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        return partial(TextColumns.choose(recipe, records, NUMBER_NAMES).parse, read_label=read_number)
+
+    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        if config.num_labels != 1:
+            raise InvalidSettings(f"the checkpoint gives {config.num_labels} numbers a text; only one can be served")
+        if len(labels) > 1:
+            raise InvalidSettings(f"1 different labels are needed, not {', '.join(labels)}")
+        return {"labels": list(labels) or [LABEL], "problem_type": "regression"}, []
+
+    def row_labels(self, examples: Sequence[Example], task_options: Mapping[str, Any]) -> list[Any]:
+        return [(example.target - task_options["offset"]) / task_options["scale"] for example in examples]
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        return int((np.abs(logits[..., 0] - labels) < TOLERANCE).sum()), len(labels)
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Root mean squared and mean absolute error in the data's own unit, and both correlations; the same per source."""
+        predicted, true = np.array(list(map(value_of, answers))), np.array([example.target for example in examples])
+        sources: dict[str, list[int]] = defaultdict(list)
+        for index, example in enumerate(examples):
+            sources[example.source].append(index)
+        return {
+            "headline": _metrics(predicted, true),
+            "by_source": {source: _metrics(predicted[rows], true[rows]) for source, rows in sources.items()},
+        }
+
+    def hub_metrics(self) -> list[str]:
+        return ["mse", "mae", "pearsonr", "spearmanr"]
+
+    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
+        """Every value with the true one, the error by length, and the largest errors."""
+        predicted, true = _values(evaluated)
+        pairs = zip(true.tolist(), predicted.tolist(), strict=True)
+        return {
+            "points": [[round(value, 4) for value in pair] for pair in pairs][:MAX_POINTS],
+            "by_length": by_length(evaluated.lengths, np.abs(predicted - true).tolist(), False),
+            "worst": _worst(evaluated, MAX_ERRORS, NUM_EXPLAINED),
+        }
+
+    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
+        return _worst(evaluated, limit, num_explained=0)
+
+    def distance(self, answer: Any, other: Any) -> float:
+        return abs(value_of(answer) - value_of(other))
+
+    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
+        return [f"{value_of(answer):.4g}"]
+
+    def label_texts(self, example: Example) -> list[str]:
+        return [str(example.target)]
+
+
+SPEC: TrainingTask = TextRegressionTraining()
+
+
+def number(cell: Any) -> float | None:
+    """The number in a cell, or None."""
+    try:
+        return read_number(cell)
+    except ValueError:
+        return None
+
+
+def read_number(cell: Any) -> float:
+    """
+    Raises:
+        ValueError: there is none, in words that go before "in column …".
+    """
+    cell = plain(cell)
+    if is_missing(cell) or isinstance(cell, bool) or not isinstance(cell, int | float | str):
+        raise ValueError("no number")
+    try:
+        value = float(cell.replace("_", " ") if isinstance(cell, str) else cell)  # Python would take 1_000 for a thousand
+    except ValueError:
+        comma = "; decimals are written with a point, and thousands without a sign" if "," in str(cell) else ""
+        raise ValueError(f"no number ({str(cell)[:20]!r}{comma})") from None
+    if not math.isfinite(value):
+        raise ValueError(f"no finite number ({str(cell)[:20]!r})")
+    return value
+
+
+def value_of(answer: Classification) -> float:
+    return answer.labels[0].score
+
+
+def _task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+    if recipe.label_smoothing:
+        raise InvalidSettings(f"label_smoothing is {recipe.label_smoothing}, but numbers cannot be smoothed; leave it out")
+    values = np.array([example.target for example in dataset.train])
+    if np.ptp(values) == 0:
+        raise InvalidSettings(f"every training row has the number {values[0]:g}; two different ones are needed")
+    return {
+        "labels": [LABEL],
+        "problem_type": "regression",
+        "scale": float(f"{values.std():.6g}"),
+        "offset": float(f"{values.mean():.6g}"),
+    }
+
+
+def _metrics(predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+    errors = predicted - true
+    return {
+        "rmse": round(float(np.sqrt((errors**2).mean())), 4),
+        "mae": round(float(np.abs(errors).mean()), 4),
+        "pearson": round(_correlation(predicted, true), 4),
+        "spearman": round(_correlation(_ranks(predicted), _ranks(true)), 4),
+        "rows": len(true),
+    }
+
+
+def _correlation(values: np.ndarray, others: np.ndarray) -> float:
+    """0 where one of them does not vary."""
+    varies = len(values) > 1 and np.ptp(values) > 0 and np.ptp(others) > 0
+    return float(np.corrcoef(values, others)[0, 1]) if varies else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def _worst(evaluated: ReportInput, limit: int, num_explained: int) -> list[dict[str, Any]]:
+    """The largest errors first; of the first ones with what each word added to the number."""
+    predicted, true = _values(evaluated)
+    errors = np.abs(predicted - true)
+    return [
+        {
+            "where": evaluated.examples[index].where,
+            "fields": fields_of(evaluated.examples[index].item),
+            "right": [f"{true[index]:.4g}"],
+            "guessed": [f"{predicted[index]:.4g}"],
+            "loss": round(float(errors[index]), 4),
+            "words": words_for(evaluated, int(index), None) if number < num_explained else [],
+        }
+        for number, index in enumerate(np.argsort(-errors, kind="stable")[:limit])
+    ]
+
+
+def _values(evaluated: ReportInput) -> tuple[np.ndarray, np.ndarray]:
+    predicted = np.array([value_of(answer) for answer in evaluated.predictions.answers])
+    return predicted, np.array([example.target for example in evaluated.examples])

@@ -1,0 +1,186 @@
+"""Tasks about a text or a pair of texts, offline: their columns, their head, one row per text."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import InvalidSettings
+from app.core.types import Row
+from app.data import Record
+from app.data.cells import plain
+from app.tasks.manifest_options import checked_options
+from app.tasks.text_classification.task import (
+    MAX_PAIR_CHARACTERS,
+    ClassificationItem,
+    ClassificationOptions,
+    TextClassification,
+)
+from app.tasks.tokenizer import Tokenizer, encodable
+from scripts.tasks.spec import Axis, TrainingRow, TrainingTask
+from scripts.training.data import Broken, Example, first_readable
+from scripts.training.evaluation import encode_all
+from scripts.training.recipe import Recipe
+
+TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
+PAIR_NAMES = (("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"))
+SAMPLE_TEXTS = (
+    "This was exactly what I hoped for, thank you.",
+    "It broke after two days and nobody answers my messages.",
+    "Where can I find the opening hours?",
+    "The meeting has been moved to Thursday at noon.",
+    "Ünïcödé, 数字 and emoji 🙂 are text too.",
+    "no",
+)
+
+
+class TextTraining(TrainingTask):
+    """What classification and regression of texts share."""
+
+    output_axis: Axis = "row"
+    auto_class = "AutoModelForSequenceClassification"
+    heads: tuple[str, ...] = ("ForSequenceClassification",)
+    item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES, "text_pair": ("text_pair",)}
+    optional_fields = frozenset({"text_pair"})
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        labels = task_options["labels"]
+        return {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+            "problem_type": task_options["problem_type"],
+        }
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TextClassification:
+        return TextClassification(tokenizer, **checked_options(TextClassification, task_options))
+
+    def serving_options(self) -> ClassificationOptions:
+        return ClassificationOptions()
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        task = self.serving_task(tokenizer, task_options)
+        # one row each, however long: a later window alone need not say what the whole text is labelled for
+        encoded = encode_all(task, ClassificationOptions(truncation="truncate"), [example.item for example in examples])
+        labels = self.row_labels(examples, task_options)
+        return [TrainingRow(item.rows[0], label) for item, label in zip(encoded, labels, strict=True)]
+
+    @abstractmethod
+    def row_labels(self, examples: Sequence[Example], task_options: Mapping[str, Any]) -> list[Any]:
+        """The label of each example, as the head's loss takes it."""
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        labels = np.array([row.label for row in rows])
+        return labels.astype(np.float32) if labels.dtype == np.float64 else labels
+
+    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        return TrainingRow(head_and_tail(row.row, limit), row.label)
+
+    def item(self, fields: Mapping[str, Any]) -> ClassificationItem:
+        return ClassificationItem(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        pairs = zip(sentences[:8], sentences[8:16], strict=True)
+        return [*({"text": text} for text in texts), *({"text": text, "text_pair": pair} for text, pair in pairs)]
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Which columns hold text, pair and label."""
+
+    text: str
+    pair: str
+    label: str
+
+    def __str__(self) -> str:
+        pair = f" and {self.pair!r}" if self.pair else ""
+        return f"text from column {self.text!r}{pair}, label from {self.label!r}"
+
+    @classmethod
+    def choose(cls, recipe: Recipe, records: Mapping[str, Sequence[Record]], label_names: Sequence[str]) -> TextColumns:
+        """From the recipe, else by the usual names, else with a clear question.
+
+        Raises:
+            InvalidSettings: a named column does not exist, or the right one is not obvious.
+        """
+        first = first_readable(records)
+        present = list(first.columns)
+        text, pair = recipe.text_column, recipe.text_pair_column
+        if not text:
+            pairs = [names for names in PAIR_NAMES if set(names) <= set(present)]
+            text, guessed = pairs[0] if pairs else (_guess("text", TEXT_NAMES, present), "")
+            pair = pair or guessed
+        label = recipe.label_column or _guess("label", label_names, [name for name in present if name not in (text, pair)])
+        for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
+            if name and name not in present:
+                raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
+        return cls(text, pair, label)
+
+    def of_corrections(self) -> TextColumns:
+        """The same for corrections, whose columns have the names of the service's own fields."""
+        return TextColumns("text", "text_pair" if self.pair else "", "label")
+
+    def parse(self, record: Record, source: str, read_label: Callable[[Any], Any]) -> Example | Broken:
+        """A record as an example, or why it is none.
+
+        Args:
+            record: the row.
+            source: where it is from.
+            read_label: of a cell; raises ValueError with words that go before "in column …".
+        """
+        if record.broken:
+            return Broken(record.where, record.broken)
+        texts = []
+        for column in filter(None, (self.text, self.pair)):
+            value = plain(record.columns.get(column))
+            if value is None:
+                return Broken(record.where, f"missing column {column!r}")
+            if not isinstance(value, str):
+                return Broken(record.where, f"{column!r} is not text")
+            if not value.strip():
+                return Broken(record.where, "empty text")
+            if not encodable(value):
+                return Broken(record.where, "not valid Unicode")
+            texts.append(value)
+        size = sum(map(len, texts))
+        if len(texts) == 2 and size > MAX_PAIR_CHARACTERS:
+            return Broken(record.where, f"the pair has {size:,} characters, at most {MAX_PAIR_CHARACTERS:,} are read")
+        try:
+            target = read_label(record.columns.get(self.label))
+        except ValueError as error:
+            return Broken(record.where, f"{error} in column {self.label!r}")
+        return Example(ClassificationItem(*texts), target, source, record.where)
+
+
+def _guess(what: str, names: Sequence[str], present: Sequence[str]) -> str:
+    lowered = {name.lower(): name for name in present}
+    matches = [lowered[name] for name in names if name in lowered]
+    if matches:
+        return matches[0]
+    raise InvalidSettings(
+        f"which column holds the {what}? The data has {', '.join(map(repr, present))}; say --{what}-column NAME"
+    )
+
+
+def head_and_tail(row: Row, limit: int) -> Row:
+    """The row's first and last tokens, `limit` in all: both ends of a text say more than its middle."""
+    if row.num_tokens <= limit:
+        return row
+    tail = limit // 2
+    head = limit - tail
+    ids, types = list(row.input_ids), list(row.token_type_ids)
+    return Row(ids[:head] + ids[-tail:], types[:head] + types[-tail:])
+
+
+def fields_of(item: ClassificationItem) -> dict[str, str]:
+    return {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
