@@ -41,7 +41,7 @@ class CardInput:
 
 def write_card(card: CardInput) -> str:
     """The card of a model that was trained here."""
-    recipe, headline = card.recipe, card.evaluation["headline"]
+    recipe = card.recipe
     sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
     fields = {
         "datasets": list(sources),
