@@ -12,7 +12,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from app.api.application import build_application, product_version
-from app.api.dependencies import Live
+from app.api.context import AppState
 from app.api.rate import KeyRates
 from app.core.artefact import Artefact
 from app.core.errors import HooperError, InvalidSettings, SetupError
@@ -22,17 +22,18 @@ from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
 from app.serving.failures import without_paths
 from app.serving.feedback import FeedbackWriter
-from app.serving.loader import TASK_KINDS, LoadOptions, load
+from app.serving.loader import LoadOptions, load
 from app.serving.registry import Registry
 from app.serving.repository import Repository
 from app.serving.rollout.recovery import EngineRecovery
 from app.serving.rollout.shadow import Shadows
 from app.serving.versions import Versions
 from app.settings import Settings
+from app.tasks.registry import Tasks, installed_tasks
 
 logger = logging.getLogger(__name__)
 
-OpenModels = Callable[[FastAPI, Settings, Metrics], AbstractAsyncContextManager[Live]]
+OpenModels = Callable[[FastAPI, Settings, Metrics], AbstractAsyncContextManager[AppState]]
 """Makes what lives as long as the application, and closes it in the end."""
 
 
@@ -55,11 +56,11 @@ def create_app(
         open_models: where the models are; by default they are loaded here, in this process.
 
     Raises:
-        SetupError: traces are wished for, and what makes them is not installed.
+        SetupError: traces are wished for, and what makes them is not installed; or an installed task cannot be taken.
         InvalidSettings: a default is named for a task that there is none of.
     """
-    check_tasks(settings)
     metrics = metrics or Metrics()
+    tasks = tasks_of(settings)
     traces = open_traces(settings.traces_endpoint, product_version())
     open_models = open_models or partial(load_models, on_setup_error=on_setup_error, session_factory=session_factory, draw=draw)
 
@@ -77,7 +78,7 @@ def create_app(
         finally:
             await close_traces(traces)
 
-    return build_application(settings, metrics, lifespan, traces)
+    return build_application(settings, tasks, metrics, lifespan, traces)
 
 
 @asynccontextmanager
@@ -89,7 +90,7 @@ async def load_models(
     on_setup_error: Callable[[HooperError], None] | None,
     session_factory: SessionFactory,
     draw: Callable[[], float],
-) -> AsyncIterator[Live]:
+) -> AsyncIterator[AppState]:
     """Models of this process, loaded by a task that `app.state.loading` holds."""
     registry = Registry(settings.drain_s, draw)
     repository = Repository(settings.models, settings.state)
@@ -125,7 +126,7 @@ async def load_models(
 
     loading = app.state.loading = asyncio.create_task(load_all(), name="load-models")
     try:
-        yield Live(settings, registry, metrics, versions.load, shadows, rates, feedback, versions.save)
+        yield AppState(settings, options.tasks, registry, metrics, versions.load, shadows, rates, feedback, versions.save)
     finally:
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
@@ -135,14 +136,18 @@ async def load_models(
         await feedback.aclose()  # last: whoever holds a lease may still be writing
 
 
-def check_tasks(settings: Settings) -> None:
-    """
+def tasks_of(settings: Settings) -> Tasks:
+    """The tasks that are served.
+
     Raises:
+        SetupError: an installed task cannot be taken.
         InvalidSettings: a default is named for a task that there is none of.
     """
+    tasks = installed_tasks(settings.tasks)
     for task in settings.default_models:
-        if task not in TASK_KINDS:
-            raise InvalidSettings(f"HOOPER_DEFAULT_MODELS: there is no task {task!r}; there are {', '.join(TASK_KINDS)}")
+        if task not in tasks:
+            raise InvalidSettings(f"HOOPER_DEFAULT_MODELS: there is no task {task!r}; there are {', '.join(tasks)}")
+    return tasks
 
 
 def nothing_loaded(failures: Sequence[tuple[str, Exception]]) -> Exception:

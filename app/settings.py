@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import ModelName
+from app.core.types import DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_ITEMS
 
 PREFIX = "HOOPER_"
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -44,6 +45,11 @@ class Settings(BaseSettings):
         {},
         description="Model that answers requests of a task which name none, as `task=name`, separated by commas; it must load."
         " Without it, a task's only model, or the one that was published first.",
+    )
+    tasks: Words = Field(
+        ("*",),
+        description="Installed packages, or tasks that they bring, to take beside the built-in tasks, separated by commas; `*`:"
+        " all; empty: none.",
     )
     state: str = Field(
         "",
@@ -79,8 +85,8 @@ class Settings(BaseSettings):
     max_waiting_tokens: int = Field(
         262_144, ge=16, description="Tokens that may wait for a model's engine; more are turned away with 429."
     )
-    max_items: int = Field(256, ge=1, le=65_536, description="Items that one request may hold.")
-    max_body_bytes: int = Field(2_097_152, ge=1024, description="Bytes that a request's body may have.")
+    max_items: int = Field(DEFAULT_MAX_ITEMS, ge=1, le=65_536, description="Items that one request may hold.")
+    max_body_bytes: int = Field(DEFAULT_MAX_BODY_BYTES, ge=1024, description="Bytes that a request's body may have.")
     max_held_body_bytes: int = Field(
         268_435_456,
         ge=1024,

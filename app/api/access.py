@@ -18,31 +18,31 @@ NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 logger = logging.getLogger("hooper.access")
 
 
-def wished_id(headers: Mapping[bytes, str]) -> str:
+def request_id_of(headers: Mapping[bytes, str]) -> str:
     """The caller's id for the request, or a new one where there is none or it is not of a plain form."""
     wished = headers.get(b"x-request-id", "")
     return wished if REQUEST_ID.match(wished) else uuid.uuid4().hex
 
 
-def record(metrics: Metrics, method: str, path: str, told: Mapping[str, str], status: int, seconds: float) -> None:
+def record(metrics: Metrics, method: str, path: str, log_fields: Mapping[str, str], status: int, seconds: float) -> None:
     """Count a request that has ended, and log it.
 
     Args:
         metrics: what counts.
         method: of the request.
         path: without the prefix of a proxy.
-        told: task, model and version that it asked, as far as they are known.
+        log_fields: task, model and version that it asked, as far as they are known.
         status: of its answer.
         seconds: that it took.
     """
-    task, model = told.get("task", ""), told.get("model", "")
+    task, model = log_fields.get("task", ""), log_fields.get("model", "")
     if task or (status >= HTTPStatus.BAD_REQUEST and path not in QUIET_PATHS):
         metrics.requests.labels(task, model, str(status)).inc()  # refused before its task was known: no task
-    if "version" in told:
-        metrics.version_requests.labels(model, told["version"], str(status)).inc()
+    if "version" in log_fields:
+        metrics.version_requests.labels(model, log_fields["version"], str(status)).inc()
     if task:
         metrics.request_seconds.labels(task).observe(seconds)
     level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
     if logger.isEnabledFor(level):
-        extra = {"status": status, "ms": round(seconds * 1000, 2), **told}
+        extra = {"status": status, "ms": round(seconds * 1000, 2), **log_fields}
         logger.log(level, "%s %s", method, path, extra=extra)

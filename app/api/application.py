@@ -12,26 +12,17 @@ from fastapi.telemetry import TelemetryConfig
 from app.api.body import BodyLimits
 from app.api.body_budget import BodyBudget
 from app.api.errors import add_error_handlers
-from app.api.middleware import Edge
+from app.api.middleware import RequestContextMiddleware
 from app.api.openapi import document
 from app.api.origins import Doors
-from app.api.routes import (
-    answer,
-    classify,
-    explain,
-    feedback,
-    health,
-    hugging_face,
-    models,
-    open_inference,
-    pages,
-    summarize,
-    text_embeddings,
-)  # fmt: skip
-from app.api.short_way import short_way
+from app.api.protocols import huggingface, native, open_inference, text_embeddings
+from app.api.protocols.open_inference_schemas import infer_request
+from app.api.routes import health, models, pages
+from app.api.shedding import LoadShedder
 from app.observability.metrics import Metrics
 from app.observability.tracing import Traces
 from app.settings import Settings
+from app.tasks.registry import Tasks
 
 DESCRIPTION = """
 Hooper answers from fine-tuned BERT models: labels for a text, the words of a text that answer a question, and the sentences of
@@ -67,7 +58,9 @@ NO_TELEMETRY: TelemetryConfig = {
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, traces: Traces | None = None) -> FastAPI:
+def build_application(
+    settings: Settings, tasks: Tasks, metrics: Metrics, lifespan: Lifespan, traces: Traces | None = None
+) -> FastAPI:
     """All routes of the HTTP contract over an application whose lifespan sets `state.hooper`."""
     app = FastAPI(
         title="Hooper",
@@ -83,32 +76,34 @@ def build_application(settings: Settings, metrics: Metrics, lifespan: Lifespan, 
         redirect_slashes=False,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    for predicting in (classify, answer, summarize, explain, feedback):
-        app.include_router(predicting.router, prefix="/v1", tags=["Predict"])
+    operations = native.operations(tasks)
+    app.include_router(native.router(operations), tags=["Predict"])
     app.include_router(models.router, prefix="/v1", tags=["Models"])
     app.include_router(health.router, tags=["Health"])
-    app.include_router(hugging_face.router, tags=["Hugging Face"])
-    app.include_router(open_inference.router, prefix="/v2", tags=["Open Inference Protocol"])
-    app.include_router(text_embeddings.router, tags=["text-embeddings-inference"])
-    app.include_router(pages.router)
+    app.include_router(huggingface.router(tasks), tags=["Hugging Face"])
+    app.include_router(open_inference.router(tasks), tags=["Open Inference Protocol"])
+    app.include_router(text_embeddings.router(tasks), tags=["text-embeddings-inference"])
+    app.include_router(pages.router(tasks))
     pages.mount_static(app)
     add_error_handlers(app)
     limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
     budget = BodyBudget(max(settings.max_held_body_bytes, settings.max_body_bytes))
-    app.state.body_budget = budget  # for the server, which counts what it has buffered
     root_path = settings.root_path.rstrip("/")
+    # for the server, which counts what it has buffered, and refuses what nobody has room for
+    app.state.body_budget = budget
+    app.state.load_shedder = LoadShedder(app, [route.path for route in tasks.routes], root_path)
     app.add_middleware(
-        Edge,
+        RequestContextMiddleware,
         metrics=metrics,
         limits=limits,
         budget=budget,
         root_path=root_path,
         traces=traces,
-        short_way=short_way,
+        endpoints={path: operation.endpoint for path, operation in operations.items()},
         doors=Doors.of(settings),
         num_processes=settings.front_ends,
     )
-    document(app)
+    document(app, infer_request(list(tasks.values())))
     return app
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Scope
 
-from app.api.dialects import path_of
+from app.api.scope import path_of
 from app.core.errors import Unauthorized
 
 CALLER = "hooper.caller"

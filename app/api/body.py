@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fastapi.responses import Response
 from starlette.types import Receive, Scope
 
 from app.api.body_budget import HeldBody
-from app.api.dialects import path_of
-from app.api.errors import refusal, refusal_of
-from app.core.errors import Overloaded, TooLarge
+from app.api.scope import Headers, path_of
+from app.core.errors import CallerError, Overloaded, TooLarge
 
 TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
 MAX_DIGITS = 18
 """Of a Content-Length; Python would not read a number of thousands of them."""
 MAX_DRAINED_BYTES = 65_536
 """Of a body that the server reads and forgets, so that the connection can be kept; a longer one ends it."""
-LAST = {"Connection": "close"}
 TRITON_CLIENT = "python/gevent-http-client"
 """What `tritonclient.http` calls itself."""
 RETRY_AFTER_S = 1.0
 
-Headers = Mapping[bytes, str]
+
+class NotJson(CallerError):
+    """The body is of another type, or compressed."""
+
+    type = "not_json"
 
 
-class ClientLeft(Exception):
+class TooSlow(CallerError):
+    """The body did not come in time."""
+
+    type = "too_slow"
+
+
+class ClientDisconnected(Exception):
     """The client closed the connection before its answer was ready."""
 
 
@@ -40,8 +46,8 @@ class BodyLimits:
     receive_s: float
 
 
-async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: BodyLimits, held: HeldBody) -> bytes | Response:
-    """The whole body, or the answer that refuses it as soon as that is known.
+async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: BodyLimits, held: HeldBody) -> bytes:
+    """The whole body; it is refused as soon as that is known.
 
     Args:
         scope, headers, receive: the request.
@@ -49,20 +55,17 @@ async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: Bo
         held: what it holds of the budget of all bodies; the caller releases it.
 
     Raises:
-        ClientLeft: the client did not send all of it.
+        ClientDisconnected: the client did not send all of it.
+        NotJson, TooSlow, TooLarge, Overloaded: it is refused.
     """
-    refused = _refused_unread(scope, headers)
-    if refused is not None:
-        return refused
+    _check_type(scope, headers)
     try:
         async with asyncio.timeout(limits.receive_s):
             body = await _read(headers, receive, limits.max_bytes, held)
     except TimeoutError:
-        return refusal(scope, 408, "too_slow", f"the body was not complete after {limits.receive_s:g} seconds", LAST)
-    except Overloaded as error:
-        return refusal_of(scope, error)
+        raise TooSlow(f"the body was not complete after {limits.receive_s:g} seconds") from None
     if body is None:
-        return refusal(scope, 413, TooLarge.type, f"the body exceeds {limits.max_bytes} bytes")
+        raise TooLarge(f"the body exceeds {limits.max_bytes} bytes")
     held.is_whole = True
     return body
 
@@ -79,16 +82,16 @@ def ends_connection(headers: Headers) -> bool:
     return _has_body(headers) and (not is_short(headers) or b"expect" in headers)
 
 
-def _refused_unread(scope: Scope, headers: Headers) -> Response | None:
+def _check_type(scope: Scope, headers: Headers) -> None:
     if not _has_body(headers):
-        return None
+        return
     encoding = headers.get(b"content-encoding", "identity").strip().lower()
     if encoding != "identity":  # a few compressed bytes can unfold into more than the limit
-        return refusal(scope, 415, "not_json", f"Content-Encoding is {encoding}; send the body as it is")
+        raise NotJson(f"Content-Encoding is {encoding}; send the body as it is")
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json" or content_type.endswith("+json") or _may_be_tensors(scope, headers, content_type):
-        return None
-    return refusal(scope, 415, "not_json", f"Content-Type is {content_type or 'missing'}; send application/json")
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    if not is_json and not _may_be_tensors(scope, headers, content_type):
+        raise NotJson(f"Content-Type is {content_type or 'missing'}; send application/json")
 
 
 def _has_body(headers: Headers) -> bool:
@@ -110,7 +113,7 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBo
     """The whole body, or None as soon as it exceeds the limit.
 
     Raises:
-        ClientLeft: the client did not send all of it.
+        ClientDisconnected: the client did not send all of it.
         Overloaded: there is no room for it beside the bodies of others.
     """
     declared = headers.get(b"content-length", "0")
@@ -122,7 +125,7 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBo
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientLeft
+            raise ClientDisconnected
         body += message.get("body", b"")
         if len(body) > max_bytes:
             return None

@@ -14,7 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.body_budget import HELD, BodyBudget, HeldBody
-from app.api.dialects import PROBLEM_JSON, Problem
+from app.api.error_formats import PROBLEM_JSON, Problem
 from app.api.lingering import GuardedTransport
 from app.api.refusals import CONNECTION
 
@@ -32,7 +32,7 @@ MAX_PIPELINED = 128
 
 logger = logging.getLogger(__name__)
 
-Doorman = Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes | None]
+LoadShedder = Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes | None]
 """From the target and the headers of a POST to the whole answer that turns it away, or None where somebody must read it."""
 
 
@@ -60,7 +60,7 @@ class Connection(HttpToolsProtocol):
 
     receive_s = 30.0
     max_connections = 900
-    doorman: Doorman | None = None
+    doorman: LoadShedder | None = None
     budget: BodyBudget | None = None
 
     _patience: asyncio.TimerHandle | None = None
@@ -355,7 +355,7 @@ def release_body(cycle: RequestResponseCycle) -> None:
 
 
 def limited(
-    receive_s: float, max_connections: int, doorman: Doorman | None = None, budget: BodyBudget | None = None
+    receive_s: float, max_connections: int, doorman: LoadShedder | None = None, budget: BodyBudget | None = None
 ) -> type[Connection]:
     """Connections with these limits, for uvicorn to make.
 

@@ -12,7 +12,8 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.api.dialects import NATIVE, Dialect, Fault, spoken
+from app.api.body import NotJson, TooSlow
+from app.api.error_formats import NATIVE, ErrorFormat, ErrorInfo, error_format_for
 from app.core.errors import (
     CallerError,
     DeadlineExceeded,
@@ -42,6 +43,8 @@ STATUS: dict[type[HooperError], int] = {
     Unavailable: 503,
     DeadlineExceeded: 504,
     HooperError: 500,
+    NotJson: 415,
+    TooSlow: 408,
 }
 MAX_DETAIL = 1000
 
@@ -53,53 +56,59 @@ def brief(detail: str) -> str:
     return detail if len(detail) <= MAX_DETAIL else f"{detail[: MAX_DETAIL - 1]}…"
 
 
-def status_of(error: HooperError, dialect: Dialect = NATIVE) -> int:
+def status_of(error: HooperError, error_format: ErrorFormat = NATIVE) -> int:
     """The status of the nearest ancestor in the protocol's own table, then in the common one."""
-    for table in (dialect.statuses, STATUS):
+    for table in (error_format.statuses, STATUS):
         for kind in type(error).__mro__:
             if kind in table:
                 return table[kind]
     return 500
 
 
-def refusal(scope: Scope, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def plain_error_response(
+    scope: Scope, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """An error as the protocol of the request's path tells it."""
-    dialect = spoken(scope)
-    body = dialect.told(Fault(status, kind, brief(detail)))
-    return Response(body.model_dump_json(), status, headers, dialect.media_type)
+    error_format = error_format_for(scope)
+    body = error_format.render(ErrorInfo(status, kind, brief(detail)))
+    return Response(body.model_dump_json(), status, headers, error_format.media_type)
 
 
-def refusal_of(scope: Scope, error: HooperError) -> Response:
+def error_response(scope: Scope, error: HooperError) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return refusal(scope, status_of(error, spoken(scope)), error.type, error.detail, headers)
+    if isinstance(error, TooSlow):
+        headers["Connection"] = "close"
+    return plain_error_response(scope, status_of(error, error_format_for(scope)), error.type, error.detail, headers)
 
 
-def internal_error(scope: Scope, error: Exception) -> Response:
+def internal_error(scope: Scope, error: BaseException) -> Response:
     """500 without a word of what happened inside; the log has the place, never a value."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown"
     logger.error("unexpected error", extra={"error": type(error).__name__, "where": where})
-    return refusal(scope, 500, "internal", "something went wrong inside the service; it was logged under the request id")
+    return plain_error_response(
+        scope, 500, "internal", "something went wrong inside the service; it was logged under the request id"
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HooperError)
     async def _domain(request: Request, error: HooperError) -> Response:
-        return refusal_of(request.scope, error)
+        return error_response(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return refusal(request.scope, 422, InvalidInput.type, describe_validation(error.errors()))
+        return plain_error_response(request.scope, 422, InvalidInput.type, describe_validation(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's answer to a body that is no text, or nested without end
-            return refusal(request.scope, 422, InvalidInput.type, "the body is not valid JSON in UTF-8")
+            return plain_error_response(request.scope, 422, InvalidInput.type, "the body is not valid JSON in UTF-8")
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-        return refusal(request.scope, error.status_code, kind, str(error.detail), error.headers)
+        return plain_error_response(request.scope, error.status_code, kind, str(error.detail), error.headers)

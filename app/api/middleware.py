@@ -4,47 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.access import NO_SNIFFING, record, wished_id
+from app.api.access import NO_SNIFFING, record, request_id_of
 from app.api.auth import check_key
-from app.api.body import TENSORS_PATH, BodyLimits, ClientLeft, Headers, ends_connection, read_body
+from app.api.body import TENSORS_PATH, BodyLimits, ClientDisconnected, ends_connection, read_body
 from app.api.body_budget import HELD, BodyBudget, HeldBody
-from app.api.dialects import path_of
-from app.api.errors import internal_error, refusal_of
+from app.api.errors import error_response, internal_error
 from app.api.json_body import JSON_VALUE, read_json
 from app.api.origins import Doors
 from app.api.refusals import Refusals, is_enough
-from app.api.shedding import state_of, turned_away
-from app.core.errors import HooperError, RateLimited, Unauthorized, Unavailable
+from app.api.scope import ENDS_CONNECTION, HEADERS, LOG_FIELDS, TEMPLATE, TRACE, Headers, app_state_in, path_of
+from app.api.shedding import shed_if_overloaded
+from app.core.errors import HooperError, Unauthorized, Unavailable
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace, Traces
 
-CLIENT_LEFT = 499
-TOLD = "hooper.told"
-"""Key of the scope under which a route tells the task and model that it asked, for metrics and log."""
-
-TRACE = "hooper.trace"
-"""Key of the scope under which a route finds the request's trace; there is none where traces are off."""
-TEMPLATE = "hooper.template"
-"""Key of the scope under which stands the path of a request that no route answered, where it has no parameters."""
-LAST = (b"connection", b"close")
-HEADERS = "hooper.headers"
-"""Key of the scope under which stand the request's headers, by their names in lower case."""
+CLIENT_DISCONNECTED = 499
+CLOSE = (b"connection", b"close")
 PAGES_WITH_SLASH = ("docs/",)
 PARENT_HEADERS = (b"traceparent", b"tracestate")
 
-ShortWay = Callable[[Scope, Headers], Awaitable[Response | None]]
-"""Answers a POST without the application behind, or returns None where that is not for it."""
+Endpoint = Callable[[Scope], Awaitable[Response]]
+"""Answers a POST whose body was read; raises what it is refused with."""
 
 
-class Edge:
+class RequestContextMiddleware:
     """Outermost of our own middleware: everything it refuses never reaches a route."""
 
     def __init__(
@@ -55,14 +46,14 @@ class Edge:
         budget: BodyBudget,
         root_path: str = "",
         traces: Traces | None = None,
-        short_way: ShortWay | None = None,
+        endpoints: Mapping[str, Endpoint] | None = None,
         doors: Doors | None = None,
         num_processes: int = 1,
     ) -> None:
         self._app, self._metrics, self._limits, self._root_path, self._traces = app, metrics, limits, root_path, traces
-        self._budget, self._short_way, self._doors = budget, short_way, doors or Doors(("*",), ())
+        self._budget, self._endpoints, self._doors = budget, endpoints or {}, doors or Doors(("*",), ())
         self._refusals = Refusals(num_processes)
-        self._admitted = self._doors.around(self._dispatch)
+        self._admitted = self._doors.around(self._respond)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,7 +67,7 @@ class Edge:
         if (inner := path_of(scope)).endswith("/") and inner not in PAGES_WITH_SLASH and not inner.startswith("static/"):
             scope["path"] = scope["path"][:-1]  # one at the end means nothing; a redirect would have to trust `Host`
         scope[HEADERS] = headers
-        token = request_id.set(wished_id(headers))
+        token = request_id.set(request_id_of(headers))
         try:
             await self._answer(scope, headers, receive, send)
         finally:
@@ -84,9 +75,9 @@ class Edge:
 
     async def _answer(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        told: dict[str, str] = {}
-        scope[TOLD] = told
-        status = CLIENT_LEFT
+        log_fields: dict[str, str] = {}
+        scope[LOG_FIELDS] = log_fields
+        status = CLIENT_DISCONNECTED
         trace = self._begun_trace(scope, headers)
         # a server that is not ours does not count
         held: HeldBody = scope.get(HELD) or self._budget.account()
@@ -98,31 +89,27 @@ class Edge:
                 status = message["status"]
                 own = (b"x-request-id", request_id.get().encode("latin-1")), NO_SNIFFING
                 message["headers"] = [*message["headers"], *own]
-                if not held.is_whole and ends_connection(headers) and LAST not in message["headers"]:
-                    message["headers"].append(LAST)
+                must_end = scope.get(ENDS_CONNECTION) or (not held.is_whole and ends_connection(headers))
+                if must_end and CLOSE not in message["headers"]:
+                    message["headers"].append(CLOSE)
             await send(message)
 
         try:
-            refused = self._refused_by_its_origin(scope, headers)
-            await (refused or self._admitted)(scope, receive, send_with_id)
-        except ClientLeft:
-            pass  # nobody is there to be told; counted and logged below as 499
-        except asyncio.CancelledError:  # the server's time to drain is over, and it would say 500
-            if status != CLIENT_LEFT:
-                raise
-            stopped = Unavailable("the service stopped before the engine answered")
-            await refusal_of(scope, stopped)(scope, receive, send_with_id)
-        except Exception as error:
-            if status != CLIENT_LEFT:
+            self._doors.check(scope["method"], path_of(scope), headers)
+            await self._admitted(scope, receive, send_with_id)
+        except ClientDisconnected:
+            pass  # nobody is there to be answered; counted and logged below as 499
+        except (Exception, asyncio.CancelledError) as error:
+            if status != CLIENT_DISCONNECTED:
                 raise  # the answer has begun: the server can only cut it off
-            await internal_error(scope, error)(scope, receive, send_with_id)
+            await _response_to(scope, error)(scope, receive, send_with_id)
         finally:
             held.release()
             path = scope["path"].removeprefix(self._root_path)
-            record(self._metrics, scope["method"], path, told, status, time.perf_counter() - began)
+            record(self._metrics, scope["method"], path, log_fields, status, time.perf_counter() - began)
             if self._traces is not None and trace is not None:
                 trace.attributes |= {"hooper.request_id": request_id.get()} | {
-                    f"hooper.{key}": told[key] for key in ("task", "model") if key in told
+                    f"hooper.{key}": log_fields[key] for key in ("task", "model") if key in log_fields
                 }
                 self._traces.ended(trace, _template(scope), status)
 
@@ -135,72 +122,70 @@ class Edge:
         scope[TRACE] = trace
         return trace
 
-    def _refused_by_its_origin(self, scope: Scope, headers: Headers) -> Response | None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Within what answers pages of other origins, which may read refusals as well."""
         try:
-            self._doors.check(scope["method"], path_of(scope), headers)
+            await self._dispatch(scope, receive, send)
         except HooperError as error:
-            return refusal_of(scope, error)
-        return None
+            await error_response(scope, error)(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = scope[HEADERS]
-        refused = _elsewhere(scope) or self._refused_by_its_key(scope, headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-        elif scope["method"] == "POST":
+        redirect = _elsewhere(scope)
+        if redirect is not None:
+            await redirect(scope, receive, send)
+            return
+        self._check_key(scope, headers)
+        if scope["method"] == "POST":
             await self._post(scope, headers, receive, send, scope[HELD])
         elif scope["method"] == "HEAD":  # a copy: the server must go on to know that there is no body
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
         else:
             await self._app(scope, receive, send)
 
-    def _refused_by_its_key(self, scope: Scope, headers: Headers) -> Response | None:
-        """The answer to whom a look at the head is enough; nothing of a body is read before."""
-        try:
-            check_key(state_of(scope["app"]), scope, headers)
-        except Unauthorized as error:
-            return self._unauthorized(scope, error)
-        except HooperError as error:
-            return refusal_of(scope, error)
-        return None
+    def _check_key(self, scope: Scope, headers: Headers) -> None:
+        """Nothing of a body is read before.
 
-    def _unauthorized(self, scope: Scope, error: HooperError) -> Response:
-        """401, unless many are told so already; the connection ends where it was often told."""
+        Raises:
+            Unauthorized, RateLimited: the caller knows no key, or too many do not; the connection ends where it often did not.
+        """
         try:
+            check_key(app_state_in(scope), scope, headers)
+        except Unauthorized:
+            scope[ENDS_CONNECTION] = is_enough(scope.get("state", {}))
             self._refusals.count()
-        except RateLimited as limited:
-            error = limited
-        response = refusal_of(scope, error)
-        if is_enough(scope.get("state", {})):
-            response.raw_headers.append(LAST)
-        return response
+            raise
 
     async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, held: HeldBody) -> None:
         if ends_connection(headers) and not _is_routed(scope):  # 404 or 405: nobody wants the body
             await self._app(scope, _replay(b""), send)
             return
-        body = turned_away(scope, headers, scope[TOLD]) or await read_body(scope, headers, receive, self._limits, held)
-        if isinstance(body, Response):
-            await body(scope, receive, send)
-            return
-        await _unless_client_leaves(lambda: self._reply(scope, headers, body, receive, send), receive)
+        shed_if_overloaded(scope, headers, scope[LOG_FIELDS])
+        body = await read_body(scope, headers, receive, self._limits, held)
+        await _unless_client_leaves(lambda: self._reply(scope, body, receive, send), receive)
 
-    async def _reply(self, scope: Scope, headers: Headers, body: bytes, receive: Receive, send: Send) -> None:
-        if body and TENSORS_PATH.fullmatch(path_of(scope)) is None:  # tensors may follow the JSON: `app.api.tensors` parts them
+    async def _reply(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        path = path_of(scope)
+        if body and TENSORS_PATH.fullmatch(path) is None:  # tensors may follow the JSON: the protocol parts them
             try:
-                scope[JSON_VALUE] = await read_json(body, state_of(scope["app"]).settings.max_items)
-            except HooperError as error:
+                scope[JSON_VALUE] = await read_json(body, app_state_in(scope).settings.max_items)
+            except HooperError:
                 if _is_routed(scope):
-                    await refusal_of(scope, error)(scope, receive, send)
-                else:  # 404 or 405: nobody wants the body
-                    await self._app(scope, _replay(b""), send)
-                return
-        answer = await self._short_way(scope, headers) if self._short_way else None
-        if answer is None:
+                    raise
+                body = b""  # 404 or 405: nobody wants the body
+        endpoint = self._endpoints.get(path)
+        if endpoint is None or scope["path"] != f"{scope.get('root_path', '')}/{path}":
             await self._app(scope, _replay(body), send)
-        else:
-            scope[TEMPLATE] = "/" + path_of(scope)
-            await answer(scope, receive, send)
+            return
+        scope[TEMPLATE] = "/" + path
+        answer = await endpoint(scope)
+        await answer(scope, receive, send)
+
+
+def _response_to(scope: Scope, error: BaseException) -> Response:
+    if isinstance(error, asyncio.CancelledError):  # the server's time to drain is over, and it would say 500
+        error = Unavailable("the service stopped before the engine answered")
+    return error_response(scope, error) if isinstance(error, HooperError) else internal_error(scope, error)
 
 
 def _elsewhere(scope: Scope) -> Response | None:
@@ -248,7 +233,7 @@ async def _unless_client_leaves(call: Callable[[], Awaitable[None]], receive: Re
     """Await the call, but cancel it when the client closes the connection: its rows leave the queue with it.
 
     Raises:
-        ClientLeft: it did.
+        ClientDisconnected: it did.
     """
     answering = asyncio.ensure_future(call())
     watching = asyncio.ensure_future(receive())
@@ -257,7 +242,7 @@ async def _unless_client_leaves(call: Callable[[], Awaitable[None]], receive: Re
         if not answering.done():
             answering.cancel()
             await asyncio.wait((answering,))
-            raise ClientLeft
+            raise ClientDisconnected
         answering.result()
     finally:
         answering.cancel()

@@ -6,21 +6,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api.auth import SCHEMES
-from app.api.dialects import HUGGING_FACE, JSON, NATIVE, TEI
-from app.api.schemas.open_inference import InferRequest
+from app.api.error_formats import HUGGING_FACE, JSON, NATIVE, TEI
 
-UNSEEN = (NATIVE.model, HUGGING_FACE.model, TEI.model, InferRequest)
-"""Models that routes refer to by name alone: errors, and the body that is read by hand."""
+ERRORS = (NATIVE.model, HUGGING_FACE.model, TEI.model)
 Schema = dict[str, Any]
 
 
-def document(app: FastAPI) -> None:
-    """Let the application's file hold what routes refer to by name, leave out what is never sent, and show every example."""
+def document(app: FastAPI, *bodies: type[BaseModel]) -> None:
+    """Let the application's file hold what routes refer to by name, leave out what is never sent, and show every example.
+
+    Args:
+        app: with all its routes.
+        bodies: models of bodies that are read by hand; errors are known here.
+    """
     make = app.openapi
-    _, unseen = models_json_schema([(model, "validation") for model in UNSEEN], ref_template="#/components/schemas/{model}")
+    _, unseen = models_json_schema(
+        [(model, "validation") for model in (*ERRORS, *bodies)], ref_template="#/components/schemas/{model}"
+    )
 
     def openapi() -> Schema:
         if app.openapi_schema is None:

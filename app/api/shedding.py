@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,75 +11,67 @@ from fastapi.responses import Response
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from app.api.access import NO_SNIFFING, record, wished_id
-from app.api.body import Headers, is_short
-from app.api.dialects import path_of
-from app.api.errors import refusal_of
+from app.api.access import NO_SNIFFING, record, request_id_of
+from app.api.body import is_short
+from app.api.errors import error_response
+from app.api.scope import Headers, app_state_in, path_of
 from app.core.errors import Overloaded
-from app.core.types import TaskName
 from app.observability.logging import request_id
 from app.settings import Settings
 
-TASKS: Mapping[str, TaskName] = {
-    "v1/classify": "text-classification",
-    "v1/answer": "question-answering",
-    "v1/summarize": "summarization",
-}
-"""The paths that name their task. Others are read first: what they ask stands in the body, or has an error of its own."""
 
-
-def turned_away(scope: Scope, headers: Headers, told: dict[str, str]) -> Response | None:
-    """429 where every model of the path's task has a full queue; None where one may have room, or that is not ours to say.
+def shed_if_overloaded(scope: Scope, headers: Headers, log_fields: dict[str, str]) -> None:
+    """Refuse a request unread where every model of its path's tasks has a full queue.
 
     Args:
         scope: of the request.
         headers: by their names in lower case.
-        told: where the task, and the model if there is one alone, are told to the metrics and the log.
+        log_fields: where the task, and the model if there is one alone, are noted for the metrics and the log.
+
+    Raises:
+        Overloaded: nobody has room.
     """
-    task = TASKS.get(path_of(scope))
-    if task is None:
-        return None
-    overload = _overload(state_of(scope["app"]), task, headers, told)
-    if overload is None:
-        return None
-    return refusal_of(scope, overload)
+    overload = _overload(app_state_in(scope), path_of(scope), headers, log_fields)
+    if overload is not None:
+        raise overload
 
 
 _READ = frozenset({b"content-length", b"x-priority", b"x-request-id"})
 
 
-class Doorman:
+class LoadShedder:
     """Does the same as soon as a head is read, before anything is made of the request.
 
     Where far more is asked than the engine can do, what refusals cost is what it lacks.
     """
 
-    def __init__(self, app: FastAPI, root_path: str = "") -> None:
+    def __init__(self, app: FastAPI, paths: Iterable[str], root_path: str = "") -> None:
         """
         Args:
             app: whose models' queues count.
+            paths: of the routes that name their tasks.
             root_path: the prefix of a proxy.
         """
         self._app = app
         prefix = root_path.rstrip("/")
-        self._paths = {f"{start}/{path}".encode(): f"/{path}" for start in ("", prefix) for path in TASKS}
+        self._paths = {f"{start}/{path}".encode(): path for start in ("", prefix) for path in paths}
 
     def __call__(self, target: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """The answer, head and body; None where the request must go further in."""
         path = self._paths.get(target)
-        state = state_of(self._app)
+        state = getattr(self._app.state, "hooper", None)
         if path is None or state is None or not _is_plain(state.settings, pairs):
             return None
         began = time.perf_counter()
         headers = {name: value.decode("latin-1") for name, value in reversed(pairs) if name in _READ}
-        told: dict[str, str] = {}
-        overload = _overload(state, TASKS[path[1:]], headers, told)
+        log_fields: dict[str, str] = {}
+        overload = _overload(state, path, headers, log_fields)
         if overload is None or not is_short(headers):
             return None
-        token = request_id.set(wished_id(headers))
+        token = request_id.set(request_id_of(headers))
         try:
-            response = refusal_of({"path": path}, overload)
-            record(state.metrics, "POST", path, told, response.status_code, time.perf_counter() - began)
+            response = error_response({"path": f"/{path}"}, overload)
+            record(state.metrics, "POST", f"/{path}", log_fields, response.status_code, time.perf_counter() - began)
             return _as_bytes(response)
         finally:
             request_id.reset(token)
@@ -90,26 +82,23 @@ def _is_plain(settings: Settings, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
     return not settings.api_key_hashes and not settings.traces_endpoint and all(name != b"origin" for name, _ in pairs)
 
 
-def state_of(app: FastAPI) -> Any:
-    """What lives as long as the application; None before it does."""
-    return getattr(app.state, "hooper", None)
-
-
-def _overload(state: Any, task: TaskName, headers: Headers, told: dict[str, str]) -> Overloaded | None:
-    """What a request for the task is turned away with, if nobody has room for it."""
-    if state is None:
+def _overload(state: Any, path: str, headers: Headers, log_fields: dict[str, str]) -> Overloaded | None:
+    """What a request is turned away with, if nobody has room for it; None for paths whose task stands in the body."""
+    tasks = state.tasks.serving(path) if state is not None else ()
+    if not tasks:
         return None
-    live = [one.deployment for one in state.registry.live if one.role.name != "shadow"]  # a shadow has room and answers nobody
-    models = [one for one in live if one.manifest.task == task]
+    # a shadow has room and answers nobody
+    live = [version.deployment for version in state.registry.live if version.role.name != "shadow"]
+    models = [deployment for deployment in live if deployment.manifest.task in tasks]
     priority = "bulk" if headers.get(b"x-priority") == "bulk" else "interactive"
-    reasons = [one.scheduler.overload(priority) for one in models]
+    reasons = [deployment.scheduler.overload(priority) for deployment in models]
     if not reasons or None in reasons:
         return None
-    told["task"] = task
-    names = {one.manifest.name for one in models}
+    log_fields["task"] = models[0].manifest.task
+    names = {deployment.manifest.name for deployment in models}
     if len(names) == 1:
-        told["model"] = names.pop()
-    overload: Overloaded = min(reasons, key=lambda one: one.retry_after_s)
+        log_fields["model"] = names.pop()
+    overload: Overloaded = min(reasons, key=lambda reason: reason.retry_after_s)
     return overload
 
 

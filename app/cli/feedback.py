@@ -16,10 +16,11 @@ from app.cli.options import JsonOption, with_settings
 from app.cli.terminal import print_json, print_table
 from app.core import feedback as store
 from app.core.command_line import program
-from app.core.correction import Correction, Latest, latest, training_row
+from app.core.correction import Correction, Latest, latest
 from app.core.errors import InvalidSettings, SetupError
 from app.core.files import PRIVATE, write_atomically
 from app.settings import Settings
+from app.tasks.registry import installed_tasks
 
 HEADER = ("MODEL", "ANSWERED", "RIGHT", "COUNT")
 OTHER, AS_ANSWERED = "(other)", "(as answered)"
@@ -110,7 +111,7 @@ def export(
         return 0
     _check_one_model(corrections)
     last = latest(corrections)
-    write(file, [json.dumps(training_row(correction), ensure_ascii=False) for correction in last.corrections])
+    write(file, [json.dumps(installed_tasks().training_row(correction), ensure_ascii=False) for correction in last.corrections])
     print(f"{len(last.corrections):,} rows -> {file}")
     _report_repeats(last)
     return 0

@@ -15,10 +15,9 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from app.api.schemas.common import failed
-from app.api.schemas.explain import ExplainRequest, ExplainResult
+from app.api.schemas.explain import ExplainResult, explain_request
 from app.batching.admission import QueueLimit
 from app.cli.options import model_names
-from app.cli.task_specs import TASKS, CliTask
 from app.core.artefact import Artefact, oldest
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.validation import wrong_field
@@ -29,6 +28,8 @@ from app.serving.explaining import ExplainOptions, explain
 from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings
+from app.tasks.registry import installed_tasks
+from app.tasks.spec import TaskSpec
 
 NO_LIMIT = QueueLimit(2**31, 2**31)
 """Nobody else waits here: what was read is answered, however many windows a text has."""
@@ -62,17 +63,18 @@ class ModelRequest:
     settings: Settings
 
     @property
-    def spec(self) -> CliTask:
-        return TASKS[self.artefact.manifest.task]
+    def spec(self) -> TaskSpec:
+        return installed_tasks().find(self.artefact.manifest.task)
 
     @property
     def route(self) -> Route:
         task = self.artefact.manifest.task
         if self.mode == "explain":
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
-            return Route(ExplainRequest, names, ExplainResult.of, explain, methodcaller("items", task))
+            tasks = installed_tasks()
+            return Route(explain_request(tasks), names, ExplainResult.of, explain, methodcaller("items", tasks.find(task)))
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
-        return Route(self.spec.request, option_names(self.spec), self.spec.wrap, predict)
+        return Route(self.spec.route.request, option_names(self.spec), self.spec.routes[0].wrap, predict)
 
     def checked_options(self) -> dict[str, Any]:
         """The options, once the service's own schema has taken them.
@@ -171,12 +173,12 @@ class ModelChoice:
         """
         artefact = self._artefact(Repository(settings.models, settings.state), settings.default_models)
         task = artefact.manifest.task
-        wrong = next((name for name in self.given if name not in TASKS[task].fields), None)
+        wrong = next((name for name in self.given if name not in installed_tasks()[task].fields), None)
         if wrong is not None:
             raise SetupError(
                 f"--{wrong} is for {' and '.join(_tasks_with(self.given)).replace('-', ' ')}; {artefact.id} does {task}"
             )
-        schema = InputSchema(TASKS[task].fields, settings.max_body_bytes, self.format, self.text_column, self.given)
+        schema = InputSchema(installed_tasks()[task].fields, settings.max_body_bytes, self.format, self.text_column, self.given)
         return ModelRequest(artefact, mode, dict(options), schema, settings)
 
     def _artefact(self, repository: Repository, defaults: Mapping[Any, str]) -> Artefact:
@@ -199,10 +201,10 @@ class ModelChoice:
 
 def _tasks_with(names: Mapping[str, str]) -> list[str]:
     """Tasks whose items have these fields, each of which may be one for all inputs."""
-    return [task for task, spec in TASKS.items() if names.keys() <= _shared_fields(spec).keys()]
+    return [task for task, spec in installed_tasks().items() if names.keys() <= _shared_fields(spec).keys()]
 
 
-def _shared_fields(spec: CliTask) -> dict[str, str]:
+def _shared_fields(spec: TaskSpec) -> dict[str, str]:
     """Fields that may be the same for every input, with their descriptions: those of items that need more than one."""
     required = {name: field.description for name, field in spec.fields.items() if field.required}
     return required if len(required) > 1 else {}
@@ -210,7 +212,7 @@ def _shared_fields(spec: CliTask) -> dict[str, str]:
 
 def model_options() -> dict[str, Any]:
     """Annotations of the options that `model_choice` reads."""
-    shared = {name: text for spec in TASKS.values() for name, text in _shared_fields(spec).items()}
+    shared = {name: text for spec in installed_tasks().values() for name, text in _shared_fields(spec).items()}
     return {
         "model": Annotated[
             str | None,
@@ -229,30 +231,30 @@ def model_choice(values: Mapping[str, Any]) -> ModelChoice:
     return ModelChoice(**own, given={name: value for name, value in values.items() if name not in own})
 
 
-def option_names(spec: CliTask) -> list[str]:
+def option_names(spec: TaskSpec) -> list[str]:
     """The task's options that the service's own route takes."""
-    return [field.name for field in dataclasses.fields(spec.options) if field.name in spec.request.model_fields]
+    return [field.name for field in dataclasses.fields(spec.options) if field.name in spec.route.request.model_fields]
 
 
 def request_options() -> dict[str, Any]:
     """Annotations of the options of all tasks' requests."""
     tasks: dict[str, list[str]] = {}
-    for task, spec in TASKS.items():
+    for task, spec in installed_tasks().items():
         for name in option_names(spec):
             tasks.setdefault(name, []).append(task)
     return {name: _request_option(name, having) for name, having in tasks.items()}
 
 
 def _request_option(name: str, tasks: Sequence[str]) -> Any:
-    spec = TASKS[tasks[0]]
-    field = spec.request.model_fields[name]
+    spec = installed_tasks()[tasks[0]]
+    field = spec.route.request.model_fields[name]
     text = f"{field.description} ({tasks[0]})" if len(tasks) == 1 else _COMMON.get(name, field.description)
     return _option(name, typing.get_type_hints(spec.options)[name], field.default, text)
 
 
 def explain_options() -> dict[str, Any]:
     """Annotations of the options of explanations."""
-    fields, kinds = ExplainRequest.model_fields, typing.get_type_hints(ExplainOptions)
+    fields, kinds = explain_request(installed_tasks()).model_fields, typing.get_type_hints(ExplainOptions)
     return {name: _option(name, kind, fields[name].default, fields[name].description) for name, kind in kinds.items()}
 
 

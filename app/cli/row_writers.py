@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from app.cli.formatting import as_json
-from app.cli.task_specs import TableSpec
 from app.core.errors import SetupError
 from app.data import Input, parquet
+from app.tasks.spec import TableSpec
 
 Kind = Literal["jsonl", "csv", "tsv", "parquet"]
 KINDS: Mapping[str, Kind] = {

@@ -68,18 +68,6 @@ def latest(corrections: Iterable[Correction]) -> Latest:
     return Latest(list(last.values()), num_seen - len(last), len(conflicting))
 
 
-def training_row(one: Correction) -> dict[str, Any]:
-    """The row that `hooper train` reads: the item with the right answer in the columns that the task's data has."""
-    if one.task == "text-classification":
-        label: Any = one.right["label"] if "label" in one.right else list(one.right["labels"])
-        return {**one.item, "label": label}
-    if one.task == "question-answering":
-        answer = one.right["answer"]
-        answers: dict[str, Any] = {"text": [answer], "answer_start": [one.right["start"]]}
-        return {**one.item, "answers": answers if answer else {"text": [], "answer_start": []}}
-    return {**one.item, "summary": " ".join(one.right["sentences"])}
-
-
 def canonical(fields: Mapping[str, Any]) -> str:
     """JSON that is the same for the same fields."""
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -13,6 +13,10 @@ from app.core.errors import HooperError
 
 TaskName = str
 """Name of a task, as manifests have it; which ones there are depends on what is installed."""
+DEFAULT_MAX_ITEMS = 256
+"""Items that one request may hold where the settings do not say otherwise."""
+DEFAULT_MAX_BODY_BYTES = 2_097_152
+"""Bytes that a request's body may have where the settings do not say otherwise."""
 LayoutName = Literal["padded", "packed"]
 Truncation = Literal["error", "truncate", "window"]
 Priority = Literal["interactive", "bulk"]

@@ -145,7 +145,7 @@ class EngineSide:
 
     def _leased(self, deployment: Deployment) -> AbstractContextManager[object]:
         manifest = deployment.manifest
-        return self._registry.lease(None, f"{manifest.name}/{manifest.version}")
+        return self._registry.lease((), f"{manifest.name}/{manifest.version}")
 
     async def _loaded(self, frame: Frame) -> Frame:
         name, version, role, share = frame.body

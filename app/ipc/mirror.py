@@ -20,10 +20,10 @@ from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
 from app.serving.drift import Drift
-from app.serving.loader import TASK_KINDS
 from app.serving.registry import Registry, Standing
 from app.serving.rollout.lease import MAIN, Role
 from app.tasks.base import Task
+from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,13 @@ class Mirror:
     """Invariant: after "followed" is said, the registry holds the deployments of the engine process's list, and no others."""
 
     def __init__(
-        self, path: Path, name: str, drain_s: float, metrics: Metrics, give_up: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        name: str,
+        drain_s: float,
+        metrics: Metrics,
+        give_up: Callable[[], None] = lambda: None,
+        tasks: Tasks | None = None,
     ) -> None:
         """
         Args:
@@ -78,9 +84,11 @@ class Mirror:
             drain_s: seconds that requests get when their deployment is replaced.
             metrics: of this process.
             give_up: called when the list cannot be followed.
+            tasks: those that the engine process has, too; None: all that are installed.
         """
         self.registry = MirrorRegistry(drain_s)
         self._metrics, self._give_up = metrics, give_up
+        self._tasks = installed_tasks() if tasks is None else tasks
         self._described: dict[int, tuple[Description, str]] = {}
         self._live: dict[int, Deployment] = {}
         self._schedulers: WeakValueDictionary[int, RemoteScheduler] = WeakValueDictionary()
@@ -170,7 +178,7 @@ class Mirror:
         for number in wanted.roles:
             if number not in self._live:
                 description, definition = self._described[number]
-                task, unknown_id = await asyncio.to_thread(_build, description, definition)
+                task, unknown_id = await asyncio.to_thread(_build, self._tasks, description, definition)
                 if channel is not self._link.channel:  # the engine process is gone, or another
                     return
                 self._live[number] = self._deployment(number, description, definition, task, unknown_id)
@@ -207,7 +215,7 @@ class Mirror:
         manifest = description.manifest
         scheduler = RemoteScheduler(self._link, number, description)
         engine = RemoteEngine(description.provider, description.execution_providers, description.num_threads)
-        deployment = Deployment(manifest, task, engine, scheduler, self._metrics, definition)
+        deployment = Deployment(manifest, self._tasks[manifest.task], task, engine, scheduler, self._metrics, definition)
         deployment.watch(Drift(manifest, task, unknown_id, self._metrics.drift))
         self._schedulers[number] = scheduler
         load = self.registry.state.loads.get(number)
@@ -231,8 +239,8 @@ def place(registry: Registry, deployment: Deployment, role: Role) -> None:
         registry.give_role(name, deployment.manifest.version, role)
 
 
-def _build(description: Description, definition: str) -> tuple[Task[Any, Any, Any], int | None]:
+def _build(tasks: Tasks, description: Description, definition: str) -> tuple[Task[Any, Any, Any], int | None]:
     """The task, as the engine process made it, and the token that stands for what its vocabulary lacks."""
     manifest = description.manifest
     tokenizer = Tokenizer(definition, manifest.max_tokens)
-    return TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options), tokenizer.unknown_id()
+    return tasks[manifest.task].build(tokenizer, manifest.task_options), tokenizer.unknown_id()

@@ -9,7 +9,7 @@ import sys
 
 from uvicorn.loops.auto import auto_loop_factory
 
-from app.api.dependencies import Live
+from app.api.context import AppState
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_SETUP
 from app.ipc.engine_side import EngineSide
@@ -40,7 +40,7 @@ async def answer(config: ChildConfig) -> HooperError | None:
     beating = asyncio.create_task(heartbeat(), name="heartbeat")
     on_stop_request(over.set)
     async with app.router.lifespan_context(app):
-        live: Live = app.state.hooper
+        live: AppState = app.state.hooper
         side = EngineSide(live.registry, live.load, settings.front_ends, live.promote)
         await side.listen(config.engine_socket)
         await over.wait()

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from app.api.dependencies import Live
+from app.api.context import AppState
 from app.api.shared_rate import SharedKeyRates
 from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_SETUP
@@ -26,13 +26,14 @@ from app.serving.deployment import Deployment
 from app.serving.feedback import FeedbackWriter
 from app.serving.rollout.shadow import Shadows
 from app.settings import Settings
+from app.tasks.registry import installed_tasks
 
 FIRST_S = 5.0
 """So long a front end waits, before it accepts anybody, to hear what is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
-class FrontEndLive(Live):
+class FrontEndState(AppState):
     """As in one process, but the models are the engine process's, and a name is forgotten by all front ends."""
 
     mirror: Mirror = field(kw_only=True)
@@ -49,20 +50,21 @@ class FrontEndLive(Live):
 
 def create_front_end(config: ChildConfig, settings: Settings, metrics: SharedMetrics, stop: Callable[[], None]) -> Any:
     """The application; `stop` is called when the supervisor says so, or when the engine process cannot be followed."""
+    tasks = installed_tasks(settings.tasks)
     hashes = (*settings.api_key_hashes, *settings.admin_key_hashes)
 
     @asynccontextmanager
-    async def follow_engine(app: Any, settings: Settings, metrics: Metrics) -> AsyncIterator[Live]:
+    async def follow_engine(app: Any, settings: Settings, metrics: Metrics) -> AsyncIterator[AppState]:
         beating = asyncio.create_task(heartbeat(), name="heartbeat")
         on_stop_request(stop)
-        mirror = Mirror(config.engine_socket, config.name, settings.drain_s, metrics, stop)
+        mirror = Mirror(config.engine_socket, config.name, settings.drain_s, metrics, stop, tasks)
         rates = SharedKeyRates(settings.key_requests_per_minute, config.rates_file, hashes)
         shadows, feedback = Shadows(mirror.registry, metrics), FeedbackWriter(metrics)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await mirror.has_followed.wait()
         try:
-            yield FrontEndLive(settings, mirror.registry, metrics, mirror.load, shadows, rates, feedback, mirror=mirror)
+            yield FrontEndState(settings, tasks, mirror.registry, metrics, mirror.load, shadows, rates, feedback, mirror=mirror)
         finally:
             await shadows.aclose()
             await mirror.aclose()

@@ -12,7 +12,6 @@ from typing import Any
 import uvicorn
 
 from app.api.connection import limited
-from app.api.shedding import Doorman
 from app.core.errors import SetupError
 from app.settings import Settings
 
@@ -32,7 +31,7 @@ def uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=limited(settings.receive_s, settings.max_connections, Doorman(app, settings.root_path), app.state.body_budget),
+        http=limited(settings.receive_s, settings.max_connections, app.state.load_shedder, app.state.body_budget),
         ws="none",  # there is no route for it
         log_config=None,
         access_log=False,

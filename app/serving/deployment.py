@@ -20,6 +20,7 @@ from app.runtime.layout import PACKED_WIDTH
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
 from app.tasks.base import Encoded, Result, Task
+from app.tasks.spec import TaskSpec
 
 
 class RowQueue(Protocol):
@@ -118,6 +119,7 @@ class Deployment:
     def __init__(
         self,
         manifest: Manifest,
+        spec: TaskSpec,
         task: Task[Any, Any, Any],
         session: EngineInfo,
         scheduler: RowQueue,
@@ -125,7 +127,8 @@ class Deployment:
         tokenizer: str = "",
     ) -> None:
         """`tokenizer`: the text of its tokenizer.json, of which another process makes the same task."""
-        self.manifest, self.task, self.scheduler, self.tokenizer = manifest, task, scheduler, tokenizer
+        self.manifest, self.spec, self.task = manifest, spec, task
+        self.scheduler, self.tokenizer = scheduler, tokenizer
         self._session, self._metrics = session, metrics
         self._label = {"model": manifest.name}
         self._drift: Drift | None = None

@@ -12,7 +12,6 @@ from app.batching.admission import QueueLimit, check_size
 from app.core.errors import HooperError, InvalidInput, TryLater
 from app.core.types import Priority, Row, RowOutput, Truncation
 from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Timings
-from app.serving.loader import TASK_KINDS
 from app.tasks.attribution import METHODS, Attribution, Method, Spending
 from app.tasks.base import Encoded, Result
 from app.tasks.passage import Keep, Passage
@@ -99,7 +98,7 @@ async def explain(
         )
     deployment.scheduler.check_open(priority)
     began = time.monotonic()
-    task_options = TASK_KINDS[deployment.manifest.task].options()
+    task_options = deployment.spec.options()
     if options.truncation is not None:
         task_options = replace(task_options, truncation=options.truncation)
     if options.language is not None:

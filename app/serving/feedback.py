@@ -18,9 +18,8 @@ from app.core.manifest import Manifest
 from app.core.types import Priority
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, Timings
-from app.serving.loader import TASK_KINDS
 from app.tasks.base import Result
-from app.tasks.truth import Right, Truth
+from app.tasks.spec import CorrectionCodec, Gold
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -120,7 +119,10 @@ class Corrected:
     """An item, and what is said to be right about it."""
 
     item: Any
-    truth: Truth
+    sent: Any
+    """As it was sent."""
+    codec: CorrectionCodec
+    allows_new_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ async def _keep(
     items = [one.item for one, right in zip(corrections, rights, strict=True) if not isinstance(right, HooperError)]
     asked = Prediction([], Timings(0, 0, 0))
     if items:
-        options = TASK_KINDS[manifest.task].options()
+        options = deployment.spec.options()
         asked = await deployment.predict(items, options, deadline, priority, is_repeated=True)
     answers = iter(asked.results)
     made = [
@@ -213,14 +215,14 @@ class _Made:
         return Result(kept, self.result.num_tokens, self.result.truncated)
 
 
-def _right(one: Corrected, manifest: Manifest) -> Right | InvalidInput:
+def _right(one: Corrected, manifest: Manifest) -> Gold | InvalidInput:
     try:
-        return one.truth.right(one.item, manifest.task_options)
+        return one.codec.gold(one.sent, one.item, one.allows_new_labels, manifest.task_options)
     except InvalidInput as error:
         return error
 
 
-def _made(one: Corrected, right: Right, result: Result | HooperError, manifest: Manifest, note: Note) -> _Made | HooperError:
+def _made(one: Corrected, right: Gold, result: Result | HooperError, manifest: Manifest, note: Note) -> _Made | HooperError:
     if isinstance(result, HooperError):
         return result
     correction = Correction(
@@ -230,7 +232,7 @@ def _made(one: Corrected, right: Right, result: Result | HooperError, manifest: 
         item={name: value for name, value in asdict(one.item).items() if value is not None},
         predicted=_told(result.answer),
         right=right,
-        agrees=one.truth.agrees(result.answer),
+        agrees=one.codec.agrees(result.answer, one.sent),
         request_id=note.request_id,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         source=note.source,

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from app.batching.admission import QueueLimit
@@ -27,7 +27,7 @@ from app.core.errors import (
     SetupError,
     Unavailable,
 )
-from app.core.types import RowOutput, TaskName
+from app.core.types import RowOutput
 from app.observability.metrics import Metrics
 from app.runtime.encoder_engine import EngineSet, open_engines
 from app.runtime.layout import Limits
@@ -37,10 +37,7 @@ from app.serving.deployment import Deployment, Timings
 from app.serving.drift import Drift
 from app.settings import Settings
 from app.tasks.base import Encoded, Task
-from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
-from app.tasks.manifest_options import checked_options
-from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
 GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1}
@@ -50,30 +47,6 @@ COMPILING = 10
 """So many times as long may a run take on TensorRT, which compiles the graph within the first run of each shape."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskKind:
-    """How the service makes and asks one kind of task."""
-
-    task: Callable[..., Task[Any, Any, Any]]
-    """Its class."""
-    item: Callable[..., Any]
-    options: Callable[[], Any]
-
-    def build(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
-        """
-        Raises:
-            InvalidArtefact: the options of the manifest are not those of the task.
-        """
-        return self.task(tokenizer, **checked_options(self.task, task_options))
-
-
-TASK_KINDS: dict[TaskName, TaskKind] = {
-    "text-classification": TaskKind(TextClassification, ClassificationItem, ClassificationOptions),
-    "question-answering": TaskKind(QuestionAnswering, QuestionItem, AnswerOptions),
-    "summarization": TaskKind(ExtractiveSummarization, SummaryItem, SummaryOptions),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +64,7 @@ class LoadOptions:
     num_streams: int = 0
     """Batches that the CPU computes at the same time; 0: see `open_engines`."""
     cuda_graphs: bool = False
+    tasks: Tasks = field(default_factory=installed_tasks)
 
     @classmethod
     def from_settings(cls, settings: Settings, queue: QueueLimit | None = None) -> LoadOptions:
@@ -105,6 +79,7 @@ class LoadOptions:
             precision=settings.precision,
             num_streams=settings.engine_streams,
             cuda_graphs=settings.cuda_graphs,
+            tasks=installed_tasks(settings.tasks),
         )
 
 
@@ -127,7 +102,7 @@ async def load(
         ProviderUnavailable: the wished device is not there, or does not run the model.
     """
     manifest = artefact.manifest
-    if manifest.task not in TASK_KINDS:
+    if manifest.task not in options.tasks:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     first = choose_provider(options.device)
     choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
@@ -189,7 +164,7 @@ async def _deployed(
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
     watched, parallel = Watchdog(engines.exclusive, run_s), [Watchdog(engine, run_s) for engine in engines.parallel]
     scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), parallel)
-    deployment = Deployment(manifest, task, engines, scheduler, metrics, tokenizer.definition)
+    deployment = Deployment(manifest, options.tasks[manifest.task], task, engines, scheduler, metrics, tokenizer.definition)
     try:
         await _replay_golden(artefact, deployment, [watched, *parallel] if parallel else [])
     except BaseException:
@@ -206,7 +181,7 @@ def _build(
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
-        task = TASK_KINDS[manifest.task].build(tokenizer, manifest.task_options)
+        task = options.tasks[manifest.task].build(tokenizer, manifest.task_options)
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
@@ -219,11 +194,11 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
 
     Where there are several `engines`, each is asked besides: it depends on what else waits which of them the scheduler takes.
     """
-    kind = TASK_KINDS[artefact.manifest.task]
+    spec = deployment.spec
     path = artefact.folder / artefact.manifest.golden
     try:
         golden = json.loads(path.read_text(encoding="utf-8"))
-        items = [kind.item(**one["item"]) for one in golden]
+        items = [spec.item(**one["item"]) for one in golden]
         expected = [one["answer"] for one in golden]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidArtefact(f"{path} cannot be read: {error}") from error
@@ -231,7 +206,7 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
         raise InvalidArtefact(f"{path} holds no golden request")
     tolerance = GOLDEN_TOLERANCE[deployment.provider.precision]
     began = time.monotonic()
-    encoded = await deployment.encode(items, kind.options())
+    encoded = await deployment.encode(items, spec.options())
     tokenize_s = time.monotonic() - began
     rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
     ran = await deployment.scheduler.submit(rows) if rows else SubmissionResult([], 0.0, 0.0)

@@ -12,7 +12,6 @@ from typing import Any
 from app.core.artefact import oldest
 from app.core.errors import InvalidInput, ModelFailed, Unavailable, UnknownModel
 from app.core.manifest import Manifest
-from app.core.types import TaskName
 from app.serving.deployment import Deployment
 from app.serving.failures import FailedModel
 from app.serving.rollout.canary import Canaries, unfit_reason
@@ -172,25 +171,27 @@ class Registry:
         self.on_change()
 
     @contextmanager
-    def lease(self, task: TaskName | None, name: str | None = None) -> Iterator[Deployment]:
+    def lease(self, tasks: Sequence[str], name: str | None = None) -> Iterator[Deployment]:
         """The main version behind a name, or the one that is named; it stays open until the block ends.
 
         Args:
-            task: what the request asks for; None, with a name: whatever the model is for.
-            name: a model, `name` or `name/version`; None: the task's default, and never another in its place.
+            tasks: what the request may ask for, in the order in which their defaults are asked; none, with a name: whatever
+                the model is for.
+            name: a model, `name` or `name/version`; None: the default of the first of the tasks that has a model, and never
+                another in its place.
 
         Raises:
             UnknownModel: no such model, or it has another task.
             ModelFailed: it could not be loaded.
             Unavailable: models are still loading.
         """
-        with self._find(task, name).lease() as deployment:
+        with self._find(tasks, name).lease() as deployment:
             yield deployment
 
     @contextmanager
-    def assign(self, task: TaskName | None, name: str | None = None) -> Iterator[Deployment]:
+    def assign(self, tasks: Sequence[str], name: str | None = None) -> Iterator[Deployment]:
         """As `lease`, for a request to be answered: of those that name no version, a candidate takes its share."""
-        entry = self._find(task, name)
+        entry = self._find(tasks, name)
         if "/" not in (name or ""):
             entry = self._candidates.drawn(entry.deployment.manifest.name) or entry
         with entry.lease() as deployment:
@@ -312,9 +313,9 @@ class Registry:
             self.remove(name)
         await asyncio.gather(*self._retiring)
 
-    def _find(self, task: TaskName | None, name: str | None) -> LeasedDeployment:
+    def _find(self, tasks: Sequence[str], name: str | None) -> LeasedDeployment:
         if name is None:
-            return self._default(task)
+            return self._default(next((task for task in tasks if task in self._defaults), tasks[0]))
         short, _, version = name.partition("/")
         behind = self._entries.get(short), self._candidates.get(short)
         entry = next((one for one in behind if one and version in ("", str(one.version))), None)
@@ -326,12 +327,12 @@ class Registry:
                 raise Unavailable(self.not_ready_reason)
             raise UnknownModel(f"model {name!r} is not loaded; loaded are: {', '.join(sorted(self._entries)) or 'none'}")
         found = entry.deployment.manifest.task
-        if task is not None and found != task:
-            raise UnknownModel(f"model {name!r} is for {found}, not for {task}")
+        if tasks and found not in tasks:
+            raise UnknownModel(f"model {name!r} is for {found}, not for {' or '.join(tasks)}")
         return entry
 
-    def _default(self, task: TaskName | None) -> LeasedDeployment:
-        name = self._defaults.get(task or "")
+    def _default(self, task: str) -> LeasedDeployment:
+        name = self._defaults.get(task)
         entry = self._entries.get(name or "")
         if entry is not None and entry.deployment.manifest.task == task:
             return entry

@@ -19,8 +19,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.http.aio import InferenceServerClient as AsyncInferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from app.api.schemas.hugging_face import EXAMPLES as HUGGING_FACE_EXAMPLES
-from app.api.schemas.open_inference import EXAMPLES as OPEN_INFERENCE_EXAMPLES
+from app.tasks.registry import installed_tasks
 from tests.support.live_service import ROOT, Running
 
 MODELS = ROOT / "models"
@@ -34,6 +33,16 @@ DOCUMENT = (
     " generations. The council expects the repair to cost four million euros and to take two years."
 )
 LONG = "They sat at the table and talked about the weather while the train went by. " * 60
+HUGGING_FACE_EXAMPLES = {
+    spec.hugging_face.example.model: spec.hugging_face.example.value
+    for spec in installed_tasks().values()
+    if spec.hugging_face is not None
+}
+OPEN_INFERENCE_EXAMPLES = {
+    spec.open_inference.example.model: spec.open_inference.example.value
+    for spec in installed_tasks().values()
+    if spec.open_inference is not None
+}
 
 
 @pytest.fixture
@@ -139,7 +148,7 @@ def schema_of(task: str) -> Draft6Validator:
     [("sentiment", "text-classification"), ("qa", "question-answering"), ("summary", "summarization")],
 )
 def test_answers_are_valid_by_the_specification_of_their_task(client: httpx.Client, model: str, task: str) -> None:
-    body = HUGGING_FACE_EXAMPLES[model]["value"]
+    body = HUGGING_FACE_EXAMPLES[model]
     schema_of(task).validate(client.post(f"/models/{model}", json=body).json())
     several = client.post(f"/models/{model}", json={"inputs": [body["inputs"]] * 2}).json()
     assert len(several) == 2

@@ -23,15 +23,16 @@ from app.runtime.cuda_graphs import CudaGraphSession
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.onnx_session import OrtSession, open_session
 from app.runtime.providers import PrecisionWish, Provider, choose_provider, for_model, has_int8
-from app.serving.loader import TASK_KINDS
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.task import SummaryItem
 from app.tasks.question_answering.task import QuestionItem
+from app.tasks.registry import installed_tasks
 from app.tasks.text_classification.task import ClassificationItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.bench.texts import profile_texts
 from tests.support.live_service import ROOT
 
+TASKS = installed_tasks()
 MODELS = ROOT / "models"
 FOLDERS = [max(one.iterdir(), key=lambda version: int(version.name)) for one in sorted(MODELS.iterdir())]
 NUM_ROWS = 48
@@ -96,7 +97,7 @@ def session_factory(file: Path, graph: Any, provider: Provider, num_threads: int
 def model_in(folder: Path) -> Model:
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
-    kind = TASK_KINDS[manifest.task]
+    kind = TASKS[manifest.task]
     items = [ITEMS[manifest.task](text) for text in profile_texts("mixed")[:NUM_ROWS]]
     encoded = kind.build(tokenizer, manifest.task_options).encode(items, kind.options())
     return Model(folder, manifest, [row for one in encoded if isinstance(one, Encoded) for row in one.rows][:NUM_ROWS])

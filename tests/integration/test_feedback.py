@@ -53,8 +53,8 @@ def test_a_kill_loses_nothing_that_was_acknowledged(models: Path, tmp_path: Path
         running.process.kill()
     assert [one.id for one in read(path)] == told
     with serving(models, feedback=path) as again, again.client() as client:
-        assert correct(client, "afterwards") == told[-1] + 1
-        assert not [line for line in again.lines if "afterwards" in line]
+        assert correct(client, "background_tasks") == told[-1] + 1
+        assert not [line for line in again.lines if "background_tasks" in line]
 
 
 def test_a_service_whose_file_cannot_be_made_does_not_start_and_says_why(models: Path, tmp_path: Path) -> None:
@@ -87,5 +87,5 @@ def test_what_is_no_feedback_file_is_503_and_left_alone(models: Path, tmp_path: 
         assert str(tmp_path) not in response.text
         assert path.read_text(encoding="utf-8") == "my notes\n" * 1000
         path.unlink()
-        correct(client, "afterwards")
-    assert [one.item["text"] for one in read(path)] == ["afterwards"]
+        correct(client, "background_tasks")
+    assert [one.item["text"] for one in read(path)] == ["background_tasks"]

@@ -159,7 +159,7 @@ def test_a_signal_while_models_load_ends_it_cleanly(models: Path) -> None:
 
 
 async def test_a_terminal_that_closes_ends_it_as_a_signal_does(models: Path) -> None:
-    """In its foreground, as a session's leader has it: what it writes goes nowhere afterwards."""
+    """In its foreground, as a session's leader has it: what it writes goes nowhere background_tasks."""
     port, (ours, its) = free_port(), pty.openpty()
     environment = os.environ | {
         "HOOPER_MODELS": str(models), "HOOPER_PORT": str(port), "HOOPER_DEVICE": "cpu", "HOOPER_ENGINE_THREADS": "1",

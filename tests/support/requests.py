@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.api.dependencies import Live
+from app.api.context import AppState
 from tests.support.gated_engine import Gated, turn
 
 
@@ -23,8 +23,8 @@ class Service:
     client: httpx.AsyncClient
 
     @property
-    def live(self) -> Live:
-        state: Live = self.app.state.hooper
+    def live(self) -> AppState:
+        state: AppState = self.app.state.hooper
         return state
 
     async def classify(self, inputs: object, headers: dict[str, str] | None = None, **options: object) -> httpx.Response:

@@ -6,17 +6,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api.dependencies import Live, live
-from app.api.routes.problems import problems
+from app.api.context import AppState, app_state
+from app.api.openapi_responses import openapi_responses
 from app.api.schemas import health
 from app.core.errors import Unavailable
 from app.observability.metrics import CONTENT_TYPE
 
 router = APIRouter()
-State = Annotated[Live, Depends(live)]
+State = Annotated[AppState, Depends(app_state)]
 
 
-@router.get("/health/live", summary="Is the process alive?", responses=problems(503))
+@router.get("/health/live", summary="Is the process alive?", responses=openapi_responses(503))
 async def is_live(state: State) -> health.Live:
     """200 unless the process is beyond help: 503 once more engines are stuck or dead than it may replace. Restart it when this
     fails, and only then."""
@@ -26,7 +26,7 @@ async def is_live(state: State) -> health.Live:
     return health.Live()
 
 
-@router.get("/health/ready", summary="Can it answer requests?", responses=problems(503))
+@router.get("/health/ready", summary="Can it answer requests?", responses=openapi_responses(503))
 async def is_ready(state: State) -> health.Ready:
     """200 when every model was tried, one at least is loaded and every engine would answer; 503 while loading, draining or with
     a dead engine, and where a model that the settings name could not be loaded."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+
+from app.tasks.registry import Tasks
 
 STATIC = Path(__file__).parent.parent / "static"
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -31,16 +33,33 @@ HEADERS = {
     "Cache-Control": "no-cache",  # ask whether it has changed: an upgraded service must not be shown by the page of the old one
 }
 
-router = APIRouter(include_in_schema=False)
+
+def router(tasks: Tasks) -> APIRouter:
+    """The pages, with a form for each task that brings one."""
+    routes = APIRouter(include_in_schema=False)
+    routes.add_api_route("/", playground)
+    routes.add_api_route("/docs", docs)
+    modules = {spec.name: spec.playground for spec in tasks.values() if spec.playground is not None}
+
+    @routes.get("/static/tasks.json")
+    async def names() -> Response:
+        """The tasks that have a form, the simplest first."""
+        return JSONResponse(list(modules), headers=HEADERS)
+
+    @routes.get("/static/tasks/{name}.js")
+    async def module(name: str) -> Response:
+        if name not in modules:
+            raise HTTPException(404, "Not Found")
+        return FileResponse(modules[name], headers=HEADERS, media_type="text/javascript")
+
+    return routes
 
 
-@router.get("/")
 async def playground() -> Response:
     """Its addresses are relative, so that it works behind any prefix."""
     return FileResponse(STATIC / "index.html", headers=HEADERS)
 
 
-@router.get("/docs")
 async def docs() -> Response:
     return FileResponse(STATIC / "docs.html", headers=HEADERS)
 

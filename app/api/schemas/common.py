@@ -1,47 +1,15 @@
-"""What all native routes share: the envelope, the usage, a failed item, the common options."""
+"""What answers of all native routes share: the envelope, the usage, a failed item."""
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WrapValidator
-from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+from pydantic import BaseModel, Field
 
 from app.api.errors import brief
-from app.core.errors import HooperError, InvalidInput
-from app.core.validation import wrong_field
-from app.settings import Settings
+from app.core.errors import HooperError
 
 ResultT = TypeVar("ResultT")
-MAX_ITEM_FIELDS = 10
-"""Of an item; no task's has half as many, so that among so many there are unknown ones."""
-MANY = (
-    f"At most {Settings.model_fields['max_items'].default} items, in a body of at most"
-    f" {Settings.model_fields['max_body_bytes'].default:,} bytes, unless the service is set otherwise."
-)
-"""The limits of `inputs`, for its description."""
-
-TruncationField = Annotated[
-    Literal["error", "truncate", "window"],
-    Field(
-        description="What to do with a text longer than the model reads: refuse it (`error`), cut it (`truncate`),"
-        " or read all of it in overlapping windows (`window`)."
-    ),
-]
-ModelField = Annotated[
-    Annotated[str, StringConstraints(max_length=96)] | None,
-    Field(
-        description="A loaded model, as `name` or `name/version`, of at most 96 characters; null: the task's default.",
-        examples=[None],
-    ),
-]
-
-
-class Request(BaseModel):
-    """Unknown fields are refused: a mistyped option must not be ignored."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ModelRef(BaseModel):
@@ -80,29 +48,3 @@ class Envelope(BaseModel, Generic[ResultT]):
 
 def failed(error: HooperError) -> FailedItem:
     return FailedItem(error=ItemError(type=error.type, detail=brief(error.detail)))
-
-
-def _keep_broken(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """In a list, an item of the wrong shape fails alone: its error takes its place."""
-    if isinstance(value, HooperError):  # it was read before
-        return value
-    if isinstance(value, dict) and len(value) > MAX_ITEM_FIELDS:  # of those beyond, nothing would be said
-        value = dict(islice(value.items(), MAX_ITEM_FIELDS))
-    try:
-        return handler(value)
-    except ValidationError as error:
-        field, message = wrong_field(error.errors(include_url=False, include_input=False))
-        return InvalidInput(message, field or None)
-
-
-OrBroken = WrapValidator(_keep_broken)
-"""Annotates the element of a list of items."""
-
-
-def items_of(request: type[Request]) -> TypeAdapter[list[Any]]:
-    """What reads a list of a native request's items, each for itself."""
-    for form in get_args(request.model_fields["inputs"].annotation):
-        bare = get_args(form)[0] if get_origin(form) is Annotated else form
-        if get_origin(bare) is list:
-            return TypeAdapter(list[get_args(bare)[0]])  # type: ignore[arg-type, misc]
-    raise TypeError(f"{request.__name__} takes no list of items")

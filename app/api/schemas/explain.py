@@ -5,48 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from app.api.schemas.answer import Question
-from app.api.schemas.classify import TextPair
-from app.api.schemas.common import OrBroken, Request
-from app.api.schemas.summarize import LanguageField
-from app.core.errors import HooperError, InvalidInput
-from app.core.types import TaskName
+from app.core.errors import HooperError
 from app.serving.explaining import DEFAULT_BUDGET, MAX_BUDGET, ExplainOptions
 from app.tasks.base import Result
-from app.tasks.extractive_summarization.task import SummaryItem
-from app.tasks.question_answering.task import QuestionItem
-from app.tasks.text_classification.task import ClassificationItem
+from app.tasks.registry import Tasks
+from app.tasks.schemas import ItemOrError, LanguageField, Request, as_list, union
+from app.tasks.spec import TaskSpec
 
 MAX_EXPLAINED = 16
 MAX_TARGET = 10_000
-
-Item = str | TextPair | Question
 
 
 class ExplainRequest(Request):
     """One item or a list of them, and what about the model's answer is to be explained."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"inputs": "I expected a boring film, but it was not bad at all: the actors are superb."},
-                {
-                    "inputs": {
-                        "question": "When did the library open?",
-                        "context": "The old library burned down in 1897. A new library opened in 1903.",
-                    },
-                    "method": "occlusion",
-                },
-            ]
-        },
-    )
-
-    inputs: Item | Annotated[list[Annotated[Item, OrBroken]], Field(min_length=1, max_length=MAX_EXPLAINED)] = Field(
-        description="What the model's own route takes: a text, a pair, or a question with its context; or a list of them."
-    )
+    inputs: Any
     model: Annotated[str, StringConstraints(max_length=96)] | None = Field(
         None,
         description="A loaded model, as `name` or `name/version`; its task decides what `inputs` must be. Null: the default"
@@ -80,18 +55,34 @@ class ExplainRequest(Request):
     def options(self) -> ExplainOptions:
         return ExplainOptions(self.target, self.method, self.budget, self.truncation, self.language)
 
-    @property
-    def task(self) -> TaskName | None:
-        """What kind of model is asked; None: whatever the named one is for."""
+    def candidates(self, tasks: Tasks) -> Sequence[str]:
+        """The tasks whose default model is asked: those that take items like the first one. None, where a model is named."""
         if self.model is not None:
-            return None
-        first = self.inputs[0] if isinstance(self.inputs, list) else self.inputs
-        return "question-answering" if isinstance(first, Question) else "text-classification"
+            return ()
+        first = as_list(self.inputs)[0]
+        fitting = [name for name, spec in tasks.items() if any(isinstance(first, kind) for kind in spec.native.types)]
+        return fitting or list(tasks)[:1]
 
-    def items(self, task: TaskName) -> Sequence[Any]:
+    def items(self, spec: TaskSpec) -> Sequence[Any]:
         """The items of this task; one of another shape is an error in its place."""
-        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [_item(one, task) for one in inputs]
+        return [value if isinstance(value, HooperError) else spec.native.item(value) for value in as_list(self.inputs)]
+
+
+def explain_request(tasks: Tasks) -> type[ExplainRequest]:
+    """The request, with the items of all tasks."""
+    item: Any = union(kind for spec in tasks.values() for kind in spec.native.types)
+    examples = [example for spec in tasks.values() for example in spec.native.examples]
+    items = Annotated[list[Annotated[item, ItemOrError]], Field(min_length=1, max_length=MAX_EXPLAINED)]
+    described = "What the model's own route takes: a text, a pair, or a question with its context; or a list of them."
+    model = create_model(
+        "ExplainRequest",
+        __base__=ExplainRequest,
+        __doc__=ExplainRequest.__doc__,
+        inputs=(item | items, Field(description=described)),
+    )
+    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": examples})
+    model.model_rebuild(force=True)
+    return model
 
 
 class Token(BaseModel):
@@ -101,9 +92,7 @@ class Token(BaseModel):
     start: int = Field(description="Its first character in its field, counted in Unicode code points from 0.")
     end: int = Field(description="The character after its last: `field[start:end] == text`.")
     weight: float = Field(description="How much it speaks for the target, in log-odds; negative: against it.")
-    field: Literal["text", "text_pair", "question", "context"] = Field(
-        description="The field of the item that holds it; `text` where the item is a plain string."
-    )
+    field: str = Field(description="The field of the item that holds it; `text` where the item is a plain string.")
 
 
 class ExplainResult(BaseModel):
@@ -125,8 +114,8 @@ class ExplainResult(BaseModel):
     def of(cls, result: Result) -> ExplainResult:
         answer = result.answer
         tokens = [
-            Token.model_construct(text=one.text, start=one.start, end=one.end, weight=one.weight, field=one.field)
-            for one in answer.words
+            Token.model_construct(text=word.text, start=word.start, end=word.end, weight=word.weight, field=word.field)
+            for word in answer.words
         ]
         return cls.model_construct(
             tokens=tokens,
@@ -140,16 +129,15 @@ class ExplainResult(BaseModel):
         )
 
 
-def _item(one: Item | HooperError, task: TaskName) -> Any:
-    if isinstance(one, HooperError):
-        return one
-    if task == "question-answering":
-        if isinstance(one, Question):
-            return QuestionItem(one.question, one.context)
-        return InvalidInput("should be an object with `question` and `context`: the model answers questions")
-    if isinstance(one, Question):
-        return InvalidInput(f"should be a text: the model is for {task}")
-    text, text_pair = (one, None) if isinstance(one, str) else (one.text, one.text_pair)
-    if task == "text-classification":
-        return ClassificationItem(text, text_pair)
-    return SummaryItem(text) if text_pair is None else InvalidInput(f"should be one text: the model is for {task}")
+def explain_result(tasks: Tasks) -> type[BaseModel]:
+    """The result as it is documented, with the names of all tasks' fields."""
+    names = tuple(dict.fromkeys(name for spec in tasks.values() for name in spec.fields))
+    field: Any = Literal[names]
+    token = create_model("Token", __base__=Token, __doc__=Token.__doc__, field=(field, Token.model_fields["field"]))
+    tokens: Any = list[token]  # type: ignore[valid-type]
+    return create_model(
+        "ExplainResult",
+        __base__=ExplainResult,
+        __doc__=ExplainResult.__doc__,
+        tokens=(tokens, ExplainResult.model_fields["tokens"]),
+    )

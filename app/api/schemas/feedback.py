@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, create_model
 
-from app.api.schemas.common import MANY, OrBroken, Request
-from app.api.schemas.summarize import LanguageField
 from app.core.errors import HooperError, InvalidInput
-from app.core.types import TaskName
 from app.serving.feedback import Corrected
 from app.tasks.base import Result
-from app.tasks.extractive_summarization.task import SummaryItem
-from app.tasks.question_answering.task import QuestionItem
-from app.tasks.text_classification.task import ClassificationItem
+from app.tasks.registry import Tasks
+from app.tasks.schemas import MANY, ItemOrError, Request, as_list, union
+from app.tasks.spec import CorrectionCodec, TaskSpec
 from app.tasks.tokenizer import encodable
-from app.tasks.truth import AnswerTruth, LabelTruth, SentencesTruth
 
-MAX_LABELS = 1000
-MAX_SENTENCES = 1000
 MAX_SOURCE, MAX_COMMENT = 64, 2000
 REQUEST_ID = r"^[A-Za-z0-9._-]{1,64}$"
 
@@ -40,111 +25,14 @@ def _unicode(text: str) -> str:
     return text
 
 
-Label = Annotated[str, StringConstraints(max_length=256)]
 Source = Annotated[str, StringConstraints(max_length=MAX_SOURCE), AfterValidator(_unicode)]
 Comment = Annotated[str, StringConstraints(max_length=MAX_COMMENT), AfterValidator(_unicode)]
-
-
-class LabelledText(Request):
-    """A text, or a pair of texts, and the label or labels that it should have."""
-
-    text: str = Field(description="The text; one character or more that is not a space.")
-    text_pair: str | None = Field(None, description="The second text of a pair.")
-    label: Label | None = Field(None, description="The right label, for a model that gives each text one.")
-    labels: Annotated[list[Label], Field(fail_fast=True), Field(max_length=MAX_LABELS)] | None = Field(
-        None, description="All right labels, for a model that gives a text any number of them; an empty list: none holds."
-    )
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> LabelledText:
-        if (self.label is None) == (self.labels is None):
-            raise ValueError("should have either `label` or `labels`")
-        return self
-
-    def corrected(self, allows_new: bool) -> Corrected:
-        labels, field = ([self.label], "label") if self.label is not None else (self.labels or [], "labels")
-        return Corrected(ClassificationItem(self.text, self.text_pair), LabelTruth(labels, field, allows_new))
-
-
-class AnsweredQuestion(Request):
-    """A question, its context, and the words of the context that answer it."""
-
-    question: str = Field(description="The question; one character or more that is not a space.")
-    context: str = Field(description="The text that was asked.")
-    answer: str = Field(description="The right answer, as it stands in the context; empty: the context does not answer it.")
-    start: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="Its first character in the context, counted from 0; needed where it stands there more than once."
-    )
-
-    def corrected(self, allows_new: bool) -> Corrected:
-        return Corrected(QuestionItem(self.question, self.context), AnswerTruth(self.answer, self.start))
-
-
-class SummarizedText(Request):
-    """A document, and the sentences of it that sum it up."""
-
-    text: str = Field(description="The document.")
-    sentences: Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=MAX_SENTENCES)] = Field(
-        description="The right sentences, verbatim, in their order."
-    )
-    language: LanguageField = None
-
-    def corrected(self, allows_new: bool) -> Corrected:
-        return Corrected(SummaryItem(self.text, self.language), SentencesTruth(self.sentences))
-
-
-def _kind(value: Any) -> str:
-    """Which of the three is meant; the tags begin with a capital, so that no error names them."""
-    fields = value if isinstance(value, dict) else vars(value) if isinstance(value, Request) else {}
-    if "question" in fields or "answer" in fields:
-        return "Answer"
-    return "Sentences" if "sentences" in fields else "Label"
-
-
-Item = Annotated[
-    Annotated[LabelledText, Tag("Label")]
-    | Annotated[AnsweredQuestion, Tag("Answer")]
-    | Annotated[SummarizedText, Tag("Sentences")],
-    Discriminator(_kind),
-]
-TASKS: dict[type[Request], TaskName] = {
-    LabelledText: "text-classification",
-    AnsweredQuestion: "question-answering",
-    SummarizedText: "summarization",
-}
-WANTED: dict[TaskName, str] = {
-    "text-classification": "`text` and `label`",
-    "question-answering": "`question`, `context` and `answer`",
-    "summarization": "`text` and `sentences`",
-}
 
 
 class FeedbackRequest(Request):
     """One correction or a list of them, of one model."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "inputs": {
-                        "question": "When did the library open?",
-                        "context": "The old library burned down in 1897. A new library opened in 1903.",
-                        "answer": "1903",
-                    },
-                    "source": "support",
-                },
-                {
-                    "inputs": [{"text": "Not a single dull minute, and yet I was glad when it ended.", "label": "mixed"}],
-                    "allow_new_labels": True,
-                },
-            ]
-        },
-    )
-
-    inputs: Item | Annotated[list[Annotated[Item, OrBroken]], Field(min_length=1)] = Field(
-        description=f"What the model was asked, with the right answer; or a list of them. {MANY}"
-    )
+    inputs: Any
     model: Annotated[str, StringConstraints(max_length=96)] | None = Field(
         None,
         description="The model that is corrected, as `name` or `name/version`; null: the default of the task that the first"
@@ -160,26 +48,61 @@ class FeedbackRequest(Request):
     source: Source = Field("", description=f"Who says so, at most {MAX_SOURCE} characters.")
     comment: Comment = Field("", description=f"Why, at most {MAX_COMMENT} characters.")
 
-    @property
-    def task(self) -> TaskName | None:
-        """What kind of model is corrected; None: whatever the named one is for."""
+    def candidates(self, tasks: Tasks) -> Sequence[str]:
+        """The tasks whose default model is corrected: those of the first item's kind. None, where a model is named."""
         if self.model is not None:
-            return None
-        first = self.inputs[0] if isinstance(self.inputs, list) else self.inputs
-        return TASKS.get(type(first), "text-classification")
+            return ()
+        first = as_list(self.inputs)[0]
+        of_kind = [name for name, spec in tasks.items() if spec.correction and isinstance(first, spec.correction.schema)]
+        return of_kind or list(tasks)[:1]
 
-    def corrections(self, task: TaskName) -> Sequence[Corrected | HooperError]:
+    def items(self, spec: TaskSpec) -> Sequence[Corrected | HooperError]:
         """The corrections of this task; one of another shape is an error in its place."""
-        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [self._corrected(one, task) for one in inputs]
+        return [self._corrected(sent, spec) for sent in as_list(self.inputs)]
 
-    def _corrected(self, one: Any, task: TaskName) -> Corrected | HooperError:
-        if isinstance(one, HooperError):
-            return one
-        if TASKS[type(one)] != task:
-            return InvalidInput(f"should have {WANTED[task]}: the model is for {task}")
-        corrected: Corrected = one.corrected(self.allow_new_labels)
-        return corrected
+    def _corrected(self, sent: Any, spec: TaskSpec) -> Corrected | HooperError:
+        if isinstance(sent, HooperError):
+            return sent
+        codec = spec.correction
+        if codec is None:
+            return InvalidInput(f"the model is for {spec.name}, of which no corrections are kept")
+        if not isinstance(sent, codec.schema):
+            return InvalidInput(f"should have {codec.wanted}: the model is for {spec.name}")
+        return Corrected(codec.item(sent), sent, codec, self.allow_new_labels)
+
+
+def feedback_request(tasks: Tasks) -> type[FeedbackRequest]:
+    """The request, with the corrections of all tasks."""
+    codecs: dict[type[Request], CorrectionCodec] = {}
+    for spec in tasks.values():
+        if spec.correction is not None:
+            codecs.setdefault(spec.correction.schema, spec.correction)
+    item: Any = union(Annotated[schema, Tag(schema.__name__)] for schema in codecs)
+    if len(codecs) > 1:
+        item = Annotated[item, Discriminator(_kind_of(list(codecs.values())))]
+    items = Annotated[list[Annotated[item, ItemOrError]], Field(min_length=1)]
+    described = f"What the model was asked, with the right answer; or a list of them. {MANY}"
+    model = create_model(
+        "FeedbackRequest",
+        __base__=FeedbackRequest,
+        __doc__=FeedbackRequest.__doc__,
+        inputs=(item | items, Field(description=described)),
+    )
+    examples = [example for codec in reversed(codecs.values()) for example in codec.examples]
+    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": examples})
+    model.model_rebuild(force=True)
+    return model
+
+
+def _kind_of(codecs: Sequence[CorrectionCodec]) -> Callable[[Any], str]:
+    """Tells which schema is meant; a tag begins with a capital, so that no error names it."""
+
+    def kind(value: Any) -> str:
+        fields = value if isinstance(value, dict) else vars(value) if isinstance(value, Request) else {}
+        meant = next((codec for codec in codecs if codec.marks & set(fields)), None)
+        return (meant or next((codec for codec in codecs if not codec.marks), codecs[0])).schema.__name__
+
+    return kind
 
 
 class FeedbackResult(BaseModel):

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.api.application import build_application
-from app.api.dependencies import Live
+from app.api.context import AppState
 from app.batching.admission import QueueLimit
 from app.batching.policy import Budget
 from app.batching.scheduler import Scheduler
@@ -29,6 +29,8 @@ from app.serving.registry import Registry
 from app.serving.rollout.lease import Role
 from app.serving.rollout.shadow import Shadows
 from app.settings import PREFIX, Settings
+from app.tasks.registry import installed_tasks
+from app.tasks.text_classification.spec import SPEC
 from app.tasks.text_classification.task import TextClassification
 from tests.support.gated_engine import Deploy, Gated, GatedEngine
 from tests.support.requests import GatedService, Service
@@ -66,7 +68,7 @@ async def deploy(published: Path) -> AsyncIterator[Deploy]:
         engine, metrics = GatedEngine(), metrics or Metrics()
         scheduler = Scheduler(engine, Budget(64, 8, "packed"), limit or QueueLimit(100, 1000))
         named = manifest.model_copy(update={"name": name, "version": version})
-        gated = Gated(Deployment(named, task, engine, scheduler, metrics, tokenizer_json()), engine, metrics)  # type: ignore[arg-type]
+        gated = Gated(Deployment(named, SPEC, task, engine, scheduler, metrics, tokenizer_json()), engine, metrics)  # type: ignore[arg-type]
         made.append(gated)
         return gated
 
@@ -132,12 +134,12 @@ async def gated_service(deploy: Deploy) -> AsyncIterator[GatedService]:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.hooper = Live(Settings(), registry, metrics, load, Shadows(registry, metrics))
+        app.state.hooper = AppState(Settings(), installed_tasks(), registry, metrics, load, Shadows(registry, metrics))
         metrics.track(lambda: [one.live_model() for one in registry.deployments])
         yield
         await registry.aclose()
 
-    app = build_application(Settings(), metrics, lifespan)
+    app = build_application(Settings(), installed_tasks(), metrics, lifespan)
     async with app.router.lifespan_context(app), _client(app) as client:
         yield GatedService(app, client, gated)
 

@@ -2,14 +2,13 @@
 
 import { copyButtons } from "./copy.js";
 import { el } from "./dom.js";
-import { EXAMPLES } from "./examples.js";
 import { why } from "./explain.js";
 import { facts, lengthNote } from "./facts.js";
 import { ask, nameOf, Trouble, troubleOfItem } from "./service.js";
 
 /** `page` has `say(sentence)` for screen readers, and `needKey()` that shows where a key is entered. */
 export function desk(model, task, page) {
-  const place = el("div", { class: "answer" }, el("p", { class: "hint empty" }, "Nothing asked yet."));
+  const place = el("div", { class: "answer" }, el("p", { class: "hint empty" }, "No prediction yet."));
   const button = el("button", { class: "primary" }, task.verb);
   let running = null;
 
@@ -72,14 +71,14 @@ export function desk(model, task, page) {
     );
   }
 
-  const examples = (EXAMPLES[model.task] ?? []).map((example) => {
+  const examples = (task.examples ?? []).map((example) => {
     const fill = () => {
       form.fill(example);
       submit();
     };
     return el("button", { type: "button", class: "chip", onclick: fill }, example.name);
   });
-  if (EXAMPLES[model.task]) form.fill(EXAMPLES[model.task][0]);
+  if (task.examples?.length) form.fill(task.examples[0]);
 
   const submitted = (event) => {
     event.preventDefault();

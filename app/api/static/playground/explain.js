@@ -49,7 +49,7 @@ function explanation(result, texts) {
   const paragraphs = placed(result.tokens, texts).map(([text, tokens]) =>
     el("p", { class: "document words" }, ...pieces(text, tokens).map((piece) => word(piece, largest))),
   );
-  const about = `What spoke for “${result.target}”, and what against it. Its score was ${percent(result.score)}.`;
+  const about = `What contributes to “${result.target}”, and what against. Its score is ${percent(result.score)}.`;
   return [el("h3", {}, "Why?"), el("p", { class: "hint" }, about), legend(), ...paragraphs, el("p", {}, spoken(result))];
 }
 
@@ -89,7 +89,7 @@ function spoken(result) {
   const named = (some) => some.slice(0, LISTED).map((one) => `${one.text} (${signed(one.weight)})`).join(", ");
   const helped = named(sorted.filter((one) => one.weight > 0));
   const hurt = named(sorted.filter((one) => one.weight < 0).reverse());
-  return [helped && `Most for it: ${helped}.`, hurt && `Most against it: ${hurt}.`].filter(Boolean).join(" ");
+  return [helped && `Strongest evidence for: ${helped}.`, hurt && `Strongest evidence against: ${hurt}.`].filter(Boolean).join(" ");
 }
 
 function signed(weight) {

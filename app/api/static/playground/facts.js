@@ -55,11 +55,11 @@ export function lengthNote(model, result, wholeSentences, readAll) {
   if (result.truncated) {
     const again = readAll && el("button", { type: "button", class: "quiet", onclick: readAll }, "Read all of it, in windows");
     const words = `Only the beginning was read: ${read} tokens, and the model reads ${limit} at once. The rest was cut off.`;
-    return el("div", { class: "note cut" }, el("p", {}, el("strong", {}, "Cut. "), words), again || null);
+    return el("div", { class: "note cut" }, el("p", {}, el("strong", {}, "Truncated. "), words), again || null);
   }
   if (result.num_tokens <= model.limits.max_tokens) return null;
   const how = wholeSentences ? "in windows of whole sentences" : "in overlapping windows";
   const windows = Math.ceil(result.num_tokens / model.limits.max_tokens);
   const words = `The model reads ${limit} tokens at once, so this was read ${how}: at least ${windows}, ${read} tokens in all.`;
-  return el("div", { class: "note" }, el("p", {}, el("strong", {}, "All of it was read. "), words));
+  return el("div", { class: "note" }, el("p", {}, el("strong", {}, "Processed in windows. "), words));
 }

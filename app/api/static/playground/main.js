@@ -1,17 +1,14 @@
 // The page: which models there are, which one is asked, and the key where one is needed.
 
-import { answer } from "./answer.js";
-import { classify } from "./classify.js";
 import { desk } from "./desk.js";
 import { el } from "./dom.js";
 import { watch } from "./live.js";
 import { nameOf, read, useKey } from "./service.js";
-import { summarize } from "./summarize.js";
 
-const TASKS = { "text-classification": classify, "question-answering": answer, summarization: summarize };
 const LONGEST_WAIT_MS = 30_000;
 
 const byId = (id) => document.getElementById(id);
+let tasks = new Map(); // by name: what each task's module exports, in the order of the service
 const desks = new Map(); // by name/version: what was typed stays when another model is looked at
 let chosen = "";
 
@@ -27,20 +24,20 @@ const page = {
 
 function choose(model) {
   const name = `${model.name}/${model.version}`;
-  if (!desks.has(name)) desks.set(name, desk(model, TASKS[model.task], page));
+  if (!desks.has(name)) desks.set(name, desk(model, tasks.get(model.task), page));
   chosen = name;
   byId("desk").replaceChildren(desks.get(name));
 }
 
 function choice(model, isChosen) {
   const input = el("input", { type: "radio", name: "model", value: nameOf(model), checked: isChosen, onchange: () => choose(model) });
-  const words = el("span", { class: "task" }, TASKS[model.task].words, model.state === "down" ? ", its engine is down" : "");
+  const words = el("span", { class: "task" }, tasks.get(model.task).words, model.state === "down" ? ", its engine is down" : "");
   return el("label", { class: "model" }, input, el("span", { class: "name" }, nameOf(model)), words);
 }
 
 function list(models) {
-  const order = Object.keys(TASKS); // the simplest first
-  const usable = models.filter((one) => one.task in TASKS).sort((one, other) => order.indexOf(one.task) - order.indexOf(other.task) || other.default - one.default);
+  const order = [...tasks.keys()]; // the simplest first
+  const usable = models.filter((one) => tasks.has(one.task)).sort((one, other) => order.indexOf(one.task) - order.indexOf(other.task) || other.default - one.default);
   const still = usable.find((one) => `${one.name}/${one.version}` === chosen) ?? usable[0];
   byId("models").replaceChildren(el("legend", {}, "Model"), ...usable.map((one) => choice(one, one === still)));
   byId("models").hidden = usable.length === 0;
@@ -53,10 +50,18 @@ function notice(words) {
   byId("notice").hidden = words === "";
 }
 
+/** The modules of the tasks that the service has; README.md beside this file says what they export. */
+async function loadTasks() {
+  const names = JSON.parse(await read("static/tasks.json"));
+  const modules = await Promise.all(names.map((name) => import(`../tasks/${name}.js`)));
+  tasks = new Map(names.map((name, index) => [name, modules[index].default]));
+}
+
 /** Show what is loaded, and look again, ever more rarely, until all of it is. */
 async function start(waitMs = 1000) {
   const later = () => setTimeout(() => start(Math.min(2 * waitMs, LONGEST_WAIT_MS)), waitMs);
   try {
+    if (!tasks.size) await loadTasks();
     const { models, failed = [] } = JSON.parse(await read("v1/models"));
     const count = list(models);
     const broken = failed.map((one) => `${one.model} could not be loaded: ${one.detail}.`);

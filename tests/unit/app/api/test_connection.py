@@ -20,7 +20,7 @@ from app.api.connection import (
     MAX_LINGERING_BYTES,
     MAX_PIPELINED,
     Connection,
-    Doorman,
+    LoadShedder,
     limited,
 )
 from app.api.refusals import CONNECTION
@@ -119,7 +119,7 @@ class Client:
     loop: Loop = field(default_factory=Loop)
     wire: Wire = field(default_factory=Wire)
 
-    doorman: Doorman | None = None
+    doorman: LoadShedder | None = None
     budget: BodyBudget | None = None
 
     def __post_init__(self) -> None:

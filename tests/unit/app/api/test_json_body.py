@@ -208,7 +208,12 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
 
         return count
 
-    for place in ("app.api.errors.describe_validation", "app.api.tensors.describe_validation", "app.api.inference.wrong_field"):
+    for place in (
+        "app.api.errors.describe_validation",
+        "app.api.protocols.native.describe_validation",
+        "app.api.protocols.tensors.describe_validation",
+        "app.api.protocols.open_inference.wrong_field",
+    ):
         module, _, name = place.rpartition(".")
         monkeypatch.setattr(place, counting(getattr(__import__(module, fromlist=[name]), name)))
     return counted
@@ -265,7 +270,7 @@ async def test_of_a_million_items_none_is_looked_at(service: Service, monkeypatc
     def looked_at(*_: Any) -> None:
         raise AssertionError("it was validated")
 
-    monkeypatch.setattr("app.api.schemas.common.Request.model_validate", looked_at)
+    monkeypatch.setattr("app.tasks.schemas.Request.model_validate", looked_at)
     monkeypatch.setattr("app.api.json_body._parsed", looked_at)
     for path in ("/v1/classify", "/models/tiny", "/predict", "/v2/models/tiny/infer", "/v1/explain", "/v1/feedback"):
         response = await service.send(b'{"inputs":[' + b"0," * 999_999 + b"0]}", path=path)
@@ -290,4 +295,4 @@ def test_every_route_with_a_body_of_json_is_given_what_was_read(service: Service
     for route in service.app.routes:
         for inner in getattr(getattr(route, "original_router", None), "routes", [route]):
             if getattr(inner, "body_field", None) is not None:
-                assert isinstance(inner, JsonRoute), inner
+                assert isinstance(inner, JsonRoute) or hasattr(inner.endpoint, "answers"), inner

@@ -14,7 +14,7 @@ import pytest
 
 from app import cli
 from app.api import application
-from app.api.dialects import NATIVE, Problem, metric_name
+from app.api.error_formats import NATIVE, Problem, error_format_for
 from app.api.errors import STATUS
 from tests.support.requests import Service
 from tests.unit.app.conftest import Start
@@ -91,14 +91,14 @@ def test_routes_and_their_statuses_are_those_of_the_contract(schema: dict[str, A
 
 def test_every_error_is_documented_in_the_shape_of_its_protocol(schema: dict[str, Any]) -> None:
     for path, operations in schema["paths"].items():
-        dialect = metric_name({"path": path})
+        error_format = error_format_for({"path": path})
         for operation in operations.values():
             for status, response in operation["responses"].items():
                 if status != "200":
-                    assert list(response["content"]) == [dialect.media_type]
-                    reference = response["content"][dialect.media_type]["schema"]["$ref"]
-                    assert reference == f"#/components/schemas/{dialect.model.__name__}"
-                    assert dialect.model.__name__ in schema["components"]["schemas"]
+                    assert list(response["content"]) == [error_format.media_type]
+                    reference = response["content"][error_format.media_type]["schema"]["$ref"]
+                    assert reference == f"#/components/schemas/{error_format.model.__name__}"
+                    assert error_format.model.__name__ in schema["components"]["schemas"]
 
 
 def test_tags_stand_in_the_order_a_newcomer_needs(schema: dict[str, Any]) -> None:

@@ -10,15 +10,20 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app.api.shedding import Doorman
+from app.api.shedding import LoadShedder
 from app.batching.admission import QueueLimit
 from app.serving.rollout.lease import SHADOW, Role, canary_role
+from app.tasks.registry import installed_tasks
 from tests.support.gated_engine import Deploy, turn
 from tests.support.requests import Caller, Service, check_problem
 from tests.support.tiny_model import publish_tiny_task
 from tests.unit.app.conftest import Start
 
 FULL = QueueLimit(0, 0)
+
+
+def shedder(app: FastAPI, root_path: str = "") -> LoadShedder:
+    return LoadShedder(app, [route.path for route in installed_tasks().routes], root_path)
 
 
 def fill(service: Service, *names: str) -> None:
@@ -142,11 +147,11 @@ def split(answer: bytes) -> tuple[str, dict[str, str], Any]:
     return first, dict(line.split(": ", 1) for line in lines), json.loads(body)
 
 
-async def test_the_doorman_says_what_is_said_further_in(service: Service) -> None:
-    doorman = Doorman(service.app)
-    assert doorman(b"/v1/classify", PLAIN) is None
+async def test_the_door__says_what_is_said_further_in(service: Service) -> None:
+    shed = shedder(service.app)
+    assert shed(b"/v1/classify", PLAIN) is None
     fill(service, "tiny")
-    answer = doorman(b"/v1/classify", [*PLAIN, (b"x-request-id", b"mine")])
+    answer = shed(b"/v1/classify", [*PLAIN, (b"x-request-id", b"mine")])
     assert answer is not None
     first, headers, problem = split(answer)
     response = await service.classify("good", {"X-Request-Id": "mine"})
@@ -158,7 +163,7 @@ async def test_the_doorman_says_what_is_said_further_in(service: Service) -> Non
 
 async def test_each_who_is_turned_away_at_the_door_gets_an_id(service: Service) -> None:
     fill(service, "tiny")
-    answers = [Doorman(service.app)(b"/v1/classify", [*PLAIN, (b"x-request-id", b"not an id")]) for _ in range(2)]
+    answers = [shedder(service.app)(b"/v1/classify", [*PLAIN, (b"x-request-id", b"not an id")]) for _ in range(2)]
     ids = {split(one)[1]["x-request-id"] for one in answers if one is not None}
     assert len(ids) == 2
     assert all(len(one) == 32 for one in ids)
@@ -176,35 +181,35 @@ async def test_each_who_is_turned_away_at_the_door_gets_an_id(service: Service) 
         (b"/v1/classify", [*PLAIN, (b"origin", b"https://app.example")]),  # a browser wants to know who may read the answer
     ],
 )
-async def test_the_doorman_leaves_to_others_what_is_not_plain(
+async def test_the_door__leaves_to_others_what_is_not_plain(
     service: Service, target: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
     fill(service, "tiny")
-    assert Doorman(service.app)(target, headers) is None
+    assert shedder(service.app)(target, headers) is None
 
 
-async def test_the_doorman_asks_for_no_keys_and_leaves_that_to_others(start: Start) -> None:
+async def test_the_door__asks_for_no_keys_and_leaves_that_to_others(start: Start) -> None:
     async with start(api_key_hashes="a" * 64) as service:
         fill(service, "tiny")
-        assert Doorman(service.app)(b"/v1/classify", PLAIN) is None
+        assert shedder(service.app)(b"/v1/classify", PLAIN) is None
 
 
-async def test_the_doorman_knows_the_prefix_of_a_proxy_which_may_cut_it_off(start: Start) -> None:
+async def test_the_door__knows_the_prefix_of_a_proxy_which_may_cut_it_off(start: Start) -> None:
     async with start(root_path="/hooper/") as service:
         fill(service, "tiny")
-        doorman = Doorman(service.app, "/hooper/")
-        assert doorman(b"/hooper/v1/classify", PLAIN) is not None
-        assert doorman(b"/v1/classify", PLAIN) is not None
+        shed = shedder(service.app, "/hooper/")
+        assert shed(b"/hooper/v1/classify", PLAIN) is not None
+        assert shed(b"/v1/classify", PLAIN) is not None
 
 
-async def test_the_doorman_reads_the_priority(service: Service) -> None:
+async def test_the_door__reads_the_priority(service: Service) -> None:
     service.live.registry.deployments[0].scheduler.limit = QueueLimit(0, 1000)
-    doorman = Doorman(service.app)
-    assert doorman(b"/v1/classify", [*PLAIN, (b"x-priority", b"bulk")]) is None  # one row of bulk always may
-    assert doorman(b"/v1/classify", PLAIN) is not None
+    shed = shedder(service.app)
+    assert shed(b"/v1/classify", [*PLAIN, (b"x-priority", b"bulk")]) is None  # one row of bulk always may
+    assert shed(b"/v1/classify", PLAIN) is not None
     twice = [(b"x-priority", b"interactive"), (b"x-priority", b"bulk")]
-    assert doorman(b"/v1/classify", [*PLAIN, *twice]) is not None  # the first counts, as it does further in
+    assert shed(b"/v1/classify", [*PLAIN, *twice]) is not None  # the first counts, as it does further in
 
 
 async def test_before_the_application_lives_everybody_is_let_in() -> None:
-    assert Doorman(FastAPI())(b"/v1/classify", PLAIN) is None
+    assert shedder(FastAPI())(b"/v1/classify", PLAIN) is None

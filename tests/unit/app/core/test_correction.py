@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.correction import Correction, latest, training_row
+from app.core.correction import Correction, latest
 from app.core.types import TaskName
+from app.tasks.registry import installed_tasks
 from tests.support.corrections import CORRECTION
 
 
@@ -55,4 +56,4 @@ def test_a_correction_is_a_row_in_the_form_of_the_tasks_data(
     task: TaskName, item: dict[str, Any], right: dict[str, Any], row: dict[str, Any]
 ) -> None:
     made: Correction = replace(CORRECTION, task=task, item=item, right=right)
-    assert training_row(made) == row
+    assert installed_tasks().training_row(made) == row

@@ -29,15 +29,17 @@ from app.runtime.onnx_session import OrtSession, SessionFactory, open_session
 from app.runtime.providers import Machine, Provider
 from app.serving import loader
 from app.serving.deployment import Deployment
-from app.serving.loader import TASK_KINDS, LoadOptions, load
+from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings
 from app.tasks.base import Result
+from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from tests.support.faulty_engine import Faulty
 from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.tiny_model import GOLDEN_TEXTS, KINDS, MAX_TOKENS, publish_tiny, publish_tiny_task
 
+TASKS = installed_tasks()
 OPTIONS = LoadOptions(device="cpu", num_threads=1, max_batch_tokens=64, max_batch_rows=8, queue=QueueLimit(100, 1000))
 PARITY = {"rows": 5, "agreement": 0.998, "max_abs_error": 0.01, "passed": True}
 Load = Callable[..., Awaitable[Deployment]]
@@ -278,10 +280,9 @@ async def test_broken_golden_requests_are_refused(folder: Path, load_tiny: Load,
 # --- artefacts that cannot be run
 
 
-async def test_a_task_of_another_version_of_hooper_is_refused(load_tiny: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "TASK_KINDS", {})
+async def test_a_task_of_another_version_of_hooper_is_refused(load_tiny: Load) -> None:
     with pytest.raises(InvalidArtefact, match="tiny/1 is for text-classification, which this version cannot serve"):
-        await load_tiny()
+        await load_tiny(tasks=Tasks([]))
 
 
 @pytest.mark.parametrize("options", [{}, {"labels": ["bad", "good"], "unheard_of": 1}, {"labels": 2}], ids=str)
@@ -301,9 +302,7 @@ async def test_nonsense_anywhere_in_a_manifest_is_a_sentence_with_the_models_nam
     """Every field in turn, and every option of the task; fields that may hold anything may hold this too."""
     folder = publish_tiny_task(tmp_path, task, "tiny")
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["task_options"] |= {
-        name: value for name in inspect.signature(TASK_KINDS[task].task).parameters if name != "tokenizer"
-    }
+    manifest["task_options"] |= {name: value for name in inspect.signature(TASKS[task].task).parameters if name != "tokenizer"}
     loaded, refused = [], []
     for changed in [manifest, *nonsense(json.loads((folder / MANIFEST).read_text()), value)]:
         (folder / MANIFEST).write_text(json.dumps(changed))

@@ -15,6 +15,7 @@ from app.tasks.text_classification.task import ClassificationItem, Classificatio
 from tests.support.gated_engine import Deploy, Gated, turn
 
 TASK = "text-classification"
+TASKS = (TASK,)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def test_without_a_name_the_model_that_came_first_answers_whatever_comes_a
 ) -> None:
     for name in ("b", "a", "c"):
         registry.replace(deploy(name).deployment)
-        with registry.lease(TASK) as found:
+        with registry.lease(TASKS) as found:
             assert found.manifest.name == "b"
     assert [one.manifest.name for one in registry.deployments] == ["a", "b", "c"]
 
@@ -48,37 +49,37 @@ async def test_a_model_is_found_by_name_and_by_version(registry: Registry, deplo
     registry.replace(deploy("another").deployment)
     two = deploy("tiny", 2)
     registry.replace(two.deployment)
-    with registry.lease(TASK, name) as found:
+    with registry.lease(TASKS, name) as found:
         assert found is two.deployment
 
 
 @pytest.mark.parametrize("name", ["other", "tiny/2", "tiny/x", "", "tiny/1/1"])
 async def test_what_is_not_loaded_is_unknown_and_the_error_says_what_is(registry: Registry, deploy: Deploy, name: str) -> None:
     registry.replace(deploy().deployment)
-    with pytest.raises(UnknownModel, match="loaded are: tiny"), registry.lease(TASK, name):
+    with pytest.raises(UnknownModel, match="loaded are: tiny"), registry.lease(TASKS, name):
         pass
 
 
 async def test_a_name_alone_is_answered_whatever_its_task(registry: Registry, deploy: Deploy) -> None:
     registry.replace(deploy().deployment)
-    with registry.lease(None, "tiny/1") as found:
+    with registry.lease((), "tiny/1") as found:
         assert found.manifest.task == TASK
-    with pytest.raises(UnknownModel, match="loaded are: tiny"), registry.lease(None, "other"):
+    with pytest.raises(UnknownModel, match="loaded are: tiny"), registry.lease((), "other"):
         pass
 
 
 async def test_a_model_of_another_task_is_refused(registry: Registry, deploy: Deploy) -> None:
     registry.replace(deploy().deployment)
     with pytest.raises(UnknownModel, match="is for text-classification, not for summarization"):
-        registry.lease("summarization", "tiny").__enter__()
+        registry.lease(("summarization",), "tiny").__enter__()
     with pytest.raises(UnknownModel, match="no loaded model does summarization"):
-        registry.lease("summarization").__enter__()
+        registry.lease(("summarization",)).__enter__()
 
 
 @pytest.mark.parametrize("name", [None, "later"])
 async def test_while_models_load_an_absent_one_may_still_come(deploy: Deploy, name: str | None) -> None:
     registry = Registry(0)
-    with pytest.raises(Unavailable, match="still loading"), registry.lease(TASK, name):
+    with pytest.raises(Unavailable, match="still loading"), registry.lease(TASKS, name):
         pass
     await registry.aclose()
 
@@ -87,7 +88,7 @@ async def test_a_model_that_is_there_answers_while_others_load(deploy: Deploy) -
     registry = Registry(0)
     registry.replace(deploy().deployment)
     assert not registry.is_ready
-    with registry.lease(TASK) as found:
+    with registry.lease(TASKS) as found:
         assert found.manifest.name == "tiny"
     await registry.aclose()
 
@@ -110,7 +111,7 @@ async def test_draining_turns_readiness_red_and_still_answers(registry: Registry
     registry.drain()
     assert not registry.is_ready
     assert "draining" in registry.not_ready_reason
-    with registry.lease(TASK) as found:
+    with registry.lease(TASKS) as found:
         assert found.is_alive
 
 
@@ -120,7 +121,7 @@ async def test_after_closing_callers_are_told_that_the_service_drains(
 ) -> None:
     registry.replace(deploy().deployment)
     await registry.aclose()
-    with pytest.raises(Unavailable, match="draining"), registry.lease(TASK, name):
+    with pytest.raises(Unavailable, match="draining"), registry.lease(TASKS, name):
         pass
 
 
@@ -130,14 +131,14 @@ async def test_after_closing_callers_are_told_that_the_service_drains(
 async def test_the_old_deployment_closes_only_after_its_last_lease(registry: Registry, deploy: Deploy) -> None:
     old, new = deploy(version=1), deploy(version=2)
     registry.replace(old.deployment)
-    with registry.lease(TASK):
-        with registry.lease(TASK) as leased:
+    with registry.lease(TASKS):
+        with registry.lease(TASKS) as leased:
             registry.replace(new.deployment)
             assert leased is old.deployment
             assert not await closed(old)
         assert not await closed(old)
         assert old.deployment.is_alive
-        with registry.lease(TASK) as fresh:
+        with registry.lease(TASKS) as fresh:
             assert fresh is new.deployment
     assert await closed(old)
     assert not await closed(new)
@@ -153,7 +154,7 @@ async def test_an_idle_deployment_that_is_replaced_closes_at_once(registry: Regi
 async def test_a_lease_ends_with_an_error_too(registry: Registry, deploy: Deploy) -> None:
     old = deploy()
     registry.replace(old.deployment)
-    with pytest.raises(ZeroDivisionError), registry.lease(TASK):
+    with pytest.raises(ZeroDivisionError), registry.lease(TASKS):
         raise ZeroDivisionError
     registry.remove("tiny")
     assert await closed(old)
@@ -162,9 +163,9 @@ async def test_a_lease_ends_with_an_error_too(registry: Registry, deploy: Deploy
 async def test_a_name_that_was_leased_before_can_be_leased_and_retired_again(registry: Registry, deploy: Deploy) -> None:
     old = deploy()
     registry.replace(old.deployment)
-    with registry.lease(TASK):
+    with registry.lease(TASKS):
         pass
-    with registry.lease(TASK):
+    with registry.lease(TASKS):
         registry.remove("tiny")
         assert not await closed(old)
     assert await closed(old)
@@ -184,7 +185,7 @@ async def test_a_deployment_whose_engine_died_can_be_replaced(registry: Registry
 async def test_a_removed_name_is_unknown(registry: Registry, deploy: Deploy) -> None:
     registry.replace(deploy().deployment)
     registry.remove("tiny")
-    with pytest.raises(UnknownModel), registry.lease(TASK, "tiny"):
+    with pytest.raises(UnknownModel), registry.lease(TASKS, "tiny"):
         pass
     with pytest.raises(UnknownModel, match="'tiny' is not loaded"):
         registry.remove("tiny")
@@ -194,7 +195,7 @@ async def test_closing_waits_for_leases_and_for_what_was_retired_before(deploy: 
     registry = Registry(drain_s=3600)
     old, new = deploy(version=1), deploy(version=2)
     registry.replace(old.deployment)
-    with registry.lease(TASK):
+    with registry.lease(TASKS):
         registry.replace(new.deployment)
         closing = asyncio.create_task(registry.aclose())
         assert await closed(new)
@@ -207,7 +208,7 @@ async def test_a_lease_that_never_ends_does_not_keep_the_service_from_closing(de
     registry = Registry(drain_s=0.001)
     stuck = deploy()
     registry.replace(stuck.deployment)
-    with registry.lease(TASK):
+    with registry.lease(TASKS):
         await registry.aclose()
         assert stuck.engine.is_closed
 
@@ -224,7 +225,7 @@ async def test_the_drain_time_is_given_once_for_leases_and_rows_together(
 
     monkeypatch.setattr(stuck, "aclose", aclose)
     registry.replace(stuck)
-    with registry.lease(TASK):
+    with registry.lease(TASKS):
         await registry.aclose()
     assert left == [0.0]
 
@@ -273,11 +274,11 @@ async def test_a_default_that_was_unloaded_is_no_other_model(deploy: Deploy) -> 
     registry.remove("a")
     with (
         pytest.raises(UnknownModel, match=f"'a', the default for {TASK}, is not loaded; name another: b"),
-        registry.lease(TASK),
+        registry.lease(TASKS),
     ):
         pass
     registry.replace(deploy("a").deployment)
-    with registry.lease(TASK) as found:
+    with registry.lease(TASKS) as found:
         assert found.manifest.name == "a"
 
 
@@ -286,14 +287,14 @@ async def test_after_a_tasks_last_model_is_gone_the_next_one_is_the_default(regi
         registry.replace(deploy(name).deployment)
         registry.remove(name)
     registry.replace(deploy("c").deployment)
-    with registry.lease(TASK) as found:
+    with registry.lease(TASKS) as found:
         assert found.manifest.name == "c"
 
 
 async def test_a_default_that_is_still_loading_is_waited_for(deploy: Deploy) -> None:
     registry = expecting({"a": "2026-01-01", "b": "2026-02-01"})
     registry.replace(deploy("b").deployment)
-    with pytest.raises(Unavailable, match="still loading"), registry.lease(TASK):
+    with pytest.raises(Unavailable, match="still loading"), registry.lease(TASKS):
         pass
 
 
@@ -309,9 +310,9 @@ async def test_a_failed_model_is_refused_with_its_reason_and_stops_no_other(regi
     registry.fail(failed("b", 2))
     assert registry.is_ready
     for name in ("b", "b/2"):
-        with pytest.raises(ModelFailed, match="model 'b' could not be loaded: it is broken"), registry.lease(None, name):
+        with pytest.raises(ModelFailed, match="model 'b' could not be loaded: it is broken"), registry.lease((), name):
             pass
-    with pytest.raises(UnknownModel), registry.lease(None, "b/1"):
+    with pytest.raises(UnknownModel), registry.lease((), "b/1"):
         pass
 
 
@@ -320,11 +321,11 @@ async def test_where_the_default_failed_no_other_model_answers(deploy: Deploy) -
     registry.fail(failed("a"))
     registry.replace(deploy("b").deployment)
     registry.loading_finished()
-    with pytest.raises(ModelFailed, match=f"it is the default for {TASK}"), registry.lease(TASK):
+    with pytest.raises(ModelFailed, match=f"it is the default for {TASK}"), registry.lease(TASKS):
         pass
     registry.replace(deploy("a").deployment)
     assert registry.failed == []
-    with registry.lease(TASK) as found:
+    with registry.lease(TASKS) as found:
         assert found.manifest.name == "a"
 
 

@@ -54,7 +54,7 @@ def pair(registry: Registry, deploy: Deploy) -> Callable[[Role], Pair]:
 
 
 def assigned(registry: Registry, name: str | None = None) -> int:
-    with registry.assign(TASK, name) as deployment:
+    with registry.assign((TASK,), name) as deployment:
         return deployment.manifest.version
 
 
@@ -101,14 +101,14 @@ async def test_a_request_that_names_a_version_gets_it_and_nothing_is_drawn(
 ) -> None:
     pair(role)
     assert assigned(registry, name) == version
-    with registry.lease(None, name) as deployment:
+    with registry.lease((), name) as deployment:
         assert deployment.manifest.version == version
 
 
 async def test_what_is_no_request_for_an_answer_sees_the_main_version(registry: Registry, pair: Callable[[Role], Pair]) -> None:
     pair(canary_role(1.0))
     for name in (None, "tiny"):
-        with registry.lease(TASK, name) as deployment:
+        with registry.lease((TASK,), name) as deployment:
             assert deployment.manifest.version == 1
     assert [one.manifest.version for one in registry.deployments] == [1]
 
@@ -181,7 +181,7 @@ async def test_a_second_candidate_takes_the_place_of_the_first_after_its_leases(
     registry: Registry, deploy: Deploy, pair: Callable[[Role], Pair]
 ) -> None:
     main, second = pair(SHADOW)
-    with registry.lease(TASK, "tiny/2"):
+    with registry.lease((TASK,), "tiny/2"):
         registry.run_beside(deploy(version=3).deployment, canary_role(0.5))
         assert not await closed(second)
     assert await closed(second)
@@ -193,7 +193,7 @@ async def test_promotion_makes_the_candidate_the_main_version_and_the_old_one_fi
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
     main, candidate = pair(canary_role(0.5))
-    with registry.lease(TASK, "tiny/1"):
+    with registry.lease((TASK,), "tiny/1"):
         assert registry.promote("tiny") is candidate.deployment
         assert not await closed(main)
         assert assigned(registry, "tiny") == 2
@@ -216,7 +216,7 @@ async def test_a_stopped_candidate_closes_after_its_leases_and_the_main_version_
     registry: Registry, pair: Callable[[Role], Pair]
 ) -> None:
     main, candidate = pair(canary_role(1.0))
-    with registry.lease(TASK, "tiny/2"):
+    with registry.lease((TASK,), "tiny/2"):
         registry.remove("tiny", 2)
         assert not await closed(candidate)
     assert await closed(candidate)

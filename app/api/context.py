@@ -1,0 +1,317 @@
+"""What routes are given: the state of the application, and the context in which a request asks a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import BackgroundTasks, Depends, Header, Request, Response
+from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
+
+from app.api.rate import KeyRates
+from app.api.schemas.common import Envelope, ModelRef, Usage, failed
+from app.api.schemas.explain import ExplainRequest, ExplainResult
+from app.api.schemas.feedback import FeedbackRequest, FeedbackResult
+from app.api.scope import LOG_FIELDS, TRACE
+from app.core.errors import HooperError, InvalidInput, TooLarge, TooManyItems, Unavailable, UnknownModel
+from app.core.types import Priority
+from app.observability.logging import request_id
+from app.observability.metrics import Metrics
+from app.observability.tracing import Trace
+from app.serving.deployment import Deployment, Prediction, Timings
+from app.serving.explaining import explain
+from app.serving.feedback import FeedbackWriter, Note, correct
+from app.serving.registry import Registry
+from app.serving.rollout.lease import Role
+from app.serving.rollout.shadow import Shadows, copy_of
+from app.settings import Settings
+from app.tasks.base import Result
+from app.tasks.registry import Tasks
+from app.tasks.schemas import NativeRequest
+from app.tasks.spec import TaskSpec
+
+Wrap = Callable[[Result], BaseModel]
+"""From a task's answer to what stands in `results`."""
+MAX_TIMEOUT_MS = 3_600_000
+TimeoutMs = Annotated[
+    int | None,
+    Header(ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after which you no longer want the answer: then 504."),
+]
+Priorities = Annotated[
+    Priority | None,
+    Header(
+        description="`bulk`: run when nothing interactive waits, and turn away earlier when much does; for work that nobody"
+        " sits in front of. Without it `interactive`, and `bulk` for explanations."
+    ),
+]
+_ENVELOPE = Envelope[Any]
+"""Here, since pydantic looks for a specialization every time it is asked for one."""
+
+
+async def _forget(deployment: Deployment, why: str) -> None:
+    """Where nothing outlives the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """Everything that lives as long as the application."""
+
+    settings: Settings
+    tasks: Tasks
+    registry: Registry
+    metrics: Metrics
+    load: Callable[[str, int | None, Role], Awaitable[Deployment]]
+    """Load a model from the repository, and let it play this role for its name."""
+    shadows: Shadows
+    key_rates: KeyRates = field(default_factory=lambda: KeyRates(0))
+    feedback: FeedbackWriter = field(default_factory=lambda: FeedbackWriter(Metrics()))
+    """Keeps corrections, where they are wanted."""
+    save: Callable[[Deployment, str], Awaitable[None]] = _forget
+    """Have a version served after a restart, too, and say why."""
+
+    async def engine_answers(self) -> None:
+        """Return once whoever runs the models shows a sign of life, which in one process is at once."""
+
+    async def promote(self, name: str) -> Deployment:
+        """See `Registry.promote`; it serves after a restart, too."""
+        deployment = self.registry.promote(name)
+        await self.save(deployment, "promoted")
+        return deployment
+
+    async def unload(self, name: str, version: int | None) -> None:
+        """See `Registry.remove`."""
+        self.registry.remove(name, version)
+
+
+async def app_state(request: Request) -> AppState:  # async, as all dependencies here: FastAPI runs others on a thread
+    return app_state_of(request)
+
+
+def app_state_of(request: Request) -> AppState:
+    """For what is itself a dependency: FastAPI takes 30 microseconds for each one below another."""
+    state: AppState = request.app.state.hooper
+    return state
+
+
+class PredictContext:
+    """One request to a model: leases it, asks it, and tells what it was and how long it took.
+
+    A native route needs `answer` alone; other protocols `lease`, then `results`, and wrap those themselves.
+    """
+
+    def __init__(
+        self,
+        log_fields: dict[str, str],
+        headers: MutableMapping[str, str] | MutableHeaders,
+        state: AppState,
+        timeout_ms: int | None,
+        priority: Priority | None,
+        background_tasks: BackgroundTasks,
+        trace: Trace | None = None,
+    ) -> None:
+        """
+        Args:
+            log_fields: where task and model are noted for the metrics and the log.
+            headers: of the answer; Server-Timing is put there.
+            state: of the application.
+            timeout_ms: milliseconds after which the caller no longer wants the answer.
+            priority: how urgent the caller says it is.
+            background_tasks: what is done once the answer was sent.
+            trace: where is noted what was asked and where the time went; None where traces are off.
+        """
+        self._trace = trace
+        self._log_fields, self._headers, self._state, self._priority = log_fields, headers, state, priority
+        self._afterwards = background_tasks
+        self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a route that makes its own response puts on it."""
+        return dict(self._headers)
+
+    @property
+    def max_items(self) -> int:
+        """Items that a request may hold."""
+        return self._state.settings.max_items
+
+    async def answer(self, tasks: Sequence[str], request: NativeRequest, wraps: Mapping[str, Wrap]) -> Envelope[Any]:
+        """Answer a native request; see the HTTP contract for what fails as a whole and what fails alone.
+
+        Args:
+            tasks: those of the route, in the order in which their default models are asked.
+            request: the body.
+            wraps: by task.
+        """
+        items = request.items()
+        with self.lease(tasks, request.model) as deployment:
+            prediction = await self._predict(deployment, items, request.options())
+            _check_results(request, prediction.results)
+            return self._envelope(deployment, prediction, wraps[deployment.manifest.task])
+
+    async def explain(self, request: ExplainRequest) -> Envelope[Any]:
+        """Explain what a model answers to the items; the model, or else the first item's shape, says which task it is."""
+        with self.lease(request.candidates(self._state.tasks), request.model) as deployment:
+            prediction = await self._merged(
+                request.items(deployment.spec),
+                lambda good: explain(deployment, good, request.options(), self._deadline, self._priority or "bulk"),
+            )
+            _check_results(request, prediction.results)
+            return self._envelope(deployment, prediction, ExplainResult.of)
+
+    async def correct(self, request: FeedbackRequest) -> Envelope[Any]:
+        """Keep corrections; the model, or else the first one's shape, says which task they are of."""
+        desk = self._state.feedback
+        desk.check_open()
+        note = Note(request.request_id or request_id.get(), request.source, request.comment)
+        with self.lease(request.candidates(self._state.tasks), request.model) as deployment:
+            prediction = await self._merged(
+                request.items(deployment.spec),
+                lambda good: correct(deployment, good, note, desk, self._deadline, self._priority or "interactive"),
+            )
+            _check_results(request, prediction.results)
+            return self._envelope(deployment, prediction, FeedbackResult.of)
+
+    @contextmanager
+    def lease(self, tasks: Sequence[str], model: str | None) -> Iterator[Deployment]:
+        """The deployment to ask, noted for the metrics and the log; see `Registry.assign`."""
+        if tasks:
+            self._log_fields["task"] = tasks[0]
+        with self._state.registry.assign(tasks, model) as deployment:
+            manifest = deployment.manifest
+            self._log_fields |= {"task": manifest.task, "model": manifest.name, "version": str(manifest.version)}
+            if self._trace is not None:
+                self._trace.attributes["hooper.model_version"] = manifest.version
+            yield deployment
+
+    async def results(
+        self,
+        deployment: Deployment,
+        items: Sequence[Any],
+        options: Any,
+        place: Callable[[int, str], str],
+        advice: str,
+        timeout_s: float | None = None,
+    ) -> list[Result]:
+        """Answer items for a protocol in which none can fail alone; how many were cut goes into the header X-Truncated.
+
+        Args:
+            deployment: what `lease` gave.
+            items: the task's own item type; at least one.
+            options: the task's own options.
+            place: from an item's number and the name of its field, which may be empty, to how the caller names it.
+            advice: the option with which a text that is too long would be read, as the protocol writes it.
+            timeout_s: seconds after which the caller no longer wants the answer, where the protocol has a field for it.
+
+        Raises:
+            HooperError: the first item's that could not be answered, or one that concerns the whole request.
+        """
+        if timeout_s is not None:
+            until = time.monotonic() + timeout_s
+            self._deadline = until if self._deadline is None else min(until, self._deadline)
+        prediction = await self._predict(deployment, items, options)
+        good: list[Result] = []
+        for number, one in enumerate(prediction.results):
+            if isinstance(one, InvalidInput):
+                raise InvalidInput(one.reason, place(number, one.field or ""))
+            if isinstance(one, TooLarge) and one.truncations:
+                raise one.advising(advice)
+            if isinstance(one, HooperError):
+                raise one
+            good.append(one)
+        num_cut = sum(one.truncated for one in good)
+        if num_cut:
+            self._headers["X-Truncated"] = str(num_cut)
+        return good
+
+    async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
+        async def ask(good: Sequence[Any]) -> Prediction:
+            prediction = await deployment.predict(good, options, self._deadline, self._priority or "interactive")
+            if self._state.shadows.are_wanted(deployment):
+                self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
+            return prediction
+
+        return await self._merged(items, ask)
+
+    async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
+        """Ask for the items that are none of them an error already, and put those errors in their places."""
+        most = self._state.settings.max_items
+        if len(items) > most:
+            raise TooManyItems(f"{len(items)} items are too many; at most {most}", "inputs")
+        if self._trace is not None:
+            self._trace.attributes["hooper.num_items"] = len(items)
+        good = [item for item in items if not isinstance(item, HooperError)]
+        if not good:
+            return Prediction(list(items), Timings(0, 0, 0))
+        began = time.monotonic()
+        prediction = await ask(good)
+        if self._trace is not None:
+            _trace_parts(self._trace, began, prediction.timings)
+        self._headers["Server-Timing"] = _server_timing(prediction.timings)
+        results = iter(prediction.results)
+        merged = [item if isinstance(item, HooperError) else next(results) for item in items]
+        return Prediction(merged, prediction.timings)
+
+    def _envelope(self, deployment: Deployment, prediction: Prediction, wrap: Wrap) -> Envelope[Any]:
+        manifest = deployment.manifest
+        results: list[Any] = [
+            failed(result) if isinstance(result, HooperError) else wrap(result) for result in prediction.results
+        ]
+        return _ENVELOPE.model_construct(
+            model=ModelRef.model_construct(name=manifest.name, version=manifest.version),
+            results=results,
+            usage=Usage.model_construct(num_tokens=prediction.num_tokens),
+        )
+
+
+async def _context(
+    request: Request,
+    response: Response,
+    background_tasks: BackgroundTasks,
+    x_request_timeout_ms: TimeoutMs = None,
+    x_priority: Priorities = None,
+) -> PredictContext:
+    scope = request.scope
+    state = app_state_of(request)
+    return PredictContext(
+        scope[LOG_FIELDS], response.headers, state, x_request_timeout_ms, x_priority, background_tasks, scope.get(TRACE)
+    )
+
+
+ContextDep = Annotated[PredictContext, Depends(_context)]
+"""What a native route is given."""
+
+
+def _server_timing(timings: Timings) -> str:
+    """Milliseconds, and the rows of the batch: a description, since the header knows no counts."""
+    parts = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    spent = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
+    return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
+
+
+def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
+    spent = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    trace.spent(began, spent, {"hooper.batch_rows": timings.batch_rows, "hooper.batch_tokens": timings.batch_tokens})
+
+
+def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:
+    """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
+    if not isinstance(request.inputs, list) or all(isinstance(one, Unavailable) or _of(request, one) for one in results):
+        for one in results:
+            if isinstance(one, InvalidInput) and not _of(request, one):
+                raise InvalidInput(one.reason, "inputs") if isinstance(request.inputs, str) else one.within("inputs")
+            if isinstance(one, HooperError):
+                raise one
+
+
+def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, one: Result | HooperError) -> bool:
+    """Whether an error is about a field that stands beside `inputs`, not in it."""
+    return isinstance(one, InvalidInput) and one.field is not None and hasattr(request, one.field)
+
+
+def no_codec(spec: TaskSpec) -> UnknownModel:
+    """For a protocol that the task does not speak."""
+    return UnknownModel(f"models for {spec.name} do not answer over this protocol")

@@ -1,0 +1,91 @@
+"""How each protocol tells an error: its shape, its media type, and the statuses that it names otherwise."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.api.scope import path_of
+from app.core.errors import EmptyBatch, EngineFailed, HooperError, TooManyItems, UnknownModel
+from app.observability.logging import request_id
+
+PROBLEM_JSON = "application/problem+json"
+JSON = "application/json"
+
+
+class Problem(BaseModel):
+    """An error in the form of RFC 9457."""
+
+    type: str = Field(description="The kind of error, for programs.", examples=["invalid_input"])
+    title: str = Field(description="The HTTP status in words.", examples=["Unprocessable Entity"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
+    request_id: str = Field(
+        description="As in the header X-Request-Id: quote it when you report a fault.",
+        examples=["0f8b6a0a9c5d4f7f8d6a1c2b3e4f5a6b"],
+    )
+
+
+class ErrorMessage(BaseModel):
+    """An error as the Hugging Face Inference API and the Open Inference Protocol tell it."""
+
+    error: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
+
+
+TeiErrorType = Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+
+
+class TeiError(BaseModel):
+    """An error as text-embeddings-inference tells it."""
+
+    error: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
+    error_type: TeiErrorType = Field(description="The kind of error, for programs.")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error on its way out."""
+
+    status: int
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFormat:
+    """How one protocol tells errors."""
+
+    model: type[BaseModel]
+    media_type: str
+    render: Callable[[ErrorInfo], BaseModel]
+    statuses: Mapping[type[HooperError], int] = field(default_factory=dict)
+    """Errors that it gives another status than the table in `app.api.errors`."""
+
+
+def _problem(fault: ErrorInfo) -> Problem:
+    title = http.HTTPStatus(fault.status).phrase
+    return Problem(type=fault.kind, title=title, status=fault.status, detail=fault.detail, request_id=request_id.get())
+
+
+def _tei_error(fault: ErrorInfo) -> TeiError:
+    by_status: dict[int, TeiErrorType] = {
+        400: "Empty", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Overloaded",
+    }  # fmt: skip
+    return TeiError(error=fault.detail, error_type=by_status.get(fault.status, "Validation"))
+
+
+NATIVE = ErrorFormat(Problem, PROBLEM_JSON, _problem)
+HUGGING_FACE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail))
+OPEN_INFERENCE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail))
+TEI = ErrorFormat(TeiError, JSON, _tei_error, {EmptyBatch: 400, TooManyItems: 413, UnknownModel: 424, EngineFailed: 424})
+
+_BY_FIRST_PART = {"models": HUGGING_FACE, "v2": OPEN_INFERENCE, "predict": TEI, "info": TEI}
+
+
+def error_format_for(scope: Mapping[str, Any]) -> ErrorFormat:
+    """The error_format of a request's path, the prefix of a proxy left out."""
+    return _BY_FIRST_PART.get(path_of(scope).partition("/")[0], NATIVE)

@@ -1,0 +1,1 @@
+"""What is common to a protocol; what a task says in it lies in the task's folder."""

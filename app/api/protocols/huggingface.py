@@ -1,0 +1,171 @@
+"""`POST /models/{name}`: the Hugging Face Inference API, so that its clients work unchanged.
+
+`huggingface_hub.InferenceClient` is told the model's URL, in one of these ways:
+
+    InferenceClient(model="http://127.0.0.1:8000/models/sentiment").text_classification("Great.")
+    InferenceClient(base_url="http://127.0.0.1:8000/models/sentiment").text_classification("Great.")
+    InferenceClient().text_classification("Great.", model="http://127.0.0.1:8000/models/sentiment")
+
+A key goes into `token` or `api_key`. A bare model name does not work: the client looks that up on the hub. Nor does the
+service's URL alone: for these tasks the client adds no path to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Path, Response
+from pydantic import BaseModel, Field, create_model
+
+from app.api.context import ContextDep, no_codec
+from app.api.error_formats import HUGGING_FACE
+from app.api.json_body import JsonRoute
+from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
+from app.core.errors import EmptyBatch, InvalidInput
+from app.tasks.registry import Tasks
+from app.tasks.schemas import Request, as_list, union
+from app.tasks.spec import HuggingFaceCodec, TaskSpec
+
+HUB_CLIENT = re.compile(r"hf_hub/|@huggingface/")
+"""What Hugging Face's Python and JavaScript clients call themselves."""
+ADVICE = '"parameters": {"truncation": "longest_first"}'
+DESCRIPTION = """Labels, answers or a summary, by the model's task, in the shapes of Hugging Face's task specifications.
+
+One input gets the specification's answer, a list of inputs a list of those; where one of a list cannot be answered, none
+is. The header `X-Truncated` says how many inputs were cut. To Hugging Face's own clients, told by their `User-Agent`, the
+answer to one input has the shape that they read: labels and summaries in a list of one, a lone answer without its list."""
+Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
+
+
+class Options(Request):
+    """What the hosted API knows and a service of one's own need not."""
+
+    use_cache: bool | None = Field(None, description="Changes nothing: answers are not cached.")
+    wait_for_model: bool | None = Field(None, description="Changes nothing: a model that is not loaded is not waited for.")
+
+
+class Inputs(Request):
+    """A request, whose fields depend on the tasks: see `request_model`."""
+
+    def place(self, number: int, field: str) -> str:
+        """How the caller names a field of an item; without a field, the item."""
+        inputs = getattr(self, "inputs")  # noqa: B009 - a field that the tasks decide, see `request_model`
+        outer = f"inputs.{number}" if isinstance(inputs, list) else "inputs"
+        return outer if isinstance(as_list(inputs)[number], str) or not field else f"{outer}.{field}"
+
+
+def parameters_model(codecs: Sequence[HuggingFaceCodec]) -> type[BaseModel]:
+    """The parameters of all tasks; of one that several have, each describes its own meaning."""
+    fields: dict[str, tuple[Any, Any]] = {}
+    for codec in codecs:
+        for name, (kind, field) in codec.parameters.items():
+            known = fields.get(name)
+            if known is not None and field is not None and known[1].description != field.description:
+                field = Field(None, description=f"{known[1].description} {field.description}")
+            fields[name] = (kind, field)
+    return create_model("Parameters", __base__=Request, __doc__=_PARAMETERS, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+_PARAMETERS = "Options of the model's task; those of another task are refused."
+
+
+def request_model(specs: Sequence[TaskSpec], codecs: Sequence[HuggingFaceCodec]) -> type[Inputs]:
+    """The body: an input of any task, or a list of them."""
+    item: Any = union(kind for spec in reversed(specs) for kind in spec.native.types)  # a text first, then objects
+    forms = "; ".join(dict.fromkeys(codec.inputs for codec in codecs))
+    described = f"{forms[:1].upper()}{forms[1:]}. Or a list of them: then the answer is a list, too."
+    fields = {
+        "inputs": (item | Annotated[list[item], Field(fail_fast=True)], Field(description=described)),
+        "parameters": (
+            parameters_model(codecs) | None, Field(None, description="What is wished of the answer, by the model's task.")
+        ),
+        "options": (Options | None, Field(None, description="What Hugging Face's clients send along.")),
+    }  # fmt: skip
+    doc = "One input or a list of them, as the model's task needs it."
+    return create_model("InferenceRequest", __base__=Inputs, __doc__=doc, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+def answer_type(codecs: Sequence[HuggingFaceCodec]) -> Any:
+    """Of an answer to one input of any task, or to a list of them."""
+    return union([*(kind for codec in codecs for kind in codec.answers), *(list[codec.answers[0]] for codec in codecs)])  # type: ignore[name-defined]
+
+
+def parse_items(spec: TaskSpec, codec: HuggingFaceCodec, request: Any) -> list[Any]:
+    """The task's own items.
+
+    Raises:
+        InvalidInput: there is none, or one is of another task's shape.
+    """
+    inputs = as_list(request.inputs)
+    if not inputs:
+        raise EmptyBatch("must not be empty", "inputs")
+    items = []
+    for number, value in enumerate(inputs):
+        item = codec.item(value)
+        if item is None:
+            raise InvalidInput(f"should be {codec.wanted}, for this model does {spec.name}", request.place(number, ""))
+        items.append(item)
+    return items
+
+
+def parse_options(spec: TaskSpec, codec: HuggingFaceCodec, parameters: Any) -> Any:
+    """The task's own options.
+
+    Raises:
+        InvalidInput: a parameter is another task's.
+    """
+    for name in type(parameters).model_fields:
+        if name not in codec.parameters and getattr(parameters, name) is not None:
+            known = ", ".join(codec.parameters)
+            raise InvalidInput(f"is not a parameter of {spec.name}, which has {known}", f"parameters.{name}")
+    return codec.options(parameters)
+
+
+def router(tasks: Tasks) -> APIRouter:
+    """The route, for all tasks that speak this protocol."""
+    specs = [spec for spec in tasks.values() if spec.hugging_face is not None]
+    codecs = [spec.hugging_face for spec in specs if spec.hugging_face is not None]
+    body = request_model(specs, codecs)
+    parameters = parameters_model(codecs)
+
+    async def ask_by_name(
+        name: Name,
+        request: Any,
+        context: ContextDep,
+        response: Response,
+        user_agent: Annotated[str, Header(include_in_schema=False)] = "",
+    ) -> Any:
+        with context.lease((), name) as deployment:
+            spec = deployment.spec
+            codec = spec.hugging_face
+            if codec is None:
+                raise no_codec(spec)
+            given = request.parameters or parameters()
+            items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
+            results = await context.results(deployment, items, options, request.place, ADVICE)
+            response.headers["Vary"] = "User-Agent"
+            ignored = [parameter for parameter in sorted(codec.unused) if getattr(given, parameter)]
+            if ignored:
+                response.headers["X-Ignored-Parameters"] = ", ".join(ignored)
+            answers = [codec.answer(result) for result in results]
+            if isinstance(request.inputs, list):
+                return answers
+            return codec.for_hub_client(answers[0], request.parameters) if HUB_CLIENT.search(user_agent) else answers[0]
+
+    # what is asked and answered depends on the tasks that are there, so the types cannot stand in the signature
+    titles: Any = {
+        codec.example.model: {"summary": spec.title, "value": codec.example.value}
+        for spec, codec in zip(specs, codecs, strict=True)
+    }
+    ask_by_name.__annotations__["request"] = Annotated[body, Body(openapi_examples=titles)]
+    routes = APIRouter(route_class=JsonRoute)
+    routes.post(
+        "/models/{name}",
+        summary="Ask a model by its name",
+        description=DESCRIPTION,
+        responses=openapi_responses(*EVERY_PREDICTION, error_format=HUGGING_FACE),
+        response_model=answer_type(codecs),
+    )(ask_by_name)
+    return routes

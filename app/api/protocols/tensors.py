@@ -1,0 +1,190 @@
+"""Tensors of the Open Inference Protocol: request bodies to texts, columns of answers to response bodies.
+
+A body is JSON, or JSON followed by the data of its tensors: the "binary tensor data" extension, which Triton's clients use
+unless told otherwise. The length of the JSON then stands in the header `Inference-Header-Content-Length`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from app.api.json_body import read_json
+from app.api.protocols.open_inference_schemas import InferRequest, InferResponse, RequestInput, ResponseOutput
+from app.core.errors import EmptyBatch, InvalidInput, TooManyItems
+from app.core.validation import describe_validation
+from app.tasks.spec import Datatype, OpenInferenceCodec
+
+HEADER = "Inference-Header-Content-Length"
+_LENGTH = struct.Struct("<I")
+_DTYPES: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An output: its elements row after row."""
+
+    datatype: Datatype
+    shape: Sequence[int]
+    data: Sequence[Any]
+
+
+async def read_request(body: bytes, json_length: int | None, max_items: int) -> tuple[InferRequest, bytes]:
+    """The JSON of a request's body, and the bytes after it.
+
+    Raises:
+        InvalidInput: the JSON is none or has a wrong field, or the length is not within the body.
+        TooManyItems: a tensor has more elements than a request may hold items.
+    """
+    if json_length is not None and json_length > len(body):
+        raise InvalidInput(f"is {json_length}, but the body has {len(body)} bytes", HEADER)
+    length = len(body) if json_length is None else json_length
+    value = await read_json(body[:length], max_items)
+    _check_elements(value, max_items)
+    try:
+        request = InferRequest.model_validate_json(body[:length])  # once more: its errors say `array`, as JSON does, not `list`
+    except ValidationError as error:
+        raise InvalidInput(describe_validation(error.errors(include_url=False, include_input=False))) from None
+    for tensor in request.inputs:  # elements may follow the JSON
+        _check_number(tensor.shape[0] if tensor.shape else 0, max_items)
+    return request, body[length:]
+
+
+def _check_elements(value: Any, max_items: int) -> None:
+    """Count the elements of each tensor, whatever they are."""
+    inputs = value.get("inputs") if isinstance(value, dict) else None
+    for tensor in inputs if isinstance(inputs, list) else ():
+        data = tensor.get("data") if isinstance(tensor, dict) else None
+        if not isinstance(data, list):
+            continue
+        _check_number(len(data), max_items)
+        _check_number(sum(len(row) if isinstance(row, list) else 1 for row in data), max_items)
+
+
+def _check_number(num_items: int, max_items: int) -> None:
+    if num_items > max_items:
+        raise TooManyItems(f"{num_items} items are too many; at most {max_items}", "inputs")
+
+
+def read_texts(inputs: Sequence[RequestInput], tail: bytes, signature: OpenInferenceCodec) -> dict[str, list[str]]:
+    """The texts of every input, by its name; as many in each.
+
+    Args:
+        inputs: as they stand in the request.
+        tail: the bytes after the JSON.
+        signature: what the model takes.
+
+    Raises:
+        InvalidInput: an input is unknown, missing or there twice; its type, shape or data is wrong; bytes are left over.
+    """
+    found: dict[str, list[str]] = {}
+    for one in inputs:
+        if one.name not in (*signature.inputs, *signature.optional):
+            known = ", ".join((*signature.inputs, *signature.optional))
+            raise InvalidInput(f"{one.name!r} is not an input of this model, which has {known}", "inputs")
+        if one.name in found:
+            raise InvalidInput("is there twice", f"inputs.{one.name}")
+        size = one.parameters.binary_data_size if one.parameters else None
+        elements, tail = _elements(one, size, tail)
+        found[one.name] = _checked(one, elements)
+    missing = [name for name in signature.inputs if name not in found]
+    if missing:
+        raise InvalidInput("is required", f"inputs.{missing[0]}")
+    if len({len(texts) for texts in found.values()}) > 1:
+        counted = ", ".join(f"{name} has {len(texts)}" for name, texts in found.items())
+        raise InvalidInput(f"need one row per item in each: {counted}", "inputs")
+    if tail:
+        raise InvalidInput(f"{len(tail)} bytes after the JSON belong to no input", "inputs")
+    return found
+
+
+def write_response(answer: InferResponse, outputs: Mapping[str, Tensor], binary: Sequence[str]) -> tuple[bytes, int | None]:
+    """The body of a response.
+
+    Args:
+        answer: its outputs are left out; they are filled in here.
+        outputs: the tensors, by their names, in the order wanted.
+        binary: the names of those whose data follows the JSON.
+
+    Returns:
+        The body, and the length of its JSON where bytes follow.
+    """
+    told: list[ResponseOutput] = []
+    tails: list[bytes] = []
+    for name, tensor in outputs.items():
+        output = ResponseOutput(name=name, datatype=tensor.datatype, shape=list(tensor.shape), data=None, parameters=None)
+        if name in binary:
+            tails.append(_packed(tensor))
+            output.parameters = {"binary_data_size": len(tails[-1])}
+        else:
+            output.data = list(tensor.data)
+        told.append(output)
+    head = answer.model_copy(update={"outputs": told}).model_dump_json(exclude_none=True).encode()
+    return b"".join((head, *tails)), len(head) if binary else None
+
+
+def _elements(one: RequestInput, size: int | None, tail: bytes) -> tuple[list[Any], bytes]:
+    """The elements of an input, in one list, and the bytes that are left for the inputs after it."""
+    where = f"inputs.{one.name}"
+    if size is None:
+        if one.data is None:
+            raise InvalidInput("has no data", where)
+        return list(_flat(one.data)), tail
+    if one.data is not None:
+        raise InvalidInput("has data both in the JSON and after it", where)
+    if size > len(tail):
+        raise InvalidInput(f"binary_data_size is {size}, but {len(tail)} bytes are left", where)
+    # one element more than the shape has says enough: a text takes four bytes or more, so that there could be half a million
+    return list(islice(_unpacked(tail[:size], where), one.shape[0] + 1 if one.shape else 1)), tail[size:]
+
+
+def _checked(one: RequestInput, elements: Sequence[Any]) -> list[str]:
+    where = f"inputs.{one.name}"
+    if one.datatype != "BYTES":
+        raise InvalidInput(f"datatype is {one.datatype}, should be BYTES", where)
+    if len(one.shape) not in (1, 2) or one.shape[1:] not in ([], [1]):
+        raise InvalidInput(f"shape is {one.shape}, should be [n] or [n, 1]", where)
+    if len(elements) != one.shape[0]:
+        raise InvalidInput(f"has {len(elements)} elements, but its shape is {one.shape}", where)
+    if not elements:
+        raise EmptyBatch("must not be empty", where)
+    for number, element in enumerate(elements):
+        if not isinstance(element, str):
+            raise InvalidInput("should be a string", f"{where}.{number}")
+    return list(elements)
+
+
+def _flat(data: Sequence[Any]) -> Iterator[Any]:
+    """Elements of a list, or of a list of lists."""
+    for one in data:
+        if isinstance(one, list):
+            yield from one
+        else:
+            yield one
+
+
+def _unpacked(data: bytes, where: str) -> Iterator[str]:
+    place = number = 0
+    while place < len(data):
+        start = place + _LENGTH.size
+        if start > len(data) or start + (length := _LENGTH.unpack_from(data, place)[0]) > len(data):
+            raise InvalidInput("its bytes end within a text", f"{where}.{number}")
+        place = start + length
+        try:
+            yield data[start:place].decode()
+        except UnicodeDecodeError:
+            raise InvalidInput("is not UTF-8", f"{where}.{number}") from None
+        number += 1
+
+
+def _packed(tensor: Tensor) -> bytes:
+    if tensor.datatype == "BYTES":
+        encoded = [text.encode() for text in tensor.data]
+        return b"".join(_LENGTH.pack(len(one)) + one for one in encoded)
+    return np.asarray(tensor.data, _DTYPES[tensor.datatype]).tobytes()

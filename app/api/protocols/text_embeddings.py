@@ -1,0 +1,122 @@
+"""Text-embeddings-inference: the routes of its tasks, and `GET /info` on the model behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from app.api.context import AppState, ContextDep, app_state, no_codec
+from app.api.error_formats import TEI
+from app.api.json_body import JsonRoute
+from app.api.openapi_responses import openapi_responses
+from app.serving.deployment import Deployment
+from app.tasks.registry import Tasks
+from app.tasks.spec import TextEmbeddingsCodec
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+STATUSES = (400, 401, 403, 408, 413, 415, 421, 422, 424, 429, 503, 504)
+
+
+class Classifier(BaseModel):
+    """The labels of a classifier."""
+
+    id2label: dict[str, str] = Field(
+        description="Number of each label to the label.", examples=[{"0": "negative", "1": "positive"}]
+    )
+    label2id: dict[str, int] = Field(description="Label to its number.", examples=[{"negative": 0, "positive": 1}])
+
+
+class ModelType(BaseModel):
+    """What the model does."""
+
+    classifier: Classifier
+
+
+class Info(BaseModel):
+    """The model behind `/predict`, and the limits of the service."""
+
+    model_id: str = Field(description="The model, as name/version.", examples=["sentiment/1"])
+    model_sha: str = Field(description="SHA-256 of its ONNX file.")
+    model_dtype: str = Field(description="Arithmetic of the engine.", examples=["float32"])
+    served_model_name: str = Field(description="The name under which other routes know it.", examples=["sentiment"])
+    model_type: ModelType
+    max_concurrent_requests: int = Field(description="Texts that may wait for the engine; more are turned away with 429.")
+    max_input_length: int = Field(description="Tokens that the model reads, special tokens included.")
+    max_batch_tokens: int = Field(description="Tokens that one batch of the engine may cost.")
+    max_batch_requests: int = Field(description="Texts that one batch of the engine may hold.")
+    max_client_batch_size: int = Field(description="Texts or pairs that one request may hold.")
+    auto_truncate: Literal[False] = Field(description="Longer texts are cut only where `truncate` says so.")
+    tokenization_workers: int = Field(description="Texts are tokenized within the one process.")
+    version: str = Field(description="Of Hooper.", examples=["0.1.0"])
+    sha: None = Field(description="Not told.")
+    docker_label: None = Field(description="Not told.")
+
+    @classmethod
+    def of(cls, deployment: Deployment, codec: TextEmbeddingsCodec, max_items: int, version: str) -> Info:
+        manifest, scheduler = deployment.manifest, deployment.scheduler
+        return cls(
+            model_id=f"{manifest.name}/{manifest.version}",
+            model_sha=manifest.files[manifest.graph.file].sha256,
+            model_dtype=DTYPES[deployment.provider.precision],
+            served_model_name=manifest.name,
+            model_type=ModelType.model_validate(codec.model_type(manifest)),
+            max_concurrent_requests=scheduler.limit.max_rows,
+            max_input_length=manifest.max_tokens,
+            max_batch_tokens=scheduler.budget.max_batch_tokens,
+            max_batch_requests=scheduler.budget.max_batch_rows,
+            max_client_batch_size=max_items,
+            auto_truncate=False,
+            tokenization_workers=1,
+            version=version,
+            sha=None,
+            docker_label=None,
+        )
+
+
+def router(tasks: Tasks) -> APIRouter:
+    """The routes, for all tasks that speak this protocol."""
+    routes = APIRouter(route_class=JsonRoute)
+    codecs: dict[str, TextEmbeddingsCodec] = {}
+    names: dict[str, list[str]] = {}
+    for spec in tasks.values():
+        if spec.text_embeddings is not None:
+            codecs.setdefault(spec.text_embeddings.path, spec.text_embeddings)
+            names.setdefault(spec.text_embeddings.path, []).append(spec.name)
+    for path, codec in codecs.items():
+        _add(routes, codec, names[path])
+    serving = [name for path in codecs for name in names[path]]
+
+    @routes.get(
+        "/info",
+        summary="Show the model behind `/predict`",
+        responses=openapi_responses(401, 421, 424, 429, 503, error_format=TEI),
+    )
+    async def info(request: Request, state: Annotated[AppState, Depends(app_state)]) -> Info:
+        """The default text-classification model, and what may be asked of it."""
+        with state.registry.lease(serving) as deployment:
+            codec = deployment.spec.text_embeddings
+            if codec is None:
+                raise no_codec(deployment.spec)
+            return Info.of(deployment, codec, state.settings.max_items, request.app.version)
+
+    return routes
+
+
+def _add(routes: APIRouter, codec: TextEmbeddingsCodec, tasks: Sequence[str]) -> None:
+    async def answer(request: Any, context: ContextDep) -> Any:
+        with context.lease(tasks, None) as deployment:
+            results = await context.results(deployment, request.items(), request.options(), request.place, codec.advice)
+            return request.shaped(results)
+
+    answer.__annotations__["request"] = codec.request
+    routes.post(
+        f"/{codec.path}",
+        name=codec.path,
+        summary=codec.summary,
+        description=codec.description,
+        responses=openapi_responses(*STATUSES, error_format=TEI),
+        response_model=codec.answer,
+    )(answer)

@@ -1,0 +1,147 @@
+"""Documents and their summaries in the words of other protocols, and as a person corrects them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.core.errors import InvalidInput
+from app.core.types import Truncation
+from app.tasks.base import refuse_text
+from app.tasks.extractive_summarization.schemas import EXAMPLE
+from app.tasks.extractive_summarization.task import Summary, SummaryItem, SummaryOptions
+from app.tasks.schemas import LanguageField, Request
+from app.tasks.spec import CorrectionCodec, Example, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+
+NAME = "summarization"
+MAX_SENTENCES = 1000
+TRUNCATIONS: Mapping[str | None, Truncation] = {
+    None: "window", "do_not_truncate": "window", "only_second": "window", "longest_first": "truncate", "only_first": "truncate",
+}  # fmt: skip
+"""A document has no second text that could be cut, so `only_second` cuts nothing."""
+
+
+def _native_item(value: Any) -> SummaryItem | InvalidInput:
+    if isinstance(value, str):
+        return SummaryItem(value)
+    if hasattr(value, "text"):
+        return (
+            SummaryItem(value.text)
+            if getattr(value, "text_pair", None) is None
+            else InvalidInput(f"should be one text: the model is for {NAME}")
+        )
+    return InvalidInput(f"should be a text: the model is for {NAME}")
+
+
+NATIVE = NativeItems((str,), _native_item)
+
+
+# Hugging Face
+
+
+class SummaryText(BaseModel):
+    """A summary, as the specification has it."""
+
+    summary_text: str = Field(description="The chosen sentences of the document, joined by spaces.")
+
+
+HUGGING_FACE = HuggingFaceCodec(
+    inputs="summarization: a document",
+    wanted="a text",
+    item=lambda value: SummaryItem(value) if isinstance(value, str) else None,
+    parameters={
+        "truncation": (
+            Literal["do_not_truncate", "longest_first", "only_first", "only_second"] | None,
+            Field(
+                None,
+                description="Summarization: `longest_first` and `only_first` read only as much of the document as the model"
+                " reads at once; null, `do_not_truncate` and `only_second` read all of it in windows.",
+            ),
+        ),
+        "clean_up_tokenization_spaces": (
+            Annotated[bool, Field(strict=True)] | None,
+            Field(
+                None,
+                description="Summarization: changes nothing, for sentences are returned as they stand in the document.",
+            ),
+        ),
+        "language": (LanguageField, None),
+        "generate_parameters": (
+            dict[str, Any] | None,
+            Field(
+                None,
+                description="Summarization: for models that generate. An extractive model generates nothing: it reads and"
+                " checks none of them, and the header `X-Ignored-Parameters` says so.",
+            ),
+        ),
+    },
+    options=lambda parameters: SummaryOptions(truncation=TRUNCATIONS[parameters.truncation], language=parameters.language),
+    answer=lambda result: SummaryText.model_construct(summary_text=result.answer.summary),
+    answers=(SummaryText,),
+    example=Example("summary", {"inputs": EXAMPLE}),
+    unused=frozenset({"generate_parameters"}),
+)
+
+
+# Open Inference Protocol
+
+OPEN_INFERENCE = OpenInferenceCodec(
+    inputs=("text",),
+    outputs={"summary": "BYTES"},
+    rank=1,
+    items=lambda texts: [SummaryItem(text) for text in texts["text"]],
+    columns=lambda results: ({"summary": [result.answer.summary for result in results]}, [len(results)]),
+    native_item="a",
+    description="Summarization: `text` to `summary`, (items,).",
+    example=Example(
+        "summary",
+        {
+            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}],
+            "parameters": {"max_sentences": 2},
+        },
+    ),
+)
+
+
+# corrections
+
+
+class SummarizedText(Request):
+    """A document, and the sentences of it that sum it up."""
+
+    text: str = Field(description="The document.")
+    sentences: Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=MAX_SENTENCES)] = Field(
+        description="The right sentences, verbatim, in their order."
+    )
+    language: LanguageField = None
+
+
+def _gold(sent: SummarizedText, item: SummaryItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+    for number, sentence in enumerate(sent.sentences):
+        refused = refuse_text(sentence, f"sentences.{number}")
+        if refused is not None:
+            raise refused
+        if sentence.strip() not in item.text:
+            raise InvalidInput("does not stand in the text", f"sentences.{number}")
+    return {"sentences": _stripped(sent.sentences)}
+
+
+def _stripped(sentences: Sequence[str]) -> list[str]:
+    return [sentence.strip() for sentence in sentences]
+
+
+def _agrees(answer: Summary, sent: SummarizedText) -> bool:
+    return [sentence.text for sentence in answer.sentences] == _stripped(sent.sentences)
+
+
+CORRECTION = CorrectionCodec(
+    schema=SummarizedText,
+    marks=frozenset({"sentences"}),
+    wanted="`text` and `sentences`",
+    item=lambda sent: SummaryItem(sent.text, sent.language),
+    gold=_gold,
+    agrees=_agrees,
+    training_row=lambda item, gold: {**item, "summary": " ".join(gold["sentences"])},
+)

@@ -1,0 +1,17 @@
+"""Columns that fields of several tasks are found in."""
+
+from __future__ import annotations
+
+TEXT_COLUMNS = (
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "body",
+    "document",
+    "article",
+    "utterance",
+    "query",
+    "message",
+    "title",
+)

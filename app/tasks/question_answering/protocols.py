@@ -1,0 +1,207 @@
+"""Questions and answers in the words of other protocols, and as a person corrects them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from app.core.errors import InvalidInput
+from app.tasks.base import Result, refuse_text
+from app.tasks.question_answering.schemas import MAX_ANSWER_TOKENS, MAX_TOP_K, AnswerSpan, Question
+from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionItem
+from app.tasks.schemas import Request
+from app.tasks.spec import CorrectionCodec, Example, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+
+QUESTION = {
+    "question": "When did the library open?",
+    "context": "The old library burned down in 1897. A new library opened in 1903.",
+}
+MIN_WINDOW = 64
+"""Shorter windows would cut a long context into more of them than anybody wants to be read."""
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+def item_of(value: Any) -> QuestionItem | None:
+    """From a question with its context; None: it is none."""
+    return QuestionItem(value.question, value.context) if isinstance(value, Question) else None
+
+
+def _native_item(value: Any) -> QuestionItem | InvalidInput:
+    return item_of(value) or InvalidInput("should be an object with `question` and `context`: the model answers questions")
+
+
+NATIVE = NativeItems((Question,), _native_item, ({"inputs": QUESTION, "method": "occlusion"},))
+
+
+# Hugging Face
+
+
+def _hub_options(parameters: Any) -> AnswerOptions:
+    if parameters.top_k is not None and parameters.top_k > MAX_TOP_K:
+        raise InvalidInput(f"should be less than or equal to {MAX_TOP_K}", "parameters.top_k")
+    options = {
+        "top_k": parameters.top_k,
+        "max_answer_tokens": parameters.max_answer_len,
+        "allow_no_answer": parameters.handle_impossible_answer,
+        "stride": parameters.doc_stride,
+        "max_window_tokens": parameters.max_seq_len,
+        "max_question_tokens": parameters.max_question_len,
+        "align_to_words": parameters.align_to_words,
+    }
+    return AnswerOptions(**{name: value for name, value in options.items() if value is not None})
+
+
+def _spans(result: Result) -> list[AnswerSpan]:
+    return [
+        AnswerSpan.model_construct(answer=span.answer, score=span.score, start=span.start, end=span.end)
+        for span in result.answer.answers
+    ]
+
+
+def _for_hub_client(answer: Any, parameters: Any) -> Any:
+    """The hosted API sends an answer out of its list unless more than one was asked for."""
+    wants_one = parameters is None or parameters.top_k in (None, 1)
+    return answer[0] if wants_one and answer else answer
+
+
+HUGGING_FACE = HuggingFaceCodec(
+    inputs="question answering: a question with its context",
+    wanted="an object with `question` and `context`",
+    item=item_of,
+    parameters={
+        "top_k": (
+            Count | None,
+            Field(None, description=f"Question answering: how many answers, at most {MAX_TOP_K}; null: 1."),
+        ),
+        "doc_stride": (
+            Annotated[int, Field(ge=0, strict=True)] | None,
+            Field(
+                None, description="Question answering: tokens that two neighbouring windows of a long context share; null: 128."
+            ),
+        ),
+        "max_answer_len": (
+            Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] | None,
+            Field(
+                None,
+                description="Question answering: longest answer in tokens, before it is widened to whole words; null: 30.",
+            ),
+        ),
+        "max_seq_len": (
+            Annotated[int, Field(ge=MIN_WINDOW, strict=True)] | None,
+            Field(
+                None,
+                description="Question answering: longest window in tokens, question included; null, or more: what the model"
+                " reads.",
+            ),
+        ),
+        "max_question_len": (
+            Count | None,
+            Field(
+                None, description="Question answering: tokens of the question that are read; null, or more: half of a window."
+            ),
+        ),
+        "handle_impossible_answer": (
+            Annotated[bool, Field(strict=True)] | None,
+            Field(None, description="Question answering: whether the empty answer may win; null: no."),
+        ),
+        "align_to_words": (
+            Annotated[bool, Field(strict=True)] | None,
+            Field(
+                None,
+                description="Question answering: whether answers are widened to whole words, in scripts without blanks between"
+                " them to whole characters; `false`: they are exactly the model's tokens; null: yes.",
+            ),
+        ),
+    },
+    options=_hub_options,
+    answer=_spans,
+    answers=(list[AnswerSpan], AnswerSpan),
+    example=Example("qa", {"inputs": QUESTION, "parameters": {"max_answer_len": 15}}),
+    for_hub_client=_for_hub_client,
+)
+
+
+# Open Inference Protocol
+
+
+def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
+    columns: dict[str, list[Any]] = {"answer": [], "score": [], "start": [], "end": []}
+    for result in results:
+        best = result.answer.answers[0] if result.answer.answers else None  # no span at all: the empty one, without a chance
+        columns["answer"].append(best.answer if best else "")
+        columns["score"].append(best.score if best else 0.0)
+        columns["start"].append(best.start if best else 0)
+        columns["end"].append(best.end if best else 0)
+    return columns, [len(results)]
+
+
+def _tensor(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "shape": [1], "datatype": "BYTES", "data": [text]}
+
+
+OPEN_INFERENCE = OpenInferenceCodec(
+    inputs=("question", "context"),
+    outputs={"answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64"},
+    rank=1,
+    items=lambda texts: [QuestionItem(*fields) for fields in zip(texts["question"], texts["context"], strict=True)],
+    columns=_tensor_columns,
+    native_item={"question": "a", "context": "a"},
+    excluded=("top_k",),
+    description="Question answering: `question` and `context` to `answer`, `score`, `start` and `end`, (items,).",
+    example=Example("qa", {"inputs": [_tensor(name, text) for name, text in QUESTION.items()]}),
+)
+
+
+# corrections
+
+
+class AnsweredQuestion(Request):
+    """A question, its context, and the words of the context that answer it."""
+
+    question: str = Field(description="The question; one character or more that is not a space.")
+    context: str = Field(description="The text that was asked.")
+    answer: str = Field(description="The right answer, as it stands in the context; empty: the context does not answer it.")
+    start: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        None, description="Its first character in the context, counted from 0; needed where it stands there more than once."
+    )
+
+
+def _gold(sent: AnsweredQuestion, item: QuestionItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+    if not sent.answer:
+        return {"answer": "", "start": 0}
+    refused = refuse_text(sent.answer, "answer")
+    if refused is not None:
+        raise refused
+    start = item.context.find(sent.answer) if sent.start is None else sent.start
+    if item.context[start : start + len(sent.answer)] != sent.answer:
+        where = "in the context" if sent.start is None else f"in the context at {sent.start}"
+        raise InvalidInput(f"does not stand {where}", "answer")
+    if sent.start is None and item.context.find(sent.answer, start + 1) >= 0:
+        raise InvalidInput("stands in the context more than once; say which one is meant with `start`", "answer")
+    return {"answer": sent.answer, "start": start}
+
+
+def _agrees(answer: Answers, sent: AnsweredQuestion) -> bool:
+    if not sent.answer:
+        return not answer.answers or answer.no_answer_score > answer.answers[0].score
+    return bool(answer.answers) and answer.answers[0].answer == sent.answer
+
+
+def _training_row(item: Mapping[str, Any], gold: Gold) -> dict[str, Any]:
+    """In the form of SQuAD."""
+    answers: dict[str, Any] = {"text": [gold["answer"]], "answer_start": [gold["start"]]}
+    return {**item, "answers": answers if gold["answer"] else {"text": [], "answer_start": []}}
+
+
+CORRECTION = CorrectionCodec(
+    schema=AnsweredQuestion,
+    marks=frozenset({"question", "answer"}),
+    wanted="`question`, `context` and `answer`",
+    item=lambda sent: QuestionItem(sent.question, sent.context),
+    gold=_gold,
+    agrees=_agrees,
+    training_row=_training_row,
+    examples=({"inputs": {**QUESTION, "answer": "1903"}, "source": "support"},),
+)

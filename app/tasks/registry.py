@@ -1,0 +1,127 @@
+"""Which tasks there are: the built-in ones, then those of packages that are installed beside Hooper."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from app.core.correction import Correction
+from app.core.errors import InvalidArtefact, SetupError
+from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZATION
+from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
+from app.tasks.spec import NativeRoute, TaskSpec
+from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
+
+ENTRY_POINTS = "hooper.tasks"
+"""Group of the entry points under which a package names its `TaskSpec`s."""
+ALL = "*"
+BUILT_IN = (TEXT_CLASSIFICATION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION)
+TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
+"""What no task may bring into the service."""
+
+
+class Tasks(Mapping[str, TaskSpec]):
+    """The tasks by their names, in the order in which they were registered.
+
+    Invariant: no two have the same name, and no two routes the same path.
+    """
+
+    def __init__(self, specs: Sequence[TaskSpec]) -> None:
+        """
+        Raises:
+            SetupError: a name or a path is taken.
+        """
+        self._specs: dict[str, TaskSpec] = {}
+        self._routes: dict[str, NativeRoute] = {}
+        for spec in specs:
+            self._add(spec)
+
+    def __getitem__(self, name: str) -> TaskSpec:
+        return self._specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    @property
+    def routes(self) -> Sequence[NativeRoute]:
+        """The native routes, in order."""
+        return list(self._routes.values())
+
+    def serving(self, path: str) -> Sequence[str]:
+        """Names of the tasks that answer under a native path, in the order in which their defaults are asked."""
+        return [spec.name for spec in self.values() if any(served.route.path == path for served in spec.routes)]
+
+    def find(self, name: str) -> TaskSpec:
+        """The task of a manifest.
+
+        Raises:
+            InvalidArtefact: there is no such task here.
+        """
+        spec = self._specs.get(name)
+        if spec is None:
+            raise InvalidArtefact(f"task {name!r} is not known here; known are {', '.join(self)}")
+        return spec
+
+    def training_row(self, correction: Correction) -> dict[str, Any]:
+        """The row that `hooper train` reads: the item with the right answer in the columns that the task's data has."""
+        codec = self.find(correction.task).correction
+        if codec is None:
+            raise InvalidArtefact(f"task {correction.task!r} takes no corrections")
+        return codec.training_row(correction.item, dict(correction.right))
+
+    def _add(self, spec: TaskSpec) -> None:
+        if spec.name in self._specs:
+            raise SetupError(
+                f"{spec.distribution} brings a task {spec.name!r}, which {self._specs[spec.name].distribution} has"
+            )
+        for served in spec.routes:
+            path = served.route.path
+            if self._routes.setdefault(path, served.route) is not served.route:
+                raise SetupError(f"{spec.distribution} brings a route /{path}, which is taken")
+        self._specs[spec.name] = spec
+
+
+@lru_cache
+def installed_tasks(plugins: tuple[str, ...] = (ALL,)) -> Tasks:
+    """The built-in tasks and those of installed packages.
+
+    Args:
+        plugins: distributions or tasks that are taken, beside the built-in ones; `*`: all.
+
+    Raises:
+        SetupError: a package's task cannot be imported, is none, imports what only training may, or takes a name or a path
+            that is taken; or a name in `plugins` is installed nowhere.
+    """
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (_distribution(point), point.name))
+    chosen = [point for point in points if {ALL, _distribution(point), point.name} & set(plugins)]
+    known = {name for point in points for name in (_distribution(point), point.name)}
+    unknown = [name for name in plugins if name not in (ALL, *known)]
+    if unknown:
+        raise SetupError(f"no installed package brings tasks under the name {unknown[0]!r} (HOOPER_TASKS)")
+    return Tasks([*BUILT_IN, *(_load(point) for point in chosen)])
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module.partition(".")[0]
+
+
+def _load(point: EntryPoint) -> TaskSpec:
+    name = _distribution(point)
+    before = {package for package in TRAINING_PACKAGES if package in sys.modules}
+    try:
+        spec = point.load()
+    except Exception as error:  # whatever its import does, the start ends with one sentence that names it
+        raise SetupError(f"{name}: its task {point.name!r} cannot be imported ({type(error).__name__}: {error})") from error
+    if not isinstance(spec, TaskSpec):
+        raise SetupError(f"{name}: {point.value} is no TaskSpec but a {type(spec).__name__}")
+    brought = [package for package in TRAINING_PACKAGES if package in sys.modules and package not in before]
+    if brought:
+        raise SetupError(f"{name}: its task {point.name!r} imports {brought[0]}, which only its training half may")
+    return replace(spec, distribution=name)

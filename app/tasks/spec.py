@@ -1,0 +1,247 @@
+"""The seam between a task and the house: everything that the rest of Hooper knows of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from app.core.fields import FieldSpec
+from app.core.manifest import Manifest
+from app.tasks.base import Result, Task
+from app.tasks.manifest_options import checked_options
+from app.tasks.schemas import NativeRequest, Request
+from app.tasks.tokenizer import Tokenizer
+
+Datatype = Literal["BYTES", "FP32", "INT64"]
+"""Types of tensors in the Open Inference Protocol; `BYTES` are texts."""
+Gold = dict[str, Any]
+"""A right answer as it is kept: see `Correction.right`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A body that runs as it stands against the shipped models, for the docs page."""
+
+    model: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRoute:
+    """A path under which tasks answer in Hooper's own way; several tasks may share one."""
+
+    path: str
+    """Within the service, as `v1/classify`."""
+    request: type[BaseModel]
+    """Satisfies `NativeRequest`."""
+    result: type[BaseModel]
+    """What stands in `results` for one item."""
+    summary: str
+    description: str
+
+    def read(self, value: Any) -> NativeRequest:
+        """
+        Raises:
+            ValidationError: the body is none of this route.
+        """
+        return self.request.model_validate(value)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A native route that a task serves."""
+
+    route: NativeRoute
+    wrap: Callable[[Result], BaseModel]
+    """From the task's answer to the route's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceCodec:
+    """The Hugging Face Inference API to a task's items and options, and its answers back."""
+
+    inputs: str
+    """What an input is, after the family's name: `classification: a text, or a pair`."""
+    wanted: str
+    """What is wanted where an input has another task's shape."""
+    item: Callable[[Any], Any]
+    """From one of the types in `NativeItems.types` of any task to the task's item; None: it is none of this task's."""
+    parameters: Mapping[str, tuple[Any, Any]]
+    """Name to type and field; all default to None. Where several tasks have one of the same name, its type is the same."""
+    options: Callable[[Any], Any]
+    """From the parameters, as attributes, to the task's options. May raise InvalidInput with `parameters.NAME`."""
+    answer: Callable[[Result], Any]
+    answers: tuple[Any, ...]
+    """Types of the answer to one input; the first one is what a list of inputs gets a list of."""
+    example: Example
+    for_hub_client: Callable[[Any, Any], Any] = lambda answer, parameters: [answer]
+    """The answer to one input in the shape that Hugging Face's own clients read; `parameters` may be None."""
+    unused: frozenset[str] = frozenset()
+    """Parameters that are taken and change nothing, which a header says."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInferenceCodec:
+    """Tensors of the Open Inference Protocol to a task's items, and its answers back."""
+
+    inputs: tuple[str, ...]
+    """Tensors of texts, one per field of an item."""
+    outputs: Mapping[str, Datatype]
+    rank: Literal[1, 2]
+    """Axes of the outputs: items, or items and labels."""
+    items: Callable[[Mapping[str, Sequence[str]]], list[Any]]
+    columns: Callable[[Sequence[Result]], tuple[dict[str, list[Any]], list[int]]]
+    """The data of all outputs, and their shape."""
+    native_item: Any
+    """An item as the native route takes it, around which its options are read."""
+    description: str
+    """One sentence on its tensors."""
+    example: Example
+    optional: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    """Options of the native route that are no parameters here, since outputs have one answer per item."""
+
+
+class TextEmbeddingsRequest(Protocol):
+    """The body of a route of text-embeddings-inference."""
+
+    def items(self) -> Sequence[Any]: ...
+
+    def options(self) -> Any: ...
+
+    def place(self, number: int, field: str) -> str:
+        """How the caller names a field of an item."""
+        ...
+
+    def shaped(self, results: Sequence[Result]) -> Any:
+        """The answer to the whole request."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbeddingsCodec:
+    """A route of text-embeddings-inference that a task answers."""
+
+    path: str
+    request: type[BaseModel]
+    """Satisfies `TextEmbeddingsRequest`."""
+    answer: Any
+    """Type of the answer."""
+    summary: str
+    description: str
+    advice: str
+    """How a caller has a long text read, as the protocol writes it."""
+    model_type: Callable[[Manifest], dict[str, Any]]
+    """What `GET /info` says the model is."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeItems:
+    """Items as routes for every task take them: explaining, and corrections of them."""
+
+    types: tuple[Any, ...]
+    """Of an item in a request's body: `str`, or a schema."""
+    item: Callable[[Any], Any]
+    """From one of these, or of those of any other task, to the task's item; what is none of it is an InvalidInput, returned."""
+    examples: tuple[Any, ...] = ()
+    """Bodies for `POST /v1/explain`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionCodec:
+    """What a person says is right about an item: how it is sent, checked, kept and learned from."""
+
+    schema: type[Request]
+    marks: frozenset[str]
+    """Fields by which a body is known to be of this kind; empty: those that no other task claims."""
+    wanted: str
+    """Its fields, for whoever sends another kind."""
+    item: Callable[[Any], Any]
+    """From the schema to the task's item."""
+    gold: Callable[[Any, Any, bool, Mapping[str, Any]], Gold]
+    """From the schema, the item, whether new labels are meant, and the manifest's `task_options` to what is kept. May raise
+    InvalidInput."""
+    agrees: Callable[[Any, Any], bool]
+    """Whether the answer was right, by the schema."""
+    training_row: Callable[[Mapping[str, Any], Gold], dict[str, Any]]
+    """From an item's fields and what is right to the row that `hooper train` reads."""
+    examples: tuple[Any, ...] = ()
+    """Bodies for `POST /v1/feedback`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """The columns of an answer in a table."""
+
+    single: Mapping[str, type]
+    """Keys of a result that have one column each."""
+    ranked: str = ""
+    """Key of a result's list, best first, whose elements have columns of their own; empty: there is none."""
+    per_rank: Mapping[str, type] = field(default_factory=dict)
+    """Keys of such an element."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """One line of an answer on a terminal."""
+
+    score: float | None
+    answer: str
+    width: int = 0
+    """Columns of the answer, which is cut to it; 0: as long as it is."""
+    source: str = ""
+    """What it was asked of, cut to what is left of the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One task, as a folder registers it."""
+
+    name: str
+    """The manifest's, unique: `token-classification`."""
+    pipeline_tag: str
+    """The Hub's, which several tasks may share."""
+    title: str
+    """For people: `Text classification`."""
+    task: Callable[..., Task[Any, Any, Any]]
+    """Its class: takes the tokenizer, then the options of the manifest by name."""
+    item: Callable[..., Any]
+    options: type[Any]
+    """A dataclass, each field of which has a default."""
+    routes: tuple[Served, ...]
+    """The first one is its own."""
+    fields: Mapping[str, FieldSpec]
+    """The item's, in the order in which a person reads them."""
+    table: TableSpec
+    lines: Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]
+    """From an item's fields, a result as JSON, and how many labels are wanted to lines for a terminal."""
+    native: NativeItems
+    playground: Path | None = None
+    """A JavaScript module: `app/api/static/playground/README.md` says what it exports."""
+    hugging_face: HuggingFaceCodec | None = None
+    open_inference: OpenInferenceCodec | None = None
+    text_embeddings: TextEmbeddingsCodec | None = None
+    correction: CorrectionCodec | None = None
+    training: str = ""
+    """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be trained here."""
+    distribution: str = "hooper"
+    """The installed package that brings it."""
+
+    def build(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
+        """
+        Raises:
+            InvalidArtefact: the options of the manifest are not those of the task.
+        """
+        return self.task(tokenizer, **checked_options(self.task, task_options))
+
+    @property
+    def route(self) -> NativeRoute:
+        return self.routes[0].route
+
+    def served(self, path: str) -> Served:
+        """How it serves a path that is one of its routes'."""
+        return next(served for served in self.routes if served.route.path == path)

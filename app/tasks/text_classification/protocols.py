@@ -1,0 +1,327 @@
+"""Labels of texts and pairs in the words of other protocols, and as a person corrects them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+from app.core.errors import EmptyBatch, InvalidInput
+from app.core.manifest import Manifest
+from app.tasks.base import Result, refuse_text
+from app.tasks.labels import clean_label
+from app.tasks.schemas import Request
+from app.tasks.spec import (
+    CorrectionCodec,
+    Example,
+    Gold,
+    HuggingFaceCodec,
+    NativeItems,
+    OpenInferenceCodec,
+    TextEmbeddingsCodec,
+)
+from app.tasks.text_classification.schemas import Label, TextPair
+from app.tasks.text_classification.task import Classification, ClassificationItem, ClassificationOptions
+
+SENTENCE = "A warm, funny film that I would happily watch again."
+NUM_NAMED = 10
+"""Labels of the model that an error names."""
+LIKELY = 0.5
+"""Score above which a label of a multi-label model is said to hold."""
+MAX_LABELS = 1000
+
+
+def labels_of(result: Result) -> list[Label]:
+    return [Label.model_construct(label=label.label, score=label.score) for label in result.answer.labels]
+
+
+def item_of(value: Any) -> ClassificationItem | None:
+    """From a text or a pair; None: it is neither."""
+    if isinstance(value, str):
+        return ClassificationItem(value)
+    return ClassificationItem(value.text, value.text_pair) if isinstance(value, TextPair) else None
+
+
+def native_items(task: str) -> NativeItems:
+    def item(value: Any) -> ClassificationItem | InvalidInput:
+        return item_of(value) or InvalidInput(f"should be a text: the model is for {task}")
+
+    example = {"inputs": "I expected a boring film, but it was not bad at all: the actors are superb."}
+    return NativeItems((str, TextPair), item, (example,))
+
+
+# Hugging Face
+
+
+def _hub_options(parameters: Any) -> ClassificationOptions:
+    return ClassificationOptions(parameters.top_k, parameters.function_to_apply)
+
+
+HUGGING_FACE = HuggingFaceCodec(
+    inputs="classification: a text, or a pair",
+    wanted="a text or an object with `text` and `text_pair`",
+    item=item_of,
+    parameters={
+        "function_to_apply": (
+            None | Literal["sigmoid", "softmax", "none"],  # so, for typing takes a union that it met with another order
+            Field(
+                None, description="Classification: turns the model's logits into scores; null: what the model was trained with."
+            ),
+        ),
+        "top_k": (
+            Annotated[int, Field(ge=1, strict=True)] | None,
+            Field(None, description="Classification: how many labels, best first; null: all."),
+        ),
+    },
+    options=_hub_options,
+    answer=labels_of,
+    answers=(list[Label],),
+    example=Example("sentiment", {"inputs": SENTENCE, "parameters": {"top_k": 1}}),
+)
+
+
+# Open Inference Protocol
+
+
+def _tensor_items(texts: Mapping[str, Sequence[str]]) -> list[Any]:
+    pairs: Sequence[str | None] = texts.get("text_pair") or [None] * len(texts["text"])
+    return [ClassificationItem(*fields) for fields in zip(texts["text"], pairs, strict=True)]
+
+
+def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
+    rows = [result.answer.labels for result in results]
+    columns = {
+        "label": [label.label for labels in rows for label in labels],
+        "score": [label.score for labels in rows for label in labels],
+    }
+    return columns, [len(rows), len(rows[0])]
+
+
+OPEN_INFERENCE = OpenInferenceCodec(
+    inputs=("text",),
+    optional=("text_pair",),
+    outputs={"label": "BYTES", "score": "FP32"},
+    rank=2,
+    items=_tensor_items,
+    columns=_tensor_columns,
+    native_item="a",
+    description="Classification: `text`, and `text_pair` for pairs, to `label` and `score`, (items, labels).",
+    example=Example(
+        "sentiment",
+        {
+            "inputs": [
+                {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["Great value.", "It broke after two days."]}
+            ],
+            "parameters": {"top_k": 1},
+        },
+    ),
+)
+
+
+# text-embeddings-inference
+
+
+def _in_one_sentence(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """What is wrong with each form that the inputs could have had says less than which forms there are."""
+    try:
+        return handler(value)
+    except ValidationError:
+        raise ValueError("should be a text, a pair [text, text], or a batch [[text], [text, text], …]") from None
+
+
+def _in_either_case(value: Any) -> Any:
+    """The protocol's file writes the sides with a capital, and its default without."""
+    return value.capitalize() if value in ("left", "right") else value
+
+
+Pair = Annotated[list[str], Field(fail_fast=True), Field(min_length=2, max_length=2, description="A pair.")]
+Batch = Annotated[
+    list[Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=2)]],
+    Field(fail_fast=True),
+    Field(description="A batch of texts and pairs."),
+]
+
+
+class PredictRequest(Request):
+    """A text, a pair or a batch, and how to score it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"inputs": SENTENCE},
+                {"inputs": [["Great value."], ["It broke after two days."]], "raw_scores": True},
+            ]
+        },
+    )
+
+    inputs: Annotated[str | Pair | Batch, WrapValidator(_in_one_sentence)] = Field(
+        description="A text; or a list of two texts: a pair; or a batch, a list of lists of one text or of a pair. A list of"
+        " any other number of texts is refused."
+    )
+    raw_scores: Annotated[bool, Field(strict=True)] = Field(False, description="Scores are the model's raw logits.")
+    truncate: Annotated[bool, Field(strict=True)] | None = Field(
+        False, description="Cut a text longer than the model reads; without it, such a text is refused."
+    )
+    truncation_direction: Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)] = Field(
+        "Right",
+        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
+        " tokenizer cuts off, which nearly always is the right one.",
+    )
+
+    @property
+    def is_batch(self) -> bool:
+        return isinstance(self.inputs, list) and not isinstance(self.inputs[0], str)
+
+    def items(self) -> Sequence[ClassificationItem]:
+        """
+        Raises:
+            EmptyBatch: the inputs are an empty list.
+        """
+        if isinstance(self.inputs, str):
+            return [ClassificationItem(self.inputs)]
+        if not self.inputs:
+            raise EmptyBatch("must not be empty", "inputs")
+        sequences: list[Any] = self.inputs if self.is_batch else [self.inputs]
+        return [ClassificationItem(*sequence) for sequence in sequences]
+
+    def options(self) -> ClassificationOptions:
+        sent = "truncation_direction" in self.model_fields_set
+        return ClassificationOptions(
+            activation="none" if self.raw_scores else None,
+            truncation="truncate" if self.truncate else "error",
+            truncation_side=("left" if self.truncation_direction == "Left" else "right") if sent else None,
+        )
+
+    def place(self, number: int, field: str) -> str:
+        """How the caller names a text."""
+        outer = f"inputs.{number}" if self.is_batch else "inputs"
+        return outer if isinstance(self.inputs, str) else f"{outer}.{int(field == 'text_pair')}"
+
+    def shaped(self, results: Sequence[Result]) -> list[Label] | list[list[Label]]:
+        """Labels, best first; for a batch a list of them."""
+        each = [labels_of(result) for result in results]
+        return each if self.is_batch else each[0]
+
+
+def _classifier(manifest: Manifest) -> dict[str, Any]:
+    labels: list[str] = manifest.task_options["labels"]
+    return {
+        "classifier": {
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
+    }
+
+
+TEXT_EMBEDDINGS = TextEmbeddingsCodec(
+    path="predict",
+    request=PredictRequest,
+    answer=list[Label] | list[list[Label]],
+    summary="Classify a text, a pair or a batch",
+    description="""Labels of a text or of a pair, best first; for a batch, a list of them.
+
+`["a", "b"]` is a pair, `[["a"], ["b"]]` a batch of two texts. Where one of a batch cannot be answered, none is.""",
+    advice='"truncate": true',
+    model_type=_classifier,
+)
+
+
+# corrections
+
+LabelText = Annotated[str, StringConstraints(max_length=256)]
+
+
+class LabelledText(Request):
+    """A text, or a pair of texts, and the label or labels that it should have."""
+
+    text: str = Field(description="The text; one character or more that is not a space.")
+    text_pair: str | None = Field(None, description="The second text of a pair.")
+    label: LabelText | None = Field(None, description="The right label, for a model that gives each text one.")
+    labels: Annotated[list[LabelText], Field(fail_fast=True), Field(max_length=MAX_LABELS)] | None = Field(
+        None, description="All right labels, for a model that gives a text any number of them; an empty list: none holds."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> LabelledText:
+        if (self.label is None) == (self.labels is None):
+            raise ValueError("should have either `label` or `labels`")
+        return self
+
+    @property
+    def field(self) -> str:
+        return "labels" if self.label is None else "label"
+
+    @property
+    def all_labels(self) -> Sequence[str]:
+        return [self.label] if self.label is not None else self.labels or []
+
+
+def _gold(sent: LabelledText, item: ClassificationItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+    if task_options.get("problem_type") == "regression":
+        raise InvalidInput("the model gives each text a number, of which no corrections are kept", sent.field)
+    is_multi = task_options.get("problem_type") == "multi_label_classification"
+    if sent.field == "labels" and not is_multi:
+        raise InvalidInput("the model gives each text one label; send it as `label`", "labels")
+    known: Sequence[str] = task_options["labels"]
+    for label in sent.all_labels:
+        _check_label(label, sent.field, known, allows_new)
+    named = sorted({_spelled(label, known) for label in sent.all_labels})
+    return {"labels": named} if is_multi else {"label": named[0]}
+
+
+def _check_label(label: str, field: str, known: Sequence[str], allows_new: bool) -> None:
+    refused = refuse_text(label, field)
+    if refused is not None:
+        raise refused
+    if not clean_label(label):
+        raise InvalidInput("must not be empty", field)
+    if _spelled(label, known) not in known and not allows_new:
+        more = f" and {len(known) - NUM_NAMED} more" if len(known) > NUM_NAMED else ""
+        raise InvalidInput(
+            f"is none of the model's labels ({', '.join(known[:NUM_NAMED])}{more}); with `allow_new_labels` it is kept", field
+        )
+
+
+def _spelled(label: str, known: Sequence[str]) -> str:
+    """The model's own spelling of a label that looks the same, else the label as it looks."""
+    cleaned = clean_label(label)
+    return next((name for name in known if clean_label(name) == cleaned), cleaned)
+
+
+def _agrees(answer: Classification, sent: LabelledText) -> bool:
+    if sent.label is not None:
+        return clean_label(answer.labels[0].label) == clean_label(sent.label)
+    likely = {clean_label(label.label) for label in answer.labels if label.score > LIKELY}
+    return likely == {clean_label(label) for label in sent.all_labels}
+
+
+def _training_row(item: Mapping[str, Any], gold: Gold) -> dict[str, Any]:
+    return {**item, "label": gold["label"] if "label" in gold else list(gold["labels"])}
+
+
+CORRECTION = CorrectionCodec(
+    schema=LabelledText,
+    marks=frozenset(),
+    wanted="`text` and `label`",
+    item=lambda sent: ClassificationItem(sent.text, sent.text_pair),
+    gold=_gold,
+    agrees=_agrees,
+    training_row=_training_row,
+    examples=(
+        {
+            "inputs": [{"text": "Not a single dull minute, and yet I was glad when it ended.", "label": "mixed"}],
+            "allow_new_labels": True,
+        },
+    ),
+)

@@ -1,0 +1,65 @@
+"""Text classification, as the rest of Hooper knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.core.fields import FieldSpec
+from app.tasks.fields import TEXT_COLUMNS
+from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.text_classification.protocols import CORRECTION, HUGGING_FACE, OPEN_INFERENCE, TEXT_EMBEDDINGS, native_items
+from app.tasks.text_classification.schemas import ClassifyRequest, ClassifyResult
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
+
+NAME = "text-classification"
+LABEL_WIDTH = 20
+
+CLASSIFY = NativeRoute(
+    path="v1/classify",
+    request=ClassifyRequest,
+    result=ClassifyResult,
+    summary="Classify texts",
+    description="""Labels with scores for a text, a pair of texts, or a list of them.
+
+In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
+)
+FIELDS = {
+    "text": FieldSpec((*TEXT_COLUMNS, "sentence1", "premise", "question1")),
+    "text_pair": FieldSpec(
+        ("text_pair", "sentence2", "hypothesis", "question2"),
+        required=False,
+        partners=("text", "sentence1", "premise", "question1"),
+    ),
+}
+TABLE = TableSpec({"num_tokens": int, "truncated": bool}, "labels", {"label": str, "score": float})
+
+
+def lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int) -> Sequence[TextLine]:
+    labels = result["labels"][:max_labels]
+    return [
+        TextLine(label["score"], label["label"], LABEL_WIDTH, str(fields.get("text", "")) if rank == 0 else "")
+        for rank, label in enumerate(labels)
+    ]
+
+
+SPEC = TaskSpec(
+    name=NAME,
+    pipeline_tag="text-classification",
+    title="Text classification",
+    task=TextClassification,
+    item=ClassificationItem,
+    options=ClassificationOptions,
+    routes=(Served(CLASSIFY, ClassifyResult.of),),
+    fields=FIELDS,
+    table=TABLE,
+    lines=lines,
+    native=native_items(NAME),
+    playground=Path(__file__).with_name("playground.js"),
+    hugging_face=HUGGING_FACE,
+    open_inference=OPEN_INFERENCE,
+    text_embeddings=TEXT_EMBEDDINGS,
+    correction=CORRECTION,
+    training="scripts.tasks.text_classification:SPEC",
+)

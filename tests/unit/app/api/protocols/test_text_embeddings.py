@@ -1,0 +1,116 @@
+"""`/predict` and `/info`: text-embeddings-inference's own rules for texts, pairs and batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.tasks.text_classification.protocols import PredictRequest
+from tests.support.requests import Service
+from tests.support.tiny_model import MAX_TOKENS
+
+VARIANTS = "inputs: should be a text, a pair [text, text], or a batch [[text], [text, text], …]"
+LONG = "bad " + "film " * MAX_TOKENS + "good"
+
+
+async def predict(service: Service, inputs: Any, **options: Any) -> Any:
+    response = await service.client.post("/predict", json={"inputs": inputs, **options})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def native(service: Service, inputs: Any, **options: Any) -> Any:
+    return [one["labels"] for one in (await service.classify(inputs, **options)).json()["results"]]
+
+
+async def test_a_text_gets_its_labels_best_first(service: Service) -> None:
+    assert [await predict(service, "very good")] == await native(service, "very good")
+
+
+async def test_two_texts_are_a_pair(service: Service) -> None:
+    (expected,) = await native(service, {"text": "very good", "text_pair": "bad"})
+    assert await predict(service, ["very good", "bad"]) == expected
+
+
+async def test_a_batch_mixes_texts_and_pairs(service: Service) -> None:
+    expected = await native(service, ["very good", {"text": "bad", "text_pair": "film"}])
+    assert await predict(service, [["very good"], ["bad", "film"]]) == expected
+    assert await predict(service, [["very good"]]) == expected[:1]
+
+
+async def test_raw_scores_are_logits(service: Service) -> None:
+    assert [await predict(service, "good", raw_scores=True)] == await native(service, "good", activation="none")
+
+
+async def test_a_longer_text_is_refused_unless_it_may_be_cut(service: Service) -> None:
+    for options in ({}, {"truncate": False}, {"truncate": None}):
+        response = await service.client.post("/predict", json={"inputs": LONG, **options})
+        assert response.status_code == 413
+        assert response.json()["error_type"] == "Validation"
+    response = await service.client.post("/predict", json={"inputs": [[LONG], ["good"]], "truncate": True})
+    assert response.headers["x-truncated"] == "1"
+
+
+async def test_it_is_cut_on_the_side_that_the_caller_names(service: Service) -> None:
+    scores = {}
+    for side in ("Right", "right", "Left", "left"):
+        answer = await predict(service, LONG, truncate=True, truncation_direction=side)
+        scores[side] = {one["label"]: one["score"] for one in answer}
+    assert scores["Right"] == scores["right"] == {
+        one["label"]: one["score"] for one in await predict(service, LONG, truncate=True)
+    }  # fmt: skip
+    assert scores["Left"] == scores["left"]
+    assert scores["Left"]["good"] > scores["Right"]["good"]
+
+
+def test_the_side_is_the_tokenizer_s_where_the_caller_names_none() -> None:
+    assert PredictRequest(inputs=LONG).options().truncation_side is None
+    assert PredictRequest(inputs=LONG, truncation_direction="Right").options().truncation_side == "right"
+
+
+INVALID: list[tuple[Any, int, str, str]] = [
+    ([], 400, "Empty", "inputs: must not be empty"),
+    ("", 422, "Validation", "inputs: must not be empty"),
+    (["good", " "], 422, "Validation", "inputs.1: must not be empty"),
+    ([["good"], ["", "bad"]], 422, "Validation", "inputs.1.0: must not be empty"),
+    (["good"], 422, "Validation", VARIANTS),
+    (["good", "bad", "film"], 422, "Validation", VARIANTS),
+    ([["good"], []], 422, "Validation", VARIANTS),
+    ([["good", "bad", "film"]], 422, "Validation", VARIANTS),
+    ([["good"], "bad"], 422, "Validation", VARIANTS),
+    ({"text": "good"}, 422, "Validation", VARIANTS),
+    (5, 422, "Validation", VARIANTS),
+    (None, 422, "Validation", VARIANTS),
+]
+
+
+@pytest.mark.parametrize(("inputs", "status", "kind", "message"), INVALID, ids=[str(one[0]) for one in INVALID])
+async def test_what_is_neither_text_nor_pair_nor_batch_is_refused(
+    service: Service, inputs: Any, status: int, kind: str, message: str
+) -> None:
+    response = await service.client.post("/predict", json={"inputs": inputs})
+    assert response.status_code == status
+    assert response.json() == {"error": message, "error_type": kind}
+
+
+@pytest.mark.parametrize("options", [{"raw_scores": "yes"}, {"truncate": 1}, {"truncation_direction": "up"}, {"top_k": 1}])
+async def test_a_wrong_option_is_named(service: Service, options: dict[str, Any]) -> None:
+    response = await service.client.post("/predict", json={"inputs": "good", **options})
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(next(iter(options)))
+
+
+async def test_info_tells_the_truth_of_the_model(start: Any) -> None:
+    async with start(max_items=7, max_batch_tokens=99, max_batch_rows=9, max_waiting_rows=77) as service:
+        info = (await service.client.get("/info")).json()
+        manifest = service.live.registry.deployments[0].manifest
+    assert info["model_id"] == "tiny/1"
+    assert info["served_model_name"] == "tiny"
+    assert info["model_sha"] == manifest.files["model.onnx"].sha256
+    assert info["model_dtype"] == "float32"
+    assert info["model_type"] == {"classifier": {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}}
+    assert info["max_input_length"] == MAX_TOKENS
+    assert info["auto_truncate"] is False
+    limits = {"max_concurrent_requests": 77, "max_batch_tokens": 99, "max_batch_requests": 9, "max_client_batch_size": 7}
+    assert {name: info[name] for name in limits} == limits
