@@ -46,13 +46,19 @@ def queue_is_full(num_rows: int, num_tokens: int, retry_after_s: float) -> Overl
 
 
 class DrainRate:
-    """Tokens a second that the engine has been working off lately."""
+    """Tokens a second that the engine has been working off the queue lately."""
 
     def __init__(self) -> None:
         self._tokens_per_s = 0.0
+        self._decode_s = 0.0
+
+    def decoded(self, seconds: float) -> None:
+        """A step took no tokens off the queue; its time is counted with the next batch that does."""
+        self._decode_s += seconds
 
     def ran(self, num_tokens: int, seconds: float) -> None:
-        rate = num_tokens / max(seconds, 1e-6)
+        rate = num_tokens / max(seconds + self._decode_s, 1e-6)
+        self._decode_s = 0.0
         self._tokens_per_s = SMOOTHING * self._tokens_per_s + (1 - SMOOTHING) * rate if self._tokens_per_s else rate
 
     def seconds_for(self, num_tokens: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from app.core.sequences import Phase
 from app.core.types import LayoutName
 
 LOOKAHEAD_ROWS = 256
@@ -21,6 +22,12 @@ shapes round up to several (measured: filled with 1,024 of 1,024 tokens, 0.69 of
 
 SMALLEST_SHARE = 256
 """Tokens that an engine beside others may always take: a batch of fewer reads the model's weights for too little."""
+
+SMALLEST_BUDGET = 16
+"""Tokens below which a budget is not halved further for want of memory: by then batches are single rows."""
+
+GOOD_BATCHES = 256
+"""Batches in a row that must have had memory enough before a halved budget is doubled again."""
 
 WaitingT = TypeVar("WaitingT")
 
@@ -54,13 +61,57 @@ class Budget:
             num_free: of these, without a batch, the asking one included.
             num_waiting_tokens: for all of them.
         """
-        most = min(self.max_batch_tokens, max(SMALLEST_SHARE, self.max_batch_tokens // num_engines))
-        fair = math.ceil(num_waiting_tokens / num_free / self.filled_share) if num_free > 1 else most
-        return replace(self, max_batch_tokens=min(most, fair))
+        limit = min(self.max_batch_tokens, max(SMALLEST_SHARE, self.max_batch_tokens // num_engines))
+        fair = math.ceil(num_waiting_tokens / num_free / self.filled_share) if num_free > 1 else limit
+        return replace(self, max_batch_tokens=min(limit, fair))
+
+    def with_rows(self, limit: int) -> Budget:
+        """The same for at most so many rows."""
+        return replace(self, max_batch_rows=min(self.max_batch_rows, limit))
 
     def fits(self, num_tokens: int) -> bool:
         """Whether a row can ever run."""
         return num_tokens <= self.max_batch_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveTokenBudget:
+    """The budget that memory allows now. Never more than the configured one."""
+
+    configured: Budget
+    budget: Budget
+    num_good: int = 0
+
+    @classmethod
+    def of(cls, configured: Budget) -> AdaptiveTokenBudget:
+        return cls(configured, configured)
+
+    def after_out_of_memory(self) -> AdaptiveTokenBudget:
+        """Half of it."""
+        tokens = max(min(SMALLEST_BUDGET, self.configured.max_batch_tokens), self.budget.max_batch_tokens // 2)
+        return AdaptiveTokenBudget(self.configured, replace(self.budget, max_batch_tokens=tokens))
+
+    def after_success(self) -> AdaptiveTokenBudget:
+        """Twice of it at last: whoever took the memory may have given it back, and trying costs one batch of many its retry."""
+        if self.budget == self.configured:
+            return self
+        if self.num_good + 1 < GOOD_BATCHES:
+            return replace(self, num_good=self.num_good + 1)
+        tokens = min(self.configured.max_batch_tokens, 2 * self.budget.max_batch_tokens)
+        return AdaptiveTokenBudget(self.configured, replace(self.budget, max_batch_tokens=tokens))
+
+
+def admits_first(num_active: int, last_phase: Phase) -> bool:
+    """Whether waiting sequences, rather than those that are being generated, come first in the next step.
+
+    The two take turns where both could run: no sequence that goes on is held up by more than one batch of newcomers, and no
+    newcomer for whom there is room by more than one decode step.
+
+    Args:
+        num_active: sequences that are being generated.
+        last_phase: of the step before.
+    """
+    return not num_active or last_phase == "decode"
 
 
 def offered(interactive: Sequence[WaitingT], bulk: Sequence[WaitingT], num_passed_over: int) -> list[WaitingT]:

@@ -1,158 +1,106 @@
-"""What waits for the engine: submissions, their rows, and the two lanes in which the rows stand."""
+"""What waits for the engine: sequences in the order of arrival, interactive ones before bulk ones."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections import abc, deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from app.batching.events import Reason
 from app.batching.policy import LOOKAHEAD_ROWS, Budget, offered, select
-from app.core.errors import DeadlineExceeded, HooperError
-from app.core.types import Priority, Row, RowOutput
-
-TIMER_SLACK_S = 0.005
-"""uvloop's timers count whole milliseconds: a caller may be told of a deadline a moment before it has passed."""
-
-DEADLINE_PASSED = "the deadline passed before the engine answered"
-"""What a caller is told, whether its own timer or the scheduler comes across the deadline first."""
-
-PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
-
-
-@dataclass(frozen=True, slots=True)
-class SubmissionResult:
-    """A submission's outputs, in the order of its rows, and where its time went."""
-
-    outputs: Sequence[RowOutput | HooperError]
-    queue_s: float
-    """From submission until its first row reached the engine."""
-    inference_s: float
-    """Spent in the engine, summed over the batches that held its rows; of those that ran side by side, no more than passed."""
-    batch_rows: int = 0
-    """Rows of the largest of those batches, other callers' included; 0 where none ran."""
-    batch_tokens: int = 0
-    """Tokens of the one that had most, in the same way."""
+from app.batching.results import SubmittedSequence
 
 
 @dataclass(eq=False, slots=True)
-class Submission:
-    future: asyncio.Future[SubmissionResult]
-    outputs: list[RowOutput | HooperError | None]
-    missing: int
-    deadline: float | None
-    submitted: float
-    started: float = math.inf
-    num_running: int = 0
-    """Batches in engines that hold rows of it."""
-    is_split: bool = False
-    """Whether two of them ran at the same time."""
-    inference_s: float = 0.0
-    batch_rows: int = 0
-    batch_tokens: int = 0
+class ArrivalQueue:
+    """Sequences of one priority in the order of arrival, with their tokens counted."""
 
-    def answer(self, index: int, output: RowOutput | HooperError) -> None:
-        self.outputs[index] = output
-        self.missing -= 1
-        if self.missing == 0 and not self.future.done():
-            outputs = [output for output in self.outputs if output is not None]
-            queue_s = self.started - self.submitted
-            self.future.set_result(SubmissionResult(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
-
-    def refuse(self, error: HooperError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Waiting:
-    row: Row
-    submission: Submission
-    index: int
-
-
-@dataclass(eq=False, slots=True)
-class Lane:
-    """Rows of one priority in the order of arrival, with their tokens counted."""
-
-    rows: deque[Waiting] = field(default_factory=deque)
+    sequences: deque[SubmittedSequence] = field(default_factory=deque)
     num_tokens: int = 0
 
-    def push(self, waiting: Waiting) -> None:
-        self.rows.append(waiting)
-        self.num_tokens += waiting.row.num_tokens
+    def push(self, sequence: SubmittedSequence) -> None:
+        self.sequences.append(sequence)
+        self.num_tokens += sequence.row.num_tokens
 
-    def head(self) -> list[Waiting]:
-        """The rows that a batch may be chosen from."""
-        return list(islice(self.rows, LOOKAHEAD_ROWS))
+    def head(self) -> list[SubmittedSequence]:
+        """The sequences that a batch may be chosen from."""
+        return list(islice(self.sequences, LOOKAHEAD_ROWS))
 
-    def take(self, chosen: Collection[Waiting]) -> None:
-        """Remove these rows of the head; those that they overtake keep their place."""
-        left = set(chosen)
+    def take(self, chosen: abc.Iterable[SubmittedSequence]) -> None:
+        """Remove these sequences of the head; those that they overtake keep their place."""
+        remaining = set(chosen)
         overtaken = []
-        while left:
-            one = self.rows.popleft()
-            if one in left:
-                left.remove(one)
-                self.num_tokens -= one.row.num_tokens
+        while remaining:
+            sequence = self.sequences.popleft()
+            if sequence in remaining:
+                remaining.remove(sequence)
+                self.num_tokens -= sequence.row.num_tokens
             else:
-                overtaken.append(one)
-        self.rows.extendleft(reversed(overtaken))
+                overtaken.append(sequence)
+        self.sequences.extendleft(reversed(overtaken))
 
-    def drop(self, unwanted: Callable[[Waiting], bool]) -> None:
-        self.rows = deque(one for one in self.rows if not unwanted(one))
-        self.num_tokens = sum(one.row.num_tokens for one in self.rows)
+    def drop(self, is_unwanted: abc.Callable[[SubmittedSequence], bool]) -> None:
+        self.sequences = deque(sequence for sequence in self.sequences if not is_unwanted(sequence))
+        self.num_tokens = sum(sequence.row.num_tokens for sequence in self.sequences)
 
 
 @dataclass(eq=False, slots=True)
-class Queue:
+class PriorityQueue:
     """Everything that waits: interactive rows run first, and bulk rows take what those leave."""
 
-    lanes: dict[Priority, Lane] = field(default_factory=lambda: {priority: Lane() for priority in PRIORITIES})
+    interactive: ArrivalQueue = field(default_factory=ArrivalQueue)
+    bulk: ArrivalQueue = field(default_factory=ArrivalQueue)
     num_passed_over: int = 0
     """Batches in a row that left the oldest bulk row waiting."""
 
     @property
-    def rows(self) -> list[Waiting]:
-        return [one for lane in self.lanes.values() for one in lane.rows]
+    def sequences(self) -> list[SubmittedSequence]:
+        return [*self.interactive.sequences, *self.bulk.sequences]
 
     @property
     def num_rows(self) -> int:
-        return sum(len(lane.rows) for lane in self.lanes.values())
+        return len(self.interactive.sequences) + len(self.bulk.sequences)
 
     @property
     def num_tokens(self) -> int:
-        return sum(lane.num_tokens for lane in self.lanes.values())
+        return self.interactive.num_tokens + self.bulk.num_tokens
 
-    def drop(self, unwanted: Callable[[Waiting], bool]) -> int:
-        """Remove rows; how many there were."""
+    def push(self, sequence: SubmittedSequence) -> None:
+        (self.interactive if sequence.priority == "interactive" else self.bulk).push(sequence)
+
+    def head(self) -> list[SubmittedSequence]:
+        """The sequences that a batch may be chosen from."""
+        return [*self.interactive.head(), *self.bulk.head()]
+
+    def drop(self, is_unwanted: abc.Callable[[SubmittedSequence], bool]) -> int:
+        """Remove sequences; how many there were."""
         before = self.num_rows
-        for lane in self.lanes.values():
-            lane.drop(unwanted)
+        self.interactive.drop(is_unwanted)
+        self.bulk.drop(is_unwanted)
         return before - self.num_rows
 
-    def next_batch(self, budget: Budget) -> list[Waiting]:
-        """Take the rows to run now; none where none wait."""
-        heads = {priority: lane.head() for priority, lane in self.lanes.items()}
-        bulk = heads["bulk"]
-        candidates = offered(heads["interactive"], bulk, self.num_passed_over)
-        chosen = [candidates[index] for index in select([one.row.num_tokens for one in candidates], budget)]
-        self.num_passed_over = self.num_passed_over + 1 if bulk and bulk[0] not in chosen else 0
-        for priority, head in heads.items():
-            self.lanes[priority].take(set(head).intersection(chosen))
-        return chosen
+    def choose(self, budget: Budget, num_free_slots: int | None = None) -> list[SubmittedSequence]:
+        """The sequences to run next, all of them to be encoded or all to be generated; none where none can run. They wait on
+        until they are taken.
 
+        Args:
+            budget: what the batch may hold.
+            num_free_slots: cache slots for sequences that are generated; None: there are only sequences to encode.
+        """
+        candidates = offered(self.interactive.head(), self.bulk.head(), self.num_passed_over)
+        if num_free_slots is not None:
+            generating = [sequence for sequence in candidates if sequence.sampling is not None]
+            if num_free_slots and generating and generating[0] is candidates[0]:
+                candidates, budget = generating, budget.with_rows(num_free_slots)
+            else:
+                candidates = [sequence for sequence in candidates if sequence.sampling is None]
+        return [candidates[index] for index in select([sequence.row.num_tokens for sequence in candidates], budget)]
 
-def unwanted_because(waiting: Waiting, now: float) -> Reason | None:
-    """Why nobody wants this row's answer any more; None where somebody does. A passed deadline is told to the caller."""
-    submission = waiting.submission
-    if submission.deadline is not None and submission.deadline <= now:
-        submission.refuse(DeadlineExceeded(DEADLINE_PASSED))
-        return "deadline"
-    if not submission.future.done():
-        return None
-    is_late = submission.deadline is not None and submission.deadline <= now + TIMER_SLACK_S
-    return "deadline" if is_late else "client_left"
+    def take(self, chosen: abc.Collection[SubmittedSequence]) -> None:
+        """Remove what `choose` chose."""
+        if not self.bulk.sequences:
+            self.num_passed_over = 0
+            self.interactive.take(chosen)
+            return
+        self.num_passed_over = 0 if self.bulk.sequences[0] in chosen else self.num_passed_over + 1
+        self.interactive.take(sequence for sequence in chosen if sequence.priority == "interactive")
+        self.bulk.take(sequence for sequence in chosen if sequence.priority == "bulk")

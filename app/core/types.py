@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import HooperError
-
 TaskName = str
 """Name of a task, as manifests have it; which ones there are depends on what is installed."""
 DEFAULT_MAX_ITEMS = 256
@@ -47,13 +45,3 @@ class Row:
 Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """Arithmetic of the matrix products."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What one run of the engine gave: an output or an error for every row, in order, and what it cost."""
-
-    outputs: Sequence[RowOutput | HooperError]
-    num_computed_tokens: int
-    """Tokens the engine multiplied, padding included."""
-    inference_s: float

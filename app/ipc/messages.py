@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.batching.queue import SubmissionResult
+from app.batching.results import SubmissionResult
 from app.core import errors
 from app.core.errors import HooperError, Overloaded, Unavailable
 from app.core.types import Row

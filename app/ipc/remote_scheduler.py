@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from app.batching.admission import queue_is_full
-from app.batching.scheduler import SubmissionResult
+from app.batching.results import SubmissionResult
 from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.described import Description, Load

@@ -14,7 +14,8 @@ import onnxruntime
 
 from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefact, OutOfMemory
 from app.core.manifest import Graph
-from app.core.types import Row, RowOutput, RunResult
+from app.core.sequences import Batch, StepOutput
+from app.core.types import Row, RowOutput
 from app.runtime.layout import Plan, check_shapes, num_computed_tokens, plan, split, to_tensors
 from app.runtime.onnx_session import OrtSession, RunOptions, SessionFactory, open_session
 from app.runtime.providers import Provider, available_cores
@@ -53,7 +54,7 @@ logger = logging.getLogger(__name__)
 class EncoderEngine:
     """Runs rows through a graph. After it exists, the provider in use is the one that was asked for.
 
-    Satisfies `app.batching.watchdog.Runner`. Runs one batch at a time: the engine uses all its threads for it.
+    Satisfies `app.batching.engine.Engine`. Runs one batch at a time: all its threads work on it.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class EncoderEngine:
         self._run_options: RunOptions = onnxruntime.RunOptions()
         self._thread = EngineThread(graph_file.parent.parent.name, self._give_back)
 
-    async def run(self, rows: Sequence[Row]) -> RunResult:
-        """Run a batch on the engine's thread. A row whose output is not finite gets an error in its place.
+    async def forward(self, batch: Batch) -> StepOutput:
+        """Encode a batch on the engine's thread. A row whose output is not finite gets an error in its place.
 
         Raises:
             OutOfMemory: the engine had no memory for the batch.
@@ -98,6 +99,7 @@ class EncoderEngine:
             EngineLost: the thread is gone.
         """
         self._run_options = options = onnxruntime.RunOptions()  # here, so that a run can be stopped before it has begun
+        rows = [sequence.row for sequence in batch.sequences]
         return await self._thread.call(lambda: self._run(rows, options))
 
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
@@ -118,6 +120,9 @@ class EncoderEngine:
         options = onnxruntime.RunOptions()
         options.log_severity_level = FATAL_ONLY
         return _raise_errors(self._compute_tensor(rows, where, options))
+
+    def release(self, slots: Sequence[int]) -> None:
+        """Nothing: an encoder keeps nothing from step to step."""
 
     def terminate(self) -> None:
         """Tell the run in progress to stop; it does so between two nodes of the graph, not within one."""
@@ -147,7 +152,7 @@ class EncoderEngine:
     def _give_back(self) -> None:
         self._engine = None
 
-    def _run(self, rows: Sequence[Row], options: RunOptions) -> RunResult:
+    def _run(self, rows: Sequence[Row], options: RunOptions) -> StepOutput:
         began = time.perf_counter()
         outputs, num_computed = self._compute(rows, options)
         failed = [index for index, output in enumerate(outputs) if isinstance(output, HooperError)]
@@ -155,7 +160,7 @@ class EncoderEngine:
             for index in failed:
                 (outputs[index],), more = self._compute([rows[index]], options)
                 num_computed += more
-        return RunResult(outputs, num_computed, time.perf_counter() - began)
+        return StepOutput(outputs, num_computed, time.perf_counter() - began)
 
     def _compute(self, rows: Sequence[Row], options: RunOptions) -> tuple[list[RowOutput | HooperError], int]:
         """An output or an error for every row, and the tokens it cost."""

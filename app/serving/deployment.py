@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from app.batching.admission import QueueLimit
 from app.batching.policy import Budget, offline_order
-from app.batching.scheduler import SubmissionResult
+from app.batching.results import SubmissionResult
 from app.core.errors import EngineFailed, HooperError, Overloaded
 from app.core.manifest import Manifest
 from app.core.types import Priority, Row, RowOutput

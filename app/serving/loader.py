@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from app.batching.admission import QueueLimit
-from app.batching.events import BatchFailed, BatchRan, Event, Reason, RowsDropped, Tell
+from app.batching.engine import Engine
 from app.batching.policy import Budget
-from app.batching.scheduler import Scheduler, SubmissionResult
-from app.batching.watchdog import Runner, Watchdog
+from app.batching.results import BatchFailed, BatchRan, DropReason, Event, EventListener, RowsDropped, SubmissionResult
+from app.batching.scheduler import Scheduler
+from app.batching.watchdog import Watchdog
 from app.core.artefact import Artefact
 from app.core.errors import (
     EngineFailed,
@@ -27,6 +28,7 @@ from app.core.errors import (
     SetupError,
     Unavailable,
 )
+from app.core.sequences import Batch
 from app.core.types import RowOutput
 from app.observability.metrics import Metrics
 from app.runtime.encoder_engine import EngineSet, open_engines
@@ -189,7 +191,7 @@ def _build(
     return engines, task, tokenizer
 
 
-async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Runner]) -> None:
+async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Engine]) -> None:
     """Ask what was asked when the model was published: it warms the engine up and shows that it still answers alike.
 
     Where there are several `engines`, each is asked besides: it depends on what else waits which of them the scheduler takes.
@@ -212,7 +214,7 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     ran = await deployment.scheduler.submit(rows) if rows else SubmissionResult([], 0.0, 0.0)
     deployment.measure([], Timings(tokenize_s, ran.queue_s, ran.inference_s))
     runs = [ran.outputs]
-    runs += [[(await engine.run([row])).outputs[0] for row in rows] for engine in engines]
+    runs += [[(await engine.forward(Batch.of_rows([row]))).outputs[0] for row in rows] for engine in engines]
     for outputs in runs:
         rest = iter(outputs)
         for number, (item, answer) in enumerate(zip(encoded, expected, strict=True)):
@@ -241,7 +243,7 @@ def _compare(
         raise InvalidArtefact(f"{what} is answered differently than when it was published: {difference}")
 
 
-def _observer(metrics: Metrics, model: str) -> Tell:
+def _observer(metrics: Metrics, model: str) -> EventListener:
     rows = metrics.batch_rows.labels(model)
     tokens = metrics.batch_tokens.labels(model)
     padding = metrics.padding_ratio.labels(model)
@@ -267,6 +269,6 @@ def _count_from_zero(metrics: Metrics, model: str) -> None:
     """Of a counter that appears with its first event Prometheus tells no rate, and that event is lost on every alert."""
     for kind in (EngineFailed, OutOfMemory, EngineStalled, EngineLost):
         metrics.engine_failures.labels(model, kind.type)
-    for reason in get_args(Reason):
+    for reason in get_args(DropReason):
         metrics.dropped_rows.labels(model, reason)
     metrics.engines_lost.labels(model)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import OutOfMemory, ProviderUnavailable
+from app.core.sequences import Batch
 from app.core.types import LayoutName, Row, RowOutput
 from app.runtime import onnx_session as engine_module
 from app.runtime.cuda_graphs import CudaGraphSession
@@ -83,7 +84,7 @@ async def test_captured_on_the_thread_that_the_service_runs_batches_on(model: Mo
     session, some = model.open(capturing), list(model.rows[:5])
     expected = model.open(replace(capturing, captures=False)).run_rows(some)
     for _ in range(4):
-        result = await session.run(some)
+        result = await session.forward(Batch.of_rows(some))
         assert_alike(result.outputs, expected, capturing)  # type: ignore[arg-type]
     await session.aclose()
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.core.errors import HooperError
-from app.core.types import Row, RowOutput, RunResult
+from app.core.sequences import Batch, StepOutput
+from app.core.types import Row, RowOutput
 from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
@@ -24,8 +25,12 @@ def output_of(row: Row) -> RowOutput:
 class GatedBatch:
     """A batch in the engine, until one of its methods is called."""
 
-    rows: list[Row]
-    _gate: asyncio.Future[RunResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    batch: Batch
+    _gate: asyncio.Future[StepOutput] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def rows(self) -> list[Row]:
+        return [sequence.row for sequence in self.batch.sequences]
 
     @property
     def firsts(self) -> list[int]:
@@ -38,13 +43,19 @@ class GatedBatch:
         return self._gate.cancelled()
 
     def finish(self, outputs: Sequence[RowOutput | HooperError] | None = None, inference_s: float = 0.5) -> None:
-        made = [output_of(row) for row in self.rows] if outputs is None else outputs
-        self._settle(RunResult(made, sum(row.num_tokens for row in self.rows), inference_s))
+        num_tokens = sum(row.num_tokens for row in self.rows)
+        self._settle(StepOutput(self._outputs() if outputs is None else outputs, num_tokens, inference_s, self._is_finished()))
+
+    def _outputs(self) -> Sequence[RowOutput]:
+        return [output_of(row) for row in self.rows]
+
+    def _is_finished(self) -> Sequence[bool]:
+        return ()
 
     def fail(self, error: BaseException) -> None:
         self._settle(error)
 
-    def _settle(self, end: RunResult | BaseException) -> None:
+    def _settle(self, end: StepOutput | BaseException) -> None:
         if self._gate.done():  # the scheduler gave up on it
             return
         if isinstance(end, BaseException):
@@ -54,21 +65,25 @@ class GatedBatch:
 
 
 class GatedEngine:
-    """Stands in for `EncoderEngine`: satisfies `Runner`, and what a deployment asks of its session."""
+    """Stands in for `EncoderEngine`: satisfies `Engine`, and what a deployment asks of its engines."""
 
     provider = Provider("cpu", "fp32", "driven by hand")
     execution_providers = ("CPUExecutionProvider",)
     num_threads = 1
+    batch_type = GatedBatch
 
     def __init__(self) -> None:
         self._batches: asyncio.Queue[GatedBatch] = asyncio.Queue()
         self.is_closed = False
         self.num_terminated = 0
 
-    async def run(self, rows: Sequence[Row]) -> RunResult:
-        batch = GatedBatch(list(rows))
-        self._batches.put_nowait(batch)
-        return await batch._gate
+    async def forward(self, batch: Batch) -> StepOutput:
+        gated = self.batch_type(batch)
+        self._batches.put_nowait(gated)
+        return await gated._gate
+
+    def release(self, slots: Sequence[int]) -> None:
+        raise AssertionError("what is only encoded has no slots")
 
     async def batch(self) -> GatedBatch:
         """The next batch that reaches the engine."""

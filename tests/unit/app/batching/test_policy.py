@@ -3,7 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.policy import BULK_PATIENCE, LOOKAHEAD_ROWS, Budget, offered, offline_order, select
+from app.batching.policy import (
+    BULK_PATIENCE,
+    GOOD_BATCHES,
+    LOOKAHEAD_ROWS,
+    SMALLEST_BUDGET,
+    AdaptiveTokenBudget,
+    Budget,
+    admits_first,
+    offered,
+    offline_order,
+    select,
+)
 from app.runtime.layout import plan
 
 PACKED = Budget(max_batch_tokens=100, max_batch_rows=4, layout="packed")
@@ -99,7 +110,7 @@ def test_no_row_is_passed_over_that_would_have_fitted(lengths: list[int], budget
     if len(chosen) == budget.max_batch_rows:
         return
     for index in set(range(len(lengths))) - set(chosen):
-        older = [lengths[one] for one in chosen if one < index]
+        older = [lengths[earlier] for earlier in chosen if earlier < index]
         assert cost([*older, lengths[index]], budget) > budget.max_batch_tokens
 
 
@@ -114,3 +125,81 @@ def test_offline_packed_rows_that_widen_the_tensor_run_first_and_the_others_as_t
 @given(queues, st.sampled_from(["packed", "padded"]))
 def test_offline_every_row_runs_once(lengths: list[int], layout: str) -> None:
     assert sorted(offline_order(lengths, layout, 64)) == list(range(len(lengths)))  # type: ignore[arg-type]
+
+
+# --- while memory is short: halved at once, given back slowly, never more than was configured
+
+CONFIGURED = Budget(max_batch_tokens=1000, max_batch_rows=8, layout="packed")
+
+
+def tokens(adaptive: AdaptiveTokenBudget) -> int:
+    return adaptive.budget.max_batch_tokens
+
+
+def after_good(adaptive: AdaptiveTokenBudget, num_batches: int) -> AdaptiveTokenBudget:
+    for _ in range(num_batches):
+        adaptive = adaptive.after_success()
+    return adaptive
+
+
+def test_at_first_it_is_what_was_configured() -> None:
+    assert AdaptiveTokenBudget.of(CONFIGURED).budget == CONFIGURED
+    assert AdaptiveTokenBudget.of(CONFIGURED).after_success().budget == CONFIGURED
+
+
+def test_out_of_memory_halves_the_tokens_and_nothing_else() -> None:
+    once = AdaptiveTokenBudget.of(CONFIGURED).after_out_of_memory()
+    assert once.budget == Budget(500, 8, "packed")
+    assert tokens(once.after_out_of_memory()) == 250
+
+
+def test_a_budget_is_whole_tokens() -> None:
+    odd = AdaptiveTokenBudget.of(Budget(125, 8, "packed")).after_out_of_memory()
+    assert tokens(odd) == 62
+    assert tokens(after_good(odd, GOOD_BATCHES)) == 124
+    assert tokens(after_good(odd, 2 * GOOD_BATCHES)) == 125
+
+
+def test_it_is_doubled_only_after_so_many_good_batches_in_a_row() -> None:
+    halved = AdaptiveTokenBudget.of(CONFIGURED).after_out_of_memory()
+    assert tokens(after_good(halved, GOOD_BATCHES - 1)) == 500
+    assert tokens(after_good(halved, GOOD_BATCHES)) == 1000
+    twice = after_good(halved, GOOD_BATCHES - 1).after_out_of_memory()
+    assert tokens(after_good(twice, GOOD_BATCHES - 1)) == 250
+    assert tokens(after_good(twice, GOOD_BATCHES)) == 500
+    assert tokens(after_good(twice, 2 * GOOD_BATCHES)) == 1000
+
+
+def test_it_is_never_halved_to_nothing() -> None:
+    adaptive = AdaptiveTokenBudget.of(CONFIGURED)
+    for _ in range(20):
+        adaptive = adaptive.after_out_of_memory()
+    assert tokens(adaptive) == SMALLEST_BUDGET
+
+
+@given(st.integers(1, 10_000), st.lists(st.sampled_from(["good", "many good", "short"]), max_size=30))
+def test_whatever_happens_it_lies_between_the_smallest_and_the_configured(limit: int, steps: list[str]) -> None:
+    adaptive = AdaptiveTokenBudget.of(Budget(limit, 8, "padded"))
+    for step in steps:
+        adaptive = (
+            adaptive.after_out_of_memory() if step == "short" else after_good(adaptive, 1 if step == "good" else GOOD_BATCHES)
+        )
+        assert min(SMALLEST_BUDGET, limit) <= tokens(adaptive) <= limit
+
+
+# --- waiting sequences and those that are being generated take turns
+
+
+def test_newcomers_come_first_only_after_a_decode_step() -> None:
+    assert admits_first(num_active=3, last_phase="decode")
+    assert not admits_first(num_active=3, last_phase="prefill")
+    assert not admits_first(num_active=3, last_phase="encode")
+
+
+def test_newcomers_come_first_where_nothing_is_being_generated() -> None:
+    assert admits_first(num_active=0, last_phase="prefill")
+
+
+def test_a_budget_for_fewer_rows_is_otherwise_the_same() -> None:
+    assert PACKED.with_rows(2) == Budget(100, 2, "packed")
+    assert PACKED.with_rows(9) == PACKED

@@ -8,6 +8,7 @@ import pytest
 
 from app.batching.watchdog import Watchdog
 from app.core.errors import EngineLost, EngineStalled
+from app.core.sequences import Batch
 from tests.support.gated_engine import GatedEngine, turn
 from tests.support.tiny_model import row
 
@@ -30,7 +31,7 @@ class Obedient(GatedEngine):
 
 async def test_a_run_that_ends_in_time_is_left_alone() -> None:
     engine = GatedEngine()
-    running = asyncio.ensure_future(Watchdog(engine, NEVER_S).run([row(1)]))
+    running = asyncio.ensure_future(Watchdog(engine, NEVER_S).forward(Batch.of_rows([row(1)])))
     (await engine.batch()).finish()
     assert len((await running).outputs) == 1
     assert engine.num_terminated == 0
@@ -38,7 +39,7 @@ async def test_a_run_that_ends_in_time_is_left_alone() -> None:
 
 async def test_what_a_run_raises_in_time_is_raised() -> None:
     engine = GatedEngine()
-    running = asyncio.ensure_future(Watchdog(engine, NEVER_S).run([row(1)]))
+    running = asyncio.ensure_future(Watchdog(engine, NEVER_S).forward(Batch.of_rows([row(1)])))
     (await engine.batch()).fail(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await running
@@ -48,34 +49,34 @@ async def test_a_run_that_stops_when_it_is_told_to_has_stalled() -> None:
     said = RuntimeError("terminate flag")
     engine = Obedient(said)
     with pytest.raises(EngineStalled, match=r"did not end a batch of 2 rows within 0\.001 s$") as stalled:
-        await Watchdog(engine, SOON_S, NEVER_S).run([row(1), row(2)])
+        await Watchdog(engine, SOON_S, NEVER_S).forward(Batch.of_rows([row(1), row(2)]))
     assert engine.num_terminated == 1
     assert stalled.value.__cause__ is said
 
 
 async def test_a_run_that_is_cancelled_when_it_is_told_to_stop_has_stalled() -> None:
     with pytest.raises(EngineStalled, match="did not end a batch of 1 rows"):
-        await Watchdog(Obedient(asyncio.CancelledError()), SOON_S, NEVER_S).run([row(1)])
+        await Watchdog(Obedient(asyncio.CancelledError()), SOON_S, NEVER_S).forward(Batch.of_rows([row(1)]))
 
 
 async def test_an_engine_that_is_lost_when_it_is_told_to_stop_is_not_asked_again() -> None:
     with pytest.raises(EngineLost, match="thread has died"):
-        await Watchdog(Obedient(EngineLost("the thread has died")), SOON_S, NEVER_S).run([row(1)])
+        await Watchdog(Obedient(EngineLost("the thread has died")), SOON_S, NEVER_S).forward(Batch.of_rows([row(1)]))
 
 
 async def test_how_long_a_run_may_take_to_stop_is_told_apart_from_how_long_it_may_take() -> None:
     with pytest.raises(EngineLost, match=r"within 0\.001 s, nor stop within 0\.002 s more"):
-        await Watchdog(GatedEngine(), SOON_S, 2 * SOON_S).run([row(1)])
+        await Watchdog(GatedEngine(), SOON_S, 2 * SOON_S).forward(Batch.of_rows([row(1)]))
 
 
 async def test_a_run_that_ends_well_while_it_is_told_to_stop_is_an_answer() -> None:
-    assert len((await Watchdog(Obedient(None), SOON_S, NEVER_S).run([row(1)])).outputs) == 1
+    assert len((await Watchdog(Obedient(None), SOON_S, NEVER_S).forward(Batch.of_rows([row(1)]))).outputs) == 1
 
 
 async def test_a_run_that_does_not_stop_is_lost_and_not_waited_for() -> None:
     engine = GatedEngine()
     with pytest.raises(EngineLost, match=r"within 0\.001 s, nor stop within 0\.001 s more"):
-        await Watchdog(engine, SOON_S).run([row(1)])
+        await Watchdog(engine, SOON_S).forward(Batch.of_rows([row(1)]))
     assert engine.num_terminated == 1
     batch = await engine.batch()
     await turn()
@@ -84,7 +85,7 @@ async def test_a_run_that_does_not_stop_is_lost_and_not_waited_for() -> None:
 
 async def test_a_caller_who_is_cancelled_cancels_the_wait() -> None:
     engine = GatedEngine()
-    running = asyncio.ensure_future(Watchdog(engine, NEVER_S).run([row(1)]))
+    running = asyncio.ensure_future(Watchdog(engine, NEVER_S).forward(Batch.of_rows([row(1)])))
     batch = await engine.batch()
     running.cancel()
     await turn()

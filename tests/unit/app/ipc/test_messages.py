@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.batching.queue import SubmissionResult
+from app.batching.results import SubmissionResult
 from app.core import errors
 from app.core.errors import EngineFailed, HooperError, InvalidInput, Overloaded, RateLimited, Unavailable, UnknownModel
 from app.core.types import Row

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.batching.admission import QueueLimit
-from app.batching.scheduler import SubmissionResult
+from app.batching.results import SubmissionResult
 from app.core.errors import DeadlineExceeded, EngineFailed, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.mirror import Mirror

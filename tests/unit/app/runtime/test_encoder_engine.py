@@ -22,6 +22,7 @@ from app.core.errors import (
     ProviderUnavailable,
 )
 from app.core.manifest import Graph, Output
+from app.core.sequences import Batch
 from app.core.types import Precision
 from app.runtime import encoder_engine as encoder_engine_module
 from app.runtime import onnx_session as engine_module
@@ -86,7 +87,7 @@ def scales() -> np.ndarray:
 
 
 async def test_every_row_gets_its_own_numbers(session: EncoderEngine) -> None:
-    result = await session.run(ROWS)
+    result = await session.forward(Batch.of_rows(ROWS))
     for one, output in zip(ROWS, result.outputs, strict=True):
         np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
 
@@ -100,14 +101,14 @@ async def test_a_row_alone_gets_the_numbers_it_gets_in_company(session: EncoderE
 async def test_long_rows_keep_their_numbers_and_do_not_widen_short_ones(session: EncoderEngine) -> None:
     words = [4, 5, 6, 11, 12, 13]
     rows = [row(2, *[words[number % 6]] * size, 3) for number, size in enumerate((3, 300, 5, 90, 4, 280, 7, 6, 3, 8))]
-    result = await session.run(rows)
+    result = await session.forward(Batch.of_rows(rows))
     for one, output in zip(rows, result.outputs, strict=True):
         np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
     assert result.num_computed_tokens < 3 * 302 + 3 * 92, "short rows take tensor rows of the longest"
 
 
 async def test_the_result_tells_what_was_computed(session: EncoderEngine) -> None:
-    result = await session.run(ROWS)
+    result = await session.forward(Batch.of_rows(ROWS))
     assert result.num_computed_tokens >= sum(one.num_tokens for one in ROWS)
     assert result.inference_s > 0
 
@@ -132,7 +133,7 @@ async def test_a_row_without_finite_numbers_fails_alone_whoever_shares_its_batch
     poison(tmp_path / "model.onnx")
     session = EncoderEngine(tmp_path / "model.onnx", graph, CPU, 1)
     rows = [row(2, 11, 3), row(2, NOT_A_NUMBER, 3), row(2, 12, 3)]
-    outputs = (await session.run(rows)).outputs
+    outputs = (await session.forward(Batch.of_rows(rows))).outputs
     assert isinstance(outputs[1], EngineFailed)
     for index in (0, 2):
         output = outputs[index]
@@ -178,9 +179,9 @@ async def test_outputs_of_another_shape_are_never_dealt_out(
     session, session_factory = faulty
     session_factory.twist = lambda answered, *_: wrong(answered[0])
     with pytest.raises(EngineFailed, match=r"output"):
-        await session.run(ROWS)
+        await session.forward(Batch.of_rows(ROWS))
     session_factory.twist = None
-    assert len((await session.run(ROWS)).outputs) == len(ROWS)
+    assert len((await session.forward(Batch.of_rows(ROWS))).outputs) == len(ROWS)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -199,10 +200,10 @@ async def test_a_lack_of_memory_is_told_as_such(faulty: tuple[EncoderEngine, Fau
     session, session_factory = faulty
     session_factory.twist = raising(RuntimeError("Failed to allocate memory for requested buffer of size 5"))
     with pytest.raises(OutOfMemory, match="no memory for 5 rows in "):
-        await session.run(ROWS)
+        await session.forward(Batch.of_rows(ROWS))
     session_factory.twist = raising(RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
-        await session.run(ROWS)
+        await session.forward(Batch.of_rows(ROWS))
 
 
 def endless_graph(path: Path) -> Graph:
@@ -238,8 +239,8 @@ FOR_EVER = 2**62
 async def test_a_real_run_without_end_stops_when_it_is_told_to_and_the_engine_goes_on(tmp_path: Path) -> None:
     session = EncoderEngine(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
     with pytest.raises(EngineStalled):
-        await Watchdog(session, run_s=0.05, grace_s=30).run([row(FOR_EVER)])
-    (output,) = (await Watchdog(session, run_s=30).run([row(7)])).outputs
+        await Watchdog(session, step_s=0.05, grace_s=30).forward(Batch.of_rows([row(FOR_EVER)]))
+    (output,) = (await Watchdog(session, step_s=30).forward(Batch.of_rows([row(7)]))).outputs
     assert not isinstance(output, HooperError)
     assert output["logits"] == [14.0]
     await session.aclose()
@@ -247,7 +248,7 @@ async def test_a_real_run_without_end_stops_when_it_is_told_to_and_the_engine_go
 
 async def test_closing_stops_a_run_without_end(tmp_path: Path) -> None:
     session = EncoderEngine(tmp_path / "model.onnx", endless_graph(tmp_path / "model.onnx"), CPU, 1)
-    running = asyncio.ensure_future(session.run([row(FOR_EVER)]))
+    running = asyncio.ensure_future(session.forward(Batch.of_rows([row(FOR_EVER)])))
     await turn()
     await session.aclose(patience_s=0.05)
     await session.aclose()  # on a busy machine it may take longer to stop
@@ -260,7 +261,7 @@ async def test_a_run_that_never_ends_is_abandoned_and_gives_its_engine_back_when
 ) -> None:
     session, session_factory = faulty
     session_factory.twist = hang = Hang()
-    running = asyncio.ensure_future(session.run(ROWS))
+    running = asyncio.ensure_future(session.forward(Batch.of_rows(ROWS)))
     await asyncio.to_thread(hang.begun.wait)
     await session.aclose(patience_s=0.001)
     assert "abandoned" in caplog.text
@@ -374,19 +375,19 @@ def test_a_provider_that_fails_in_a_run_is_not_replaced_by_another(tmp_path: Pat
 
 
 async def test_runs_wait_for_each_other(session: EncoderEngine) -> None:
-    results = await asyncio.gather(*[session.run([one]) for one in ROWS])
+    results = await asyncio.gather(*[session.forward(Batch.of_rows([one])) for one in ROWS])
     for one, result in zip(ROWS, results, strict=True):
         np.testing.assert_allclose(result.outputs[0]["logits"], logits_of(one), atol=1e-5)
 
 
 async def test_closing_waits_for_the_run_in_progress_and_ends_the_thread(tmp_path: Path, write: Write) -> None:
     session = EncoderEngine(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1)
-    running = asyncio.ensure_future(session.run(ROWS))
+    running = asyncio.ensure_future(session.forward(Batch.of_rows(ROWS)))
     await asyncio.sleep(0)
     await session.aclose()
     assert len((await running).outputs) == len(ROWS)
     with pytest.raises(EngineLost):
-        await session.run(ROWS)
+        await session.forward(Batch.of_rows(ROWS))
 
 
 @pytest.mark.skipif(not openvino_devices(), reason="the OpenVINO plug-in does not offer this processor")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import EngineLost, HooperError
+from app.core.sequences import Batch
 from app.core.types import RowOutput
 from app.runtime import encoder_engine as encoder_engine_module
 from app.runtime.encoder_engine import MAX_DEFAULT_STREAMS, open_engines
@@ -89,8 +90,8 @@ def test_other_devices_compute_one_after_the_other(tmp_path: Path, device: str) 
 
 async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
-    alone = await engines.exclusive.run(ROWS)
-    for result in await asyncio.gather(*(one.run(ROWS) for _ in range(20) for one in engines.parallel)):
+    alone = await engines.exclusive.forward(Batch.of_rows(ROWS))
+    for result in await asyncio.gather(*(one.forward(Batch.of_rows(ROWS)) for _ in range(20) for one in engines.parallel)):
         np.testing.assert_allclose(logits(result.outputs), logits(alone.outputs), atol=1e-5)
     assert engines.provider is FP32
     assert engines.execution_providers == ["CPUExecutionProvider"]
@@ -99,7 +100,7 @@ async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:
 
 async def test_idle_engines_are_not_abandoned_where_nobody_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
-    await asyncio.gather(*(one.run(ROWS) for one in (engines.exclusive, *engines.parallel)))
+    await asyncio.gather(*(one.forward(Batch.of_rows(ROWS)) for one in (engines.exclusive, *engines.parallel)))
     await engines.aclose(0.0)
     assert not caplog.records
 
@@ -113,6 +114,6 @@ async def test_a_session_that_is_closed_has_no_engine_to_share(tmp_path: Path) -
 
 async def test_closing_gives_every_engine_back(tmp_path: Path) -> None:
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
-    await asyncio.gather(*(one.run(ROWS) for one in (engines.exclusive, *engines.parallel)))
+    await asyncio.gather(*(one.forward(Batch.of_rows(ROWS)) for one in (engines.exclusive, *engines.parallel)))
     await engines.aclose()
     assert all(one._engine is None for one in (engines.exclusive, *engines.parallel))

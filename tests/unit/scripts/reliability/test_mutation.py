@@ -24,8 +24,8 @@ from scripts.reliability.mutation import (
 )
 
 RESULTS = """\
-    app.batching.memory.xǁAllowanceǁof__mutmut_1: killed
-    app.batching.memory.xǁAllowanceǁof__mutmut_2: survived
+    app.batching.policy.xǁAdaptiveTokenBudgetǁof__mutmut_1: killed
+    app.batching.policy.xǁAdaptiveTokenBudgetǁof__mutmut_2: survived
     app.batching.watchdog.x__ends__mutmut_3: timeout
     app.batching.watchdog.x__ends__mutmut_4: caught by type check
 """
@@ -48,9 +48,9 @@ def test_the_outcome_of_each_mutant_is_read() -> None:
 @pytest.mark.parametrize(
     ("mutant", "module", "function"),
     [
-        ("app.batching.memory.xǁAllowanceǁof__mutmut_12", "app.batching.memory", "Allowance.of"),
+        ("app.batching.policy.xǁAdaptiveTokenBudgetǁof__mutmut_12", "app.batching.policy", "AdaptiveTokenBudget.of"),
         ("app.batching.watchdog.xǁWatchdogǁ__init____mutmut_2", "app.batching.watchdog", "Watchdog.__init__"),
-        ("app.batching.scheduler.xǁSchedulerǁ_drop__mutmut_3", "app.batching.scheduler", "Scheduler._drop"),
+        ("app.batching.scheduler.xǁSchedulerǁ_leave__mutmut_3", "app.batching.scheduler", "Scheduler._leave"),
         ("app.runtime.layout.x__first_fit_decreasing__mutmut_1", "app.runtime.layout", "_first_fit_decreasing"),
         ("app.runtime.layout.x_bucket__mutmut_1", "app.runtime.layout", "bucket"),
     ],
@@ -61,7 +61,7 @@ def test_a_mutant_is_named_for_its_function(mutant: str, module: str, function: 
 
 def test_a_name_of_another_kind_is_refused() -> None:
     with pytest.raises(SetupError, match="not understood"):
-        place_of("app.batching.memory.of")
+        place_of("app.batching.policy.of")
 
 
 def test_a_change_is_told_by_its_lines() -> None:
@@ -80,9 +80,9 @@ def test_whatever_is_neither_killed_nor_hangs_counts_against_the_tests() -> None
 
 def test_each_module_is_held_to_the_floor_and_all_together() -> None:
     modules = by_module(outcomes(RESULTS))
-    assert list(modules) == ["app.batching.memory", "app.batching.watchdog", "all"]
+    assert list(modules) == ["app.batching.policy", "app.batching.watchdog", "all"]
     assert [one.partition(";")[0] for one in complaints({"modules": modules})] == [
-        "app.batching.memory: the tests notice 50.0% of 2 mutants",
+        "app.batching.policy: the tests notice 50.0% of 2 mutants",
         "app.batching.watchdog: the tests notice 50.0% of 2 mutants",
         "all: the tests notice 50.0% of 4 mutants",
     ]

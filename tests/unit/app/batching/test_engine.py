@@ -1,4 +1,4 @@
-"""Engines side by side: who takes the next batch, and how much of what waits."""
+"""Engines in parallel: which of them takes the next batch, and how much of what waits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.batching.admission import QueueLimit
+from app.batching.engine import EnginePool
 from app.batching.policy import SMALLEST_SHARE, Budget, select
 from app.batching.scheduler import Scheduler
-from app.batching.streams import Streams
 from app.core.errors import EngineFailed, EngineLost, Unavailable
 from app.core.types import Row
 from tests.support.gated_engine import GatedEngine, turn
@@ -24,54 +24,54 @@ def row(first: int, num_tokens: int = 10) -> Row:
     return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
 
 
-def streams(num_beside: int) -> tuple[Streams, GatedEngine, list[GatedEngine]]:
-    alone, beside = GatedEngine(), [GatedEngine() for _ in range(num_beside)]
-    return Streams(alone, beside), alone, beside
+def engine_pool(num_parallel: int) -> tuple[EnginePool, GatedEngine, list[GatedEngine]]:
+    exclusive, parallel = GatedEngine(), [GatedEngine() for _ in range(num_parallel)]
+    return EnginePool(exclusive, parallel), exclusive, parallel
 
 
-# --- whose turn it is
+# --- which engine
 
 
 def test_without_others_the_one_engine_takes_everything_and_the_whole_budget() -> None:
-    made, alone, _ = streams(0)
-    turn_ = made.take(BUDGET, 7, 70)
-    assert turn_ is not None
-    assert (turn_.runner, turn_.budget) == (alone, BUDGET)
-    assert made.take(BUDGET, 7, 70) is None
+    pool, exclusive, _ = engine_pool(0)
+    assignment = pool.take(BUDGET, 7, 70)
+    assert assignment is not None
+    assert (assignment.engine, assignment.budget) == (exclusive, BUDGET)
+    assert pool.take(BUDGET, 7, 70) is None
 
 
-@pytest.mark.parametrize(("num_beside", "num_rows"), [(2, 1), (4, 3)])
-def test_too_few_rows_for_everybody_are_computed_with_every_thread(num_beside: int, num_rows: int) -> None:
-    made, alone, _ = streams(num_beside)
-    turn_ = made.take(BUDGET, num_rows, 10 * num_rows)
-    assert turn_ is not None
-    assert (turn_.runner, turn_.budget) == (alone, BUDGET)
+@pytest.mark.parametrize(("num_parallel", "num_rows"), [(2, 1), (4, 3)])
+def test_too_few_rows_for_everybody_are_computed_with_every_thread(num_parallel: int, num_rows: int) -> None:
+    pool, exclusive, _ = engine_pool(num_parallel)
+    assignment = pool.take(BUDGET, num_rows, 10 * num_rows)
+    assert assignment is not None
+    assert (assignment.engine, assignment.budget) == (exclusive, BUDGET)
 
 
-def test_enough_rows_are_computed_side_by_side() -> None:
-    made, _, beside = streams(2)
-    taken = [made.take(BUDGET, 2, 20), made.take(BUDGET, 1, 10)]
-    assert [one and one.runner for one in taken] == beside
-    assert made.num_busy == 2
-    assert made.take(BUDGET, 1, 10) is None
+def test_enough_rows_are_computed_in_parallel() -> None:
+    pool, _, parallel = engine_pool(2)
+    taken = [pool.take(BUDGET, 2, 20), pool.take(BUDGET, 1, 10)]
+    assert [assignment and assignment.engine for assignment in taken] == parallel
+    assert pool.num_busy == 2
+    assert pool.take(BUDGET, 1, 10) is None
 
 
-def test_a_lone_row_joins_those_who_compute_side_by_side() -> None:
-    made, _, beside = streams(2)
-    made.take(BUDGET, 2, 20)
-    joined = made.take(BUDGET, 1, 10)
+def test_a_lone_row_joins_engines_that_compute_in_parallel() -> None:
+    pool, _, parallel = engine_pool(2)
+    pool.take(BUDGET, 2, 20)
+    joined = pool.take(BUDGET, 1, 10)
     assert joined is not None
-    assert joined.runner is beside[1]
+    assert joined.engine is parallel[1]
 
 
-def test_nobody_computes_beside_the_one_with_every_thread() -> None:
-    made, alone, beside = streams(2)
-    made.take(BUDGET, 1, 10)
-    assert made.take(BUDGET, 5, 50) is None
-    made.give_back(alone)
-    following = made.take(BUDGET, 5, 50)
+def test_nothing_is_computed_parallel_to_the_engine_with_every_thread() -> None:
+    pool, exclusive, parallel = engine_pool(2)
+    pool.take(BUDGET, 1, 10)
+    assert pool.take(BUDGET, 5, 50) is None
+    pool.give_back(exclusive)
+    following = pool.take(BUDGET, 5, 50)
     assert following is not None
-    assert following.runner is beside[0]
+    assert following.engine is parallel[0]
 
 
 # --- how much it takes
@@ -114,8 +114,8 @@ class Rig:
     """A scheduler over three gated engines, and who waits for it."""
 
     def __init__(self) -> None:
-        self.alone, self.first, self.second = GatedEngine(), GatedEngine(), GatedEngine()
-        self.scheduler = Scheduler(self.alone, BUDGET, LIMIT, beside=(self.first, self.second))
+        self.exclusive, self.first, self.second = GatedEngine(), GatedEngine(), GatedEngine()
+        self.scheduler = Scheduler(self.exclusive, BUDGET, LIMIT, parallel=(self.first, self.second))
 
     async def submit(self, *rows: Row) -> asyncio.Task[object]:
         task: asyncio.Task[object] = asyncio.create_task(self.scheduler.submit(rows))
@@ -228,7 +228,7 @@ async def test_everybody_in_a_batch_is_told_how_long_they_waited(rig: Rig) -> No
 
 async def test_who_brings_no_tokens_waits_for_none(rig: Rig) -> None:
     caller = await rig.submit(row(1, 10))
-    (await rig.alone.batch()).finish(inference_s=1000.0)
+    (await rig.exclusive.batch()).finish(inference_s=1000.0)
     await caller
     assert rig.scheduler.retry_after_s() == 1.0
     assert rig.scheduler.retry_after_s(1) == 50.0

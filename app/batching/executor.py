@@ -1,0 +1,128 @@
+"""Running one step of a batch to its end: an output or an error for each of its sequences, whatever the engine does."""
+
+from __future__ import annotations
+
+import time
+from collections import abc
+
+from app.batching.engine import Engine
+from app.batching.policy import AdaptiveTokenBudget, Budget
+from app.batching.results import BatchFailed, BatchRan, EventListener, RowsDropped, SubmittedSequence, cancel_reason
+from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, OutOfMemory
+from app.core.sequences import Batch, Phase, StepOutput
+
+
+class StepExecutor:
+    """Invariant: after `run` each sequence of the batch has what its step gave, or `run` has raised `EngineLost`.
+
+    Rows that fail to encode are run again in halves, and those in theirs, until the guilty row stands alone: a row runs at most
+    1 + log2(rows) times, rounded up, and a batch of n rows costs at most 2n - 1 runs. A batch that stalled is not run again: it
+    would take its time limit as often. Nor are `prefill` and `decode`, which have changed what the engine keeps.
+    """
+
+    def __init__(self, budget: Budget, listener: EventListener) -> None:
+        self._listener = listener
+        self._budget = AdaptiveTokenBudget.of(budget)
+
+    @property
+    def budget(self) -> Budget:
+        """What a batch may hold now: less than configured while memory is short."""
+        return self._budget.budget
+
+    async def run(self, engine: Engine, phase: Phase, batch: abc.Sequence[SubmittedSequence]) -> None:
+        """
+        Args:
+            engine: has nothing else to do.
+            phase: the step that all of them take.
+            batch: at least one sequence.
+
+        Raises:
+            EngineLost: the engine can run nothing more. Sequences that it left unfinished have no answer.
+        """
+        now = time.monotonic()
+        submissions = {sequence.submission for sequence in batch}
+        for submission in submissions:
+            submission.started = min(submission.started, now)  # its first row's
+            submission.is_split = submission.is_split or submission.num_running > 0
+            submission.num_running += 1
+        try:
+            lacked_memory = await self._attempt(engine, phase, batch)
+        finally:
+            for submission in submissions:
+                submission.num_running -= 1
+        if lacked_memory and len(batch) > 1:  # a lone row's need says nothing about batches
+            self._budget = self._budget.after_out_of_memory()
+
+    async def _attempt(self, engine: Engine, phase: Phase, batch: abc.Sequence[SubmittedSequence]) -> bool:
+        """Whether the batch, as a whole, was more than memory could hold."""
+        try:
+            step = await self._forward(engine, Batch(phase, batch))
+        except EngineLost as lost:
+            self._listener(BatchFailed(len(batch), lost))
+            raise
+        except EngineFailed as error:
+            self._listener(BatchFailed(len(batch), error))
+            await self._isolate(engine, phase, batch, error)
+            return isinstance(error, OutOfMemory)
+        self._budget = self._budget.after_success()
+        self._deliver(phase, batch, step)
+        return False
+
+    async def _forward(self, engine: Engine, batch: Batch) -> StepOutput:
+        """The engine's output, with whatever else it raises turned into EngineFailed."""
+        try:
+            step = await engine.forward(batch)
+        except (EngineFailed, EngineLost):
+            raise
+        except Exception as error:  # an engine's failure is its rows' failure, never the loop's
+            raise EngineFailed(
+                f"the engine failed on a batch of {len(batch.sequences)} rows ({type(error).__name__})"
+            ) from error
+        num_rows = len(batch.sequences)
+        if len(step.outputs) != num_rows:
+            raise EngineFailed(f"the engine gave {len(step.outputs)} outputs for {num_rows} rows")
+        if batch.phase != "encode" and len(step.is_finished) != num_rows:
+            raise EngineFailed(f"the engine said of {len(step.is_finished)} sequences whether they ended, of {num_rows}")
+        return step
+
+    async def _isolate(self, engine: Engine, phase: Phase, batch: abc.Sequence[SubmittedSequence], error: HooperError) -> None:
+        """Run the halves of a failed batch once more, so that one bad row fails alone."""
+        if phase != "encode" or len(batch) == 1 or isinstance(error, EngineStalled):
+            for sequence in batch:
+                sequence.submission.deliver(sequence, error, is_last=True)
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            wanted = self._still_wanted(half)
+            if wanted:
+                await self._attempt(engine, phase, wanted)
+
+    def _still_wanted(self, batch: abc.Sequence[SubmittedSequence]) -> list[SubmittedSequence]:
+        """Those whose caller is still there: a batch that is run again may have outlived some."""
+        now = time.monotonic()
+        wanted = []
+        for sequence in batch:
+            reason = cancel_reason(sequence, now)
+            if reason is None:
+                wanted.append(sequence)
+            else:
+                self._listener(RowsDropped(1, reason))
+        return wanted
+
+    def _deliver(self, phase: Phase, batch: abc.Sequence[SubmittedSequence], step: StepOutput) -> None:
+        num_tokens = len(batch) if phase == "decode" else sum([sequence.row.num_tokens for sequence in batch])
+        self._listener(BatchRan(len(batch), num_tokens, step.num_computed_tokens, step.inference_s, phase))
+        for submission in {sequence.submission for sequence in batch}:
+            spent = submission.inference_s + step.inference_s
+            submission.inference_s = min(spent, time.monotonic() - submission.started) if submission.is_split else spent
+            submission.batch_rows = max(submission.batch_rows, len(batch))
+            submission.batch_tokens = max(submission.batch_tokens, num_tokens)
+        is_finished = step.is_finished or [True] * len(batch)
+        for sequence, output, has_ended in zip(batch, step.outputs, is_finished, strict=True):
+            is_last = has_ended or isinstance(output, HooperError) or is_at_limit(sequence)
+            sequence.submission.deliver(sequence, output, is_last)
+
+
+def is_at_limit(sequence: SubmittedSequence) -> bool:
+    """Whether one more output is all that the caller wants."""
+    return sequence.sampling is None or len(sequence.outputs) + 1 >= sequence.sampling.max_new_tokens

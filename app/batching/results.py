@@ -1,0 +1,242 @@
+"""The way back: what a caller awaits or iterates, and the events that the metrics are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import abc
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from app.core.errors import DeadlineExceeded, HooperError
+from app.core.sequences import Phase, SamplingParams, Sequence
+from app.core.types import Priority, Row, RowOutput
+
+TIMER_SLACK_S = 0.005
+"""uvloop's timers count whole milliseconds: a caller may be told of a deadline a moment before it has passed."""
+
+DEADLINE_PASSED = "the deadline passed before the engine answered"
+"""What a caller is told, whether its own timer or the scheduler comes across the deadline first."""
+
+DropReason = Literal["deadline", "client_left"]
+
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRan:
+    """One step of a batch."""
+
+    num_rows: int
+    num_tokens: int
+    num_computed_tokens: int
+    inference_s: float
+    phase: Phase = "encode"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailed:
+    """A batch that the engine did not answer, or a part of one that was run again."""
+
+    num_rows: int
+    error: HooperError
+
+
+@dataclass(frozen=True, slots=True)
+class RowsDropped:
+    """Rows that never reached the engine, or were no longer generated, since nobody wanted their answer any more."""
+
+    num_rows: int
+    reason: DropReason
+
+
+Event = BatchRan | BatchFailed | RowsDropped
+EventListener = abc.Callable[[Event], None]
+
+
+# --- results
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionResult:
+    """A submission's outputs, in the order of its rows, and where its time went."""
+
+    outputs: abc.Sequence[RowOutput | HooperError]
+    """Of a row that was generated, the outputs of its steps one after the other: (steps, features)."""
+    queue_s: float
+    """From submission until its first row reached the engine."""
+    inference_s: float
+    """Spent in the engine, summed over the batches that held its rows; of those that ran in parallel, no more than passed."""
+    batch_rows: int = 0
+    """Rows of the largest of those batches, other callers' included; 0 where none ran."""
+    batch_tokens: int = 0
+    """Tokens of the one that had most, in the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedStep:
+    """What one step gave for one row of a submission."""
+
+    index: int
+    """Of the row."""
+    output: RowOutput | HooperError
+    is_last: bool
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class SubmittedSequence(Sequence):
+    """A sequence, and whose it is."""
+
+    submission: Submission
+    index: int
+
+
+class Submission:
+    """Rows that a scheduler has accepted: to be awaited (`result`), iterated (`stream`), or cancelled.
+
+    Invariant: its future is completed exactly once; a caller who leaves is reported to the scheduler at once.
+    """
+
+    __slots__ = (
+        "_leave", "_stream", "batch_rows", "batch_tokens", "deadline", "future", "inference_s", "is_split", "num_missing",
+        "num_running", "sequences", "started", "submitted",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        rows: abc.Sequence[Row],
+        sampling: SamplingParams | None,
+        deadline: float | None,
+        priority: Priority,
+        leave: abc.Callable[[Submission, DropReason], None],
+    ) -> None:
+        """`leave` is called when nobody wants the answer any more, or has it."""
+        self.deadline, self._leave = deadline, leave
+        self.future: asyncio.Future[SubmissionResult] = asyncio.get_running_loop().create_future()
+        self.sequences = [
+            SubmittedSequence(row, sampling, deadline, priority, submission=self, index=index) for index, row in enumerate(rows)
+        ]
+        self.num_missing = len(rows)
+        self.submitted, self.started = time.monotonic(), math.inf
+        self.num_running = 0  # batches in engines that hold rows of it
+        self.is_split = False  # whether two of them ran at the same time
+        self.inference_s, self.batch_rows, self.batch_tokens = 0.0, 0, 0
+        self._stream: asyncio.Queue[StreamedStep | None] | None = None  # None ends it
+
+    async def result(self) -> SubmissionResult:
+        """Wait for every row; whoever is cancelled while waiting has left.
+
+        Raises:
+            DeadlineExceeded: the deadline passed first.
+            Unavailable: the scheduler was closed, or its loop died.
+        """
+        reason: DropReason = "client_left"
+        try:
+            async with self._timeout():
+                return await self.future
+        except TimeoutError:
+            reason = "deadline"
+            raise DeadlineExceeded(DEADLINE_PASSED) from None
+        except DeadlineExceeded:
+            reason = "deadline"
+            raise
+        finally:
+            self._end(reason)
+
+    async def stream(self) -> abc.AsyncGenerator[StreamedStep]:
+        """What each step gives, as it comes. Whoever closes the generator (`contextlib.aclosing`) before its end has left.
+
+        Raises:
+            DeadlineExceeded, Unavailable: as `result`.
+        """
+        self._stream = steps = asyncio.Queue[StreamedStep | None]()
+        for step in self._steps_so_far():
+            steps.put_nowait(step)
+        if self.future.done():
+            steps.put_nowait(None)
+        reason: DropReason = "client_left"
+        try:
+            while True:
+                async with self._timeout():
+                    following = await steps.get()
+                if following is None:
+                    if not self.future.cancelled():
+                        self.future.result()
+                    return
+                yield following
+        except TimeoutError:
+            reason = "deadline"
+            raise DeadlineExceeded(DEADLINE_PASSED) from None
+        except DeadlineExceeded:
+            reason = "deadline"
+            raise
+        finally:
+            self.cancel(reason)
+
+    def cancel(self, reason: DropReason = "client_left") -> None:
+        """Want nothing of it any more."""
+        if self.future.cancel():
+            self._end_stream()
+        self._end(reason)
+
+    def deliver(self, sequence: SubmittedSequence, output: RowOutput | HooperError, is_last: bool) -> None:
+        """Take what a step gave for one of its sequences."""
+        sequence.outputs.append(output)
+        if self._stream is not None:
+            self._stream.put_nowait(StreamedStep(sequence.index, output, is_last))
+        if not is_last:
+            return
+        sequence.state = "finished"
+        self.num_missing -= 1
+        if not self.num_missing and not self.future.done():
+            outputs = [_joined(sequence.outputs) for sequence in self.sequences]
+            queue_s = self.started - self.submitted
+            self.future.set_result(SubmissionResult(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
+            self._end_stream()
+
+    def refuse(self, error: HooperError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # taken note of: whoever left before asking need not be told in the log
+            self._end_stream()
+
+    def _end(self, reason: DropReason) -> None:
+        self._leave(self, reason)
+        self.sequences = []  # each refers to its submission: without the cycle both go as soon as the engine lets go of them
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.put_nowait(None)
+
+    def _timeout(self) -> asyncio.Timeout:
+        return asyncio.timeout(None if self.deadline is None else self.deadline - time.monotonic())
+
+    def _steps_so_far(self) -> abc.Iterator[StreamedStep]:
+        for sequence in self.sequences:
+            for number, output in enumerate(sequence.outputs, start=1):
+                is_last = sequence.state == "finished" and number == len(sequence.outputs)
+                yield StreamedStep(sequence.index, output, is_last)
+
+
+def _joined(outputs: abc.Sequence[RowOutput | HooperError]) -> RowOutput | HooperError:
+    """The output of a sequence from those of its steps: an error where it ended in one."""
+    last = outputs[-1]
+    if len(outputs) == 1 or isinstance(last, HooperError):
+        return last
+    steps = [output for output in outputs if not isinstance(output, HooperError)]
+    return {name: np.concatenate([step[name] for step in steps]) for name in last}
+
+
+def cancel_reason(sequence: SubmittedSequence, now: float) -> DropReason | None:
+    """Why nobody wants this sequence any more; None where somebody does. A caller whose deadline has passed is told."""
+    submission, deadline = sequence.submission, sequence.deadline
+    if deadline is not None and deadline <= now:
+        submission.refuse(DeadlineExceeded(DEADLINE_PASSED))
+        return "deadline"
+    if not submission.future.done():
+        return None
+    return "deadline" if deadline is not None and deadline <= now + TIMER_SLACK_S else "client_left"
