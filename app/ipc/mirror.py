@@ -216,7 +216,7 @@ class Mirror:
         scheduler = RemoteScheduler(self._link, number, description)
         engine = RemoteEngine(description.provider, description.execution_providers, description.num_threads)
         deployment = Deployment(manifest, self._tasks[manifest.task], task, engine, scheduler, self._metrics, definition)
-        deployment.watch(Drift(manifest, task, unknown_id, self._metrics.drift))
+        deployment.watch(Drift(manifest, task, unknown_id, self._metrics))
         self._schedulers[number] = scheduler
         load = self.registry.state.loads.get(number)
         if load is not None:

@@ -15,51 +15,12 @@ from prometheus_client.registry import Collector
 
 from app.core.manifest import NO_REFERENCE, DriftReference
 
-OF_VERSION = ("model", "version")
-OF_LABEL = (*OF_VERSION, "label")
-
-
-class DriftCounters:
-    """Sums and counts: Prometheus makes means and shares of them, over whatever time is asked for."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, labels: tuple[str, ...] = OF_VERSION) -> Counter:
-            return Counter(f"hooper_drift_{name}_total", text, labels, registry=registry)
-
-        self.items = counter("items", "Items answered.")
-        self.tokens = counter("tokens", "Tokens of the answered items.")
-        self.unknown_tokens = counter("unknown_tokens", "Tokens of the answered items that the vocabulary lacks.")
-        self.decisions = counter("decisions", "Items answered with a best score of its usual meaning.")
-        self.confidence = counter("confidence", "Best scores of these answers, added up.")
-        self.labels = counter("labels", "These items by their best label.", OF_LABEL)
-
-
-def reference_metrics(models: Iterable[tuple[str, str, DriftReference]]) -> Iterator[Metric]:
-    """The references of loaded models, given as name, version and reference; a model that has none is left out."""
-
-    def gauge(name: str, text: str, labels: tuple[str, ...] = OF_VERSION) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"hooper_drift_reference_{name}", f"{text} when the model was published.", labels=labels)
-
-    tokens, unknown = gauge("tokens", "Mean tokens of an item"), gauge("unknown_share", "Share of unknown tokens")
-    confidence = gauge("confidence", "Mean best score")
-    labels = gauge("label_share", "Share of the items with this best label", OF_LABEL)
-    for name, version, reference in models:
-        if not reference.num_items:
-            continue
-        tokens.add_metric([name, version], reference.tokens_per_item)
-        unknown.add_metric([name, version], reference.unknown_token_share)
-        if reference.confidence is not None:
-            confidence.add_metric([name, version], reference.confidence)
-        for label, share in reference.label_shares.items():
-            labels.add_metric([name, version, label], share)
-    yield from (tokens, unknown, confidence, labels)
-
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+ProcessKind = Literal["engine", "front_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,53 +46,50 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the page and no dashboard of ours reads them
         self.registry = CollectorRegistry()
-        of_model = ("model",)
-        self.requests = Counter(
-            "hooper_requests_total", "Requests answered.", ("task", "model", "status"), registry=self.registry
+        counter, histogram = self._counter, self._histogram
+        self.requests = counter("requests", "Requests answered.", "task", "model", "status")
+        self.version_requests = counter(
+            "version_requests", "Requests by the version that they came to.", "model", "version", "status"
         )
-        self.version_requests = Counter(
-            "hooper_version_requests_total", "Requests by the version that they came to.", ("model", "version", "status"),
-            registry=self.registry,
+        self.shadow_compared = counter(
+            "shadow_compared", "Items that a version answered, by what its shadow made of them.",
+            "model", "version", "candidate", "outcome",
         )  # fmt: skip
-        self.shadow_compared = Counter(
-            "hooper_shadow_compared_total", "Items that a version answered, by what its shadow made of them.",
-            ("model", "version", "candidate", "outcome"), registry=self.registry,
-        )  # fmt: skip
-        self.request_seconds = self._seconds("hooper_request_seconds", "Request received to answer ready.", ("task",))
-        self.tokenize_seconds = self._seconds("hooper_tokenize_seconds", "Text to rows, per request.", of_model)
-        self.queue_seconds = self._seconds("hooper_queue_seconds", "Rows ready to engine free, per request.", of_model)
-        self.inference_seconds = self._seconds("hooper_inference_seconds", "One batch in the engine.", of_model)
-        self.batch_rows = Histogram("hooper_batch_rows", "Rows in a batch.", of_model, registry=self.registry, buckets=ROWS)
-        self.batch_tokens = Histogram(
-            "hooper_batch_tokens", "Tokens in a batch, padding left out.", of_model, registry=self.registry, buckets=TOKENS
+        self.request_seconds = histogram("request_seconds", "Request received to answer ready.", SECONDS, "task")
+        self.tokenize_seconds = histogram("tokenize_seconds", "Text to rows, per request.", SECONDS)
+        self.queue_seconds = histogram("queue_seconds", "Rows ready to engine free, per request.", SECONDS)
+        self.inference_seconds = histogram("inference_seconds", "One batch in the engine.", SECONDS)
+        self.batch_rows = histogram("batch_rows", "Rows in a batch.", ROWS)
+        self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
+        self.padding_ratio = histogram("padding_ratio", "Share of the computed tokens that were padding.", RATIOS)
+        self.truncated = counter("truncated", "Items that were cut.", "model")
+        self.engine_failures = counter(
+            "engine_failures", "Batches, and halves of them, that the engine did not answer.", "model", "type"
         )
-        self.padding_ratio = Histogram(
-            "hooper_padding_ratio", "Share of the computed tokens that were padding.", of_model,
-            registry=self.registry, buckets=RATIOS,
-        )  # fmt: skip
-        self.truncated = Counter("hooper_truncated_total", "Items that were cut.", of_model, registry=self.registry)
-        self.engine_failures = Counter(
-            "hooper_engine_failures_total", "Batches, and halves of them, that the engine did not answer.", ("model", "type"),
-            registry=self.registry,
-        )  # fmt: skip
-        self.dropped_rows = Counter(
-            "hooper_dropped_rows_total", "Rows that nobody wanted any more before the engine was free.", ("model", "reason"),
-            registry=self.registry,
-        )  # fmt: skip
-        self.engines_lost = Counter(
-            "hooper_engines_lost_total", "Engines that were stuck or dead and were given up.", of_model, registry=self.registry
+        self.dropped_rows = counter(
+            "dropped_rows", "Rows that nobody wanted any more before the engine was free.", "model", "reason"
         )
-        self.feedback = Counter(
-            "hooper_feedback_total",
+        self.engines_lost = counter("engines_lost", "Engines that were stuck or dead and were given up.", "model")
+        self.feedback = counter(
+            "feedback",
             "Corrections sent: the model was right (confirmed) or wrong (corrected), or it was not kept (refused, failed).",
-            ("model", "outcome"), registry=self.registry,
+            "model", "outcome",
         )  # fmt: skip
-        self.feedback_file_changes = Counter(
-            "hooper_feedback_file_changes_total",
+        self.feedback_file_changes = counter(
+            "feedback_file_changes",
             "Times that the file of corrections was gone and made anew (made), or another one was in its place (replaced).",
-            ("change",), registry=self.registry,
-        )  # fmt: skip
-        self.drift = DriftCounters(self.registry)
+            "change",
+        )
+        # of drift sums and counts: Prometheus makes means and shares of them, over whatever time is asked for
+        of_version = "model", "version"
+        self.drift_items = counter("drift_items", "Items answered.", *of_version)
+        self.drift_tokens = counter("drift_tokens", "Tokens of the answered items.", *of_version)
+        self.drift_unknown_tokens = counter(
+            "drift_unknown_tokens", "Tokens of the answered items that the vocabulary lacks.", *of_version
+        )
+        self.drift_decisions = counter("drift_decisions", "Items answered with a best score of its usual meaning.", *of_version)
+        self.drift_confidence = counter("drift_confidence", "Best scores of these answers, added up.", *of_version)
+        self.drift_labels = counter("drift_labels", "These items by their best label.", *of_version, "label")
 
     def track(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:
         """Report these models at every scrape, and the names of those that failed: as it is then, not as it once was."""
@@ -141,61 +99,90 @@ class Metrics:
         """The exposition text."""
         return generate_latest(self.registry)
 
-    def _seconds(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=SECONDS)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"hooper_{name}_total", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], label: str = "model") -> Histogram:
+        return Histogram(f"hooper_{name}", text, (label,), registry=self.registry, buckets=buckets)
 
 
 class LiveModels(Collector):
+    """Gauges that are read off the loaded models when they are scraped."""
+
     def __init__(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:
         self._models, self._failed = models, failed
 
     def collect(self) -> Iterator[Metric]:
-        names = ["model", "version", "provider", "precision", "layout"]
-        info = GaugeMetricFamily("hooper_model_info", "1 for each loaded version.", labels=names)
-        share = GaugeMetricFamily(
-            "hooper_traffic_share", "Share of the requests naming no version that come to this one; a shadow's is 0.",
-            labels=["model", "version", "role"],
-        )  # fmt: skip
         models = list(self._models())
-        for one in models:
-            info.add_metric([one.model, one.version, one.provider, one.precision, one.layout], 1)
-            share.add_metric([one.model, one.version, one.role], one.share)
-        failed = GaugeMetricFamily("hooper_model_failed", "1 for each model that could not be loaded.", labels=["model"])
+        failed = _gauge("model_failed", "1 for each model that could not be loaded.", "model")
         for name in self._failed():
             failed.add_metric([name], 1)
         yield failed
-        yield from _of_engines(models)
+        yield from _engine_metrics(models)
+        info = _gauge("model_info", "1 for each loaded version.", "model", "version", "provider", "precision", "layout")
+        share = _gauge(
+            "traffic_share", "Share of the requests naming no version that come to this one; a shadow's is 0.",
+            "model", "version", "role",
+        )  # fmt: skip
+        for model in models:
+            info.add_metric([model.model, model.version, model.provider, model.precision, model.layout], 1)
+            share.add_metric([model.model, model.version, model.role], model.share)
         yield info
         yield share
-        yield from reference_metrics((one.model, one.version, one.reference) for one in models)
+        yield from _reference_metrics(models)
 
 
-def _of_engines(models: Iterable[LiveModel]) -> Iterator[Metric]:
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"hooper_{name}", text, labels=labels)
+
+
+def _engine_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:
     """By model: of two versions the rows together, and the smaller budget."""
     rows: dict[str, int] = {}
     tokens: dict[str, int] = {}
-    for one in models:
-        rows[one.model] = rows.get(one.model, 0) + one.num_waiting_rows
-        tokens[one.model] = min(tokens.get(one.model, one.max_batch_tokens), one.max_batch_tokens)
-    waiting = GaugeMetricFamily("hooper_waiting_rows", "Rows waiting for the engine.", labels=["model"])
-    allowed = GaugeMetricFamily(
-        "hooper_batch_token_budget", "Tokens that a batch may cost now: less than configured while memory is short.",
-        labels=["model"],
-    )  # fmt: skip
-    for model in rows:
-        waiting.add_metric([model], rows[model])
-        allowed.add_metric([model], tokens[model])
+    for model in models:
+        rows[model.model] = rows.get(model.model, 0) + model.num_waiting_rows
+        tokens[model.model] = min(tokens.get(model.model, model.max_batch_tokens), model.max_batch_tokens)
+    waiting = _gauge("waiting_rows", "Rows waiting for the engine.", "model")
+    budget = _gauge(
+        "batch_token_budget", "Tokens that a batch may cost now: less than configured while memory is short.", "model"
+    )
+    for name in rows:
+        waiting.add_metric([name], rows[name])
+        budget.add_metric([name], tokens[name])
     yield waiting
-    yield allowed
+    yield budget
 
 
-Kind = Literal["engine", "front_end"]
+def _reference_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:
+    """What the held-out items of each version were like, beside which drift is seen; a version without that is left out."""
+
+    def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        return _gauge(f"drift_reference_{name}", f"{text} when the model was published.", "model", "version", *labels)
+
+    tokens, unknown = gauge("tokens", "Mean tokens of an item"), gauge("unknown_share", "Share of unknown tokens")
+    confidence = gauge("confidence", "Mean best score")
+    labels = gauge("label_share", "Share of the items with this best label", "label")
+    for model in models:
+        reference, version = model.reference, [model.model, model.version]
+        if not reference.num_items:
+            continue
+        tokens.add_metric(version, reference.tokens_per_item)
+        unknown.add_metric(version, reference.unknown_token_share)
+        if reference.confidence is not None:
+            confidence.add_metric(version, reference.confidence)
+        for label, share in reference.label_shares.items():
+            labels.add_metric([*version, label], share)
+    yield from (tokens, unknown, confidence, labels)
 
 
 class SharedMetrics(Metrics):
-    """Invariant: nothing that was counted is lost or counted twice, whichever process dies: a successor goes on in its file."""
+    """Metrics of several processes as one: each counts in files of its own place, and any of them renders the sum.
 
-    def __init__(self, folder: Path, place: str, kind: Kind, is_successor: bool) -> None:
+    Invariant: nothing that was counted is lost or counted twice, whichever process dies: a successor goes on in its file.
+    """
+
+    def __init__(self, folder: Path, place: str, kind: ProcessKind, is_successor: bool) -> None:
         """The first in its process, in which every metric is kept in such files from then on.
 
         Args:
@@ -204,15 +191,12 @@ class SharedMetrics(Metrics):
             kind: what the process is.
             is_successor: another one had this place before, and has died.
         """
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client asks nobody else
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client takes it from nowhere else
         values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
         super().__init__()
         self._folder = folder
         self._live: LiveModels | None = None
-        restarts = Counter(
-            "hooper_process_restarts_total", "Processes of the service that died and were started again.", ("process",),
-            registry=self.registry,
-        )  # fmt: skip
+        restarts = self._counter("process_restarts", "Processes of the service that died and were started again.", "process")
         restarts.labels(kind).inc(int(is_successor))
 
     def track(self, models: Callable[[], Iterable[LiveModel]], failed: Callable[[], Iterable[str]] = list) -> None:

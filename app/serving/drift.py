@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.core.manifest import Manifest
-from app.observability.metrics import DriftCounters
+from app.observability.metrics import Metrics
 from app.tasks.base import Encoded, Task
 from app.tasks.drift import OTHER, named_labels, summed
 
@@ -14,22 +14,23 @@ from app.tasks.drift import OTHER, named_labels, summed
 class Drift:
     """Counts answered items. Safe to call from several threads, as its counters are."""
 
-    def __init__(self, manifest: Manifest, task: Task[Any, Any, Any], unknown_id: int | None, counters: DriftCounters) -> None:
+    def __init__(self, manifest: Manifest, task: Task[Any, Any, Any], unknown_id: int | None, metrics: Metrics) -> None:
         """
         Args:
             manifest: of the version.
             task: what encodes its items and reads its answers.
             unknown_id: the token that stands for what the vocabulary lacks; None: it lacks nothing.
-            counters: what is counted up.
+            metrics: count the items.
         """
         self._task, self._unknown_id = task, unknown_id
         self._version = version = (manifest.name, str(manifest.version))
-        self._items, self._tokens = counters.items.labels(*version), counters.tokens.labels(*version)
-        self._unknown = counters.unknown_tokens.labels(*version)
-        self._decisions, self._confidence = counters.decisions.labels(*version), counters.confidence.labels(*version)
-        self._all_labels = counters.labels
+        self._items, self._tokens = metrics.drift_items.labels(*version), metrics.drift_tokens.labels(*version)
+        self._unknown = metrics.drift_unknown_tokens.labels(*version)
+        self._decisions = metrics.drift_decisions.labels(*version)
+        self._confidence = metrics.drift_confidence.labels(*version)
+        self._all_labels = metrics.drift_labels
         # made now, so that a label's first item is an increase and not the beginning of a series
-        self._labels = {label: counters.labels.labels(*version, label) for label in named_labels(manifest)}
+        self._labels = {label: metrics.drift_labels.labels(*version, label) for label in named_labels(manifest)}
 
     def count(self, answered: Iterable[tuple[Encoded, Any]], options: Any) -> None:
         """Items with their answers, and the options they were asked with."""

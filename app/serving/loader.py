@@ -173,7 +173,7 @@ async def _deployed(
         await deployment.aclose(0)
         raise
     unknown_id = await asyncio.to_thread(tokenizer.unknown_id)
-    deployment.watch(Drift(manifest, task, unknown_id, metrics.drift))  # now: the golden requests are nobody's
+    deployment.watch(Drift(manifest, task, unknown_id, metrics))  # now: the golden requests are nobody's
     return deployment
 
 
