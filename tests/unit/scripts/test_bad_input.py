@@ -100,6 +100,7 @@ def test_a_full_disk(place: Path, base_folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root is refused nothing")
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["reviews.csv", "runs"])
 def test_no_permission(what: str, place: Path, base_folder: Path) -> None:
     write_reviews(Path("reviews.csv")).chmod(0o000 if what == "reviews.csv" else 0o644)

@@ -266,7 +266,9 @@ def test_a_dry_run_reads_the_data_and_touches_nothing(train: Train, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "twice", "crash"])
+@pytest.mark.parametrize(
+    "how", ["ctrl-c", pytest.param("twice", marks=pytest.mark.slow), pytest.param("crash", marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_says_how_to_go_on_and_does(
     how: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

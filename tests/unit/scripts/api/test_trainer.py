@@ -189,7 +189,7 @@ def fitted(base_folder: Path, epochs: float) -> tuple[Trainer[text_classifier.Fi
     return trainer, val
 
 
-@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("later", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stopped_fit_is_resumed(
     later: bool, workplace: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +208,7 @@ def test_a_stopped_fit_is_resumed(
     assert (training["epochs"], training["updates"], training["resumed_after_updates"]) == ((2, 12, 4) if later else (1, 6, 4))
 
 
+@pytest.mark.slow
 def test_a_fit_may_have_options_of_its_own_which_the_script_repeats(workplace: Path, base_folder: Path) -> None:
     trainer = new_trainer(base_folder)
     trainer.fit(epochs=1, schedule="cosine", class_weights={"positive": 2.0}, lora_rank=2)
@@ -237,6 +238,7 @@ def test_autofit_sets_training_rows_aside_and_never_those_held_out(
     assert "trainer.fit(epochs=2, autofit=True)\n" in evaluation["script"]
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_found_before_and_after_a_fit_and_changes_nothing(workplace: Path, base_folder: Path) -> None:
     trainer = new_trainer(base_folder)
     curve = trainer.find_learning_rate(plot="curve.svg", label_smoothing=0.1)

@@ -128,6 +128,7 @@ def test_what_cannot_be_compared_is_refused(given: list[str], said: str, capsys:
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     options = module.parser().parse_args([str(tmp_path / "missing.csv"), "--way", "default", ""])
     with pytest.raises(SetupError, match=r"default failed: cross_validation: .*missing\.csv"):

@@ -35,6 +35,7 @@ def test_a_way_trains_on_the_texts_and_tells_its_rate(way: str, base_folder: Pat
     assert 0 < found["padding_share"] < 0.8
 
 
+@pytest.mark.slow
 def test_a_way_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="hooper bf16 failed: training: the base model folder"):
         module._in_a_process("hooper bf16", 40, str(tmp_path / "missing"))

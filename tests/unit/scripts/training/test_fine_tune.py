@@ -77,7 +77,7 @@ def test_training_learns_and_says_what_it_cost(
     assert "accuracy " in errors
 
 
-@pytest.mark.parametrize("stop_after", [2, 7, 13])
+@pytest.mark.parametrize("stop_after", [pytest.param(2, marks=pytest.mark.slow), 7, pytest.param(13, marks=pytest.mark.slow)])
 def test_a_run_stopped_by_ctrl_c_goes_on_as_if_it_had_not_been(
     stop_after: int, tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,9 +133,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weighted": {"class_weights": "balanced", "label_smoothing": 0.1},
     "accumulated": {"micro_batch": 2, "hidden_dropout": 0.1},
 }
+SLOW_VARIANTS = [pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name not in ("plain", "thawing")]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["plain", "thawing", *SLOW_VARIANTS])
 def test_the_seed_repeats_a_run_to_the_last_bit(
     name: str, tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
 ) -> None:
@@ -162,7 +163,7 @@ def test_a_training_in_bf16_leaves_the_next_one_of_the_process_in_fp32(
     assert torch.equal(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("name", ["one-cycle", "thawing"])
+@pytest.mark.parametrize("name", [pytest.param("one-cycle", marks=pytest.mark.slow), "thawing"])
 def test_a_stopped_run_goes_on_with_its_schedule_and_with_what_had_thawed(
     name: str, tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
