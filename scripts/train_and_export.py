@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -10,18 +9,21 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
     sys.path.insert(0, str(ROOT))
 
+from app.core.command_line import program, spread  # noqa: E402
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
 from scripts.export.formatting import format_value, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
-from scripts.training.recipe import FIELDS, Recipe, add_options, load_recipe  # noqa: E402
+from scripts.training.recipe import Recipe, load_recipe, recipe_options  # noqa: E402
 from scripts.training.run_folder import Interrupted  # noqa: E402
 
 if TYPE_CHECKING:
@@ -29,58 +31,73 @@ if TYPE_CHECKING:
 
 RECIPES = ROOT / "scripts" / "recipes"
 ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
-EXAMPLES = """examples:
+EXAMPLES = """\
   hooper train reviews.csv                          columns text and label, a fifth held out; published as models/reviews/1
   hooper train train.jsonl.gz --validation dev.jsonl.gz --base-model bert-base-uncased --epochs 3 --name topics
-  hooper train --recipe sentiment --resume          go on with an interrupted run of scripts/recipes/sentiment.toml
+  hooper train --recipe sentiment --resume          resume an interrupted run of scripts/recipes/sentiment.toml
 """
-GROUPS = {"name": "what is made", "data": "data", "epochs": "training", "storage": "publishing"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the pipeline.
-
-    Returns:
-        0; 1 where something broke; 2 where the line could not go on as configured; 130 where it was interrupted.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
-    again = f"hooper train {shlex.join([*given, *([] if options.resume else ['--resume'])])}"
-    try:
-        return _run(options, again)
-    except HooperError as error:
-        print(f"hooper train: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    except (Interrupted, KeyboardInterrupt) as stop:
-        checkpoint = getattr(stop, "checkpoint", None)
-        saved = f"saved as {checkpoint}" if checkpoint else "what was saved before is kept"
-        print(f"\nhooper train: stopped; {saved}. Go on with: {again}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except Exception:  # a crash: its cause must be seen, and what was trained must not be lost
-        traceback.print_exc()
-        print(f"hooper train: unexpected, see above. The last checkpoint is kept; go on with: {again}", file=sys.stderr)
-        return EXIT_FAILED
+def _failed(error: BaseException, words: Sequence[str]) -> int:
+    """One sentence, and how to resume: what was trained must not be lost."""
+    again = _command_again(words)
+    match error:
+        case HooperError():
+            print(f"hooper train: {error.detail}", file=sys.stderr)
+            return EXIT_SETUP
+        case Interrupted() | KeyboardInterrupt():
+            checkpoint = getattr(error, "checkpoint", None)
+            saved = f"saved as {checkpoint}" if checkpoint else "what was saved before is kept"
+            print(f"\nhooper train: stopped; {saved}. Resume with: {again}", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        case _:  # a crash: its cause must be seen
+            traceback.print_exception(error)
+            print(f"hooper train: unexpected, see above. The last checkpoint is kept; resume with: {again}", file=sys.stderr)
+            return EXIT_FAILED
 
 
-def _run(options: argparse.Namespace, again: str) -> int:
-    recipe, file = read_recipe(options)
+def _command_again(words: Sequence[str]) -> str:
+    return f"hooper train {shlex.join([*words, *([] if '--resume' in words else ['--resume'])])}"
+
+
+@program("hooper train", EXAMPLES, _failed)
+@spread("overrides", recipe_options(), dict)
+def main(
+    overrides: dict[str, Any],
+    sources: Annotated[list[str] | None, typer.Argument(metavar="[DATA]...", help="training data, as for --data")] = None,
+    recipe: Annotated[
+        str, typer.Option(metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="resume the last run of this name")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="read the data, say what would be trained on, and stop")] = False,
+    find_learning_rate: Annotated[
+        bool,
+        typer.Option("--find-learning-rate", help="try rising learning rates for a minute, plot the loss, suggest one, stop"),
+    ] = False,
+    plot: Annotated[
+        str, typer.Option(metavar="FILE", help="where its plot goes (svg, png or pdf); default: the run folder")
+    ] = "",
+) -> int:
+    """Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model."""
+    chosen, file = read_recipe(overrides, sources or [], recipe)
     from scripts.training.pipeline import Pipeline  # after the options are known to be right: torch takes seconds to import
 
-    pipeline = Pipeline(recipe, file, say)
-    if options.dry_run:
-        pipeline.load(read_all(recipe))
+    pipeline = Pipeline(chosen, file, say)
+    if dry_run:
+        pipeline.load(read_all(chosen))
         say("", "dry run: stopped before training")
         return 0
-    if options.find_learning_rate:
-        return _find_learning_rate(pipeline, options.plot)
+    if find_learning_rate:
+        return _find_learning_rate(pipeline, plot)
     try:
-        published = pipeline.run(options.resume)
+        published = pipeline.run(resume)
     except SetupError as error:
         if not pipeline.is_trained:
             raise
-        raise SetupError(f"{error.detail}. The trained model is kept; go on with: {again}") from error
+        again = _command_again(main.command.words)
+        raise SetupError(f"{error.detail}. The trained model is kept; resume with: {again}") from error
     if published is not None:
-        _report(published, recipe)
+        _report(published, chosen)
     return 0
 
 
@@ -96,18 +113,17 @@ def _find_learning_rate(pipeline: Pipeline, file: str) -> int:
     return 0
 
 
-def read_recipe(options: argparse.Namespace) -> tuple[Recipe, Path | None]:
+def read_recipe(overrides: dict[str, Any], sources: Sequence[str], wish: str) -> tuple[Recipe, Path | None]:
     """The recipe from its file and the options, with a name; and the file.
 
     Raises:
         InvalidSettings: the file or a key is wrong, or data is named twice.
     """
-    overrides = {key: value for key, value in vars(options).items() if key in FIELDS}
-    if options.sources:
+    if sources:
         if "data" in overrides:
             raise InvalidSettings("name the data either before the options or with --data, not both")
-        overrides["data"] = options.sources
-    file = _recipe_file(options.recipe) if options.recipe else None
+        overrides = {**overrides, "data": list(sources)}
+    file = _recipe_file(wish) if wish else None
     recipe = load_recipe(file, overrides)
     return (recipe if recipe.name else replace(recipe, name=default_name(recipe.data[0]))), file
 
@@ -118,31 +134,6 @@ def _recipe_file(wish: str) -> Path:
     if Path(wish).is_file() or not known.is_file():
         return Path(wish)
     return known.relative_to(Path.cwd()) if known.is_relative_to(Path.cwd()) else known
-
-
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="hooper train",
-        usage="hooper train [DATA ...] [--recipe FILE] [--resume] [--dry-run | --find-learning-rate] [OPTION ...]",
-        description="Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("sources", nargs="*", metavar="DATA", help="training data, as for --data")
-    made.add_argument("--recipe", metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
-    made.add_argument("--resume", action="store_true", help="go on with the last run of this name")
-    made.add_argument("--dry-run", action="store_true", help="read the data, say what would be trained on, and stop")
-    made.add_argument(
-        "--find-learning-rate",
-        action="store_true",
-        help="try rising learning rates for a minute, plot the loss, suggest one, stop",
-    )
-    made.add_argument(
-        "--plot", default="", metavar="FILE", help="where its plot goes (svg, png or pdf); default: the run folder"
-    )
-    add_options(made, GROUPS)
-    return made
 
 
 def _report(published: Published, recipe: Recipe) -> None:

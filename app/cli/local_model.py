@@ -19,6 +19,7 @@ from app.api.schemas.explain import ExplainResult, explain_request
 from app.batching.admission import QueueLimit
 from app.cli.options import model_names
 from app.core.artefact import Artefact, oldest
+from app.core.command_line import annotated_option
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.validation import wrong_field
 from app.data import Input, InputSchema
@@ -249,24 +250,16 @@ def _request_option(name: str, tasks: Sequence[str]) -> Any:
     spec = installed_tasks()[tasks[0]]
     field = spec.route.request.model_fields[name]
     text = f"{field.description} ({tasks[0]})" if len(tasks) == 1 else _COMMON.get(name, field.description)
-    return _option(name, typing.get_type_hints(spec.options)[name], field.default, text)
+    return annotated_option(name, typing.get_type_hints(spec.options)[name], text, PANEL, field.default)
 
 
 def explain_options() -> dict[str, Any]:
     """Annotations of the options of explanations."""
     fields, kinds = explain_request(installed_tasks()).model_fields, typing.get_type_hints(ExplainOptions)
-    return {name: _option(name, kind, fields[name].default, fields[name].description) for name, kind in kinds.items()}
-
-
-def _option(name: str, kind: Any, default: Any, text: str | None) -> Any:
-    parts = [part for part in typing.get_args(kind) if part is not type(None)]
-    if typing.get_origin(kind) is not Literal and parts:
-        kind = parts[0]  # `X` of `X | None`
-    option = f"--{name.replace('_', '-')}"
-    if kind is bool and default:  # what is on is switched off
-        option = f"{option}/--no-{option[2:]}"
-    metavar = {int: "N", float: "FLOAT", str: "TEXT"}.get(kind)
-    return Annotated[kind | None, typer.Option(option, metavar=metavar, help=text, rich_help_panel=PANEL)]
+    return {
+        name: annotated_option(name, kind, fields[name].description, PANEL, fields[name].default)
+        for name, kind in kinds.items()
+    }
 
 
 _COMMON = {

@@ -5,25 +5,36 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import shutil
 import sys
+import traceback
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from app.core.exit_codes import EXIT_SETUP
+from app.core.errors import HooperError, InvalidSettings
+from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 
+BROAD = 100
+"""Columns from which on rich cuts no option's name."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+OnError = Callable[[BaseException, Sequence[str]], int]
+"""From what a command raised, and the words that it was called with, to its exit code; or it raises that again."""
 
 
 class Program:
     """A command: called with arguments it runs, and gives an exit code."""
 
-    def __init__(self, function: Callable[..., int], name: str, examples: str) -> None:
-        self.function, self.name, self._examples = function, name, examples
+    def __init__(self, function: Callable[..., int], name: str, examples: str, on_error: OnError | None) -> None:
+        self.name, self._function, self._examples, self._on_error = name, function, examples, on_error
 
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         return run(self.command, self.name, sys.argv[1:] if arguments is None else arguments)
@@ -31,21 +42,65 @@ class Program:
     @functools.cached_property
     def command(self) -> Command:
         app = typer.Typer(add_completion=False)
-        app.command(self.name, cls=Command, context_settings=CONTEXT)(self.function)
+        app.command(self.name, cls=Command, context_settings=CONTEXT)(self._guarded)
         command = typer.main.get_command(app)
         assert isinstance(command, Command)  # noqa: S101 - typer makes what `cls` says
         command.examples = self._examples
         return command
 
+    @property
+    def _guarded(self) -> Callable[..., int]:
+        @functools.wraps(self._function)
+        def call(**values: Any) -> int:
+            try:
+                return self._function(**values)
+            except (Exception, KeyboardInterrupt) as error:
+                if self._on_error is None:
+                    raise
+                return self._on_error(error, self.command.words)
 
-def program(name: str, examples: str = "") -> Callable[[Callable[..., int]], Program]:
+        return call
+
+
+def program(name: str, examples: str = "", on_error: OnError | None = None) -> Callable[[Callable[..., int]], Program]:
     """Make a command of a function: typer reads its parameters as arguments and options, and its docstring as help.
 
     Args:
         name: with `hooper`, as in `hooper train`.
         examples: printed below the help as they are.
+        on_error: what becomes of an error; None: whoever runs the command handles it.
     """
-    return lambda function: Program(function, name, f"examples:\n{examples}" if examples else "")
+    return lambda function: Program(function, name, f"examples:\n{examples}" if examples else "", on_error)
+
+
+def offline_errors(name: str, when_stopped: str = "") -> OnError:
+    """What most commands of the offline half do with an error: one sentence, and where it is a crash its cause.
+
+    Args:
+        name: the command's.
+        when_stopped: what holds where it ends early.
+    """
+
+    def handle(error: BaseException, words: Sequence[str]) -> int:
+        code = EXIT_SETUP
+        match error:
+            case HooperError():
+                print(f"{name}: {error.detail}", file=sys.stderr)
+            case ImportError():
+                print(f"{name}: {error.name} is not installed; run `pip install 'hooper[train]'`", file=sys.stderr)
+            case KeyboardInterrupt():
+                if when_stopped:
+                    print(f"\n{name}: stopped; {when_stopped}", file=sys.stderr)
+                code = EXIT_INTERRUPTED
+            case _ if when_stopped:
+                traceback.print_exception(error)
+                print(f"{name}: unexpected, see above; {when_stopped}", file=sys.stderr)
+                code = EXIT_FAILED
+            case _:
+                raise error
+        return code
+
+    return handle
 
 
 def run(command: Any, name: str, arguments: Sequence[str]) -> int:
@@ -89,17 +144,67 @@ def spread(
     return decorate
 
 
+def annotated_option(
+    name: str, kind: Any, text: str | None, panel: str = "", default: Any = None, metavar: str | None = None
+) -> Any:
+    """The annotation of an option that may be left out, for `spread`.
+
+    Args:
+        name: the function's, from which the option's follows.
+        kind: its type, `X | None` as `X`; a list is given as several words.
+        text: its help.
+        panel: under which heading it stands.
+        default: of a switch: one that is on is switched off by `--no-…`.
+        metavar: by its type where None.
+    """
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    if typing.get_origin(kind) not in (Literal, list) and parts:
+        kind = parts[0]
+    is_list = typing.get_origin(kind) is list
+    element = typing.get_args(kind)[0] if is_list else kind
+    word = f"--{name.replace('_', '-')}"
+    if kind is bool and default:
+        word = f"{word}/--no-{word[2:]}"
+    metavar = metavar or {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}.get(element)
+    metavar = f"{metavar or '|'.join(map(str, typing.get_args(element)))} ..." if is_list else metavar
+    return Annotated[kind | None, typer.Option(word, metavar=metavar, help=text, rich_help_panel=panel or None)]
+
+
+def parse_options(options: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """What words give of these options, as `spread` collects them.
+
+    Raises:
+        InvalidSettings: one of them is unknown, or its value is none of its kind.
+    """
+    given: dict[str, Any] = {}
+
+    @program("options")
+    @spread("values", options, dict)
+    def collect(values: dict[str, Any]) -> int:
+        given.update(values)
+        return 0
+
+    try:
+        with collect.command.make_context("options", list(words)) as context:
+            collect.command.invoke(context)
+    except TyperException as error:
+        raise InvalidSettings(error.format_message()) from error
+    return given
+
+
 class _Help:
-    """Help with examples: boxes where a person reads and rich is installed, plain text elsewhere."""
+    """Help with examples: in boxes on a broad terminal where rich is installed, plain text elsewhere."""
 
     examples = ""
     params: list[Any]
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
-        formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), prefix="usage: ")  # type: ignore[attr-defined]
+        pieces = [piece.strip("{}") for piece in self.collect_usage_pieces(ctx)]  # type: ignore[attr-defined]
+        formatter.write_usage(ctx.command_path, " ".join(pieces), prefix="usage: ")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        if sys.stdout.isatty() and importlib.util.find_spec("rich"):
+        is_broad = shutil.get_terminal_size().columns >= BROAD
+        if sys.stdout.isatty() and is_broad and importlib.util.find_spec("rich"):
             from rich.markup import escape
             from typer.rich_utils import rich_format_help
 
@@ -126,12 +231,17 @@ class _Help:
 
 
 class Command(_Help, TyperCommand):
-    """One command. `--data A B C` is read where the option's metavar ends in ` ...`, a lone `--ray` where it is in brackets."""
+    """One command; `words` are what it was called with.
 
+    `--data A B C` is read where the option's metavar ends in ` ...`, and `--ray` by itself where it stands in brackets.
+    """
+
+    words: Sequence[str] = ()
     subcommands: Sequence[tuple[str, str]] = ()
     """Words that may follow in place of arguments, with their summaries, for completion."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self.words = tuple(args)
         return super().parse_args(ctx, list(self._expanded(args)))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -176,7 +286,8 @@ def _sentence(error: TyperException) -> str:
         near = list(error.possibilities or [])
         said = f"{option!r} is not known here" + (f"; did you mean {near[0]!r}?" if near else "")
     elif type(error).__name__ == "MissingParameter" and param is not None:
-        said = f"the following arguments are required: {param.human_readable_name}"
+        missing = param.opts[-1] if param.param_type_name == "option" else param.human_readable_name
+        said = f"the following arguments are required: {missing}"
     else:
         message = error.format_message().rstrip(".")
         said = f"{message[0].lower()}{message[1:]}"

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.core.command_line import parse_options
 from app.core.errors import HooperError, InvalidSettings
 from app.core.exit_codes import EXIT_SETUP
 from app.runtime.providers import available_cores
@@ -178,13 +179,11 @@ def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) ->
     """Keys of a recipe from options as `hooper train` takes them.
 
     Raises:
-        InvalidSettings: an option decides which rows are judged.
+        InvalidSettings: an option is unknown, or decides which rows are judged.
     """
-    from scripts.training.recipe import add_options
+    from scripts.training.recipe import recipe_options
 
-    options = argparse.ArgumentParser(prog="--way", add_help=False)
-    add_options(options, {})
-    values = vars(options.parse_args(shlex.split(words)))
+    values = parse_options(recipe_options(), shlex.split(words))
     for key in SETTLED:
         if key in values:
             raise InvalidSettings(f"a way takes no --{key.replace('_', '-')}: all ways are judged on the same rows")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import shlex
-import sys
 import tempfile
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from app.core.archive import copy, is_archive, unpack
 from app.core.artefact import STAGING, is_version, next_release
-from app.core.errors import HooperError, InvalidSettings, SetupError
-from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
+from app.core.command_line import annotated_option, offline_errors, program, spread
+from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
 from scripts.export.formatting import say
@@ -24,114 +21,84 @@ from scripts.tasks import SPECS
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe, load_recipe
 
-CHECKPOINT_OPTIONS = ("task", "labels", "data", "max_rows", "storage", "max_tokens", "description", "license", "limits")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelsCommand:
-    """One of them: its options, and what it does with them."""
-
-    name: str
-    usage: str
-    description: str
-    examples: str
-    when_stopped: str
-    """What holds where it ends early."""
-    add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace, Sequence[str]], str]
-    """From the options, and the words that they were read from, to what is printed at the end."""
-
-    def main(self, arguments: Sequence[str] | None = None) -> int:
-        """
-        Returns:
-            0; 1 where something broke; 2 where it cannot be done; 130 where it was interrupted.
-        """
-        words = list(sys.argv[1:] if arguments is None else arguments)
-        options = self.parser().parse_args(words)
-        try:
-            print(self.run(options, words))
-        except HooperError as error:
-            print(f"{self.name}: {error.detail}", file=sys.stderr)
-            return EXIT_SETUP
-        except KeyboardInterrupt:
-            print(f"\n{self.name}: stopped; {self.when_stopped}", file=sys.stderr)
-            return EXIT_INTERRUPTED
-        except ImportError as error:
-            print(f"{self.name}: {error.name} is not installed; run `pip install 'hooper[train]'`", file=sys.stderr)
-            return EXIT_SETUP
-        except Exception:  # a crash: its cause must be seen
-            traceback.print_exc()
-            print(f"{self.name}: unexpected, see above; {self.when_stopped}", file=sys.stderr)
-            return EXIT_FAILED
-        return 0
-
-    def parser(self) -> argparse.ArgumentParser:
-        """The options, for completion too."""
-        parser = argparse.ArgumentParser(
-            prog=self.name,
-            usage=f"{self.name} {self.usage} [OPTION ...]",
-            description=self.description,
-            epilog=self.examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        self.add_options(parser)
-        models = os.environ.get("HOOPER_MODELS", "models")
-        parser.add_argument("--models", default=models, help="model repository; default: %(default)s")
-        return parser
+Models = Annotated[Path, typer.Option(envvar="HOOPER_MODELS", metavar="PATH", help="model repository")]
+MODELS = Path("models")
 
 
 # --- a checkpoint, or a version from elsewhere
 
+_PANEL = "for checkpoints"
+_CHECKPOINT: dict[str, Any] = {
+    "task": annotated_option("task", Literal[tuple(SPECS)], "what its head is for; default: as config.json says", _PANEL),
+    "labels": annotated_option("labels", list[str], "labels in the order of its outputs", _PANEL, metavar="NAME"),
+    "data": annotated_option(
+        "data", list[str], "texts to evaluate it on: csv, tsv, jsonl, txt, parquet", _PANEL, metavar="FILE"
+    ),
+    "text_column": annotated_option("text_column", str, "column of the text; default: guessed", _PANEL),
+    "text_pair_column": annotated_option("text_pair_column", str, "of a second text; default: guessed, or none", _PANEL),
+    "label_column": annotated_option("label_column", str, "column of the label; default: guessed, or none", _PANEL),
+    "max_rows": annotated_option("max_rows", int, "use so many rows, drawn at random; 0: all", _PANEL),
+    "max_tokens": annotated_option("max_tokens", int, "longest input; 0: what it reads, at most 512", _PANEL),
+    "storage": annotated_option(
+        "storage",
+        Literal["int8", "fp16", "fp32"],
+        "how weights lie on disk; default: int8 where --data is labelled, else fp16, which rounds less",
+        _PANEL,
+    ),
+    "description": annotated_option("description", str, "one sentence for the model card", _PANEL),
+    "license": annotated_option("license", str, "licence of the weights, for the model card", _PANEL),
+    "limits": annotated_option("limits", str, "known limits, for the model card", _PANEL),
+}
+COLUMNS = ("text_column", "text_pair_column", "label_column")
+"""Options that a published version is not refused for: scripts name them for every source."""
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="PATH_OR_HUB_ID", help="checkpoint folder, hub id, published folder or archive")
-    parser.add_argument("--name", default="", help="name to publish under; default: the folder's, or the archive's own")
-    group = parser.add_argument_group("for checkpoints")
-    group.add_argument("--task", choices=tuple(SPECS), help="what its head is for; default: as config.json says")
-    group.add_argument("--labels", nargs="+", default=[], metavar="NAME", help="labels in the order of its outputs")
-    group.add_argument(
-        "--data", nargs="+", default=[], metavar="FILE", help="texts to evaluate it on: csv, tsv, jsonl, txt, parquet"
-    )
-    group.add_argument("--text-column", default="", metavar="NAME", help="column of the text; default: guessed")
-    group.add_argument(
-        "--text-pair-column", default="", metavar="NAME", help="column of a second text; default: guessed, or none"
-    )
-    group.add_argument("--label-column", default="", metavar="NAME", help="column of the label; default: guessed, or none")
-    group.add_argument("--max-rows", type=int, default=0, metavar="N", help="use so many rows, drawn at random; 0: all")
-    group.add_argument("--max-tokens", type=int, default=0, metavar="N", help="longest input; 0: what it reads, at most 512")
-    group.add_argument(
-        "--storage",
-        choices=("int8", "fp16", "fp32"),
-        help="how weights lie on disk; default: int8 where --data is labelled, else fp16, which rounds less",
-    )
-    group.add_argument("--description", default="", help="one sentence for the model card")
-    group.add_argument("--license", default="", help="licence of the weights, for the model card")
-    group.add_argument("--limits", default="", help="known limits, for the model card")
 
+@program(
+    "hooper models add",
+    """\
+  hooper models add ./my-checkpoint                        a folder that transformers saved, with its head
+  hooper models add ./my-checkpoint --data dev.csv         with figures on labelled texts, in its card
+  hooper models add org/some-bert --name topics            from the hub, where one can be reached
+  hooper models add ./my-checkpoint --labels negative positive
+  hooper models add sentiment.tar.gz                       what `hooper export` wrote on another machine
 
-def _add(options: argparse.Namespace, words: Sequence[str]) -> str:
-    source = Path(options.source).expanduser()
-    if is_published(source):
-        unusable = [name for name in CHECKPOINT_OPTIONS if getattr(options, name)]
+A checkpoint is exported to ONNX, and answers the texts of --data, or built-in ones, through the service's own code; only where
+it agrees with PyTorch is it published. Labels and multi-label come from its config.json. Its code is never run, and its weights
+are read from safetensors alone.
+""",
+    offline_errors("hooper models add", "nothing was published"),
+)
+@spread("checkpoint", _CHECKPOINT, dict)
+def add(
+    checkpoint: dict[str, Any],
+    source: Annotated[
+        str, typer.Argument(metavar="PATH_OR_HUB_ID", help="checkpoint folder, hub id, published folder or archive")
+    ],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="default: the folder's, or the archive's own")] = "",
+    models: Models = MODELS,
+) -> int:
+    """Publish a checkpoint of transformers, or an exported archive."""
+    path = Path(source).expanduser()
+    if is_published(path):
+        unusable = [option for option, value in checkpoint.items() if option not in COLUMNS and value]
         if unusable:
-            raise InvalidSettings(f"--{unusable[0].replace('_', '-')} is for checkpoints; {source} was published before")
-        folder = import_artefact(source, Path(options.models), options.name)
+            raise InvalidSettings(f"--{unusable[0].replace('_', '-')} is for checkpoints; {path} was published before")
+        folder = import_artefact(path, models, name)
     else:
-        folder = _import_checkpoint(options, str(source), words)
-    name = folder.parent.name
-    return f"\n{folder}\nserve it:  hooper serve --model {name}\nask it:    hooper predict --model {name}"
+        folder = _import_checkpoint(str(path), name, models, checkpoint)
+    model = folder.parent.name
+    print(f"\n{folder}\nserve it:  hooper serve --model {model}\nask it:    hooper predict --model {model}")
+    return 0
 
 
-def _import_checkpoint(options: argparse.Namespace, source: str, words: Sequence[str]) -> Path:
+def _import_checkpoint(source: str, name: str, models: Path, options: dict[str, Any]) -> Path:
     from scripts.export.import_checkpoint import ImportRequest, import_checkpoint  # here: torch takes seconds to import
 
-    names = ("models", "description", "license", "limits", "max_rows", "max_tokens")
-    columns = ("text_column", "text_pair_column", "label_column")
-    keys: dict[str, Any] = {name: getattr(options, name) for name in (*names, *columns)}
-    recipe = Recipe(name=options.name or default_name(source), validation=options.data, **keys)
-    command = f"hooper models add {shlex.join(words)}"
-    return import_checkpoint(ImportRequest(source, recipe, options.task, options.labels, options.storage, command), say)
+    chosen = dict(options)
+    task, labels, storage, data = (chosen.pop(key, None) for key in ("task", "labels", "storage", "data"))
+    recipe = Recipe(name=name or default_name(source), models=str(models), validation=data or [], **chosen)
+    command = f"hooper models add {shlex.join(add.command.words)}"
+    return import_checkpoint(ImportRequest(source, recipe, task, labels or [], storage, command), say)
 
 
 def is_published(source: Path) -> bool:
@@ -169,93 +136,50 @@ def import_artefact(source: Path, models: Path, name: str = "") -> Path:
         raise SetupError(f"{models} cannot be written: {error.strerror or error}") from error
 
 
-ADD = ModelsCommand(
-    "hooper models add",
-    "PATH_OR_HUB_ID",
-    "Publish a checkpoint of transformers, or an exported archive.",
-    """examples:
-  hooper models add ./my-checkpoint                        a folder that transformers saved, with its head
-  hooper models add ./my-checkpoint --data dev.csv         with figures on labelled texts, in its card
-  hooper models add org/some-bert --name topics            from the hub, where one can be reached
-  hooper models add ./my-checkpoint --labels negative positive
-  hooper models add sentiment.tar.gz                       what `hooper export` wrote on another machine
-
-A checkpoint is exported to ONNX, and answers the texts of --data, or built-in ones, through the service's own code; only where
-it agrees with PyTorch is it published. Labels and multi-label come from its config.json. Its code is never run, and its weights
-are read from safetensors alone.
-""",
-    "nothing was published",
-    _add_options,
-    _add,
-)
-
-
 # --- a version that is there already
 
-
-def _version_options(with_limit: bool) -> Callable[[argparse.ArgumentParser], None]:
-    """Options of a command on a version: which, and the items it is compared on; with a limit, built-in ones where none are."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="NAME/VERSION", help="a version in the model repository, or a folder's path")
-        if with_limit:
-            parser.add_argument("--max-tokens", type=int, required=True, metavar="N", help="longest input, at most 8192")
-        source = parser.add_mutually_exclusive_group(required=not with_limit)
-        source.add_argument(
-            "--data", nargs="+", default=[], metavar="FILE", help="held-out items: csv, tsv, jsonl, txt, parquet"
-        )
-        source.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe that the version was trained by")
-        parser.add_argument("--text-column", default="", metavar="NAME", help="column of the text; default: guessed")
-        parser.add_argument("--max-rows", type=int, default=0, metavar="N", help="take so many rows of --data, drawn; 0: all")
-
-    return add
+Version = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="a version in the model repository, or a folder's path")]
+_ITEMS: dict[str, Any] = {
+    "data": annotated_option("data", list[str], "held-out items: csv, tsv, jsonl, txt, parquet", metavar="FILE"),
+    "recipe": annotated_option("recipe", Path, "the recipe that the version was trained by", metavar="FILE"),
+    "text_column": annotated_option("text_column", str, "column of the text; default: guessed", metavar="NAME"),
+    "max_rows": annotated_option("max_rows", int, "take so many rows of --data, drawn; 0: all"),
+}
+"""Which items a version is compared on."""
 
 
-def _version_and_recipe(options: argparse.Namespace) -> tuple[Path, Recipe]:
-    """The version's folder, and the recipe that names the items."""
-    from scripts.export.published import find_version  # here, as below: what it needs takes seconds to import
+def _recipe(options: dict[str, Any]) -> Recipe:
+    """The recipe that names the items; of built-in ones, an empty one.
 
-    folder = find_version(options.model, Path(options.models))
-    if options.recipe is not None:
-        return folder, load_recipe(options.recipe, {})
-    return folder, Recipe(validation=options.data, text_column=options.text_column, max_rows=options.max_rows)
-
-
-def _publish_variant(precision: Precision) -> Callable[[argparse.Namespace, Sequence[str]], str]:
-    def run(options: argparse.Namespace, words: Sequence[str]) -> str:
-        from scripts.export.published import publish_variant
-        from scripts.export.variants import VARIANTS
-
-        folder, recipe = _version_and_recipe(options)
-        published = publish_variant(VARIANTS[precision], folder, recipe, Path(options.models), say)
-        return f"\n{published}\nserve it:  hooper serve"
-
-    return run
+    Raises:
+        InvalidSettings: both ways to name them are used, or the recipe cannot be read.
+    """
+    if "data" in options and "recipe" in options:
+        raise InvalidSettings("say either --data or --recipe, not both")
+    if "recipe" in options:
+        return load_recipe(options["recipe"], {})
+    return Recipe(validation=options.pop("data", []), **options)
 
 
-def _reference(options: argparse.Namespace, words: Sequence[str]) -> str:
-    from scripts.export.published import add_drift_reference
-
-    folder, recipe = _version_and_recipe(options)
-    reference = add_drift_reference(folder, recipe, say)
-    figures = reference.model_dump_json(indent=2, exclude={"label_shares"} if not reference.label_shares else set())
-    return f"\n{folder / MANIFEST}: reference\n{figures}"
+def _named_items(options: dict[str, Any]) -> Recipe:
+    """The same where there are no built-in ones."""
+    if not {"data", "recipe"} & options.keys():
+        raise InvalidSettings("which items is it compared on? say --data FILE or --recipe FILE")
+    return _recipe(options)
 
 
-def _measure(options: argparse.Namespace, words: Sequence[str]) -> str:
-    from scripts.export.measure_length import measure_length
+def _publish_variant(precision: Precision, model: str, recipe: Recipe, models: Path) -> int:
+    from scripts.export.published import find_version, publish_variant  # here, as below: it takes seconds to import
+    from scripts.export.variants import VARIANTS
 
-    folder, recipe = _version_and_recipe(options)
-    changed = measure_length(folder, replace(recipe, max_tokens=options.max_tokens), say)
-    return f"\n{folder / MANIFEST}: max_tokens {changed.max_tokens}"
+    published = publish_variant(VARIANTS[precision], find_version(model, models), recipe, models, say)
+    print(f"\n{published}\nserve it:  hooper serve")
+    return 0
 
 
-ITEMS = "--data FILE ... | --recipe FILE"
-INT8 = ModelsCommand(
+@program(
     "hooper models int8",
-    f"NAME/VERSION ({ITEMS})",
-    "Publish a version again with int8 arithmetic.",
-    """examples:
+    """\
   hooper models int8 topics/1 --data dev.csv                      held-out texts, with labels or without
   hooper models int8 sentiment/1 --recipe scripts/recipes/sentiment.toml
                                                                   the rows that its recipe held out
@@ -264,15 +188,17 @@ The next version has the same weights, and beside its graph a variant that multi
 as fast. It is published where 99.5 % of its predictions are those of the version in fp32. `hooper train` and `models add` do
 this by themselves.
 """,
-    "nothing was published",
-    _version_options(with_limit=False),
-    _publish_variant("int8"),
+    offline_errors("hooper models int8", "nothing was published"),
 )
-FP16 = ModelsCommand(
+@spread("recipe", _ITEMS, _named_items)
+def int8(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
+    """Publish a version again with int8 arithmetic."""
+    return _publish_variant("int8", model, recipe, models)
+
+
+@program(
     "hooper models fp16",
-    f"NAME/VERSION ({ITEMS})",
-    "Publish a version again with fp16 arithmetic, for GPUs.",
-    """examples:
+    """\
   hooper models fp16 topics/1 --data dev.csv                      held-out texts, with labels or without
   hooper models fp16 sentiment/1 --recipe scripts/recipes/sentiment.toml
                                                                   the rows that its recipe held out
@@ -281,15 +207,17 @@ The next version has the same weights, and beside its graph a variant that compu
 published where 99.5 % of its predictions are those of the version in fp32: on at most 1,000 of the items, drawn, with every
 result rounded to fp16 on this processor, since no GPU is needed for it. `hooper train` and `models add` do this by themselves.
 """,
-    "nothing was published",
-    _version_options(with_limit=False),
-    _publish_variant("fp16"),
+    offline_errors("hooper models fp16", "nothing was published"),
 )
-REFERENCE = ModelsCommand(
+@spread("recipe", _ITEMS, _named_items)
+def fp16(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
+    """Publish a version again with fp16 arithmetic, for GPUs."""
+    return _publish_variant("fp16", model, recipe, models)
+
+
+@program(
     "hooper models reference",
-    f"NAME/VERSION ({ITEMS})",
-    "Add what held-out items were like to a published version, for its drift to be compared with.",
-    """examples:
+    """\
   hooper models reference topics/1 --data dev.csv                      held-out texts, with labels or without
   hooper models reference sentiment/1 --recipe scripts/recipes/sentiment.toml
                                                                        the rows that its recipe held out
@@ -297,15 +225,23 @@ REFERENCE = ModelsCommand(
 The published graph answers the items through the service's own code. Only `reference` in the version's manifest.json changes;
 graph, tokenizer and card stay as they are, so it is the same version. A running service sees it when it loads it again.
 """,
-    "nothing was changed",
-    _version_options(with_limit=False),
-    _reference,
+    offline_errors("hooper models reference", "nothing was changed"),
 )
-MEASURE = ModelsCommand(
+@spread("recipe", _ITEMS, _named_items)
+def reference(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
+    """Add what held-out items were like to a published version, for its drift to be compared with."""
+    from scripts.export.published import add_drift_reference, find_version
+
+    folder = find_version(model, models)
+    added = add_drift_reference(folder, recipe, say)
+    figures = added.model_dump_json(indent=2, exclude={"label_shares"} if not added.label_shares else set())
+    print(f"\n{folder / MANIFEST}: reference\n{figures}")
+    return 0
+
+
+@program(
     "hooper models measure",
-    f"NAME/VERSION --max-tokens N [{ITEMS}]",
-    "Give a published version another longest input, after its graph was run on texts that fill it.",
-    """examples:
+    """\
   hooper models measure tickets/1 --max-tokens 512                     on built-in texts
   hooper models measure tickets/1 --max-tokens 512 --data dev.csv      on texts of its own kind, with labels or without
 
@@ -315,7 +251,20 @@ of fp32; on the built-in ones it must be as exact as on short texts. torch is no
 is not measured. `max_tokens`, `length_parity` and `engines` in the version's manifest.json change, and nothing else: it is the
 same version. A running service sees it when it loads it again.
 """,
-    "nothing was changed",
-    _version_options(with_limit=True),
-    _measure,
+    offline_errors("hooper models measure", "nothing was changed"),
 )
+@spread("recipe", _ITEMS, _recipe)
+def measure(
+    recipe: Recipe,
+    model: Version,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="longest input, at most 8192", show_default=False)],
+    models: Models = MODELS,
+) -> int:
+    """Give a published version another longest input, after its graph was run on texts that fill it."""
+    from scripts.export.measure_length import measure_length
+    from scripts.export.published import find_version
+
+    folder = find_version(model, models)
+    changed = measure_length(folder, replace(recipe, max_tokens=max_tokens), say)
+    print(f"\n{folder / MANIFEST}: max_tokens {changed.max_tokens}")
+    return 0

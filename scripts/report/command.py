@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import webbrowser
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from app.core.errors import HooperError, InvalidSettings
-from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
+import typer
+
+from app.core.command_line import offline_errors, program
+from app.core.errors import InvalidSettings
 from scripts.report import page as pages
 from scripts.training.data import describe_broken
 from scripts.training.recipe import Recipe
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   hooper report                              the newest one, in a browser where there is one
   hooper report tickets/1 --no-open          its path
   hooper report tickets --json | jq .headline
@@ -26,68 +27,60 @@ A report is one file that needs no network. It holds texts of the data, so it st
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Find or make a report.
+RUNS = Path(Recipe().runs)
+PANEL = "to make one of a published model"
 
-    Returns:
-        0; 2 where there is none; 130 where it was interrupted.
-    """
-    options = parser().parse_args(arguments)
-    try:
-        page = _made(options) if options.data else pages.find(options.wish, Path(options.runs))
-        if options.json:
-            print(_json(page), end="")
-        else:
-            _show(page, options.no_open)
-    except HooperError as error:
-        print(f"hooper report: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    except ImportError as error:
-        print(f"hooper report: {error.name} is not installed; run `pip install 'hooper[train]'`", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+
+@program("hooper report", EXAMPLES, offline_errors("hooper report"))
+def main(
+    wish: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="a model's name, a run's folder; default: the newest", show_default=False)
+    ] = "",
+    no_open: Annotated[bool, typer.Option("--no-open", help="print its path and open nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the same as JSON")] = False,
+    runs: Annotated[Path, typer.Option(metavar="PATH", help="folder of the runs")] = RUNS,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE ...", help="labelled texts: files as for `hooper train`", rich_help_panel=PANEL),
+    ] = None,
+    models: Annotated[
+        Path, typer.Option(envvar="HOOPER_MODELS", metavar="PATH", help="model repository", rich_help_panel=PANEL)
+    ] = Path("models"),
+    max_rows: Annotated[
+        int, typer.Option(metavar="N", help="judge it on so many rows, drawn at random; 0: all", rich_help_panel=PANEL)
+    ] = 0,
+    text_column: Annotated[
+        str, typer.Option(metavar="NAME", help="column of the text; default: guessed", rich_help_panel=PANEL)
+    ] = "",
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="column of the label; default: guessed", rich_help_panel=PANEL)
+    ] = "",
+) -> int:
+    """Open the report on a model: what it gets right, what it gets wrong, and how sure it is."""
+    if data:
+        recipe = replace(Recipe(), validation=data, text_column=text_column, label_column=label_column, max_rows=max_rows)
+        page = _build(wish, recipe, models, runs)
+    else:
+        page = pages.find(wish, runs)
+    if as_json:
+        print(_json(page), end="")
+    else:
+        _show(page, no_open)
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="hooper report",
-        usage="hooper report [NAME[/VERSION] | RUN_FOLDER] [OPTION ...]",
-        description="Open the report on a model: what it gets right, what it gets wrong, and how sure it is.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument(
-        "wish", nargs="?", default="", metavar="MODEL", help="a model's name, a run's folder; default: the newest"
-    )
-    made.add_argument("--no-open", action="store_true", help="print its path and open nothing")
-    made.add_argument("--json", action="store_true", help="print the same as JSON")
-    made.add_argument("--runs", default=Recipe().runs, help="folder of the runs")
-    group = made.add_argument_group("to make one of a published model")
-    group.add_argument("--data", nargs="+", default=[], metavar="FILE", help="labelled texts: files as for `hooper train`")
-    group.add_argument("--models", default=os.environ.get("HOOPER_MODELS", "models"), help="model repository")
-    group.add_argument("--max-rows", type=int, default=0, metavar="N", help="judge it on so many rows, drawn at random; 0: all")
-    group.add_argument("--text-column", default="", metavar="NAME", help="column of the text; default: guessed")
-    group.add_argument("--label-column", default="", metavar="NAME", help="column of the label; default: guessed")
-    return made
-
-
-def _made(options: argparse.Namespace) -> Path:
+def _build(wish: str, recipe: Recipe, models: Path, runs: Path) -> Path:
     from scripts.export.published import open_version  # here: what only opens a file needs none of these
     from scripts.report.build import build, evaluate_version, facts_of, read_data
 
-    if not options.wish:
+    if not wish:
         raise InvalidSettings("say which model answers the texts of --data, as in `hooper report sentiment --data dev.csv`")
-    version = open_version(options.wish, Path(options.models))
-    columns = {name: getattr(options, name) for name in ("text_column", "label_column", "max_rows")}
-    recipe = replace(Recipe(), task=version.manifest.task, validation=options.data, **columns)
-    examples, broken = read_data(version, recipe)
+    version = open_version(wish, models)
+    examples, broken = read_data(version, replace(recipe, task=version.manifest.task))
     notes = [describe_broken(broken)] if broken else []
     evaluated = evaluate_version(version, examples, notes)
-    report = build(evaluated, {**facts_of(version.manifest), "data": ", ".join(options.data)})
-    return pages.write(report, pages.page_of(Path(options.runs) / version.manifest.name, version.manifest.version))
+    report = build(evaluated, {**facts_of(version.manifest), "data": ", ".join(recipe.validation)})
+    return pages.write(report, pages.page_of(runs / version.manifest.name, version.manifest.version))
 
 
 def _json(page: Path) -> str:

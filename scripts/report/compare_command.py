@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from app.core.errors import HooperError
-from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
+import typer
+
+from app.core.command_line import offline_errors, program
 from scripts.export.formatting import format_value, metric_name
 from scripts.training.recipe import Recipe
 
 MOST_CHARACTERS = 300
 LIKELY_CHANCE = 0.05
-EXAMPLES = """examples:
+EXAMPLES = """\
   hooper compare sentiment/1 sentiment/2 --data dev.csv
   hooper compare sentiment/2 ./runs/try/3 --data dev.csv --json | jq .agreement
   hooper compare topics/1 topics/2                       on built-in texts: agreement and speed alone
@@ -29,59 +28,31 @@ the two is right where they differ. The texts on which both are surest of differ
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare.
-
-    Returns:
-        0; 2 where they cannot be compared; 130 where it was interrupted.
-    """
-    options = parser().parse_args(arguments)
-    try:
-        found = _compared(options)
-    except HooperError as error:
-        print(f"hooper compare: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    except ImportError as error:
-        print(f"hooper compare: {error.name} is not installed; run `pip install 'hooper[train]'`", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else "\n".join(told(found)))
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="hooper compare",
-        usage="hooper compare NAME[/VERSION] NAME[/VERSION] [OPTION ...]",
-        description="Compare two published versions: figures, agreement, speed, and the texts on which they differ.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("model", metavar="ONE", help="a published version, or a published folder's path")
-    made.add_argument("other", metavar="OTHER", help="the one to compare it with")
-    made.add_argument("--data", nargs="+", default=[], metavar="FILE", help="texts, labelled or not; default: built-in ones")
-    made.add_argument("--most", type=int, default=20, metavar="N", help="tell at most so many texts on which they differ (20)")
-    made.add_argument("--max-rows", type=int, default=0, metavar="N", help="take so many rows, drawn at random; 0: all")
-    made.add_argument(
-        "--device", default="cpu", choices=("auto", "cpu", "openvino", "cuda", "tensorrt"), help="what both run on"
-    )
-    made.add_argument("--json", action="store_true", help="print JSON")
-    made.add_argument("--models", default=os.environ.get("HOOPER_MODELS", "models"), help="model repository")
-    made.add_argument("--text-column", default="", metavar="NAME", help="column of the text; default: guessed")
-    made.add_argument("--label-column", default="", metavar="NAME", help="column of the label; default: guessed, or none")
-    return made
-
-
-def _compared(options: argparse.Namespace) -> dict[str, Any]:
+@program("hooper compare", EXAMPLES, offline_errors("hooper compare"))
+def main(
+    first: Annotated[str, typer.Argument(metavar="ONE", help="a published version, or a published folder's path")],
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="the one to compare it with")],
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="FILE ...", help="texts, labelled or not; default: built-in ones")
+    ] = None,
+    most: Annotated[int, typer.Option(metavar="N", help="tell at most so many texts on which they differ")] = 20,
+    max_rows: Annotated[int, typer.Option(metavar="N", help="take so many rows, drawn at random; 0: all")] = 0,
+    device: Annotated[Literal["auto", "cpu", "openvino", "cuda", "tensorrt"], typer.Option(help="what both run on")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    models: Annotated[Path, typer.Option(envvar="HOOPER_MODELS", metavar="PATH", help="model repository")] = Path("models"),
+    text_column: Annotated[str, typer.Option(metavar="NAME", help="column of the text; default: guessed")] = "",
+    label_column: Annotated[str, typer.Option(metavar="NAME", help="column of the label; default: guessed, or none")] = "",
+) -> int:
+    """Compare two published versions: figures, agreement, speed, and the texts on which they differ."""
     from scripts.export.published import open_version
-    from scripts.report.comparison import compare  # here: the parser is needed alone, for completion
+    from scripts.report.comparison import compare  # here: completion needs the options alone
 
-    one, other = (open_version(wish, Path(options.models), options.device) for wish in (options.model, options.other))
-    columns = {name: getattr(options, name) for name in ("text_column", "label_column", "max_rows")}
-    recipe = replace(Recipe(), task=one.manifest.task, validation=options.data, **columns)
-    return compare(one, other, recipe, options.most)
+    one, other = (open_version(wish, models, device) for wish in (first, second))
+    columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows}
+    recipe = replace(Recipe(), task=one.manifest.task, validation=data or [], **columns)
+    result = compare(one, other, recipe, most)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else "\n".join(told(result)))
+    return 0
 
 
 def told(found: Mapping[str, Any]) -> Iterator[str]:

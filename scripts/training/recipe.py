@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from app.core.command_line import annotated_option
 from app.core.errors import InvalidSettings
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
 
@@ -111,6 +111,8 @@ class Recipe:
     runs: str = option("runs", "folder for checkpoints and logs")
 
 
+PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage": "publishing"}
+"""Headings of the help, by the first key below each."""
 PLACES = ("models", "runs")
 """Keys that say where things are put on one machine."""
 TASK_NAMES = ("text-classification", "question-answering", "summarization")
@@ -143,35 +145,15 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def add_options(parser: argparse.ArgumentParser, shown: Mapping[str, str]) -> None:
-    """Add one option per recipe key; `shown` maps a group's first key to the group's title."""
-    group: Any = parser
-    for name, one in FIELDS.items():
-        if name in shown:
-            group = parser.add_argument_group(shown[name])
-        kind = _TYPES[name]
-        if kind is bool:
-            group.add_argument(
-                "--" + name.replace("_", "-"),
-                dest=name,
-                action=argparse.BooleanOptionalAction,
-                default=argparse.SUPPRESS,
-                help=one.metadata["help"],
-            )
-            continue
-        choices: Any = typing.get_args(kind) if typing.get_origin(kind) is Literal else TASK_NAMES if name == "task" else None
-        many = typing.get_origin(kind) is list
-        element = typing.get_args(kind)[0] if many else str if choices else kind
-        group.add_argument(
-            "--" + name.replace("_", "-"),
-            dest=name,
-            type=element,
-            choices=choices,
-            nargs="+" if many else None,
-            default=argparse.SUPPRESS,
-            metavar=None if choices else element.__name__.upper(),
-            help=one.metadata["help"].replace("%", "%%"),
-        )
+def recipe_options() -> dict[str, Any]:
+    """The annotation of an option for each key, in groups."""
+    panel, options = "", {}
+    for name, field_ in FIELDS.items():
+        panel = PANELS.get(name, panel)
+        kind = Literal[TASK_NAMES] if name == "task" else _TYPES[name]
+        # what a file switches on, the command line may switch off
+        options[name] = annotated_option(name, kind, field_.metadata["help"], panel, default=kind is bool)
+    return options
 
 
 def to_command(recipe: Recipe, file: Path | None = None) -> str:

@@ -110,7 +110,7 @@ def test_a_model_travels_by_archive(hooper: Hooper, tmp_path: Path) -> None:
     assert hooper("export", "sentiment", "s.tar.gz").returncode == 0
     there = str(tmp_path / "there")
     added = subprocess.run(
-        [sys.executable, "-c", "from scripts.export.commands import ADD; raise SystemExit(ADD.main())",
+        [sys.executable, "-c", "from scripts.export.commands import add; raise SystemExit(add())",
          str(tmp_path / "s.tar.gz"), "--models", there],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -283,7 +283,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
         stop_at(4, patched, {"ctrl-c": press_ctrl_c, "twice": twice, "crash": crash}[how])
         assert train() == (1 if how == "crash" else 130)
     errors = capsys.readouterr().err
-    assert "go on with: hooper train reviews.csv" in errors.replace("Go on", "go on")
+    assert "resume with: hooper train reviews.csv" in errors.replace("Resume", "resume")
     assert errors.rstrip().endswith("--resume")
     assert ("the power went" in errors) is (how == "crash")
     assert not (tmp_path / "models").exists()
@@ -309,7 +309,7 @@ def test_a_run_that_failed_after_training_goes_on_without_training_again(
         assert train() == 2
     errors = capsys.readouterr().err
     assert errors.count("\n") == errors.count("training ") + 1  # the progress, and one line
-    assert "does not reproduce the torch model. The trained model is kept; go on with: hooper train" in errors
+    assert "does not reproduce the torch model. The trained model is kept; resume with: hooper train" in errors
     monkeypatch.setattr(pipeline_module, "fine_tune", fail)
     assert train("--resume", "--storage", "fp32") == 0
     assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.storage == "fp32"

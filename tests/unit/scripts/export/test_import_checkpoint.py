@@ -18,7 +18,7 @@ from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
 from scripts.export import import_checkpoint as import_module
-from scripts.export.commands import ADD
+from scripts.export.commands import add
 from scripts.export.import_checkpoint import open_checkpoint
 from tests.unit.scripts.conftest import Save, make_model
 
@@ -60,7 +60,7 @@ def by_torch(checkpoint: Path, text: str, pair: str | None = None) -> torch.Tens
 
 def test_a_checkpoint_for_regression_gives_its_number(save: Save, models: Path) -> None:
     checkpoint = save(num_labels=1, problem_type="regression")
-    assert ADD.main([str(checkpoint)]) == 0
+    assert add([str(checkpoint)]) == 0
     assert published(models / "films" / "1").task_options == {"labels": ["score"], "problem_type": "regression"}
     (number,) = by_torch(checkpoint, "a very good film").tolist()
     assert scores(models / "films" / "1", "a very good film") == {"score": pytest.approx(number, abs=1e-2)}
@@ -70,7 +70,7 @@ def test_a_checkpoint_for_regression_gives_its_number(save: Save, models: Path) 
 def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, save: Save, models: Path) -> None:
     # the tiny vocabulary has its padding at 0: RoBERTa numbers positions by its padding id
     checkpoint = save(family=family, id2label=LABELS, pad_token_id=0)
-    assert ADD.main([str(checkpoint)]) == 0
+    assert add([str(checkpoint)]) == 0
     manifest = published(models / "films" / "1")
     assert manifest.task_options == {"labels": list(LABELS.values()), "problem_type": "single_label_classification"}
     assert manifest.engines["cpu"].runs
@@ -85,7 +85,7 @@ def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, sav
 
 def test_a_pair_is_read_as_torch_reads_it(save: Save, models: Path) -> None:
     checkpoint = save(id2label=LABELS)
-    assert ADD.main([str(checkpoint)]) == 0
+    assert add([str(checkpoint)]) == 0
     expected = by_torch(checkpoint, "a film", "very bad").softmax(-1).tolist()
     assert list(dict(sorted(scores(models / "films" / "1", "a film", "very bad").items())).values()) == [
         pytest.approx(expected[list(LABELS.values()).index(label)], abs=1e-3) for label in sorted(LABELS.values())
@@ -93,11 +93,11 @@ def test_a_pair_is_read_as_torch_reads_it(save: Save, models: Path) -> None:
 
 
 def test_several_labels_at_once_and_a_single_one_are_scored_by_sigmoid(save: Save, models: Path) -> None:
-    assert ADD.main([str(save("several", problem_type="multi_label_classification"))]) == 0
+    assert add([str(save("several", problem_type="multi_label_classification"))]) == 0
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**_tiny(), num_labels=1))
     folder = save("single")
     model.save_pretrained(folder)
-    assert ADD.main([str(folder), "--labels", "relevant"]) == 0
+    assert add([str(folder), "--labels", "relevant"]) == 0
     for name, checkpoint in (("several", folder.parent / "several"), ("single", folder)):
         expected = sorted(by_torch(checkpoint, "a film").sigmoid().tolist())
         assert sorted(scores(models / name / "1", "a film").values()) == [pytest.approx(one, abs=1e-3) for one in expected]
@@ -108,12 +108,12 @@ def _tiny() -> dict[str, int]:
 
 
 def test_a_head_for_questions_is_published_for_questions(save: Save, models: Path) -> None:
-    assert ADD.main([str(save("asks", head="QuestionAnswering"))]) == 0
+    assert add([str(save("asks", head="QuestionAnswering"))]) == 0
     assert published(models / "asks" / "1").task == "question-answering"
 
 
 def test_without_texts_the_card_says_that_nothing_was_measured(save: Save, models: Path) -> None:
-    assert ADD.main([str(save(id2label=LABELS)), "--license", "MIT"]) == 0
+    assert add([str(save(id2label=LABELS)), "--license", "MIT"]) == 0
     folder = models / "films" / "1"
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "No figures were measured: no labelled texts were given." in card
@@ -124,14 +124,14 @@ def test_without_texts_the_card_says_that_nothing_was_measured(save: Save, model
 
 def test_labelled_texts_give_figures_and_none_of_them_is_published(save: Save, models: Path, tmp_path: Path) -> None:
     checkpoint = save(id2label=LABELS)
-    assert ADD.main([str(checkpoint)]) == 0
+    assert add([str(checkpoint)]) == 0
     texts = [f"a {word} film {number}" for number in range(20) for word in ("good", "bad", "very good")]
     best = [max(found := scores(models / "films" / "1", text), key=found.__getitem__) for text in texts]
     wrong = {label: next(other for other in LABELS.values() if other != label) for label in LABELS.values()}
     given = [label if number % 4 else wrong[label] for number, label in enumerate(best)]
     rows = "\n".join(json.dumps({"text": text, "label": label}) for text, label in zip(texts, given, strict=True))
     (tmp_path / "dev.jsonl").write_text(rows)
-    assert ADD.main([str(checkpoint), "--data", str(tmp_path / "dev.jsonl")]) == 0
+    assert add([str(checkpoint), "--data", str(tmp_path / "dev.jsonl")]) == 0
     second = models / "films" / "2"
     assert published(second).evaluation["accuracy"] == pytest.approx(0.75)
     assert published(second).parity["fp32"].rows == 60
@@ -142,13 +142,13 @@ def test_labelled_texts_give_figures_and_none_of_them_is_published(save: Save, m
 
 def test_numbers_stand_for_the_labels_in_order(save: Save, models: Path, tmp_path: Path) -> None:
     (tmp_path / "dev.csv").write_text("text,label\n" + "".join(f"a film {n},{n % 3}\n" for n in range(9)))
-    assert ADD.main([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 0
+    assert add([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 0
     assert json.loads((models / "films" / "1" / "evaluation.json").read_text())["per_class"]["so-so"]["rows"] == 3
 
 
 def test_texts_without_labels_are_compared_and_give_no_figures(save: Save, models: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("a film\n\nvery good\nbad\n")
-    assert ADD.main([str(save(id2label=LABELS)), "--data", str(tmp_path / "texts.txt")]) == 0
+    assert add([str(save(id2label=LABELS)), "--data", str(tmp_path / "texts.txt")]) == 0
     assert (published(models / "films" / "1").evaluation, published(models / "films" / "1").parity["fp32"].rows) == ({}, 3)
 
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_served_is_refused_in_one_sentence(
 ) -> None:  # fmt: skip
     checkpoint = save()
     spoil(checkpoint)
-    assert ADD.main([str(checkpoint), *arguments]) == 2
+    assert add([str(checkpoint), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert (error.startswith("hooper models add: "), error.count("\n")) == (True, 1)
@@ -226,7 +226,7 @@ def test_labels_that_the_checkpoint_does_not_know_are_named(
     save: Save, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "dev.csv").write_text("text,label\na film,great\na film,3\n")
-    assert ADD.main([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 2
+    assert add([str(save(id2label=LABELS)), "--data", str(tmp_path / "dev.csv")]) == 2
     error = capsys.readouterr().err
     assert "label 'great' is none of the model's: bad, so-so, good" in error
     assert "label '3' is none" in error
@@ -244,7 +244,7 @@ def test_a_graph_that_differs_from_torch_is_not_published(
         return ask(offline, model, *rest)
 
     monkeypatch.setattr(import_module, "torch_reference", worse)
-    assert ADD.main([str(save())]) == 2
+    assert add([str(save())]) == 2
     assert "does not reproduce the torch model" in capsys.readouterr().err
     assert not models.exists()
 
@@ -256,7 +256,7 @@ def test_an_interrupted_run_publishes_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(import_module, "make_graph", interrupt)
-    assert ADD.main([str(save())]) == 130
+    assert add([str(save())]) == 130
     assert "nothing was published" in capsys.readouterr().err
     assert not models.exists()
 
@@ -266,13 +266,13 @@ def test_token_types_that_a_model_takes_for_words_are_refused_with_a_way_out(
 ) -> None:
     """GPT-2 adds up the words of the ids 0 and 1 where its tokenizer, of transformers' general class, gives token types."""
     checkpoint = save(family="GPT2", id2label=LABELS)
-    assert ADD.main([str(checkpoint)]) == 2
+    assert add([str(checkpoint)]) == 2
     error = capsys.readouterr().err
     assert "its tokenizer gives token_type_ids, in place of which GPT2ForSequenceClassification adds up words" in error
     config = json.loads((checkpoint / "tokenizer_config.json").read_text())
     names = {"model_input_names": ["input_ids", "attention_mask"]}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(config | names))
-    assert ADD.main([str(checkpoint)]) == 0
+    assert add([str(checkpoint)]) == 0
     expected = dict(zip(LABELS.values(), by_torch(checkpoint, "a very good film").softmax(-1).tolist(), strict=True))
     assert scores(models / "films" / "1", "a very good film") == pytest.approx(expected, abs=1e-4)
 
@@ -283,7 +283,7 @@ def test_tokens_that_the_model_has_no_vector_for_are_told(save: Save, models: Pa
     vocabulary = definition["model"]["vocab"]
     vocabulary["bad"] = len(vocabulary) + 1  # as many tokens as vectors, but one of them has a number beyond
     (checkpoint / "tokenizer.json").write_text(json.dumps(definition))
-    assert ADD.main([str(checkpoint)]) == 0
+    assert add([str(checkpoint)]) == 0
     said = capsys.readouterr().out
     assert "the model has no vector for 1 of its tokenizer's tokens ('bad'): a text with one of them is answered by an" in said
     assert "('bad')" in (models / "films" / "1" / "README.md").read_text()

@@ -10,7 +10,7 @@ import pytest
 from app.core.artefact import open_artefact
 from app.core.manifest import read_manifest
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
-from scripts.export.commands import MEASURE
+from scripts.export.commands import measure
 from scripts.export.published import open_version
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import MAX_TOKENS, NUM_POSITIONS, publish_tiny, publish_tiny_task
@@ -23,7 +23,7 @@ def models(tmp_path: Path) -> Path:
 
 
 def run(models: Path, model: str, max_tokens: int, *options: str) -> int:
-    return MEASURE.main([model, "--max-tokens", str(max_tokens), "--models", str(models), *options])
+    return measure([model, "--max-tokens", str(max_tokens), "--models", str(models), *options])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -110,6 +110,5 @@ def test_a_limit_under_which_golden_answers_change_is_refused(models: Path, caps
 
 
 def test_the_limit_must_be_said(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        MEASURE.main(["tiny/1", "--models", str(models)])
+    assert measure(["tiny/1", "--models", str(models)]) == 2
     assert "--max-tokens" in capsys.readouterr().err

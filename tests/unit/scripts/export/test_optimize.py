@@ -22,7 +22,7 @@ from app.runtime import onnx_session
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from scripts.export import optimize as optimize_module
-from scripts.export.commands import ADD
+from scripts.export.commands import add
 from scripts.export.export import export_model
 from scripts.export.optimize import (
     Storage,
@@ -348,7 +348,7 @@ def test_a_checkpoint_over_the_limit_is_published_with_both_files_checksummed(
     storage: str, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOOPER_MODELS", str(tmp_path / "models"))
-    assert ADD.main([str(save()), "--storage", storage]) == 0
+    assert add([str(save()), "--storage", storage]) == 0
     folder = tmp_path / "models" / "films" / "1"
     manifest = read_manifest(folder)
     assert "model.onnx.data" in manifest.files

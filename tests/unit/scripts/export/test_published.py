@@ -19,7 +19,7 @@ from app.core.types import TaskName
 from app.runtime import providers
 from app.runtime.providers import Machine, Provider, for_model
 from scripts.export import variants
-from scripts.export.commands import FP16, INT8, REFERENCE
+from scripts.export.commands import fp16, int8, reference
 from scripts.export.published import find_version, open_version
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
@@ -52,7 +52,7 @@ def with_texts(tmp_path: Path) -> Path:
 
 
 def add_int8(models: Path, model: str) -> int:
-    return INT8.main([model, "--models", str(models), "--data", str(models.parent / "texts.txt")])
+    return int8([model, "--models", str(models), "--data", str(models.parent / "texts.txt")])
 
 
 def test_a_version_that_is_not_stored_as_int8_is_refused(with_texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def either_layout(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def add_fp16(models: Path, model: str) -> int:
-    return FP16.main([model, "--models", str(models), "--data", str(models.parent / "texts.txt")])
+    return fp16([model, "--models", str(models), "--data", str(models.parent / "texts.txt")])
 
 
 def test_the_next_version_has_the_fp16_variant_and_what_was_measured(
@@ -177,7 +177,7 @@ def held_out(folder: Path) -> str:
 
 
 def add_reference(models: Path, model: str, *options: str) -> int:
-    return REFERENCE.main([model, "--models", str(models), *options])
+    return reference([model, "--models", str(models), *options])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -210,7 +210,7 @@ def test_items_without_labels_and_a_folder_s_path_do_too(
 ) -> None:
     data = tmp_path / "texts.txt"
     data.write_text("good film\nbad\n", encoding="utf-8")
-    assert REFERENCE.main([str(models / "tiny" / "1"), "--data", str(data)]) == 0
+    assert reference([str(models / "tiny" / "1"), "--data", str(data)]) == 0
     assert read_manifest(models / "tiny" / "1").reference.label_shares == {"bad": 0.5, "good": 0.5}
     assert "evaluate" not in capsys.readouterr().out
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.command_line import parse_options
 from app.core.errors import InvalidSettings
-from scripts.training.recipe import FIELDS, Recipe, add_options, load_recipe, recipe_of, seconds_of, to_command, weights_of
+from scripts.training.recipe import FIELDS, Recipe, load_recipe, recipe_of, recipe_options, seconds_of, to_command, weights_of
 
 SHIPPED = sorted(Path(__file__).parents[4].joinpath("scripts", "recipes").glob("*.toml"))
 
 DATA = {"data": ["a.csv"]}
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(exit_on_error=False)
-    add_options(made, {"name": "the model", "data": "the data"})
-    return made
+def options_of(*words: str) -> dict[str, Any]:
+    """What a command is given that has one option for each key."""
+    return parse_options(recipe_options(), words)
 
 
 def from_command(*words: str) -> Recipe:
-    return load_recipe(None, vars(parser().parse_args(words)))
+    return load_recipe(None, options_of(*words))
 
 
 def from_file(folder: Path, text: str, **overrides: Any) -> Recipe:
@@ -46,19 +46,20 @@ def test_the_file_changes_defaults_and_the_command_line_changes_the_file(tmp_pat
 
 
 def test_every_key_is_an_option_and_every_option_a_key() -> None:
-    options = {action.dest for action in parser()._actions} - {"help"}
-    assert options == set(FIELDS) == {one.name for one in dataclasses.fields(Recipe)}
+    assert set(recipe_options()) == set(FIELDS) == {one.name for one in dataclasses.fields(Recipe)}
 
 
-def test_every_key_is_explained() -> None:
+def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(one.metadata["help"].strip() for one in FIELDS.values())
-    text = " ".join(parser().format_help().split())
+    with pytest.raises(typer.Exit):
+        options_of("--help")
+    text = "".join(capsys.readouterr().out.split())  # lines break within `multi-label`
     for one in FIELDS.values():
-        assert " ".join(one.metadata["help"].split()) in text
+        assert "".join(one.metadata["help"].split()) in text
 
 
 def test_an_option_that_is_not_given_does_not_overrule_the_file() -> None:
-    assert vars(parser().parse_args(["--epochs", "2"])) == {"epochs": 2.0}
+    assert options_of("--epochs", "2") == {"epochs": 2.0}
 
 
 def test_lists_are_given_as_several_words() -> None:
@@ -66,10 +67,10 @@ def test_lists_are_given_as_several_words() -> None:
     assert (recipe.data, recipe.epoch_tokens, recipe.name) == (["a.csv", "b.csv"], [128, 512], "films")
 
 
-def test_an_option_of_the_wrong_type_is_refused() -> None:
-    for words in (["--batch-size", "many"], ["--precision", "fp8"]):
-        with pytest.raises(argparse.ArgumentError):
-            parser().parse_args(words)
+@pytest.mark.parametrize("words", [["--batch-size", "many"], ["--precision", "fp8"]])
+def test_an_option_of_the_wrong_type_is_refused(words: list[str]) -> None:
+    with pytest.raises(InvalidSettings, match=words[0]):
+        options_of(*words)
 
 
 @pytest.mark.parametrize(
