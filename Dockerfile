@@ -63,6 +63,7 @@ FROM builder AS hooper
 RUN pip install --no-cache-dir hatchling==1.33.0
 COPY LICENSE pyproject.toml ./
 COPY app app
+COPY hooper hooper
 COPY scripts scripts
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/hooper/bin/python install --no-cache-dir --no-deps --prefix /opt/installed dist/*.whl

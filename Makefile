@@ -67,7 +67,7 @@ lint:  ## ruff, mypy --strict and the layers
 	@$(ENVIRONMENT) test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict app scripts
+	$(BIN)/mypy --strict app hooper scripts
 	$(BIN)/lint-imports --no-cache --no-logo
 
 format:  ## rewrite the code as ruff wants it
@@ -114,4 +114,4 @@ container-test:  ## build the image and show what docs/how-to/containers.md prom
 
 clean:  ## remove caches and build outputs; .venv, runs/ and models/ stay
 	rm -rf build dist mutants *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find app scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find app hooper scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ import dataclasses
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import methodcaller
 from typing import Annotated, Any, Literal
 
@@ -101,12 +101,23 @@ class ModelRequest:
 class LocalModel:
     """One loaded model on an event loop of its own; see `opened`."""
 
-    def __init__(self, deployment: Deployment, route: Route, options: Mapping[str, Any], runner: asyncio.Runner) -> None:
+    def __init__(
+        self, deployment: Deployment, request: ModelRequest, options: Mapping[str, Any], runner: asyncio.Runner
+    ) -> None:
         self.runner = runner
-        self._deployment, self._route, self._options = deployment, route, options
+        self._deployment, self._request, self._options = deployment, request, options
+        self._route = request.route
 
-    def answer(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
-        """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
+    def answer(self, inputs: Sequence[Input], options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """For each input what stands in `results` of the service's answer: a result, or an error in its place.
+
+        Raises:
+            InvalidSettings: as for `ModelRequest.checked_options`, where other options are given than it was opened with.
+        """
+        if options:
+            request = replace(self._request, options=options)
+            model = LocalModel(self._deployment, request, request.checked_options(), self.runner)
+            return model.answer(inputs)
         return self.runner.run(self.answers(inputs))
 
     async def answers(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
@@ -148,7 +159,7 @@ def opened(request: ModelRequest) -> Iterator[LocalModel]:
         load_as = LoadOptions.from_settings(request.settings, NO_LIMIT)
         deployment = runner.run(load(request.artefact, load_as, Metrics()))
         try:
-            yield LocalModel(deployment, request.route, options, runner)
+            yield LocalModel(deployment, request, options, runner)
         finally:
             runner.run(deployment.aclose(0))
 

@@ -1,6 +1,6 @@
 """The line from labelled data to a published model, in five lines of Python.
 
-    from scripts.api import text_classifier, get_dataset
+    from hooper import text_classifier, get_dataset
 
     model = text_classifier.get_model("bert-base-uncased")
     train, val = get_dataset("imdb", split_ratio=0.8)

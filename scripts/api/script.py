@@ -38,7 +38,7 @@ class Script:
         given = "".join(f", {key}={value!r}" for key, value in self.options.items())
         saved = "".join(f", {key}={value!r}" for key, value in options.items())
         lines = [
-            f"from scripts.api import get_dataset, {module}",
+            f"from hooper import get_dataset, {module}",
             "",
             f"model = {module}.get_model({self.model!r})",
             f"train, val = {self.data.call}",

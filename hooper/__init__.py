@@ -1,0 +1,44 @@
+"""Hooper from Python: train a model on labelled data and publish it, or load a published one and ask it.
+
+    from hooper import get_dataset, load, text_classifier
+
+    model = text_classifier.get_model("bert-base-uncased")
+    train, val = get_dataset("imdb", split_ratio=0.8)
+    trainer = text_classifier.create_trainer(model, train, val)
+    trainer.fit(epochs=3); trainer.save("models/films")
+
+    load("films").predict(["A warm, funny film."])
+
+Training needs the extra `train`; loading needs neither torch nor transformers. Nothing is imported until it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hooper.loaded_model import LoadedModel as LoadedModel
+    from hooper.loaded_model import load as load
+    from scripts.api import get_dataset as get_dataset
+    from scripts.api import question_answering as question_answering
+    from scripts.api import summarizer as summarizer
+    from scripts.api import text_classifier as text_classifier
+    from scripts.api import text_regressor as text_regressor
+
+_MODULES = {
+    **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),
+    **dict.fromkeys(("get_dataset", "question_answering", "summarizer", "text_classifier", "text_regressor"), "scripts.api"),
+}
+__all__ = sorted(_MODULES)  # noqa: PLE0605  # the same names as above, kept in one place
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: a name is imported when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'hooper' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]
