@@ -227,7 +227,7 @@ def try_export(
         ExportFailed: it cannot be served, and why.
     """
     try:
-        rows = probe_rows(offline, tokenizer, task_options)
+        rows = sample_rows(offline, tokenizer, task_options)
         if folder is not None:
             return export_model(model, offline.output_axis, rows, folder)
         with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
@@ -239,7 +239,7 @@ def try_export(
         raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
 
 
-def probe_rows(offline: TrainingTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
+def sample_rows(offline: TrainingTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
     """Rows of the built-in texts: short, long, pairs, and of texts that need several windows."""
     serving = offline.serving_task(tokenizer, task_options)
     items = [example.item for example in sample_examples(offline)]

@@ -16,7 +16,7 @@ from app.core.errors import InvalidSettings
 from app.core.files import atomic_writer
 from app.core.manifest import Output
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.export import note_padding, probe_rows
+from scripts.export.export import note_padding, sample_rows
 from scripts.export.verify import TorchRunner, padded_graph
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training import pretrained
@@ -66,7 +66,7 @@ def open_teacher(wish: str, offline: TrainingTask, task_options: Mapping[str, An
     _check_labels(wish, _labels(model), task_options["labels"])
     start = pretrained.find_start(tokenizer_of)
     tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
-    note_padding(model, offline.output_axis, probe_rows(offline, tokenizer, task_options))
+    note_padding(model, offline.output_axis, sample_rows(offline, tokenizer, task_options))
     return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from scripts.screenshots import chromium
+from scripts.release.screenshots import chromium
 from tests.support.live_service import ROOT, Running, serving
 
 Open = Callable[..., AbstractContextManager[Page]]

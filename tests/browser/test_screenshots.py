@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.screenshots import MAX_BYTES, OUT, REPORT, SHOTS, main
+from scripts.release.screenshots import MAX_BYTES, OUT, REPORT, SHOTS, main
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -1,6 +1,6 @@
 """Which checkpoints can be served: each of a folder is published, and its graph's logits are compared with transformers'.
 
-    python -m scripts.compatibility FOLDER --output docs/compatibility.md
+    python -m scripts.peers.compatibility FOLDER --output docs/compatibility.md
 
 FOLDER holds one folder per checkpoint, as transformers saved it, named after its kind and, after the last hyphen, what it is
 for: `bert-qa`. Each is published in a process of its own, with fp32 weights, into a folder that is thrown away. The
@@ -26,26 +26,26 @@ import torch
 import transformers
 
 from app.core.errors import HooperError
-from app.core.manifest import Manifest, read_manifest
+from app.core.exit_codes import EXIT_FAILED
 from app.core.types import Row, RowOutput
-from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider
-from app.tasks.tokenizer import Pair, Tokenizer
+from app.tasks.tokenizer import Pair
 from scripts.export.eval_data import SENTENCES
-from scripts.export.export import probe_rows, spread
+from scripts.export.export import sample_rows, spread
 from scripts.export.import_checkpoint import Checkpoint, ImportRequest, import_checkpoint, open_checkpoint
 from scripts.export.layouts import accepted_inputs, head_logits
+from scripts.export.published import OpenVersion, open_folder
 from scripts.export.verify import TorchRunner
-from scripts.tasks import training_task
+from scripts.training.evaluation import largest_error
 from scripts.training.recipe import Recipe
 
 TIMEOUT_S = 300
-WANTED = 1e-4
+MAX_ERROR = 1e-4
+NUM_ROWS = 8
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckpointOutcome:
     """What came of one checkpoint."""
 
     kind: str
@@ -62,6 +62,10 @@ class Outcome:
     engines: dict[str, str] = field(default_factory=dict)
     """Engine to `runs`, with its largest difference from the CPU in fp32, or why it does not."""
 
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.crash) or (self.max_error is not None and not self.max_error <= MAX_ERROR)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Publish each checkpoint and write the table.
@@ -69,98 +73,96 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where a process crashed or a published graph differs from transformers by more than 1e-4.
     """
-    options = _parser().parse_args(arguments)
-    folders = sorted(path for path in Path(options.folder).iterdir() if (path / "config.json").is_file())
+    parser = argparse.ArgumentParser(prog="python -m scripts.peers.compatibility", description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="a folder of checkpoints")
+    parser.add_argument("--output", type=Path, help="the page whose table is written")
+    parser.add_argument("--json", type=Path, help="where the outcomes are written as json")
+    options = parser.parse_args(arguments)
     outcomes = []
-    for folder in folders:
-        outcomes.append(measure_apart(folder))
+    for folder in sorted(path for path in options.folder.iterdir() if (path / "config.json").is_file()):
+        outcomes.append(measure_in_subprocess(folder))
         print(describe(outcomes[-1]), flush=True)
     if options.json:
-        Path(options.json).write_text(json.dumps([asdict(one) for one in outcomes], indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n", encoding="utf-8")
     if options.output:
-        write_table(Path(options.output), outcomes)
-    failed = [one for one in outcomes if one.crash or (one.max_error is not None and not one.max_error <= WANTED)]
-    published = sum(bool(one.layout) for one in outcomes)
+        write_table(options.output, outcomes)
+    failed = [outcome for outcome in outcomes if outcome.is_wrong]
+    published = sum(bool(outcome.layout) for outcome in outcomes)
     print(f"{len(outcomes)} checkpoints: {published} published, {len(outcomes) - published} not, {len(failed)} wrongly")
-    return int(bool(failed))
+    return EXIT_FAILED if failed else 0
 
 
-def measure_apart(folder: Path) -> Outcome:
+def measure_in_subprocess(folder: Path) -> CheckpointOutcome:
     """The outcome of a checkpoint, from a process of its own: an engine may end its process."""
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(folder, theirs))
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(folder, sender))
     child.start()
-    theirs.close()
+    sender.close()
+    outcome: CheckpointOutcome | None = None
+    crash = ""
     try:
-        outcome: Outcome | None = ours.recv() if ours.poll(TIMEOUT_S) else None
-        how = f"took more than {TIMEOUT_S} s"
-    except EOFError:
-        outcome, how = None, ""
-    if outcome is None and child.is_alive() and how:
-        child.kill()
+        if receiver.poll(TIMEOUT_S):
+            outcome = receiver.recv()
+        else:
+            crash = f"took more than {TIMEOUT_S} s"
+            child.kill()
+    except EOFError:  # it died without a word
+        pass
     child.join()
-    kind, use = _named(folder)
-    return outcome or Outcome(kind, use, crash=how or f"its process ended with exit code {child.exitcode}")
+    crash = crash or f"its process ended with exit code {child.exitcode}"
+    return outcome or CheckpointOutcome(*_kind_and_use(folder), crash=crash)
 
 
-def measure(folder: Path) -> Outcome:
+def measure(folder: Path) -> CheckpointOutcome:
     """Publish a checkpoint and compare it."""
-    kind, use = _named(folder)
+    kind, use = _kind_and_use(folder)
     try:
         with tempfile.TemporaryDirectory(prefix="hooper-") as models:
             recipe = Recipe(name=folder.name.lower(), models=models)
-            version = import_checkpoint(ImportRequest(str(folder), recipe, None, [], "fp32", ""), lambda stage, text: None)
-            manifest = read_manifest(version)
-            checkpoint = open_checkpoint(str(folder))
-            found = largest_difference(version, manifest, checkpoint)
-    except HooperError as error:
-        return Outcome(kind, use, _architecture(folder), refusal=error.detail.replace(str(folder), folder.name))
+            published = import_checkpoint(ImportRequest(str(folder), recipe, None, [], "fp32", ""), lambda stage, text: None)
+            version = open_folder(published)
+            error = largest_difference(version, open_checkpoint(str(folder)))
+    except HooperError as refusal:
+        return CheckpointOutcome(kind, use, _architecture(folder), refusal=refusal.detail.replace(str(folder), folder.name))
     engines: dict[str, str] = {
         device: f"runs, {trial.max_abs_error.get('fp32', 0.0):.1e}" if trial.runs else trial.reason
-        for device, trial in manifest.engines.items()
+        for device, trial in version.manifest.engines.items()
         if device != "cpu"
     }
-    return Outcome(kind, use, _architecture(folder), manifest.graph.layout, found, engines=engines)
+    return CheckpointOutcome(kind, use, _architecture(folder), version.manifest.graph.layout, error, engines=engines)
 
 
-def largest_difference(version: Path, manifest: Manifest, checkpoint: Checkpoint) -> float:
+def largest_difference(version: OpenVersion, checkpoint: Checkpoint) -> float:
     """Of any logit, between the published graph, each row alone and all in one tensor, and transformers, each text alone.
 
-    Classifiers are compared from the text on, through transformers' own tokenizer; of question answering the rows are compared,
-    since transformers has no windows of ours.
+    Classifiers are compared from the text on, through transformers' own tokenizer; of others the rows are compared, since
+    transformers has no windows of ours.
     """
-    offline = training_task(manifest.task, manifest.task_options)
-    tokenizer = Tokenizer.from_file(version / manifest.tokenizer, manifest.max_tokens)
-    session = EncoderEngine(version / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
-    if manifest.task == "text-classification":
+    offline, tokenizer = version.offline, version.tokenizer()
+    if offline.output_axis == "row":
         texts: list[str | Pair] = [*SENTENCES[::3], " ".join(SENTENCES * 4), *zip(SENTENCES[::6], SENTENCES[1::6], strict=True)]
         rows = [Row(window.input_ids, window.token_type_ids) for window, *_ in tokenizer.windows(texts)]
-        expected = [_by_transformers(checkpoint, text, manifest.max_tokens) for text in texts]
+        expected = [_by_transformers(checkpoint, text, version.manifest.max_tokens) for text in texts]
     else:
-        rows = spread(probe_rows(offline, tokenizer, manifest.task_options), 8)
-        runner = TorchRunner(checkpoint.model, manifest.graph)
+        rows = spread(sample_rows(offline, tokenizer, version.manifest.task_options), NUM_ROWS)
+        runner = TorchRunner(checkpoint.model, version.manifest.graph)
         expected = [runner.run_alone(row) for row in rows]
-    alone = [session.run_together([row])[0] for row in rows]
-    return max(_difference(expected, alone), _difference(expected, session.run_together(rows)))
+    alone = [version.session.run_together([row])[0] for row in rows]
+    return float(np.maximum(largest_error(expected, alone), largest_error(expected, version.session.run_together(rows))))
 
 
 def _by_transformers(checkpoint: Checkpoint, text: str | Pair, max_tokens: int) -> RowOutput:
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.source.location)
     pair = text if isinstance(text, tuple) else (text,)
-    fed = tokenizer(*pair, truncation=True, max_length=max_tokens, return_tensors="pt")
+    tensors = tokenizer(*pair, truncation=True, max_length=max_tokens, return_tensors="pt")
     accepted = accepted_inputs(checkpoint.model)  # some tokenizers send what their models do not take
     with torch.no_grad():
-        outputs = checkpoint.model(**{name: tensor for name, tensor in fed.items() if name in accepted}, return_dict=True)
-    return {"logits": head_logits(outputs)[0].numpy()}
+        inputs = {name: tensor for name, tensor in tensors.items() if name in accepted}
+        return {"logits": head_logits(checkpoint.model(**inputs, return_dict=True))[0].numpy()}
 
 
-def _difference(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> float:
-    errors = [np.abs(one["logits"] - other["logits"]).max() for one, other in zip(expected, found, strict=True)]
-    return float(np.max(errors))
-
-
-def describe(outcome: Outcome) -> str:
+def describe(outcome: CheckpointOutcome) -> str:
     """A line for the terminal."""
     name = f"{outcome.kind}-{outcome.use}"
     if outcome.layout:
@@ -169,22 +171,23 @@ def describe(outcome: Outcome) -> str:
     return f"{name:<24}{'CRASH' if outcome.crash else 'refused'}: {outcome.crash or outcome.refusal}"
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def table(outcomes: Sequence[CheckpointOutcome]) -> str:
     """Kinds by uses in Markdown, with the sentences of refusals below."""
-    uses = sorted({one.use for one in outcomes}, key=lambda use: (use not in ("seq", "seq2"), use))
-    cells: dict[str, dict[str, Outcome]] = defaultdict(dict)
-    for one in outcomes:
-        cells[one.kind][one.use] = one
+    uses = sorted({outcome.use for outcome in outcomes}, key=lambda use: (use not in ("seq", "seq2"), use))
+    cells: dict[str, dict[str, CheckpointOutcome]] = defaultdict(dict)
+    for outcome in outcomes:
+        cells[outcome.kind][outcome.use] = outcome
     reasons: list[str] = []
     lines = [f"| kind | {' | '.join(uses)} | other engines |", f"|---|{'---|' * (len(uses) + 1)}"]
     for kind, by_use in sorted(cells.items()):
         shown = [_cell(by_use.get(use), reasons) for use in uses]
-        engines = sorted({f"{engine} {_briefly(said)}" for one in by_use.values() for engine, said in one.engines.items()})
+        results = [result for outcome in by_use.values() for result in outcome.engines.items()]
+        engines = sorted({f"{engine} {'runs' if text.startswith('runs') else 'does not'}" for engine, text in results})
         lines.append(f"| {kind} | {' | '.join(shown)} | {', '.join(engines)} |")
     return "\n".join([*lines, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
 
 
-def _cell(outcome: Outcome | None, reasons: list[str]) -> str:
+def _cell(outcome: CheckpointOutcome | None, reasons: list[str]) -> str:
     if outcome is None:
         return ""
     if outcome.layout:
@@ -195,11 +198,7 @@ def _cell(outcome: Outcome | None, reasons: list[str]) -> str:
     return f"{'**crash**' if outcome.crash else 'refused'} ({reasons.index(reason) + 1})"
 
 
-def _briefly(said: str) -> str:
-    return "runs" if said.startswith("runs") else "does not"
-
-
-def write_table(page: Path, outcomes: Sequence[Outcome]) -> None:
+def write_table(page: Path, outcomes: Sequence[CheckpointOutcome]) -> None:
     """Put the table between the marks of a page; of a page that is not there, it is all."""
     text = page.read_text(encoding="utf-8") if page.is_file() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
@@ -213,7 +212,7 @@ def _child(folder: Path, connection: Connection) -> None:
     connection.send(measure(folder))
 
 
-def _named(folder: Path) -> tuple[str, str]:
+def _kind_and_use(folder: Path) -> tuple[str, str]:
     kind, _, use = folder.name.rpartition("-")
     return (kind, use) if kind else (use, "")
 
@@ -221,14 +220,6 @@ def _named(folder: Path) -> tuple[str, str]:
 def _architecture(folder: Path) -> str:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return next(iter(config.get("architectures") or []), "")
-
-
-def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m scripts.compatibility", description=__doc__, allow_abbrev=False)
-    made.add_argument("folder", help="a folder of checkpoints")
-    made.add_argument("--output", default="", help="the page whose table is written")
-    made.add_argument("--json", default="", help="where the outcomes are written as json")
-    return made
 
 
 if __name__ == "__main__":

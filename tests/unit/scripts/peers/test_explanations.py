@@ -13,12 +13,12 @@ from app.runtime.providers import choose_provider
 from app.tasks.attribution import METHODS
 from app.tasks.base import Encoded
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
-from scripts.compare_explanations import BATCH_TOKENS, SHARES, Asked, faithfulness
+from scripts.peers.explanations import BATCH_TOKENS, SHARES, ProbedPassage, faithfulness
 from tests.support.tiny_model import publish_tiny, tiny_tokenizer
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Asked:
+def probed(tmp_path: Path) -> ProbedPassage:
     """A text whose one good word speaks for its label, and the tiny model that reads it."""
     folder = publish_tiny(tmp_path)
     manifest = read_manifest(folder)
@@ -27,35 +27,35 @@ def asked(tmp_path: Path) -> Asked:
     item = ClassificationItem("the film was very good . a film was a film")
     (encoded,) = task.encode([item], ClassificationOptions())
     assert isinstance(encoded, Encoded)
-    return Asked(session, task.passage(item, encoded, session.run_rows(encoded.rows), "good"))
+    return ProbedPassage(session, task.passage(item, encoded, session.run_rows(encoded.rows), "good"))
 
 
-def test_every_method_finds_the_word_whose_loss_costs_most(asked: Asked) -> None:
-    reverse = faithfulness(asked, -np.array([word.text == "good" for word in asked.passage.words], float))
+def test_every_method_finds_the_word_whose_loss_costs_most(probed: ProbedPassage) -> None:
+    reverse = faithfulness(probed, -np.array([word.text == "good" for word in probed.passage.words], float))
     for method in METHODS:
-        weights = asked.weights(method, 4096)
-        assert asked.passage.words[int(weights.argmax())].text == "good"
-        found = faithfulness(asked, weights)
+        weights = probed.weights(method, 4096)
+        assert probed.passage.words[int(weights.argmax())].text == "good"
+        found = faithfulness(probed, weights)
         assert found["comprehensiveness_log_odds"] > reverse["comprehensiveness_log_odds"]
         assert found["sufficiency_log_odds"] < reverse["sufficiency_log_odds"]
 
 
-def test_what_hiding_the_best_word_costs_is_what_the_model_says_without_it(asked: Asked) -> None:
-    words = asked.passage.words
+def test_what_hiding_the_best_word_costs_is_what_the_model_says_without_it(probed: ProbedPassage) -> None:
+    words = probed.passage.words
     weights = np.array([word.text == "good" for word in words], float)
     everybody = np.ones(len(words), bool)
-    whole, without = asked.ask([everybody, weights == 0])
+    whole, without = probed.ask([everybody, weights == 0])
     tops = [max(1, int(np.ceil(share * len(words)))) for share in SHARES]
     order = np.argsort(-weights, kind="stable")
-    lost = [whole - asked.ask([~np.isin(np.arange(len(words)), order[:top])])[0] for top in tops]
+    lost = [whole - probed.ask([~np.isin(np.arange(len(words)), order[:top])])[0] for top in tops]
     assert lost[0] == pytest.approx(whole - without)
-    assert faithfulness(asked, weights)["comprehensiveness_log_odds"] == pytest.approx(np.mean(lost), abs=1e-3)
+    assert faithfulness(probed, weights)["comprehensiveness_log_odds"] == pytest.approx(np.mean(lost), abs=1e-3)
 
 
-def test_what_was_asked_is_counted_and_comes_back_in_order_over_several_batches(asked: Asked) -> None:
-    count = len(asked.passage.words)
+def test_what_was_asked_is_counted_and_comes_back_in_order_over_several_batches(probed: ProbedPassage) -> None:
+    count = len(probed.passage.words)
     selections = [np.arange(count) < number % (count + 1) for number in range(BATCH_TOKENS // 2)]
-    answers = asked.ask(selections)
-    assert asked.num_rows == len(selections) == len(answers)
-    assert asked.num_tokens > BATCH_TOKENS
-    assert answers[5] == pytest.approx(asked.ask([selections[5]])[0], abs=1e-4)
+    answers = probed.ask(selections)
+    assert probed.num_rows == len(selections) == len(answers)
+    assert probed.num_tokens > BATCH_TOKENS
+    assert answers[5] == pytest.approx(probed.ask([selections[5]])[0], abs=1e-4)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.tasks.question_answering.task import Answer, Answers, QuestionAnswering
-from scripts.compare_with_pipeline import _reason, main
+from scripts.peers.answers import difference_reason, main
 from tests.support.tiny_model import publish_tiny_task
 
 CONTEXT = "a bb c d-e"
@@ -76,19 +76,19 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("ours", "theirs", "windows", "reason"),
     [
-        (Answer("a b", 0.5, 0, 3), [{"answer": "a  b", "start": 0, "end": 4, "score": 0.5}], 1, "whitespace"),
-        (Answer("e\u0301", 0.5, 0, 2), [{"answer": "e", "start": 0, "end": 1, "score": 0.5}], 1, "code points"),
+        (Answer("a b", 0.5, 0, 3), [Answer("a  b", 0.5, 0, 4)], 1, "whitespace"),
+        (Answer("e\u0301", 0.5, 0, 2), [Answer("e", 0.5, 0, 1)], 1, "code points"),
         (
             Answer("a", 0.5, 0, 1),
-            [{"answer": "b", "start": 4, "end": 5, "score": 0.5}, {"answer": "a", "start": 0, "end": 1, "score": 0.4999}],
+            [Answer("b", 0.5, 4, 5), Answer("a", 0.4999, 0, 1)],
             1,
             "tie",
         ),
-        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "end": 5, "score": 0.9}], 3, "in every window"),
-        (Answer("d-e", 0.5, 7, 10), [{"answer": "e", "start": 9, "end": 10, "score": 0.5}], 1, "words of the text"),
-        (Answer("a", 0.5, 0, 1), [{"answer": "a", "start": 0, "end": 1, "score": 0.9}], 1, "asked for more"),
-        (Answer("a", 0.5, 0, 1), [{"answer": "b", "start": 4, "end": 5, "score": 0.9}], 1, "unexplained"),
+        (Answer("a", 0.5, 0, 1), [Answer("b", 0.9, 4, 5)], 3, "in every window"),
+        (Answer("d-e", 0.5, 7, 10), [Answer("e", 0.5, 9, 10)], 1, "words of the text"),
+        (Answer("a", 0.5, 0, 1), [Answer("a", 0.9, 0, 1)], 1, "asked for more"),
+        (Answer("a", 0.5, 0, 1), [Answer("b", 0.9, 4, 5)], 1, "unexplained"),
     ],
 )
-def test_differences_have_reasons(ours: Answer, theirs: list[dict[str, Any]], windows: int, reason: str) -> None:
-    assert reason in _reason(CONTEXT, Answers([ours], 0.0), theirs, windows)
+def test_differences_have_reasons(ours: Answer, theirs: list[Answer], windows: int, reason: str) -> None:
+    assert reason in difference_reason(CONTEXT, ours, theirs, windows)

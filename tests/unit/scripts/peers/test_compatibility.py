@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import compatibility
-from scripts.compatibility import Outcome, main, table, write_table
+from scripts.peers import compatibility
+from scripts.peers.compatibility import CheckpointOutcome, main, table, write_table
 from tests.unit.scripts.conftest import Save
 
 
@@ -50,10 +50,10 @@ def test_a_process_that_dies_is_a_crash_and_the_others_go_on(
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
 
-    def measured(folder: Path) -> Outcome:
+    def measured(folder: Path) -> CheckpointOutcome:
         if folder.name == "a-seq":
             os.kill(os.getpid(), signal.SIGKILL)
-        return Outcome("b", "seq", "B", "packed", 1e-6)
+        return CheckpointOutcome("b", "seq", "B", "packed", 1e-6)
 
     monkeypatch.setattr(compatibility, "measure", measured)
     assert main([str(tmp_path)]) == 1
@@ -65,15 +65,15 @@ def test_a_process_that_dies_is_a_crash_and_the_others_go_on(
 def test_a_difference_beyond_the_promise_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a-seq").mkdir()
     (tmp_path / "a-seq" / "config.json").write_text("{}")
-    monkeypatch.setattr(compatibility, "measure", lambda folder: Outcome("a", "seq", "A", "padded", 2e-4))
+    monkeypatch.setattr(compatibility, "measure", lambda folder: CheckpointOutcome("a", "seq", "A", "padded", 2e-4))
     assert main([str(tmp_path)]) == 1
 
 
 def test_the_table_has_a_line_per_kind_and_a_reason_once() -> None:
-    refused = Outcome("fnet", "seq", refusal="padding reaches it")
+    refused = CheckpointOutcome("fnet", "seq", refusal="padding reaches it")
     outcomes = [
-        Outcome("bert", "seq", "B", "packed", 9.5e-7, engines={"openvino": "runs, 1.0e-06"}),
-        Outcome("bert", "qa", "B", "padded", 2e-6),
+        CheckpointOutcome("bert", "seq", "B", "packed", 9.5e-7, engines={"openvino": "runs, 1.0e-06"}),
+        CheckpointOutcome("bert", "qa", "B", "padded", 2e-6),
         refused,
         replace(refused, use="qa"),
     ]
@@ -88,5 +88,5 @@ def test_the_table_has_a_line_per_kind_and_a_reason_once() -> None:
 
 
 def test_a_page_that_is_not_there_becomes_the_table(tmp_path: Path) -> None:
-    write_table(tmp_path / "new.md", [Outcome("bert", "seq", "B", "packed", 1e-6)])
+    write_table(tmp_path / "new.md", [CheckpointOutcome("bert", "seq", "B", "packed", 1e-6)])
     assert "| bert | packed 1e-06 |" in (tmp_path / "new.md").read_text()

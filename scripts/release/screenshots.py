@@ -1,4 +1,4 @@
-"""`python -m scripts.screenshots`: photographs the playground and the docs page over the shipped models, for the documents;
+"""`python -m scripts.release.screenshots` photographs the playground and the docs page over the shipped models, for the docs;
 with `--report PAGE`, a page that `hooper train` wrote.
 
 Needs playwright (the extra `dev`) and a Chromium on the PATH (on Debian: apt install chromium).
@@ -7,14 +7,8 @@ Needs playwright (the extra `dev`) and a Chromium on the PATH (on Debian: apt in
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +17,11 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ROOT = Path(__file__).parent.parent
+from scripts.bench.service import start_service
+
+ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "images"
 MAX_BYTES = 200_000
-START_S = 120.0
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -106,34 +101,6 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-@contextmanager
-def service() -> Iterator[str]:
-    """The address of `hooper serve` over the shipped models, once it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"HOOPER_PORT": str(port), "HOOPER_MODELS": str(ROOT / "models")}
-    command = [sys.executable, "-m", "app.cli", "serve"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            _wait_until_ready(f"{url}health/ready", process)
-            yield url
-        finally:
-            process.terminate()
-
-
-def _wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
-    last = time.monotonic() + START_S
-    while time.monotonic() < last and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address):  # noqa: S310 - an address of our own
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise RuntimeError("the service did not get ready; `hooper serve` says why")
-
-
 def photograph(browser: Browser, url: str, shot: Shot, out: Path) -> Path:
     """Take one picture.
 
@@ -155,9 +122,11 @@ def photograph(browser: Browser, url: str, shot: Shot, out: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.screenshots", description="Photograph the pages of the service.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.release.screenshots", description="Photograph the pages of the service."
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the pictures (docs/images)")
-    parser.add_argument("--only", metavar="NAME", choices=[one.name for one in SHOTS], help="take this picture alone")
+    parser.add_argument("--only", metavar="NAME", choices=[shot.name for shot in SHOTS], help="take this picture alone")
     parser.add_argument("--report", metavar="PAGE", type=Path, help="photograph this report alone")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -165,10 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with chromium() as browser:
             print(photograph(browser, options.report.resolve().as_uri(), REPORT, options.out))
         return 0
-    with service() as url, chromium() as browser:
+    with start_service({"HOOPER_MODELS": str(ROOT / "models")}, folder=ROOT) as service, chromium() as browser:
         for shot in SHOTS:
             if options.only in (None, shot.name):
-                print(photograph(browser, url, shot, options.out))
+                print(photograph(browser, f"{service.address.url}/", shot, options.out))
     return 0
 
 
