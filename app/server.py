@@ -10,7 +10,7 @@ import uvicorn
 
 from app.core.errors import HooperError, SetupError
 from app.core.exit_codes import EXIT_SETUP
-from app.main import create_app
+from app.main import create_app, tasks_of
 from app.observability.logging import harmless, set_up_logging
 from app.processes.http import freeze_heap, on_ending_signals, uvicorn_config
 from app.runtime.thread import is_any_abandoned
@@ -26,9 +26,11 @@ def serve(settings: Settings) -> int:
 
     Raises:
         InvalidSettings: others would reach it without a key, and that was not said.
+        SetupError: an installed task cannot be taken.
     """
     check_exposure(settings)
     set_up_logging(settings.log_level)
+    tasks_of(settings)
     if settings.front_ends > 1:
         return _serve_from_several(settings)
     failures: list[HooperError] = []

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
             raise ValueError("write `task=name`, each task once, separated by commas")
         return names
 
-    @field_validator("serve", "allowed_hosts", "cors_origins", "api_key_hashes", "admin_key_hashes", mode="before")
+    @field_validator("serve", "tasks", "allowed_hosts", "cors_origins", "api_key_hashes", "admin_key_hashes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value

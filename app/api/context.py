@@ -168,6 +168,8 @@ class PredictContext:
         desk.check_open()
         note = Note(request.request_id or request_id.get(), request.source, request.comment)
         with self.lease(request.candidates(self._state.tasks), request.model) as deployment:
+            if deployment.spec.correction is None:
+                raise UnknownModel(f"models for {deployment.spec.name} take no corrections")
             prediction = await self._merged(
                 request.items(deployment.spec),
                 lambda good: correct(deployment, good, note, desk, self._deadline, self._priority or "interactive"),

@@ -111,7 +111,8 @@ def export(
         return 0
     _check_one_model(corrections)
     last = latest(corrections)
-    write(file, [json.dumps(installed_tasks().training_row(correction), ensure_ascii=False) for correction in last.corrections])
+    tasks = installed_tasks(settings.tasks)
+    write(file, [json.dumps(tasks.training_row(correction), ensure_ascii=False) for correction in last.corrections])
     print(f"{len(last.corrections):,} rows -> {file}")
     _report_repeats(last)
     return 0

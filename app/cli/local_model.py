@@ -29,7 +29,7 @@ from app.serving.explaining import ExplainOptions, explain
 from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings
-from app.tasks.registry import installed_tasks
+from app.tasks.registry import Tasks, environment_tasks, installed_tasks
 from app.tasks.spec import TaskSpec
 
 NO_LIMIT = QueueLimit(2**31, 2**31)
@@ -64,16 +64,18 @@ class ModelRequest:
     settings: Settings
 
     @property
+    def tasks(self) -> Tasks:
+        return installed_tasks(self.settings.tasks)
+
+    @property
     def spec(self) -> TaskSpec:
-        return installed_tasks().find(self.artefact.manifest.task)
+        return self.tasks.find(self.artefact.manifest.task)
 
     @property
     def route(self) -> Route:
-        task = self.artefact.manifest.task
         if self.mode == "explain":
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
-            tasks = installed_tasks()
-            return Route(explain_request(tasks), names, ExplainResult.of, explain, methodcaller("items", tasks.find(task)))
+            return Route(explain_request(self.tasks), names, ExplainResult.of, explain, methodcaller("items", self.spec))
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
         return Route(self.spec.route.request, option_names(self.spec), self.spec.routes[0].wrap, predict)
 
@@ -183,17 +185,19 @@ class ModelChoice:
             SetupError: it is not clear which model is meant, or what was given is not for its task.
             InvalidArtefact, UnknownModel: as for `Repository.find`.
         """
-        artefact = self._artefact(Repository(settings.models, settings.state), settings.default_models)
-        task = artefact.manifest.task
-        wrong = next((name for name in self.given if name not in installed_tasks()[task].fields), None)
+        tasks = installed_tasks(settings.tasks)
+        fitting = _tasks_with(tasks, self.given)
+        artefact = self._artefact(Repository(settings.models, settings.state), settings.default_models, fitting)
+        fields = tasks.find(artefact.manifest.task).fields
+        wrong = next((name for name in self.given if name not in fields), None)
         if wrong is not None:
             raise SetupError(
-                f"--{wrong} is for {' and '.join(_tasks_with(self.given)).replace('-', ' ')}; {artefact.id} does {task}"
+                f"--{wrong} is for {' and '.join(fitting).replace('-', ' ')}; {artefact.id} does {artefact.manifest.task}"
             )
-        schema = InputSchema(installed_tasks()[task].fields, settings.max_body_bytes, self.format, self.text_column, self.given)
+        schema = InputSchema(fields, settings.max_body_bytes, self.format, self.text_column, self.given)
         return ModelRequest(artefact, mode, dict(options), schema, settings)
 
-    def _artefact(self, repository: Repository, defaults: Mapping[Any, str]) -> Artefact:
+    def _artefact(self, repository: Repository, defaults: Mapping[str, str], fitting: Sequence[str]) -> Artefact:
         """The model in the version that serves; without a name the default of the task, where that is clear."""
         if self.model is not None:
             return repository.find(self.model, served=True)
@@ -201,19 +205,19 @@ class ModelChoice:
         if len(names) == 1:
             return repository.open_served(names[0])
         tasks = {name: repository.task_of(name) for name in names}
-        candidates = _tasks_with(self.given) if self.given else sorted({str(task) for task in tasks.values()})
+        candidates = fitting if self.given else sorted({str(task) for task in tasks.values()})
         if len(candidates) == 1:
-            fitting = [name for name, task in tasks.items() if task == candidates[0]]
-            if fitting:
+            of_task = [name for name, task in tasks.items() if task == candidates[0]]
+            if of_task:
                 return repository.open_served(
-                    defaults.get(candidates[0]) or oldest({name: repository.age(name) for name in fitting})
+                    defaults.get(candidates[0]) or oldest({name: repository.age(name) for name in of_task})
                 )
         raise SetupError(f"which model? say --model NAME; published are: {', '.join(names) or 'none'}")
 
 
-def _tasks_with(names: Mapping[str, str]) -> list[str]:
+def _tasks_with(tasks: Tasks, names: Mapping[str, str]) -> list[str]:
     """Tasks whose items have these fields, each of which may be one for all inputs."""
-    return [task for task, spec in installed_tasks().items() if names.keys() <= _shared_fields(spec).keys()]
+    return [task for task, spec in tasks.items() if names.keys() <= _shared_fields(spec).keys()]
 
 
 def _shared_fields(spec: TaskSpec) -> dict[str, str]:
@@ -224,7 +228,7 @@ def _shared_fields(spec: TaskSpec) -> dict[str, str]:
 
 def model_options() -> dict[str, Any]:
     """Annotations of the options that `model_choice` reads."""
-    shared = {name: text for spec in installed_tasks().values() for name, text in _shared_fields(spec).items()}
+    shared = {name: text for spec in environment_tasks().values() for name, text in _shared_fields(spec).items()}
     return {
         "model": Annotated[
             str | None,
@@ -251,14 +255,14 @@ def option_names(spec: TaskSpec) -> list[str]:
 def request_options() -> dict[str, Any]:
     """Annotations of the options of all tasks' requests."""
     tasks: dict[str, list[str]] = {}
-    for task, spec in installed_tasks().items():
+    for task, spec in environment_tasks().items():
         for name in option_names(spec):
             tasks.setdefault(name, []).append(task)
     return {name: _request_option(name, having) for name, having in tasks.items()}
 
 
 def _request_option(name: str, tasks: Sequence[str]) -> Any:
-    spec = installed_tasks()[tasks[0]]
+    spec = environment_tasks()[tasks[0]]
     field = spec.route.request.model_fields[name]
     text = f"{field.description} ({tasks[0]})" if len(tasks) == 1 else _COMMON.get(name, field.description)
     return annotated_option(name, typing.get_type_hints(spec.options)[name], text, PANEL, field.default)
@@ -266,7 +270,7 @@ def _request_option(name: str, tasks: Sequence[str]) -> Any:
 
 def explain_options() -> dict[str, Any]:
     """Annotations of the options of explanations."""
-    fields, kinds = explain_request(installed_tasks()).model_fields, typing.get_type_hints(ExplainOptions)
+    fields, kinds = explain_request(environment_tasks()).model_fields, typing.get_type_hints(ExplainOptions)
     return {
         name: annotated_option(name, kind, fields[name].description, PANEL, fields[name].default)
         for name, kind in kinds.items()

@@ -49,7 +49,7 @@ def serve(
   hooper doctor --json | jq '.[] | select(.ok | not)'
 """,
 )
-@with_settings("models", "state", "device", "precision", "serve", "host", "engine_threads")
+@with_settings("models", "state", "tasks", "device", "precision", "serve", "host", "engine_threads")
 def doctor(settings: Settings, as_json: JsonOption = False) -> int:
     """Say what this machine can run and whether the models are sound."""
     from app.serving.doctor import examine

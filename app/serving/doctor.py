@@ -17,6 +17,7 @@ from app.runtime.providers import Machine, choose_provider, detect_machine
 from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings, check_exposure
+from app.tasks.registry import installed_tasks
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -65,7 +66,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at the installation, the machine and the settings, and let the version of each model that serves answer."""
     machine = detect_machine()
-    return [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_models(settings)]
+    found = [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_plugins(settings)]
+    return [*found, *_models(settings)] if all(one.ok for one in found if one.what == "tasks") else found
 
 
 def _packages() -> Finding:
@@ -108,6 +110,16 @@ def _keys(settings: Settings) -> Finding:
     known, admins = len(settings.api_key_hashes), len(settings.admin_key_hashes)
     asked = f"asks for one of {known} keys" if known else "asks nobody for a key"
     return Finding("keys", True, f"{asked}, {admins} more for administrators; {where}")
+
+
+def _plugins(settings: Settings) -> list[Finding]:
+    """What other packages bring; nothing where there are none. With tasks that cannot be taken no model could be loaded."""
+    try:
+        tasks = installed_tasks(settings.tasks)
+    except HooperError as error:
+        return [Finding("tasks", False, error.detail)]
+    brought = [f"{task} by {spec.distribution} {_version(spec.distribution)}" for task, spec in tasks.items() if spec.is_plugin]
+    return [Finding("tasks", True, ", ".join(brought))] if brought else []
 
 
 def _device(settings: Settings, machine: Machine) -> Finding:

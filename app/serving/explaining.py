@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from app.batching.admission import QueueLimit, check_size
-from app.core.errors import HooperError, InvalidInput, TryLater
+from app.core.errors import HooperError, InvalidInput, TryLater, UnknownModel
 from app.core.types import Priority, Row, RowOutput, Truncation
 from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Timings
 from app.tasks.attribution import METHODS, Attribution, Method, Spending
@@ -89,13 +89,12 @@ async def explain(
         priority: the lane in which rows wait for the engine.
 
     Raises:
-        InvalidInput: the model's task cannot be explained, or has no option that was given.
+        UnknownModel: the model's task cannot be explained.
+        InvalidInput: it has no option that was given.
         Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
     """
     if not isinstance(deployment.task, Explainable):
-        raise InvalidInput(
-            f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained", "model"
-        )
+        raise UnknownModel(f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained")
     deployment.scheduler.check_open(priority)
     began = time.monotonic()
     task_options = deployment.spec.options()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +21,14 @@ from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
 ENTRY_POINTS = "hooper.tasks"
 """Group of the entry points under which a package names its `TaskSpec`s."""
 ALL = "*"
+VARIABLE = "HOOPER_TASKS"
+"""The setting that says which of them are taken."""
+NATIVE_PATH = re.compile(r"v1/[a-z0-9]+(-[a-z0-9]+)*")
+"""What a task's own path looks like; so no key, probe or page is where the service does not expect it."""
+HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
+"""Native paths that serve every task."""
+ROOT_PATHS = frozenset({"docs", "health", "hooper", "info", "metrics", "models", "openapi.json", "static", "v1", "v2"})
+"""First words of paths that no route of text-embeddings-inference may have."""
 BUILT_IN = (TEXT_CLASSIFICATION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION)
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""
@@ -83,9 +93,27 @@ class Tasks(Mapping[str, TaskSpec]):
             )
         for served in spec.routes:
             path = served.route.path
-            if self._routes.setdefault(path, served.route) is not served.route:
+            if NATIVE_PATH.fullmatch(path) is None:
+                raise SetupError(f"{spec.distribution} brings a route /{path}; a task's are one word behind /v1/")
+            if path in HOUSE_PATHS or self._routes.setdefault(path, served.route) is not served.route:
                 raise SetupError(f"{spec.distribution} brings a route /{path}, which is taken")
+        self._check_protocols(spec)
         self._specs[spec.name] = spec
+
+    def _check_protocols(self, spec: TaskSpec) -> None:
+        own, correction = spec.text_embeddings, spec.correction
+        for other in self.values():
+            theirs = other.text_embeddings
+            if own and theirs and own.path == theirs.path and own.request is not theirs.request:
+                raise SetupError(f"{spec.distribution} brings a route /{own.path}, which is taken")
+            if correction is None or other.correction is None or correction.schema is other.correction.schema:
+                continue
+            if correction.marks & other.correction.marks or not (correction.marks or other.correction.marks):
+                raise SetupError(
+                    f"{spec.distribution} brings corrections of {spec.name!r} that cannot be told from those of {other.name!r}"
+                )
+        if own and own.path.partition("/")[0] in ROOT_PATHS:
+            raise SetupError(f"{spec.distribution} brings a route /{own.path}, which is taken")
 
 
 @lru_cache
@@ -97,15 +125,25 @@ def installed_tasks(plugins: tuple[str, ...] = (ALL,)) -> Tasks:
 
     Raises:
         SetupError: a package's task cannot be imported, is none, imports what only training may, or takes a name or a path
-            that is taken; or a name in `plugins` is installed nowhere.
+            that is taken; or a name in `plugins` is installed nowhere. A package that is left out is never imported.
     """
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (_distribution(point), point.name))
     chosen = [point for point in points if {ALL, _distribution(point), point.name} & set(plugins)]
     known = {name for point in points for name in (_distribution(point), point.name)}
     unknown = [name for name in plugins if name not in (ALL, *known)]
     if unknown:
-        raise SetupError(f"no installed package brings tasks under the name {unknown[0]!r} (HOOPER_TASKS)")
+        raise SetupError(f"{VARIABLE}: no installed package brings tasks under the name {unknown[0]!r}")
     return Tasks([*BUILT_IN, *(_load(point) for point in chosen)])
+
+
+def environment_tasks() -> Tasks:
+    """The same, by the environment alone: for options of commands, which exist before settings are read, and offline.
+
+    Raises:
+        SetupError: as for `installed_tasks`.
+    """
+    wish = next((value for name, value in os.environ.items() if name.upper() == VARIABLE), ALL)
+    return installed_tasks(tuple(filter(None, (part.strip() for part in wish.split(",")))))
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -117,10 +155,15 @@ def _load(point: EntryPoint) -> TaskSpec:
     before = {package for package in TRAINING_PACKAGES if package in sys.modules}
     try:
         spec = point.load()
-    except Exception as error:  # whatever its import does, the start ends with one sentence that names it
-        raise SetupError(f"{name}: its task {point.name!r} cannot be imported ({type(error).__name__}: {error})") from error
+    except (Exception, SystemExit) as error:  # whatever its import does, the start ends with one sentence that names it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SetupError(
+            f"{name}: its task {point.name!r} cannot be imported ({reason}); {VARIABLE} can leave it out"
+        ) from error
     if not isinstance(spec, TaskSpec):
         raise SetupError(f"{name}: {point.value} is no TaskSpec but a {type(spec).__name__}")
+    if spec.name != point.name:
+        raise SetupError(f"{name}: its entry point {point.name!r} gives a task of another name, {spec.name!r}")
     brought = [package for package in TRAINING_PACKAGES if package in sys.modules and package not in before]
     if brought:
         raise SetupError(f"{name}: its task {point.name!r} imports {brought[0]}, which only its training half may")

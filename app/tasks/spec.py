@@ -20,6 +20,8 @@ Datatype = Literal["BYTES", "FP32", "INT64"]
 """Types of tensors in the Open Inference Protocol; `BYTES` are texts."""
 Gold = dict[str, Any]
 """A right answer as it is kept: see `Correction.right`."""
+DISTRIBUTION = "hooper"
+"""The distribution that brings the tasks of this repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,17 @@ class NativeRoute:
             ValidationError: the body is none of this route.
         """
         return self.request.model_validate(value)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """The output of a graph that a task reads."""
+
+    axis: Literal["row", "token", "position"] = "row"
+    """What one of its vectors belongs to: see `app.core.manifest.Output`."""
+    name: str = "logits"
+    num_features: int = 0
+    """Of a vector; 0: as many as the model has labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +233,7 @@ class TaskSpec:
     lines: Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]
     """From an item's fields, a result as JSON, and how many labels are wanted to lines for a terminal."""
     native: NativeItems
+    output: OutputSpec = OutputSpec()
     playground: Path | None = None
     """A JavaScript module: `app/api/static/playground/README.md` says what it exports."""
     hugging_face: HuggingFaceCodec | None = None
@@ -228,7 +242,7 @@ class TaskSpec:
     correction: CorrectionCodec | None = None
     training: str = ""
     """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be trained here."""
-    distribution: str = "hooper"
+    distribution: str = DISTRIBUTION
     """The installed package that brings it."""
 
     def build(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
@@ -241,6 +255,10 @@ class TaskSpec:
     @property
     def route(self) -> NativeRoute:
         return self.routes[0].route
+
+    @property
+    def is_plugin(self) -> bool:
+        return self.distribution != DISTRIBUTION
 
     def served(self, path: str) -> Served:
         """How it serves a path that is one of its routes'."""

@@ -19,7 +19,7 @@ from app.core.correction import Correction, latest
 from app.core.errors import InvalidSettings
 from app.core.feedback import read
 from app.data import Record
-from app.tasks.registry import installed_tasks
+from app.tasks.registry import environment_tasks
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
 
@@ -316,7 +316,7 @@ def read_corrections(recipe: Recipe) -> Corrections:
     records: dict[str, list[Record]] = defaultdict(list)
     for one, path in found:
         if id(one) in kept:
-            records[path].append(Record(f"{path}#{one.id}", installed_tasks().training_row(one)))
+            records[path].append(Record(f"{path}#{one.id}", environment_tasks().training_row(one)))
     notes = []
     if last.num_repeated:
         notes.append(

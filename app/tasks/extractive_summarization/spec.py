@@ -11,7 +11,7 @@ from app.tasks.extractive_summarization.protocols import CORRECTION, HUGGING_FAC
 from app.tasks.extractive_summarization.schemas import SummarizeRequest, SummarizeResult
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.fields import TEXT_COLUMNS
-from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
 
 SUMMARIZE = NativeRoute(
     path="v1/summarize",
@@ -41,6 +41,7 @@ SPEC = TaskSpec(
     table=TableSpec({"summary": str, "num_tokens": int, "truncated": bool}),
     lines=_lines,
     native=NATIVE,
+    output=OutputSpec("token", num_features=1),
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,

@@ -10,7 +10,7 @@ from app.core.fields import FieldSpec
 from app.tasks.question_answering.protocols import CORRECTION, HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.question_answering.schemas import AnswerRequest, AnswerResult
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
 
 ANSWER_WIDTH = 32
 
@@ -54,6 +54,7 @@ SPEC = TaskSpec(
     ),
     lines=_lines,
     native=NATIVE,
+    output=OutputSpec("token", num_features=2),
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,

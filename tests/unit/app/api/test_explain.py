@@ -166,7 +166,7 @@ async def test_a_smaller_budget_reads_fewer_tokens(every_task: Service) -> None:
 
 async def test_a_model_whose_task_has_no_words_to_weigh_says_so(gated_service: GatedService) -> None:
     gated_service.gated.deployment.task = object()  # type: ignore[assignment]
-    assert "model: 'tiny' is for text-classification, which cannot be explained" in await problem(gated_service, "good")
+    assert await problem(gated_service, "good", 404) == "'tiny' is for text-classification, which cannot be explained"
 
 
 # --- beside other requests
