@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.support.live_service import ROOT, Running, serving
+from tests.support.live_service import ROOT, LiveService, serving
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # each worker has a core of its own; libraries that read it do so when they are imported, later than this
@@ -20,7 +20,7 @@ settings.load_profile("hooper")
 
 
 @pytest.fixture(scope="session")
-def shipped_service() -> Iterator[Running]:
+def shipped_service() -> Iterator[LiveService]:
     """The service over the models of this repository, one for all tests that only ask it."""
     with serving(ROOT / "models", device=None, engine_threads=None) as running:
         yield running

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from scripts.release.screenshots import chromium
-from tests.support.live_service import ROOT, Running, serving
+from tests.support.live_service import ROOT, LiveService, serving
 
 Open = Callable[..., AbstractContextManager[Page]]
 
@@ -32,14 +32,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def prefixed_service() -> Iterator[Running]:
+def prefixed_service() -> Iterator[LiveService]:
     """One that stands behind a proxy, below a path."""
     with serving(ROOT / "models", serve="sentiment", root_path="/hooper") as running:
         yield running
 
 
 @pytest.fixture
-def open_page(browser: Browser, shipped_service: Running) -> Open:
+def open_page(browser: Browser, shipped_service: LiveService) -> Open:
     """Opens a page of a service, the shared one unless another is given; when it is left, nothing may have been amiss.
 
     `expected`: words of console errors that belong to the test, such as a refused request.

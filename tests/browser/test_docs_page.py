@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.test_accessibility import CONTRAST
-from tests.support.live_service import Running
+from tests.support.live_service import LiveService
 
 
 def test_an_example_is_executed_where_it_stands(open_page: Open) -> None:
@@ -56,7 +56,7 @@ def test_every_text_has_enough_contrast(open_page: Open, scheme: Literal["light"
         assert found["faint"] == []
 
 
-def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: Running) -> None:
+def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService) -> None:
     with open_page("/hooper/docs", url=prefixed_service.url) as page:
         page.locator(".opblock-summary-path", has_text="/v1/classify").click()
         page.get_by_role("button", name="Execute").click()

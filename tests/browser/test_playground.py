@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Open
-from tests.support.live_service import ROOT, Running, serving
+from tests.support.live_service import ROOT, LiveService, serving
 from tests.support.tiny_model import publish_tiny
 
 MODELS = ROOT / "models"
@@ -448,7 +448,7 @@ def test_the_page_follows_the_scheme_of_the_system(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("path", ["/hooper/", "/hooper"])
-def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: Running, path: str) -> None:
+def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService, path: str) -> None:
     with open_page(path, url=prefixed_service.url) as page:
         press(page, "Classify")
         page.get_by_role("button", name="Copy as curl").click()
@@ -472,7 +472,7 @@ def test_a_version_beside_the_main_one_is_shown_and_asked_by_its_number(open_pag
                 assert facts(page)["Model"] == version
 
 
-def test_a_model_that_could_not_be_loaded_is_told_beside_those_that_were(open_page: Open, shipped_service: Running) -> None:
+def test_a_model_that_could_not_be_loaded_is_told_beside_those_that_were(open_page: Open, shipped_service: LiveService) -> None:
     with open_page("/docs") as page:
         shown = page.request.get(f"{shipped_service.url}/v1/models").json()
         shown["failed"] = [{"model": "topics/2", "detail": "model.onnx differs from the checksum in manifest.json"}]
@@ -484,7 +484,7 @@ def test_a_model_that_could_not_be_loaded_is_told_beside_those_that_were(open_pa
         expect(page.get_by_role("radio", name="sentiment")).to_be_checked()
 
 
-def test_models_appear_without_a_reload_once_they_are_loaded(open_page: Open, shipped_service: Running) -> None:
+def test_models_appear_without_a_reload_once_they_are_loaded(open_page: Open, shipped_service: LiveService) -> None:
     with open_page("/docs") as page:
         answers = iter([{"models": []}, page.request.get(f"{shipped_service.url}/v1/models").json()])
         page.route("**/v1/models", lambda route: route.fulfill(json=next(answers)))

@@ -20,7 +20,7 @@ from tritonclient.http.aio import InferenceServerClient as AsyncInferenceServerC
 from tritonclient.utils import InferenceServerException
 
 from app.tasks.registry import installed_tasks
-from tests.support.live_service import ROOT, Running
+from tests.support.live_service import ROOT, LiveService
 
 MODELS = ROOT / "models"
 SPECS = ROOT.parent / "shared" / "specs"
@@ -46,7 +46,7 @@ OPEN_INFERENCE_EXAMPLES = {
 
 
 @pytest.fixture
-def client(shipped_service: Running) -> Iterator[httpx.Client]:
+def client(shipped_service: LiveService) -> Iterator[httpx.Client]:
     with shipped_service.client() as made:
         yield made
 
@@ -54,11 +54,11 @@ def client(shipped_service: Running) -> Iterator[httpx.Client]:
 # --- Hugging Face
 
 
-def inference(shipped_service: Running, model: str, **options: Any) -> InferenceClient:
+def inference(shipped_service: LiveService, model: str, **options: Any) -> InferenceClient:
     return InferenceClient(model=f"{shipped_service.url}/models/{model}", **options)
 
 
-def test_inference_client_classifies(shipped_service: Running) -> None:
+def test_inference_client_classifies(shipped_service: LiveService) -> None:
     labels = inference(shipped_service, "sentiment").text_classification("A warm, funny film.")
     assert isinstance(labels, list)
     assert [one.label for one in labels] == ["positive", "negative"]
@@ -66,14 +66,14 @@ def test_inference_client_classifies(shipped_service: Running) -> None:
     assert sum(one.score for one in labels) == pytest.approx(1)
 
 
-def test_inference_client_classifies_with_its_options(shipped_service: Running) -> None:
+def test_inference_client_classifies_with_its_options(shipped_service: LiveService) -> None:
     (best,) = inference(shipped_service, "sentiment").text_classification("Dreadful.", top_k=1, function_to_apply="none")
     assert best.label == "negative"
     assert best.score > 1  # a logit
 
 
 @pytest.mark.parametrize("form", ["model", "base_url", "call"])
-def test_inference_client_may_be_told_the_model_in_three_ways(shipped_service: Running, form: str) -> None:
+def test_inference_client_may_be_told_the_model_in_three_ways(shipped_service: LiveService, form: str) -> None:
     url = f"{shipped_service.url}/models/sentiment"
     if form == "call":
         labels = InferenceClient().text_classification("Great.", model=url)
@@ -82,14 +82,14 @@ def test_inference_client_may_be_told_the_model_in_three_ways(shipped_service: R
     assert labels[0].label == "positive"
 
 
-def test_inference_client_answers_questions(shipped_service: Running) -> None:
+def test_inference_client_answers_questions(shipped_service: LiveService) -> None:
     answer: Any = inference(shipped_service, "qa").question_answering(question="Who painted it?", context=CONTEXT)
     assert answer.answer == "Maria Lopez"
     assert CONTEXT[answer.start : answer.end] == answer.answer
     assert 0.5 < answer.score <= 1
 
 
-def test_inference_client_answers_with_all_of_its_options(shipped_service: Running) -> None:
+def test_inference_client_answers_with_all_of_its_options(shipped_service: LiveService) -> None:
     answers: Any = inference(shipped_service, "qa").question_answering(
         question="When was it stolen?", context=CONTEXT, top_k=3, max_answer_len=4, max_seq_len=64, max_question_len=8,
         doc_stride=4, handle_impossible_answer=True, align_to_words=True,
@@ -100,7 +100,7 @@ def test_inference_client_answers_with_all_of_its_options(shipped_service: Runni
     assert all(CONTEXT[one.start : one.end] == one.answer for one in answers)
 
 
-def test_inference_client_summarizes(shipped_service: Running) -> None:
+def test_inference_client_summarizes(shipped_service: LiveService) -> None:
     summary = inference(shipped_service, "summary").summarization(
         DOCUMENT, truncation="only_first", clean_up_tokenization_spaces=True
     )
@@ -115,7 +115,7 @@ def test_what_a_model_that_generates_nothing_cannot_obey_is_told(client: httpx.C
     assert response.json() == client.post("/models/summary", json={"inputs": DOCUMENT}).json()
 
 
-def test_the_asynchronous_inference_client_works_as_well(shipped_service: Running) -> None:
+def test_the_asynchronous_inference_client_works_as_well(shipped_service: LiveService) -> None:
     async def ask() -> list[Any]:
         asking = AsyncInferenceClient(model=f"{shipped_service.url}/models/sentiment")
         return list(await asyncio.gather(*[asking.text_classification(text) for text in ("Great.", "Dreadful.")]))
@@ -123,7 +123,7 @@ def test_the_asynchronous_inference_client_works_as_well(shipped_service: Runnin
     assert [labels[0].label for labels in asyncio.run(ask())] == ["positive", "negative"]
 
 
-def test_inference_client_is_told_what_was_wrong(shipped_service: Running) -> None:
+def test_inference_client_is_told_what_was_wrong(shipped_service: LiveService) -> None:
     with pytest.raises(HfHubHTTPError, match="inputs: must not be empty") as caught:
         inference(shipped_service, "sentiment").text_classification(" ")
     assert caught.value.response is not None
@@ -161,7 +161,7 @@ def test_answers_are_valid_by_the_specification_of_their_task(client: httpx.Clie
 
 
 @pytest.fixture
-def triton(shipped_service: Running) -> Iterator[InferenceServerClient]:
+def triton(shipped_service: LiveService) -> Iterator[InferenceServerClient]:
     with InferenceServerClient(f"127.0.0.1:{shipped_service.port}") as made:
         yield made
 
@@ -249,7 +249,7 @@ def test_triton_client_asks_in_the_background(triton: InferenceServerClient) -> 
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
-def test_the_asynchronous_triton_client_works_as_well(shipped_service: Running, binary: bool) -> None:
+def test_the_asynchronous_triton_client_works_as_well(shipped_service: LiveService, binary: bool) -> None:
     async def ask() -> list[str]:
         async with AsyncInferenceServerClient(f"127.0.0.1:{shipped_service.port}") as asking:
             assert await asking.is_server_ready()

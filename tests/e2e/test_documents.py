@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
-from tests.support.doc_commands import Shown, differs, hooper_lines, shown
+from tests.support.doc_commands import DocCommand, difference, doc_commands, hooper_lines
 from tests.support.live_service import ROOT, serving
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,17 +43,17 @@ def _id(document: Path) -> str:
 
 
 # the README in every run, the other pages every night
-RUN = [pytest.param(one, marks=[] if one.name == "README.md" else [pytest.mark.slow]) for one in DOCUMENTS if shown(one)]
+RUN = [pytest.param(one, marks=[] if one.name == "README.md" else [pytest.mark.slow]) for one in DOCUMENTS if doc_commands(one)]
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", RUN, ids=_id)
 def test_what_is_shown_is_what_is_printed(document: Path, workplace: Path) -> None:
-    failures = list(_failures(shown(document), workplace))
+    failures = list(_failures(doc_commands(document), workplace))
     assert not failures, "\n\n".join(failures)
 
 
-def _failures(commands: list[Shown], workplace: Path) -> Iterator[str]:
+def _failures(commands: list[DocCommand], workplace: Path) -> Iterator[str]:
     """Run a document's commands in one folder; those that serve start a service that the later ones ask."""
     environment = {
         **os.environ,
@@ -71,9 +71,9 @@ def _failures(commands: list[Shown], workplace: Path) -> Iterator[str]:
             ran = subprocess.run(
                 ["bash", "-c", command], cwd=workplace, env=environment, capture_output=True, text=True, check=False
             )
-            difference = differs(ran.stdout + ran.stderr, one.output)
-            if difference:
-                yield f"$ {one.command}\n{difference}\n{ran.stderr[-2000:]}"
+            mismatch = difference(ran.stdout + ran.stderr, one.output)
+            if mismatch:
+                yield f"$ {one.command}\n{mismatch}\n{ran.stderr[-2000:]}"
 
 
 def _served(command: str, workplace: Path):  # type: ignore[no-untyped-def]

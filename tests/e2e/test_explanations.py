@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.live_service import Running
+from tests.support.live_service import LiveService
 
 REVIEW = "I expected a boring film, but it was not bad at all: the actors are superb."
 QUESTION = {
@@ -19,7 +19,7 @@ QUESTION = {
 
 
 @pytest.fixture
-def client(shipped_service: Running) -> Iterator[httpx.Client]:
+def client(shipped_service: LiveService) -> Iterator[httpx.Client]:
     with shipped_service.client() as made:
         yield made
 

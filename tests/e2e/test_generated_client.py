@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live_service import ROOT, Running
+from tests.support.live_service import ROOT, LiveService
 
 NAME = "generated_hooper_client"
 
@@ -35,7 +35,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def client(shipped_service: Running, package: Path) -> Iterator[Any]:
+def client(shipped_service: LiveService, package: Path) -> Iterator[Any]:
     del package
     made = importlib.import_module(NAME).Client(base_url=shipped_service.url, httpx_args={"trust_env": False})
     with made:

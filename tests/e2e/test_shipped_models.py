@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.serving.repository import Repository
-from tests.support.live_service import ROOT, Running
+from tests.support.live_service import ROOT, LiveService
 
 MODELS = ROOT / "models"
 
@@ -30,7 +30,7 @@ LONG = PLAIN * 60 + "It was a terrible, boring, ugly film and I hated every minu
 
 
 @pytest.fixture
-def client(shipped_service: Running) -> Iterator[httpx.Client]:
+def client(shipped_service: LiveService) -> Iterator[httpx.Client]:
     with shipped_service.client() as made:
         yield made
 

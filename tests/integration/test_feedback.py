@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.core.feedback import read
-from tests.support.live_service import Running, serving, started
+from tests.support.live_service import LiveService, serving, started
 from tests.support.tiny_model import publish_tiny
 
 
@@ -27,7 +27,7 @@ def correct(client: httpx.Client, text: str) -> int:
     return number
 
 
-def correct_many(running: Running, name: str) -> list[int]:
+def correct_many(running: LiveService, name: str) -> list[int]:
     with running.client() as client:
         return [correct(client, f"{name} {number}") for number in range(20)]
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.test_service import check_scores, check_stop, read_response, request_of, text_of
 from tests.support.ipc_pair import until as until_so
-from tests.support.live_service import Running, started
+from tests.support.live_service import LiveService, started
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
 
@@ -50,7 +50,7 @@ def until(is_so: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-def status(running: Running, path: str) -> int:
+def status(running: LiveService, path: str) -> int:
     """Over a connection of its own, which any front end may get; 0 where nobody answers."""
     try:
         return httpx.get(running.url + path, trust_env=False, timeout=None).status_code
@@ -58,27 +58,27 @@ def status(running: Running, path: str) -> int:
         return 0
 
 
-def until_ready(running: Running) -> None:
+def until_ready(running: LiveService) -> None:
     running.wait_for("2 front ends are ready")
     until(lambda: all(status(running, "/health/ready") == 200 for _ in range(8)))
 
 
 @pytest.fixture(scope="module")
-def service(models: Path) -> Iterator[Running]:
+def service(models: Path) -> Iterator[LiveService]:
     with started(models, front_ends=2, admin_key_hashes=ADMIN_HASH) as running:
         until_ready(running)
         yield running
 
 
 @pytest.fixture
-def own_service(models: Path) -> Iterator[Running]:
+def own_service(models: Path) -> Iterator[LiveService]:
     """One that a test may break."""
     with started(models, front_ends=2, admin_key_hashes=ADMIN_HASH, serve="tiny") as running:
         until_ready(running)
         yield running
 
 
-def children(running: Running) -> dict[int, str]:
+def children(running: LiveService) -> dict[int, str]:
     """Process ids of the supervisor's children, and what they are."""
     pid = running.process.pid
     found = {}
@@ -93,7 +93,7 @@ def shared_folders(inside: Path) -> list[int]:
     return [one.stat().st_mode & 0o777 for one in inside.iterdir()]
 
 
-def child(running: Running, kind: str) -> int:
+def child(running: LiveService, kind: str) -> int:
     return next(pid for pid, found in children(running).items() if found == kind)
 
 
@@ -104,25 +104,25 @@ def is_there(pid: int) -> bool:
         return False
 
 
-def counters(running: Running) -> Counter[str]:
+def counters(running: LiveService) -> Counter[str]:
     text = httpx.get(running.url + "/metrics", trust_env=False, timeout=None).text
     return Counter(
         {name: int(float(value)) for name, value in re.findall(r"^(hooper_\S+_(?:total|count)\S*) (\S+)$", text, re.MULTILINE)}
     )
 
 
-def answered(running: Running) -> int:
+def answered(running: LiveService) -> int:
     return sum(value for name, value in counters(running).items() if name.startswith("hooper_requests_total"))
 
 
 # --- one service
 
 
-def test_it_is_one_engine_process_and_two_front_ends(service: Running) -> None:
+def test_it_is_one_engine_process_and_two_front_ends(service: LiveService) -> None:
     assert Counter(children(service).values()) == {"engine": 1, "front_end": 2}
 
 
-def test_every_task_is_answered_as_by_one_process(models: Path, service: Running) -> None:
+def test_every_task_is_answered_as_by_one_process(models: Path, service: LiveService) -> None:
     with started(models) as alone:
         alone.wait_for("ready: ", "Uvicorn running")
         for route, body in QUESTIONS.items():
@@ -137,7 +137,7 @@ def test_every_task_is_answered_as_by_one_process(models: Path, service: Running
         )
 
 
-async def test_200_requests_over_32_connections_are_each_answered_with_their_own_scores(service: Running) -> None:
+async def test_200_requests_over_32_connections_are_each_answered_with_their_own_scores(service: LiveService) -> None:
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
     async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=None, trust_env=False) as client:
 
@@ -151,7 +151,7 @@ async def test_200_requests_over_32_connections_are_each_answered_with_their_own
         await asyncio.gather(*[ask(number) for number in range(200)])
 
 
-def test_every_front_end_tells_the_metrics_of_all(service: Running) -> None:
+def test_every_front_end_tells_the_metrics_of_all(service: LiveService) -> None:
     before = answered(service)
     for _ in range(20):
         httpx.post(f"{service.url}/v1/classify", json=QUESTIONS["classify"], trust_env=False, timeout=None)
@@ -159,7 +159,7 @@ def test_every_front_end_tells_the_metrics_of_all(service: Running) -> None:
     assert "hooper_waiting_rows" in httpx.get(f"{service.url}/metrics").text
 
 
-def test_a_model_that_is_loaded_or_unloaded_is_so_for_every_connection(models: Path, service: Running) -> None:
+def test_a_model_that_is_loaded_or_unloaded_is_so_for_every_connection(models: Path, service: LiveService) -> None:
     publish_tiny(models, name="another")
     assert httpx.post(f"{service.url}/v1/models/another/load", headers=ADMIN, timeout=None).status_code == 200
     assert {status(service, "/v1/models/another") for _ in range(8)} == {200}
@@ -169,7 +169,7 @@ def test_a_model_that_is_loaded_or_unloaded_is_so_for_every_connection(models: P
     assert {status(service, "/v1/models/another") for _ in range(8)} == {404}
 
 
-def test_two_versions_run_side_by_side_for_every_connection(models: Path, service: Running) -> None:
+def test_two_versions_run_side_by_side_for_every_connection(models: Path, service: LiveService) -> None:
     second = Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2"))
     sign_again(second, version=2)
     loading = httpx.post(
@@ -289,7 +289,7 @@ class Load:
         await asyncio.gather(*self._callers)
 
 
-async def test_a_killed_front_end_breaks_its_own_connections_and_is_replaced(own_service: Running) -> None:
+async def test_a_killed_front_end_breaks_its_own_connections_and_is_replaced(own_service: LiveService) -> None:
     load = Load(own_service.port)
     await load.until_answered(50)
     before = await asyncio.to_thread(counters, own_service)
@@ -310,7 +310,7 @@ async def test_a_killed_front_end_breaks_its_own_connections_and_is_replaced(own
     assert abs(answered(own_service) - load.statuses[200]) <= load.num_broken  # counted but not received, or the reverse
 
 
-async def test_a_killed_engine_process_is_503_to_everybody_until_another_has_loaded(own_service: Running) -> None:
+async def test_a_killed_engine_process_is_503_to_everybody_until_another_has_loaded(own_service: LiveService) -> None:
     load = Load(own_service.port)
     await load.until_answered(50)
     before = await asyncio.to_thread(counters, own_service)
@@ -339,7 +339,7 @@ def test_an_engine_process_that_dies_too_often_ends_the_service(models: Path) ->
     )
 
 
-def test_nothing_outlives_a_killed_supervisor(own_service: Running) -> None:
+def test_nothing_outlives_a_killed_supervisor(own_service: LiveService) -> None:
     found = children(own_service)
     os.kill(own_service.process.pid, signal.SIGKILL)
     until(lambda: not any(is_there(pid) for pid in found))

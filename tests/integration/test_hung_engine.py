@@ -18,9 +18,9 @@ from pathlib import Path
 import app.server
 from app.main import create_app
 from app.settings import Settings
-from tests.support.faulty_engine import Faulty
+from tests.support.faulty_engine import FaultySessionFactory
 
-port, session_factory, held = int(sys.argv[2]), Faulty(), threading.Event()
+port, session_factory, held = int(sys.argv[2]), FaultySessionFactory(), threading.Event()
 
 def hang(*_):
     print("hangs", flush=True)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.live_service import ROOT, Running, free_port, serving
+from tests.support.live_service import ROOT, LiveService, free_port, serving
 from tests.support.ray_cluster import end_as_a_power_cut_does, parent_of
 from tests.support.ray_cluster import two_nodes as cluster_of_two
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
@@ -129,7 +129,7 @@ def two_nodes(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def alone(models: Path) -> Iterator[Running]:
+def alone(models: Path) -> Iterator[LiveService]:
     """The same models, served by one process."""
     with serving(models) as running:
         yield running
@@ -164,7 +164,7 @@ def told(response: httpx.Response) -> Any:
 
 @pytest.mark.parametrize(("route", "body"), GOOD + BAD, ids=lambda one: str(one)[:60])
 def test_every_answer_and_every_error_is_the_single_process_s(
-    two_nodes: TwoNodes, alone: Running, route: str, body: dict[str, Any]
+    two_nodes: TwoNodes, alone: LiveService, route: str, body: dict[str, Any]
 ) -> None:
     with two_nodes.client() as many, alone.client() as one:
         found = told(many.post(f"/v1/{route}", json=body))
@@ -174,7 +174,7 @@ def test_every_answer_and_every_error_is_the_single_process_s(
 
 
 @pytest.mark.parametrize("path", ["/v1/models/tiny", "/health/ready", "/v2", "/no/such/path", "/v1/models/unknown"])
-def test_what_is_read_is_the_single_process_s(two_nodes: TwoNodes, alone: Running, path: str) -> None:
+def test_what_is_read_is_the_single_process_s(two_nodes: TwoNodes, alone: LiveService, path: str) -> None:
     with two_nodes.client() as many, alone.client() as one:
         assert told(many.get(path)) == told(one.get(path))
 

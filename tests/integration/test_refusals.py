@@ -19,7 +19,7 @@ import requests
 
 from app.api.connection import MAX_LINGERING_BYTES
 from app.api.refusals import MAX_A_CONNECTION
-from tests.support.live_service import Running, serving
+from tests.support.live_service import LiveService, serving
 from tests.support.tiny_model import publish_tiny_task
 
 MAX_BODY_BYTES = 2_097_152
@@ -30,7 +30,7 @@ H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     root = tmp_path_factory.mktemp("models")
     publish_tiny_task(root, "text-classification", "sentiment")
     with serving(root, max_body_bytes=MAX_BODY_BYTES) as running:
@@ -83,12 +83,12 @@ CLIENTS = [by_urllib, by_http_client, by_requests, by_httpx, in_chunks]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("send", CLIENTS)
-def test_a_body_over_the_limit_gets_its_refusal(service: Running, send: object, size: int) -> None:
+def test_a_body_over_the_limit_gets_its_refusal(service: LiveService, send: object, size: int) -> None:
     assert send(f"{service.url}/v1/classify", b" " * size, JSON) == 413  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("send", CLIENTS)
-def test_so_does_a_body_of_a_type_that_nobody_reads(service: Running, send: object) -> None:
+def test_so_does_a_body_of_a_type_that_nobody_reads(service: LiveService, send: object) -> None:
     assert send(f"{service.url}/v1/classify", b" " * SIZES[0], {"Content-Type": "text/csv"}) == 415  # type: ignore[operator]
 
 
@@ -97,7 +97,7 @@ def head(length: int) -> bytes:
     return lines.encode()
 
 
-def test_a_client_who_sends_all_of_it_before_it_reads_a_byte_gets_the_whole_refusal(service: Running) -> None:
+def test_a_client_who_sends_all_of_it_before_it_reads_a_byte_gets_the_whole_refusal(service: LiveService) -> None:
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(head(SIZES[1]))
     connection.sendall(b" " * SIZES[1])
@@ -106,19 +106,19 @@ def test_a_client_who_sends_all_of_it_before_it_reads_a_byte_gets_the_whole_refu
     assert json.loads(body)["detail"] == f"the body exceeds {MAX_BODY_BYTES} bytes"
 
 
-def test_a_head_over_the_limit_gets_its_refusal_too(service: Running) -> None:
+def test_a_head_over_the_limit_gets_its_refusal_too(service: LiveService) -> None:
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(b"GET / HTTP/1.1\r\nHost: [::1]\r\n" + b"X: y\r\n" * 1_000_000)
     assert read_all(connection).startswith(b"HTTP/1.1 431 ")
 
 
-def test_what_is_no_http_is_told_so_however_much_of_it_comes(service: Running) -> None:
+def test_what_is_no_http_is_told_so_however_much_of_it_comes(service: LiveService) -> None:
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(b"\x16\x03\x01" * 1_000_000)
     assert read_all(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_who_never_stops_sending_is_cut_off(service: Running) -> None:
+def test_who_never_stops_sending_is_cut_off(service: LiveService) -> None:
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(head(9_000_000_000))
     sent = 0
@@ -131,7 +131,7 @@ def test_who_never_stops_sending_is_cut_off(service: Running) -> None:
 # --- an upgrade
 
 
-def raw(service: Running, data: bytes) -> bytes:
+def raw(service: LiveService, data: bytes) -> bytes:
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(data)
     return read_all(connection)
@@ -149,26 +149,26 @@ def upgrading(body: bytes, more: str = "") -> bytes:
 LAST_ONE = b"GET /health/live HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n"
 
 
-def test_a_request_that_asks_for_http_2_is_answered_as_any_other(service: Running) -> None:
+def test_a_request_that_asks_for_http_2_is_answered_as_any_other(service: LiveService) -> None:
     answer = raw(service, upgrading(BODY) + upgrading(BODY) + LAST_ONE)
     assert answer.count(b"HTTP/1.1 200 ") == 3
     assert answer.count(b'"labels"') == 2
 
 
-def test_a_body_that_is_a_whole_request_is_not_answered_as_one(service: Running) -> None:
+def test_a_body_that_is_a_whole_request_is_not_answered_as_one(service: LiveService) -> None:
     smuggled = b"GET /v1/models HTTP/1.1\r\nHost: [::1]\r\n\r\n"
     answer = raw(service, upgrading(smuggled) + LAST_ONE)
     assert answer.count(b"HTTP/1.1 ") == 2
     assert answer.startswith(b"HTTP/1.1 422 ")
 
 
-def test_a_web_socket_that_nobody_offers_is_a_request_for_nothing(service: Running) -> None:
+def test_a_web_socket_that_nobody_offers_is_a_request_for_nothing(service: LiveService) -> None:
     head = b"GET /nowhere HTTP/1.1\r\nHost: [::1]\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nX: x\r\n\r\n"
     assert raw(service, head).startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_curl_may_ask_for_http_2(service: Running) -> None:
+def test_curl_may_ask_for_http_2(service: LiveService) -> None:
     command = ["curl", "-s", "--http2", "-H", "Content-Type: application/json", "-d", BODY, f"{service.url}/v1/classify"]
     answer = subprocess.run(command, capture_output=True, check=True).stdout
     assert json.loads(answer)["results"][0]["labels"]
@@ -181,7 +181,7 @@ KEY = "a-key-of-the-test"
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     root = tmp_path_factory.mktemp("models")
     publish_tiny_task(root, "text-classification", "sentiment")
     hashes = hashlib.sha256(KEY.encode()).hexdigest()
@@ -190,7 +190,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("send", CLIENTS)
-def test_who_brings_no_key_is_told_so_whatever_else_comes(keyed: Running, send: object) -> None:
+def test_who_brings_no_key_is_told_so_whatever_else_comes(keyed: LiveService, send: object) -> None:
     assert send(f"{keyed.url}/v1/classify", b" " * SIZES[0], JSON) == 401  # type: ignore[operator]
 
 
@@ -206,13 +206,13 @@ def expecting(length: int, key: str = KEY, path: str = "/v1/classify") -> bytes:
     [(expecting(99, "wrong"), 401), (expecting(3_000_000), 413), (expecting(99, path="/nowhere"), 404)],
     ids=["no key", "too large", "no route"],
 )
-def test_who_asks_whether_to_send_a_body_is_refused_without_it(keyed: Running, head_of_it: bytes, status: int) -> None:
+def test_who_asks_whether_to_send_a_body_is_refused_without_it(keyed: LiveService, head_of_it: bytes, status: int) -> None:
     answer = raw(keyed, head_of_it)  # it ends the connection: what comes next on it would be taken for the body
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"connection: close" in answer
 
 
-def test_who_asks_and_is_welcome_is_told_to_go_on(keyed: Running) -> None:
+def test_who_asks_and_is_welcome_is_told_to_go_on(keyed: LiveService) -> None:
     with socket.create_connection(("127.0.0.1", keyed.port)) as connection:
         connection.sendall(expecting(len(BODY)))
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -220,7 +220,7 @@ def test_who_asks_and_is_welcome_is_told_to_go_on(keyed: Running) -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
-def test_bodies_for_which_there_is_no_room_are_refused_and_there_is_room_again_when_others_are_done(keyed: Running) -> None:
+def test_bodies_for_which_there_is_no_room_are_refused_and_there_is_room_again_when_others_are_done(keyed: LiveService) -> None:
     """Two at two million bytes have no room beside each other here."""
     length = 2_000_000
     body = b'{"inputs": "' + b"x" * (length - 14) + b'"}'
@@ -238,7 +238,7 @@ def test_bodies_for_which_there_is_no_room_are_refused_and_there_is_room_again_w
     assert raw(keyed, head_of_it.replace(b"Expect", b"Connection: close\r\nX-Expect") + body).startswith(b"HTTP/1.1 2")
 
 
-def test_a_connection_on_which_keys_are_guessed_ends_and_the_right_key_is_answered_on_the_next(keyed: Running) -> None:
+def test_a_connection_on_which_keys_are_guessed_ends_and_the_right_key_is_answered_on_the_next(keyed: LiveService) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", keyed.port)
     endings: list[str | None] = []
     for number in range(MAX_A_CONNECTION):

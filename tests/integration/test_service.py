@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from app.runtime.providers import detect_machine
-from tests.support.live_service import ROOT, Running, free_port, serving, started
+from tests.support.live_service import ROOT, LiveService, free_port, serving, started
 from tests.support.tiny_model import VOCABULARY, WORDS, logits_of, publish_tiny, row
 
 FIRST_WORD, SEPARATOR = VOCABULARY["[CLS]"], VOCABULARY["[SEP]"]
@@ -36,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(models: Path) -> Iterator[Running]:
+def service(models: Path) -> Iterator[LiveService]:
     with serving(models) as running:
         yield running
 
@@ -59,18 +59,18 @@ def check_scores(result: dict[str, list[dict[str, object]]], text: str) -> None:
     np.testing.assert_allclose([scores["bad"], scores["good"]], expected_scores(text), atol=1e-4)
 
 
-def test_it_gets_ready_and_says_so(service: Running) -> None:
+def test_it_gets_ready_and_says_so(service: LiveService) -> None:
     with service.client() as client:
         assert client.get("/health/live").status_code == 200
         assert client.get("/health/ready").json() == {"status": "ready", "models": ["tiny/1", "wide/1"], "failed": []}
 
 
-def test_every_log_line_is_json(service: Running) -> None:
+def test_every_log_line_is_json(service: LiveService) -> None:
     for line in service.lines:
         assert {"time", "level", "message"} <= json.loads(line).keys()
 
 
-async def test_200_requests_over_32_connections_are_each_answered_with_their_own_scores(service: Running) -> None:
+async def test_200_requests_over_32_connections_are_each_answered_with_their_own_scores(service: LiveService) -> None:
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
     async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=None, trust_env=False) as client:
 
@@ -88,7 +88,7 @@ async def test_200_requests_over_32_connections_are_each_answered_with_their_own
         await asyncio.gather(*[ask(number) for number in range(200)])
 
 
-def test_an_error_over_the_wire_is_a_problem(service: Running) -> None:
+def test_an_error_over_the_wire_is_a_problem(service: LiveService) -> None:
     with service.client() as client:
         response = client.post("/v1/classify", json={"inputs": ""})
     assert response.status_code == 422
@@ -97,7 +97,7 @@ def test_an_error_over_the_wire_is_a_problem(service: Running) -> None:
     assert "server" not in response.headers
 
 
-def test_a_client_who_hangs_up_is_forgotten(service: Running) -> None:
+def test_a_client_who_hangs_up_is_forgotten(service: LiveService) -> None:
     body = json.dumps({"inputs": ["good"] * 256}).encode()
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
@@ -206,7 +206,7 @@ def test_who_is_to_outlive_its_terminal_does(models: Path) -> None:
 # --- what stops the start
 
 
-def check_stop(running: Running, sentence: str) -> None:
+def check_stop(running: LiveService, sentence: str) -> None:
     assert running.wait() == 2
     last = running.lines[-1]
     assert last.startswith("hooper: ")

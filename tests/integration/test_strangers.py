@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live_service import ROOT, Running, serving, started
+from tests.support.live_service import ROOT, LiveService, serving, started
 from tests.support.tiny_model import KINDS, publish_tiny_task
 
 RECEIVE_S = 3
@@ -42,12 +42,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(models: Path) -> Iterator[Running]:
+def service(models: Path) -> Iterator[LiveService]:
     with serving(models, ("-c", WATCHED), receive_s=RECEIVE_S, log_level="debug") as running:
         yield running
 
 
-def ready(service: Running) -> bool:
+def ready(service: LiveService) -> bool:
     with service.client() as client:
         return client.get("/health/ready").status_code == 200
 
@@ -55,7 +55,7 @@ def ready(service: Running) -> bool:
 # --- it calls nobody
 
 
-def predict_everything(service: Running) -> None:
+def predict_everything(service: LiveService) -> None:
     with service.client() as client:
         for path, inputs in {
             "/v1/classify": "good", "/v1/answer": {"question": "good", "context": "a good film"},
@@ -66,13 +66,13 @@ def predict_everything(service: Running) -> None:
             assert client.get(path).status_code == 200
 
 
-def test_it_opens_no_connection_looks_up_no_name_and_starts_no_program(service: Running) -> None:
+def test_it_opens_no_connection_looks_up_no_name_and_starts_no_program(service: LiveService) -> None:
     predict_everything(service)
     assert [line for line in service.lines if line.startswith("AUDIT") and "socket.bind" not in line] == []
     assert remotes(service) <= {service.port}
 
 
-def sockets(service: Running) -> list[str]:
+def sockets(service: LiveService) -> list[str]:
     """The inodes of those that its process holds open."""
     found = []
     for one in Path(f"/proc/{service.process.pid}/fd").iterdir():
@@ -81,7 +81,7 @@ def sockets(service: Running) -> list[str]:
     return found
 
 
-def remotes(service: Running) -> set[int]:
+def remotes(service: LiveService) -> set[int]:
     """Own ports of all TCP and UDP sockets of the process: those it listens on, unless it opened one itself."""
     inodes = set(sockets(service))
     ports = set()
@@ -112,7 +112,7 @@ def test_nor_does_any_library_below_it_from_start_to_end_as_the_kernel_counts(mo
 # --- who is slow
 
 
-def opened(service: Running, data: bytes) -> socket.socket:
+def opened(service: LiveService, data: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(data)
     return connection
@@ -128,7 +128,7 @@ def read_all(connection: socket.socket) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-def test_whoever_is_silent_or_slow_is_ended_and_told_so_where_it_helps(service: Running) -> None:
+def test_whoever_is_silent_or_slow_is_ended_and_told_so_where_it_helps(service: LiveService) -> None:
     silent, half_head, half_body = (opened(service, one) for one in (b"", head(99)[:-4], head(99) + b"{"))
     assert read_all(silent) == b""
     for answer in (read_all(half_head), read_all(half_body)):
@@ -138,11 +138,11 @@ def test_whoever_is_silent_or_slow_is_ended_and_told_so_where_it_helps(service: 
     assert ready(service)
 
 
-def num_sockets(service: Running) -> int:
+def num_sockets(service: LiveService) -> int:
     return len(sockets(service))
 
 
-def test_who_leaves_by_halves_leaves_nothing_behind(service: Running) -> None:
+def test_who_leaves_by_halves_leaves_nothing_behind(service: LiveService) -> None:
     body = json.dumps({"inputs": [MARKER] * 8}).encode()
     before = num_sockets(service)
     connections = [opened(service, one) for one in (b"", head(99), head(99) + b"{", head(len(body)) + body) for _ in range(16)]
@@ -154,14 +154,14 @@ def test_who_leaves_by_halves_leaves_nothing_behind(service: Running) -> None:
     assert ready(service)
 
 
-def test_an_endless_head_and_what_is_no_http_get_a_problem(service: Running) -> None:
+def test_an_endless_head_and_what_is_no_http_get_a_problem(service: LiveService) -> None:
     assert read_all(opened(service, b"\x16\x03\x01\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
     endless = read_all(opened(service, head(5)[:-2] + b"X: " + b"x" * 70_000))
     assert endless.startswith(b"HTTP/1.1 431 ")
     assert b"application/problem+json" in endless
 
 
-def test_an_upgrade_that_nobody_offers_is_an_ordinary_request(service: Running) -> None:
+def test_an_upgrade_that_nobody_offers_is_an_ordinary_request(service: LiveService) -> None:
     asked = b"GET /v1/models HTTP/1.1\r\nHost: [::1]\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
     assert read_all(opened(service, asked)).startswith(b"HTTP/1.1 200 ")
 
@@ -169,7 +169,7 @@ def test_an_upgrade_that_nobody_offers_is_an_ordinary_request(service: Running) 
 # --- the log
 
 
-def test_no_line_shows_a_text_at_the_level_of_debugging(service: Running) -> None:
+def test_no_line_shows_a_text_at_the_level_of_debugging(service: LiveService) -> None:
     text = f"a {MARKER} film"
     bodies = [
         {"inputs": text}, {"inputs": [text, ""]}, {"inputs": {"text": text, MARKER: 1}}, {"inputs": text, "top_k": MARKER},

@@ -10,7 +10,7 @@ import pytest
 from scripts.bench.service import free_port
 from tests.support.live_service import serving
 from tests.support.tiny_model import KINDS, publish_tiny_task
-from tests.support.trace_collector import collecting
+from tests.support.trace_collector import trace_collector
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="its exporter is not installed (the extra `tracing`)")
 
@@ -32,7 +32,7 @@ def models(tmp_path: Path) -> Path:
 
 def test_every_task_is_traced_and_the_last_spans_leave_at_the_end(models: Path) -> None:
     with (
-        collecting() as (collector, address),
+        trace_collector() as (collector, address),
         serving(models, traces_endpoint=address) as service,
         service.client() as client,
     ):

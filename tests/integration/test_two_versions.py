@@ -14,7 +14,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.live_service import Running, serving
+from tests.support.live_service import LiveService, serving
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import publish_tiny
 
@@ -23,7 +23,7 @@ NUM_CALLERS = 8
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Running]:
+def service(tmp_path: Path) -> Iterator[LiveService]:
     """`tiny/1` is served; `tiny/2` is a copy of it, `tiny/3` decides the other way round."""
     models = tmp_path / "models"
     publish_tiny(models)
@@ -34,7 +34,7 @@ def service(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.fixture
-async def client(service: Running) -> AsyncIterator[httpx.AsyncClient]:
+async def client(service: LiveService) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=None) as made:
         yield made
 

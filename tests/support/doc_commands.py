@@ -22,23 +22,23 @@ NEAR = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DocCommand:
     """A command, and the lines that the document shows of its output."""
 
     command: str
     output: Sequence[str]
 
 
-def shown(document: Path) -> list[Shown]:
+def doc_commands(document: Path) -> list[DocCommand]:
     """The commands of a document that a test can run, in order."""
-    found: list[Shown] = []
+    found: list[DocCommand] = []
     for kind, body, before in _fences(document):
         if _NOT_RUN.search(before):
             continue
         if kind == "console":
             found += _commands(body)
         elif kind == "python":
-            found.append(Shown(f"python - <<'END'\n{body}\nEND", _PRINTED.findall(body)))
+            found.append(DocCommand(f"python - <<'END'\n{body}\nEND", _PRINTED.findall(body)))
     return found
 
 
@@ -52,7 +52,7 @@ def hooper_lines(document: Path) -> list[str]:
     return found
 
 
-def differs(output: str, expected: Sequence[str]) -> str | None:
+def difference(output: str, expected: Sequence[str]) -> str | None:
     """Where printed output is not what is shown, or None."""
     lines = [line.rstrip() for line in output.splitlines()]
     position = 0
@@ -75,18 +75,18 @@ def _fences(document: Path) -> Iterator[tuple[str, str, str]]:
         yield match["kind"], textwrap.dedent(match["body"]), match["before"] or ""
 
 
-def _commands(body: str) -> Iterator[Shown]:
+def _commands(body: str) -> Iterator[DocCommand]:
     command: str | None = None
     output: list[str] = []
     for line in _joined(body.splitlines()):
         if line.startswith("$ "):
             if command is not None:
-                yield Shown(command, output)
+                yield DocCommand(command, output)
             command, output = line[2:], []
         else:
             output.append(line.rstrip())
     if command is not None:
-        yield Shown(command, output)
+        yield DocCommand(command, output)
 
 
 def _joined(lines: Sequence[str]) -> list[str]:

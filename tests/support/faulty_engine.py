@@ -19,7 +19,7 @@ Twist = Callable[[Outputs, Mapping[str, Ints], Any], Outputs]
 """From what the engine answered, what it was asked, and the run's options, to what it is said to have answered."""
 
 
-class Faulty:
+class FaultySessionFactory:
     """Opens engines, each of which lets `twist` have its way with every run while there is one."""
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class Faulty:
 
     def __call__(self, graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
         self.num_opened += 1
-        return _Twisted(open_session(graph_file, graph, provider, num_threads), self)
+        return _FaultySession(open_session(graph_file, graph, provider, num_threads), self)
 
 
-class _Twisted:
-    def __init__(self, engine: OrtSession, faulty: Faulty) -> None:
+class _FaultySession:
+    def __init__(self, engine: OrtSession, faulty: FaultySessionFactory) -> None:
         self._engine, self._faulty = engine, faulty
 
     def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: Any) -> Outputs:

@@ -22,7 +22,7 @@ async def until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-class Linked:
+class IpcPair:
     """An engine process's side, whose models a test puts in, and front ends that a test opens and kills."""
 
     def __init__(self, folder: Path, num_front_ends: int) -> None:

@@ -19,7 +19,7 @@ MERGED_BY = {"containers": "name", "initContainers": "name", "volumes": "name", 
 Resource = dict[str, Any]
 
 
-def built(folder: Path) -> list[Resource]:
+def build(folder: Path) -> list[Resource]:
     """The resources that `kubectl kustomize FOLDER` prints, in the order in which the files name them."""
     resources: list[Resource] = []
     _apply(folder, resources)
@@ -37,7 +37,7 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
     assert not unknown, f"{folder}: {sorted(unknown)} are not known here"
     own: list[Resource] = []
     for name in wishes.get("resources", []):
-        own += documents(folder / name) if (folder / name).is_file() else built(folder / name)
+        own += documents(folder / name) if (folder / name).is_file() else build(folder / name)
     resources += own
     for name in wishes.get("components", []):
         _apply(folder / name, resources)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 HOOPER = ("-m", "app.cli")
 
 
-class Running:
+class LiveService:
     """A started service, and what it has written to standard error so far."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
@@ -64,7 +64,7 @@ def started(
     options: Sequence[str] = (),
     cwd: Path = ROOT,
     **settings: object,
-) -> Iterator[Running]:
+) -> Iterator[LiveService]:
     """`hooper serve` with these settings on a free port; killed at the end if it still runs.
 
     `models`: the model repository, or none: what is there by default; `run`: what Python is told to run in place of `hooper`;
@@ -77,7 +77,7 @@ def started(
     environment["PYTHONPATH"] = str(ROOT)  # wherever it stands, it is this checkout that runs
     command = [sys.executable, *run, "serve", *options]
     with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        running = Running(process, port)
+        running = LiveService(process, port)
         try:
             yield running
         finally:
@@ -93,7 +93,7 @@ def serving(
     options: Sequence[str] = (),
     cwd: Path = ROOT,
     **settings: object,
-) -> Iterator[Running]:
+) -> Iterator[LiveService]:
     """The same, once it is ready."""
     with started(models, run, options, cwd, **settings) as running:
         running.wait_for("ready: ", "Uvicorn running")

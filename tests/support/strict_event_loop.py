@@ -12,7 +12,7 @@ LONG_S = 60.0
 """No test waits so long for a timer."""
 
 
-class Impatient(selectors.DefaultSelector):
+class StrictSelector(selectors.DefaultSelector):
     """Asked by a loop that has nothing to do until its next timer, or at all."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -21,5 +21,5 @@ class Impatient(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-def impatient_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(Impatient())
+def strict_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(StrictSelector())

@@ -29,7 +29,7 @@ class Collector:
 
 
 @contextmanager
-def collecting() -> Iterator[tuple[Collector, str]]:
+def trace_collector() -> Iterator[tuple[Collector, str]]:
     """A collector and its address, until the block ends."""
     collector = Collector()
 

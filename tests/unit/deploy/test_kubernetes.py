@@ -17,7 +17,7 @@ import yaml
 from app.api.routes import health
 from app.observability.metrics import LiveModel, Metrics
 from app.settings import PREFIX, Settings, check_exposure, read_settings
-from tests.support.kustomize import MERGED_BY, Resource, built, documents
+from tests.support.kustomize import MERGED_BY, Resource, build, documents
 from tests.support.live_service import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -42,7 +42,7 @@ def with_component(tmp_path: Path, overlay: str, component: str) -> list[Resourc
         file = copy / "overlays" / overlay / "kustomization.yaml"
         (wishes,) = documents(file)
         file.write_text(yaml.safe_dump({**wishes, "components": [f"../../components/{component}"]}))
-    return built(copy / "overlays" / overlay)
+    return build(copy / "overlays" / overlay)
 
 
 def only(resources: list[Resource], kind: str) -> Resource:

@@ -12,11 +12,11 @@ import pytest
 from app.batching import scheduler as scheduler_module
 from tests.support.generation_bench import GenerationBench, generation_bench_of
 from tests.support.scheduler_bench import Bench, bench_of
-from tests.support.strict_event_loop import impatient_loop
+from tests.support.strict_event_loop import strict_loop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"impatient": impatient_loop}
+    return {"impatient": strict_loop}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tests.support.gated_engine import output_of, turn
 from tests.support.generation_bench import BUDGET as GENERATION_BUDGET
 from tests.support.generation_bench import GenerationBench, collect, generation_bench_of
 from tests.support.scheduler_bench import BUDGET, Bench, Submit, bench_of, row
-from tests.support.strict_event_loop import impatient_loop
+from tests.support.strict_event_loop import strict_loop
 from tests.support.toy_engine import generated, prompt
 
 Step = tuple[str, int]
@@ -52,7 +52,7 @@ ENDS = {"stall": EngineStalled("late"), "full": OutOfMemory("full"), "lose": Eng
 @settings(max_examples=150, deadline=None)
 @given(sequence=steps)
 def test_whatever_happens_every_submission_is_answered_exactly_once(num_parallel: int, sequence: list[Step]) -> None:
-    with asyncio.Runner(loop_factory=impatient_loop) as runner:
+    with asyncio.Runner(loop_factory=strict_loop) as runner:
         runner.run(_everything_at_once(sequence, num_parallel))
 
 
@@ -162,7 +162,7 @@ generation_steps = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(num_slots=st.integers(1, 4), sequence=generation_steps)
 def test_whatever_happens_every_sequence_ends_once_and_every_slot_is_free_again(num_slots: int, sequence: list[Step]) -> None:
-    with asyncio.Runner(loop_factory=impatient_loop) as runner:
+    with asyncio.Runner(loop_factory=strict_loop) as runner:
         runner.run(_generate_at_random(num_slots, sequence))
 
 

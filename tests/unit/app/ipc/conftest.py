@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ipc_pair import Linked
+from tests.support.ipc_pair import IpcPair
 
 
 @pytest.fixture
-async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
-    made = Linked(tmp_path, num_front_ends=2)
+async def linked(tmp_path: Path) -> AsyncIterator[IpcPair]:
+    made = IpcPair(tmp_path, num_front_ends=2)
     await made.listen()
     yield made
     await made.aclose()

@@ -11,11 +11,10 @@ import pytest
 from app.core.errors import EngineLost, Unavailable, UnknownModel
 from app.core.types import Row
 from app.ipc import mirror as mirror_module
-from app.ipc.described import Description
 from app.ipc.mirror import Mirror
 from app.serving.rollout.lease import SHADOW, canary_role
 from tests.support.gated_engine import Deploy, turn
-from tests.support.ipc_pair import Linked, until
+from tests.support.ipc_pair import IpcPair, until
 
 ROW = Row([1, 2, 3], [0, 0, 0])
 
@@ -24,7 +23,7 @@ def names(mirror: Mirror) -> list[str]:
     return [f"{one.manifest.name}/{one.manifest.version}" for one in mirror.registry.deployments]
 
 
-async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(linked: Linked, deploy: Deploy) -> None:
+async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(linked: IpcPair, deploy: Deploy) -> None:
     there = deploy().deployment
     mirror, _ = await linked.ready(there)
     [here] = mirror.registry.deployments
@@ -36,7 +35,7 @@ async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(lin
     assert here.live_model() == there.live_model()
 
 
-async def test_no_front_end_is_ready_before_all_are(linked: Linked, deploy: Deploy) -> None:
+async def test_no_front_end_is_ready_before_all_are(linked: IpcPair, deploy: Deploy) -> None:
     linked.registry.replace(deploy().deployment)
     linked.registry.loading_finished()
     one = linked.open()
@@ -48,7 +47,7 @@ async def test_no_front_end_is_ready_before_all_are(linked: Linked, deploy: Depl
     await until(lambda: one.registry.is_ready and other.registry.is_ready)
 
 
-async def test_while_models_load_a_front_end_says_so(linked: Linked, deploy: Deploy) -> None:
+async def test_while_models_load_a_front_end_says_so(linked: IpcPair, deploy: Deploy) -> None:
     one = linked.open()
     await one.has_followed.wait()
     assert one.registry.not_ready_reason == "models are still loading"
@@ -56,7 +55,7 @@ async def test_while_models_load_a_front_end_says_so(linked: Linked, deploy: Dep
         pass
 
 
-async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: Linked, deploy: Deploy) -> None:
+async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: IpcPair, deploy: Deploy) -> None:
     one, other = await linked.ready(deploy().deployment)
     linked.kill(one)
     successor = linked.open()
@@ -67,21 +66,21 @@ async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: Linked, 
 # --- loading and unloading
 
 
-async def test_a_version_that_is_loaded_through_one_front_end_answers_on_all(linked: Linked, deploy: Deploy) -> None:
+async def test_a_version_that_is_loaded_through_one_front_end_answers_on_all(linked: IpcPair, deploy: Deploy) -> None:
     one, other = await linked.ready(deploy().deployment)
     linked.loadable["tiny"] = lambda: deploy(version=2).deployment
     assert (await one.load("tiny", 2)).manifest.version == 2
     assert names(one) == names(other) == ["tiny/2"]
 
 
-async def test_what_cannot_be_loaded_is_said_to_whoever_asked(linked: Linked, deploy: Deploy) -> None:
+async def test_what_cannot_be_loaded_is_said_to_whoever_asked(linked: IpcPair, deploy: Deploy) -> None:
     one, _ = await linked.ready(deploy().deployment)
     with pytest.raises(UnknownModel, match="there is no model other"):
         await one.load("other", None)
     assert names(one) == ["tiny/1"]
 
 
-async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(linked: Linked, deploy: Deploy) -> None:
+async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment, deploy("wide").deployment)
     await one.unload("tiny")
@@ -91,7 +90,7 @@ async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(l
         await other.unload("tiny")
 
 
-async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: Linked, deploy: Deploy) -> None:
+async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: IpcPair, deploy: Deploy) -> None:
     old, new = deploy(), deploy(version=2)
     one, other = await linked.ready(old.deployment)
     linked.loadable["tiny"] = lambda: new.deployment
@@ -105,7 +104,7 @@ async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: Link
     assert not new.engine.is_closed
 
 
-async def test_a_dead_front_end_holds_nothing_open(linked: Linked, deploy: Deploy) -> None:
+async def test_a_dead_front_end_holds_nothing_open(linked: IpcPair, deploy: Deploy) -> None:
     old, new = deploy(), deploy(version=2)
     one, other = await linked.ready(old.deployment)
     linked.loadable["tiny"] = lambda: new.deployment
@@ -125,7 +124,7 @@ def roles(mirror: Mirror) -> list[tuple[str, str, float]]:
     ]
 
 
-async def test_a_candidate_has_the_same_role_on_every_front_end(linked: Linked, deploy: Deploy) -> None:
+async def test_a_candidate_has_the_same_role_on_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
     one, other = await linked.ready(deploy().deployment)
     second = deploy(version=2)
     linked.loadable["tiny"] = lambda: second.deployment
@@ -139,7 +138,7 @@ async def test_a_candidate_has_the_same_role_on_every_front_end(linked: Linked, 
         await asked
 
 
-async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked: Linked, deploy: Deploy) -> None:
+async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked: IpcPair, deploy: Deploy) -> None:
     first, second = deploy(), deploy(version=2)
     one, other = await linked.ready(first.deployment)
     linked.loadable["tiny"] = lambda: second.deployment
@@ -156,7 +155,7 @@ async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked:
         await one.promote("tiny")
 
 
-async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: Linked, deploy: Deploy) -> None:
+async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
     second = deploy(version=2)
     one, other = await linked.ready(deploy().deployment)
     linked.loadable["tiny"] = lambda: second.deployment
@@ -169,7 +168,7 @@ async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: Linked
 # --- engines that are lost
 
 
-async def test_a_lost_engine_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
+async def test_a_lost_engine_is_known_to_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     asked = asyncio.create_task(one.registry.deployments[0].scheduler.submit([ROW]))
@@ -180,14 +179,14 @@ async def test_a_lost_engine_is_known_to_every_front_end(linked: Linked, deploy:
     assert not other.registry.deployments[0].is_alive
 
 
-async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked: Linked, deploy: Deploy) -> None:
+async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
     one, other = await linked.ready(deploy().deployment)
     linked.registry.fatal_error = "too many engines were lost"
     linked.side._stir()
     await until(lambda: one.registry.fatal_error == other.registry.fatal_error == "too many engines were lost")
 
 
-async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(linked: Linked, deploy: Deploy) -> None:
+async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(linked: IpcPair, deploy: Deploy) -> None:
     one, _ = await linked.ready(deploy().deployment)
     await one.ping()
     hear, linked.side._hear = linked.side._hear, lambda channel, frame: None  # type: ignore[method-assign]
@@ -203,7 +202,7 @@ async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(
     await one.ping()
 
 
-async def test_after_the_engine_process_died_its_successors_models_take_over(linked: Linked, deploy: Deploy) -> None:
+async def test_after_the_engine_process_died_its_successors_models_take_over(linked: IpcPair, deploy: Deploy) -> None:
     one, other = await linked.ready(deploy().deployment, deploy("gone").deployment)
     await linked.restart_engine()
     await until(lambda: one.registry.is_connected and other.registry.is_connected)
@@ -222,15 +221,15 @@ async def test_after_the_engine_process_died_its_successors_models_take_over(lin
 
 
 async def test_what_was_being_built_when_the_engine_process_died_is_not_taken_for_its_successors(
-    linked: Linked, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+    linked: IpcPair, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, may_go_on = threading.Event(), threading.Event()
     build = mirror_module._build
 
-    def slowly(description: Description, definition: str) -> Any:
+    def slowly(*arguments: Any) -> Any:
         began.set()
         may_go_on.wait()
-        return build(description, definition)
+        return build(*arguments)
 
     monkeypatch.setattr(mirror_module, "_build", slowly)
     linked.registry.replace(deploy("old").deployment)
@@ -243,7 +242,7 @@ async def test_what_was_being_built_when_the_engine_process_died_is_not_taken_fo
     await until(lambda: names(one) == ["new/1"])
 
 
-async def test_a_front_end_that_cannot_follow_gives_up(linked: Linked, deploy: Deploy) -> None:
+async def test_a_front_end_that_cannot_follow_gives_up(linked: IpcPair, deploy: Deploy) -> None:
     gave_up: list[bool] = []
     broken = deploy()
     broken.deployment.tokenizer = "no tokenizer"
@@ -252,7 +251,7 @@ async def test_a_front_end_that_cannot_follow_gives_up(linked: Linked, deploy: D
     await until(lambda: gave_up == [True])
 
 
-async def test_taking_leave_waits_for_what_was_asked(linked: Linked, deploy: Deploy) -> None:
+async def test_taking_leave_waits_for_what_was_asked(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     with one.registry.lease(None, "tiny") as deployment:

@@ -15,7 +15,7 @@ from app.core.types import Priority, Row
 from app.ipc.mirror import Mirror
 from app.serving.deployment import RowQueue
 from tests.support.gated_engine import Deploy, Gated
-from tests.support.ipc_pair import Linked, until
+from tests.support.ipc_pair import IpcPair, until
 
 Submit = asyncio.Task[SubmissionResult]
 
@@ -47,7 +47,7 @@ def firsts(answered: SubmissionResult) -> list[int]:
     return [int(one["logits"][0]) for one in answered.outputs if isinstance(one, dict)]
 
 
-async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_answer(linked: Linked, deploy: Deploy) -> None:
+async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_answer(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     first = await busy(one, gated)
@@ -62,7 +62,7 @@ async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_an
     assert (await second).inference_s == 0.5
 
 
-async def test_interactive_rows_of_one_front_end_overtake_bulk_rows_of_another(linked: Linked, deploy: Deploy) -> None:
+async def test_interactive_rows_of_one_front_end_overtake_bulk_rows_of_another(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     first = await busy(one, gated)
@@ -78,7 +78,7 @@ async def test_interactive_rows_of_one_front_end_overtake_bulk_rows_of_another(l
     await asyncio.gather(first, urgent, *bulk)
 
 
-async def test_an_error_of_the_engine_is_the_rows_own(linked: Linked, deploy: Deploy) -> None:
+async def test_an_error_of_the_engine_is_the_rows_own(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     task = submit(one, row(1))
@@ -88,7 +88,7 @@ async def test_an_error_of_the_engine_is_the_rows_own(linked: Linked, deploy: De
     assert output.detail == "the engine raised"
 
 
-async def test_an_answer_of_many_megabytes_arrives_whole(linked: Linked, deploy: Deploy) -> None:
+async def test_an_answer_of_many_megabytes_arrives_whole(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     task = submit(one, row(1))
@@ -102,7 +102,7 @@ async def test_an_answer_of_many_megabytes_arrives_whole(linked: Linked, deploy:
 # --- the queue
 
 
-async def test_all_front_ends_share_one_queue_limit(linked: Linked, deploy: Deploy) -> None:
+async def test_all_front_ends_share_one_queue_limit(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy(limit=QueueLimit(4, 1000))
     one, other = await linked.ready(gated.deployment)
     first = await busy(one, gated)
@@ -116,7 +116,7 @@ async def test_all_front_ends_share_one_queue_limit(linked: Linked, deploy: Depl
     await asyncio.gather(first, *held)
 
 
-async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(linked: Linked, deploy: Deploy) -> None:
+async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy(limit=QueueLimit(2, 1000))
     one, other = await linked.ready(gated.deployment)
     first = await busy(one, gated)
@@ -131,7 +131,7 @@ async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(link
     scheduler_of(other).check_open()
 
 
-async def test_rows_that_can_never_run_are_refused(linked: Linked, deploy: Deploy) -> None:
+async def test_rows_that_can_never_run_are_refused(linked: IpcPair, deploy: Deploy) -> None:
     one, _ = await linked.ready(deploy().deployment)
     with pytest.raises(TooLarge, match="a row of 65 tokens exceeds the batch budget of 64"):
         await submit(one, row(1, 65))
@@ -140,7 +140,7 @@ async def test_rows_that_can_never_run_are_refused(linked: Linked, deploy: Deplo
 # --- those who do not wait to the end
 
 
-async def test_rows_whose_caller_leaves_are_dropped_from_the_queue(linked: Linked, deploy: Deploy) -> None:
+async def test_rows_whose_caller_leaves_are_dropped_from_the_queue(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     first = await busy(one, gated)
@@ -153,7 +153,7 @@ async def test_rows_whose_caller_leaves_are_dropped_from_the_queue(linked: Linke
     assert not gated.engine.has_batch
 
 
-async def test_a_deadline_is_kept_by_the_queue(linked: Linked, deploy: Deploy) -> None:
+async def test_a_deadline_is_kept_by_the_queue(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     first = await busy(one, gated)
@@ -164,7 +164,7 @@ async def test_a_deadline_is_kept_by_the_queue(linked: Linked, deploy: Deploy) -
     await first
 
 
-async def test_a_deadline_is_kept_though_the_engine_process_says_nothing(linked: Linked, deploy: Deploy) -> None:
+async def test_a_deadline_is_kept_though_the_engine_process_says_nothing(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, _ = await linked.ready(gated.deployment)
     [peer] = [peer for peer in linked.side._peers.values() if peer.name == "front end 1"]
@@ -176,7 +176,7 @@ async def test_a_deadline_is_kept_though_the_engine_process_says_nothing(linked:
 # --- those who die
 
 
-async def test_a_front_end_that_dies_takes_its_rows_with_it_and_nobody_elses(linked: Linked, deploy: Deploy) -> None:
+async def test_a_front_end_that_dies_takes_its_rows_with_it_and_nobody_elses(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     first = await busy(other, gated)
@@ -194,7 +194,7 @@ async def test_a_front_end_that_dies_takes_its_rows_with_it_and_nobody_elses(lin
         await lost
 
 
-async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(linked: Linked, deploy: Deploy) -> None:
+async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     asked = [await busy(one, gated), submit(one, row(1)), submit(other, row(2), deadline=time.monotonic() + 60)]
@@ -211,7 +211,7 @@ async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(li
     assert await scheduler_of(one).wait_closed()
 
 
-async def test_a_frame_that_is_none_ends_its_connection_and_no_other(linked: Linked, deploy: Deploy) -> None:
+async def test_a_frame_that_is_none_ends_its_connection_and_no_other(linked: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
     one, other = await linked.ready(gated.deployment)
     channel = one._link.channel

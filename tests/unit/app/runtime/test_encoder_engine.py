@@ -29,7 +29,7 @@ from app.runtime import onnx_session as engine_module
 from app.runtime.encoder_engine import EncoderEngine, is_out_of_memory
 from app.runtime.layout import check_shapes
 from app.runtime.providers import Provider, openvino_devices
-from tests.support.faulty_engine import Faulty, Hang, raising
+from tests.support.faulty_engine import FaultySessionFactory, Hang, raising
 from tests.support.gated_engine import turn
 from tests.support.tiny_model import VOCABULARY, logits_of, packed_graph, padded_graph, row
 
@@ -154,8 +154,8 @@ def test_offline_a_row_without_finite_numbers_is_an_error(tmp_path: Path, write:
 
 
 @pytest.fixture
-async def faulty(tmp_path: Path, write: Write) -> AsyncIterator[tuple[EncoderEngine, Faulty]]:
-    session_factory = Faulty()
+async def faulty(tmp_path: Path, write: Write) -> AsyncIterator[tuple[EncoderEngine, FaultySessionFactory]]:
+    session_factory = FaultySessionFactory()
     made = EncoderEngine(tmp_path / "model.onnx", write(tmp_path / "model.onnx"), CPU, 1, session_factory)
     yield made, session_factory
     await made.aclose()
@@ -174,7 +174,7 @@ WRONG: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 async def test_outputs_of_another_shape_are_never_dealt_out(
-    faulty: tuple[EncoderEngine, Faulty], wrong: Callable[[np.ndarray], list[np.ndarray]]
+    faulty: tuple[EncoderEngine, FaultySessionFactory], wrong: Callable[[np.ndarray], list[np.ndarray]]
 ) -> None:
     session, session_factory = faulty
     session_factory.twist = lambda answered, *_: wrong(answered[0])
@@ -196,7 +196,7 @@ def test_outputs_for_tokens_must_have_every_line_and_column(axis: int) -> None:
         check_shapes([right.take(range(2), axis)], tensors, graph)
 
 
-async def test_a_lack_of_memory_is_told_as_such(faulty: tuple[EncoderEngine, Faulty]) -> None:
+async def test_a_lack_of_memory_is_told_as_such(faulty: tuple[EncoderEngine, FaultySessionFactory]) -> None:
     session, session_factory = faulty
     session_factory.twist = raising(RuntimeError("Failed to allocate memory for requested buffer of size 5"))
     with pytest.raises(OutOfMemory, match="no memory for 5 rows in "):
@@ -257,7 +257,7 @@ async def test_closing_stops_a_run_without_end(tmp_path: Path) -> None:
 
 
 async def test_a_run_that_never_ends_is_abandoned_and_gives_its_engine_back_when_it_does(
-    faulty: tuple[EncoderEngine, Faulty], caplog: pytest.LogCaptureFixture
+    faulty: tuple[EncoderEngine, FaultySessionFactory], caplog: pytest.LogCaptureFixture
 ) -> None:
     session, session_factory = faulty
     session_factory.twist = hang = Hang()

@@ -16,7 +16,7 @@ from app.runtime import encoder_engine as encoder_engine_module
 from app.runtime.encoder_engine import MAX_DEFAULT_STREAMS, open_engines
 from app.runtime.onnx_session import OrtSession
 from app.runtime.providers import Provider
-from tests.support.faulty_engine import Faulty
+from tests.support.faulty_engine import FaultySessionFactory
 from tests.support.tiny_model import packed_graph, row
 
 FP32, INT8 = Provider("cpu", "fp32", "for a test"), Provider("cpu", "int8", "for a test")
@@ -45,7 +45,7 @@ async def test_how_many_compute_side_by_side(
     tmp_path: Path, provider: Provider, num_threads: int, requested: int, num_parallel: int
 ) -> None:
     graph = packed_graph(tmp_path / "model.onnx")
-    session_factory = Faulty()
+    session_factory = FaultySessionFactory()
     engines = open_engines(tmp_path / "model.onnx", graph, provider, num_threads, requested, session_factory)
     assert len(engines.parallel) == num_parallel
     assert [one.num_threads for one in engines.parallel] == [1] * num_parallel
@@ -55,7 +55,7 @@ async def test_how_many_compute_side_by_side(
 
 
 async def test_with_more_threads_than_streams_each_has_an_engine_and_its_share(tmp_path: Path) -> None:
-    session_factory = Faulty()
+    session_factory = FaultySessionFactory()
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 5, 2, session_factory)
     assert [one.num_threads for one in engines.parallel] == [2, 2]
     assert session_factory.num_opened == 3

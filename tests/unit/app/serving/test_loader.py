@@ -35,7 +35,7 @@ from app.settings import Settings
 from app.tasks.base import Result
 from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
-from tests.support.faulty_engine import Faulty
+from tests.support.faulty_engine import FaultySessionFactory
 from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.tiny_model import GOLDEN_TEXTS, KINDS, MAX_TOKENS, publish_tiny, publish_tiny_task
 
@@ -92,9 +92,9 @@ async def test_a_loaded_model_answers(load_tiny: Load) -> None:
 @pytest.mark.parametrize("broken", [0, 1])
 async def test_every_engine_must_answer_as_published(models: Path, folder: Path, num_golden: int, broken: int) -> None:
     change_golden(folder, golden_of(folder)[:num_golden])
-    upside_down = Faulty()
+    upside_down = FaultySessionFactory()
     upside_down.twist = lambda answered, tensors, options: [-one for one in answered]
-    openings = iter([upside_down if number == broken else Faulty() for number in (0, 1)])
+    openings = iter([upside_down if number == broken else FaultySessionFactory() for number in (0, 1)])
 
     def session_factory(*arguments: Any) -> OrtSession:
         return next(openings)(*arguments)
@@ -203,7 +203,7 @@ async def load_from(folder: Path, session_factory: SessionFactory = open_session
 
 def rounded(*arguments: Any) -> OrtSession:
     """An engine that answers a little otherwise, as int8 does."""
-    faulty, noise = Faulty(), np.random.default_rng(3)
+    faulty, noise = FaultySessionFactory(), np.random.default_rng(3)
     faulty.twist = lambda answered, tensors, options: [one + noise.normal(0, 0.02, one.shape) for one in answered]
     return faulty(*arguments)
 
@@ -214,7 +214,7 @@ async def test_forty_nearly_tied_labels_load_in_any_order_that_rounding_makes(tm
 
 @pytest.mark.parametrize("task", KINDS)
 async def test_a_little_rounding_changes_no_answer(tmp_path: Path, task: TaskName) -> None:
-    faulty = Faulty()
+    faulty = FaultySessionFactory()
     faulty.twist = lambda answered, tensors, options: [one * np.float32(1.001) for one in answered]
     await load_from(publish_tiny_task(tmp_path, task, "tiny"), faulty)
 

@@ -14,7 +14,7 @@ import pytest
 
 from app.batching import watchdog
 from app.runtime import encoder_engine as encoder_engine_module
-from tests.support.faulty_engine import Faulty, Hang, raising
+from tests.support.faulty_engine import FaultySessionFactory, Hang, raising
 from tests.support.mutated_model import sign_again
 from tests.support.requests import Service, check_problem
 
@@ -31,13 +31,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def faulty_service(start: Any, **settings: Any) -> AsyncIterator[tuple[Service, Faulty]]:
-    session_factory = Faulty()
+async def faulty_service(start: Any, **settings: Any) -> AsyncIterator[tuple[Service, FaultySessionFactory]]:
+    session_factory = FaultySessionFactory()
     async with start(session_factory=session_factory, engine_run_s=RUN_S, **settings) as service:
         yield service, session_factory
 
 
-async def lose_engine(service: Service, session_factory: Faulty, twist: Any = DEAD) -> str:
+async def lose_engine(service: Service, session_factory: FaultySessionFactory, twist: Any = DEAD) -> str:
     """Ask with an engine that is lost over it; what the caller is told."""
     session_factory.twist = twist
     told = check_problem(await service.classify("good"), 503, "unavailable")
@@ -45,7 +45,7 @@ async def lose_engine(service: Service, session_factory: Faulty, twist: Any = DE
     return told
 
 
-async def until_replaced(service: Service, session_factory: Faulty, num_opened: int) -> None:
+async def until_replaced(service: Service, session_factory: FaultySessionFactory, num_opened: int) -> None:
     """Return once so many engines were opened and the last of them answers."""
     async with asyncio.timeout(30):
         while session_factory.num_opened < num_opened or not service.live.registry.is_ready:  # noqa: ASYNC110 - there is no event for it

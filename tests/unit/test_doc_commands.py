@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doc_commands import Shown, differs, hooper_lines, shown
+from tests.support.doc_commands import DocCommand, difference, doc_commands, hooper_lines
 
 DOCUMENT = """# How to
 
@@ -40,10 +40,10 @@ hooper serve --port 9000
 def test_commands_are_found_with_their_output(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text(DOCUMENT)
-    assert shown(document) == [
-        Shown("hooper models", ["sentiment/1  accuracy 0.92", "…"]),
-        Shown("curl -s http://127.0.0.1:8000    -d 1", ["{}"]),
-        Shown("python - <<'END'\nprint(\"a\")  # → a\nEND", ["a"]),
+    assert doc_commands(document) == [
+        DocCommand("hooper models", ["sentiment/1  accuracy 0.92", "…"]),
+        DocCommand("curl -s http://127.0.0.1:8000    -d 1", ["{}"]),
+        DocCommand("python - <<'END'\nprint(\"a\")  # → a\nEND", ["a"]),
     ]
     assert hooper_lines(document) == ["hooper models", "hooper train big.csv", "hooper serve --port 9000"]
 
@@ -59,7 +59,7 @@ def test_commands_are_found_with_their_output(tmp_path: Path) -> None:
     ],
 )
 def test_output_like_that_shown_is_taken(printed: str, expected: list[str]) -> None:
-    assert differs(printed, expected) is None
+    assert difference(printed, expected) is None
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_output_like_that_shown_is_taken(printed: str, expected: list[str]) -> N
     ],
 )
 def test_other_output_is_told(printed: str, expected: list[str]) -> None:
-    assert differs(printed, expected) is not None
+    assert difference(printed, expected) is not None
