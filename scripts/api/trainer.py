@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from app.core.errors import InvalidSettings
-from app.core.manifest import Output
 from app.core.types import TaskName
 from app.tasks.tokenizer import Tokenizer
 from scripts.api.data import Part, Source, read
@@ -20,7 +19,7 @@ from scripts.api.options import check_arguments, fitting_values, publishing_valu
 from scripts.api.script import Script
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
-from scripts.export.verify import Reference, TorchRunner, padded_graph, torch_reference
+from scripts.export.verify import Reference, TorchRunner, torch_reference
 from scripts.report import page as pages
 from scripts.report.build import build
 from scripts.report.sections import ReportInput
@@ -222,7 +221,6 @@ class Trainer(Generic[F]):
     def _report_input(self, part: Part | Source | None) -> ReportInput:
         trained = self._needed("report on")
         reference = self._held_out(trained) if part is None else self._judged_on(part)
-        output = Output(name="logits", axis=self._training.output_axis)
         return ReportInput(
             name=self._line().recipe.name,
             training=self._training,
@@ -230,7 +228,7 @@ class Trainer(Generic[F]):
             task=reference.task,
             examples=reference.examples,
             predictions=reference.predictions,
-            runner=TorchRunner(trained.model, padded_graph(trained.model, output)),
+            runner=TorchRunner(trained.model, self._training.output_axis),
             notes=data_notes(self._prepared.dataset, self._prepared.notes),
         )
 

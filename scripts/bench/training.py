@@ -38,9 +38,8 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
     """One epoch of this way in this process: tokens a second, without padding, and the share of padding."""
     import torch
 
-    from app.core.manifest import Output
     from app.tasks.tokenizer import Tokenizer
-    from scripts.export.verify import padded_graph
+    from scripts.export.layouts import padded_graph
     from scripts.tasks.text_classification.task import TextClassificationTraining
     from scripts.training import pretrained
     from scripts.training.data import Example
@@ -60,7 +59,7 @@ def rate_of(way: str, num_texts: int, base_model: str) -> dict[str, float]:
     model = pretrained.load_model(recipe, task, options, start.base)
     max_tokens = min(MAX_TOKENS, pretrained.longest_input(model))
     rows = task.training_rows(examples, Tokenizer(start.tokenizer, max_tokens), options)
-    collator = Collator(task, padded_graph(model, Output(name="logits", axis="row")), ())
+    collator = Collator(task, padded_graph(model, "row"), ())
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         train = _as_it_comes if way.startswith("trainer") else _as_hooper
         train(recipe, task, model, rows[: WARM_UP_UPDATES * BATCH_SIZE], collator, Path(folder))

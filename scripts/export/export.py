@@ -27,16 +27,18 @@ from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.eval_data import sample_examples
 from scripts.export.layouts import (
+    PADDING_SIDE,
     PackedModel,
     PaddedModel,
     is_packable,
     longest_full_attention,
+    padded_graph,
     padding_id,
     position_offset,
     takes_token_types,
 )
 from scripts.export.optimize import optimize
-from scripts.export.verify import PADDING_SIDE, TorchRunner, padded_graph
+from scripts.export.verify import TorchRunner
 from scripts.tasks.spec import Axis, TrainingTask
 from scripts.training.evaluation import encode_all, largest_error
 from scripts.training.run_folder import stop_if_refused
@@ -121,19 +123,14 @@ def _packed(model: Any, axis: Axis) -> tuple[PackedModel, _Config]:
 
 
 def _padded(model: Any, axis: Axis, side: Literal["right", "left"], rows: Sequence[Row]) -> tuple[PaddedModel, _Config]:
-    wrapped = PaddedModel(model, axis)
-    graph = Graph(
-        file="examples",
-        layout="padded",
-        inputs=tuple(wrapped.inputs),
-        outputs=(Output(name="logits", axis=axis),),
-        pad_token_id=padding_id(model.config),
-        padding_side=side,
-        storage="fp32",
+    graph = padded_graph(model, axis).model_copy(update={"padding_side": side})
+    if axis == "position":
+        graph = graph.model_copy(update={"inputs": (*graph.inputs, "gather")})
+    placement = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+    tensors = to_tensors(rows, placement, graph, fixed_shapes=False)
+    return PaddedModel(model, axis), _Config(
+        model.config, axis, {name: torch.from_numpy(tensors[name]) for name in graph.inputs}
     )
-    where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
-    tensors = to_tensors(rows, where, graph, fixed_shapes=False)
-    return wrapped, _Config(model.config, axis, {name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
 
 
 class _Config(OnnxConfig):  # type: ignore[misc]
@@ -142,7 +139,7 @@ class _Config(OnnxConfig):  # type: ignore[misc]
     NORMALIZED_CONFIG_CLASS = NormalizedConfig
 
     def __init__(self, config: Any, axis: Axis, examples: Mapping[str, torch.Tensor]) -> None:
-        super().__init__(config, task="text-classification" if axis == "row" else "token-classification")
+        super().__init__(config, task="feature-extraction")
         self.examples, self.axis = examples, axis
 
     @property
@@ -294,10 +291,9 @@ def _evenly(rows: Sequence[Row], count: int) -> Iterator[Row]:
 
 def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[RowOutput], Literal["right", "left"]]:
     """What transformers gives for each row alone, and on which side rows can be padded."""
-    output = Output(name="logits", axis=axis)
     name = describe(model)
     try:
-        alone = TorchRunner(model, padded_graph(model, output))
+        alone = TorchRunner(model, axis)
         expected = [alone.run_alone(row) for row in rows]
     except Exception as error:  # whatever the model's own code raises
         raise ExportFailed(
@@ -309,7 +305,7 @@ def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[Ro
     for side in SIDES:
         setattr(model.config, PADDING_SIDE, side)
         try:
-            together = TorchRunner(model, padded_graph(model, output)).run_together(rows)
+            together = TorchRunner(model, axis).run_together(rows)
         except Exception as error:  # as above
             raise ExportFailed(
                 f"{name} cannot be served: transformers itself stops at several texts ({first_line(error)})"

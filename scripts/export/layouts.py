@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
+from app.core.manifest import Graph, Output
 from scripts.tasks.spec import Axis
 
 TABLE = "position_embeddings"
+PADDING_SIDE = "padding_side"
+"""Where a model's config keeps the side on which its rows are padded, once the trial export has found it."""
 TYPE_WEIGHTS = ("token_type_embeddings", "seg_embed")
 
 
@@ -88,6 +91,21 @@ def end_tokens(config: Any) -> list[int]:
     return [token for token in known if token < config.vocab_size]
 
 
+def padded_graph(model: Any, axis: Axis) -> Graph:
+    """The manifest entry of the padded form: what the torch model itself takes, and how its rows are padded."""
+    accepted = accepted_inputs(model)
+    inputs = [name for name in ("input_ids", "attention_mask") if name in accepted]
+    return Graph(
+        file="model.onnx",
+        layout="padded",
+        inputs=(*inputs, *(["token_type_ids"] if takes_token_types(model) else [])),
+        outputs=(Output(name="logits", axis=axis),),
+        pad_token_id=padding_id(model.config),
+        padding_side=getattr(model.config, PADDING_SIDE, "right"),
+        storage="fp32",
+    )
+
+
 class PaddedModel(torch.nn.Module):
     """The model's own forward, with what is read of its outputs."""
 
@@ -96,14 +114,6 @@ class PaddedModel(torch.nn.Module):
         self.config = model.config  # the exporter reads it
         self.model = model
         self.axis = axis
-
-    @property
-    def inputs(self) -> list[str]:
-        """What its graph takes."""
-        accepted = accepted_inputs(self.model)
-        names: list[str] = [name for name in ("input_ids", "attention_mask") if name in accepted]
-        names += ["token_type_ids"] * takes_token_types(self.model)
-        return [*names, *(["gather"] if self.axis == "position" else [])]
 
     def forward(
         self,

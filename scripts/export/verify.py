@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from app.core.errors import EngineFailed, ProviderUnavailable, SetupError
-from app.core.manifest import Graph, Output, Parity
+from app.core.manifest import Graph, Parity
 from app.core.types import Row, RowOutput
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.layout import on_side, plan, split, to_tensors
@@ -21,26 +21,31 @@ from app.runtime.providers import choose_provider
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import OpenVinoRunner, has_openvino_bf16
-from scripts.export.layouts import PaddedModel, accepted_inputs, head_logits, padding_id, takes_token_types
-from scripts.tasks.spec import Calibration, TrainingTask
+from scripts.export.layouts import PaddedModel, head_logits, padded_graph
+from scripts.tasks.spec import Axis, Calibration, TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, RowRunner, largest_error, predict, read_again, token_batches
 
-PADDING_SIDE = "padding_side"
-"""Where a model's config keeps the side on which its rows are padded, once the trial export has found it."""
+NEIGHBOURS = 64
+NEIGHBOUR_TOKENS = 8192
+NEIGHBOUR_TOLERANCE = 1e-4
+"""Of a logit; in parts of the largest one where that is more than 1, since summing in another order costs as much there."""
+MAX_NAMED = 5
 
 
 class TorchRunner:
-    """Runs rows through a transformers model with a head, padded, in fp32.
+    """The fp32 torch model as a runner, which every published graph must reproduce. Its rows are padded."""
 
-    Takes the graph of the ONNX counterpart for its outputs; layout and inputs are the torch model's own.
-    """
-
-    def __init__(self, model: Any, graph: Graph) -> None:
+    def __init__(self, model: Any, axis: Axis) -> None:
+        """
+        Args:
+            model: a transformers model with a head.
+            axis: what one output vector belongs to.
+        """
         self._model = model.float().eval()
-        self._output = graph.outputs[0]
-        self._graph = padded_graph(model, self._output)
-        self._read = PaddedModel(self._model, "row" if self._output.axis == "row" else "token")
+        self._axis = axis
+        self._graph = padded_graph(model, axis)
+        self._read = PaddedModel(self._model, "row" if axis == "row" else "token")
 
     @torch.no_grad()
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
@@ -61,51 +66,23 @@ class TorchRunner:
         """Output of one row, by the forward of transformers and nothing of ours. Token types that are all 0 are not given to
         it: so it shows where they would say something else than none, as of a tokenizer that lacks them."""
 
-        def forward(**fed: torch.Tensor) -> dict[str, torch.Tensor]:
-            given = {name: tensor for name, tensor in fed.items() if name != "token_type_ids" or tensor.any()}
-            return {"logits": head_logits(self._model(**given, return_dict=True))}
+        def forward(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            inputs = {name: tensor for name, tensor in inputs.items() if name != "token_type_ids" or tensor.any()}
+            return {"logits": head_logits(self._model(**inputs, return_dict=True))}
 
         (output,) = self._run([row], forward)
         return output
 
     def _run(self, rows: Sequence[Row], forward: Callable[..., Any]) -> list[RowOutput]:
-        where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
-        tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
-        made = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
-        logits = forward(**made)["logits"].float().cpu().numpy()
-        if self._output.axis == "position":  # (rows, tokens, labels) -> (positions, labels)
-            places = on_side(where, rows, self._graph)
-            logits = np.concatenate(
-                [
-                    logits[line, place.start + np.array(row.output_positions)]
-                    for line, (row, place) in enumerate(zip(rows, places, strict=True))
-                ]
-            )
-        return split([logits], rows, where, self._graph)
-
-
-def padded_graph(model: Any, output: Output) -> Graph:
-    """What the torch model itself takes, in the words of a manifest."""
-    accepted = accepted_inputs(model)
-    inputs: list[str] = [name for name in ("input_ids", "attention_mask") if name in accepted]
-    if takes_token_types(model):
-        inputs.append("token_type_ids")
-    return Graph(
-        file="model.onnx",
-        layout="padded",
-        inputs=tuple(inputs),
-        outputs=(output,),
-        pad_token_id=padding_id(model.config),
-        padding_side=getattr(model.config, PADDING_SIDE, "right"),
-        storage="fp32",
-    )
-
-
-NEIGHBOURS = 64
-NEIGHBOUR_TOKENS = 8192
-NEIGHBOUR_TOLERANCE = 1e-4
-"""Of a logit; in parts of the largest one where that is more than 1, since summing in another order costs as much there."""
-NAMED = 5
+        placement = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+        tensors = to_tensors(rows, placement, self._graph, fixed_shapes=False)
+        inputs = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
+        logits = forward(**inputs)["logits"].float().cpu().numpy()
+        if self._axis == "position":  # (rows, tokens, labels) -> (positions, labels)
+            places = enumerate(zip(rows, on_side(placement, rows, self._graph), strict=True))
+            positions = [logits[line, place.start + np.array(row.output_positions)] for line, (row, place) in places]
+            logits = np.concatenate(positions)
+        return split([logits], rows, placement, self._graph)
 
 
 class ParityFailed(SetupError):
@@ -142,7 +119,7 @@ class Comparison:
 
     def __str__(self) -> str:
         count = len(self.disagreeing)
-        named = f" ({', '.join(self.disagreeing[:NAMED])}{', …' if count > NAMED else ''})" if count else ""
+        named = f" ({', '.join(self.disagreeing[:MAX_NAMED])}{', …' if count > MAX_NAMED else ''})" if count else ""
         return (
             f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} predictions differ{named},"
             f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
@@ -324,8 +301,8 @@ def torch_reference(
         is_labelled: whether their targets are the right answers; only then something can be calibrated.
     """
     task = offline.serving_task(tokenizer, task_options)
-    runner = TorchRunner(model, padded_graph(model, Output(name="logits", axis=offline.output_axis)))
-    predictions = predict(task, offline.serving_options(), [one.item for one in examples], runner)
+    runner = TorchRunner(model, offline.output_axis)
+    predictions = predict(task, offline.serving_options(), [example.item for example in examples], runner)
     calibration = offline.calibrate(predictions, examples, tokenizer, task_options) if is_labelled else Calibration()
     options = {**task_options, **calibration.task_options}
     if calibration.task_options:

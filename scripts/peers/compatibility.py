@@ -146,7 +146,7 @@ def largest_difference(version: OpenVersion, checkpoint: Checkpoint) -> float:
         expected = [_by_transformers(checkpoint, text, version.manifest.max_tokens) for text in texts]
     else:
         rows = spread(sample_rows(offline, tokenizer, version.manifest.task_options), NUM_ROWS)
-        runner = TorchRunner(checkpoint.model, version.manifest.graph)
+        runner = TorchRunner(checkpoint.model, offline.output_axis)
         expected = [runner.run_alone(row) for row in rows]
     alone = [version.session.run_together([row])[0] for row in rows]
     return float(np.maximum(largest_error(expected, alone), largest_error(expected, version.session.run_together(rows))))

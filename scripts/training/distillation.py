@@ -14,10 +14,9 @@ import transformers
 
 from app.core.errors import InvalidSettings
 from app.core.files import atomic_writer
-from app.core.manifest import Output
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.export import note_padding, sample_rows
-from scripts.export.verify import TorchRunner, padded_graph
+from scripts.export.verify import TorchRunner
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training import pretrained
 from scripts.training.data import Example
@@ -42,8 +41,7 @@ class Teacher:
     def answers(self, examples: Sequence[Example]) -> np.ndarray:
         """Logits in the order of the student's labels. (examples, labels)"""
         rows = [one.row for one in self.offline.training_rows(examples, self.tokenizer, self.task_options)]
-        output = Output(name="logits", axis=self.offline.output_axis)
-        outputs = TorchRunner(self.model, padded_graph(self.model, output)).run_rows(rows)
+        outputs = TorchRunner(self.model, self.offline.output_axis).run_rows(rows)
         own = _labels(self.model)
         order = [own.index(label) for label in self.task_options["labels"]]
         return np.stack([one["logits"].reshape(-1)[order] for one in outputs]).astype(np.float32)

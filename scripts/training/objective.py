@@ -10,9 +10,7 @@ import torch
 from torch.nn import functional
 
 from app.core.errors import InvalidSettings
-from app.core.manifest import Output
-from scripts.export.layouts import head_logits
-from scripts.export.verify import padded_graph
+from scripts.export.layouts import head_logits, padded_graph
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator
 from scripts.training.evaluation import token_batches
@@ -130,7 +128,7 @@ def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> fl
         rows: with their labels, as for training; at least one.
     """
     model = model.float().eval()
-    collate = Collator(task, padded_graph(model, Output(name="logits", axis=task.output_axis)), ())
+    collate = Collator(task, padded_graph(model, task.output_axis), ())
     total, num_decisions = 0.0, 0
     for batch in token_batches([one.row for one in rows]):
         feed = {name: tensor.to(model.device) for name, tensor in collate([rows[index] for index in batch]).items()}

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.errors import InvalidSettings
-from app.core.manifest import Output
-from scripts.export.verify import padded_graph
+from scripts.export.layouts import padded_graph
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective
@@ -52,7 +51,7 @@ def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequen
         InvalidSettings: the recipe asks for what this model, this data or so many processes cannot do.
     """
     objective = Objective(recipe, task, model.config, rows)
-    graph = padded_graph(model, Output(name="logits", axis=task.output_axis))
+    graph = padded_graph(model, task.output_axis)
     collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed)
     lengths = [one.row.num_tokens for one in rows]
     at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())

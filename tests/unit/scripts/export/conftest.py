@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.core.manifest import Output
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export.verify import Reference, TorchRunner, padded_graph
+from scripts.export.verify import Reference, TorchRunner
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from scripts.training.evaluation import predict
@@ -29,6 +28,6 @@ def reference(export: Any) -> Reference:
     ]
     task = offline.serving_task(tiny_tokenizer(), OPTIONS)
     model = export("Bert").model
-    runner = TorchRunner(model, padded_graph(model, Output(name="logits", axis="row")))
+    runner = TorchRunner(model, "row")
     predictions = predict(task, offline.serving_options(), [one.item for one in examples], runner)
     return Reference(offline, task, OPTIONS, examples, predictions)

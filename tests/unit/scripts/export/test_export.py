@@ -21,12 +21,16 @@ from app.runtime.providers import choose_provider
 from scripts.export import export as trial
 from scripts.export.export import ExportFailed, export_graph, export_model, spread
 from scripts.export.layouts import num_positions, position_offset
-from scripts.export.verify import TorchRunner, padded_graph
+from scripts.export.verify import TorchRunner
 
 PACKED = ["Bert", "Roberta", "XLMRoberta", "Electra", "DistilBert", "Albert", "MPNet"]
 PADDED = ["GPT2", "Bart"]
 TOLERANCE = 5e-5
 LARGEST_FP16 = 65_504
+
+
+def torch_runner(exported: Any) -> TorchRunner:
+    return TorchRunner(exported.model, exported.graph.outputs[0].axis)
 
 
 def assert_alike(ones: Any, others: Any) -> None:
@@ -44,7 +48,7 @@ def ended_rows(rows: list[Row]) -> list[Row]:
 def test_a_packed_graph_reproduces_torch(family: str, export: Any, rows: list[Row]) -> None:
     exported = export(family)
     assert exported.graph.layout == "packed"
-    assert_alike(exported.session().run_rows(rows), TorchRunner(exported.model, exported.graph).run_rows(rows))
+    assert_alike(exported.session().run_rows(rows), torch_runner(exported).run_rows(rows))
 
 
 @pytest.mark.parametrize("family", PACKED)
@@ -71,7 +75,7 @@ def test_padding_that_stands_in_a_text_is_read_as_torch_reads_it(family: str, ex
     exported = export(family)
     pad = exported.graph.pad_token_id
     written = [replace(row, input_ids=[pad if i % 3 == 1 else one for i, one in enumerate(row.input_ids)]) for row in rows]
-    assert_alike(exported.session().run_rows(written), TorchRunner(exported.model, exported.graph).run_rows(written))
+    assert_alike(exported.session().run_rows(written), torch_runner(exported).run_rows(written))
 
 
 @pytest.mark.parametrize(("family", "inputs"), [("Bert", True), ("Roberta", False), ("DistilBert", False)])
@@ -96,12 +100,15 @@ def test_positions_begin_where_the_model_begins_to_count(family: str, offset: in
 def test_token_and_position_outputs_reproduce_torch(axis: Any, export: Any, marked_rows: list[Row]) -> None:
     exported = export("Bert", "TokenClassification", axis)
     assert ("gather" in exported.graph.inputs) is (axis == "position")
-    assert_alike(exported.session().run_rows(marked_rows), TorchRunner(exported.model, exported.graph).run_rows(marked_rows))
+    assert_alike(
+        exported.session().run_rows(marked_rows),
+        torch_runner(exported).run_rows(marked_rows),
+    )
 
 
 def test_question_answering_is_one_output_per_token(export: Any, rows: list[Row]) -> None:
     exported = export("DistilBert", "QuestionAnswering", "token")
-    assert_alike(exported.session().run_rows(rows), TorchRunner(exported.model, exported.graph).run_rows(rows))
+    assert_alike(exported.session().run_rows(rows), torch_runner(exported).run_rows(rows))
 
 
 @pytest.mark.parametrize("family", PADDED)
@@ -134,7 +141,7 @@ def test_an_encoder_decoder_reads_texts_and_pairs_in_one_tensor(export: Any, end
 
 def alone(exported: Any, rows: list[Row]) -> list[Any]:
     """What transformers gives for each row by itself."""
-    runner = TorchRunner(exported.model, exported.graph)
+    runner = torch_runner(exported)
     return [runner.run_alone(row) for row in rows]
 
 
@@ -206,7 +213,7 @@ def test_one_row_is_enough_to_export_a_padded_graph_for_any_number_of_them(
     monkeypatch.setattr("scripts.export.export.is_packable", lambda model: False)
     model = tiny_model("Bert", "QuestionAnswering" if axis == "token" else "SequenceClassification")
     exported = export_model(model, axis, rows[:1], tmp_path)
-    expected = [TorchRunner(model, exported.graph).run_alone(row)["logits"] for row in rows]
+    expected = [TorchRunner(model, exported.graph.outputs[0].axis).run_alone(row)["logits"] for row in rows]
     found = EncoderEngine(exported.file, exported.graph, choose_provider("cpu")).run_together(rows)
     for before, after in zip(expected, found, strict=True):
         np.testing.assert_allclose(after["logits"], before, atol=1e-4)
@@ -216,7 +223,7 @@ def test_a_model_that_reads_a_text_at_its_end_is_padded_on_the_left(tiny_model: 
     model = tiny_model("XLNet")
     exported = export_model(model, "row", rows, tmp_path)
     assert (exported.graph.layout, exported.graph.padding_side) == ("padded", "left")
-    runner = TorchRunner(model, padded_graph(model, exported.graph.outputs[0]))  # knows the side, too
+    runner = TorchRunner(model, exported.graph.outputs[0].axis)  # knows the side, too
     for row, output in zip(rows, runner.run_together(rows), strict=True):
         np.testing.assert_allclose(output["logits"], runner.run_alone(row)["logits"], atol=1e-4)
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.manifest import Output
 from app.core.types import Row
-from scripts.export.verify import padded_graph
+from scripts.export.layouts import padded_graph
 from scripts.tasks.spec import TrainingRow
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data_loader import Collator, EpochStart, LengthGroups
@@ -47,12 +46,12 @@ def test_a_batch_holds_rows_of_similar_length() -> None:
 
 @pytest.fixture
 def collator(tiny_model: Any) -> Collator:
-    graph = padded_graph(tiny_model("Bert"), Output(name="logits", axis="row"))
+    graph = padded_graph(tiny_model("Bert"), "row")
     return Collator(TextClassificationTraining(), graph, [4, 6])
 
 
 def test_a_batch_is_padded_to_its_longest_row_and_masked(tiny_model: Any) -> None:
-    graph = padded_graph(tiny_model("Bert"), Output(name="logits", axis="row"))
+    graph = padded_graph(tiny_model("Bert"), "row")
     made = Collator(TextClassificationTraining(), graph, [])(
         [TrainingRow(Row([2, 3], [0, 0]), 1), TrainingRow(Row([2, 5, 3], [0] * 3), 0)]
     )
@@ -79,7 +78,7 @@ def test_a_resumed_epoch_is_told_by_its_number(progress: float | None, epoch: in
 
 
 def test_labels_of_a_multi_label_batch_are_a_matrix(tiny_model: Any) -> None:
-    graph = padded_graph(tiny_model("Bert"), Output(name="logits", axis="row"))
+    graph = padded_graph(tiny_model("Bert"), "row")
     row = Row([2, 3], [0, 0])
     made = Collator(TextClassificationTraining(), graph, [])([TrainingRow(row, [1.0, 0.0]), TrainingRow(row, [1.0, 1.0])])
     np.testing.assert_array_equal(made["labels"].numpy(), [[1, 0], [1, 1]])
