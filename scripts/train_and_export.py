@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from scripts.training.pipeline import Pipeline, Published
 
 RECIPES = ROOT / "scripts" / "recipes"
-ROUTES = {"text-classification": "classify", "question-answering": "answer", "summarization": "summarize"}
+ROUTES = {
+    "text-classification": "classify",
+    "text-regression": "classify",
+    "question-answering": "answer",
+    "summarization": "summarize",
+}
 EXAMPLES = """\
   hooper train reviews.csv                          columns text and label, a fifth held out; published as models/reviews/1
   hooper train train.jsonl.gz --validation dev.jsonl.gz --base-model bert-base-uncased --epochs 3 --name topics

@@ -140,7 +140,7 @@ class Manifest(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _from_format_1(cls, body: Any) -> Any:
-        """As release 0.1.0 wrote it: the axis `position` was called `marker`."""
+        """As release 0.1.0 wrote it: the axis `position` was called `marker`, and regression was a kind of classification."""
         if not isinstance(body, dict) or body.get("format", 1) != 1:
             return body
         converted = {**body, "format": 2}
@@ -151,6 +151,10 @@ class Manifest(_Frozen):
                 for output in graph["outputs"]
             ]
             converted["graph"] = {**graph, "outputs": outputs}
+        options = body.get("task_options")
+        if isinstance(options, dict) and options.get("problem_type") == "regression":
+            converted["task"] = "text-regression"
+            converted["task_options"] = {name: value for name, value in options.items() if name != "problem_type"}
         return converted
 
     def as_json(self) -> str:

@@ -17,6 +17,7 @@ from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZA
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import NativeRoute, TaskSpec
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
+from app.tasks.text_regression import SPEC as TEXT_REGRESSION
 
 ENTRY_POINTS = "hooper.tasks"
 """Group of the entry points under which a package names its `TaskSpec`s."""
@@ -29,7 +30,7 @@ HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
 ROOT_PATHS = frozenset({"docs", "health", "hooper", "info", "metrics", "models", "openapi.json", "static", "v1", "v2"})
 """First words of paths that no route of text-embeddings-inference may have."""
-BUILT_IN = (TEXT_CLASSIFICATION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION)
+BUILT_IN = (TEXT_CLASSIFICATION, TEXT_REGRESSION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION)
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""
 

@@ -11,6 +11,7 @@ from scripts.api.data import Data
 
 MODULES: Mapping[TaskName, str] = {
     "text-classification": "text_classifier",
+    "text-regression": "text_regressor",
     "question-answering": "question_answering",
     "summarization": "summarizer",
 }

@@ -23,4 +23,4 @@ class Figures(NamedTuple):
 
 def create_trainer(model: Model, train: Part, val: Part, **options: Any) -> Trainer[Figures]:
     """A trainer of this model on this data, and its options; see `scripts.api.trainer.Trainer`."""
-    return Trainer("text-classification", Figures, model, train, val, {**options, "problem_type": "regression"})
+    return Trainer("text-regression", Figures, model, train, val, options)

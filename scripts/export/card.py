@@ -45,7 +45,7 @@ def write_card(card: CardInput) -> str:
     sources = dict.fromkeys(default_name(source) for source in [*recipe.data, *recipe.validation])
     fields = {
         "datasets": list(sources),
-        "metrics": training_task(recipe.task, {"problem_type": recipe.problem_type}).hub_metrics(),
+        "metrics": training_task(recipe.task).hub_metrics(),
     }
     default = f"A model for {recipe.task}, fine-tuned from {card.base_model}."
     sections = [

@@ -95,7 +95,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     limit = _num_embeddings(model)
     if limit is not None and len(tokenizer) > limit:
         raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {limit}")
-    options, notes = training_task(task, vars(model.config)).checkpoint_options(model.config, labels)
+    options, notes = training_task(task).checkpoint_options(model.config, labels)
     unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
     if unknown:
         named = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
@@ -125,7 +125,13 @@ def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
     """
     names = config.architectures or []
     heads = [name.removesuffix("Simple") for name in names]
-    found = next((task for head in heads for task, offline in training_tasks().items() if head.endswith(offline.heads)), None)
+    fitting = [
+        task
+        for head in heads
+        for task, offline in training_tasks().items()
+        if head.endswith(offline.heads) and offline.fits_head(config)
+    ]
+    found = wish if wish in fitting else next(iter(fitting), None)
     if found is not None and (refusal := training_tasks()[found].head_refusal(config, is_named=wish == found)):
         raise InvalidSettings(f"{source.location} {refusal}")
     if found is None and names:
@@ -220,7 +226,7 @@ def import_checkpoint(request: ImportRequest, say: Say) -> Path:
     say("load", f"{type(checkpoint.model).__name__} for {checkpoint.task}, inputs of up to {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:
         say("", note)
-    offline = training_task(checkpoint.task, checkpoint.task_options)
+    offline = training_task(checkpoint.task)
     data = load_eval_data(offline, checkpoint.task_options, request.recipe)
     say("", f"compared on {data.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)

@@ -85,7 +85,7 @@ def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
     """
     artefact = open_artefact(folder)
     manifest = artefact.manifest
-    offline = training_task(manifest.task, manifest.task_options)
+    offline = training_task(manifest.task)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     try:
         task = offline.serving_task(tokenizer, manifest.task_options)

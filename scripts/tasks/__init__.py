@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scripts.tasks.spec import TrainingTask
@@ -22,9 +22,9 @@ SPECS = {
 }
 
 
-def training_task(name: str, task_options: Mapping[str, Any] = MappingProxyType({})) -> TrainingTask:
-    """The training half of a task; of a classifier whose `problem_type` is regression, that of text regression."""
-    return training_tasks()["text-regression" if task_options.get("problem_type") == "regression" else name]
+def training_task(name: str) -> TrainingTask:
+    """The training half of a task."""
+    return training_tasks()[name]
 
 
 @cache  # here and not at import: some of them need packages that only training installs

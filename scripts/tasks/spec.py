@@ -123,6 +123,10 @@ class TrainingTask(ABC):
     def serving_options(self) -> Any:
         """The request options under which the model is evaluated and verified: the service's defaults."""
 
+    def fits_head(self, config: Any) -> bool:
+        """Whether a checkpoint with one of its heads is for this task, and not for another one with that head."""
+        return True
+
     def head_refusal(self, config: Any, is_named: bool) -> str:
         """Why a checkpoint with one of its heads cannot be served for the task, as a clause, or nothing.
 

@@ -14,6 +14,7 @@ from app.core.errors import InvalidSettings
 from app.data import Record
 from app.data.cells import is_missing, plain
 from app.tasks.text_classification.task import Classification
+from app.tasks.text_regression import TextRegression
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, ReportInput, by_length, words_for
 from scripts.tasks.spec import Prepared, TrainingTask
 from scripts.tasks.texts import TextColumns, TextTraining, fields_of
@@ -35,6 +36,13 @@ class TextRegressionTraining(TextTraining):
     api_module = "text_regressor"
     label_columns = frozenset(NUMBER_NAMES)
     length_metric = "mean absolute error"
+    serving_class = TextRegression
+
+    def fits_head(self, config: Any) -> bool:
+        return getattr(config, "problem_type", None) in (None, "regression")
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().head_config(task_options), "problem_type": "regression"}
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         columns = TextColumns.choose(recipe, records, NUMBER_NAMES)
@@ -51,7 +59,7 @@ class TextRegressionTraining(TextTraining):
             raise InvalidSettings(f"the checkpoint gives {config.num_labels} numbers a text; only one can be served")
         if len(labels) > 1:
             raise InvalidSettings(f"1 different labels are needed, not {', '.join(labels)}")
-        return {"labels": list(labels) or [LABEL], "problem_type": "regression"}, []
+        return {"labels": list(labels) or [LABEL]}, []
 
     def row_labels(self, examples: Sequence[Example], task_options: Mapping[str, Any]) -> list[Any]:
         return [(example.target - task_options["offset"]) / task_options["scale"] for example in examples]
@@ -137,7 +145,6 @@ def _task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
         raise InvalidSettings(f"every training row has the number {values[0]:g}; two different ones are needed")
     return {
         "labels": [LABEL],
-        "problem_type": "regression",
         "scale": float(f"{values.std():.6g}"),
         "offset": float(f"{values.mean():.6g}"),
     }

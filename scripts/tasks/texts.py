@@ -44,6 +44,7 @@ class TextTraining(TrainingTask):
 
     output_axis: Axis = "row"
     auto_class = "AutoModelForSequenceClassification"
+    serving_class: type[TextClassification] = TextClassification
     heads: tuple[str, ...] = ("ForSequenceClassification",)
     item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES, "text_pair": ("text_pair",)}
     optional_fields = frozenset({"text_pair"})
@@ -54,11 +55,10 @@ class TextTraining(TrainingTask):
             "num_labels": len(labels),
             "id2label": dict(enumerate(labels)),
             "label2id": {label: index for index, label in enumerate(labels)},
-            "problem_type": task_options["problem_type"],
         }
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TextClassification:
-        return TextClassification(tokenizer, **checked_options(TextClassification, task_options))
+        return self.serving_class(tokenizer, **checked_options(self.serving_class, task_options))
 
     def serving_options(self) -> ClassificationOptions:
         return ClassificationOptions()

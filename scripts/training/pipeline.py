@@ -74,7 +74,7 @@ class Pipeline:
         check_name(recipe.name)
         self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
         self.say: Say = say if is_main_process() else lambda arrow, text: None
-        self.offline = training_task(recipe.task, {"problem_type": recipe.problem_type})
+        self.offline = training_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
         """Whether the fine-tuned model is on disk: from then on a failure costs no training."""

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from app.core.command_line import annotated_option
 from app.core.errors import InvalidSettings
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
+from scripts.tasks import SPECS
 
 
 def option(default: Any, text: str) -> Any:
@@ -47,7 +48,8 @@ class Recipe:
     text_pair_column: str = option("", "column of the second text of a pair; default: guessed, or none")
     label_column: str = option("", "column of the label; default: guessed")
     problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = option(
-        "auto", "one label per text, any number of them, or a number in place of labels; auto: multi where labels are lists"
+        "auto",
+        "one label per text or any number; auto: any number where labels are lists; regression: as --task text-regression",
     )
     label_separator: str = option("|", "separates the labels of one cell in multi-label csv files")
     minus_one: Literal["no-label", "class"] = option(
@@ -115,7 +117,7 @@ PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage
 """Headings of the help, by the first key below each."""
 PLACES = ("models", "runs")
 """Keys that say where things are put on one machine."""
-TASK_NAMES = ("text-classification", "question-answering", "summarization")
+TASK_NAMES = tuple(SPECS)
 FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
 _TYPES = typing.get_type_hints(Recipe)
 
@@ -126,7 +128,7 @@ def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidSettings: the file cannot be read, or a key is unknown or of the wrong type.
     """
-    recipe = Recipe(**{**_read(path), **overrides})
+    recipe = Recipe(**current_keys({**_read(path), **overrides}))
     _check_ranges(recipe)
     return recipe
 
@@ -140,9 +142,16 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     unknown = [key for key in values if key not in FIELDS]
     if unknown:
         raise InvalidSettings(f"there is no option {unknown[0]!r}; known are: {', '.join(FIELDS)}")
-    recipe = Recipe(**{key: _checked(key, value) for key, value in values.items()})
+    recipe = Recipe(**current_keys({key: _checked(key, value) for key, value in values.items()}))
     _check_ranges(recipe)
     return recipe
+
+
+def current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys as they are called today: in release 0.1.0 regression was a problem type of text classification."""
+    if values.get("problem_type") == "regression":
+        return {**values, "task": "text-regression", "problem_type": "auto"}
+    return dict(values)
 
 
 def recipe_options() -> dict[str, Any]:
@@ -159,7 +168,7 @@ def recipe_options() -> dict[str, Any]:
 def to_command(recipe: Recipe, file: Path | None = None) -> str:
     """The `hooper train` line that repeats this recipe: the file it was read from, and every key that differs from it."""
     words = ["hooper train"] if file is None else [f"hooper train --recipe {shlex.quote(str(file))}"]
-    given = Recipe(**_read(file))
+    given = Recipe(**current_keys(_read(file)))
     for name in FIELDS:
         value = getattr(recipe, name)
         if name in PLACES or value == getattr(given, name):

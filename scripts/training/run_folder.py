@@ -18,7 +18,7 @@ from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.files import write_atomically
 from scripts.training.data import Dataset
 from scripts.training.processes import is_main_process
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import Recipe, current_keys
 
 FREE_KEYS = frozenset({"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage"})
 """Recipe keys that decide nothing about the training: they may change when a run is resumed."""
@@ -121,7 +121,7 @@ class RunFolder:
             raise InvalidSettings(f"{self.path / RECIPE} cannot be read: {error}") from error
         now = dataclasses.asdict(recipe)
         # a run that was begun before there was a key knows nothing of it; what the key does to the data shows in the examples
-        before = {**dataclasses.asdict(Recipe()), **before}
+        before = current_keys({**dataclasses.asdict(Recipe()), **before})
         differing = [key for key in now if key not in FREE_KEYS and before[key] != now[key]]
         if differing:
             named = ", ".join(f"{key} (was {before.get(key)!r}, is {now[key]!r})" for key in differing)

@@ -26,6 +26,7 @@ from app.tasks.drift import reference_of, summed
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.text_regression import TextRegression
 from app.tasks.tokenizer import Tokenizer
 
 Axis = Literal["row", "token", "position"]
@@ -152,6 +153,10 @@ class Kind:
     headline: dict[str, Any]
 
 
+REGRESSION = Kind(
+    "row", 1, TextRegression, ClassificationOptions(), [ClassificationItem(text) for text in GOLDEN_TEXTS],
+    {"rmse": 0.0, "rows": len(GOLDEN_TEXTS)},
+)  # fmt: skip
 KINDS: dict[TaskName, Kind] = {
     "text-classification": Kind(
         "row", 2, TextClassification, ClassificationOptions(), [ClassificationItem(text) for text in GOLDEN_TEXTS],
@@ -187,6 +192,8 @@ def publish_tiny(
     folder.mkdir(parents=True)
     make = packed_graph if layout == "packed" else padded_graph
     graph = make(folder / "model.onnx", len(labels))
+    if problem_type == "regression":
+        return _publish(folder, "text-regression", graph, {"labels": list(labels)}, max_tokens)
     task_options = {"labels": list(labels), "problem_type": problem_type}
     return _publish(folder, "text-classification", graph, task_options, max_tokens)
 
@@ -207,7 +214,7 @@ def publish_tiny_task(models_dir: Path, task: TaskName, name: str, *, max_tokens
 
 
 def _publish(folder: Path, task: TaskName, graph: Graph, task_options: dict[str, Any], max_tokens: int) -> Path:
-    kind = KINDS[task]
+    kind = REGRESSION if task == "text-regression" else KINDS[task]
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json", max_tokens)
     serving, options = kind.task(tokenizer, **task_options), type(kind.options)()  # the service replays with the defaults

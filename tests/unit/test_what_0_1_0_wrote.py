@@ -42,6 +42,7 @@ def test_the_manifest_of_a_version_is_read_and_its_files_are_those_that_were_pub
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     assert (manifest.name, manifest.version) == (name, 1)
+    assert (manifest.task == "text-regression") is (name == "rating")
 
 
 async def test_every_version_is_loaded_answers_its_golden_requests_and_callers(release: Path) -> None:

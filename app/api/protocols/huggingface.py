@@ -155,10 +155,9 @@ def router(tasks: Tasks) -> APIRouter:
             return codec.for_hub_client(answers[0], request.parameters) if HUB_CLIENT.search(user_agent) else answers[0]
 
     # what is asked and answered depends on the tasks that are there, so the types cannot stand in the signature
-    titles: Any = {
-        codec.example.model: {"summary": spec.title, "value": codec.example.value}
-        for spec, codec in zip(specs, codecs, strict=True)
-    }
+    titles: Any = {}
+    for spec, codec in zip(specs, codecs, strict=True):  # of tasks that share an example the first one names it
+        titles.setdefault(codec.example.model, {"summary": spec.title, "value": codec.example.value})
     ask_by_name.__annotations__["request"] = Annotated[body, Body(openapi_examples=titles)]
     routes = APIRouter(route_class=JsonRoute)
     routes.post(

@@ -232,11 +232,11 @@ def router(tasks: Tasks) -> APIRouter:
 
 def _infer_operation(tasks: Tasks) -> dict[str, Any]:
     specs = [spec for spec in tasks.values() if spec.open_inference is not None]
-    examples = {
-        spec.open_inference.example.model: {"summary": spec.title, "value": spec.open_inference.example.value}
-        for spec in specs
-        if spec.open_inference is not None
-    }
+    examples: dict[str, Any] = {}
+    for spec in specs:
+        if spec.open_inference is not None:  # of tasks that share an example the first one names it
+            example = spec.open_inference.example
+            examples.setdefault(example.model, {"summary": spec.title, "value": example.value})
     json_body = {"schema": {"$ref": f"#/components/schemas/{InferRequest.__name__}"}, "examples": examples}
     return {
         "response_class": Response,

@@ -213,9 +213,8 @@ def infer_request(specs: Sequence[TaskSpec]) -> type[InferRequest]:
         __doc__=InferRequest.__doc__,
         parameters=(dict[str, Any] | None, Field(None, description=described)),
     )
-    model.model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [codec.example.value for _, codec in codecs]}
-    )
+    examples = {codec.example.model: codec.example.value for _, codec in codecs}  # tasks may share one
+    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": list(examples.values())})
     model.model_rebuild(force=True)
     return model
 

@@ -268,8 +268,6 @@ class LabelledText(Request):
 
 
 def _gold(sent: LabelledText, item: ClassificationItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
-    if task_options.get("problem_type") == "regression":
-        raise InvalidInput("the model gives each text a number, of which no corrections are kept", sent.field)
     is_multi = task_options.get("problem_type") == "multi_label_classification"
     if sent.field == "labels" and not is_multi:
         raise InvalidInput("the model gives each text one label; send it as `label`", "labels")

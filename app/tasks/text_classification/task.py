@@ -16,10 +16,8 @@ from app.tasks.passage import Passage, sigmoid, words_of_window
 from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+ProblemType = Literal["single_label_classification", "multi_label_classification"]
 OUTPUT = "logits"
-NEAR = 0.1
-"""In standard deviations of the training data: numbers so near to each other are the same decision."""
 MAX_PAIR_CHARACTERS = 16_000
 """A pair's windows combine those of both texts: their number grows with the square of the length."""
 MAX_PAIR_COST = (MAX_PAIR_CHARACTERS / 2 / 512) ** 2
@@ -80,18 +78,14 @@ class TextClassification:
         problem_type: ProblemType = "single_label_classification",
         window_overlap: Annotated[int, Field(ge=0)] = 64,
         temperature: Annotated[float, Field(ge=1e-6)] = 1.0,
-        scale: float = 1.0,
-        offset: float = 0.0,
     ) -> None:
         """
         Args:
             tokenizer: with the longest input.
             labels: in the order of the graph's outputs.
-            problem_type: one label a text, any number of them, or a number: then there is one label, whose score it is.
+            problem_type: one label a text, or any number of them.
             window_overlap: tokens that neighbouring windows of a long text share.
             temperature: what logits are divided by before they become scores, so that those are probabilities of being right.
-            scale: of regression: what the output is multiplied by, since models learn numbers of deviation 1
-            offset: and what is then added to it, since those have the mean 0.
         """
         self._tokenizer = tokenizer
         # of a pair whose texts are both long a window holds half of each, which must be more than what windows share
@@ -102,12 +96,10 @@ class TextClassification:
             side: tokenizer if side == tokenizer.side else tokenizer.cut_on(side) for side in ("right", "left")
         }
         self._temperature = temperature
-        self._scale, self._offset = scale, offset
-        self._is_number = problem_type == "regression"
         self.labels = tuple(labels)
         self._may_have_several = problem_type == "multi_label_classification"
         several = self._may_have_several or len(labels) == 1
-        self._default_activation: Activation = "none" if self._is_number else "sigmoid" if several else "softmax"
+        self._default_activation: Activation = "sigmoid" if several else "softmax"
 
     def encode(self, items: Sequence[ClassificationItem], options: ClassificationOptions) -> list[Encoded | HooperError]:
         """One row per item, or one per window with `truncation="window"`."""
@@ -144,8 +136,7 @@ class TextClassification:
         if len(outputs) > 1:  # np.average takes longer than all the rest
             weights = [row.num_tokens for row in encoded.rows]
             logits = np.average([output[OUTPUT] for output in outputs], axis=0, weights=weights)
-        if self._is_number:
-            logits = logits * self._scale + self._offset
+        logits = self._scaled(logits)
         activation = options.activation or self._default_activation
         if activation != "none":
             logits = logits / self._temperature
@@ -153,17 +144,18 @@ class TextClassification:
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
 
+    def _scaled(self, logits: Array) -> Array:
+        """What the model's outputs stand for."""
+        return logits
+
     def decision(self, answer: Classification, options: ClassificationOptions) -> Decision | None:
-        """The best label, also where an item may have several; a number decides nothing."""
-        if self._is_number or not answer.labels or options.activation not in (None, self._default_activation):
+        """The best label, also where an item may have several."""
+        if not answer.labels or options.activation not in (None, self._default_activation):
             return None
         return Decision(answer.labels[0].label, answer.labels[0].score)
 
     def same_decision(self, one: Classification, other: Classification, options: ClassificationOptions) -> bool:
-        """Whether the same label is best; where an item may have several, whether the same ones are more likely than not; of
-        numbers, whether they are near to each other."""
-        if self._is_number:
-            return abs(one.labels[0].score - other.labels[0].score) <= NEAR * self._scale
+        """Whether the same label is best; where an item may have several, whether the same ones are more likely than not."""
         return self._decided(one, options) == self._decided(other, options)
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
@@ -171,10 +163,10 @@ class TextClassification:
         tolerance: of many labels most score next to nothing, and rounding decides which of them comes first."""
         # the first window alone is what "truncate" reads, which was the default when older versions were published
         readings = [(encoded, outputs)] + [(replace(encoded, rows=encoded.rows[:1]), outputs[:1])] * (len(outputs) > 1)
-        found = [
-            self._difference(self.decode(*one, ClassificationOptions()), expected, tolerance * self._scale) for one in readings
+        differences = [
+            self._difference(self.decode(*reading, ClassificationOptions()), expected, tolerance) for reading in readings
         ]
-        return "" if "" in found else found[0]
+        return "" if "" in differences else differences[0]
 
     def _difference(self, answer: Classification, expected: Any, tolerance: float) -> str:
         scores = {one.label: one.score for one in answer.labels}
@@ -211,15 +203,20 @@ class TextClassification:
             raise InvalidInput(f"{label!r} is no label of this model; it knows {', '.join(self.labels)}", "target")
 
         def read(output: RowOutput) -> float:
-            if self._is_number:
-                return float(output[OUTPUT][0]) * self._scale + self._offset
-            return log_odds(output[OUTPUT] / self._temperature, self.labels.index(label), self._default_activation)
+            return self._evidence(output[OUTPUT], self.labels.index(label))
 
         number = max(range(len(outputs)), key=lambda index: read(outputs[index]))
         window: Window = encoded.state[number]
         fields = {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
         found = words_of_window(fields, window.sequence_ids, window.offsets)
-        return Passage(encoded.rows[number], found, label, read, to_score=float if self._is_number else sigmoid)
+        return Passage(encoded.rows[number], found, label, read, to_score=self._to_score)
+
+    def _evidence(self, logits: Array, index: int) -> float:
+        """What speaks for a label, on a scale on which words add up."""
+        return log_odds(logits / self._temperature, index, self._default_activation)
+
+    def _to_score(self, evidence: float) -> float:
+        return sigmoid(evidence)
 
     def _encoded(self, windows: Sequence[Window], truncation: Truncation) -> Encoded | HooperError:
         cut = len(windows) > 1

@@ -41,6 +41,12 @@ class TextClassificationTraining(TextTraining):
     recipe_options = frozenset({"label_separator", "minus_one", "merge_labels"})
     length_metric = "accuracy"
 
+    def fits_head(self, config: Any) -> bool:
+        return getattr(config, "problem_type", None) != "regression"
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().head_config(task_options), "problem_type": task_options["problem_type"]}
+
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Choose columns, parse, split, and take the label set from the training part."""
         columns, kind = choose_columns(recipe, records)

@@ -150,6 +150,12 @@ def test_a_manifest_of_release_0_1_0_is_read_as_if_it_were_written_today(folder:
     assert before.model_copy(update={"graph": today.graph}) == today
 
 
+def test_regression_of_release_0_1_0_is_a_task_of_its_own(folder: Path) -> None:
+    change(folder, format=1, task_options={"labels": ["stars"], "problem_type": "regression", "scale": 2.0})
+    manifest = read_manifest(folder)
+    assert (manifest.task, manifest.task_options) == ("text-regression", {"labels": ["stars"], "scale": 2.0})
+
+
 def test_an_axis_of_format_1_is_none_of_format_2(folder: Path) -> None:
     change(folder, graph__outputs=[{"name": "logits", "axis": "marker"}])
     with pytest.raises(InvalidArtefact, match=r"graph\.outputs\.0\.axis"):

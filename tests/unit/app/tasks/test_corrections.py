@@ -106,11 +106,6 @@ def test_what_cannot_be_right_is_refused_by_its_field(truth: Sent, item: Any, op
         truth.right(item, options)
 
 
-def test_a_number_is_not_corrected() -> None:
-    with pytest.raises(InvalidInput, match="label: the model gives each text a number"):
-        labelled(["4.5"], allows_new=True).right(TEXT, {"labels": ["score"], "problem_type": "regression"})
-
-
 def test_a_model_of_many_labels_names_some_of_them() -> None:
     options = {**SINGLE, "labels": [f"label {number}" for number in range(77)]}
     with pytest.raises(InvalidInput, match="label 9 and 67 more"):

@@ -13,7 +13,10 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.registry import installed_tasks
 
 TASKS = installed_tasks()
-NEEDED: dict[TaskName, dict[str, Any]] = {"text-classification": {"labels": ["bad", "good"]}}
+NEEDED: dict[TaskName, dict[str, Any]] = {
+    "text-classification": {"labels": ["bad", "good"]},
+    "text-regression": {"labels": ["score"]},
+}
 OPTIONS = [(task, name) for task, kind in TASKS.items() for name in list(inspect.signature(kind.task).parameters)[1:]]
 NONSENSE = [{"x": [1]}, [[1]], [None], float("nan"), float("-inf")]
 NO_NUMBERS = ["x", "1", True, "", -1, 1e-320, None, {}, [], "\n\x1b[2J"]

@@ -408,5 +408,5 @@ def test_numbers_are_learnt_with_loss_errors_and_correlations(workplace: Path, b
     assert -1 <= figures.spearman <= 1
     assert figures.loss > 0
     manifest = read_manifest(trainer.save("numbers"))
-    assert (manifest.task_options["problem_type"], manifest.task_options["labels"]) == ("regression", ["score"])
+    assert (manifest.task, manifest.task_options["labels"]) == ("text-regression", ["score"])
     assert trainer.top_losses(2)[0]["loss"] >= trainer.top_losses(2)[1]["loss"]

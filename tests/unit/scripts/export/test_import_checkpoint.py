@@ -15,7 +15,8 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest, read_manifest, verify_files
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.registry import installed_tasks
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 from app.tasks.tokenizer import Tokenizer
 from scripts.export import import_checkpoint as import_module
 from scripts.export.commands import add
@@ -40,7 +41,8 @@ def published(folder: Path) -> Manifest:
 def scores(folder: Path, text: str, pair: str | None = None) -> dict[str, float]:
     """Ask a published folder as the service does."""
     manifest = published(folder)
-    task = TextClassification(Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens), **manifest.task_options)
+    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
+    task = installed_tasks()[manifest.task].build(tokenizer, manifest.task_options)
     session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     (encoded,) = task.encode([ClassificationItem(text, pair)], ClassificationOptions())
     assert not isinstance(encoded, Exception)
@@ -61,7 +63,8 @@ def by_torch(checkpoint: Path, text: str, pair: str | None = None) -> torch.Tens
 def test_a_checkpoint_for_regression_gives_its_number(save: Save, models: Path) -> None:
     checkpoint = save(num_labels=1, problem_type="regression")
     assert add([str(checkpoint)]) == 0
-    assert published(models / "films" / "1").task_options == {"labels": ["score"], "problem_type": "regression"}
+    manifest = published(models / "films" / "1")
+    assert (manifest.task, manifest.task_options) == ("text-regression", {"labels": ["score"]})
     (number,) = by_torch(checkpoint, "a very good film").tolist()
     assert scores(models / "films" / "1", "a very good film") == {"score": pytest.approx(number, abs=1e-2)}
 

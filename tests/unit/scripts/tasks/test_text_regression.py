@@ -18,8 +18,8 @@ from app.tasks.text_classification.task import (
     ClassificationItem,
     ClassificationOptions,
     LabelScore,
-    TextClassification,
 )
+from app.tasks.text_regression import TextRegression
 from scripts.export.published import open_version
 from scripts.tasks import text_classification
 from scripts.tasks.spec import Prepared
@@ -38,7 +38,7 @@ def write(path: Path, values: list[Any], header: str = "text,score") -> str:
 
 
 def prepare(source: str, **keys: Any) -> Prepared:
-    recipe = Recipe(data=[source], problem_type="regression", **keys)
+    recipe = Recipe(data=[source], task="text-regression", **keys)
     return TASK.prepare(recipe, {source: read_records(source)})
 
 
@@ -127,13 +127,13 @@ def test_a_constant_answer_correlates_with_nothing() -> None:
 
 
 def test_answers_agree_within_a_tenth_of_a_deviation() -> None:
-    task = TextClassification(tiny_tokenizer(), ["score"], "regression", scale=10.0)
+    task = TextRegression(tiny_tokenizer(), ["score"], scale=10.0)
     assert task.same_decision(answer(5.0), answer(5.9), ClassificationOptions())
     assert not task.same_decision(answer(5.0), answer(6.1), ClassificationOptions())
 
 
 def test_a_number_has_no_confidence_and_is_explained_in_its_own_unit() -> None:
-    task = TextClassification(tiny_tokenizer(), ["score"], "regression", scale=2.0, offset=1.0)
+    task = TextRegression(tiny_tokenizer(), ["score"], scale=2.0, offset=1.0)
     (encoded,) = task.encode([ClassificationItem("good film")], ClassificationOptions())
     outputs = [{"logits": np.array([3.0], np.float32)}]
     told = task.decode(encoded, outputs, ClassificationOptions())  # type: ignore[arg-type]
@@ -153,10 +153,11 @@ def test_pairs_with_numbers_become_a_published_model(
     ]
     Path("pairs.jsonl").write_text("\n".join(lines))
     recipe = Recipe(
-        name="pairs", data=["pairs.jsonl"], problem_type="regression", base_model=str(base_folder), epochs=1, precision="fp32"
+        name="pairs", data=["pairs.jsonl"], task="text-regression", base_model=str(base_folder), epochs=1, precision="fp32"
     )
     made = Pipeline(recipe, None, lambda arrow, text: None).run(resume=False)
     manifest = read_manifest(made.folder)
+    assert manifest.task == "text-regression"
     assert manifest.task_options["scale"] == pytest.approx(50, rel=0.1)
     assert manifest.reference.confidence is None
     assert set(manifest.evaluation) == {"rmse", "mae", "pearson", "spearman", "rows"}

@@ -258,3 +258,10 @@ def test_class_weights_are_a_table_in_python_and_toml_and_json_on_the_command_li
 
 def test_a_yes_or_no_of_a_recipe_is_an_option_without_a_value() -> None:
     assert to_command(recipe_of({"data": ["x"], "autofit": True})).endswith(" --autofit")
+
+
+def test_a_recipe_for_regression_of_release_0_1_0_is_one_of_the_task_that_it_is_now(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('data = ["a.csv"]\ntask = "text-classification"\nproblem_type = "regression"\n')
+    for recipe in (load_recipe(path, {}), recipe_of({"data": ["a.csv"], "problem_type": "regression"})):
+        assert (recipe.task, recipe.problem_type) == ("text-regression", "auto")

@@ -1,0 +1,75 @@
+"""Text regression: a number for each text or pair of texts, answered as the score of the model's one label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from app.core.types import Array, RowOutput
+from app.tasks.base import Encoded
+from app.tasks.text_classification.protocols import native_items
+from app.tasks.text_classification.spec import SPEC as CLASSIFICATION
+from app.tasks.text_classification.task import Classification, ClassificationOptions, TextClassification
+from app.tasks.tokenizer import Tokenizer
+
+NAME = "text-regression"
+NEAR = 0.1
+"""In standard deviations of the training data: numbers so near to each other are the same decision."""
+
+
+class TextRegression(TextClassification):
+    """Satisfies `Task`. Reads an output `logits` of axis `row`: (1,)."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        labels: Annotated[Sequence[str], Field(min_length=1, max_length=1)],
+        window_overlap: Annotated[int, Field(ge=0)] = 64,
+        scale: float = 1.0,
+        offset: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            tokenizer: with the longest input.
+            labels: what the number is called.
+            window_overlap: tokens that neighbouring windows of a long text share.
+            scale: what the output is multiplied by, since models learn numbers of deviation 1,
+            offset: and what is then added to it, since those have the mean 0.
+        """
+        super().__init__(tokenizer, labels, window_overlap=window_overlap)
+        self._default_activation = "none"
+        self._scale, self._offset = scale, offset
+
+    def _scaled(self, logits: Array) -> Array:
+        return logits * self._scale + self._offset
+
+    def decision(self, answer: Classification, options: ClassificationOptions) -> None:
+        """A number decides nothing."""
+        return
+
+    def same_decision(self, one: Classification, other: Classification, options: ClassificationOptions) -> bool:
+        """Whether the numbers are near to each other."""
+        return abs(one.labels[0].score - other.labels[0].score) <= NEAR * self._scale
+
+    def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
+        return super().golden_difference(encoded, outputs, expected, tolerance * self._scale)
+
+    def _evidence(self, logits: Array, index: int) -> float:
+        return float(self._scaled(logits)[index])
+
+    def _to_score(self, evidence: float) -> float:
+        return evidence
+
+
+SPEC = replace(
+    CLASSIFICATION,
+    name=NAME,
+    title="Text regression",
+    task=TextRegression,
+    native=replace(native_items(NAME), examples=()),
+    correction=None,  # which words are wrong about a number is no label to learn from
+    training="scripts.tasks.text_regression:SPEC",
+)
