@@ -29,7 +29,7 @@ def labelled(text: str, label: str, **more: Any) -> Correction:
     return replace(CORRECTION, item={"text": text}, right={"label": label}, agrees=label == "good", **more)
 
 
-def written(path: Path, corrections: Sequence[Correction]) -> Path:
+def write_feedback(path: Path, corrections: Sequence[Correction]) -> Path:
     """A feedback file of these corrections."""
     with FeedbackFile(path, 16 * MEGABYTE) as file:
         file.add(corrections)

@@ -47,7 +47,7 @@ def hooper_lines(document: Path) -> list[str]:
     found = []
     for kind, body, _ in _fences(document):
         if kind in ("console", "sh"):
-            lines = [one.command for one in _commands(body)] if kind == "console" else _joined(body.splitlines())
+            lines = [command.command for command in _commands(body)] if kind == "console" else _joined(body.splitlines())
             found += [line for line in lines if re.match(r"(\.venv/bin/)?hooper\b", line)]
     return found
 
@@ -95,7 +95,7 @@ def _joined(lines: Sequence[str]) -> list[str]:
 
 
 def _alike(printed: str, line: str) -> bool:
-    numbers = [float(one) for one in _NUMBER.findall(line)]
+    numbers = [float(number) for number in _NUMBER.findall(line)]
     parts = [re.escape(_NUMBER.sub("\0", part)) for part in line.rstrip().split("…")]
     pattern = ".*".join(part.replace(re.escape("\0"), f"({_NUMBER.pattern}|\\d+)") for part in parts)
     match = re.fullmatch(pattern, printed, re.DOTALL)

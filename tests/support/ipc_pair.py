@@ -57,7 +57,7 @@ class IpcPair:
     async def restart_engine(self) -> None:
         """Another engine process, with nothing loaded yet, in the place of this one, which ends without a word."""
         await self.side.aclose()
-        await until(lambda: not any(one.registry.is_connected for one in self.mirrors))
+        await until(lambda: not any(mirror.registry.is_connected for mirror in self.mirrors))
         self.registry, self.side = self._new_engine()
         await self.listen()
 
@@ -72,7 +72,7 @@ class IpcPair:
             self.registry.replace(deployment)
         self.registry.loading_finished()
         mirrors = [self.open() for _ in range(self.num_front_ends)]
-        await until(lambda: all(one.registry.is_ready for one in mirrors))
+        await until(lambda: all(mirror.registry.is_ready for mirror in mirrors))
         return mirrors
 
     def kill(self, mirror: Mirror) -> None:

@@ -62,7 +62,7 @@ def main(output: Path, arguments: list[str]) -> None:
         if is_killed:
             attempt(output, 0, arguments)
         print(json.dumps({"killed": is_killed, "there": there, "content": output.read_text()}))
-        left = [one.name for one in output.parent.iterdir() if one.name.startswith(output.name) and one != output]
+        left = [path.name for path in output.parent.iterdir() if path.name.startswith(output.name) and path != output]
         if left:
             raise SystemExit(f"left behind after step {last}: {left}")
         output.unlink()

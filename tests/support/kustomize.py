@@ -28,7 +28,7 @@ def build(folder: Path) -> list[Resource]:
 
 def documents(file: Path) -> list[Resource]:
     """The YAML documents of a file."""
-    return [one for one in yaml.safe_load_all(file.read_text(encoding="utf-8")) if one is not None]
+    return [document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document is not None]
 
 
 def _apply(folder: Path, resources: list[Resource]) -> None:
@@ -46,14 +46,14 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
             _merge(_named(resources, change), change)
     for image in wishes.get("images", []):
         _tag(resources, image)
-    for one in resources:
-        if "namespace" in wishes and one["kind"] not in CLUSTER_WIDE:
-            one["metadata"]["namespace"] = wishes["namespace"]
+    for resource in resources:
+        if "namespace" in wishes and resource["kind"] not in CLUSTER_WIDE:
+            resource["metadata"]["namespace"] = wishes["namespace"]
 
 
 def _named(resources: list[Resource], wanted: Resource) -> Resource:
     name = (wanted["kind"], wanted["metadata"]["name"])
-    (found,) = [one for one in resources if (one["kind"], one["metadata"]["name"]) == name]
+    (found,) = [resource for resource in resources if (resource["kind"], resource["metadata"]["name"]) == name]
     return found
 
 
@@ -69,9 +69,9 @@ def _merge(into: Resource, change: Resource) -> None:
 
 def _merge_list(into: list[Resource], changes: list[Resource], key: str) -> None:
     for change in changes:
-        for one in into:
-            if one[key] == change[key]:
-                _merge(one, change)
+        for item in into:
+            if item[key] == change[key]:
+                _merge(item, change)
                 break
         else:
             into.append(change)
@@ -79,8 +79,8 @@ def _merge_list(into: list[Resource], changes: list[Resource], key: str) -> None
 
 def _tag(resources: list[Resource], image: Resource) -> None:
     assert set(image) == {"name", "newTag"}, image
-    for one in resources:
-        pod = one.get("spec", {}).get("template", {}).get("spec", {})
+    for resource in resources:
+        pod = resource.get("spec", {}).get("template", {}).get("spec", {})
         for container in [*pod.get("containers", []), *pod.get("initContainers", [])]:
             if container["image"].partition(":")[0] == image["name"]:
                 container["image"] = f"{image['name']}:{image['newTag']}"

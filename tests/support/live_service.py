@@ -45,7 +45,7 @@ class LiveService:
             line = self._fresh.get()
             if line is None:
                 raise AssertionError(f"the service ended without {missing}:\n" + "\n".join(self.lines))
-            missing -= {one for one in missing if one in line}
+            missing -= {word for word in missing if word in line}
 
     def wait(self) -> int:
         """Its exit code, once it has ended by itself and all its lines are read."""

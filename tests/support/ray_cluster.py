@@ -51,7 +51,7 @@ def end_as_a_power_cut_does(cluster: Any, node: Any) -> None:
 def children(node: Any) -> list[int]:
     """Processes that the node runs for those who use the cluster."""
     raylet = node.all_processes["raylet"][0].process.pid
-    processes = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()]
+    processes = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
     return [process for process in processes if parent_of(process) == raylet]
 
 

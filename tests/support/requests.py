@@ -62,7 +62,7 @@ class GatedService(Service):
         await turn()
         while not task.done():
             batch = await self.gated.engine.batch()
-            if any(poison in one.input_ids for one in batch.rows):
+            if any(poison in row.input_ids for row in batch.rows):
                 batch.fail(RuntimeError("the secret text"))
             else:
                 batch.finish()

@@ -136,7 +136,7 @@ def run_rows(path: Path, graph: Graph, rows: Sequence[Row], fixed_shapes: bool =
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    where = plan([one.num_tokens for one in rows], graph.layout, fixed_shapes)
+    where = plan([row.num_tokens for row in rows], graph.layout, fixed_shapes)
     tensors = to_tensors(rows, where, graph, fixed_shapes)
     return split(session.run([output.name for output in graph.outputs], dict(tensors)), rows, where, graph)
 

@@ -22,9 +22,9 @@ class Collector:
 
         self.paths.add(path)
         self.raw += body
-        for one in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.services |= {entry.value.string_value for entry in one.resource.attributes if entry.key == "service.name"}
-            self.spans += [span for scope in one.scope_spans for span in scope.spans]
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.services |= {entry.value.string_value for entry in resource.resource.attributes if entry.key == "service.name"}
+            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
         self.has_any.set()
 
 

@@ -55,14 +55,14 @@ class Loop:
 
     def advance(self, seconds: float) -> None:
         self.now_s += seconds
-        for timer in [one for one in self.timers if one.due_s <= self.now_s]:
+        for timer in [timer for timer in self.timers if timer.due_s <= self.now_s]:
             self.timers.remove(timer)
             if not timer.is_cancelled:
                 timer.call()
 
     @property
     def waiting(self) -> list[Timer]:
-        return [one for one in self.timers if not one.is_cancelled]
+        return [timer for timer in self.timers if not timer.is_cancelled]
 
 
 class Wire(asyncio.Transport):

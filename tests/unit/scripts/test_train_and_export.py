@@ -32,7 +32,7 @@ from scripts.training import pipeline as pipepipeline_module
 from scripts.training.data import Example, load
 from scripts.training.recipe import FIELDS, Recipe, load_recipe
 from scripts.training.run_folder import RunFolder
-from tests.support.corrections import labelled, written
+from tests.support.corrections import labelled, write_feedback
 from tests.unit.scripts.conftest import make_model, press_ctrl_c, stop_at, write_news, write_reviews, write_squad
 
 Train = Callable[..., int]
@@ -112,7 +112,7 @@ def test_corrections_are_trained_on_and_the_card_says_how_many(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = [labelled(text, "negative", model="reviews") for text in ("a dull film", "a dull evening", "a dull film")]
-    written(tmp_path / "feedback.db", kept)
+    write_feedback(tmp_path / "feedback.db", kept)
     assert train("--from-feedback", "feedback.db") == 0
     said = "2 corrections are trained on, in place of 0 rows of the data"
     out = capsys.readouterr().out

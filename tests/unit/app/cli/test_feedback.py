@@ -12,7 +12,7 @@ import pytest
 
 from app.cli import main
 from app.core.feedback import read
-from tests.support.corrections import CORRECTION, labelled, written
+from tests.support.corrections import CORRECTION, labelled, write_feedback
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 ANSWERED = replace(
@@ -27,7 +27,7 @@ ANSWERED = replace(
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     kept = [labelled("one", "bad"), labelled("two", "good"), labelled("three", "bad"), labelled("one", "good"), ANSWERED]
-    return written(tmp_path / "feedback.db", kept)
+    return write_feedback(tmp_path / "feedback.db", kept)
 
 
 @pytest.fixture

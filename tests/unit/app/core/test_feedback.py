@@ -20,7 +20,7 @@ import pytest
 from app.core import feedback
 from app.core.errors import NotStored, SetupError
 from app.core.feedback import FeedbackFile, read, remove
-from tests.support.corrections import CORRECTION, MEGABYTE, labelled, written
+from tests.support.corrections import CORRECTION, MEGABYTE, labelled, write_feedback
 from tests.support.live_service import ROOT
 
 NOBODY = 65534
@@ -60,7 +60,7 @@ def test_only_the_owner_may_read_the_file_and_what_stands_beside_it(file: Feedba
 
 
 def test_it_goes_on_where_it_was_closed_and_no_id_is_given_twice(path: Path) -> None:
-    written(path, [CORRECTION])
+    write_feedback(path, [CORRECTION])
     remove(path)
     with FeedbackFile(path, MEGABYTE) as again:
         assert again.add([CORRECTION]) == [2]
@@ -226,7 +226,7 @@ def test_another_kind_of_file_is_left_alone(path: Path) -> None:
 
 
 def test_a_file_of_a_later_format_is_not_touched(path: Path) -> None:
-    written(path, [CORRECTION])
+    write_feedback(path, [CORRECTION])
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 2")
     with pytest.raises(SetupError, match="has the format 2"):
@@ -252,14 +252,16 @@ def test_what_is_removed_is_gone_from_the_disk_too_while_the_service_runs(file: 
 
 def test_what_is_removed_is_what_all_wishes_say(path: Path) -> None:
     old, new = "2026-01-01T00:00:00.000+00:00", "2026-02-01T00:00:00.000+00:00"
-    written(path, [labelled("old", "bad", at=old), labelled("new", "bad", at=new), labelled("other", "bad", at=old, model="o")])
+    write_feedback(
+        path, [labelled("old", "bad", at=old), labelled("new", "bad", at=new), labelled("other", "bad", at=old, model="o")]
+    )
     assert remove(path, model="tiny", before="2026-01-15T00:00:00+00:00") == 1
     assert texts(path) == ["new", "other"]
     assert remove(path) == 2
 
 
 def test_where_the_disk_has_no_room_to_overwrite_what_was_removed_that_is_told(path: Path) -> None:
-    written(path, [labelled("a secret of mine", "bad", request_id="mine"), *[labelled("x" * 50_000, "bad")] * 20])
+    write_feedback(path, [labelled("a secret of mine", "bad", request_id="mine"), *[labelled("x" * 50_000, "bad")] * 20])
     child = os.fork()
     if not child:
         os._exit(_removes_on_a_full_disk(path))

@@ -19,7 +19,7 @@ import pytest
 from app.core import feedback
 from app.core.errors import NotStored, SetupError
 from app.core.feedback import FeedbackFile, read, remove
-from tests.support.corrections import CORRECTION, MEGABYTE, labelled, written
+from tests.support.corrections import CORRECTION, MEGABYTE, labelled, write_feedback
 from tests.support.live_service import ROOT
 
 NOBODY = 65534
@@ -117,7 +117,7 @@ def test_what_is_acknowledged_after_another_file_took_its_place_is_in_that(
     file: FeedbackFile, path: Path, tmp_path: Path, changes: list[str]
 ) -> None:
     file.add([labelled("before", "bad")])
-    written(tmp_path / "other.db", [labelled("of the other", "bad")]).replace(path)
+    write_feedback(tmp_path / "other.db", [labelled("of the other", "bad")]).replace(path)
     assert file.add([labelled("afterwards", "bad")]) == [2]
     assert texts(path) == ["of the other", "afterwards"]
     assert changes == ["replaced"]
@@ -138,7 +138,7 @@ def test_a_backup_that_is_copied_over_the_file_in_its_place_is_written_to(
 
 
 def test_where_a_link_is_turned_to_another_file_that_one_is_written_to(tmp_path: Path) -> None:
-    first, second = (written(tmp_path / name / "real.db", []) for name in _folders(tmp_path, "first", "second"))
+    first, second = (write_feedback(tmp_path / name / "real.db", []) for name in _folders(tmp_path, "first", "second"))
     link = tmp_path / "feedback.db"
     link.symlink_to(first)
     with FeedbackFile(link, MEGABYTE) as file:
@@ -196,7 +196,7 @@ def _of_another_program(path: Path) -> None:
 
 
 def _of_a_later_release(path: Path) -> None:
-    written(path, [CORRECTION])
+    write_feedback(path, [CORRECTION])
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 2")
 
@@ -338,9 +338,9 @@ def test_a_log_that_was_left_behind_is_not_played_into_a_new_file(path: Path) ->
 @pytest.mark.parametrize("act", ["add", "read", "remove"])
 def test_a_log_that_was_left_behind_is_not_played_into_a_file_that_took_its_place(act: str, path: Path, tmp_path: Path) -> None:
     ended(released(path, "a secret of mine"), is_killed=True)
-    written(tmp_path / "other.db", [labelled("of the other", "bad")]).replace(path)
+    write_feedback(tmp_path / "other.db", [labelled("of the other", "bad")]).replace(path)
     if act == "add":
-        written(path, [labelled("afterwards", "bad")])
+        write_feedback(path, [labelled("afterwards", "bad")])
     elif act == "read":
         assert [one.item["text"] for one in read(path)] == ["of the other"]
     else:
@@ -364,30 +364,32 @@ def killed_within_a_transaction(path: Path) -> None:
 
 @pytest.mark.parametrize("is_written", [True, False])
 def test_what_a_killed_writer_left_half_done_is_undone(path: Path, is_written: bool) -> None:
-    written(path, [labelled("kept", "bad")] * 3)
+    write_feedback(path, [labelled("kept", "bad")] * 3)
     killed_within_a_transaction(path)
     if is_written:
-        written(path, [labelled("afterwards", "bad")])
+        write_feedback(path, [labelled("afterwards", "bad")])
     assert [(one.item["text"], one.comment) for one in read(path)][:3] == [("kept", "")] * 3
     assert texts(path) == ["kept"] * 3 + ["afterwards"] * is_written
 
 
 def test_a_journal_that_was_left_behind_is_not_played_into_a_new_file(path: Path) -> None:
-    written(path, [labelled("a secret of mine", "bad")] * 3)
+    write_feedback(path, [labelled("a secret of mine", "bad")] * 3)
     killed_within_a_transaction(path)
     path.unlink()
-    written(path, [labelled("afterwards", "bad")])
+    write_feedback(path, [labelled("afterwards", "bad")])
     assert texts(path) == ["afterwards"]
     assert holding(path.parent, b"a secret of mine") == []
 
 
 def test_a_journal_of_another_file_stops_every_use_until_it_is_gone(path: Path, tmp_path: Path) -> None:
-    written(path, [labelled("a secret of mine", "bad")] * 3)
-    other = written(tmp_path / "other.db", [labelled("of the other", "bad")] * 3)  # as many transactions: the counters agree
+    write_feedback(path, [labelled("a secret of mine", "bad")] * 3)
+    other = write_feedback(
+        tmp_path / "other.db", [labelled("of the other", "bad")] * 3
+    )  # as many transactions: the counters agree
     killed_within_a_transaction(path)
     before = other.read_bytes()
     other.replace(path)
-    for act in (lambda: written(path, [CORRECTION]), lambda: list(read(path)), lambda: remove(path)):
+    for act in (lambda: write_feedback(path, [CORRECTION]), lambda: list(read(path)), lambda: remove(path)):
         with pytest.raises(SetupError, match="is another file's"):
             act()
     assert path.read_bytes() == before
@@ -396,7 +398,7 @@ def test_a_journal_of_another_file_stops_every_use_until_it_is_gone(path: Path, 
 
 
 def test_what_was_removed_does_not_come_back_while_another_process_writes(path: Path) -> None:
-    written(path, [labelled("a secret of mine", "bad", request_id="mine")])
+    write_feedback(path, [labelled("a secret of mine", "bad", request_id="mine")])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", MOVED_ABOUT, str(path)]
     writer = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)

@@ -14,7 +14,7 @@ from app.core.errors import NotEnabled, NotStored, Overloaded, SetupError, Unava
 from app.core.feedback import FeedbackFile, read
 from app.observability.metrics import Metrics
 from app.serving.feedback import MAX_WAITING, FeedbackWriter
-from tests.support.corrections import CORRECTION, MEGABYTE, labelled, written
+from tests.support.corrections import CORRECTION, MEGABYTE, labelled, write_feedback
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_file_that_was_removed_or_replaced_is_told_in_the_log_and_the_me
     metrics = Metrics()
     desk = FeedbackWriter(metrics, str(path), MEGABYTE)
     await desk.open()
-    other = written(path.with_name("other.db"), [labelled("of the other", "bad")])
+    other = write_feedback(path.with_name("other.db"), [labelled("of the other", "bad")])
     await asyncio.to_thread(path.unlink)
     await desk.keep([CORRECTION])
     await asyncio.to_thread(other.replace, path)

@@ -14,7 +14,7 @@ from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared
 from scripts.training.data import read_corrections
 from scripts.training.recipe import Recipe
-from tests.support.corrections import CORRECTION, labelled, written
+from tests.support.corrections import CORRECTION, labelled, write_feedback
 
 DOCUMENT = "The house burned. It was late. Nobody was hurt."
 CHOSEN = ("The house burned.", "Nobody was hurt.")
@@ -24,7 +24,7 @@ RECIPE = Recipe(name="tiny", data=["data"], validation=["held out"])
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     kept = [labelled("one", "bad"), labelled("two", "good"), labelled("one", "mixed"), replace(CORRECTION, model="other")]
-    return str(written(tmp_path / "feedback.db", kept))
+    return str(write_feedback(tmp_path / "feedback.db", kept))
 
 
 def records(source: str, *rows: dict[str, Any]) -> list[Record]:
@@ -50,7 +50,7 @@ def test_the_last_correction_of_each_text_is_a_record_and_the_rest_is_told(path:
 
 
 def test_across_files_the_later_one_is_the_last_word(path: str, tmp_path: Path) -> None:
-    later = str(written(tmp_path / "later.db", [labelled("two", "bad", at="2026-06-01T00:00:00.000+00:00")]))
+    later = str(write_feedback(tmp_path / "later.db", [labelled("two", "bad", at="2026-06-01T00:00:00.000+00:00")]))
     found = read_corrections(replace(RECIPE, from_feedback=[later, path, path]))
     assert [one.columns["text"] for one in found.records[path]] == ["one"]
     assert found.records[later][0].columns["label"] == "bad"
@@ -97,7 +97,7 @@ def test_rows_are_repeated_and_corrections_are_not(path: str) -> None:
 def test_a_corrected_answer_is_trained_on_unless_its_context_is_held_out(tmp_path: Path) -> None:
     question = replace(CORRECTION, task="question-answering", right={"answer": "two", "start": 4})
     kept = [replace(question, item={"question": "Which?", "context": context}) for context in ("one two three", "six two")]
-    path = str(written(tmp_path / "feedback.db", [kept[0], replace(kept[1], right={"answer": "", "start": 0})]))
+    path = str(write_feedback(tmp_path / "feedback.db", [kept[0], replace(kept[1], right={"answer": "", "start": 0})]))
     recipe = replace(RECIPE, task="question-answering", from_feedback=[path], no_answer_share=0)
     rows = [{"question": "Who?", "context": "four five", "answers": ["five"]}]
     dataset = prepared(recipe, rows, [{"question": "Who?", "context": "six two", "answers": ["six"]}]).dataset
@@ -110,7 +110,7 @@ def test_a_corrected_answer_is_trained_on_unless_its_context_is_held_out(tmp_pat
 
 def test_corrected_sentences_are_a_summary_to_train_on(tmp_path: Path) -> None:
     one = replace(CORRECTION, task="summarization", item={"text": DOCUMENT}, right={"sentences": list(CHOSEN)})
-    path = str(written(tmp_path / "feedback.db", [one]))
+    path = str(write_feedback(tmp_path / "feedback.db", [one]))
     recipe = replace(RECIPE, task="summarization", from_feedback=[path])
     rows = [{"article": "G h. I j.", "highlights": "G h."}]
     dataset = prepared(recipe, rows, [{"article": "K l. M n.", "highlights": "K l."}]).dataset
