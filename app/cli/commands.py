@@ -6,7 +6,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
@@ -131,13 +131,15 @@ def _run(words: list[str]) -> int:
 class Hooper(Group):
     """`hooper`: a command is one word, or two such as `models show`."""
 
+    summaries: Mapping[str, str] = {}
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return [entry.name for entry in commands() if entry.name != "models list"]  # which is what `models` alone does
+        self.summaries = {entry.name: entry.summary for entry in commands()}
+        return [name for name in self.summaries if name != "models list"]  # which is what `models` alone does
 
     def get_command(self, ctx: Any, cmd_name: str) -> Command:
         """A command's name and summary, for help; `resolve_command` gives the command itself."""
-        (summary,) = (entry.summary for entry in commands() if entry.name == cmd_name)
-        return Command(cmd_name, help=summary, short_help=summary)
+        return Command(cmd_name, help=self.summaries[cmd_name], short_help=self.summaries[cmd_name])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         entry = find(args)
