@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 TEXT_COLUMNS = (
-    "text",
-    "sentence",
-    "review",
-    "content",
-    "body",
-    "document",
-    "article",
-    "utterance",
-    "query",
-    "message",
-    "title",
-)
+    "text", "sentence", "review", "content", "body", "document", "article", "dialogue", "utterance", "query", "question",
+    "message", "title",
+)  # fmt: skip

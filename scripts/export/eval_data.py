@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
+from app.core.fields import match_columns
 from app.data import Record, records
-from app.data.cells import in_lower_case
 from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
@@ -124,16 +124,12 @@ def _parse_item(offline: TrainingTask, recipe: Recipe, record: Record, source: s
     """An example without a target."""
     if record.broken:
         return Broken(record.where, record.broken)
-    columns = in_lower_case(record.columns)
-    fields = {}
-    for name, synonyms in offline.item_columns.items():
-        if name == "text" and recipe.text_column:
-            synonyms = [recipe.text_column]
-        column = next((column for column in synonyms if column in columns), None)
-        if column is not None:
-            fields[name] = columns[column]
-        elif name not in offline.optional_fields:
-            return Broken(record.where, f"no column of the {name}; say --text-column NAME")
+    named = {"text": recipe.text_column} if "text" in offline.fields else {}
+    matches = match_columns(offline.fields, record.columns, named)
+    fields = {name: record.columns[column] for name, column in matches.items() if column in record.columns}
+    missing = [name for name, field in offline.fields.items() if field.required and name not in fields]
+    if missing:
+        return Broken(record.where, f"no column of the {missing[0]}; say --text-column NAME")
     if not all(isinstance(value, str) and value.strip() for value in fields.values()):
         return Broken(record.where, "empty text")
     return Example(offline.item(fields), None, source, record.where)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
 from app.data.cells import is_missing
+from app.tasks.extractive_summarization.spec import SPEC as SERVED
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
@@ -30,8 +32,7 @@ from scripts.training.recipe import Recipe
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
     import torch
 
-TEXT_NAMES = ("text", "article", "document", "dialogue", "body")
-SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "synopsis")
+SUMMARY = FieldSpec(("summary", "highlights", "abstract", "target", "synopsis"))
 LATER_WINDOWS = 0.1
 TOLD_RIGHT = 0.1
 """How near to its label a sentence counts as told right."""
@@ -61,8 +62,8 @@ class SummarizationTraining(TrainingTask):
     auto_class = "AutoModelForTokenClassification"
     has_own_loss = True
     heads: tuple[str, ...] = ("ForTokenClassification",)
-    item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES}
-    label_columns = frozenset(SUMMARY_NAMES)
+    fields = SERVED.fields
+    label_columns = frozenset(SUMMARY.columns)
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
@@ -239,9 +240,8 @@ def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str,
 
 def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
     first = first_readable(records)
-    lowered = {name.lower(): name for name in first.columns}
-    text = recipe.text_column or next((lowered[name] for name in TEXT_NAMES if name in lowered), "")
-    summary = recipe.label_column or next((lowered[name] for name in SUMMARY_NAMES if name in lowered), "")
+    text = recipe.text_column or SERVED.fields["text"].find(first.columns) or ""
+    summary = recipe.label_column or SUMMARY.find(first.columns) or ""
     for what, option, name in (("document", "--text-column", text), ("summary", "--label-column", summary)):
         if name not in first.columns:
             present = ", ".join(map(repr, first.columns))

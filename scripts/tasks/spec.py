@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
 from app.tasks.base import Task
@@ -75,9 +76,8 @@ class TrainingTask(ABC):
 
     # data
 
-    item_columns: Mapping[str, Sequence[str]]
-    """Field of an item to the columns that may hold it, in lower case."""
-    optional_fields: frozenset[str] = frozenset()
+    fields: Mapping[str, FieldSpec]
+    """Of an item, with the columns that may hold them: those of the task's serving half."""
     label_columns: frozenset[str]
     """Columns that may hold what is right, in lower case."""
     long_field = "text"

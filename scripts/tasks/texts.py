@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec, match_columns
 from app.core.types import Row
 from app.data import Record
 from app.data.cells import plain
 from app.tasks.manifest_options import checked_options
+from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_classification.task import (
     MAX_PAIR_CHARACTERS,
     ClassificationItem,
@@ -27,8 +29,6 @@ from scripts.training.data import Broken, Example, first_readable
 from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
 
-TEXT_NAMES = ("text", "sentence", "review", "content", "body", "utterance", "query", "question", "message", "title")
-PAIR_NAMES = (("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"))
 SAMPLE_TEXTS = (
     "This was exactly what I hoped for, thank you.",
     "It broke after two days and nobody answers my messages.",
@@ -46,8 +46,7 @@ class TextTraining(TrainingTask):
     auto_class = "AutoModelForSequenceClassification"
     serving_class: type[TextClassification] = TextClassification
     heads: tuple[str, ...] = ("ForSequenceClassification",)
-    item_columns: Mapping[str, Sequence[str]] = {"text": TEXT_NAMES, "text_pair": ("text_pair",)}
-    optional_fields = frozenset({"text_pair"})
+    fields: Mapping[str, FieldSpec] = FIELDS
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         labels = task_options["labels"]
@@ -115,12 +114,17 @@ class TextColumns:
         """
         first = first_readable(records)
         present = list(first.columns)
-        text, pair = recipe.text_column, recipe.text_pair_column
+        # a person who names the text means it alone, unless they name a pair, too
+        fields = {"text": FIELDS["text"]} if recipe.text_column else FIELDS
+        named = {"text": recipe.text_column, "text_pair": recipe.text_pair_column}
+        matches = match_columns(fields, present, named)
+        text, pair = matches.get("text", ""), matches.get("text_pair", "")
         if not text:
-            pairs = [names for names in PAIR_NAMES if set(names) <= set(present)]
-            text, guessed = pairs[0] if pairs else (_guess("text", TEXT_NAMES, present), "")
-            pair = pair or guessed
-        label = recipe.label_column or _guess("label", label_names, [name for name in present if name not in (text, pair)])
+            raise _unclear("text", present)
+        others = [name for name in present if name not in (text, pair)]
+        label = recipe.label_column or FieldSpec(tuple(label_names)).find(others)
+        if not label:
+            raise _unclear("label", others)
         for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
             if name and name not in present:
                 raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
@@ -162,12 +166,8 @@ class TextColumns:
         return Example(ClassificationItem(*texts), target, source, record.where)
 
 
-def _guess(what: str, names: Sequence[str], present: Sequence[str]) -> str:
-    lowered = {name.lower(): name for name in present}
-    matches = [lowered[name] for name in names if name in lowered]
-    if matches:
-        return matches[0]
-    raise InvalidSettings(
+def _unclear(what: str, present: Sequence[str]) -> InvalidSettings:
+    return InvalidSettings(
         f"which column holds the {what}? The data has {', '.join(map(repr, present))}; say --{what}-column NAME"
     )
 

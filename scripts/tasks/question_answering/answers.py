@@ -13,11 +13,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from app.data import Record
 from app.data.cells import in_lower_case, offset, plain, spelled, truth
+from app.tasks.question_answering.spec import SPEC
 from app.tasks.question_answering.task import QuestionItem
 from app.tasks.tokenizer import encodable
 from scripts.training.data import Broken, Example
 
-CONTEXT_NAMES = ("context", "passage", "paragraph", "text")
 ANSWER_NAMES = ("answers", "answer", "answer_text")
 
 
@@ -60,7 +60,7 @@ def parse(record: Record, source: str, repair: Repair | None = None) -> Example 
     if record.broken:
         return Broken(record.where, record.broken)
     columns = {key: plain(value) for key, value in in_lower_case(record.columns).items()}
-    name = next((one for one in CONTEXT_NAMES if one in columns), "context")
+    name = SPEC.fields["context"].find(columns) or "context"
     for column in ("question", name):
         value = columns.get(column)
         if not isinstance(value, str) or not value.strip():

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
 from app.tasks.manifest_options import checked_options
+from app.tasks.question_answering.spec import SPEC as SERVED
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, ReportInput, by_length
-from scripts.tasks.question_answering.answers import ANSWER_NAMES, CONTEXT_NAMES, Gold, Repair, parse, unanswered
+from scripts.tasks.question_answering.answers import ANSWER_NAMES, Gold, Repair, parse, unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
 from scripts.training.data import Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
@@ -68,7 +70,7 @@ class QuestionAnsweringTraining(TrainingTask):
     auto_class = "AutoModelForQuestionAnswering"
     has_own_loss = True
     heads: tuple[str, ...] = ("ForQuestionAnswering",)
-    item_columns: Mapping[str, Sequence[str]] = {"question": ("question",), "context": CONTEXT_NAMES}
+    fields: Mapping[str, FieldSpec] = SERVED.fields
     label_columns = frozenset(ANSWER_NAMES)
     long_field = "context"
     recipe_options = frozenset({"repair_offsets", "no_answer_share"})
