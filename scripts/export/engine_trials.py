@@ -63,10 +63,10 @@ class OpenVinoRunner:
         return outputs
 
     def _run(self, rows: Sequence[Row]) -> list[RowOutput]:
-        where = plan([row.num_tokens for row in rows], self._graph.layout, fixed_shapes=True)
-        tensors = to_tensors(rows, where, self._graph, fixed_shapes=True)
+        placement = plan([row.num_tokens for row in rows], self._graph.layout, fixed_shapes=True)
+        tensors = to_tensors(rows, placement, self._graph, fixed_shapes=True)
         produced = self._compiled(dict(tensors))
-        return split([produced[output.name] for output in self._graph.outputs], rows, where, self._graph)
+        return split([produced[output.name] for output in self._graph.outputs], rows, placement, self._graph)
 
 
 LARGEST_ERROR = 0.01
@@ -90,28 +90,28 @@ def try_engines(graph_file: Path, graph: Graph, rows: Sequence[Row], timeout_s: 
         rows: as they will be sent; a sample of many lengths is taken.
         timeout_s: how long one engine may take.
     """
-    trial = json.dumps({"graph": graph.model_dump(mode="json"), "rows": [_as_json(row) for row in _sample(rows)]})
-    tried = {device: _tried_apart(device, graph_file, trial, timeout_s) for device in other_engines()}
-    return {"cpu": EngineTrial(runs=True), **{device: found for device, found in tried.items() if found is not None}}
+    job = json.dumps({"graph": graph.model_dump(mode="json"), "rows": [_as_json(row) for row in _sample(rows)]})
+    trials = {device: _try_in_subprocess(device, graph_file, job, timeout_s) for device in other_engines()}
+    return {"cpu": EngineTrial(runs=True), **{device: trial for device, trial in trials.items() if trial is not None}}
 
 
 def other_engines() -> list[Device]:
     """What this environment has beside the CPU."""
-    found: list[Device] = []
-    if _is_there("openvino") or is_installed():
-        found.append("openvino")
-    if _is_there("cuda"):
-        found.append("cuda")
-    return found
+    devices: list[Device] = []
+    if _is_available("openvino") or is_installed():
+        devices.append("openvino")
+    if _is_available("cuda"):
+        devices.append("cuda")
+    return devices
 
 
 def judge(
-    opening: OpenRunner, precisions: Sequence[Precision], rows: Sequence[Row], expected: Sequence[RowOutput]
+    open_engine: OpenRunner, precisions: Sequence[Precision], rows: Sequence[Row], expected: Sequence[RowOutput]
 ) -> EngineTrial:
     """Run the rows in each precision; what decides is the first of them.
 
     Args:
-        opening: opens the engine.
+        open_engine: opens it in a precision.
         precisions: fp32, and others that it has.
         rows: what is run.
         expected: their outputs on the CPU in fp32.
@@ -120,7 +120,7 @@ def judge(
     reason = ""
     for precision in precisions:
         try:
-            runner = opening(precision)
+            runner = open_engine(precision)
             outputs = [*runner.run_rows(rows), *(runner.run_rows([row])[0] for row in rows)]
             errors[precision] = largest_error([*expected, *expected], outputs)
         except Exception as error:  # each engine raises its own
@@ -149,7 +149,7 @@ def describe_engines(trials: Mapping[Device, EngineTrial]) -> Iterator[str]:
             yield f"{device} does not run it and will not be used: {trial.reason}"
 
 
-def _tried_apart(device: Device, graph_file: Path, trial: str, timeout_s: float) -> EngineTrial | None:
+def _try_in_subprocess(device: Device, graph_file: Path, job: str, timeout_s: float) -> EngineTrial | None:
     """None where the process itself failed, so that nothing is known of the engine."""
     # -P and the path: whoever trains may have a package called `scripts` where they stand
     command = [sys.executable, "-P", "-m", "scripts.export.engine_trials", device, str(graph_file.absolute())]
@@ -157,20 +157,20 @@ def _tried_apart(device: Device, graph_file: Path, trial: str, timeout_s: float)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
         done = subprocess.run(
-            command, input=trial, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+            command, input=job, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
         )
     except subprocess.TimeoutExpired:
         return EngineTrial(runs=False, reason=f"it takes longer than {timeout_s:g} s")
     if done.returncode < 0:
         return EngineTrial(runs=False, reason=f"its process ended with signal {-done.returncode}")
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        logger.warning("%s was not tried: %s", device, said[-1] if said else f"exit code {done.returncode}")
+        lines = done.stderr.strip().splitlines()
+        logger.warning("%s was not tried: %s", device, lines[-1] if lines else f"exit code {done.returncode}")
         return None
     return EngineTrial.model_validate_json(done.stdout.splitlines()[-1])
 
 
-def _is_there(device: Device) -> bool:
+def _is_available(device: Device) -> bool:
     try:
         choose_provider(device)
     except ProviderUnavailable:
@@ -189,25 +189,25 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 
 def _as_json(row: Row) -> dict[str, list[int]]:
-    return {name: [int(one) for one in values] for name, values in asdict(row).items()}
+    return {name: [int(value) for value in values] for name, values in asdict(row).items()}
 
 
-def _opening(device: Device, graph_file: Path, graph: Graph) -> tuple[OpenRunner, list[Precision]]:
-    if device == "openvino" and not _is_there("openvino"):
+def _engine_factory(device: Device, graph_file: Path, graph: Graph) -> tuple[OpenRunner, list[Precision]]:
+    if device == "openvino" and not _is_available("openvino"):
         precisions: list[Precision] = ["fp32", "bf16"] if has_openvino_bf16() else ["fp32"]
         return (lambda precision: OpenVinoRunner(graph_file, graph, precision)), precisions
-    there = choose_provider(device)
-    precisions = ["fp32"] if there.precision == "fp32" else ["fp32", there.precision]
+    provider = choose_provider(device)
+    precisions = ["fp32"] if provider.precision == "fp32" else ["fp32", provider.precision]
     return (lambda precision: EncoderEngine(graph_file, graph, Provider(device, precision, "tried"))), precisions
 
 
 def main() -> None:
     device: Device = sys.argv[1]  # type: ignore[assignment]
-    graph_file, trial = Path(sys.argv[2]), json.load(sys.stdin)
-    graph, rows = Graph(**trial["graph"]), [Row(**row) for row in trial["rows"]]
+    graph_file, job = Path(sys.argv[2]), json.load(sys.stdin)
+    graph, rows = Graph(**job["graph"]), [Row(**row) for row in job["rows"]]
     expected = EncoderEngine(graph_file, graph, choose_provider("cpu")).run_rows(rows)
-    opening, precisions = _opening(device, graph_file, graph)
-    sys.stdout.write(judge(opening, precisions, rows, expected).model_dump_json() + "\n")
+    open_engine, precisions = _engine_factory(device, graph_file, graph)
+    sys.stdout.write(judge(open_engine, precisions, rows, expected).model_dump_json() + "\n")
 
 
 if __name__ == "__main__":

@@ -240,12 +240,12 @@ def sample_rows(offline: TrainingTask, tokenizer: Tokenizer, task_options: Mappi
     """Rows of the built-in texts: short, long, pairs, and of texts that need several windows."""
     serving = offline.serving_task(tokenizer, task_options)
     items = [example.item for example in sample_examples(offline)]
-    return [row for one in encode_all(serving, offline.serving_options(), items) for row in one.rows]
+    return [row for encoded in encode_all(serving, offline.serving_options(), items) for row in encoded.rows]
 
 
 def note_padding(model: Any, axis: Axis, rows: Sequence[Row]) -> None:
-    """Note on a model that is only asked, and need not be served, how its rows are padded."""
-    with contextlib.suppress(ExportFailed):  # one whose answers depend on padding is asked as it is
+    """Note on a model that only answers here, and need not be served, how its rows are padded."""
+    with contextlib.suppress(ExportFailed):  # where answers depend on padding, the model is used as it is
         _torch_outputs(model, axis, spread(rows))
 
 
@@ -261,14 +261,14 @@ def export_model(model: Any, axis: Axis, rows: Sequence[Row], folder: Path) -> E
     Raises:
         ExportFailed: no layout gives what transformers gives for each row alone.
     """
-    drawn = spread(rows)
+    sample = spread(rows)
     was_training = model.training
     try:
-        expected, side = _torch_outputs(model, axis, drawn)
+        expected, side = _torch_outputs(model, axis, sample)
         reasons = []
         for may_pack in (True, False) if is_packable(model) else (False,):
             try:
-                return _shown(model, axis, drawn, expected, folder, may_pack, side)
+                return _export_as(model, axis, sample, expected, folder, may_pack, side)
             except HooperError as error:
                 reasons.append(error.detail)
     finally:
@@ -322,7 +322,7 @@ def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[Ro
     )
 
 
-def _shown(
+def _export_as(
     model: Any,
     axis: Axis,
     rows: Sequence[Row],
@@ -332,7 +332,7 @@ def _shown(
     side: Literal["right", "left"],
 ) -> Exported:
     name = describe(model)
-    examples = [*rows[1:3], *rows, *rows][:2]  # two of them, though there were one: see EXAMPLES
+    examples = [*rows[1:3], *rows, *rows][:2]  # two of them, even where there is a single row: see EXAMPLES
     graph = export_graph(model, axis, folder / EXPORTED, may_pack, side, examples)
     try:
         optimize(folder / EXPORTED, folder / OPTIMIZED)
@@ -360,14 +360,13 @@ def _shown(
 
 def _input_names(file: Path) -> set[str]:
     """What a graph takes."""
-    return {one.name for one in onnx.load(file, load_external_data=False).graph.input}
+    return {value.name for value in onnx.load(file, load_external_data=False).graph.input}
 
 
-def _distance(expected: Sequence[RowOutput], found: Sequence[RowOutput]) -> float:
-    """The largest error, in parts of the largest logit where that is more than 1."""
-    scale = max(1.0, *(float(np.abs(one["logits"]).max(initial=0.0)) for one in expected))
-    errors = [largest_error([one], [other]) for one, other in zip(expected, found, strict=True)]
-    return float(np.max(errors)) / scale  # NaN where one of them is
+def _distance(expected: Sequence[RowOutput], outputs: Sequence[RowOutput]) -> float:
+    """The largest error, in parts of the largest logit where that is more than 1; NaN where any error is."""
+    scale = max(1.0, *(float(np.abs(output["logits"]).max(initial=0.0)) for output in expected))
+    return largest_error(expected, outputs) / scale
 
 
 def _cause(error: Exception) -> str:

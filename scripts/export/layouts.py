@@ -22,8 +22,8 @@ TYPE_WEIGHTS = ("token_type_embeddings", "seg_embed")
 
 def position_table(model: Any) -> Any | None:
     """The module with a vector for each position, or None."""
-    named = model.base_model.named_modules()
-    return next((one for name, one in named if name.split(".")[-1] == TABLE and hasattr(one, "weight")), None)
+    modules = model.base_model.named_modules()
+    return next((module for name, module in modules if name.split(".")[-1] == TABLE and hasattr(module, "weight")), None)
 
 
 def position_offset(model: Any) -> int:
@@ -33,8 +33,9 @@ def position_offset(model: Any) -> int:
         return 0
     if getattr(table, "padding_idx", None) is not None:
         return int(table.padding_idx) + 1
-    numbered = next((one for name, one in model.base_model.named_buffers() if name.split(".")[-1] == "position_ids"), None)
-    return 0 if numbered is None or numbered.is_meta or not numbered.numel() else int(numbered.flatten()[0])
+    buffers = model.base_model.named_buffers()
+    ids = next((buffer for name, buffer in buffers if name.split(".")[-1] == "position_ids"), None)
+    return 0 if ids is None or ids.is_meta or not ids.numel() else int(ids.flatten()[0])
 
 
 def num_positions(model: Any) -> int | None:
@@ -77,10 +78,10 @@ def makes_token_types(model: Any) -> bool:
 
 def padding_id(config: Any) -> int:
     """The token that fills a tensor up. Models without one, which are decoders, read a text at its last token that is none: so
-    it is one with which texts do not end."""
-    for one in (config.pad_token_id, *end_tokens(config), config.bos_token_id):
-        if one is not None and 0 <= one < config.vocab_size:
-            return int(one)
+    it is a token with which texts do not end."""
+    for token in (config.pad_token_id, *end_tokens(config), config.bos_token_id):
+        if token is not None and 0 <= token < config.vocab_size:
+            return int(token)
     return int(config.vocab_size) - 1
 
 
@@ -127,11 +128,11 @@ class PaddedModel(torch.nn.Module):
             input_ids, attention_mask, token_type_ids: (rows, tokens).
             gather: (positions,): flat indices of the tokens whose outputs are read.
         """
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        fed = {name: tensor for name, tensor in given.items() if tensor is not None}
+        tensors = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        inputs = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         if self.axis == "row" and is_read_at_its_end(self.model):
-            return {"logits": _read_at_the_end(self.model, fed)}
-        logits = head_logits(self.model(**fed, return_dict=True))
+            return {"logits": _read_at_the_end(self.model, inputs)}
+        logits = head_logits(self.model(**inputs, return_dict=True))
         if gather is not None:
             logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
         return {"logits": logits}
@@ -142,13 +143,13 @@ def is_read_at_its_end(model: Any) -> bool:
     return bool(model.config.is_encoder_decoder) and hasattr(model, "classification_head")
 
 
-def _read_at_the_end(model: Any, fed: dict[str, Any]) -> torch.Tensor:
+def _read_at_the_end(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     # transformers' own forward wants as many end tokens in every row of a batch, and a pair has more of them than a text
-    input_ids = fed["input_ids"]
+    input_ids = inputs["input_ids"]
     body = model.base_model if hasattr(model.base_model, "decoder") else model.transformer
     if hasattr(model, "_shift_right"):  # T5 leaves it to the caller
-        fed = {**fed, "decoder_input_ids": model._shift_right(input_ids)}
-    hidden = body(**fed, use_cache=False, return_dict=True)["last_hidden_state"]
+        inputs = {**inputs, "decoder_input_ids": model._shift_right(input_ids)}
+    hidden = body(**inputs, use_cache=False, return_dict=True)["last_hidden_state"]
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     last = ((input_ids == model.config.eos_token_id) * places).argmax(-1)  # (rows,)
     read = hidden[torch.arange(input_ids.shape[0], device=input_ids.device), last]
@@ -216,14 +217,14 @@ class PackedModel(torch.nn.Module):
         same = segment_ids[:, :, None] == segment_ids[:, None, :]
         # padding attends to padding: a row of the mask is never empty, so that no softmax gives NaN
         mask = torch.where(same, 0.0, MASKED)[:, None]  # (lines, 1, tokens, tokens)
-        fed: dict[str, Any] = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
         accepted = accepted_inputs(self.model)
         if "token_type_ids" in accepted:  # left to itself, the model would slice a buffer of fixed length
-            fed["token_type_ids"] = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            inputs["token_type_ids"] = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         with _packing(self.model.base_model, mask, position_ids, gather if self.axis == "row" else None):
             if "position_ids" in accepted:
-                fed["position_ids"] = position_ids
-            logits = head_logits(self.model(**fed, return_dict=True))
+                inputs["position_ids"] = position_ids
+            logits = head_logits(self.model(**inputs, return_dict=True))
         if self.axis == "position" and gather is not None:
             logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
         return {"logits": logits}

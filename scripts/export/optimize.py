@@ -18,6 +18,8 @@ from app.core.errors import SetupError
 from app.core.manifest import Graph
 from app.core.types import Ints
 
+# --- files: protobuf ends at 2 GB, and what is larger keeps its weights in a second file beside the first
+
 MAX_PROTO_BYTES = 2_000_000_000
 """Of weights in one file: protobuf's limit is 2^31 - 1, for everything in it."""
 DATA_SUFFIX = ".data"
@@ -84,6 +86,9 @@ def delete(file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+# --- branches: an If that goes the same way for every shape becomes what it goes to, since OpenVINO compiles few of them.
+# transformers' DeBERTa asks in each layer whether queries are as many as keys, which in an encoder they always are.
+
 SHAPES = ((1, 1), (1, 9), (2, 16), (3, 7), (1, 40))
 """Rows and tokens of the inputs that conditions are asked with."""
 ERRORS_ONLY = 3
@@ -99,34 +104,31 @@ def write_without_branches(source: Path, target: Path) -> Path:
     model = onnx.load(source, load_external_data=False)
     if not any(node.op_type == "If" for node in model.graph.node) or any(map(uses_external_data, model.graph.initializer)):
         return source
-    while settled := _settled(model, target):
+    while constant := _constant_conditions(model, target):
         nodes: list[NodeProto] = []
         for node in model.graph.node:
-            nodes += _taken(model.graph, node, settled[node.input[0]]) if _is_branch(node, settled) else [node]
+            is_branch = node.op_type == "If" and node.input[0] in constant
+            nodes += _inlined(model.graph, node, constant[node.input[0]]) if is_branch else [node]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
     onnx.save(model, target)
     return target
 
 
-def _is_branch(node: NodeProto, settled: Mapping[str, bool]) -> bool:
-    return node.op_type == "If" and node.input[0] in settled
-
-
-def _settled(model: ModelProto, file: Path) -> dict[str, bool]:
+def _constant_conditions(model: ModelProto, file: Path) -> dict[str, bool]:
     """Conditions to what they always are."""
     producers = {name: node for node in model.graph.node for name in node.output}
     conditions = {node.input[0] for node in model.graph.node if node.op_type == "If"}
-    asked = sorted(name for name in conditions if _follows_from_shapes(name, producers, model.graph))
-    if not asked:
+    names = sorted(name for name in conditions if _follows_from_shapes(name, producers, model.graph))
+    if not names:
         return {}
-    answers = [_ask(model, asked, shape, file) for shape in SHAPES]
-    return {name: values[0] for name, values in zip(asked, zip(*answers, strict=True), strict=True) if len(set(values)) == 1}
+    runs = [_run_conditions(model, names, shape, file) for shape in SHAPES]
+    return {name: values[0] for name, values in zip(names, zip(*runs, strict=True), strict=True) if len(set(values)) == 1}
 
 
 def _follows_from_shapes(name: str, producers: Mapping[str, NodeProto], graph: GraphProto) -> bool:
     """Whether no value of an input reaches it but through its shape."""
-    inputs = {one.name for one in graph.input}
+    inputs = {value.name for value in graph.input}
     seen, open_names = set[str](), [name]
     while open_names:
         current = open_names.pop()
@@ -142,40 +144,40 @@ def _follows_from_shapes(name: str, producers: Mapping[str, NodeProto], graph: G
     return True
 
 
-def _ask(model: ModelProto, conditions: Sequence[str], shape: tuple[int, int], file: Path) -> list[bool]:
-    asking = ModelProto()
-    asking.CopyFrom(model)
-    del asking.graph.output[:]
-    asking.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.BOOL, None) for name in conditions)
-    onnx.save(asking, file)
+def _run_conditions(model: ModelProto, conditions: Sequence[str], shape: tuple[int, int], file: Path) -> list[bool]:
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.BOOL, None) for name in conditions)
+    onnx.save(probe, file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     tensors: dict[str, Ints] = {
-        one.name: np.ones(shape if len(one.shape) == 2 else shape[:1], np.int64) for one in session.get_inputs()
+        tensor.name: np.ones(shape if len(tensor.shape) == 2 else shape[:1], np.int64) for tensor in session.get_inputs()
     }
     return [bool(value) for value in session.run(list(conditions), tensors)]
 
 
-def _taken(graph: GraphProto, node: NodeProto, condition: bool) -> Iterator[NodeProto]:
+def _inlined(graph: GraphProto, node: NodeProto, condition: bool) -> Iterator[NodeProto]:
     """The nodes of the branch, under names that nothing else in the graph has."""
-    wanted = "then_branch" if condition else "else_branch"
-    branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
+    name = "then_branch" if condition else "else_branch"
+    branch = next(attribute.g for attribute in node.attribute if attribute.name == name)
     prefix = f"{node.name or node.output[0]}/"
-    local = {name for inner in branch.node for name in inner.output} | {one.name for one in branch.initializer}
-    for one in branch.initializer:
-        kept = graph.initializer.add()
-        kept.CopyFrom(one)
-        kept.name = prefix + one.name
+    local = {name for inner in branch.node for name in inner.output} | {tensor.name for tensor in branch.initializer}
+    for tensor in branch.initializer:
+        copy = graph.initializer.add()
+        copy.CopyFrom(tensor)
+        copy.name = prefix + tensor.name
     for inner in branch.node:
         moved = NodeProto()
         moved.CopyFrom(inner)
         moved.name = prefix + inner.name
         _rename(moved, {name: prefix + name for name in local})
         yield moved
-    for given, returned in zip(branch.output, node.output, strict=True):
-        source = prefix + given.name if given.name in local else given.name
-        yield helper.make_node("Identity", [source], [returned], f"{prefix}{returned}")
+    for output, name in zip(branch.output, node.output, strict=True):
+        source = prefix + output.name if output.name in local else output.name
+        yield helper.make_node("Identity", [source], [name], f"{prefix}{name}")
 
 
 def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
@@ -191,6 +193,8 @@ def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
             for output in attribute.g.output:
                 output.name = outside.get(output.name, output.name)
 
+
+# --- ONNX Runtime's basic optimizations
 
 STANDARD = frozenset({"", "ai.onnx"})
 
@@ -220,9 +224,9 @@ def optimize(source: Path, target: Path) -> None:
     if not used <= STANDARD:
         raise SetupError(f"{source.name} needs operators outside the ONNX standard: {', '.join(sorted(used - STANDARD))}")
     # the runtime lists all domains it knows; other engines may refuse those they do not
-    kept = [one for one in model.opset_import if one.domain in STANDARD]
+    opsets = [opset for opset in model.opset_import if opset.domain in STANDARD]
     del model.opset_import[:]
-    model.opset_import.extend(kept)
+    model.opset_import.extend(opsets)
     save(model, target)
 
 
@@ -231,10 +235,12 @@ def weights_file_of_exporter(source: Path) -> bool:
     return any(map(uses_external_data, onnx.load(source, load_external_data=False).graph.initializer))
 
 
+# --- weights as int8 or fp16
+
 Storage = Literal["int8", "fp16"]
 MIN_WEIGHTS = 65_536
 """Smaller matrices stay as they are: a head of a few labels decides everything and saves nothing."""
-LIMIT = 127
+MAX_INT8 = 127
 SHRINKS = np.linspace(0.80, 1.0, 11)
 """Shares of a channel's largest weight that are tried as the end of its scale."""
 
@@ -244,29 +250,30 @@ def quantize_weights(
 ) -> Graph:
     """Write a copy of the graph whose large matrices are small: int8 (matrix products per output channel, word embeddings
     per word, symmetric, each followed by a DequantizeLinear) or fp16 (each followed by a Cast). What the graph computes with
-    stays fp32.
+    stays fp32: they are converted once, when the model loads.
 
     Returns:
-        The graph's manifest entry with its `storage`, or the given one where nothing was large enough.
+        The graph's manifest entry with its `storage`, or `graph` where nothing was large enough.
     """
     model = onnx.load(source)
-    axes = {name: axis for name, axis in _channel_axes(model).items() if _size(model, name) >= min_weights}
-    nodes, weights = [], []
+    axes = _channel_axes(model)
+    nodes, tensors = [], []
     for tensor in model.graph.initializer:
-        if tensor.name not in axes:
-            weights.append(tensor)
-            continue
-        if storage == "fp16":
-            stored_as = f"{tensor.name}_fp16"
-            weights.append(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored_as))
-            nodes.append(helper.make_node("Cast", [stored_as], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT))
-            continue
-        axis = axes[tensor.name]
-        quantized, scale = quantize(numpy_helper.to_array(tensor), axis)
-        stored = [f"{tensor.name}_int8", f"{tensor.name}_scale"]
-        weights += [numpy_helper.from_array(quantized, stored[0]), numpy_helper.from_array(scale, stored[1])]
-        nodes.append(helper.make_node("DequantizeLinear", stored, [tensor.name], f"{tensor.name}_dequantize", axis=axis))
-    _replace(model, nodes + list(model.graph.node), weights)
+        name = tensor.name
+        if name not in axes or np.prod(tensor.dims) < min_weights:
+            tensors.append(tensor)
+        elif storage == "fp16":
+            tensors.append(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}_fp16"))
+            nodes.append(helper.make_node("Cast", [f"{name}_fp16"], [name], f"{name}_cast", to=TensorProto.FLOAT))
+        else:
+            stored = [f"{name}_int8", f"{name}_scale"]
+            arrays = quantize(numpy_helper.to_array(tensor), axes[name])
+            tensors += [numpy_helper.from_array(array, part) for array, part in zip(arrays, stored, strict=True)]
+            nodes.append(helper.make_node("DequantizeLinear", stored, [name], f"{name}_dequantize", axis=axes[name]))
+    others = list(model.graph.node)
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes + others)
+    model.graph.initializer.extend(tensors)
     save(model, target)
     return graph.model_copy(update={"storage": storage if nodes else graph.storage, "file": target.name})
 
@@ -276,38 +283,33 @@ def quantize(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)  # (channels, weights)
     largest = np.abs(rows).max(axis=1)
     largest[largest == 0] = 1  # a channel of zeros: any scale keeps them
-    best = np.full(len(rows), np.inf)
-    scale = largest / LIMIT
+    least = np.full(len(rows), np.inf)
+    scale = largest / MAX_INT8
     for shrink in SHRINKS:
-        tried = largest * shrink / LIMIT
-        error = np.square(_rounded(rows, tried) * tried[:, None] - rows).sum(axis=1)
-        better = error < best
-        scale[better], best[better] = tried[better], error[better]
+        candidate = largest * shrink / MAX_INT8
+        rounded = np.clip(np.rint(rows / candidate[:, None]), -MAX_INT8, MAX_INT8) * candidate[:, None]
+        error = np.square(rounded - rows).sum(axis=1)
+        better = error < least
+        scale[better], least[better] = candidate[better], error[better]
     scale = scale.astype(np.float32)
-    shape = [-1 if one == axis else 1 for one in range(weights.ndim)]
-    quantized = np.clip(np.rint(weights / scale.reshape(shape)), -LIMIT, LIMIT).astype(np.int8)
-    return quantized, scale
+    shape = [-1 if dim == axis else 1 for dim in range(weights.ndim)]
+    return np.clip(np.rint(weights / scale.reshape(shape)), -MAX_INT8, MAX_INT8).astype(np.int8), scale
 
 
-def _rounded(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    rounded: np.ndarray = np.clip(np.rint(rows / scale[:, None]), -LIMIT, LIMIT)
-    return rounded
-
-
-def _channel_axes(model: onnx.ModelProto) -> dict[str, int]:
+def _channel_axes(model: ModelProto) -> dict[str, int]:
     """Matrices to store as int8, with the axis of their channels; one that is used in two ways is left alone."""
-    matrices = {one.name for one in model.graph.initializer if one.data_type == TensorProto.FLOAT and len(one.dims) == 2}
+    tensors = model.graph.initializer
+    matrices = {tensor.name for tensor in tensors if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2}
     uses: dict[str, set[int | None]] = defaultdict(set)
     for node in model.graph.node:
         for position, name in enumerate(node.input):
             if name in matrices:
                 uses[name].add(_channel_axis(node, position))
-    agreed = {name: axes.pop() for name, axes in uses.items() if len(axes) == 1}
-    return {name: axis for name, axis in agreed.items() if axis is not None}
+    return {name: axis for name, axes in uses.items() if len(axes) == 1 and (axis := next(iter(axes))) is not None}
 
 
 def _channel_axis(node: NodeProto, position: int) -> int | None:
-    attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "MatMul" and position == 1:
         return 1
     if node.op_type == "Gemm" and position == 1:
@@ -315,14 +317,3 @@ def _channel_axis(node: NodeProto, position: int) -> int | None:
     if node.op_type == "Gather" and position == 0 and node.input[1] == "input_ids" and not attributes.get("axis"):
         return 0
     return None
-
-
-def _size(model: onnx.ModelProto, name: str) -> int:
-    dims = next(one.dims for one in model.graph.initializer if one.name == name)
-    return int(np.prod(dims))
-
-
-def _replace(model: onnx.ModelProto, nodes: list[NodeProto], weights: list[TensorProto]) -> None:
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(weights)

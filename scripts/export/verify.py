@@ -93,7 +93,7 @@ class ParityFailed(SetupError):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a graph must reach: the share of examples decided alike, and the largest error of a logit."""
+    """What a graph must reach: the share of examples with the same prediction, and the largest error of a logit."""
 
     name: str
     agreement: float
@@ -115,7 +115,7 @@ class Comparison:
     parity: Parity
     num_not_finite: int
     disagreeing: Sequence[str]
-    """Where the examples stand that were decided otherwise."""
+    """Where the examples stand whose predictions differ."""
 
     def __str__(self) -> str:
         count = len(self.disagreeing)
@@ -144,10 +144,10 @@ class Reference:
         return [row for item in self.predictions.encoded for row in item.rows]
 
     def predict(self, runner: RowRunner, title: str) -> Predictions:
-        return predict(self.task, self.offline.serving_options(), [one.item for one in self.examples], runner, title)
+        return predict(self.task, self.offline.serving_options(), [example.item for example in self.examples], runner, title)
 
     def verify(self, graph_file: Path, graph: Graph, gate: Gate) -> tuple[Parity, Predictions]:
-        """Run the graph on the CPU in fp32; a packed one must also answer each row alike whatever lies beside it.
+        """Run the graph on the CPU in fp32; a packed one must also give each row the same answer whatever lies beside it.
 
         Raises:
             ParityFailed: it misses the gate, gives a number that is not finite, or rows feel their neighbours.
@@ -157,15 +157,15 @@ class Reference:
             predictions = self.predict(session, "verifying")
         except EngineFailed as error:
             raise ParityFailed(f"{gate.name} failed on a held-out example: {error}") from error
-        found = self.compare(predictions, gate)
-        if not found.parity.passed:
+        comparison = self.compare(predictions, gate)
+        if not comparison.parity.passed:
             raise ParityFailed(
-                f"{gate.name} does not reproduce the torch model: {found}; wanted are an agreement of {gate.agreement}"
+                f"{gate.name} does not reproduce the torch model: {comparison}; wanted are an agreement of {gate.agreement}"
                 + (f" and an error of at most {gate.max_abs_error:g}" if math.isfinite(gate.max_abs_error) else "")
                 + gate.way_out
             )
         check_neighbours(session, self.rows)
-        return found.parity, predictions
+        return comparison.parity, predictions
 
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
         """Parity in bf16 through OpenVINO, where this machine has it. Passed or not, it is recorded: the service only
@@ -182,24 +182,26 @@ class Reference:
         """The same over `count` of the examples, drawn at random, where there are more; 0: over all."""
         if not 0 < count < len(self.examples):
             return self
-        kept = sorted(random.Random(0).sample(range(len(self.examples)), count))
-        every = self.predictions
+        numbers = sorted(random.Random(0).sample(range(len(self.examples)), count))
+        all_of_them = self.predictions
         predictions = Predictions(
-            [every.answers[one] for one in kept], [every.encoded[one] for one in kept], [every.outputs[one] for one in kept]
+            [all_of_them.answers[number] for number in numbers],
+            [all_of_them.encoded[number] for number in numbers],
+            [all_of_them.outputs[number] for number in numbers],
         )
-        return replace(self, examples=[self.examples[one] for one in kept], predictions=predictions)
+        return replace(self, examples=[self.examples[number] for number in numbers], predictions=predictions)
 
     def compare(self, candidate: Predictions, gate: Gate) -> Comparison:
-        """Example by example: an example with a logit that is not finite counts as decided otherwise."""
+        """Example by example: an example with a logit that is not finite counts as another prediction."""
         largest, disagreeing, not_finite = 0.0, [], 0
-        for index, one in enumerate(self.examples):
+        for index, example in enumerate(self.examples):
             error = largest_error(self.predictions.outputs[index], candidate.outputs[index])
             finite = math.isfinite(error)
             not_finite += not finite
             largest = max(largest, error) if finite else largest
             answers = self.predictions.answers[index], candidate.answers[index]
             if not finite or not self.task.same_decision(*answers, self.offline.serving_options()):
-                disagreeing.append(one.where)
+                disagreeing.append(example.where)
         agreement = 1 - len(disagreeing) / len(self.examples)
         passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error
         parity = Parity(rows=len(self.examples), agreement=agreement, max_abs_error=largest, passed=passed)
@@ -233,7 +235,8 @@ def check_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) 
     """
     drawn = _draw(rows, seed)
     alone = [session.run_together([row])[0] for row in drawn]
-    errors = [largest_error([one], [other]) for one, other in zip(alone, session.run_together(drawn), strict=True)]
+    together = session.run_together(drawn)
+    errors = [largest_error([expected], [output]) for expected, output in zip(alone, together, strict=True)]
     _refuse_moved(errors, alone, "feel their neighbours")
 
 
@@ -252,7 +255,7 @@ def check_other_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int
     before = session.run_together(drawn)
     errors = []
     for kept in (0, 1):
-        mixed = [row if number % 2 == kept else _other(row, words, generator) for number, row in enumerate(drawn)]
+        mixed = [row if number % 2 == kept else _with_other_words(row, words, generator) for number, row in enumerate(drawn)]
         after = session.run_together(mixed)
         errors += [largest_error([before[number]], [after[number]]) for number in range(kept, len(drawn), 2)]
     _refuse_moved(errors, before, "feel what their neighbours say")
@@ -268,10 +271,10 @@ def _refuse_moved(errors: Sequence[float], outputs: Sequence[RowOutput], what: s
         )
 
 
-def _other(row: Row, words: Sequence[int], generator: random.Random) -> Row:
+def _with_other_words(row: Row, words: Sequence[int], generator: random.Random) -> Row:
     """A row of the same length and marks that says something else."""
-    said = [row.input_ids[0], *generator.choices(words, k=max(0, row.num_tokens - 2)), row.input_ids[-1]]
-    return replace(row, input_ids=said[: row.num_tokens])
+    ids = [row.input_ids[0], *generator.choices(words, k=max(0, row.num_tokens - 2)), row.input_ids[-1]]
+    return replace(row, input_ids=ids[: row.num_tokens])
 
 
 def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
@@ -297,7 +300,7 @@ def torch_reference(
         model: a transformers model with its head.
         tokenizer: with the length of the longest input.
         task_options: what the manifest will say.
-        examples: what is asked.
+        examples: what it answers.
         is_labelled: whether their targets are the right answers; only then something can be calibrated.
     """
     task = offline.serving_task(tokenizer, task_options)
