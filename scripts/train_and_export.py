@@ -21,6 +21,7 @@ from app.core.command_line import program, spread  # noqa: E402
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
+from app.tasks.registry import installed_tasks  # noqa: E402
 from scripts.export.formatting import format_value, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
 from scripts.training.recipe import Recipe, load_recipe, recipe_options  # noqa: E402
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
     from scripts.training.pipeline import Pipeline, Published
 
 RECIPES = ROOT / "scripts" / "recipes"
-ROUTES = {
-    "text-classification": "classify",
-    "text-regression": "classify",
-    "question-answering": "answer",
-    "summarization": "summarize",
-}
 EXAMPLES = """\
   hooper train reviews.csv                          columns text and label, a fifth held out; published as models/reviews/1
   hooper train train.jsonl.gz --validation dev.jsonl.gz --base-model bert-base-uncased --epochs 3 --name topics
@@ -153,7 +148,8 @@ def _report(published: Published, recipe: Recipe) -> None:
     print(f"serve it:  hooper serve{where}")
     if published.report:
         print(f"look at it: hooper report {folder.parent.name}/{folder.name}")
-    print(f"ask it:    curl -s http://127.0.0.1:8000/v1/{ROUTES[recipe.task]} -H 'content-type: application/json' -d {body}")
+    url = f"http://127.0.0.1:8000/{installed_tasks()[recipe.task].route.path}"
+    print(f"ask it:    curl -s {url} -H 'content-type: application/json' -d {body}")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,7 @@ from typing import Any
 
 from app.core.types import TaskName
 from scripts.api.data import Data
-
-MODULES: Mapping[TaskName, str] = {
-    "text-classification": "text_classifier",
-    "text-regression": "text_regressor",
-    "question-answering": "question_answering",
-    "summarization": "summarizer",
-}
+from scripts.tasks import training_task
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Script:
 
     def to_save(self, path: str, options: Mapping[str, Any]) -> str:
         """The calls up to this `save`."""
-        module = MODULES[self.task]
+        module = training_task(self.task).api_module
         given = "".join(f", {key}={value!r}" for key, value in self.options.items())
         saved = "".join(f", {key}={value!r}" for key, value in options.items())
         lines = [

@@ -62,7 +62,7 @@ class Trainer(Generic[F]):
         self._script = Script(task, model.name, train.data, options)
         self._values = training_values(task, model.name, train.data, options)
         pipeline = self._line()
-        self._training, self._prepared = pipeline.offline, pipeline.load(train.data.records)
+        self._training, self._prepared = pipeline.training, pipeline.load(train.data.records)
         self._trained: Trained | None = None
         self._reference: Reference | None = None
         """The trained model's answers to what is held out, once they were needed."""
@@ -267,7 +267,7 @@ class Trainer(Generic[F]):
     def _others(self, source: Source) -> Sequence[Example]:
         """Examples that are no part of the data, with a word on those that training saw all the same."""
         recipe = self._line().recipe
-        examples, broken = read_labelled(self._line().offline, self._prepared.task_options, recipe, read(source))
+        examples, broken = read_labelled(self._training, self._prepared.task_options, recipe, read(source))
         say("load", f"{len(examples):,} rows to evaluate")
         if broken:
             say("", describe_broken(broken))

@@ -57,7 +57,7 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         recipe = recipe_of({"name": "way", **options, "runs": folder})
         pipeline = Pipeline(recipe, None, lambda arrow, text: print(f"{arrow:10} {text}", file=sys.stderr, flush=True))
-        prepared = pipeline.offline.prepare(recipe, read_all(recipe))
+        prepared = pipeline.training.prepare(recipe, read_all(recipe))
         if prepared.task_options.get("problem_type") != "single_label_classification":
             raise InvalidSettings("only texts with one label each can be compared here")
         prepared = replace(prepared, dataset=fold_of(prepared.dataset, fold, num_folds))

@@ -17,7 +17,7 @@ from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
 from scripts.export.formatting import say
-from scripts.tasks import SPECS
+from scripts.tasks import task_names
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe, load_recipe
 
@@ -29,7 +29,7 @@ MODELS = Path("models")
 
 _PANEL = "for checkpoints"
 _CHECKPOINT: dict[str, Any] = {
-    "task": annotated_option("task", Literal[tuple(SPECS)], "what its head is for; default: as config.json says", _PANEL),
+    "task": annotated_option("task", Literal[task_names()], "what its head is for; default: as config.json says", _PANEL),
     "labels": annotated_option("labels", list[str], "labels in the order of its outputs", _PANEL, metavar="NAME"),
     "data": annotated_option(
         "data", list[str], "texts to evaluate it on: csv, tsv, jsonl, txt, parquet", _PANEL, metavar="FILE"

@@ -1,6 +1,6 @@
 """What differs between tasks offline: reading records, the head and its labels, metrics, sections of card and report.
 
-One module or folder per task, with a `SPEC`; nothing else below `scripts` names a task.
+One module or folder per task, with a `SPEC` that the task's `TaskSpec.training` names; nothing else below `scripts` names one.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from app.tasks.registry import installed_tasks
 
 if TYPE_CHECKING:
     from scripts.tasks.spec import TrainingTask
 
-SPECS = {
-    "text-classification": "scripts.tasks.text_classification:SPEC",
-    "text-regression": "scripts.tasks.text_regression:SPEC",
-    "question-answering": "scripts.tasks.question_answering:SPEC",
-    "summarization": "scripts.tasks.extractive_summarization:SPEC",
-}
+
+def task_names() -> tuple[str, ...]:
+    """The tasks that can be trained; the first is what is trained where none is named."""
+    return tuple(spec.name for spec in installed_tasks().values() if spec.training)
 
 
 def training_task(name: str) -> TrainingTask:
@@ -29,8 +29,15 @@ def training_task(name: str) -> TrainingTask:
 
 @cache  # here and not at import: some of them need packages that only training installs
 def training_tasks() -> Mapping[str, TrainingTask]:
-    """The training halves of all tasks, by the task's name."""
-    return MappingProxyType({name: _load(place) for name, place in SPECS.items()})
+    """The training halves of all tasks, those of installed packages too, by the task's name."""
+    return MappingProxyType({spec.name: _load(spec.training) for spec in installed_tasks().values() if spec.training})
+
+
+def current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's keys as they are called today: in release 0.1.0 regression was a problem type of text classification."""
+    if values.get("problem_type") == "regression":
+        return {**values, "task": "text-regression", "problem_type": "auto"}
+    return dict(values)
 
 
 def _load(place: str) -> TrainingTask:

@@ -57,7 +57,7 @@ class SummarizationTraining(TrainingTask):
     name = "summarization"
     api_module = "summarizer"
     length_metric = "ROUGE-1"
-    recipe_options = frozenset({"summary_words", "language"})
+    has_language = True
     output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
     has_own_loss = True

@@ -82,8 +82,8 @@ class TrainingTask(ABC):
     """Columns that may hold what is right, in lower case."""
     long_field = "text"
     """The item's field that may hold a text of any length."""
-    recipe_options: frozenset[str] = frozenset()
-    """Keys of a recipe that are for this task, and perhaps a few others, alone."""
+    has_language = False
+    """Whether the language of its texts matters: a recipe may then name it."""
 
     @abstractmethod
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:

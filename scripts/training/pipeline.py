@@ -74,7 +74,7 @@ class Pipeline:
         check_name(recipe.name)
         self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
         self.say: Say = say if is_main_process() else lambda arrow, text: None
-        self.offline = training_task(recipe.task)
+        self.training = training_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
         """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
@@ -90,7 +90,7 @@ class Pipeline:
     def load(self, records: Mapping[str, list[Record]]) -> Prepared:
         """Records of each source become the examples to train on and those held out."""
         corrections = read_corrections(self.recipe)
-        prepared = self.offline.prepare(self.recipe, {**records, **corrections.records})
+        prepared = self.training.prepare(self.recipe, {**records, **corrections.records})
         dataset = prepared.dataset
         if self.recipe.from_feedback:
             said = (
@@ -125,7 +125,7 @@ class Pipeline:
             with refusals_told(self.run_folder):
                 self._fine_tune(model, prepared, tokenizer, resume)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
-        model = pretrained.load_finished(self.offline, options, self.run_folder.final)
+        model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
         return Trained(model.to(_device()), start.base, start.tokenizer, max_tokens, self.run_folder.cost)
 
@@ -137,21 +137,21 @@ class Pipeline:
         self._try_out(model, tokenizer, prepared.task_options)
         self.say("find", f"learning rate of {start.base.name}, inputs of up to {max_tokens} tokens")
         rows = self._rows(prepared.dataset.train, prepared, tokenizer)
-        return find_learning_rate(self.recipe, self.offline, model, rows, self.run_folder.path)
+        return find_learning_rate(self.recipe, self.training, model, rows, self.run_folder.path)
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
         examples = prepared.dataset.validation
-        reference = torch_reference(self.offline, trained.model, tokenizer, prepared.task_options, examples)
-        figures = self.offline.evaluate(reference.predictions.answers, examples, reference.task_options)
+        reference = torch_reference(self.training, trained.model, tokenizer, prepared.task_options, examples)
+        figures = self.training.evaluate(reference.predictions.answers, examples, reference.task_options)
         self.say("evaluate", describe_metrics(figures["headline"]))
         return reference
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
         """export > optimize > verify > quantize > verify > card > publish."""
         with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-            storage, axis = self.recipe.storage, self.offline.output_axis
+            storage, axis = self.recipe.storage, self.training.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
             return self.publish(prepared, trained, reference, verified)
 
@@ -173,17 +173,17 @@ class Pipeline:
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
         torch.manual_seed(self.recipe.seed)
-        model = pretrained.load_model(self.recipe, self.offline, prepared.task_options, start.base)
+        model = pretrained.load_model(self.recipe, self.training, prepared.task_options, start.base)
         limit = min(pretrained.longest_input(model), start.max_tokens)
         max_tokens = pretrained.choose_max_tokens(self.recipe, limit)
-        texts = [] if self.recipe.max_tokens else self.offline.window_texts(prepared.dataset.train)
+        texts = [] if self.recipe.max_tokens else self.training.window_texts(prepared.dataset.train)
         if texts:
             max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
         return model, max_tokens
 
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
-        tried = try_export(model, self.offline, tokenizer, task_options)
+        tried = try_export(model, self.training, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
@@ -199,8 +199,8 @@ class Pipeline:
             examples, aside = set_aside(examples)
             self.say("", f"autofit: {len(aside):,} of the training rows are set aside to tell when to stop")
         rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
-        tuned_on = self.offline.training_rows(aside, tokenizer, prepared.task_options)
-        cost = fine_tune(self.recipe, self.offline, model, rows, self.run_folder, resume, tuned_on)
+        tuned_on = self.training.training_rows(aside, tokenizer, prepared.task_options)
+        cost = fine_tune(self.recipe, self.training, model, rows, self.run_folder, resume, tuned_on)
         if is_main_process():
             self.run_folder.save_final(model, cost)
         wait_for_all()
@@ -217,11 +217,11 @@ class Pipeline:
     ) -> list[TrainingRow]:
         """What is trained on, with a teacher's answers where the recipe names one."""
         options, wish = prepared.task_options, self.recipe.teacher
-        rows = self.offline.training_rows(examples, tokenizer, options)
+        rows = self.training.training_rows(examples, tokenizer, options)
         if not wish:
             return rows
         self.say("", f"the teacher, {wish}, answers {len(examples):,} rows")
-        return with_teacher_logits(rows, lambda: open_teacher(wish, self.offline, options).answers(examples), kept, resume)
+        return with_teacher_logits(rows, lambda: open_teacher(wish, self.training, options).answers(examples), kept, resume)
 
     def _evaluation(
         self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from app.core.command_line import annotated_option
 from app.core.errors import InvalidSettings
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
-from scripts.tasks import SPECS
+from scripts.tasks import current_keys, task_names, training_tasks
 
 
 def option(default: Any, text: str) -> Any:
@@ -32,7 +32,7 @@ class Recipe:
     """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
 
     name: str = option("", "name to publish under; default: the first data file's or folder's name")
-    task: str = option("text-classification", "what the model does")
+    task: str = option(task_names()[0], "what the model does")
     description: str = option("", "one sentence for the model card")
     license: str = option("", "licence of the published weights, for the model card")
     limits: str = option("", "known limits and licences of the data, for the model card")
@@ -117,7 +117,6 @@ PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage
 """Headings of the help, by the first key below each."""
 PLACES = ("models", "runs")
 """Keys that say where things are put on one machine."""
-TASK_NAMES = tuple(SPECS)
 FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
 _TYPES = typing.get_type_hints(Recipe)
 
@@ -147,19 +146,12 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys as they are called today: in release 0.1.0 regression was a problem type of text classification."""
-    if values.get("problem_type") == "regression":
-        return {**values, "task": "text-regression", "problem_type": "auto"}
-    return dict(values)
-
-
 def recipe_options() -> dict[str, Any]:
     """The annotation of an option for each key, in groups."""
     panel, options = "", {}
     for name, field_ in FIELDS.items():
         panel = PANELS.get(name, panel)
-        kind = Literal[TASK_NAMES] if name == "task" else _TYPES[name]
+        kind = Literal[task_names()] if name == "task" else _TYPES[name]
         # what a file switches on, the command line may switch off
         options[name] = annotated_option(name, kind, field_.metadata["help"], panel, default=kind is bool)
     return options
@@ -202,7 +194,7 @@ def _checked(key: str, value: Any) -> Any:
     kind = _TYPES[key]
     origin = typing.get_origin(kind)
     if origin is Literal or key == "task":
-        choices = TASK_NAMES if key == "task" else typing.get_args(kind)
+        choices = task_names() if key == "task" else typing.get_args(kind)
         if value not in choices:
             raise InvalidSettings(f"{key} must be one of {', '.join(map(str, choices))}, not {value!r}")
         return value
@@ -232,7 +224,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("no_answer_share must be between 0 and 1", 0 <= recipe.no_answer_share <= 1),
         ("summary_words must not be negative", recipe.summary_words >= 0),
         ("language must be a code such as de or pt-BR", re.match(LANGUAGE_CODE, recipe.language) is not None),
-        ("language is for summarization", recipe.language == LANGUAGE or recipe.task == "summarization"),
+        (f"language is for {' and '.join(_with_language(recipe))}", recipe.task in _with_language(recipe)),
         ("epochs must not be negative", recipe.epochs >= 0),
         ("batch_size must be at least 1", recipe.batch_size >= 1),
         ("learning_rate must be above 0", recipe.learning_rate > 0),
@@ -320,3 +312,10 @@ def weights_of(wish: str) -> Mapping[str, float]:
 
 def _is_weight(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _with_language(recipe: Recipe) -> list[str]:
+    """The tasks that may have the recipe's language."""
+    if recipe.language == LANGUAGE:
+        return [recipe.task]
+    return [name for name, task in training_tasks().items() if task.has_language]

@@ -16,9 +16,10 @@ from typing import Any
 
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.files import write_atomically
+from scripts.tasks import current_keys
 from scripts.training.data import Dataset
 from scripts.training.processes import is_main_process
-from scripts.training.recipe import Recipe, current_keys
+from scripts.training.recipe import Recipe
 
 FREE_KEYS = frozenset({"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage"})
 """Recipe keys that decide nothing about the training: they may change when a run is resumed."""

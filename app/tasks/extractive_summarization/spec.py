@@ -46,5 +46,5 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     correction=CORRECTION,
-    training="scripts.tasks.summarization:SPEC",
+    training="scripts.tasks.extractive_summarization:SPEC",
 )

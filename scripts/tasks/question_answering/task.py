@@ -73,7 +73,6 @@ class QuestionAnsweringTraining(TrainingTask):
     fields: Mapping[str, FieldSpec] = SERVED.fields
     label_columns = frozenset(ANSWER_NAMES)
     long_field = "context"
-    recipe_options = frozenset({"repair_offsets", "no_answer_share"})
     length_metric = "F1"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:

@@ -38,7 +38,6 @@ class TextClassificationTraining(TextTraining):
     name = "text-classification"
     api_module = "text_classifier"
     label_columns = frozenset(LABEL_NAMES + NUMBER_NAMES)
-    recipe_options = frozenset({"label_separator", "minus_one", "merge_labels"})
     length_metric = "accuracy"
 
     def fits_head(self, config: Any) -> bool:

@@ -385,7 +385,7 @@ def test_what_cannot_be_done_is_one_line(
 def test_too_many_broken_rows_stop_before_training(train: Train, reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reviews.write_text(reviews.read_text(encoding="utf-8") + " ,positive\ngood film\n", encoding="utf-8")
     assert train() == 2
-    assert "reviews.csv:62 (empty text), reviews.csv:63 (1 columns" in capsys.readouterr().err
+    assert "reviews.csv:62 (empty text), reviews.csv:63 (the row has 1 columns" in capsys.readouterr().err
     assert train("--max-bad-share", "0.05") == 0
     assert "2 broken rows" in capsys.readouterr().out
 
