@@ -1,1 +1,1 @@
-"""The link between front ends and the engine process: what one says to the other, over a Unix socket."""
+"""Front ends and the engine process: what one says to the other, over a Unix socket."""

@@ -1,17 +1,25 @@
-"""What frames carry: rows, their answers, errors and descriptions of deployments. Pure conversions, both ways."""
+"""What frames carry: rows and their results, errors, and how deployments and their queues stand. Conversions both ways."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from app.batching.admission import QueueLimit
+from app.batching.policy import Budget
 from app.batching.results import SubmissionResult
 from app.core import errors
 from app.core.errors import HooperError, Overloaded, Unavailable
+from app.core.manifest import Manifest
 from app.core.types import Row
+from app.runtime.providers import Provider
+from app.serving.deployment import Deployment
+from app.serving.registry import Standing
+from app.serving.rollout.lease import LiveVersion
 
 FLOATS = {"<f2", "<f4", "<f8"}
 """What numpy calls the types that outputs may have."""
@@ -37,7 +45,7 @@ def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) ->
     return rows
 
 
-def answer_to_blob(answered: SubmissionResult) -> tuple[dict[str, Any], bytes]:
+def result_to_blob(answered: SubmissionResult) -> tuple[dict[str, Any], bytes]:
     parts: list[bytes] = []
     outputs: list[Any] = []
     for output in answered.outputs:
@@ -50,11 +58,13 @@ def answer_to_blob(answered: SubmissionResult) -> tuple[dict[str, Any], bytes]:
     return {"outputs": outputs, "timings": timings}, b"".join(parts)
 
 
-def answer_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
+def result_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
     arrays = _Arrays(blob)
     outputs = [
-        error_from_json(one) if isinstance(one, dict) else {name: arrays.next(kind, shape) for name, kind, shape in one}
-        for one in body["outputs"]
+        error_from_json(output)
+        if isinstance(output, dict)
+        else {name: arrays.next(kind, shape) for name, kind, shape in output}
+        for output in body["outputs"]
     ]
     return SubmissionResult(outputs, *body["timings"])
 
@@ -94,4 +104,108 @@ def _tree(kind: type[HooperError]) -> Iterator[type[HooperError]]:
         yield from _tree(below)
 
 
-_KINDS: dict[str, Any] = {one.__name__: one for one in _tree(HooperError) if one.__module__ == errors.__name__}
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in _tree(HooperError) if kind.__module__ == errors.__name__}
+
+
+# --- deployments
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentInfo:
+    """A deployment, as far as another process needs to know it."""
+
+    manifest: Manifest
+    provider: Provider
+    execution_providers: list[str]
+    num_threads: int
+    budget: Budget
+    limit: QueueLimit
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> DeploymentInfo:
+        queue = deployment.scheduler
+        return cls(
+            deployment.manifest,
+            deployment.provider,
+            deployment.execution_providers,
+            deployment.num_threads,
+            queue.budget,
+            queue.limit,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        provider = replace(self.provider, limits=None)  # these are for who opens an engine
+        values = {"provider": asdict(provider), "budget": asdict(self.budget), "limit": asdict(self.limit)}
+        rest = {"execution_providers": self.execution_providers, "num_threads": self.num_threads}
+        return {"manifest": self.manifest.model_dump(mode="json"), **values, **rest}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> DeploymentInfo:
+        return cls(
+            Manifest.model_validate(body["manifest"]),
+            Provider(**body["provider"]),
+            body["execution_providers"],
+            body["num_threads"],
+            Budget(**body["budget"]),
+            QueueLimit(**body["limit"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How a deployment's queue stands."""
+
+    is_alive: bool = True
+    num_rows: int = 0
+    num_tokens: int = 0
+    max_batch_tokens: int = 0
+    """What a batch may cost now."""
+    retry_after_s: float = 1.0
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> QueueState:
+        queue = deployment.scheduler
+        return cls(
+            deployment.is_alive,
+            queue.num_waiting_rows,
+            queue.num_waiting_tokens,
+            queue.max_batch_tokens_now,
+            queue.retry_after_s(),
+        )
+
+    def to_json(self) -> list[Any]:
+        return [self.is_alive, self.num_rows, self.num_tokens, self.max_batch_tokens, self.retry_after_s]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """How the engine process stands; sent to front ends within 20 ms after a change."""
+
+    loads: Mapping[int, QueueState]
+    """By the deployment's number."""
+    all_ready: bool = False
+    """Everything is loaded, and every front end has followed."""
+    fatal_error: str = ""
+
+    def to_json(self) -> list[Any]:
+        loads: Sequence[Any] = [[number, *load.to_json()] for number, load in self.loads.items()]
+        return [loads, self.all_ready, self.fatal_error]
+
+    @classmethod
+    def from_json(cls, body: Sequence[Any]) -> EngineState:
+        loads, all_ready, fatal_error = body
+        return cls({number: QueueState(*load) for number, *load in loads}, all_ready, fatal_error)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentList:
+    """What is loaded: versions by number, as of so many changes."""
+
+    generation: int
+    versions: Mapping[int, LiveVersion]
+    is_loaded: bool
+    standing: Standing = Standing()  # noqa: RUF009  # frozen
+
+    def to_json(self) -> list[Any]:
+        roles = [[number, version.role.name, version.role.share] for number, version in self.versions.items()]
+        return [self.generation, roles, self.is_loaded, self.standing.to_json()]

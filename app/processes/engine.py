@@ -12,7 +12,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from app.api.context import AppState
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_SETUP
-from app.ipc.engine_side import EngineSide
+from app.ipc.server import EngineServer
 from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.observability.metrics import SharedMetrics
@@ -41,7 +41,7 @@ async def answer(config: ChildConfig) -> HooperError | None:
     on_stop_request(over.set)
     async with app.router.lifespan_context(app):
         live: AppState = app.state.hooper
-        side = EngineSide(live.registry, live.load, settings.front_ends, live.promote)
+        side = EngineServer(live.registry, live.load, settings.front_ends, live.promote)
         await side.listen(config.engine_socket)
         await over.wait()
         await side.aclose()

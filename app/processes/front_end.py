@@ -16,7 +16,7 @@ from app.api.context import AppState
 from app.api.shared_rate import SharedKeyRates
 from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_SETUP
-from app.ipc.mirror import Mirror
+from app.ipc.registry import RegistryFollower
 from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.observability.metrics import Metrics, SharedMetrics
@@ -36,7 +36,7 @@ FIRST_S = 5.0
 class FrontEndState(AppState):
     """As in one process, but the models are the engine process's, and a name is forgotten by all front ends."""
 
-    mirror: Mirror = field(kw_only=True)
+    mirror: RegistryFollower = field(kw_only=True)
 
     async def engine_answers(self) -> None:
         await self.mirror.ping()
@@ -57,7 +57,7 @@ def create_front_end(config: ChildConfig, settings: Settings, metrics: SharedMet
     async def follow_engine(app: Any, settings: Settings, metrics: Metrics) -> AsyncIterator[AppState]:
         beating = asyncio.create_task(heartbeat(), name="heartbeat")
         on_stop_request(stop)
-        mirror = Mirror(config.engine_socket, config.name, settings.drain_s, metrics, stop, tasks)
+        mirror = RegistryFollower(config.engine_socket, config.name, settings.drain_s, metrics, stop, tasks)
         rates = SharedKeyRates(settings.key_requests_per_minute, config.rates_file, hashes)
         shadows, feedback = Shadows(mirror.registry, metrics), FeedbackWriter(metrics)
         with suppress(TimeoutError):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.core.errors import UnknownModel
-from app.ipc.engine_side import EngineSide
-from app.ipc.mirror import Mirror
+from app.ipc.registry import RegistryFollower
+from app.ipc.server import EngineServer
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment
 from app.serving.registry import Registry
@@ -28,12 +28,12 @@ class IpcPair:
     def __init__(self, folder: Path, num_front_ends: int) -> None:
         self.path = folder / "engine.sock"
         self.num_front_ends = num_front_ends
-        self.mirrors: list[Mirror] = []
+        self.mirrors: list[RegistryFollower] = []
         self.loadable: dict[str, Callable[[], Deployment]] = {}
         self._numbers = itertools.count(1)
         self.registry, self.side = self._new_engine()
 
-    def _new_engine(self) -> tuple[Registry, EngineSide]:
+    def _new_engine(self) -> tuple[Registry, EngineServer]:
         registry = Registry(drain_s=1000)  # whoever holds a lease too long is to be noticed
 
         async def load(name: str, version: int | None, role: Role) -> Deployment:
@@ -49,7 +49,7 @@ class IpcPair:
         async def promote(name: str) -> Deployment:
             return registry.promote(name)
 
-        return registry, EngineSide(registry, load, self.num_front_ends, promote)
+        return registry, EngineServer(registry, load, self.num_front_ends, promote)
 
     async def listen(self) -> None:
         await self.side.listen(self.path)
@@ -61,12 +61,12 @@ class IpcPair:
         self.registry, self.side = self._new_engine()
         await self.listen()
 
-    def open(self, give_up: Callable[[], None] = lambda: None) -> Mirror:
-        mirror = Mirror(self.path, f"front end {next(self._numbers)}", 5, Metrics(), give_up)
+    def open(self, give_up: Callable[[], None] = lambda: None) -> RegistryFollower:
+        mirror = RegistryFollower(self.path, f"front end {next(self._numbers)}", 5, Metrics(), give_up)
         self.mirrors.append(mirror)
         return mirror
 
-    async def ready(self, *deployments: Deployment) -> list[Mirror]:
+    async def ready(self, *deployments: Deployment) -> list[RegistryFollower]:
         """As many front ends as there are to be, all of them ready to answer from these."""
         for deployment in deployments:
             self.registry.replace(deployment)
@@ -75,10 +75,10 @@ class IpcPair:
         await until(lambda: all(mirror.registry.is_ready for mirror in mirrors))
         return mirrors
 
-    def kill(self, mirror: Mirror) -> None:
+    def kill(self, mirror: RegistryFollower) -> None:
         """End it as SIGKILL does: its connection closes, and nobody says why."""
-        mirror._link._connecting.cancel()
-        channel = mirror._link.channel
+        mirror._client._connecting.cancel()
+        channel = mirror._client.channel
         assert channel is not None
         channel.close()
 

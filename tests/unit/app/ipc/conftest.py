@@ -1,4 +1,4 @@
-"""Two front ends and an engine side, linked."""
+"""Two front ends and an engine side, pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.ipc_pair import IpcPair
 
 
 @pytest.fixture
-async def linked(tmp_path: Path) -> AsyncIterator[IpcPair]:
+async def pair(tmp_path: Path) -> AsyncIterator[IpcPair]:
     made = IpcPair(tmp_path, num_front_ends=2)
     await made.listen()
     yield made

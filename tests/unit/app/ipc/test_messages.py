@@ -1,15 +1,32 @@
-"""Messages: rows, answers and errors mean the same on both sides of the link."""
+"""Messages: rows, answers and errors mean the same on both sides of the connection."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.batching.admission import QueueLimit
+from app.batching.policy import Budget
 from app.batching.results import SubmissionResult
 from app.core import errors
 from app.core.errors import EngineFailed, HooperError, InvalidInput, Overloaded, RateLimited, Unavailable, UnknownModel
+from app.core.manifest import read_manifest
 from app.core.types import Row
-from app.ipc.messages import answer_from_blob, answer_to_blob, error_from_json, error_to_json, rows_from_blob, rows_to_blob
+from app.ipc.messages import (
+    DeploymentInfo,
+    error_from_json,
+    error_to_json,
+    result_from_blob,
+    result_to_blob,
+    rows_from_blob,
+    rows_to_blob,
+)
+from app.runtime.layout import Limits
+from app.runtime.providers import Provider
 
 
 def test_rows_come_out_with_their_tokens_types_and_output_positions() -> None:
@@ -29,7 +46,7 @@ def test_an_answer_comes_out_with_arrays_of_every_shape_errors_in_their_places_a
         {"start": np.arange(6, dtype=np.float32).reshape(3, 2), "end": np.zeros((0, 4), np.float32)},
         {"logits": np.arange(8, dtype=np.float32).reshape(4, 2).T},  # not contiguous
     ]
-    came = answer_from_blob(*answer_to_blob(SubmissionResult(outputs, 0.5, 0.25, 7, 99)))
+    came = result_from_blob(*result_to_blob(SubmissionResult(outputs, 0.5, 0.25, 7, 99)))
     assert (came.queue_s, came.inference_s, came.batch_rows, came.batch_tokens) == (0.5, 0.25, 7, 99)
     for one, other in zip(outputs, came.outputs, strict=True):
         if isinstance(one, HooperError):
@@ -43,8 +60,8 @@ def test_an_answer_comes_out_with_arrays_of_every_shape_errors_in_their_places_a
 
 
 def test_a_decoder_may_write_into_the_arrays_as_into_those_of_an_engine_beside_it() -> None:
-    body, blob = answer_to_blob(SubmissionResult([{"logits": np.zeros(2, np.float32)}], 0, 0))
-    output = answer_from_blob(body, bytearray(blob)).outputs[0]
+    body, blob = result_to_blob(SubmissionResult([{"logits": np.zeros(2, np.float32)}], 0, 0))
+    output = result_from_blob(body, bytearray(blob)).outputs[0]
     assert isinstance(output, dict)
     output["logits"][0] = 1.0
 
@@ -52,7 +69,7 @@ def test_a_decoder_may_write_into_the_arrays_as_into_those_of_an_engine_beside_i
 @pytest.mark.parametrize("kind", ["|O", "<i4", "<U3", ">f4", "nonsense"])
 def test_an_array_of_anything_but_floats_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="outputs are of <f2, <f4, <f8, not"):
-        answer_from_blob({"outputs": [[["logits", kind, [1]]]], "timings": [0, 0, 0]}, b"12345678")
+        result_from_blob({"outputs": [[["logits", kind, [1]]]], "timings": [0, 0, 0]}, b"12345678")
 
 
 KINDS = [
@@ -83,3 +100,11 @@ def test_an_error_that_is_not_known_here_is_one_that_may_pass() -> None:
     came = error_from_json({"kind": "BrokenFrame", "detail": "so it is"})
     assert type(came) is Unavailable
     assert not isinstance(came, UnknownModel)
+
+
+def test_a_description_comes_back_but_for_the_limits_of_tensors(models: Path) -> None:
+    provider = Provider("cuda", "fp32", "a GPU answers", captures=True, limits=Limits(512, 1024, 64))
+    budget, limit = Budget(1024, 64, "packed"), QueueLimit(1, 2)
+    info = DeploymentInfo(read_manifest(models / "tiny" / "1"), provider, ["CUDAExecutionProvider"], 2, budget, limit)
+    back = DeploymentInfo.from_json(json.loads(json.dumps(info.to_json())))
+    assert back == replace(info, provider=replace(provider, limits=None))

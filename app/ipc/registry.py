@@ -1,4 +1,4 @@
-"""A front end's registry: deployments that answer through the link, kept equal to what the engine process has loaded."""
+"""A front end's registry: its deployments answer through the engine process, and follow what that has loaded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from app.core.errors import Unavailable, UnknownModel
-from app.ipc.described import Description, State
-from app.ipc.frames import Frame
-from app.ipc.front_side import DOWN, FrontSide
-from app.ipc.remote_scheduler import RemoteScheduler
+from app.ipc.channel import Frame
+from app.ipc.client import DOWN, EngineClient, RemoteScheduler
+from app.ipc.messages import DeploymentInfo, EngineState
 from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RemoteEngine:
-    """What computes elsewhere, as the engine process told of it. Satisfies `EngineInfo`."""
+    """What computes elsewhere, as the engine process describes it. Satisfies `EngineInfo`."""
 
     provider: Provider
     execution_providers: list[str]
@@ -41,10 +40,10 @@ class RemoteEngine:
         """Nothing: whoever has it closes it."""
 
 
-class MirrorRegistry(Registry):
+class RemoteRegistry(Registry):
     """Ready when the engine process is, and when every other front end is too."""
 
-    state = State({})
+    state = EngineState({})
     is_connected = False
 
     @property
@@ -53,11 +52,11 @@ class MirrorRegistry(Registry):
 
     @property
     def is_ready(self) -> bool:
-        return super().is_ready and self.is_connected and self.state.is_settled
+        return super().is_ready and self.is_connected and self.state.all_ready
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Target:
     generation: int
     roles: Mapping[int, Role]
     """By the deployment's number, main versions before their candidates."""
@@ -65,8 +64,8 @@ class _Wanted:
     standing: Standing
 
 
-class Mirror:
-    """Invariant: after "followed" is said, the registry holds the deployments of the engine process's list, and no others."""
+class RegistryFollower:
+    """Invariant: after "ack" is said, the registry holds the deployments of the engine process's list, and no others."""
 
     def __init__(
         self,
@@ -86,15 +85,15 @@ class Mirror:
             give_up: called when the list cannot be followed.
             tasks: those that the engine process has, too; None: all that are installed.
         """
-        self.registry = MirrorRegistry(drain_s)
+        self.registry = RemoteRegistry(drain_s)
         self._metrics, self._give_up = metrics, give_up
         self._tasks = installed_tasks() if tasks is None else tasks
-        self._described: dict[int, tuple[Description, str]] = {}
+        self._infos: dict[int, tuple[DeploymentInfo, str]] = {}
         self._live: dict[int, Deployment] = {}
         self._schedulers: WeakValueDictionary[int, RemoteScheduler] = WeakValueDictionary()
-        self._wanted: _Wanted | None = None
+        self._target: _Target | None = None
         self._changed, self.has_followed = asyncio.Event(), asyncio.Event()
-        self._link = FrontSide(path, name, self._hear, self._engine_gone)
+        self._client = EngineClient(path, name, self._on_message, self._engine_gone)
         self._following = asyncio.create_task(self._follow(), name="mirror")
 
     async def load(self, name: str, version: int | None, role: Role = MAIN) -> Deployment:
@@ -107,14 +106,14 @@ class Mirror:
 
     async def unload(self, name: str, version: int | None = None) -> None:
         """Have a name, or a candidate alone, forgotten by every front end."""
-        await self._link.wait(self._link.ask("unload", [name, version]))
+        await self._client.wait(self._client.ask("unload", [name, version]))
 
     async def ping(self) -> None:
         """Return once the engine process answers, be it never: whoever looks after the service has a limit of its own. One
         that is gone is not waited for: it is being started again."""
-        if self._link.channel is not None:
+        if self._client.channel is not None:
             with suppress(Unavailable):
-                await self._link.wait(self._link.ask("ping", None))
+                await self._client.wait(self._client.ask("ping", None))
 
     async def aclose(self) -> None:
         """Finish what was asked, then take leave."""
@@ -122,30 +121,30 @@ class Mirror:
         self._following.cancel()
         await asyncio.gather(self._following, return_exceptions=True)
         await self.registry.aclose()
-        await self._link.aclose()
+        await self._client.aclose()
 
     async def _asked_for(self, kind: str, body: Any) -> Deployment:
-        answer = await self._link.wait(self._link.ask(kind, body))
+        answer = await self._client.wait(self._client.ask(kind, body))
         name, version = answer.body["name"], answer.body["version"]
-        for one in self.registry.live:
-            if (one.deployment.manifest.name, one.deployment.manifest.version) == (name, version):
-                return one.deployment
+        for live in self.registry.live:
+            if (live.deployment.manifest.name, live.deployment.manifest.version) == (name, version):
+                return live.deployment
         raise UnknownModel(f"model {name!r} was there, and was unloaded again by somebody else")
 
-    def _hear(self, frame: Frame) -> None:
+    def _on_message(self, frame: Frame) -> None:
         match frame.kind:
             case "model":
-                self._described[frame.number] = Description.from_json(frame.body), frame.blob.decode()
+                self._infos[frame.number] = DeploymentInfo.from_json(frame.body), frame.blob.decode()
             case "models":
                 generation, roles, is_loaded, standing = frame.body
                 self.registry.is_connected = True
                 by_number = {number: Role(name, share) for number, name, share in roles}
-                self._wanted = _Wanted(generation, by_number, is_loaded, Standing.from_json(standing))
+                self._target = _Target(generation, by_number, is_loaded, Standing.from_json(standing))
                 self._changed.set()
             case "state":
-                self._stand(State.from_json(frame.body))
+                self._stand(EngineState.from_json(frame.body))
 
-    def _stand(self, state: State) -> None:
+    def _stand(self, state: EngineState) -> None:
         self.registry.state = state
         self.registry.fatal_error = state.fatal_error
         for number, load in state.loads.items():
@@ -156,65 +155,62 @@ class Mirror:
     def _engine_gone(self) -> None:
         """Its numbers mean nothing to its successor. The deployments stay, and answer 503, until that has loaded its own."""
         self.registry.is_connected = False
-        self._stand(State({}))
+        self._stand(EngineState({}))
         for scheduler in self._schedulers.values():
             scheduler.died()
         self._schedulers.clear()
-        self._described, self._live, self._wanted = {}, {}, None
+        self._infos, self._live, self._target = {}, {}, None
 
     async def _follow(self) -> None:
         try:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                if self._wanted is not None:
-                    await self._become(self._wanted)
+                if self._target is not None:
+                    await self._become(self._target)
         except Exception:  # whatever it is: one that answers otherwise than the others must not go on
             logger.exception("this front end cannot follow what the engine process has loaded")
             self._give_up()
 
-    async def _become(self, wanted: _Wanted) -> None:
-        channel = self._link.channel
-        for number in wanted.roles:
+    async def _become(self, target: _Target) -> None:
+        channel = self._client.channel
+        for number in target.roles:
             if number not in self._live:
-                description, definition = self._described[number]
-                task, unknown_id = await asyncio.to_thread(_build, self._tasks, description, definition)
-                if channel is not self._link.channel:  # the engine process is gone, or another
+                info, definition = self._infos[number]
+                task, unknown_id = await asyncio.to_thread(_build, self._tasks, info, definition)
+                if channel is not self._client.channel:  # the engine process is gone, or another
                     return
-                self._live[number] = self._deployment(number, description, definition, task, unknown_id)
-        self._settle(wanted)
-        for number in [one for one in self._live if one not in wanted.roles]:
-            del self._live[number], self._described[number]
-        self._link.tell(Frame("followed", 0, wanted.generation), channel)
+                self._live[number] = self._deployment(number, info, definition, task, unknown_id)
+        self._apply(target)
+        for number in [number for number in self._live if number not in target.roles]:
+            del self._live[number], self._infos[number]
+        self._client.tell(Frame("ack", 0, target.generation), channel)
         self.has_followed.set()
 
-    def _settle(self, wanted: _Wanted) -> None:
+    def _apply(self, target: _Target) -> None:
         """Put every version into its place, and take out those that have none, once it is known which have."""
-        for number, role in wanted.roles.items():
+        for number, role in target.roles.items():
             place(self.registry, self._live[number], role)
-        if wanted.is_loaded or not self.registry.is_loaded:  # a successor that still loads does not know the defaults yet
-            self.registry.follow(wanted.standing)
-        if not wanted.is_loaded:
+        if target.is_loaded or not self.registry.is_loaded:  # a successor that still loads does not know the defaults yet
+            self.registry.follow(target.standing)
+        if not target.is_loaded:
             return
-        wished = [self._live[number] for number in wanted.roles]
-        names = {one.manifest.name for one in wished}
-        for one in self.registry.live:
-            if (
-                one.deployment not in wished
-                and not self.registry.drop(one.deployment)
-                and one.deployment.manifest.name not in names
-            ):
-                self.registry.remove(one.deployment.manifest.name)
-        self.registry.follow(wanted.standing)  # once more: what was taken out may have been a default
+        expected = [self._live[number] for number in target.roles]
+        names = {deployment.manifest.name for deployment in expected}
+        for live in self.registry.live:
+            name = live.deployment.manifest.name
+            if live.deployment not in expected and not self.registry.drop(live.deployment) and name not in names:
+                self.registry.remove(name)
+        self.registry.follow(target.standing)  # once more: what was taken out may have been a default
         if not self.registry.is_loaded:
             self.registry.loading_finished()
 
     def _deployment(
-        self, number: int, description: Description, definition: str, task: Task[Any, Any, Any], unknown_id: int | None
+        self, number: int, info: DeploymentInfo, definition: str, task: Task[Any, Any, Any], unknown_id: int | None
     ) -> Deployment:
-        manifest = description.manifest
-        scheduler = RemoteScheduler(self._link, number, description)
-        engine = RemoteEngine(description.provider, description.execution_providers, description.num_threads)
+        manifest = info.manifest
+        scheduler = RemoteScheduler(self._client, number, info)
+        engine = RemoteEngine(info.provider, info.execution_providers, info.num_threads)
         deployment = Deployment(manifest, self._tasks[manifest.task], task, engine, scheduler, self._metrics, definition)
         deployment.watch(Drift(manifest, task, unknown_id, self._metrics))
         self._schedulers[number] = scheduler
@@ -227,20 +223,20 @@ class Mirror:
 def place(registry: Registry, deployment: Deployment, role: Role) -> None:
     """Let this deployment play its role for its name: in a new place, in its old one with another role, or promoted."""
     name = deployment.manifest.name
-    behind = {one.deployment: one.role for one in registry.live if one.deployment.manifest.name == name}
+    roles = {live.deployment: live.role for live in registry.live if live.deployment.manifest.name == name}
     if role.name == "main":
-        if deployment not in behind:
+        if deployment not in roles:
             registry.replace(deployment)
-        elif behind[deployment].name != "main":
+        elif roles[deployment].name != "main":
             registry.promote(name)
-    elif deployment not in behind:
+    elif deployment not in roles:
         registry.run_beside(deployment, role)
-    elif behind[deployment] != role:
+    elif roles[deployment] != role:
         registry.give_role(name, deployment.manifest.version, role)
 
 
-def _build(tasks: Tasks, description: Description, definition: str) -> tuple[Task[Any, Any, Any], int | None]:
+def _build(tasks: Tasks, info: DeploymentInfo, definition: str) -> tuple[Task[Any, Any, Any], int | None]:
     """The task, as the engine process made it, and the token that stands for what its vocabulary lacks."""
-    manifest = description.manifest
+    manifest = info.manifest
     tokenizer = Tokenizer(definition, manifest.max_tokens)
     return tasks[manifest.task].build(tokenizer, manifest.task_options), tokenizer.unknown_id()

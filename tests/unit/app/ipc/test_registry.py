@@ -10,8 +10,8 @@ import pytest
 
 from app.core.errors import EngineLost, Unavailable, UnknownModel
 from app.core.types import Row
-from app.ipc import mirror as mirror_module
-from app.ipc.mirror import Mirror
+from app.ipc import registry as registry_module
+from app.ipc.registry import RegistryFollower
 from app.serving.rollout.lease import SHADOW, canary_role
 from tests.support.gated_engine import Deploy, turn
 from tests.support.ipc_pair import IpcPair, until
@@ -19,13 +19,13 @@ from tests.support.ipc_pair import IpcPair, until
 ROW = Row([1, 2, 3], [0, 0, 0])
 
 
-def names(mirror: Mirror) -> list[str]:
+def names(mirror: RegistryFollower) -> list[str]:
     return [f"{one.manifest.name}/{one.manifest.version}" for one in mirror.registry.deployments]
 
 
-async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(pair: IpcPair, deploy: Deploy) -> None:
     there = deploy().deployment
-    mirror, _ = await linked.ready(there)
+    mirror, _ = await pair.ready(there)
     [here] = mirror.registry.deployments
     assert here.manifest == there.manifest
     assert here.provider == there.provider
@@ -35,30 +35,30 @@ async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(lin
     assert here.live_model() == there.live_model()
 
 
-async def test_no_front_end_is_ready_before_all_are(linked: IpcPair, deploy: Deploy) -> None:
-    linked.registry.replace(deploy().deployment)
-    linked.registry.loading_finished()
-    one = linked.open()
+async def test_no_front_end_is_ready_before_all_are(pair: IpcPair, deploy: Deploy) -> None:
+    pair.registry.replace(deploy().deployment)
+    pair.registry.loading_finished()
+    one = pair.open()
     await one.has_followed.wait()
     assert names(one) == ["tiny/1"]
     await until(lambda: len(one.registry.state.loads) == 1)
     assert not one.registry.is_ready
-    other = linked.open()
+    other = pair.open()
     await until(lambda: one.registry.is_ready and other.registry.is_ready)
 
 
-async def test_while_models_load_a_front_end_says_so(linked: IpcPair, deploy: Deploy) -> None:
-    one = linked.open()
+async def test_while_models_load_a_front_end_says_so(pair: IpcPair, deploy: Deploy) -> None:
+    one = pair.open()
     await one.has_followed.wait()
     assert one.registry.not_ready_reason == "models are still loading"
     with pytest.raises(Unavailable, match="models are still loading"), one.registry.lease("text-classification"):
         pass
 
 
-async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: IpcPair, deploy: Deploy) -> None:
-    one, other = await linked.ready(deploy().deployment)
-    linked.kill(one)
-    successor = linked.open()
+async def test_a_successor_of_a_dead_front_end_is_ready_at_once(pair: IpcPair, deploy: Deploy) -> None:
+    one, other = await pair.ready(deploy().deployment)
+    pair.kill(one)
+    successor = pair.open()
     await until(lambda: successor.registry.is_ready)
     assert other.registry.is_ready
 
@@ -66,23 +66,23 @@ async def test_a_successor_of_a_dead_front_end_is_ready_at_once(linked: IpcPair,
 # --- loading and unloading
 
 
-async def test_a_version_that_is_loaded_through_one_front_end_answers_on_all(linked: IpcPair, deploy: Deploy) -> None:
-    one, other = await linked.ready(deploy().deployment)
-    linked.loadable["tiny"] = lambda: deploy(version=2).deployment
+async def test_a_version_that_is_loaded_through_one_front_end_answers_on_all(pair: IpcPair, deploy: Deploy) -> None:
+    one, other = await pair.ready(deploy().deployment)
+    pair.loadable["tiny"] = lambda: deploy(version=2).deployment
     assert (await one.load("tiny", 2)).manifest.version == 2
     assert names(one) == names(other) == ["tiny/2"]
 
 
-async def test_what_cannot_be_loaded_is_said_to_whoever_asked(linked: IpcPair, deploy: Deploy) -> None:
-    one, _ = await linked.ready(deploy().deployment)
+async def test_what_cannot_be_loaded_is_said_to_whoever_asked(pair: IpcPair, deploy: Deploy) -> None:
+    one, _ = await pair.ready(deploy().deployment)
     with pytest.raises(UnknownModel, match="there is no model other"):
         await one.load("other", None)
     assert names(one) == ["tiny/1"]
 
 
-async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment, deploy("wide").deployment)
+    one, other = await pair.ready(gated.deployment, deploy("wide").deployment)
     await one.unload("tiny")
     assert names(one) == names(other) == ["wide/1"]
     await until(lambda: gated.engine.is_closed)
@@ -90,10 +90,10 @@ async def test_a_name_that_is_unloaded_through_one_front_end_is_unknown_to_all(l
         await other.unload("tiny")
 
 
-async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: IpcPair, deploy: Deploy) -> None:
+async def test_an_old_version_closes_only_when_no_front_end_uses_it(pair: IpcPair, deploy: Deploy) -> None:
     old, new = deploy(), deploy(version=2)
-    one, other = await linked.ready(old.deployment)
-    linked.loadable["tiny"] = lambda: new.deployment
+    one, other = await pair.ready(old.deployment)
+    pair.loadable["tiny"] = lambda: new.deployment
     with one.registry.lease(None, "tiny") as leased:
         await other.load("tiny", 2)
         asked = asyncio.create_task(leased.scheduler.submit([ROW]))
@@ -104,12 +104,12 @@ async def test_an_old_version_closes_only_when_no_front_end_uses_it(linked: IpcP
     assert not new.engine.is_closed
 
 
-async def test_a_dead_front_end_holds_nothing_open(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_dead_front_end_holds_nothing_open(pair: IpcPair, deploy: Deploy) -> None:
     old, new = deploy(), deploy(version=2)
-    one, other = await linked.ready(old.deployment)
-    linked.loadable["tiny"] = lambda: new.deployment
+    one, other = await pair.ready(old.deployment)
+    pair.loadable["tiny"] = lambda: new.deployment
     with one.registry.lease(None, "tiny"):
-        linked.kill(one)
+        pair.kill(one)
         await other.load("tiny", 2)
         await until(lambda: old.engine.is_closed)
 
@@ -117,20 +117,20 @@ async def test_a_dead_front_end_holds_nothing_open(linked: IpcPair, deploy: Depl
 # --- two versions of a name
 
 
-def roles(mirror: Mirror) -> list[tuple[str, str, float]]:
+def roles(mirror: RegistryFollower) -> list[tuple[str, str, float]]:
     return [
         (f"{one.deployment.manifest.name}/{one.deployment.manifest.version}", one.role.name, one.role.share)
         for one in mirror.registry.live
     ]
 
 
-async def test_a_candidate_has_the_same_role_on_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
-    one, other = await linked.ready(deploy().deployment)
+async def test_a_candidate_has_the_same_role_on_every_front_end(pair: IpcPair, deploy: Deploy) -> None:
+    one, other = await pair.ready(deploy().deployment)
     second = deploy(version=2)
-    linked.loadable["tiny"] = lambda: second.deployment
+    pair.loadable["tiny"] = lambda: second.deployment
     assert (await one.load("tiny", 2, canary_role(0.25))).manifest.version == 2
     assert roles(one) == roles(other) == [("tiny/1", "main", 0.75), ("tiny/2", "share", 0.25)]
-    linked.registry.give_role("tiny", 2, SHADOW)
+    pair.registry.give_role("tiny", 2, SHADOW)
     await until(lambda: roles(one) == roles(other) == [("tiny/1", "main", 1.0), ("tiny/2", "shadow", 0.0)])
     with one.registry.lease(None, "tiny/2") as deployment:
         asked = asyncio.create_task(deployment.scheduler.submit([ROW]))
@@ -138,10 +138,10 @@ async def test_a_candidate_has_the_same_role_on_every_front_end(linked: IpcPair,
         await asked
 
 
-async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(pair: IpcPair, deploy: Deploy) -> None:
     first, second = deploy(), deploy(version=2)
-    one, other = await linked.ready(first.deployment)
-    linked.loadable["tiny"] = lambda: second.deployment
+    one, other = await pair.ready(first.deployment)
+    pair.loadable["tiny"] = lambda: second.deployment
     await one.load("tiny", 2, SHADOW)
     there = [mirror.registry.live[1].deployment for mirror in (one, other)]
     assert (await other.promote("tiny")) is there[1]
@@ -155,10 +155,10 @@ async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(linked:
         await one.promote("tiny")
 
 
-async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_candidate_alone_is_unloaded_from_every_front_end(pair: IpcPair, deploy: Deploy) -> None:
     second = deploy(version=2)
-    one, other = await linked.ready(deploy().deployment)
-    linked.loadable["tiny"] = lambda: second.deployment
+    one, other = await pair.ready(deploy().deployment)
+    pair.loadable["tiny"] = lambda: second.deployment
     await one.load("tiny", 2, canary_role(1.0))
     await one.unload("tiny", 2)
     assert roles(one) == roles(other) == [("tiny/1", "main", 1.0)]
@@ -168,9 +168,9 @@ async def test_a_candidate_alone_is_unloaded_from_every_front_end(linked: IpcPai
 # --- engines that are lost
 
 
-async def test_a_lost_engine_is_known_to_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_lost_engine_is_known_to_every_front_end(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     asked = asyncio.create_task(one.registry.deployments[0].scheduler.submit([ROW]))
     (await gated.engine.batch()).fail(EngineLost("its thread is stuck"))
     with pytest.raises(Unavailable, match="its thread is stuck"):
@@ -179,40 +179,40 @@ async def test_a_lost_engine_is_known_to_every_front_end(linked: IpcPair, deploy
     assert not other.registry.deployments[0].is_alive
 
 
-async def test_an_engine_process_beyond_help_is_known_to_every_front_end(linked: IpcPair, deploy: Deploy) -> None:
-    one, other = await linked.ready(deploy().deployment)
-    linked.registry.fatal_error = "too many engines were lost"
-    linked.side._stir()
+async def test_an_engine_process_beyond_help_is_known_to_every_front_end(pair: IpcPair, deploy: Deploy) -> None:
+    one, other = await pair.ready(deploy().deployment)
+    pair.registry.fatal_error = "too many engines were lost"
+    pair.side._schedule_update()
     await until(lambda: one.registry.fatal_error == other.registry.fatal_error == "too many engines were lost")
 
 
-async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(linked: IpcPair, deploy: Deploy) -> None:
-    one, _ = await linked.ready(deploy().deployment)
+async def test_a_ping_waits_for_the_engine_process_but_not_for_one_that_is_gone(pair: IpcPair, deploy: Deploy) -> None:
+    one, _ = await pair.ready(deploy().deployment)
     await one.ping()
-    hear, linked.side._hear = linked.side._hear, lambda channel, frame: None  # type: ignore[method-assign]
-    for channel in linked.side._peers:
-        channel._on_frame = linked.side._hear  # as a process whose event loop stands still
+    on_message, pair.side._on_message = pair.side._on_message, lambda channel, frame: None  # type: ignore[method-assign]
+    for channel in pair.side._sessions:
+        channel._on_frame = pair.side._on_message  # as a process whose event loop stands still
     waiting = asyncio.create_task(one.ping())
     await turn()
     assert not waiting.done()
-    linked.side._hear = hear  # type: ignore[method-assign]
-    await linked.side.aclose()
+    pair.side._on_message = on_message  # type: ignore[method-assign]
+    await pair.side.aclose()
     await waiting
     await until(lambda: not one.registry.is_connected)
     await one.ping()
 
 
-async def test_after_the_engine_process_died_its_successors_models_take_over(linked: IpcPair, deploy: Deploy) -> None:
-    one, other = await linked.ready(deploy().deployment, deploy("gone").deployment)
-    await linked.restart_engine()
+async def test_after_the_engine_process_died_its_successors_models_take_over(pair: IpcPair, deploy: Deploy) -> None:
+    one, other = await pair.ready(deploy().deployment, deploy("gone").deployment)
+    await pair.restart_engine()
     await until(lambda: one.registry.is_connected and other.registry.is_connected)
     assert names(one) == ["gone/1", "tiny/1"]  # which answer 503 for as long as the successor loads
     assert not one.registry.is_ready
     assert one.registry.not_ready_reason == "models are still loading"
     assert one.registry.default_of("text-classification") == "tiny"  # which is not there yet: 503, and not 404
     fresh = deploy()
-    linked.registry.replace(fresh.deployment)
-    linked.registry.loading_finished()
+    pair.registry.replace(fresh.deployment)
+    pair.registry.loading_finished()
     await until(lambda: one.registry.is_ready and other.registry.is_ready)
     assert names(one) == names(other) == ["tiny/1"]
     asked = asyncio.create_task(one.registry.deployments[0].scheduler.submit([ROW]))
@@ -221,39 +221,39 @@ async def test_after_the_engine_process_died_its_successors_models_take_over(lin
 
 
 async def test_what_was_being_built_when_the_engine_process_died_is_not_taken_for_its_successors(
-    linked: IpcPair, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+    pair: IpcPair, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, may_go_on = threading.Event(), threading.Event()
-    build = mirror_module._build
+    build = registry_module._build
 
     def slowly(*arguments: Any) -> Any:
         began.set()
         may_go_on.wait()
         return build(*arguments)
 
-    monkeypatch.setattr(mirror_module, "_build", slowly)
-    linked.registry.replace(deploy("old").deployment)
-    one = linked.open()
+    monkeypatch.setattr(registry_module, "_build", slowly)
+    pair.registry.replace(deploy("old").deployment)
+    one = pair.open()
     await until(began.is_set)
-    await linked.restart_engine()
-    linked.registry.replace(deploy("new").deployment)  # which has the number that the old one had
+    await pair.restart_engine()
+    pair.registry.replace(deploy("new").deployment)  # which has the number that the old one had
     await until(lambda: one.registry.is_connected)
     may_go_on.set()
     await until(lambda: names(one) == ["new/1"])
 
 
-async def test_a_front_end_that_cannot_follow_gives_up(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_front_end_that_cannot_follow_gives_up(pair: IpcPair, deploy: Deploy) -> None:
     gave_up: list[bool] = []
     broken = deploy()
     broken.deployment.tokenizer = "no tokenizer"
-    linked.registry.replace(broken.deployment)
-    linked.open(lambda: gave_up.append(True))
+    pair.registry.replace(broken.deployment)
+    pair.open(lambda: gave_up.append(True))
     await until(lambda: gave_up == [True])
 
 
-async def test_taking_leave_waits_for_what_was_asked(linked: IpcPair, deploy: Deploy) -> None:
+async def test_taking_leave_waits_for_what_was_asked(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, _ = await linked.ready(gated.deployment)
+    one, _ = await pair.ready(gated.deployment)
     with one.registry.lease(None, "tiny") as deployment:
         asked = asyncio.create_task(deployment.scheduler.submit([ROW]))
         batch = await gated.engine.batch()

@@ -1,4 +1,4 @@
-"""A scheduler behind the link: what is asked there is batched, refused, dropped and answered as by the scheduler itself."""
+"""A scheduler behind the client: what is asked there is batched, refused, dropped and answered as by the scheduler itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.batching.admission import QueueLimit
 from app.batching.results import SubmissionResult
 from app.core.errors import DeadlineExceeded, EngineFailed, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
-from app.ipc.mirror import Mirror
+from app.ipc.registry import RegistryFollower
 from app.serving.deployment import RowQueue
 from tests.support.gated_engine import Deploy, Gated
 from tests.support.ipc_pair import IpcPair, until
@@ -24,15 +24,15 @@ def row(first: int, num_tokens: int = 10) -> Row:
     return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
 
 
-def scheduler_of(mirror: Mirror, name: str = "tiny") -> RowQueue:
+def scheduler_of(mirror: RegistryFollower, name: str = "tiny") -> RowQueue:
     return next(one.scheduler for one in mirror.registry.deployments if one.manifest.name == name)
 
 
-def submit(mirror: Mirror, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
+def submit(mirror: RegistryFollower, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
     return asyncio.create_task(scheduler_of(mirror).submit(rows, deadline, priority))
 
 
-async def busy(mirror: Mirror, gated: Gated) -> Submit:
+async def busy(mirror: RegistryFollower, gated: Gated) -> Submit:
     """A caller whose row is in the engine, so that everybody else waits."""
     first = submit(mirror, row(99))
     await until(lambda: gated.engine.has_batch)
@@ -47,9 +47,9 @@ def firsts(answered: SubmissionResult) -> list[int]:
     return [int(one["logits"][0]) for one in answered.outputs if isinstance(one, dict)]
 
 
-async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_answer(linked: IpcPair, deploy: Deploy) -> None:
+async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_answer(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     first = await busy(one, gated)
     second, third = submit(one, row(1), row(2)), submit(other, row(3))
     await waiting(gated, 3)
@@ -62,9 +62,9 @@ async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_an
     assert (await second).inference_s == 0.5
 
 
-async def test_interactive_rows_of_one_front_end_overtake_bulk_rows_of_another(linked: IpcPair, deploy: Deploy) -> None:
+async def test_interactive_rows_of_one_front_end_overtake_bulk_rows_of_another(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     first = await busy(one, gated)
     bulk = [submit(one, row(number), priority="bulk") for number in range(8)]
     await waiting(gated, 8)
@@ -78,9 +78,9 @@ async def test_interactive_rows_of_one_front_end_overtake_bulk_rows_of_another(l
     await asyncio.gather(first, urgent, *bulk)
 
 
-async def test_an_error_of_the_engine_is_the_rows_own(linked: IpcPair, deploy: Deploy) -> None:
+async def test_an_error_of_the_engine_is_the_rows_own(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, _ = await linked.ready(gated.deployment)
+    one, _ = await pair.ready(gated.deployment)
     task = submit(one, row(1))
     (await gated.engine.batch()).fail(EngineFailed("the engine raised"))
     output = (await task).outputs[0]
@@ -88,9 +88,9 @@ async def test_an_error_of_the_engine_is_the_rows_own(linked: IpcPair, deploy: D
     assert output.detail == "the engine raised"
 
 
-async def test_an_answer_of_many_megabytes_arrives_whole(linked: IpcPair, deploy: Deploy) -> None:
+async def test_an_answer_of_many_megabytes_arrives_whole(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, _ = await linked.ready(gated.deployment)
+    one, _ = await pair.ready(gated.deployment)
     task = submit(one, row(1))
     large = np.random.default_rng(7).random((3_000_000, 2), np.float32)
     (await gated.engine.batch()).finish([{"logits": large}])
@@ -102,9 +102,9 @@ async def test_an_answer_of_many_megabytes_arrives_whole(linked: IpcPair, deploy
 # --- the queue
 
 
-async def test_all_front_ends_share_one_queue_limit(linked: IpcPair, deploy: Deploy) -> None:
+async def test_all_front_ends_share_one_queue_limit(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy(limit=QueueLimit(4, 1000))
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     first = await busy(one, gated)
     held = [submit(one, row(1), row(2)), submit(other, row(3))]
     await waiting(gated, 3)
@@ -116,9 +116,9 @@ async def test_all_front_ends_share_one_queue_limit(linked: IpcPair, deploy: Dep
     await asyncio.gather(first, *held)
 
 
-async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy(limit=QueueLimit(2, 1000))
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     first = await busy(one, gated)
     held = submit(one, row(1), row(2))
     await until(lambda: scheduler_of(other).num_waiting_rows == 2)
@@ -131,8 +131,8 @@ async def test_a_full_queue_is_known_to_every_front_end_before_it_tokenizes(link
     scheduler_of(other).check_open()
 
 
-async def test_rows_that_can_never_run_are_refused(linked: IpcPair, deploy: Deploy) -> None:
-    one, _ = await linked.ready(deploy().deployment)
+async def test_rows_that_can_never_run_are_refused(pair: IpcPair, deploy: Deploy) -> None:
+    one, _ = await pair.ready(deploy().deployment)
     with pytest.raises(TooLarge, match="a row of 65 tokens exceeds the batch budget of 64"):
         await submit(one, row(1, 65))
 
@@ -140,9 +140,9 @@ async def test_rows_that_can_never_run_are_refused(linked: IpcPair, deploy: Depl
 # --- those who do not wait to the end
 
 
-async def test_rows_whose_caller_leaves_are_dropped_from_the_queue(linked: IpcPair, deploy: Deploy) -> None:
+async def test_rows_whose_caller_leaves_are_dropped_from_the_queue(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, _ = await linked.ready(gated.deployment)
+    one, _ = await pair.ready(gated.deployment)
     first = await busy(one, gated)
     left = submit(one, row(1))
     await waiting(gated, 1)
@@ -153,9 +153,9 @@ async def test_rows_whose_caller_leaves_are_dropped_from_the_queue(linked: IpcPa
     assert not gated.engine.has_batch
 
 
-async def test_a_deadline_is_kept_by_the_queue(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_deadline_is_kept_by_the_queue(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, _ = await linked.ready(gated.deployment)
+    one, _ = await pair.ready(gated.deployment)
     first = await busy(one, gated)
     with pytest.raises(DeadlineExceeded):
         await submit(one, row(1), deadline=time.monotonic() + 0.01)
@@ -164,11 +164,11 @@ async def test_a_deadline_is_kept_by_the_queue(linked: IpcPair, deploy: Deploy) 
     await first
 
 
-async def test_a_deadline_is_kept_though_the_engine_process_says_nothing(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_deadline_is_kept_though_the_engine_process_says_nothing(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, _ = await linked.ready(gated.deployment)
-    [peer] = [peer for peer in linked.side._peers.values() if peer.name == "front end 1"]
-    peer.ask = lambda number, answering: None  # type: ignore[method-assign]  # as a process that was stopped
+    one, _ = await pair.ready(gated.deployment)
+    [session] = [session for session in pair.side._sessions.values() if session.name == "front end 1"]
+    session.ask = lambda number, answering: None  # type: ignore[method-assign]  # as a process that was stopped
     with pytest.raises(DeadlineExceeded, match="the deadline passed before the engine answered"):
         await submit(one, row(1), deadline=time.monotonic() + 0.01)
 
@@ -176,13 +176,13 @@ async def test_a_deadline_is_kept_though_the_engine_process_says_nothing(linked:
 # --- those who die
 
 
-async def test_a_front_end_that_dies_takes_its_rows_with_it_and_nobody_elses(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_front_end_that_dies_takes_its_rows_with_it_and_nobody_elses(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     first = await busy(other, gated)
     lost, kept = submit(one, row(1), row(2)), submit(other, row(3))
     await waiting(gated, 3)
-    linked.kill(one)
+    pair.kill(one)
     await waiting(gated, 1)
     (await gated.engine.batch()).finish()
     batch = await gated.engine.batch()
@@ -194,12 +194,12 @@ async def test_a_front_end_that_dies_takes_its_rows_with_it_and_nobody_elses(lin
         await lost
 
 
-async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(linked: IpcPair, deploy: Deploy) -> None:
+async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment)
+    one, other = await pair.ready(gated.deployment)
     asked = [await busy(one, gated), submit(one, row(1)), submit(other, row(2), deadline=time.monotonic() + 60)]
     await waiting(gated, 2)
-    await linked.side.aclose()
+    await pair.side.aclose()
     for task in asked:
         with pytest.raises(Unavailable, match="the engine is down"):
             await task
@@ -211,10 +211,10 @@ async def test_an_engine_process_that_dies_answers_everybody_once_and_at_once(li
     assert await scheduler_of(one).wait_closed()
 
 
-async def test_a_frame_that_is_none_ends_its_connection_and_no_other(linked: IpcPair, deploy: Deploy) -> None:
+async def test_a_frame_that_is_none_ends_its_connection_and_no_other(pair: IpcPair, deploy: Deploy) -> None:
     gated = deploy()
-    one, other = await linked.ready(gated.deployment)
-    channel = one._link.channel
+    one, other = await pair.ready(gated.deployment)
+    channel = one._client.channel
     assert channel is not None
     assert channel._transport is not None
     channel._transport.write(b"\1\0\0\0\0\0\0\0x")

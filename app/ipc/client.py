@@ -1,0 +1,248 @@
+"""A front end's side: it connects again and again, and rows that are submitted here are computed in the engine process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.batching.admission import queue_is_full
+from app.batching.results import SubmissionResult
+from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
+from app.core.types import Priority, Row
+from app.ipc.channel import Channel, Frame
+from app.ipc.messages import DeploymentInfo, QueueState, error_from_json, result_from_blob, rows_to_blob
+
+RETRY_S = 0.05
+DOWN = "the engine is down"
+
+GRACE_S = 0.25
+"""So long after the deadline the engine process, which knows it too, is waited for: it counts why rows were dropped."""
+
+
+class PendingCall:
+    """A call to the engine process. Invariant: its future is completed once, by the answer or the end of the connection."""
+
+    def __init__(self, number: int, channel: Channel) -> None:
+        self.number, self.channel = number, channel
+        self.future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+
+    def refuse(self, reason: str) -> None:
+        if not self.future.done():
+            self.future.set_exception(Unavailable(reason))
+
+
+class EngineClient:
+    """Invariant: no call outlives the connection that it was asked on."""
+
+    def __init__(self, path: Path, name: str, on_message: Callable[[Frame], None], down: Callable[[], None]) -> None:
+        """
+        Args:
+            path: the engine process's socket.
+            name: what the engine process calls this one in its log.
+            on_message: gets what the engine process says unasked.
+            down: called when the engine process is gone.
+        """
+        self._path, self._name, self._on_message, self._down = path, name, on_message, down
+        self._channel: Channel | None = None
+        self._calls: dict[int, PendingCall] = {}
+        self._numbers = itertools.count(1)
+        self._lost = asyncio.Event()
+        self._connecting = asyncio.create_task(self._stay_connected(), name="ipc")
+
+    @property
+    def channel(self) -> Channel | None:
+        """The connection of now; None while there is none."""
+        return self._channel
+
+    def ask(self, kind: str, body: Any, blob: bytes = b"", channel: Channel | None = None) -> PendingCall:
+        """Ask; `wait` for the answer, or `abandon` it.
+
+        Args:
+            kind, body, blob: of the frame.
+            channel: the connection that it makes sense on; None: whichever there is.
+
+        Raises:
+            Unavailable: there is no such connection any more.
+        """
+        if self._channel is None or channel not in (None, self._channel):
+            raise Unavailable(DOWN)
+        call = PendingCall(next(self._numbers), self._channel)
+        self._calls[call.number] = call
+        self._channel.send(Frame(kind, call.number, body, blob))
+        return call
+
+    async def wait(self, call: PendingCall) -> Frame:
+        """The answer; whoever is cancelled while waiting has abandoned the call.
+
+        Raises:
+            HooperError: what the engine process raised, or `Unavailable` where it is gone.
+        """
+        try:
+            return await call.future
+        finally:
+            self._abandon(call)
+
+    def tell(self, frame: Frame, channel: Channel | None) -> None:
+        """Say something on this connection, where it is still the one."""
+        if channel is not None and channel is self._channel:
+            channel.send(frame)
+
+    async def aclose(self) -> None:
+        """Take leave."""
+        self._connecting.cancel()
+        await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._channel is not None:
+            self._channel.send(Frame("goodbye"))
+            self._channel.close()
+            await self._lost.wait()
+
+    def _abandon(self, call: PendingCall) -> None:
+        if self._calls.pop(call.number, None) is not None:
+            self.tell(Frame("cancel", call.number), call.channel)
+
+    async def _stay_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.create_unix_connection(self._make_channel, str(self._path))
+            except OSError:  # it is not there yet, or not there again
+                await asyncio.sleep(RETRY_S)
+                continue
+            await self._lost.wait()
+
+    def _make_channel(self) -> Channel:
+        return Channel(self._receive, self._on_lost, on_made=self._greet)
+
+    def _greet(self, channel: Channel) -> None:
+        self._lost.clear()
+        self._channel = channel
+        channel.send(Frame("hello", 0, self._name))
+
+    def _receive(self, _: Channel, frame: Frame) -> None:
+        if frame.kind not in ("answer", "error"):
+            self._on_message(frame)
+            return
+        call = self._calls.pop(frame.number, None)
+        if call is None or call.future.done():  # nobody waits for it any more
+            return
+        if frame.kind == "answer":
+            call.future.set_result(frame)
+        else:
+            call.future.set_exception(error_from_json(frame.body))
+
+    def _on_lost(self, _: Channel) -> None:
+        self._channel = None
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.refuse(DOWN)
+        self._lost.set()
+        self._down()
+
+
+class RemoteScheduler:
+    """Invariant: whoever submits gets one answer or one error, also when the engine process dies. Satisfies `RowQueue`."""
+
+    def __init__(self, client: EngineClient, number: int, info: DeploymentInfo) -> None:
+        """
+        Args:
+            client: to the engine process; the scheduler lives as long as its present connection.
+            number: the deployment's, as the engine process counts.
+            info: what the engine process says of it.
+        """
+        self.budget, self.limit = info.budget, info.limit
+        self._client, self._number, self._channel = client, number, client.channel
+        self.load = QueueState(max_batch_tokens=self.budget.max_batch_tokens)
+        """How the queue stands; whoever hears of it sets it."""
+        self._calls: set[PendingCall] = set()
+        self._idle, self._over = asyncio.Event(), asyncio.Event()
+        self._closed_reason: str | None = None
+
+    @property
+    def num_waiting_rows(self) -> int:
+        return self.load.num_rows
+
+    @property
+    def num_waiting_tokens(self) -> int:
+        return self.load.num_tokens
+
+    @property
+    def max_batch_tokens_now(self) -> int:
+        return self.load.max_batch_tokens
+
+    @property
+    def is_alive(self) -> bool:
+        return self._closed_reason is None and not self.has_died
+
+    @property
+    def has_died(self) -> bool:
+        """Whether its engine, or the process that holds it, is gone."""
+        return not self.load.is_alive or self._channel is None or self._channel is not self._client.channel
+
+    def retry_after_s(self, num_tokens: int = 0) -> float:
+        return self.load.retry_after_s
+
+    def check_open(self, priority: Priority = "interactive") -> None:
+        """Refuse early, by what was last heard of the queue; the engine process has the last word.
+
+        Raises:
+            Unavailable: the engine is down, or the model is being unloaded.
+            Overloaded: the queue was full some milliseconds ago.
+        """
+        if not self.is_alive:
+            raise Unavailable(self._closed_reason or DOWN)
+        overload = self.overload(priority)
+        if overload is not None:
+            raise overload
+
+    def overload(self, priority: Priority = "interactive") -> Overloaded | None:
+        """What everyone is refused with, by what was last heard; None where the queue had room, or nobody would be answered."""
+        load = self.load
+        if not self.is_alive or not self.limit.of(priority).is_reached(load.num_rows, load.num_tokens):
+            return None
+        return queue_is_full(load.num_rows, load.num_tokens, load.retry_after_s)
+
+    async def submit(
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+    ) -> SubmissionResult:
+        """As `Scheduler.submit`; deadlines mean the same there, since processes of one machine share the monotonic clock."""
+        self.check_open(priority)
+        lengths, blob = rows_to_blob(rows)
+        call = self._client.ask("submit", [self._number, deadline, priority, lengths], blob, self._channel)
+        self._calls.add(call)
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline + GRACE_S - time.monotonic()):
+                answer = await self._client.wait(call)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the engine answered") from None
+        finally:
+            self._calls.discard(call)
+            if not self._calls:
+                self._idle.set()
+        return result_from_blob(answer.body, answer.blob)
+
+    async def wait_closed(self) -> bool:
+        """Wait until it is closed, or `died` was called."""
+        await self._over.wait()
+        return self._closed_reason is None
+
+    def died(self) -> None:
+        """Its engine process is gone; whoever was waiting has been told by the client already."""
+        self._over.set()
+
+    async def aclose(self, drain_s: float = 0.0) -> None:
+        """Take no more rows, give those asked `drain_s` seconds, then let go of the deployment."""
+        self._closed_reason = self._closed_reason or "the model is being unloaded"
+        try:
+            async with asyncio.timeout(drain_s):
+                while self._calls:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            for call in self._calls:
+                call.refuse("the model was unloaded before the engine answered")
+        self._client.tell(Frame("release", self._number), self._channel)
+        self._over.set()
