@@ -65,13 +65,11 @@ def batch(
     choice: ModelChoice,
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="INPUT", show_default=False, help="what to answer: csv, tsv, json lines, texts (also gzipped), parquet"
-        ),
+        typer.Argument(metavar="INPUT", help="what to answer: csv, tsv, json lines, texts (also gzipped), parquet"),
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", show_default=False, help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet"),
+        typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet"),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUTPUT, once the new one is whole")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="begin again, whatever an earlier run has left")] = False,

@@ -41,18 +41,21 @@ exit codes:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a person types, what it does, and where it is; the last is empty for a command of another package."""
+    """What a person types, what it does, and the module and name of its `Program`; the last is empty for an offline command."""
 
     name: str
     summary: str
     target: str = ""
 
 
-OWN = (
+ENTRIES = (
     Entry("serve", "answer requests from published models", "service:serve"),
     Entry("predict", "answer texts from files or a pipe, without a service", "predict:predict"),
     Entry("batch", "answer every row of a large file into another; resumes where it was stopped", "batch:batch"),
     Entry("explain", "say which words made a model decide, without a service", "predict:explain"),
+    Entry("train", "fine-tune on labelled text and publish a model"),
+    Entry("report", "open the report on a model: what it gets wrong, and how sure it is"),
+    Entry("compare", "lay two published versions side by side: figures, speed, and where they differ"),
     Entry("feedback", "say how often each model was right, by the corrections that were kept", "feedback:feedback"),
     Entry("feedback export", "write corrections as the rows that `hooper train` reads", "feedback:export"),
     Entry("feedback next", "list the texts that are most worth labelling next", "feedback_next:feedback_next"),
@@ -60,29 +63,20 @@ OWN = (
     Entry("models", "list published models", "models:list_models"),
     Entry("models list", "list published models", "models:list_models"),
     Entry("models show", "tell everything about one model", "models:show"),
+    Entry("models add", "publish a checkpoint of transformers, or an exported archive"),
+    Entry("models int8", "publish a version again with int8 arithmetic"),
+    Entry("models fp16", "publish a version again with fp16 arithmetic, for GPUs"),
+    Entry("models reference", "add what held-out items were like to a version that was published without"),
+    Entry("models measure", "give a published version another longest input, without training"),
     Entry("models remove", "take a published version away", "models:remove"),
     Entry("export", "write a published version into one archive, for another machine", "models:export"),
+    Entry("bench", "put load on a service, and say how fast it answers"),
     Entry("doctor", "say what this machine can run and whether the models are sound", "service:doctor"),
     Entry("settings", "print every setting as a markdown table", "service:settings"),
     Entry("openapi", "print the OpenAPI file", "service:openapi"),
     Entry("completion", "print a completion script for bash, zsh or fish", "service:completion"),
 )
-SUMMARIES = {
-    "train": "fine-tune on labelled text and publish a model",
-    "report": "open the report on a model: what it gets wrong, and how sure it is",
-    "compare": "lay two published versions side by side: figures, speed, and where they differ",
-    "bench": "put load on a service, and say how fast it answers",
-    "models add": "publish a checkpoint of transformers, or an exported archive",
-    "models int8": "publish a version again with int8 arithmetic",
-    "models fp16": "publish a version again with fp16 arithmetic, for GPUs",
-    "models reference": "add what held-out items were like to a version that was published without",
-    "models measure": "give a published version another longest input, without training",
-}
-ORDER = (
-    "serve", "predict", "batch", "explain", "train", "report", "compare", "feedback", "feedback export", "feedback next",
-    "feedback remove", "models", "models list", "models show", "models add", "models int8", "models fp16", "models reference",
-    "models measure", "models remove", "export", "bench", "doctor", "settings", "openapi", "completion",
-)  # fmt: skip
+"""In the order in which a person needs them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,11 +163,10 @@ class _Foreign(Command):
 
 
 def commands() -> list[Entry]:
-    """All commands, in the order in which a person needs them."""
-    offline = [Entry(name, SUMMARIES.get(name, name)) for name in _offline()]
-    by_name = {entry.name: entry for entry in [*offline, *OWN]}
-    ranks = {name: number for number, name in enumerate(ORDER)}
-    return sorted(by_name.values(), key=lambda entry: ranks.get(entry.name, len(ORDER)))
+    """The commands that are here: our own, and those that installed packages bring."""
+    offline = _offline()
+    known = [entry for entry in ENTRIES if entry.target or entry.name in offline]
+    return [*known, *(Entry(name, name) for name in offline if name not in {entry.name for entry in known})]
 
 
 def find(words: Sequence[str]) -> Entry | None:

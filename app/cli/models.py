@@ -138,7 +138,7 @@ def remove(
     settings: Settings,
     model: Annotated[
         str,
-        typer.Argument(metavar="NAME/VERSION", help="the version to remove", autocompletion=model_names, show_default=False),
+        typer.Argument(metavar="NAME/VERSION", help="the version to remove", autocompletion=model_names),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> int:
@@ -182,7 +182,7 @@ def _confirmed(question: str) -> bool:
 def export(
     settings: Settings,
     model: ModelArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="the archive to write", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="the archive to write")],
     force: Annotated[bool, typer.Option("--force", help="replace the file where it exists")] = False,
 ) -> int:
     """Write a published version into one archive, for another machine."""

@@ -45,10 +45,8 @@ def model_names() -> list[str]:
     """What the shell completes a model's name with: models and versions of the repository that the environment names."""
     try:
         root = read_settings({}).models
-        models = sorted(folder for folder in root.iterdir() if folder.is_dir())
-        return [
-            name for model in models for name in (model.name, *(f"{model.name}/{one.name}" for one in sorted(model.iterdir())))
-        ]
+        folders = (folder for pattern in ("*", "*/*") for folder in root.glob(pattern) if folder.is_dir())
+        return sorted(str(folder.relative_to(root)) for folder in folders)
     except Exception:  # a completion never fails: there is nobody to tell
         return []
 
@@ -57,9 +55,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        metavar="NAME[/VERSION]",
-        help="a published model, or a published folder's path",
-        autocompletion=model_names,
-        show_default=False,
+        metavar="NAME[/VERSION]", autocompletion=model_names, help="a published model, or a published folder's path"
     ),
 ]

@@ -91,7 +91,7 @@ def openapi() -> int:
   hooper completion fish > ~/.config/fish/completions/hooper.fish
 """,
 )
-def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="the shell", show_default=False)]) -> int:
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="the shell")]) -> int:
     """Print a completion script for bash, zsh or fish."""
     from typer._completion_shared import get_completion_script  # what `--show-completion` prints, which guesses the shell
 
