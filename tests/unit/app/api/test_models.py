@@ -130,7 +130,7 @@ async def test_a_request_in_flight_finishes_on_the_version_it_began_with(
     async with start(admin_key_hashes=(ADMIN_HASH,)) as service:
         (old,) = service.live.registry.deployments
         engine = GatedEngine()
-        monkeypatch.setattr(old.scheduler._streams, "_alone", engine)
+        monkeypatch.setattr(old.scheduler._engines, "_exclusive", engine)
         in_flight = [asyncio.ensure_future(service.classify(text)) for text in ("good", "bad", "film")]
         batch = await engine.batch()
         publish_second(models)
@@ -361,7 +361,7 @@ async def test_a_shadow_that_decides_otherwise_is_told(start: Any, models: Path)
 async def test_a_shadow_that_is_stuck_keeps_nobody_waiting(two: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     await change(two, "load", {"shadow": True})
     engine = GatedEngine()
-    monkeypatch.setattr(two.live.registry.live[1].deployment.scheduler._streams, "_alone", engine)
+    monkeypatch.setattr(two.live.registry.live[1].deployment.scheduler._engines, "_exclusive", engine)
     assert await versions(two, MAX_IN_FLIGHT + 2) == [1] * (MAX_IN_FLIGHT + 2)
     assert await compared(two, 2) == {"agree": 0.0, "disagree": 0.0, "failed": 0.0, "dropped": 2.0}
     await change(two, "unload?version=2")
