@@ -144,7 +144,7 @@ def _report(published: Published, recipe: Recipe) -> None:
     request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
     where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
     body = shlex.quote(json.dumps(request, ensure_ascii=False))
-    print(f"\n{folder}: {figures}; agreement with torch: {parity}; {size / 1e6:.1f} MB")
+    print(f"\n{folder}: {figures}; same prediction as PyTorch: {parity}; {size / 1e6:.1f} MB")
     print(f"serve it:  hooper serve{where}")
     if published.report:
         print(f"look at it: hooper report {folder.parent.name}/{folder.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 _NAMES = {
@@ -43,9 +44,11 @@ def format_value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def describe_metrics(headline: dict[str, Any]) -> str:
+def describe_metrics(headline: Mapping[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str:
     """`accuracy 0.9123, macro F1 0.9120, on 2,148 held-out rows`"""
-    metrics = [f"{metric_name(key)} {format_value(value)}" for key, value in headline.items() if key != "rows"]
+    metrics = [
+        f"{names.get(key) or metric_name(key)} {format_value(value)}" for key, value in headline.items() if key != "rows"
+    ]
     return f"{', '.join(metrics)}, on {headline['rows']:,} held-out rows"
 
 
@@ -61,8 +64,8 @@ def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
     if "autofit" in cost:
         tuned = cost["autofit"]
         sentences.append(
-            f"kept is what had the lowest loss on {tuned['rows_set_aside']:,} training rows set aside:"
-            f" {tuned['best_loss']}, after {tuned['best_update']:,} updates"
+            f"best model: loss {tuned['best_loss']} on the validation split of {tuned['rows_set_aside']:,} training rows,"
+            f" after {tuned['best_update']:,} updates"
         )
     if "budget" in cost:
         sentences.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")

@@ -37,6 +37,7 @@ def build(evaluated: ReportInput, model_facts: Mapping[str, str]) -> dict[str, A
         "about": dict(model_facts),
         "notes": list(evaluated.notes),
         **({"temperature": options["temperature"]} if "temperature" in options else {}),
+        **({"metric_names": dict(names)} if (names := training.metric_names(options)) else {}),
         **training.evaluate(evaluated.predictions.answers, evaluated.examples, options),
         **training.report_sections(evaluated),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def to_html(report: Mapping[str, Any]) -> str:
     environment.filters |= {"metric_name": metric_name, "format_value": format_value, "share": _share, "marked": marked}
     environment.globals |= {"plots": plots, "few_labels": FEW_LABELS, "fact_names": FACT_NAMES}
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
+    full["metric_names"] = defaultdict(str, report.get("metric_names", {}))
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         report=full, style=style, length_metric=training_task(report["task"]).length_metric

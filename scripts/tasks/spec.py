@@ -187,6 +187,10 @@ class TrainingTask(ABC):
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Metrics of production answers against the held-out labels; `headline` holds those for the manifest."""
 
+    def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
+        """Metrics that have another name for a person than `formatting.metric_name` gives them."""
+        return {}
+
     @abstractmethod
     def hub_metrics(self) -> list[str]:
         """Names of the headline's metrics on the Hugging Face hub."""

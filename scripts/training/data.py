@@ -53,7 +53,7 @@ class Dataset:
     validation: Sequence[Example]
     broken: Sequence[Broken]
     num_leaked: int = 0
-    """Training rows dropped because the same item, but for case and spaces, is held out."""
+    """Training rows removed because the same item, ignoring case and whitespace, is held out."""
     num_corrections: int = 0
     """Training rows that are corrections of the model."""
     num_replaced: int = 0
@@ -168,8 +168,8 @@ def split_groups(
 
 
 def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
-    """`3 broken rows: data.csv:7 (empty text), …`; of many rows each reason once, with the places of the first."""
-    said = f"{len(broken):,} broken row{'s' if len(broken) != 1 else ''}: "
+    """`3 invalid rows: data.csv:7 (empty text), …`; of many rows each reason once, with the places of the first."""
+    said = f"{len(broken):,} invalid row{'s' if len(broken) != 1 else ''}: "
     if len(broken) <= shown:
         return said + ", ".join(f"{one.where} ({one.why})" for one in broken)
     reasons: dict[str, list[Broken]] = defaultdict(list)
@@ -187,7 +187,7 @@ def data_notes(dataset: Dataset, notes: Sequence[str]) -> list[str]:
     if dataset.broken:
         sentences.append(describe_broken(dataset.broken))
     if dataset.num_leaked:
-        sentences.append(f"{dataset.num_leaked:,} training rows left out: the same item, but for case and spaces, is held out")
+        sentences.append(f"{dataset.num_leaked:,} training rows removed: also in the validation set (leakage)")
     return sentences
 
 
@@ -220,7 +220,7 @@ def stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None
     if len(broken) > limit * total:
         raise InvalidSettings(
             f"{describe_broken(broken)}. That is {len(broken) / total:.1%} of {total} rows, more than the {limit:.1%}"
-            " that --max-bad-share allows; nothing was made of them"
+            " that --max-bad-share allows: not started"
         )
 
 
@@ -267,8 +267,8 @@ def _repeated(train: Sequence[Example]) -> Iterator[str]:
     counts = Counter((normalized(one.item), repr(one.target)) for one in rows)
     extra = sum(count - 1 for count in counts.values())
     if extra:
-        plural = "s repeat" if extra > 1 else " repeats"
-        yield f"{extra:,} training row{plural} another one, but for case and spaces"
+        plural = "s" if extra > 1 else ""
+        yield f"{extra:,} duplicate{plural} in the training data (ignoring case and whitespace)"
 
 
 def _huge(examples: Sequence[Example]) -> Iterator[str]:

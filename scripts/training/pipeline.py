@@ -103,7 +103,7 @@ class Pipeline:
         if dataset.broken:
             self.say("", describe_broken(dataset.broken))
         if dataset.num_leaked:
-            self.say("", f"{dataset.num_leaked} training rows left out: the same item, but for case and spaces, is held out")
+            self.say("", f"{dataset.num_leaked:,} training rows removed: also in the validation set (leakage)")
         return prepared
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
@@ -145,7 +145,7 @@ class Pipeline:
         examples = prepared.dataset.validation
         reference = torch_reference(self.training, trained.model, tokenizer, prepared.task_options, examples)
         figures = self.training.evaluate(reference.predictions.answers, examples, reference.task_options)
-        self.say("evaluate", describe_metrics(figures["headline"]))
+        self.say("evaluate", describe_metrics(figures["headline"], self.training.metric_names(prepared.task_options)))
         return reference
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
@@ -189,7 +189,7 @@ class Pipeline:
     def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
         if checkpoint is not None:
-            self.say("", f"going on from {checkpoint}")
+            self.say("", f"resuming from {checkpoint}")
         elif resume:
             self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
         elif is_main_process():
@@ -197,7 +197,7 @@ class Pipeline:
         examples, aside = prepared.dataset.train, list[Example]()
         if self.recipe.autofit:
             examples, aside = set_aside(examples)
-            self.say("", f"autofit: {len(aside):,} of the training rows are set aside to tell when to stop")
+            self.say("", f"autofit: {len(aside):,} training rows are the validation split that decides when to stop")
         rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
         tuned_on = self.training.training_rows(aside, tokenizer, prepared.task_options)
         cost = fine_tune(self.recipe, self.training, model, rows, self.run_folder, resume, tuned_on)

@@ -68,7 +68,7 @@ class Recipe:
         0, "summarization: words of a usual summary, from which follows how many sentences are kept; 0: as in the data"
     )
     language: str = option(LANGUAGE, "summarization: code of the documents' language, as de, which decides where sentences end")
-    max_bad_share: float = option(0.01, "share of broken rows above which training does not start")
+    max_bad_share: float = option(0.01, "share of invalid rows above which training does not start")
 
     epochs: float = option(0, "passes over the data; 0: chosen from the number of rows and labels")
     budget: str = option("", "time that fine-tuning may take, such as 20m or 1h30m; epochs are chosen to fit into it")

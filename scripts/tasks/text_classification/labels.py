@@ -255,9 +255,10 @@ def check_labels(dataset: Dataset, multi: bool) -> Iterator[str]:
     rare = [label for label, count in ranked if count < FEW_ROWS]
     if rare:
         yield f"{_labels(rare)} fewer than {FEW_ROWS} training rows: {_named(map(repr, rare), 5)}"
-    unjudged = [label for label in sorted(trained) if not held_out[label]]
-    if unjudged:
-        yield f"{_labels(unjudged)} no held-out row, and no figure: {_named(map(repr, unjudged), 5)}"
+    not_evaluated = [label for label in sorted(trained) if not held_out[label]]
+    if not_evaluated:
+        count = f"{len(not_evaluated):,} label{'s' if len(not_evaluated) > 1 else ''}"
+        yield f"{count} not in the validation set, not evaluated: {_named(map(repr, not_evaluated), 5)}"
     yield from _contradicted(dataset.train)
 
 

@@ -131,6 +131,9 @@ class TextClassificationTraining(TextTraining):
             },
         }
 
+    def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"accuracy": "subset accuracy (exact match)"} if _is_multi(task_options) else {}
+
     def hub_metrics(self) -> list[str]:
         return ["accuracy", "f1"]
 

@@ -176,7 +176,7 @@ def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:
     end = made.printed.split("\n\n")[1]
     headline = made.json("evaluation.json")["headline"]
     assert f"models/reviews/1: accuracy {headline['accuracy']:.4f}, macro F1 {headline['macro_f1']:.4f}, rows 12" in end
-    assert re.search(r"agreement with torch: fp32 1\.0000(, bf16 [01]\.\d{4})?, fp16 1\.0000; 0\.\d MB", end)
+    assert re.search(r"same prediction as PyTorch: fp32 1\.0000(, bf16 [01]\.\d{4})?, fp16 1\.0000; 0\.\d MB", end)
     assert "serve it:  hooper serve\n" in end
     body = shlex.split(end.splitlines()[-1].partition("curl")[2])[-1]
     assert json.loads(body) == {"model": "reviews", "inputs": [made.json("golden.json")[0]["item"]]}
@@ -289,7 +289,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
     assert not (tmp_path / "models").exists()
     assert train("--resume") == 0
     printed = capsys.readouterr().out
-    assert "going on from runs/reviews/checkpoint-" in printed
+    assert "resuming from runs/reviews/checkpoint-" in printed
     evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
     assert evaluation["training"]["resumed_after_updates"] >= 3
     assert evaluation["training"]["updates"] == 6
@@ -387,7 +387,7 @@ def test_too_many_broken_rows_stop_before_training(train: Train, reviews: Path, 
     assert train() == 2
     assert "reviews.csv:62 (empty text), reviews.csv:63 (the row has 1 columns" in capsys.readouterr().err
     assert train("--max-bad-share", "0.05") == 0
-    assert "2 broken rows" in capsys.readouterr().out
+    assert "2 invalid rows" in capsys.readouterr().out
 
 
 def test_the_short_name_of_a_shipped_recipe_is_enough(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

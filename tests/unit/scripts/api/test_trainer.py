@@ -203,7 +203,7 @@ def test_a_stopped_fit_is_resumed(
     if not later:
         trainer = new_trainer(base_folder)  # as after a kill
     trainer.fit(epochs=1, resume=True)
-    assert "going on from runs/reviews" in capsys.readouterr().out
+    assert "resuming from runs/reviews" in capsys.readouterr().out
     training = evaluation_of(trainer.save("films"))["training"]
     assert (training["epochs"], training["updates"], training["resumed_after_updates"]) == ((2, 12, 4) if later else (1, 6, 4))
 
@@ -231,7 +231,7 @@ def test_autofit_sets_training_rows_aside_and_never_those_held_out(
 ) -> None:
     trainer = new_trainer(base_folder)
     trainer.autofit(epochs=2)
-    assert "autofit: 5 of the training rows are set aside" in capsys.readouterr().out
+    assert "autofit: 5 training rows are the validation split" in capsys.readouterr().out
     evaluation = evaluation_of(trainer.save("films"))
     assert evaluation["headline"]["rows"] == 12
     assert evaluation["training"]["autofit"]["rows_set_aside"] == 5

@@ -57,7 +57,7 @@ def test_figures_of_answers_do_not_depend_on_where_they_stand() -> None:
 
 def test_where_no_row_could_be_read_the_reason_is_told() -> None:
     records = {"dev": [Record("dev:1", {}, InvalidInput("not UTF-8"))]}
-    with pytest.raises(InvalidSettings, match=r"no row of the data could be read: 1 broken row: dev:1 \(not UTF-8\)"):
+    with pytest.raises(InvalidSettings, match=r"no row of the data could be read: 1 invalid row: dev:1 \(not UTF-8\)"):
         read_labelled(
             TextClassificationTraining(),
             {"labels": ["a", "b"], "problem_type": "single_label_classification"},

@@ -189,9 +189,9 @@ def test_more_broken_rows_than_allowed_stop_before_training_and_are_named() -> N
     recipe = Recipe(data=["train"], max_bad_share=0.1)
     with pytest.raises(InvalidSettings) as caught:
         loaded(recipe, train=[None, None, *(f"a{i}" for i in range(8))])
-    assert "2 broken rows: train:0 (torn), train:1 (torn)" in caught.value.detail
+    assert "2 invalid rows: train:0 (torn), train:1 (torn)" in caught.value.detail
     assert "20.0% of 10 rows, more than the 10.0%" in caught.value.detail
-    assert "nothing was made of them" in caught.value.detail
+    assert "not started" in caught.value.detail
 
 
 def test_broken_rows_of_the_validation_count_too() -> None:
@@ -226,21 +226,21 @@ def test_a_source_that_is_named_twice_is_read_once(tmp_path: Any) -> None:
 
 def test_the_first_broken_rows_are_named_and_the_rest_counted() -> None:
     some = [Broken(f"rows.csv:{number}", "empty text") for number in range(2, 9)]
-    assert describe_broken(some[:1]) == "1 broken row: rows.csv:2 (empty text)"
-    assert describe_broken(some, shown=2) == "7 broken rows: 7 × empty text (rows.csv:2, rows.csv:3, …)"
-    assert describe_broken(some[:2], shown=2) == "2 broken rows: rows.csv:2 (empty text), rows.csv:3 (empty text)"
+    assert describe_broken(some[:1]) == "1 invalid row: rows.csv:2 (empty text)"
+    assert describe_broken(some, shown=2) == "7 invalid rows: 7 × empty text (rows.csv:2, rows.csv:3, …)"
+    assert describe_broken(some[:2], shown=2) == "2 invalid rows: rows.csv:2 (empty text), rows.csv:3 (empty text)"
 
 
 def test_of_many_broken_rows_each_reason_is_told_once_the_commonest_first() -> None:
     some = [Broken(f"a.csv:{number}", f"reason {number % 4 // 2 + number % 2}") for number in range(12)]
     said = describe_broken(some, shown=2)
-    assert said == "12 broken rows: 6 × reason 1 (a.csv:1, a.csv:2, …); 3 × reason 0 (a.csv:0, a.csv:4, …); and 1 more reasons"
+    assert said == "12 invalid rows: 6 × reason 1 (a.csv:1, a.csv:2, …); 3 × reason 0 (a.csv:0, a.csv:4, …); and 1 more reasons"
 
 
 def test_reasons_that_differ_in_the_cell_they_name_are_told_once() -> None:
     some = [Broken(f"a.csv:{number}", f"no number ('{number},5') in column 'score'") for number in range(7)]
     assert describe_broken(some) == (
-        "7 broken rows: 7 × no number ('0,5') in column 'score' and the like (a.csv:0, a.csv:1, …)"
+        "7 invalid rows: 7 × no number ('0,5') in column 'score' and the like (a.csv:0, a.csv:1, …)"
     )
 
 
@@ -250,7 +250,7 @@ def test_where_no_row_could_be_read_the_reasons_are_told() -> None:
     with pytest.raises(InvalidSettings) as caught:
         first_readable({"a.csv": torn})
     assert caught.value.detail == (
-        "no row of the data could be read: 7 broken rows: 6 × not UTF-8 (a.csv:1, a.csv:2, …);"
+        "no row of the data could be read: 7 invalid rows: 6 × not UTF-8 (a.csv:1, a.csv:2, …);"
         " 1 × 3 columns where the header has 2 (a.csv:0)"
     )
 

@@ -36,7 +36,7 @@ def test_uneven_and_rare_labels_are_named() -> None:
     uneven, rare, unjudged = check_labels(Dataset(rows(pairs), HELD_OUT, []), False)
     assert uneven.startswith("labels are uneven: 'a' has 210 training rows, 'c' 1;")
     assert rare == "1 label has fewer than 10 training rows: 'c'"
-    assert unjudged == "1 label has no held-out row, and no figure: 'c'"
+    assert unjudged == "1 label not in the validation set, not evaluated: 'c'"
 
 
 def test_many_rare_labels_are_counted() -> None:
@@ -54,7 +54,7 @@ def test_each_of_several_labels_counts() -> None:
 def test_repeated_rows_are_counted_but_for_case_and_spaces_and_not_where_a_recipe_repeats_them() -> None:
     once = rows([*even(20), ("Text  1", "b"), ("ｔｅｘｔ 2", "a")])
     assert list(check_texts(Dataset([*once, *once], HELD_OUT, []))) == [
-        "2 training rows repeat another one, but for case and spaces"
+        "2 duplicates in the training data (ignoring case and whitespace)"
     ]
 
 
