@@ -14,12 +14,11 @@ MAX_TEST_LINES = 500
 MAX_UNTESTED_LINES = 60
 """A module with more lines than these has a test file of its own."""
 TOO_LONG = {
-    "tests/unit/app/batching/test_scheduler.py",
     "tests/unit/app/serving/test_loader.py",
     "tests/unit/scripts/test_train_and_export.py",
 }
 """Test files that are still to be split. Nothing may be added here."""
-MAX_NOT_MIRRORED = 95
+MAX_NOT_MIRRORED = 70
 """So many modules are still without a test file of their own. The number only falls."""
 
 
