@@ -75,11 +75,11 @@ class Checkpoint:
     """Sentences for the person at the terminal and for the card."""
 
 
-def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[str] = (), max_tokens: int = 0) -> Checkpoint:
+def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[str] = (), max_tokens: int = 0) -> Checkpoint:
     """Load a folder that transformers saved, or a hub id. Never runs its code and never reads a pickle.
 
     Args:
-        wish: folder or hub id.
+        name: folder or hub id.
         task: None: what its head is for.
         labels: names in the order of its outputs; none: its own.
         max_tokens: longest input; 0: what the model reads, at most 512.
@@ -87,14 +87,14 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     Raises:
         InvalidSettings: it cannot be served, and why.
     """
-    source = resolve(wish)
+    source = resolve(name)
     config = _config(source)
     task = _task(config, source, task)
     model = _model(source, training_task(task).auto_class)
     tokenizer = fast_tokenizer(source)
     limit = _num_embeddings(model)
     if limit is not None and len(tokenizer) > limit:
-        raise InvalidSettings(f"the tokenizer of {wish} knows {len(tokenizer)} tokens, its model only {limit}")
+        raise InvalidSettings(f"the tokenizer of {name} knows {len(tokenizer)} tokens, its model only {limit}")
     options, notes = training_task(task).checkpoint_options(model.config, labels)
     unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
     if unknown:
@@ -106,7 +106,7 @@ def open_checkpoint(wish: str, task: TaskName | None = None, labels: Sequence[st
     definition = definition_of(tokenizer, source.location)
     _check_token_types(model.eval(), tokenizer, source)
     longest = min(longest_input(model), longest_of_tokenizer(tokenizer))
-    return Checkpoint(source, task, model.eval(), definition, _length(max_tokens, longest), options, notes)
+    return Checkpoint(source, task, model.eval(), definition, _max_tokens(max_tokens, longest), options, notes)
 
 
 def _config(source: BaseModel) -> Any:
@@ -117,33 +117,33 @@ def _config(source: BaseModel) -> Any:
         raise InvalidSettings(f"{source.location} cannot be read as a checkpoint of transformers: {reason}") from error
 
 
-def _task(config: Any, source: BaseModel, wish: TaskName | None) -> TaskName:
+def _task(config: Any, source: BaseModel, requested: TaskName | None) -> TaskName:
     """What the head is for.
 
     Raises:
-        InvalidSettings: there is no head, or it is for something else than was wished.
+        InvalidSettings: there is no head, or it is for something else than was requested.
     """
     names = config.architectures or []
     heads = [name.removesuffix("Simple") for name in names]
     fitting = [
-        task
+        name
         for head in heads
-        for task, offline in training_tasks().items()
+        for name, offline in training_tasks().items()
         if head.endswith(offline.heads) and offline.fits_head(config)
     ]
-    found = wish if wish in fitting else next(iter(fitting), None)
-    if found is not None and (refusal := training_tasks()[found].head_refusal(config, is_named=wish == found)):
+    task = requested if requested in fitting else next(iter(fitting), None)
+    if task is not None and (refusal := training_tasks()[task].head_refusal(config, is_named=requested == task)):
         raise InvalidSettings(f"{source.location} {refusal}")
-    if found is None and names:
+    if task is None and names:
         raise InvalidSettings(
             f"{source.location} holds {names[0]}, which has no head that can be served;"
             f" train one: hooper train DATA --base-model {source.location}"
         )
-    if found is None and wish is None:
+    if task is None and requested is None:
         raise InvalidSettings(f"{source.location} does not say what its head is for (architectures in config.json); say --task")
-    if wish is not None and found not in (None, wish):
-        raise InvalidSettings(f"{source.location} holds {names[0]}, which is for {found}, not for {wish}")
-    return wish or found  # type: ignore[return-value]  # one of them is there
+    if requested is not None and task not in (None, requested):
+        raise InvalidSettings(f"{source.location} holds {names[0]}, which is for {task}, not for {requested}")
+    return requested or task  # type: ignore[return-value]  # one of them is there
 
 
 def _model(source: BaseModel, auto_class: str) -> Any:
@@ -204,10 +204,10 @@ def _check_token_types(model: Any, tokenizer: Any, source: BaseModel) -> None:
         )
 
 
-def _length(wish: int, limit: int) -> int:
-    if not SHORTEST <= (wish or limit) <= limit:
-        raise InvalidSettings(f"--max-tokens is {wish or limit}; this model reads between {SHORTEST} and {limit}")
-    return wish or min(limit, DEFAULT_LIMIT)
+def _max_tokens(requested: int, limit: int) -> int:
+    if not SHORTEST <= (requested or limit) <= limit:
+        raise InvalidSettings(f"--max-tokens is {requested or limit}; this model reads between {SHORTEST} and {limit}")
+    return requested or min(limit, DEFAULT_LIMIT)
 
 
 def import_checkpoint(request: ImportRequest, say: Say) -> Path:

@@ -236,7 +236,7 @@ def _pipeline(version: OpenVersion, model: PublishedModel) -> Any:
 def _answers(pipe: Any, example: Example, options: AnswerOptions, top_k: int) -> list[Answer]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it hands torch tensors to numpy in a way that numpy will drop
-        found = pipe(
+        results = pipe(
             question=example.item.question,
             context=example.item.context,
             top_k=top_k,
@@ -244,8 +244,8 @@ def _answers(pipe: Any, example: Example, options: AnswerOptions, top_k: int) ->
             doc_stride=options.stride,
             max_seq_len=options.max_window_tokens,
         )
-    found = found if isinstance(found, list) else [found]
-    return [Answer(answer["answer"], answer["score"], answer["start"], answer["end"]) for answer in found]
+    results = results if isinstance(results, list) else [results]
+    return [Answer(result["answer"], result["score"], result["start"], result["end"]) for result in results]
 
 
 def _span(answer: Answer) -> str:

@@ -29,9 +29,9 @@ ARGUMENTS = (
 TRAFFIC = """async () => {
   for (let round = 1; round <= 24; round++) {
     const body = JSON.stringify({inputs: `Film number ${round} was good.`});
-    const asked = Array.from({length: 3 + round % 8 * 4}, () => fetch("v1/classify", {
+    const requests = Array.from({length: 3 + round % 8 * 4}, () => fetch("v1/classify", {
       method: "POST", headers: {"Content-Type": "application/json"}, body}));
-    await Promise.all([...asked, new Promise((done) => setTimeout(done, 700))]);
+    await Promise.all([...requests, new Promise((done) => setTimeout(done, 700))]);
   }
 }"""
 
@@ -71,10 +71,10 @@ def open_first_operation(page: Page) -> None:
 
 
 SHOTS = (
-    Shot("playground-classify", ask("sentiment", "Mixed")),
+    Shot("playground-classify", ask("sentiment", "Mixed example")),
     Shot("playground-answer", ask("qa", "Who?"), height=1150),
     Shot("playground-summarize-dark", ask("summary", "Market hall"), height=1050, scheme="dark"),
-    Shot("playground-phone", ask("sentiment", "Praise"), width=390, height=1180),
+    Shot("playground-phone", ask("sentiment", "Positive example"), width=390, height=1180),
     Shot("playground-live", under_load, height=420),
     Shot("docs-page", open_first_operation, height=1000, page="docs"),
 )
