@@ -49,7 +49,7 @@ class Replica:
         registry = self._app.state.hooper.registry
         if registry.unmet_reason:
             raise Unavailable(registry.unmet_reason)
-        down = [one.manifest.name for one in registry.deployments if not one.is_alive]
+        down = [deployment.manifest.name for deployment in registry.deployments if not deployment.is_alive]
         if down:
             raise Unavailable(f"the engine of {', '.join(down)} is down")
 

@@ -21,7 +21,7 @@ def serve(settings: Settings) -> int:
     """Listen, load, answer.
 
     Returns:
-        0 after a signal; 2 if a model, the device or the port could not be had, 3 if processes died again and again, with one
+        0 after a signal; 2 if a model, the device or the port is not available, 3 if processes died again and again, with one
         sentence on standard error.
 
     Raises:
@@ -49,7 +49,9 @@ def serve(settings: Settings) -> int:
     try:
         server.run()
     except SystemExit:  # uvicorn's way to say that it cannot listen; it has logged why
-        failures.append(SetupError(f"HOOPER_HOST={settings.host} HOOPER_PORT={settings.port} cannot be listened on"))
+        failures.append(
+            SetupError(f"HOOPER_HOST={settings.host} HOOPER_PORT={settings.port} cannot be opened; is the port already in use?")
+        )
     if failures:
         print(f"hooper: {harmless(failures[0].detail)}", file=sys.stderr)
     code = EXIT_SETUP if failures else 0

@@ -12,7 +12,7 @@ from app.core.types import TaskName
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One item, the answer of one version of a model, and the right one."""
+    """One item, the answer of one version of a model, and the right correction."""
 
     model: str
     version: int
@@ -59,12 +59,12 @@ def latest(corrections: Iterable[Correction]) -> Latest:
     last: dict[str, Correction] = {}
     conflicting = set()
     num_seen = 0
-    for one in corrections:
+    for correction in corrections:
         num_seen += 1
-        before = last.pop(one.key, None)
-        if before is not None and before.right != one.right:
-            conflicting.add(one.key)
-        last[one.key] = one
+        before = last.pop(correction.key, None)
+        if before is not None and before.right != correction.right:
+            conflicting.add(correction.key)
+        last[correction.key] = correction
     return Latest(list(last.values()), num_seen - len(last), len(conflicting))
 
 

@@ -204,9 +204,9 @@ def remove(path: Path, model: str | None = None, request_id: str | None = None, 
     Raises:
         SetupError: the file cannot be written.
     """
-    wishes = {"model = ?": model, "request_id = ?": request_id, "datetime(at) < datetime(?)": before}
-    given = {words: value for words, value in wishes.items() if value is not None}
-    where = f"WHERE {' AND '.join(given)}" if given else ""
+    conditions = {"model = ?": model, "request_id = ?": request_id, "datetime(at) < datetime(?)": before}
+    conditions = {condition: value for condition, value in conditions.items() if value is not None}
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     real = _real(path)
     try:
         with sole_writer(real.parent, BUSY_S):
@@ -214,7 +214,7 @@ def remove(path: Path, model: str | None = None, request_id: str | None = None, 
             with closing(_connect(real, "rw")) as connection:
                 _prepare(connection)
                 with _transaction(connection):
-                    count = connection.execute(f"DELETE FROM corrections {where}", list(given.values())).rowcount  # noqa: S608
+                    count = connection.execute(f"DELETE FROM corrections {where}", list(conditions.values())).rowcount  # noqa: S608
                 _overwrite(connection, count)
                 return count
     except (sqlite3.Error, OSError, _Unfit) as error:

@@ -48,17 +48,15 @@ def listen(host: str, port: int) -> list[Listening]:
     """One listening socket for each address of the host, as asyncio opens them.
 
     Raises:
-        SetupError: one of them cannot be had.
+        SetupError: one of them cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         try:
-            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+            infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            addresses = dict.fromkeys((family, address) for family, _, _, _, address in infos)
             opened = [stack.enter_context(_open(family, address)) for family, address in addresses]
         except OSError as error:
-            raise SetupError(
-                f"HOOPER_HOST={host} HOOPER_PORT={port} cannot be listened on ({error.strerror or error})"
-            ) from None
+            raise SetupError(f"HOOPER_HOST={host} HOOPER_PORT={port} cannot be opened ({error.strerror or error})") from None
         stack.pop_all()
     return opened
 
@@ -69,18 +67,18 @@ def inherited(numbers: Iterable[int]) -> list[Listening]:
 
 
 def _open(family: int, address: tuple[object, ...]) -> Listening:
-    made = socket.socket(family, socket.SOCK_STREAM)
+    opened_socket = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
-        made.bind(address)
-        made.listen(BACKLOG)
-        made.setblocking(False)
+            opened_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
+        opened_socket.bind(address)
+        opened_socket.listen(BACKLOG)
+        opened_socket.setblocking(False)
     except OSError:
-        made.close()
+        opened_socket.close()
         raise
-    return made
+    return opened_socket
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -88,11 +86,11 @@ def ending_signals() -> list[signal.Signals]:
 
     The last is left out where it is ignored already: `nohup` does that for a service that is to outlive its terminal.
     """
-    found = [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT, signal.SIGTERM]
     hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not everywhere
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
-        found.append(hang_up)
-    return found
+        signals.append(hang_up)
+    return signals
 
 
 def on_ending_signals(end: Callable[[], None]) -> None:

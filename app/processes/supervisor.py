@@ -37,16 +37,17 @@ class RestartPolicy:
     def after(self, lived_s: float) -> RestartPolicy:
         return RestartPolicy(self.num + 1, self.num_quick + 1 if lived_s < QUICK_EXIT_S else 0)
 
-    def give_up_reason(self, name: str, most: int | None) -> str:
+    def give_up_reason(self, name: str, max_restarts: int | None) -> str:
         """Why there is no use in another one; empty where there is.
 
         Args:
             name: of the process.
-            most: how often it may be started again; None: as often as it lives for a while.
+            max_restarts: how often it may be started again; None: as often as it lives for a while.
         """
-        if most is not None and self.num > most:
-            return f"the {name} process has died {self.num} times, of which {most} are made good (HOOPER_ENGINE_REPLACEMENTS)"
-        if most is None and self.num_quick >= MAX_QUICK_EXITS:
+        if max_restarts is not None and self.num > max_restarts:
+            made_good = f"of which {max_restarts} are made good (HOOPER_ENGINE_REPLACEMENTS)"
+            return f"the {name} process has died {self.num} times, {made_good}"
+        if max_restarts is None and self.num_quick >= MAX_QUICK_EXITS:
             return f"{name} has died {self.num_quick} times in a row within {QUICK_EXIT_S:g} s of its start"
         return ""
 
@@ -57,10 +58,10 @@ class RestartPolicy:
 
 
 ENGINE, FRONT_END = "app.processes.engine", "app.processes.front_end"
-PATIENCE_S = 15.0
+KILL_AFTER_S = 15.0
 """Beyond twice the time to drain (for connections, then for what still runs), what a child gets to end before it is killed: an
 engine may have to be left behind."""
-LONGEST_PATH = 90
+MAX_PATH_BYTES = 90
 """Bytes of the folder's path: that of a Unix socket may have 107."""
 
 logger = logging.getLogger(__name__)
@@ -83,28 +84,28 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._over = asyncio.Event()
         self._ending = ExitStatus()
-        self._is_told_to_end = False
+        self._is_stopping = False
 
     async def run(self) -> ExitStatus:
-        """Until a signal, or until something cannot be had or kept."""
+        """Until a signal, or until a process cannot be started or kept."""
         loop = asyncio.get_running_loop()
         for number in ending_signals():
-            loop.add_signal_handler(number, self._told_to_end, number)
+            loop.add_signal_handler(number, self._on_signal, number)
         keeping = {name: asyncio.create_task(self._keep(name)) for name in ("engine", *self._front_ends)}
         await self._over.wait()
         logger.info("Shutting down")
-        for one in self._sockets:
-            one.close()
+        for listening in self._sockets:
+            listening.close()
         await self._finish({name: keeping[name] for name in self._front_ends})
         await self._finish({"engine": keeping["engine"]})
         return self._ending
 
-    def _told_to_end(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         is_request = number in (signal.SIGINT, signal.SIGTERM)  # a terminal that closes says so several times
-        if is_request and self._is_told_to_end:  # again: somebody is in a hurry
+        if is_request and self._is_stopping:  # again: somebody is in a hurry
             for child in self._children.values():
                 child.kill()
-        self._is_told_to_end |= is_request
+        self._is_stopping |= is_request
         self._over.set()
 
     async def _keep(self, name: str) -> None:
@@ -117,7 +118,7 @@ class Supervisor:
     async def _keep_alive(self, name: str) -> None:
         deaths = RestartPolicy()
         while not self._over.is_set():
-            child = self._children[name] = await Child.start(*self._told(name, deaths.num > 0), self._silence_s(name))
+            child = self._children[name] = await Child.start(*self._config_for(name, deaths.num > 0), self._silence_s(name))
             if self._over.is_set():
                 child.finish()
             ended = await child.ended()
@@ -131,12 +132,11 @@ class Supervisor:
 
     def _judge(self, name: str, ended: ChildExit, deaths: RestartPolicy) -> None:
         """Say what happened, and end the service where another one of its kind would not help."""
-        most = self._settings.engine_replacements if name == "engine" else None
-        too_many = deaths.give_up_reason(name, most)
+        reason = deaths.give_up_reason(name, self._settings.engine_replacements if name == "engine" else None)
         if ended.failure:
             self._end(ExitStatus(EXIT_SETUP, ended.failure))
-        elif too_many:
-            self._end(ExitStatus(EXIT_GAVE_UP, f"{too_many}; the last one ended with {ended.how}"))
+        elif reason:
+            self._end(ExitStatus(EXIT_GAVE_UP, f"{reason}; the last one ended with {ended.how}"))
         else:
             logger.error("the %s process is gone (%s) and is started again", name, ended.how)
 
@@ -155,7 +155,7 @@ class Supervisor:
     def _silence_s(self, name: str) -> float:
         return SILENCE_S if name != "engine" else max(SILENCE_S, ENGINE_SILENCE_RUNS * self._settings.engine_run_s)
 
-    def _told(self, name: str, is_successor: bool) -> tuple[str, ChildConfig]:
+    def _config_for(self, name: str, is_successor: bool) -> tuple[str, ChildConfig]:
         is_engine = name == "engine"
         config = ChildConfig(
             name,
@@ -163,7 +163,7 @@ class Supervisor:
             str(self._folder),
             os.getpid(),
             is_successor,
-            () if is_engine else tuple(one.fileno() for one in self._sockets),
+            () if is_engine else tuple(listening.fileno() for listening in self._sockets),
         )
         return ENGINE if is_engine else FRONT_END, config
 
@@ -172,7 +172,7 @@ class Supervisor:
         for name in keeping:
             if name in self._children:
                 self._children[name].finish()
-        _, late = await asyncio.wait(keeping.values(), timeout=2 * self._settings.drain_s + PATIENCE_S)
+        _, late = await asyncio.wait(keeping.values(), timeout=2 * self._settings.drain_s + KILL_AFTER_S)
         for name, task in keeping.items():
             if task in late and name in self._children:
                 logger.error("the %s process did not end in time and is killed", name)
@@ -184,7 +184,7 @@ def supervise(settings: Settings) -> ExitStatus:
     """Serve from several processes until a signal, or until that is not possible.
 
     Raises:
-        SetupError: the port or a folder for what the processes share cannot be had.
+        SetupError: the port or a folder for what the processes share is not available.
         InvalidSettings: this is not Linux.
     """
     if sys.platform != "linux":
@@ -193,8 +193,8 @@ def supervise(settings: Settings) -> ExitStatus:
         raise InvalidSettings("HOOPER_FEEDBACK needs HOOPER_FRONT_ENDS=1: one process writes the file of corrections")
     with ExitStack() as stack:
         folder = stack.enter_context(_shared_folder())
-        sockets = [stack.enter_context(one) for one in listen(settings.host, settings.port)]
-        where = ", ".join(f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets)
+        sockets = [stack.enter_context(opened) for opened in listen(settings.host, settings.port)]
+        where = ", ".join(f"{address} port {port}" for address, port, *_ in (opened.getsockname() for opened in sockets))
         logger.info("%d front ends listen on %s", settings.front_ends, where)
         return asyncio.run(Supervisor(settings, folder, sockets).run())
 
@@ -207,7 +207,7 @@ def _shared_folder() -> Iterator[Path]:
     except OSError as error:
         raise SetupError(f"there is no folder for what the processes share; set TMPDIR to one ({error.strerror})") from None
     with holder as name:
-        if len(os.fsencode(name)) > LONGEST_PATH:
+        if len(os.fsencode(name)) > MAX_PATH_BYTES:
             raise SetupError(f"{name} is too long for the path of a socket; set TMPDIR to a shorter one")
         (Path(name) / "metrics").mkdir()
         yield Path(name)

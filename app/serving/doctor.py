@@ -28,8 +28,7 @@ def available_bytes() -> int | None:
     machine = _meminfo(_read(MEMINFO)).get("MemAvailable")
     limit, used = _number(_read(CGROUP / "memory.max")), _number(_read(CGROUP / "memory.current"))
     left = None if limit is None or used is None else max(0, limit - used)
-    known = [one for one in (machine, left) if one is not None]
-    return min(known) if known else None
+    return min((free for free in (machine, left) if free is not None), default=None)
 
 
 def _meminfo(text: str) -> Mapping[str, int]:
@@ -71,10 +70,10 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def _packages() -> Finding:
-    found = {name: one for name in PACKAGES if (one := _version(name))}
-    both = "onnxruntime" in found and "onnxruntime-gpu" in found
+    versions = {name: number for name in PACKAGES if (number := _version(name))}
+    both = "onnxruntime" in versions and "onnxruntime-gpu" in versions
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    detail = ", ".join([python, *(f"{name} {number}" for name, number in found.items())])
+    detail = ", ".join([python, *(f"{name} {number}" for name, number in versions.items())])
     if both:
         detail += "; onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
     return Finding("packages", not both, detail)
@@ -107,9 +106,8 @@ def _keys(settings: Settings) -> Finding:
     where = f"on {settings.host}, port {settings.port}"
     if settings.published_host:
         where += f", which others reach under {settings.published_host}"
-    known, admins = len(settings.api_key_hashes), len(settings.admin_key_hashes)
-    asked = f"asks for one of {known} keys" if known else "asks nobody for a key"
-    return Finding("keys", True, f"{asked}, {admins} more for administrators; {where}")
+    keys, admins = len(settings.api_key_hashes) or "none", len(settings.admin_key_hashes)
+    return Finding("keys", True, f"API keys: {keys}; admin keys: {admins}; {where}")
 
 
 def _plugins(settings: Settings) -> list[Finding]:
@@ -136,7 +134,7 @@ def _models(settings: Settings) -> list[Finding]:
         names = repository.names()
     except HooperError as error:
         return [Finding("models", False, error.detail)]
-    findings = [one for name in names for one in _versions(repository, name, settings)]
+    findings = [finding for name in names for finding in _versions(repository, name, settings)]
     wrong = [
         Finding("defaults", False, f"HOOPER_DEFAULT_MODELS names {name} for {task}, but there is no such model")
         for task, name in settings.default_models.items()

@@ -52,8 +52,8 @@ def failed_model(name: str, version: int | None, folder: Path, error: Exception)
 
 def without_paths(detail: str, folder: Path) -> str:
     """The sentence with files called by their names alone: where they lie is nothing that a caller needs to know."""
-    for known in sorted({folder.absolute(), folder.resolve(), folder}, key=lambda one: -len(str(one))):
-        for path in (known, known.parent):
+    for spelled in sorted({folder.absolute(), folder.resolve(), folder}, key=lambda path: -len(str(path))):
+        for path in (spelled, spelled.parent):
             if path.name:  # not the root, nor where we stand
                 detail = re.sub(rf"{re.escape(str(path))}/(?:[1-9][0-9]*/)?", "", detail)
     return _PATH.sub(lambda match: match[0].rstrip("/").rpartition("/")[2], detail)
@@ -70,6 +70,6 @@ def _task_of(version: Path) -> str:
     with suppress(OSError, ValueError):
         with (version / MANIFEST).open("rb") as file:
             head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
-        found = re.search(r'"task"\s*:\s*("[a-z-]+")', head)
-        return str(json.loads(found[1])) if found else ""
+        match = re.search(r'"task"\s*:\s*("[a-z-]+")', head)
+        return str(json.loads(match[1])) if match else ""
     return ""

@@ -193,7 +193,7 @@ class Registry:
         """As `lease`, for a request to be answered: of those that name no version, a candidate takes its share."""
         entry = self._find(tasks, name)
         if "/" not in (name or ""):
-            entry = self._candidates.drawn(entry.deployment.manifest.name) or entry
+            entry = self._candidates.draw(entry.deployment.manifest.name) or entry
         with entry.lease() as deployment:
             yield deployment
 

@@ -35,7 +35,7 @@ class Repository:
         """Models with at least one published version, sorted."""
         if not self.root.is_dir():
             raise InvalidArtefact(f"the model repository {self.root} does not exist; set HOOPER_MODELS to a folder of models")
-        return sorted(one.name for one in self.root.iterdir() if one.is_dir() and self._is_model(one.name))
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and self._is_model(path.name))
 
     def _is_model(self, name: str) -> bool:
         try:
@@ -132,19 +132,19 @@ class Repository:
 
     def manifests(self) -> dict[str, Manifest | InvalidArtefact]:
         """What each published version says of itself, by `name/version`; files are not compared with their checksums."""
-        found: dict[str, Manifest | InvalidArtefact] = {}
+        manifests: dict[str, Manifest | InvalidArtefact] = {}
         for name in self.names():
             try:
                 versions = self.versions(name)
             except InvalidArtefact as error:
-                found[name] = error
+                manifests[name] = error
                 continue
             for version in versions:
                 try:
-                    found[f"{name}/{version}"] = read_manifest(self.root / name / str(version))
+                    manifests[f"{name}/{version}"] = read_manifest(self.root / name / str(version))
                 except InvalidArtefact as error:
-                    found[f"{name}/{version}"] = error
-        return found
+                    manifests[f"{name}/{version}"] = error
+        return manifests
 
     def folder(self, wish: str) -> Path:
         """Where `name/version` lies, sound or not.

@@ -32,16 +32,16 @@ class Versions:
         registry: Registry,
         repository: Repository,
         load: Callable[[Artefact], Awaitable[Deployment]],
-        replacement: EngineRecovery,
+        recovery: EngineRecovery,
     ) -> None:
         """
         Args:
             registry: where deployments live.
             repository: where versions lie.
             load: makes a deployment of an artefact.
-            replacement: is told to watch each engine.
+            recovery: is told to watch each engine.
         """
-        self._registry, self._repository, self._load, self._replacement = registry, repository, load, replacement
+        self._registry, self._repository, self._load, self._recovery = registry, repository, load, recovery
 
     async def load(self, name: str, version: int | None, role: Role = MAIN) -> Deployment:
         """Load a version, the latest where none is named; a candidate that is loaded already only changes its role.
@@ -99,7 +99,8 @@ class Versions:
         if not wishes:
             raise InvalidArtefact(f"{self._repository.root} holds no published model; publish one with `hooper train`")
         artefacts, failures = await asyncio.to_thread(self._find_all, wishes, find)
-        tasks = {one.manifest.name: str(one.manifest.task) for one in artefacts} | {one.name: one.task for one, _ in failures}
+        tasks = {artefact.manifest.name: artefact.manifest.task for artefact in artefacts}
+        tasks |= {failed.name: failed.task for failed, _ in failures}
         failures += _missing(defaults, tasks)
         self._registry.expect(_ages(artefacts, failures), defaults, {*(tasks if serve else ()), *defaults.values()})
         for failed, error in failures:
@@ -119,18 +120,18 @@ class Versions:
         failures: list[Failure] = []
         names: set[str] = set()
         for wish in wishes:
-            found = self._found(wish, find)
-            name = found.manifest.name if isinstance(found, Artefact) else found[0].name
+            result = self._try_find(wish, find)
+            name = result.manifest.name if isinstance(result, Artefact) else result[0].name
             if name in names:
                 raise InvalidSettings(f"{name} is named twice; one version of a model can be served at a time")
             names.add(name)
-            if isinstance(found, Artefact):
-                artefacts.append(found)
+            if isinstance(result, Artefact):
+                artefacts.append(result)
             else:
-                failures.append(found)
+                failures.append(result)
         return artefacts, failures
 
-    def _found(self, wish: str, find: Callable[[str], Artefact]) -> Artefact | Failure:
+    def _try_find(self, wish: str, find: Callable[[str], Artefact]) -> Artefact | Failure:
         try:
             return find(wish)
         except InvalidSettings:
@@ -139,8 +140,8 @@ class Versions:
             name, _, number = wish.partition("/")
             folder = self._repository.root / name
             if is_path(wish):  # by its own name, and its parent's where that is a version's number
-                given = Path(wish).expanduser().absolute()
-                folder, number = (given.parent, given.name) if VERSION.fullmatch(given.name) else (given, "")
+                path = Path(wish).expanduser().absolute()
+                folder, number = (path.parent, path.name) if VERSION.fullmatch(path.name) else (path, "")
                 name = folder.name
             version = int(number) if VERSION.fullmatch(number) else None
             if not version:
@@ -149,8 +150,8 @@ class Versions:
             return failed_model(name, version, folder, error), error
 
     def _list(self, failed: FailedModel, error: Exception) -> None:
-        told = error.detail if isinstance(error, HooperError) else repr(error)
-        logger.error("%s could not be loaded: %s", failed.id, told)
+        reason = error.detail if isinstance(error, HooperError) else repr(error)
+        logger.error("%s could not be loaded: %s", failed.id, reason)
         self._registry.fail(failed)
 
     def _latest(self, name: str) -> int | None:
@@ -161,7 +162,7 @@ class Versions:
         """Load an artefact and move its name to it."""
         deployment = await self._load(artefact)
         self._registry.replace(deployment)
-        self._replacement.watch(deployment, artefact)
+        self._recovery.watch(deployment, artefact)
         return deployment
 
     async def _add_candidate(self, artefact: Artefact, role: Role) -> Deployment:
@@ -175,7 +176,7 @@ class Versions:
         except HooperError:  # the main version has changed meanwhile
             await deployment.aclose(0)
             raise
-        self._replacement.watch(deployment, artefact)
+        self._recovery.watch(deployment, artefact)
         return deployment
 
 

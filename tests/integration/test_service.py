@@ -251,7 +251,7 @@ def test_a_port_that_is_taken_stops_the_start(models: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with started(models, port=taken.getsockname()[1]) as running:
-            check_stop(running, f"HOOPER_PORT={taken.getsockname()[1]} cannot be listened on")
+            check_stop(running, f"HOOPER_PORT={taken.getsockname()[1]} cannot be opened")
 
 
 # --- what serving needs

@@ -18,7 +18,7 @@ class Canaries:
             draw: a number from 0 up to, not including, 1.
         """
         self._by_name: dict[str, LeasedDeployment] = {}
-        self._draw = draw
+        self._random = draw
 
     def get(self, name: str) -> LeasedDeployment | None:
         return self._by_name.get(name)
@@ -32,28 +32,28 @@ class Canaries:
 
     def take(self, name: str, deployment: Deployment | None = None) -> LeasedDeployment | None:
         """Remove the candidate of this name, where it is this deployment if one is given."""
-        found = self._by_name.get(name)
-        return self._by_name.pop(name) if found and deployment in (None, found.deployment) else None
+        candidate = self._by_name.get(name)
+        return self._by_name.pop(name) if candidate and deployment in (None, candidate.deployment) else None
 
     def give_role(self, name: str, version: int, role: Role) -> Deployment | None:
         """Let the candidate play another role; None where this version is no candidate that answers."""
-        found = self._by_name.get(name)
-        if found is None or found.version != version or not found.deployment.is_alive:
+        candidate = self._by_name.get(name)
+        if candidate is None or candidate.version != version or not candidate.deployment.is_alive:
             return None
-        found.role = role
-        return found.deployment
+        candidate.role = role
+        return candidate.deployment
 
-    def drawn(self, name: str) -> LeasedDeployment | None:
+    def draw(self, name: str) -> LeasedDeployment | None:
         """The candidate, where the next request falls to its share."""
-        found = self._by_name.get(name)
-        if found is None or not found.role.share or not found.deployment.is_alive:
+        candidate = self._by_name.get(name)
+        if candidate is None or not candidate.role.share or not candidate.deployment.is_alive:
             return None
-        return found if self._draw() < found.role.share else None
+        return candidate if self._random() < candidate.role.share else None
 
     def shadow(self, name: str) -> LeasedDeployment | None:
         """The candidate, where it is a shadow that would answer."""
-        found = self._by_name.get(name)
-        return found if found and found.role.name == "shadow" and found.deployment.is_alive else None
+        candidate = self._by_name.get(name)
+        return candidate if candidate and candidate.role.name == "shadow" and candidate.deployment.is_alive else None
 
 
 def unfit_reason(candidate: Manifest, main: Manifest) -> str:

@@ -16,22 +16,22 @@ logger = logging.getLogger(__name__)
 
 
 class EngineRecovery:
-    """Invariant: a process replaces at most `most` engines. One more, or one that it cannot replace, and it is beyond help.
+    """Invariant: a process replaces at most `max_recoveries` engines; one more, or one that it cannot replace, is fatal.
 
     The bound is on memory and threads: a stuck engine keeps both until its run ends, which may be never.
     """
 
     def __init__(
-        self, registry: Registry, load: Callable[[Artefact], Awaitable[Deployment]], most: int, metrics: Metrics
+        self, registry: Registry, load: Callable[[Artefact], Awaitable[Deployment]], max_recoveries: int, metrics: Metrics
     ) -> None:
         """
         Args:
             registry: where deployments live, and what is told that nothing helps.
             load: makes a deployment of an artefact.
-            most: engines that may be replaced.
+            max_recoveries: engines that may be replaced.
             metrics: count the lost ones.
         """
-        self._registry, self._load, self._most, self._metrics = registry, load, most, metrics
+        self._registry, self._load, self._max_recoveries, self._metrics = registry, load, max_recoveries, metrics
         self._num_lost = 0
         self._watching: set[asyncio.Task[None]] = set()
 
@@ -58,8 +58,8 @@ class EngineRecovery:
             return
         self._num_lost += 1
         self._metrics.engines_lost.labels(artefact.manifest.name).inc()
-        if self._num_lost > self._most:
-            self._give_up(f"{self._num_lost} engines were lost, of which {self._most} may be replaced in one process")
+        if self._num_lost > self._max_recoveries:
+            self._give_up(f"{self._num_lost} engines were lost, of which {self._max_recoveries} may be replaced in one process")
             return
         try:
             unchanged = await asyncio.to_thread(open_artefact, artefact.folder)

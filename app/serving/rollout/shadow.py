@@ -36,7 +36,9 @@ class Copy:
 
 
 def copy_of(main: Deployment, items: Sequence[Any], options: Any, prediction: Prediction) -> Copy:
-    pairs = [(item, one.answer) for item, one in zip(items, prediction.results, strict=True) if isinstance(one, Result)]
+    pairs = [
+        (item, result.answer) for item, result in zip(items, prediction.results, strict=True) if isinstance(result, Result)
+    ]
     return Copy(main, [item for item, _ in pairs], options, [answer for _, answer in pairs])
 
 
@@ -87,8 +89,8 @@ class Shadows:
 async def _outcomes(copy: Copy, candidate: Deployment) -> list[Outcome]:
     """What came of each item."""
     try:
-        asked = candidate.predict(copy.items, copy.options, time.monotonic() + COPY_S, "bulk", is_copy=True)
-        results = (await asked).results
+        deadline = time.monotonic() + COPY_S
+        results = (await candidate.predict(copy.items, copy.options, deadline, "bulk", is_copy=True)).results
     except (Overloaded, DeadlineExceeded):  # it has as much to do as it takes
         return ["dropped"] * len(copy.items)
     except HooperError:

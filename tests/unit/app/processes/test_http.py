@@ -61,10 +61,10 @@ def test_a_port_that_is_taken_is_said_with_its_settings() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SetupError, match=f"HOOPER_HOST=127.0.0.1 HOOPER_PORT={port} cannot be listened on"):
+        with pytest.raises(SetupError, match=f"HOOPER_HOST=127.0.0.1 HOOPER_PORT={port} cannot be opened"):
             listen("127.0.0.1", port)
 
 
 def test_a_host_that_does_not_exist_is_said() -> None:
-    with pytest.raises(SetupError, match=r"HOOPER_HOST=no\.such\.host\.invalid HOOPER_PORT=1 cannot be listened on"):
+    with pytest.raises(SetupError, match=r"HOOPER_HOST=no\.such\.host\.invalid HOOPER_PORT=1 cannot be opened"):
         listen("no.such.host.invalid", 1)

@@ -70,7 +70,7 @@ async def test_an_engine_process_that_dies_again_and_again_ends_the_service(tmp_
 async def test_a_process_that_does_not_end_in_time_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(supervisor_module, "KILL_AFTER_S", 0.05)
     supervisor = supervising(tmp_path, "/stays")
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(supervisor._children) == 3)
@@ -84,8 +84,8 @@ async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     supervisor = supervising(tmp_path, "/stays")
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(supervisor._children) == 3)
-    supervisor._told_to_end(signal.SIGTERM)
-    supervisor._told_to_end(signal.SIGINT)
+    supervisor._on_signal(signal.SIGTERM)
+    supervisor._on_signal(signal.SIGINT)
     assert (await running).code == 0
 
 
@@ -97,10 +97,10 @@ async def test_a_terminal_that_closes_is_no_hurry_however_often_it_says_so(tmp_p
     children = list(supervisor._children.values())
     os.kill(os.getpid(), signal.SIGHUP)
     await supervisor._over.wait()
-    supervisor._told_to_end(other)
+    supervisor._on_signal(other)
     assert all(is_alive(child.pid) for child in children)
-    supervisor._told_to_end(signal.SIGTERM)
-    supervisor._told_to_end(signal.SIGTERM)
+    supervisor._on_signal(signal.SIGTERM)
+    supervisor._on_signal(signal.SIGTERM)
     assert (await running).code == 0
 
 

@@ -38,7 +38,7 @@ def test_a_sound_installation_has_nothing_to_complain_about(found: dict[str, Fin
     assert "onnxruntime" in found["packages"].detail
     assert found["packages"].detail.startswith(f"CPython {platform.python_version()}, ")
     assert found["memory"].detail == "8000 MB are free to this process"
-    assert found["keys"].detail == "asks nobody for a key, 0 more for administrators; on 127.0.0.1, port 8000"
+    assert found["keys"].detail == "API keys: none; admin keys: 0; on 127.0.0.1, port 8000"
     assert found["machine"].detail == "2 cores, no bf16, no fast int8, no NVIDIA GPU, no OpenVINO plug-in"
     assert found["device"].detail.startswith("CPUExecutionProvider in fp32 (")
     assert found["tiny/1"].detail.startswith("text-classification, checksums match, ")
