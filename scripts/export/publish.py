@@ -6,22 +6,24 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from app.core.artefact import next_release
 from app.core.errors import HooperError, InvalidSettings
-from app.core.manifest import NO_REFERENCE, DriftReference, EngineTrial, Graph, Manifest, Parity
-from app.core.types import Device, Precision, TaskName
+from app.core.manifest import NO_REFERENCE, DriftReference, Manifest
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import choose_provider
 from app.tasks.base import Task
-from scripts.export.optimize import files_of
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.optimize import MODEL, files_of
+from scripts.export.verified_graph import VerifiedGraph
+from scripts.export.verify import Reference
 from scripts.tasks.spec import TrainingTask
-from scripts.training.evaluation import RowRunner, predict
-
-MODEL, INT8_MODEL, FP16_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
-"""The others read their weights out of the first."""
+from scripts.training.evaluation import RowRunner, drift_reference, predict
+from scripts.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -29,27 +31,64 @@ class VersionContents:
     """What the folder of a new version is made of."""
 
     name: str
-    task: TaskName
+    task: str
     description: str
     license: str
     base_model: str
     max_tokens: int
-    graph_file: Path
-    graph: Graph
     tokenizer: str
     """JSON text of the tokenizer."""
     task_options: Mapping[str, Any]
-    parity: Mapping[str, Parity]
+    verified: VerifiedGraph
     evaluation: Mapping[str, Any]
     """All figures; its `headline` goes into the manifest."""
     golden: Sequence[Mapping[str, Any]]
     card: str
     reference: DriftReference = NO_REFERENCE
     """What the held-out items were like; without it, drift is compared with nothing."""
-    engines: Mapping[Device, EngineTrial] = field(default_factory=dict)
-    """What each engine made of the graph; of others nothing is known."""
-    variants: Mapping[Precision, Path] = field(default_factory=dict)
-    """Files of variants for one precision; each is bound to `graph_file`, and keeps its name."""
+
+
+def contents_of(
+    recipe: Recipe,
+    task: str,
+    base_model: str,
+    definition: str,
+    tokenizer: Tokenizer,
+    verified: VerifiedGraph,
+    reference: Reference,
+    evaluation: Mapping[str, Any],
+    card: str,
+) -> VersionContents:
+    """What a version with this graph is made of.
+
+    Args:
+        recipe: its name, description, licence and golden requests.
+        task: its name.
+        base_model: what it was made from.
+        definition: JSON text of the tokenizer.
+        tokenizer: the same, with the length of the longest input.
+        verified: the graph.
+        reference: what the graph was compared with.
+        evaluation: what evaluation.json says.
+        card: README.md.
+    """
+    offline, options = reference.offline, reference.offline.serving_options()
+    session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
+    return VersionContents(
+        name=recipe.name,
+        task=task,
+        description=recipe.description,
+        license=recipe.license,
+        base_model=base_model,
+        max_tokens=tokenizer.max_tokens,
+        tokenizer=definition,
+        task_options=reference.task_options,
+        verified=verified,
+        evaluation=evaluation,
+        golden=golden_answers(offline, reference.task, offline.golden_items(recipe), session),
+        card=card,
+        reference=drift_reference(reference.task, options, tokenizer, verified.predictions),
+    )
 
 
 def publish(contents: VersionContents, models: Path) -> Path:
@@ -62,9 +101,10 @@ def publish(contents: VersionContents, models: Path) -> Path:
         InvalidSettings: the name cannot be a model's.
         SetupError: the folder cannot be written; nothing is left behind.
     """
+    verified = contents.verified
     with next_release(models, contents.name) as release:
         _write_files(release.staging, contents)
-        variants = {precision: file.name for precision, file in contents.variants.items()}
+        variants = {precision: file.name for precision, file in verified.variants.items()}
         manifest = Manifest(
             name=contents.name,
             version=release.version,
@@ -74,10 +114,10 @@ def publish(contents: VersionContents, models: Path) -> Path:
             license=contents.license,
             base_model=contents.base_model,
             max_tokens=contents.max_tokens,
-            graph=contents.graph.model_copy(update={"file": MODEL, "variants": variants}),
+            graph=verified.graph.model_copy(update={"file": MODEL, "variants": variants}),
             task_options=dict(contents.task_options),
-            parity=dict(contents.parity),
-            engines=dict(contents.engines),
+            parity=verified.parity,
+            engines=dict(verified.engines),
             reference=contents.reference,
             evaluation=dict(contents.evaluation["headline"]),
             files={},
@@ -100,9 +140,10 @@ def golden_answers(
 
 
 def _write_files(folder: Path, contents: VersionContents) -> None:
-    for file in files_of(contents.graph_file):
-        shutil.copyfile(file, folder / file.name.replace(contents.graph_file.name, MODEL))
-    for file in contents.variants.values():
+    verified = contents.verified
+    for file in files_of(verified.file):
+        shutil.copyfile(file, folder / file.name.replace(verified.file.name, MODEL))
+    for file in verified.variants.values():
         shutil.copyfile(file, folder / file.name)
     texts = {
         "tokenizer.json": _without_padding(contents.tokenizer),
@@ -118,8 +159,8 @@ def _without_padding(definition: str) -> str:
     """The tokenizer without padding and truncation, which the service sets for itself; which side is cut stays."""
     tokenizer = json.loads(definition)
     truncation = tokenizer.get("truncation") or {}
-    kept = truncation if truncation.get("direction") == "Left" else None
-    return json.dumps({**tokenizer, "padding": None, "truncation": kept}, ensure_ascii=False)
+    left = truncation if truncation.get("direction") == "Left" else None
+    return json.dumps({**tokenizer, "padding": None, "truncation": left}, ensure_ascii=False)
 
 
 def _as_json(value: Any) -> str:

@@ -21,8 +21,7 @@ from app.core.manifest import Graph
 from app.core.types import Precision
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider, has_int8
-from scripts.export.optimize import save, weights_file
-from scripts.export.publish import FP16_MODEL, INT8_MODEL
+from scripts.export.optimize import FP16_MODEL, INT8_MODEL, save, weights_file
 from scripts.export.verify import FP16, INT8, Comparison, Reference, check_other_neighbours
 
 FP16_ROWS = 1_000

@@ -9,18 +9,13 @@ from typing import Any, Literal
 
 from app.core.manifest import EngineTrial, Graph, Parity
 from app.core.types import Device, Precision
-from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider
-from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.export import Exported, export_model
-from scripts.export.optimize import move, num_bytes, quantize_weights
-from scripts.export.publish import MODEL, VersionContents, golden_answers
+from scripts.export.optimize import MODEL, move, num_bytes, quantize_weights
 from scripts.export.variants import VARIANTS
 from scripts.export.verify import EXPORTED, QUANTIZED, Reference
 from scripts.tasks.spec import Axis
-from scripts.training.evaluation import Predictions, drift_reference
-from scripts.training.recipe import Recipe
+from scripts.training.evaluation import Predictions
 
 Say = Callable[[str, str], None]
 """Tells the person which stage the pipeline is at, and what came of it."""
@@ -122,53 +117,6 @@ def evaluation_of(verified: VerifiedGraph, reference: Reference, is_labelled: bo
         "parity": {name: parity.model_dump() for name, parity in verified.parity.items()},
         "parity_before_compaction": verified.exported.model_dump(),
     }
-
-
-def contents_of(
-    recipe: Recipe,
-    task: str,
-    base_model: str,
-    definition: str,
-    tokenizer: Tokenizer,
-    verified: VerifiedGraph,
-    reference: Reference,
-    evaluation: Mapping[str, Any],
-    card: str,
-) -> VersionContents:
-    """What a version with this graph is made of.
-
-    Args:
-        recipe: its name, description, licence and golden requests.
-        task: its name.
-        base_model: what it was made from.
-        definition: JSON text of the tokenizer.
-        tokenizer: the same, with the length of the longest input.
-        verified: the graph.
-        reference: what the graph was compared with.
-        evaluation: what evaluation.json says.
-        card: README.md.
-    """
-    offline = reference.offline
-    session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-    return VersionContents(
-        name=recipe.name,
-        task=task,
-        description=recipe.description,
-        license=recipe.license,
-        base_model=base_model,
-        max_tokens=tokenizer.max_tokens,
-        graph_file=verified.file,
-        graph=verified.graph,
-        variants=verified.variants,
-        engines=verified.engines,
-        tokenizer=definition,
-        task_options=reference.task_options,
-        parity=verified.parity,
-        evaluation=evaluation,
-        golden=golden_answers(offline, reference.task, offline.golden_items(recipe), session),
-        card=card,
-        reference=drift_reference(reference.task, offline.serving_options(), tokenizer, verified.predictions),
-    )
 
 
 def describe_layout(graph: Graph) -> str:

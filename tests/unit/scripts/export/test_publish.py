@@ -16,7 +16,9 @@ from app.core.manifest import DriftReference, EngineTrial, Parity, read_manifest
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import publish as module
 from scripts.export.publish import VersionContents, golden_answers, publish
+from scripts.export.verified_graph import VerifiedGraph
 from scripts.tasks.text_classification.task import TextClassificationTraining
+from scripts.training.evaluation import Predictions
 from tests.support.tiny_model import tiny_tokenizer, tokenizer_json
 
 OPTIONS = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification"}
@@ -27,7 +29,7 @@ REFERENCE = DriftReference(num_items=10, tokens_per_item=4.5, confidence=0.8, la
 
 @pytest.fixture
 def artefact(export: Any) -> VersionContents:
-    exported = export("Bert")
+    exported, parity = export("Bert"), Parity(rows=10, agreement=1.0, max_abs_error=1e-6, passed=True)
     return VersionContents(
         name="films",
         task="text-classification",
@@ -35,16 +37,20 @@ def artefact(export: Any) -> VersionContents:
         license="MIT",
         base_model="tiny-bert",
         max_tokens=32,
-        graph_file=exported.file,
-        graph=exported.graph.model_copy(update={"file": "compact.onnx"}),
         tokenizer=tokenizer_json(),
         task_options=OPTIONS,
-        parity={"fp32": Parity(rows=10, agreement=1.0, max_abs_error=1e-6, passed=True)},
+        verified=VerifiedGraph(
+            exported.file,
+            exported.graph.model_copy(update={"file": "quantized.onnx"}),
+            {"fp32": parity},
+            parity,
+            Predictions([], [], []),
+            engines={"openvino": EngineTrial(runs=False, reason="no kernel")},
+        ),
         evaluation=EVALUATION,
         golden=[{"item": {"text": "a film"}, "answer": {"labels": []}}],
         card="# films\n",
         reference=REFERENCE,
-        engines={"openvino": EngineTrial(runs=False, reason="no kernel")},
     )
 
 
@@ -127,7 +133,7 @@ def test_a_failure_leaves_earlier_versions_alone(
     publish(artefact, tmp_path)
     before = contents(tmp_path)
     with pytest.raises(SetupError, match="No such file"):
-        publish(replace(artefact, graph_file=tmp_path / "missing.onnx"), tmp_path)
+        publish(replace(artefact, verified=replace(artefact.verified, file=tmp_path / "missing.onnx")), tmp_path)
     assert contents(tmp_path) == before
     assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["1", "serving.json"]
 
