@@ -164,15 +164,15 @@ class PredictContext:
 
     async def correct(self, request: FeedbackRequest) -> Envelope[Any]:
         """Keep corrections; the model, or else the first one's shape, says which task they are of."""
-        desk = self._state.feedback
-        desk.check_open()
+        writer = self._state.feedback
+        writer.check_open()
         note = Note(request.request_id or request_id.get(), request.source, request.comment)
         with self.lease(request.candidates(self._state.tasks), request.model) as deployment:
             if deployment.spec.correction is None:
                 raise UnknownModel(f"models for {deployment.spec.name} take no corrections")
             prediction = await self._merged(
                 request.items(deployment.spec),
-                lambda good: correct(deployment, good, note, desk, self._deadline, self._priority or "interactive"),
+                lambda good: correct(deployment, good, note, writer, self._deadline, self._priority or "interactive"),
             )
             _check_results(request, prediction.results)
             return self._envelope(deployment, prediction, FeedbackResult.of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ Outcome = Literal["confirmed", "corrected", "refused", "failed"]
 class FeedbackWriter:
     """Takes corrections to the file, on a thread of its own, one request after the other.
 
-    Invariant: what `keep` has returned is on the disk, in the file that is at the path, and of what it raised for there is
+    Invariant: what `store` has returned is on the disk, in the file that is at the path, and of what it raised for there is
     nothing. A caller who leaves while the disk writes is not told which of the two it is.
     """
 
@@ -68,8 +68,8 @@ class FeedbackWriter:
             raise Unavailable("the feedback file is not open yet")
         return self._file
 
-    async def keep(self, corrections: Sequence[Correction]) -> list[int]:
-        """Keep all or none.
+    async def store(self, corrections: Sequence[Correction]) -> list[int]:
+        """Store all or none.
 
         Raises:
             Overloaded: too many others wait for the disk.
@@ -110,12 +110,12 @@ class FeedbackWriter:
         return await asyncio.get_running_loop().run_in_executor(self._writer, act, *arguments)
 
 
-MOST_LABELS = 20
-"""Labels of an answer that are kept, best first."""
+MAX_LABELS = 20
+"""Labels of an answer that are stored, best first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Corrected:
+class SentCorrection:
     """An item, and what is said to be right about it."""
 
     item: Any
@@ -127,7 +127,7 @@ class Corrected:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is kept with all corrections of a request."""
+    """What is stored with all corrections of a request."""
 
     request_id: str
     source: str = ""
@@ -135,7 +135,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredCorrection:
     """What came of a correction."""
 
     id: int
@@ -145,107 +145,93 @@ class Kept:
 
 async def correct(
     deployment: Deployment,
-    corrections: Sequence[Corrected],
+    corrections: Sequence[SentCorrection],
     note: Note,
-    desk: FeedbackWriter,
+    writer: FeedbackWriter,
     deadline: float | None = None,
     priority: Priority = "interactive",
 ) -> Prediction:
-    """Keep corrections; one that cannot be kept yields its error in its place. Each answer is a `Kept`.
+    """Store corrections; one that cannot be stored yields its error in its place. Each answer is a `StoredCorrection`.
 
-    The model answers each item once more, so that what is kept is its own answer and not what a caller says it was.
+    The model answers each item once more, so that what is stored is its own answer and not what a caller says it was.
 
     Args:
         deployment: the model that is corrected.
         corrections: with the task's own item type; at least one.
-        note: what is kept with each.
-        desk: keeps them.
+        note: what is stored with each.
+        writer: stores them.
         deadline: `time.monotonic()` seconds after which the model's answer is no longer waited for.
-        priority: the lane in which rows wait for the engine.
+        priority: how urgent the rows are for the engine.
 
     Raises:
-        Overloaded, Unavailable, DeadlineExceeded: for the request as a whole; nothing of it is kept.
+        Overloaded, Unavailable, DeadlineExceeded: for the request as a whole; nothing of it is stored.
     """
     model = deployment.manifest.name
     try:
-        prediction = await _keep(deployment, corrections, note, desk, deadline, priority)
+        prediction = await _store(deployment, corrections, note, writer, deadline, priority)
     except HooperError:
-        desk.count(model, "failed", len(corrections))
+        writer.count(model, "failed", len(corrections))
         raise
-    for one in prediction.results:
-        desk.count(model, _outcome(one))
+    for result in prediction.results:
+        writer.count(model, _outcome(result))
     return prediction
 
 
-async def _keep(
+async def _store(
     deployment: Deployment,
-    corrections: Sequence[Corrected],
+    corrections: Sequence[SentCorrection],
     note: Note,
-    desk: FeedbackWriter,
+    writer: FeedbackWriter,
     deadline: float | None,
     priority: Priority,
 ) -> Prediction:
     manifest = deployment.manifest
-    rights = [_right(one, manifest) for one in corrections]
-    items = [one.item for one, right in zip(corrections, rights, strict=True) if not isinstance(right, HooperError)]
-    asked = Prediction([], Timings(0, 0, 0))
-    if items:
-        options = deployment.spec.options()
-        asked = await deployment.predict(items, options, deadline, priority, is_repeated=True)
-    answers = iter(asked.results)
-    made = [
-        right if isinstance(right, HooperError) else _made(one, right, next(answers), manifest, note)
-        for one, right in zip(corrections, rights, strict=True)
+    golds = [_gold(correction, manifest.task_options) for correction in corrections]
+    valid = [(sent, gold) for sent, gold in zip(corrections, golds, strict=True) if not isinstance(gold, HooperError)]
+    prediction = Prediction([], Timings(0, 0, 0))
+    if valid:
+        items, options = [sent.item for sent, _ in valid], deployment.spec.options()
+        prediction = await deployment.predict(items, options, deadline, priority, is_repeated=True)
+    pairs = zip(valid, prediction.results, strict=True)
+    answered = [
+        (_correction(sent, gold, result, manifest, note), result) if isinstance(result, Result) else result
+        for (sent, gold), result in pairs
     ]
-    sound = [one.correction for one in made if isinstance(one, _Made)]
-    ids = iter(await desk.keep(sound) if sound else [])
-    results = [one if isinstance(one, HooperError) else one.kept(next(ids)) for one in made]
-    return Prediction(results, asked.timings)
+    to_store = [entry[0] for entry in answered if not isinstance(entry, HooperError)]
+    ids = iter(await writer.store(to_store) if to_store else [])
+    results = (entry if isinstance(entry, HooperError) else _stored(next(ids), *entry) for entry in answered)
+    return Prediction([gold if isinstance(gold, HooperError) else next(results) for gold in golds], prediction.timings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A correction that can be kept, and the answer in it."""
-
-    correction: Correction
-    result: Result
-
-    def kept(self, number: int) -> Result:
-        kept = Kept(number, self.correction.agrees, dict(self.correction.predicted))
-        return Result(kept, self.result.num_tokens, self.result.truncated)
-
-
-def _right(one: Corrected, manifest: Manifest) -> Gold | InvalidInput:
+def _gold(correction: SentCorrection, task_options: Mapping[str, Any]) -> Gold | InvalidInput:
     try:
-        return one.codec.gold(one.sent, one.item, one.allows_new_labels, manifest.task_options)
+        return correction.codec.gold(correction.sent, correction.item, correction.allows_new_labels, task_options)
     except InvalidInput as error:
         return error
 
 
-def _made(one: Corrected, right: Gold, result: Result | HooperError, manifest: Manifest, note: Note) -> _Made | HooperError:
-    if isinstance(result, HooperError):
-        return result
-    correction = Correction(
+def _correction(correction: SentCorrection, gold: Gold, result: Result, manifest: Manifest, note: Note) -> Correction:
+    predicted = asdict(result.answer)
+    if "labels" in predicted:
+        predicted["labels"] = predicted["labels"][:MAX_LABELS]
+    return Correction(
         model=manifest.name,
         version=manifest.version,
         task=manifest.task,
-        item={name: value for name, value in asdict(one.item).items() if value is not None},
-        predicted=_told(result.answer),
-        right=right,
-        agrees=one.codec.agrees(result.answer, one.sent),
+        item={name: value for name, value in asdict(correction.item).items() if value is not None},
+        predicted=predicted,
+        right=gold,
+        agrees=correction.codec.agrees(result.answer, correction.sent),
         request_id=note.request_id,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         source=note.source,
         comment=note.comment,
     )
-    return _Made(correction, result)
 
 
-def _told(answer: Any) -> dict[str, Any]:
-    told = asdict(answer)
-    if "labels" in told:
-        told["labels"] = told["labels"][:MOST_LABELS]
-    return told
+def _stored(number: int, correction: Correction, result: Result) -> Result:
+    stored = StoredCorrection(number, correction.agrees, dict(correction.predicted))
+    return Result(stored, result.num_tokens, result.truncated)
 
 
 def _outcome(result: Result | HooperError) -> Outcome:

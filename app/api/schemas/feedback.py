@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, create_model
 
 from app.core.errors import HooperError, InvalidInput
-from app.serving.feedback import Corrected
+from app.serving.feedback import SentCorrection
 from app.tasks.base import Result
 from app.tasks.registry import Tasks
 from app.tasks.schemas import MANY, ItemOrError, Request, as_list, union
@@ -56,11 +56,11 @@ class FeedbackRequest(Request):
         of_kind = [name for name, spec in tasks.items() if spec.correction and isinstance(first, spec.correction.schema)]
         return of_kind or list(tasks)[:1]
 
-    def items(self, spec: TaskSpec) -> Sequence[Corrected | HooperError]:
+    def items(self, spec: TaskSpec) -> Sequence[SentCorrection | HooperError]:
         """The corrections of this task; one of another shape is an error in its place."""
         return [self._corrected(sent, spec) for sent in as_list(self.inputs)]
 
-    def _corrected(self, sent: Any, spec: TaskSpec) -> Corrected | HooperError:
+    def _corrected(self, sent: Any, spec: TaskSpec) -> SentCorrection | HooperError:
         if isinstance(sent, HooperError):
             return sent
         codec = spec.correction
@@ -68,7 +68,7 @@ class FeedbackRequest(Request):
             return InvalidInput(f"the model is for {spec.name}, of which no corrections are kept")
         if not isinstance(sent, codec.schema):
             return InvalidInput(f"should have {codec.wanted}: the model is for {spec.name}")
-        return Corrected(codec.item(sent), sent, codec, self.allow_new_labels)
+        return SentCorrection(codec.item(sent), sent, codec, self.allow_new_labels)
 
 
 def feedback_request(tasks: Tasks) -> type[FeedbackRequest]:
