@@ -53,7 +53,7 @@ gpu-test:  ## run the tests that need an NVIDIA GPU with its driver, on the extr
 	$(BIN)/python -m pytest -m gpu $(ARGS) tests/gpu
 
 bench: train-env  ## measure the service beside infinity-emb and LitServe (half an hour, and 6 GB for their environments)
-	@$(BIN)/hooper bench --peer infinity litserve --output scripts/bench/results $(ARGS)
+	@$(BIN)/python -m scripts.peers.compare --output scripts/peers/results $(ARGS)
 
 ray-test:  ## install Ray into .venv-ray and run its tests, on a cluster of two nodes (four minutes)
 	@$(ENVIRONMENT) ray

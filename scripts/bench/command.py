@@ -1,42 +1,101 @@
-"""`hooper bench`: load on a service, beside what its engine and the machine could do."""
+"""`hooper bench`: load on a service, compared with what its engine and the machine could do."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import HooperError, SetupError
-from app.core.exit_codes import EXIT_INTERRUPTED, EXIT_SETUP
+from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
+from app.core.manifest import read_manifest
 from app.runtime.providers import available_cores
-from scripts.bench.beside import beside_others, service_settings
-from scripts.bench.ceiling import engine_ceiling, matrix_ceiling
-from scripts.bench.connection import prepared
-from scripts.bench.load import Measured, closed_loop
-from scripts.bench.open_loop import open_loop
-from scripts.bench.peers import PEERS
-from scripts.bench.picture import draw_bench
-from scripts.bench.report import Line, Report, describe_machine
-from scripts.bench.service import Address, started_process
-from scripts.bench.texts import PROFILES, Profile, profile_texts
-from scripts.bench.tune import as_env_file, choices, measure_services, tune
+from scripts.bench.engine import can_read_graphs, matrix_gflop_per_s, measure_engine, provider_for
+from scripts.bench.load import LoadResult, measure_closed_loop, open_loop, text_requests
+from scripts.bench.report import OPTIONS, describe_machine, draw_bars, markdown_table, report_head, write_json
+from scripts.bench.service import OK, Address, start_service
+from scripts.bench.texts import PROFILES, profile_texts
+from scripts.bench.tune import as_env_file, choices, compare_services, tune
 
 EXAMPLES = """examples:
   hooper bench                                       start the service, all profiles, one and 32 texts a request
   hooper bench --profile short --items 1 --seconds 30
   hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
-  hooper bench --url http://127.0.0.1:8000           a service that runs already (no engine beside it)
-  hooper bench --peer infinity litserve              others beside it, on the same weights (needs the extra train)
+  hooper bench --url http://127.0.0.1:8000           a service that runs already (without the engine's figures)
   hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
   hooper bench --output results                      keep results/bench.json, bench.md and a picture (needs the extra train)
 """
+PATH = "/v1/classify"
+
+
+@dataclass(frozen=True)
+class LoadLine:
+    """One load on one service; `share_of_engine` is texts a second over those of the engine alone, in the same run."""
+
+    profile: str
+    load: str
+    items: int
+    texts_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    failed: int
+    share_of_engine: float | None = None
+
+    @classmethod
+    def of(cls, profile: str, load: str, items: int, result: LoadResult, engine: float | None) -> LoadLine:
+        texts = result.requests_per_s * items
+        p50, p95, p99 = (round(result.percentile_ms(share), 2) for share in (0.5, 0.95, 0.99))
+        share = None if engine is None else round(texts / engine, 3)
+        return cls(profile, load, items, round(texts, 1), p50, p95, p99, result.num_failed, share)
+
+
+@dataclass
+class BenchReport:
+    """A whole run."""
+
+    model: dict[str, Any]
+    machine: dict[str, Any]
+    taken: str
+    ceilings: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """The engine alone, by profile."""
+    matrix_gflop_per_s: float | None = None
+    lines: list[LoadLine] = field(default_factory=list)
+
+    def to_markdown(self) -> str:
+        """Ratios travel, absolute figures do not: both are shown, with the machine above them."""
+        model, matrix = self.model, self.matrix_gflop_per_s
+        facts = [
+            f"- engine alone, {profile}: {rate['texts_per_s']:.0f} texts/s, {rate['tokens_per_s']:.0f} tokens/s"
+            + (f", {rate['gflop_per_s'] / matrix:.2f} of the matrix peak" if matrix and rate["gflop_per_s"] else "")
+            for profile, rate in self.ceilings.items()
+        ]
+        if matrix:
+            facts.append(f"- matrix products alone (the peak): {matrix:.0f} GFLOP/s")
+        elif self.ceilings:
+            facts.append("- matrix products alone: not measured, `onnx` is not installed (extra train)")
+        head = ("texts", "load", "texts a request", "texts/s", "% of engine", "p50 ms", "p95 ms", "p99 ms", "failed")
+        rows = [
+            [line.profile, line.load, line.items, line.texts_per_s,
+             "" if line.share_of_engine is None else f"{100 * line.share_of_engine:.0f}",
+             line.p50_ms, line.p95_ms, line.p99_ms, line.failed]
+            for line in self.lines
+        ]  # fmt: skip
+        return "\n".join([
+            f"# {model['name']}/{model['version']} on {self.machine['processor']}, {self.machine['cores']} cores", "",
+            f"{model['provider']} in {model['precision']}, layout {model['layout']}; {self.taken}; client on the same cores.",
+            "",
+            *facts, "", *markdown_table(head, rows), "",
+        ])  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
+        if options.peer:
+            return _compare_with_peers(options)
         if options.tune:
             return _tune(options)
         report = run(options)
@@ -55,19 +116,90 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_SETUP
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    print(json.dumps(report.to_json(), indent=2) if options.json else report.to_markdown())
+    print(json.dumps(asdict(report), indent=2) if options.json else report.to_markdown())
     if options.output:
         _keep(report, options.output)
-    return int(any(one.failed for one in report.lines))
+    return EXIT_FAILED if any(line.failed for line in report.lines) else 0
 
 
-def _keep(report: Report, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+def run(options: argparse.Namespace) -> BenchReport:
+    """Every profile and request size in turn; the engine alone first, then the service."""
+    load = os.getloadavg()
+    with ExitStack() as stack:
+        if options.url:
+            address = Address.of(options.url)
+        else:
+            address = stack.enter_context(start_service(service_settings(options))).address
+        state = model_state(address, options.model)
+        model = {key: state[key] for key in ("name", "version", "precision", "layout")}
+        report = BenchReport(model | {"provider": state["execution_providers"][0]}, **report_head(load))
+        measure = None if options.url else _engine(options, state, report)
+        for profile in options.profile:
+            engine = None if measure is None else measure(profile)
+            for items in options.items:
+                report.lines += _lines(options, address, profile, items, engine)
+    return report
+
+
+def service_settings(options: argparse.Namespace) -> dict[str, str]:
+    """Environment variables of the service that is measured."""
+    names = {"MODELS": options.models, "DEVICE": options.device, "SERVE": options.model, "PRECISION": options.precision}
+    return {f"HOOPER_{name}": str(value) for name, value in names.items()}
+
+
+def model_state(address: Address, name: str) -> dict[str, Any]:
+    """What the service says of a model that classifies texts.
+
+    Raises:
+        SetupError: it has none of this name, or it does not classify.
+    """
+    try:
+        state: dict[str, Any] = address.get(f"/v1/models/{name.partition('/')[0]}")
+        status, answer = address.ask(PATH, "POST", {"model": name, "inputs": "a"})
+    except OSError as error:
+        raise SetupError(f"{address.url} does not tell of a model {name}: {error}") from error
+    if status != OK:
+        detail = json.loads(answer).get("detail", "")
+        raise SetupError(f"{name} does not classify texts, which is what the benchmark sends: {detail}")
+    return state
+
+
+def _engine(options: argparse.Namespace, state: Mapping[str, Any], report: BenchReport) -> Callable[[Any], float]:
+    """Measures the machine's matrix products now, and later, for a profile, the texts a second of the engine alone."""
+    folder, limits = options.models / state["name"] / str(state["version"]), state["limits"]
+    provider = provider_for(read_manifest(folder), options.device, options.precision)
+    if can_read_graphs():
+        report.matrix_gflop_per_s = round(matrix_gflop_per_s(options.threads, options.seconds / 4, provider), 1)
+
+    def measure(profile: Any) -> float:
+        rate = measure_engine(
+            folder, profile_texts(profile), provider, options.threads,
+            limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2,
+        )  # fmt: skip
+        report.ceilings[profile] = asdict(rate)
+        return rate.texts_per_s
+
+    return measure
+
+
+def _lines(options: argparse.Namespace, address: Address, profile: Any, items: int, engine: float | None) -> list[LoadLine]:
+    requests = text_requests(PATH, profile_texts(profile), items, model=options.model)
+    loads = {
+        f"{connections} connections": measure_closed_loop(address, requests, connections, options.seconds)
+        for connections in options.connections
+    }
+    for rate in options.rate:
+        loads[f"{rate:g} requests/s"] = asyncio.run(open_loop(address, requests, rate, options.seconds))
+    return [LoadLine.of(profile, load, items, result, engine) for load, result in loads.items()]
+
+
+def _keep(report: BenchReport, folder: Path) -> None:
+    write_json(folder / "bench.json", asdict(report))
     page = report.to_markdown()
     if find_spec("matplotlib"):  # the extra `train`
-        draw_bench(report, folder / "bench.svg")
-        page += "\n![What was reached](bench.svg)\n"
+        bars = [(f"{line.profile}, {line.load},\n{line.items} a request", "Hooper", line.texts_per_s) for line in report.lines]
+        draw_bars(folder / "bench.svg", bars, "texts/s")
+        page += "\n![Texts a second under each load](bench.svg)\n"
     (folder / "bench.md").write_text(page, encoding="utf-8")
 
 
@@ -76,114 +208,50 @@ def _tune(options: argparse.Namespace) -> int:
     if options.url:
         raise SetupError("--tune starts services of its own with different settings; leave out --url")
     texts = profile_texts(options.profile[0] if len(options.profile) == 1 else "mixed")
-
-    def requests(address: Address) -> list[bytes]:
-        return _requests(options.model, texts, options.items[0], address.host)
-
-    base = service_settings(options, options.precision)
+    requests = text_requests(PATH, texts, options.items[0], model=options.model)
     best: Mapping[str, str] = {}
-    measure = measure_services(base, requests, options.seconds / 2, options.turns)
-    for trial, so_far in tune(choices(available_cores()), measure):
+    compare = compare_services(service_settings(options), requests, options.seconds / 2, options.turns)
+    for trial, so_far in tune(choices(available_cores()), compare):
         print(trial, file=sys.stderr, flush=True)
         best = so_far
-    found = as_env_file(best, describe_machine()["processor"])
-    print(found, end="")
+    env_file = as_env_file(best, describe_machine()["processor"])
+    print(env_file, end="")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "tuned.env").write_text(found, encoding="utf-8")
+        (options.output / "tuned.env").write_text(env_file, encoding="utf-8")
     return 0
 
 
-def run(options: argparse.Namespace) -> Report:
-    """Every profile and request size in turn; the engine alone first, then the service."""
-    if options.url and options.peer:
-        raise SetupError("--peer starts the service itself, to stop it while others are asked; leave out --url")
-    with ExitStack() as stack:
-        if options.url:
-            address, process = Address.of(options.url), 0
-        else:
-            address, process = stack.enter_context(started_process(service_settings(options, options.precision)))
-        state = _model(address, options.model)
-        report = Report({key: state[key] for key in ("name", "version", "precision", "layout")} | {
-            "provider": state["execution_providers"][0]
-        })  # fmt: skip
-        if not options.url:
-            report.matrix_gflop_per_s = round(matrix_ceiling(options.threads, options.seconds / 4), 1)
-        for profile in options.profile:
-            engine = None if options.url else _engine(options, state, profile, report)
-            for items in options.items:
-                report.lines += _loads(options, address, profile, items, engine)
-        if options.peer:
-            report.standings += beside_others(options, stack, state, address, process)
-    return report
-
-
-def _engine(options: argparse.Namespace, state: dict[str, Any], profile: Profile, report: Report) -> float:
-    limits, folder = state["limits"], options.models / state["name"] / str(state["version"])
-    ceiling = engine_ceiling(
-        folder, profile_texts(profile), options.device, options.threads,
-        limits["max_batch_tokens"], limits["max_batch_rows"], options.seconds / 2, options.precision,
-    )  # fmt: skip
-    report.ceilings[profile] = asdict(ceiling)
-    return ceiling.texts_per_s
-
-
-def _loads(options: argparse.Namespace, address: Address, profile: Profile, items: int, engine: float | None) -> list[Line]:
-    requests = _requests(options.model, profile_texts(profile), items, address.host)
-
-    def closed(connections: int) -> Measured:
-        return asyncio.run(closed_loop(address.host, address.port, requests, connections, options.seconds, options.seconds / 5))
-
-    lines = [
-        Line.of(profile, f"{connections} connections", items, closed(connections), engine)
-        for connections in options.connections
-    ]
-    for rate in options.rate:
-        measured = asyncio.run(open_loop(address.host, address.port, requests, rate, options.seconds))
-        lines.append(Line.of(profile, f"{rate:g} requests/s", items, measured, engine))
-    return lines
-
-
-def _requests(model: str, texts: Sequence[str], items: int, host: str) -> list[bytes]:
-    groups = [texts[start : start + items] for start in range(0, len(texts) - items + 1, items)]
-    bodies = [{"model": model, "inputs": group if items > 1 else group[0]} for group in groups]
-    return [prepared(host, "/v1/classify", body) for body in bodies]
-
-
-def _model(address: Address, name: str) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = address.get(f"/v1/models/{name.partition('/')[0]}")
-    except OSError as error:
-        raise SetupError(f"http://{address.host}:{address.port} does not tell of a model {name}: {error}") from error
-    if state["task"] != "text-classification":
-        raise SetupError(f"{name} is for {state['task']}; the benchmark sends texts to classify")
-    return state
+def _compare_with_peers(options: argparse.Namespace) -> int:
+    """The option's name of release 0.1, for a release more: the comparison is a developer's tool now."""
+    if find_spec("scripts.peers") is None:
+        raise SetupError("--peer needs a checkout of Hooper, where it is `python -m scripts.peers.compare`")
+    names = ("models", "model", "device", "peer", "profile", "connections", "seconds", "turns", "output")
+    words: list[str] = []
+    for name in names:
+        value = getattr(options, name)
+        values = value if isinstance(value, list) else [value]
+        words += [] if value is None else [f"--{name}", *map(str, values)]
+    code: int = import_module("scripts.peers.compare").main(words)
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
     """The options, for completion too."""
     made = argparse.ArgumentParser(
         prog="hooper bench",
-        description="Put load on a service and say how fast it answers, beside what its engine and the machine could do.",
+        description="Put load on a service and say how fast it answers, compared with its engine and the machine.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     made.add_argument("--url", help="a running service; default: one is started for the benchmark")
-    made.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
-    made.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
-    made.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
+    for name in ("models", "model", "device", "threads"):
+        made.add_argument(f"--{name}", **OPTIONS[name])
     made.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="as HOOPER_PRECISION (auto)")
-    made.add_argument(
-        "--peer",
-        nargs="+",
-        choices=tuple(PEERS),
-        default=[],
-        help="others to measure beside it",
-    )
+    made.add_argument("--peer", nargs="+", default=[], help="deprecated: python -m scripts.peers.compare, in a checkout")
     made.add_argument("--tune", action="store_true", help="find the best settings for this machine and model instead")
-    made.add_argument("--turns", type=int, default=3, metavar="N", help="times that each is asked beside the others (3)")
-    made.add_argument("--threads", type=int, default=0, metavar="N", help="threads of the engine alone; 0: all cores (0)")
+    made.add_argument("--turns", type=int, default=3, metavar="N", help="with --tune: times that each service is asked (3)")
     made.add_argument(
         "--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="short sentences, 1 in 10 a review, or reviews"
     )

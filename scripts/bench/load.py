@@ -1,29 +1,137 @@
-"""What a load on a service got, and a load whose callers wait for each other's answers; `open_loop` has one whose do not."""
+"""Load on a service over prepared requests: callers who wait for each answer (closed loop), and callers who do not (open loop).
+
+It runs on the cores of what it measures, so it is cheap: bytes are made beforehand, connections are kept, and there is no task
+for each request.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
-from scripts.bench.connection import Connection
+import httptools
 
-OK = 200
+from scripts.bench.service import OK, Address
+
+FAILED = 0
+"""Status of a request whose connection broke."""
+MAX_CONNECTIONS = 512
+FRESH_S = 4.0
+"""Seconds that an idle connection is used after: the service closes it after five, and its request would be lost in between."""
+OnStatus = Callable[[int], None]
+"""Called with the status, or `FAILED`, once the whole answer is there."""
+
+
+def prepared_request(host: str, path: str, body: Any) -> bytes:
+    """The bytes of a POST request with a JSON body."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+def text_requests(path: str, texts: Sequence[str], items: int = 1, **fields: Any) -> list[bytes]:
+    """Requests with so many texts each as their `inputs`; with one, as a plain text."""
+    groups = [texts[start : start + items] for start in range(0, len(texts) - items + 1, items)]
+    return [prepared_request("localhost", path, fields | {"inputs": group if items > 1 else group[0]}) for group in groups]
+
+
+def whole_answer_status(data: bytes) -> int | None:
+    """The status of an answer that is all there, which most are; None where a parser must tell."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    _, name, rest = head.partition(b"\r\ncontent-length: ")
+    length = rest.partition(b"\r\n")[0]
+    if end and name and length.isdigit() and int(length) == len(body) and data.startswith(b"HTTP/1.1 "):
+        return int(data[9:12])
+    return None
+
+
+class LoadConnection(asyncio.Protocol):
+    """A kept-alive connection with at most one request under way. Invariant: each request is answered once."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = None
+        self._on_status: OnStatus | None = None
+        self._first_bytes = b""
+
+    @classmethod
+    async def open(cls, address: Address) -> LoadConnection:
+        """
+        Raises:
+            OSError: nobody listens there.
+        """
+        _, connection = await asyncio.get_running_loop().create_connection(cls, address.host, address.port)
+        return connection
+
+    async def ask(self, request: bytes) -> int:
+        """Send a request and wait for its whole answer: the status, or `FAILED`."""
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.send(request, lambda status: None if answer.done() else answer.set_result(status))
+        return await answer
+
+    def send(self, request: bytes, on_status: OnStatus) -> None:
+        """Send a request and go on; for whoever has thousands a second to send, and no task for each."""
+        if self._transport is None or self._transport.is_closing():
+            on_status(FAILED)
+            return
+        self._parser = None
+        self._on_status, self._first_bytes = on_status, b""
+        self._transport.write(request)
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """What the last answer's Retry-After says, where it has one."""
+        _, name, rest = self._first_bytes.partition(b"\r\n\r\n")[0].lower().partition(b"\r\nretry-after:")
+        value = rest.partition(b"\r\n")[0].strip()
+        return float(value) if name and value.isdigit() else None
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    # called by asyncio and httptools
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._first_bytes:
+            self._first_bytes = data
+            status = whole_answer_status(data)
+            if status is not None:
+                self._complete(status)
+                return
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        self._complete(self._parser.get_status_code())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._complete(FAILED)
+
+    def _complete(self, status: int) -> None:
+        on_status, self._on_status = self._on_status, None
+        if on_status is not None:
+            on_status(status)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request, as its caller saw it."""
+    """One request as its caller saw it: when it was to be sent, since the load began, and what the answer asked to wait."""
 
     latency_s: float
     status: int
     retry_after_s: float | None = None
-    """What the answer asked its caller to wait."""
     at_s: float = 0.0
-    """When it was to be sent, since an open loop began."""
 
     @property
     def ended_s(self) -> float:
@@ -31,36 +139,39 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a load got."""
+class LoadResult:
+    """All samples of a load. Rates and percentiles are of good answers alone."""
 
     samples: Sequence[Sample]
     seconds: float
 
     @property
-    def throughput(self) -> float:
-        """Good answers a second."""
-        return sum(one.status == OK for one in self.samples) / self.seconds
+    def requests_per_s(self) -> float:
+        return self.goodput(float("inf"))
 
     @property
     def statuses(self) -> dict[int, int]:
-        return dict(Counter(one.status for one in self.samples))
+        return dict(Counter(sample.status for sample in self.samples))
+
+    @property
+    def num_failed(self) -> int:
+        return sum(sample.status != OK for sample in self.samples)
 
     def goodput(self, objective_s: float) -> float:
         """Good answers a second that came within the objective."""
-        return sum(one.status == OK and one.latency_s <= objective_s for one in self.samples) / self.seconds
+        return sum(sample.status == OK and sample.latency_s <= objective_s for sample in self.samples) / self.seconds
 
     def percentile_ms(self, share: float) -> float:
-        """Latency of good answers below which this share of them lies, in milliseconds; NaN where there is none."""
-        latencies = sorted(one.latency_s for one in self.samples if one.status == OK)
+        """Latency below which this share of them lies, in milliseconds; NaN where there is none."""
+        latencies = sorted(sample.latency_s for sample in self.samples if sample.status == OK)
         if not latencies:
             return float("nan")
         return 1000 * latencies[min(len(latencies) - 1, int(share * len(latencies)))]
 
 
 async def closed_loop(
-    host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float, warm_up_s: float
-) -> Measured:
+    address: Address, requests: Sequence[bytes], connections: int, seconds: float, warm_up_s: float
+) -> LoadResult:
     """Each connection sends its next request when the last one is answered; what ends in the warm-up is left out."""
     coming = cycle(requests)
     began = time.perf_counter()
@@ -68,15 +179,141 @@ async def closed_loop(
     samples: list[Sample] = []
 
     async def call() -> None:
-        connection = await Connection.to(host, port)
+        connection = await LoadConnection.open(address)
         while (sent := time.perf_counter()) < until:
             status = await connection.ask(next(coming))
             ended = time.perf_counter()
             if counted_from <= ended <= until:
                 samples.append(Sample(ended - sent, status))
-            if not status:
-                connection = await Connection.to(host, port)
+            if status == FAILED:
+                connection = await LoadConnection.open(address)
         connection.close()
 
     await asyncio.gather(*(call() for _ in range(connections)))
-    return Measured(samples, seconds)
+    return LoadResult(samples, seconds)
+
+
+def measure_closed_loop(address: Address, requests: Sequence[bytes], connections: int, seconds: float) -> LoadResult:
+    """A closed loop of its own, after a fifth of the time to warm up."""
+    return asyncio.run(closed_loop(address, requests, connections, seconds, seconds / 5))
+
+
+async def open_loop(
+    address: Address,
+    requests: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    seed: int = 7,
+    max_connections: int = MAX_CONNECTIONS,
+    tick_s: float = 0.0,
+) -> LoadResult:
+    """Requests arrive at random at a mean rate a second; returns when all of them are answered.
+
+    Latency counts from the times at which they were to leave: a service that stalls is charged for all who would have called
+    meanwhile (no coordinated omission, see Tene, "How NOT to measure latency"). Those that find no connection free wait for
+    one, and that counts as latency. So does `tick_s`: what is due within it leaves together, which costs the generator half as
+    much where there are thousands.
+    """
+    loop = _OpenLoop(address, requests, arrival_times(rate, seconds, seed), max_connections, tick_s)
+    return LoadResult(await loop.run(), seconds)
+
+
+def arrival_times(rate: float, seconds: float, seed: int) -> list[float]:
+    """Times within so many seconds, as those of independent callers are (a Poisson process)."""
+    rng = random.Random(seed)
+    times = []
+    at = rng.expovariate(rate)
+    while at < seconds:
+        times.append(at)
+        at += rng.expovariate(rate)
+    return times
+
+
+class _OpenLoop:
+    """Invariant: each arrival becomes one sample."""
+
+    def __init__(
+        self, address: Address, requests: Sequence[bytes], times: Sequence[float], max_connections: int, tick_s: float
+    ) -> None:
+        self._address, self._coming, self._times, self._tick_s = address, cycle(requests), times, tick_s
+        self._max_connections, self._num_open, self._num_arrived = max_connections, 0, 0
+        self._idle: list[tuple[float, LoadConnection]] = []
+        self._late: deque[float] = deque()
+        self._samples: list[Sample] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._began = 0.0
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> Sequence[Sample]:
+        self._began = time.perf_counter()
+        self._arrive()
+        await self._over
+        for _, connection in self._idle:
+            connection.close()
+        return self._samples
+
+    def _arrive(self) -> None:
+        """Send all that is due, and come back when the next is."""
+        while self._num_arrived < len(self._times):
+            intended = self._began + self._times[self._num_arrived]
+            delay = intended - time.perf_counter()
+            if delay > 0:
+                asyncio.get_running_loop().call_later(max(delay, self._tick_s), self._arrive)
+                return
+            self._num_arrived += 1
+            self._place(intended)
+        self._end_if_over()
+
+    def _place(self, intended: float) -> None:
+        connection = self._pop_fresh()
+        if connection is not None:
+            self._send(connection, intended)
+        elif self._num_open < self._max_connections:
+            self._num_open += 1
+            task = asyncio.create_task(self._open(intended))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        else:
+            self._late.append(intended)
+
+    def _pop_fresh(self) -> LoadConnection | None:
+        """The idle connection that was used last; all are closed where that is long ago, since the others' is longer."""
+        if not self._idle:
+            return None
+        since, connection = self._idle.pop()
+        if time.perf_counter() - since < FRESH_S:
+            return connection
+        for _, stale in [*self._idle, (since, connection)]:
+            stale.close()
+            self._num_open -= 1
+        self._idle.clear()
+        return None
+
+    async def _open(self, intended: float) -> None:
+        try:
+            connection = await LoadConnection.open(self._address)
+        except OSError:
+            self._ended(None, intended, FAILED)
+        else:
+            self._send(connection, intended)
+
+    def _send(self, connection: LoadConnection, intended: float) -> None:
+        connection.send(next(self._coming), lambda status: self._ended(connection, intended, status))
+
+    def _ended(self, connection: LoadConnection | None, intended: float, status: int) -> None:
+        now = time.perf_counter()
+        wait_s = connection.retry_after_s if connection is not None and status not in (FAILED, OK) else None
+        self._samples.append(Sample(now - intended, status, wait_s, intended - self._began))
+        if connection is None or status == FAILED:
+            self._num_open -= 1
+            if self._late:
+                self._place(self._late.popleft())
+        elif self._late:
+            self._send(connection, self._late.popleft())
+        else:
+            self._idle.append((now, connection))
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if len(self._samples) == len(self._times) and not self._over.done():
+            self._over.set_result(None)

@@ -6,33 +6,31 @@ better by more than a shared machine's noise to be taken: settings stay at their
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import mean
 
-from scripts.bench.load import closed_loop
-from scripts.bench.service import Address, started
+from scripts.bench.load import measure_closed_loop
+from scripts.bench.service import start_service
 
 MARGIN = 1.03
 """So many times the best so far must a value reach."""
 CONNECTIONS = 32
 
 Settings = Mapping[str, str]
-Measure = Callable[[Settings, Settings], tuple[float, float]]
+CompareSettings = Callable[[Settings, Settings], tuple[float, float]]
 """From the settings of two services to the requests a second of each, measured in turns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One value against the best so far."""
+class SettingTrial:
+    """One value of a setting against the best so far, which was measured in the same minutes."""
 
     setting: str
     value: str
     requests_per_s: float
     best_per_s: float
-    """What the best so far reached beside it."""
 
     @property
     def ratio(self) -> float:
@@ -61,43 +59,32 @@ def choices(num_cores: int) -> dict[str, list[str]]:
     }
 
 
-def tune(values: Mapping[str, Sequence[str]], measure: Measure) -> Iterator[tuple[Trial, Settings]]:
+def tune(values: Mapping[str, Sequence[str]], compare: CompareSettings) -> Iterator[tuple[SettingTrial, Settings]]:
     """Every trial as it ends, with the best settings so far: those that differ from the defaults."""
     best: dict[str, str] = {}
-    for setting, tried in values.items():
-        for value in tried:
-            challenger, champion = measure({**best, setting: value}, best)
-            trial = Trial(setting, value, challenger, champion)
+    for setting, candidates in values.items():
+        for value in candidates:
+            challenger, champion = compare({**best, setting: value}, best)
+            trial = SettingTrial(setting, value, challenger, champion)
             if trial.is_better:
                 best = {**best, setting: value}
             yield trial, best
 
 
-def measure_services(base: Settings, requests: Callable[[Address], Sequence[bytes]], seconds: float, num_turns: int) -> Measure:
-    """Two real services, both up, asked over `CONNECTIONS` connections in turns of so many seconds.
+def compare_services(base: Settings, requests: Sequence[bytes], seconds: float, num_turns: int) -> CompareSettings:
+    """Two real services with the settings `base` besides, both up, asked in turns of so many seconds."""
 
-    Args:
-        base: settings of both.
-        requests: prepared for an address.
-        seconds: of each turn, a fifth of it to warm up besides.
-        num_turns: of each service.
-    """
-
-    def measure(one: Settings, other: Settings) -> tuple[float, float]:
+    def compare(challenger: Settings, champion: Settings) -> tuple[float, float]:
         with ExitStack() as stack:
-            addresses = [stack.enter_context(started({**base, **settings})) for settings in (one, other)]
+            services = [stack.enter_context(start_service({**base, **settings})) for settings in (challenger, champion)]
             rates: list[list[float]] = [[], []]
             for turn in range(num_turns):
                 for index in (0, 1) if turn % 2 else (1, 0):
-                    rates[index].append(_throughput(addresses[index], requests, seconds))
+                    result = measure_closed_loop(services[index].address, requests, CONNECTIONS, seconds)
+                    rates[index].append(result.requests_per_s)
         return mean(rates[0]), mean(rates[1])
 
-    return measure
-
-
-def _throughput(address: Address, requests: Callable[[Address], Sequence[bytes]], seconds: float) -> float:
-    load = closed_loop(address.host, address.port, requests(address), CONNECTIONS, seconds, seconds / 5)
-    return asyncio.run(load).throughput
+    return compare
 
 
 def as_env_file(settings: Settings, machine: str) -> str:

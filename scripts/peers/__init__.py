@@ -1,1 +1,1 @@
-"""Hooper beside others: developers' tools whose figures the documents quote; not in the wheel."""
+"""Comparisons of Hooper with others, whose figures the documents quote: from a checkout, not in the wheel."""

@@ -1,1 +1,1 @@
-"""What shows that the service survives what the world does to it: each module a command or a part of one."""
+"""What happens when things break, shown by measurements of the real service: from a checkout, not in the wheel."""

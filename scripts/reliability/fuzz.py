@@ -4,9 +4,8 @@
     python -m scripts.reliability.fuzz --cases 500 --models FOLDER     other ones
     python -m scripts.reliability.fuzz --minutes 30 --output FILE.json as many as there is time for; keep the counts
 
-Half of the cases come from the OpenAPI file (schemathesis), the others are texts and bodies that nobody sends by mistake
-(hypothesis), and one in ten is a client that misbehaves on its socket. They are drawn in rounds, each of all three; the same
-seed draws the same cases.
+Most cases are `schemathesis run` on the OpenAPI file (schemathesis.toml, fuzz_hooks.py), requests that fit it and requests that
+do not, with texts among them that nobody sends by mistake. One in five is a client that misbehaves on its socket.
 """
 
 from __future__ import annotations
@@ -14,164 +13,125 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from app.core.errors import HooperError
-from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
-from scripts.bench.report import describe_machine
-from scripts.bench.service import Address, started_process
-from scripts.reliability.tally import Tally
+from app.core.errors import SetupError
+from scripts.bench.report import measurement_parser, run_measurement
+from scripts.bench.service import OK, Address, StartedService, start_service
+from scripts.reliability.fuzz_sockets import fuzz_sockets
 
-ROUND = 1000
-PATIENCE_S = 60.0
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+TIMEOUT_S = 60.0
 RECEIVE_S = 10.0
 """What the service waits for slow clients, so that they need not be waited for long here."""
 SETTLE_S = 30.0
+NO_FAILURE, FAILURES = 0, 1
 MARKS = ("unexpected error", "Traceback", "Exception in ASGI", "never retrieved", "was never awaited", "has died")
 """Words of log lines that no request may cause."""
-Part = Callable[[Address, int, random.Random, float], Tally]
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The service that is fuzzed."""
+def run_schemathesis(address: Address, count: int, seed: int, seconds: float) -> dict[str, Any]:
+    """About so many cases, the same number for each operation and both modes: how often each status was answered, and whether
+    its check passed; what it found stands on standard error.
 
-    address: Address
-    pid: int
-    log: IO[str]
-
-    def num_sockets(self) -> int:
-        """Sockets that its process holds open."""
-        return sum(self._target(one).startswith("socket:") for one in Path(f"/proc/{self.pid}/fd").iterdir())
-
-    def marks(self) -> list[str]:
-        """Lines of its log that should not be there."""
-        self.log.seek(0)
-        return [line.strip()[:400] for line in self.log if any(mark in line for mark in MARKS)]
-
-    @staticmethod
-    def _target(link: Path) -> str:
-        try:
-            return str(link.readlink())
-        except OSError:  # closed meanwhile
-            return ""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        report = fuzz(options.cases, options.models, options.seed, 60 * options.minutes)
-    except HooperError as error:
-        print(f"fuzz: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    text = json.dumps(report, indent=2, ensure_ascii=True) + "\n"
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    print(text, end="")
-    return EXIT_FAILED if report["failed"] else 0
+    Raises:
+        SetupError: it could not run.
+    """
+    num_operations = sum(len(methods) for methods in address.get("/openapi.json")["paths"].values())
+    models = [model["name"] for model in address.get("/v1/models")["models"]]
+    with tempfile.TemporaryDirectory() as folder:
+        counts = Path(folder, "counts.json")
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION), "run",
+            f"{address.url}/openapi.json", "--checks", "no_server_error", "--phases", "fuzzing", "--mode", "all",
+            "--max-examples", str(max(1, count // num_operations)), "--seed", str(seed), "--no-shrink", "--no-color",
+            "--request-timeout", str(TIMEOUT_S), "--suppress-health-check", "all", "--warnings", "off",
+            *(["--max-time", str(max(1, round(seconds)))] if math.isfinite(seconds) else []),
+        ]  # fmt: skip
+        environment = {**os.environ, "FUZZ_COUNTS": str(counts), "FUZZ_MODELS": json.dumps(models)}
+        ran = subprocess.run(
+            command, env=environment, cwd=CONFIGURATION.parents[2], capture_output=True, text=True, check=False
+        )  # fmt: skip
+        if ran.returncode not in (NO_FAILURE, FAILURES) or not counts.is_file():
+            raise SetupError(f"schemathesis ended with {ran.returncode}: {ran.stdout[-500:]}")
+        statuses: dict[str, int] = json.loads(counts.read_text(encoding="utf-8"))
+    if ran.returncode:
+        print(ran.stdout, file=sys.stderr)
+    return {"cases": sum(statuses.values()), "failed": int(ran.returncode == FAILURES), "statuses": statuses}
 
 
-def fuzz(count: int, models: Path, number: int, seconds: float = math.inf) -> dict[str, Any]:
-    """Start the service, fuzz it, and see what is left.
+def left_behind(service: StartedService, num_sockets: int) -> list[str]:
+    """What is not as it was before, once connections have had the time to end."""
+    left, until = [], time.monotonic() + SETTLE_S
+    while open_sockets(service) > num_sockets and time.monotonic() < until:
+        time.sleep(0.2)
+    if open_sockets(service) > num_sockets:
+        left.append(f"{open_sockets(service)} sockets are open, {num_sockets} were before")
+    waiting = service.address.metric("hooper_waiting_rows")
+    left += [f"{count:g} rows wait {labels}" for labels, count in waiting.items() if count]
+    return left + ([] if service.address.status("/health/ready") == OK else ["the service is not ready any more"])
 
-    Args:
-        count: of cases.
-        models: the model repository.
-        number: the seed.
-        seconds: after which no further round begins.
+
+def open_sockets(service: StartedService) -> int:
+    return sum(target.startswith("socket:") for target in service.stats.open_files())
+
+
+def marked_lines(log: Sequence[str]) -> list[str]:
+    """Lines of a log that should not be there."""
+    return [line.strip()[:400] for line in log if any(mark in line for mark in MARKS)]
+
+
+def fuzz(count: int, models: Path, seed: int, seconds: float = math.inf) -> dict[str, Any]:
+    """Start the service, fuzz it with so many cases for about so many seconds at most, and see what is left.
 
     Raises:
         SetupError: the service does not start.
     """
     began = time.monotonic()
-    settings = {"HOOPER_MODELS": str(models), "HOOPER_RECEIVE_S": str(RECEIVE_S), "HOOPER_DEVICE": "cpu"}
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        settings["HOOPER_FEEDBACK"] = f"{folder}/feedback.db"
-        with started_process(settings, log=log) as (address, pid):
-            service = Service(address, pid, log)
-            served = address.get("/health/ready")["models"]
-            before = service.num_sockets()
-            tallies = {name: Tally() for name, _, _ in parts(0)}
-            for place in range(0, count, ROUND):
-                if time.monotonic() - began > seconds:
-                    break
-                for name, part, share in parts(min(ROUND, count - place)):
-                    tallies[name].add(part(address, share, random.Random(f"{number} {place}"), PATIENCE_S))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "HOOPER_MODELS": str(models), "HOOPER_RECEIVE_S": str(RECEIVE_S), "HOOPER_DEVICE": "cpu",
+            "HOOPER_FEEDBACK": f"{folder}/feedback.db",
+        }  # fmt: skip
+        log = Path(folder, "log")
+        with log.open("wb") as stream, start_service(settings, log=stream) as service:
+            served, before = service.address.get("/health/ready")["models"], open_sockets(service)
+            sockets = fuzz_sockets(service.address, count // 5, random.Random(seed), TIMEOUT_S)
+            openapi = run_schemathesis(service.address, count - count // 5, seed, seconds - (time.monotonic() - began))
             left = left_behind(service, before)
-        marks = service.marks()
+        marks = marked_lines(log.read_text(encoding="utf-8", errors="replace").splitlines())
+    failed = openapi["failed"] + sockets.num_failures + len(left) + len(marks)
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": describe_machine(),
         "models": served,
-        "seed": number,
+        "seed": seed,
         "seconds": round(time.monotonic() - began, 1),
-        "cases": sum(one.num_cases for one in tallies.values()),
-        "failed": sum(one.num_failures for one in tallies.values()) + len(left) + len(marks),
+        "cases": openapi["cases"] + sum(sockets.kinds.values()),
+        "failed": failed,
         "left_behind": left,
         "log_lines_that_should_not_be": marks,
-        "parts": {name: one.told() for name, one in tallies.items()},
+        "parts": {"openapi": openapi, "sockets": sockets.figures()},
+        "complaints": [f"{failed} failures"] if failed else [],
     }
 
 
-def parts(count: int) -> Sequence[tuple[str, Part, int]]:
-    """Each part with its share of the cases."""
-    from scripts.reliability.fuzz_openapi import fuzz_openapi  # schemathesis is slow to import, and not always wanted
-    from scripts.reliability.fuzz_sockets import fuzz_sockets
-    from scripts.reliability.fuzz_texts import fuzz_texts
-
-    sockets, openapi = count // 10, count // 2
-    return (
-        ("sockets", fuzz_sockets, sockets),
-        ("openapi", fuzz_openapi, openapi),
-        ("texts", fuzz_texts, count - sockets - openapi),
-    )
-
-
-def left_behind(service: Service, num_sockets: int) -> list[str]:
-    """What is not as it was before, once connections have had the time to end."""
-    left = []
-    until = time.monotonic() + SETTLE_S
-    while service.num_sockets() > num_sockets and time.monotonic() < until:
-        time.sleep(0.2)
-    if service.num_sockets() > num_sockets:
-        left.append(f"{service.num_sockets()} sockets are open, {num_sockets} were before")
-    metrics = _get(service.address, "/metrics")
-    waiting = [line for line in metrics.splitlines() if line.startswith("hooper_waiting_rows{") and not line.endswith(" 0.0")]
-    return left + waiting + ([] if _is_ready(service.address) else ["the service is not ready any more"])
-
-
-def _is_ready(address: Address) -> bool:
-    try:
-        ready: Mapping[str, Any] = address.get("/health/ready")
-    except OSError:
-        return False
-    return bool(ready["status"] == "ready")
-
-
-def _get(address: Address, path: str) -> str:
-    import urllib.request
-
-    with urllib.request.urlopen(f"http://{address.host}:{address.port}{path}", timeout=PATIENCE_S) as response:
-        text: str = response.read().decode()
-    return text
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.reliability.fuzz", description="Fuzz the real service.")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = measurement_parser("scripts.reliability.fuzz", __doc__, "models")
     parser.add_argument("--cases", type=int, default=50_000, metavar="N", help="how many (default: 50000)")
-    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N", help="begin no round after these")
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="the model repository")
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N", help="end after about so many")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws other cases")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="keep the counts")
-    return parser
+
+    def measure(options: argparse.Namespace) -> dict[str, Any]:
+        return fuzz(options.cases, options.models, options.seed, 60 * options.minutes)
+
+    return run_measurement(parser, measure, arguments)
 
 
 if __name__ == "__main__":

@@ -1,59 +1,66 @@
-"""Health, asked again and again while something happens: liveness and readiness are not to feel it."""
+"""Health, asked at its times while something else happens: how late the answers were, and which failed."""
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.bench.service import Address
+from scripts.bench.service import OK, Address
 
-POLL_S = 0.25
-PATHS = ("/health/live", "/health/ready")
+TIMEOUT_S = 300.0
 
 
 @dataclass
-class Health:
-    """What was answered."""
+class HealthLog:
+    """Seconds from when each answer was due to be asked for until it was there, and what failed."""
 
-    asked: int = 0
-    failed: int = 0
-    longest_s: float = 0.0
+    seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def ask(self, address: Address, path: str) -> None:
-        began = time.perf_counter()
-        self.asked += 1
-        try:
-            address.get(path)
-        except OSError as error:  # of which urllib's own are kinds
-            self.failed += 1
-            self.failures.append(f"{path}: {error}")
-        self.longest_s = max(self.longest_s, time.perf_counter() - began)
-
-    def told(self) -> dict[str, Any]:
-        return {"asked": self.asked, "failed": self.failed, "longest_ms": round(1000 * self.longest_s, 1)}
+    def figures(self) -> dict[str, Any]:
+        ordered = sorted(self.seconds) or [0.0]
+        shares = {"p50_ms": 0.5, "p99_ms": 0.99, "longest_ms": 1.0}
+        at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in shares.items()}
+        late = {name: round(1000 * seconds, 1) for name, seconds in at.items()}
+        return {"asked": len(self.seconds), "failed": len(self.failures), **late}
 
 
 @contextmanager
-def watched(address: Address, pause_s: float = POLL_S) -> Iterator[Health]:
-    """Liveness and readiness, asked from a thread until the block ends; at least once."""
-    health, over = Health(), threading.Event()
+def watch_health(address: Address, every_s: float, paths: Sequence[str] = ("/health/live",)) -> Iterator[HealthLog]:
+    """Ask each path every so many seconds, from a thread, until the block ends; what was due during a stall is late, too."""
+    log, is_over = HealthLog(), threading.Event()
 
     def ask() -> None:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT_S)
+        due = time.perf_counter()
         while True:
-            for path in PATHS:
-                health.ask(address, path)
-            if over.wait(pause_s):
-                return
+            for path in paths:
+                try:
+                    connection.request("GET", path)
+                    with connection.getresponse() as answer:
+                        answer.read()
+                        failure = "" if answer.status == OK else str(answer.status)
+                except (OSError, http.client.HTTPException) as error:
+                    connection.close()
+                    failure = repr(error)
+                log.failures += [f"{path}: {failure}"] if failure else []
+            now = time.perf_counter()
+            while due <= now:
+                log.seconds.append(now - due)
+                due += every_s
+            if is_over.wait(max(0.0, due - now)):
+                break
+        connection.close()
 
     thread = threading.Thread(target=ask, name="health")
     thread.start()
     try:
-        yield health
+        yield log
     finally:
-        over.set()
+        is_over.set()
         thread.join()

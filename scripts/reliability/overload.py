@@ -8,95 +8,151 @@ requests at times drawn beforehand, from a process of its own. Meanwhile health 
 An accepted request finds at most a full queue before it, and a batch in the engine, and then runs in one of its own. So it is
 answered within (queue limit + 2 batches) / drain rate: that of the step or, where the queue is empty at times, the capacity.
 Goodput is what is answered with 200 within that bound, in steady state. At 3 times the capacity it must be 0.9 of what it is at
-the capacity, or more. The generator runs on the service's cores: what it takes of them is told beside.
+the capacity, or more. The generator runs on the service's cores, and its processor time is reported.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import asyncio
+import gc
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from os import getloadavg
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from app.core.errors import HooperError
-from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
-from scripts.bench.connection import prepared
-from scripts.bench.report import machine_before
-from scripts.bench.service import Address, started_process
-from scripts.bench.texts import PROFILES, profile_texts
-from scripts.reliability.generator import Generator, Load
-from scripts.reliability.overload_step import MAX_RETRY_S, Bench, Capacity, Drained, Limits, take
-from scripts.reliability.picture import draw_overload
+import uvloop
+
+from scripts.bench.load import LoadResult, closed_loop, open_loop, text_requests
+from scripts.bench.report import BLUE, GREEN, GREY, OPTIONS, ORANGE, draw, measurement_parser, run_measurement
+from scripts.bench.service import OK, Address, StartedService, start_service
+from scripts.bench.texts import profile_texts
+from scripts.reliability.health import watch_health
 
 STEPS = (0.5, 1.0, 3.0, 2.0, 3.0, 1.0)
 """The two that are compared come twice, around each other: a shared machine's pace changes within minutes."""
-KEPT = 0.9
+MIN_GOODPUT_KEPT = 0.9
 """Of the goodput at capacity, how much must be left at 3 times the load."""
+MAX_RETRY_S = 60
+TOO_MANY = 429
+HEALTH_EVERY_S = 0.25
+TICK_S = 0.002
+"""Requests that are due within so many seconds are sent together: to wake up for each would take the service's cores."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+@dataclass(frozen=True, slots=True)
+class QueueBound:
+    """What may wait, what a batch may hold, and how many tokens a row has on average."""
+
+    waiting_rows: int
+    waiting_tokens: int
+    batch_rows: int
+    batch_tokens: int
+    tokens_per_row: float
+
+    def seconds(self, rows_per_s: float) -> float:
+        """Within which an accepted request is answered at this drain rate: whichever limit is met first."""
+        rows = (self.waiting_rows + 2 * self.batch_rows) / rows_per_s
+        tokens = (self.waiting_tokens + 2 * self.batch_tokens) / (rows_per_s * self.tokens_per_row)
+        return min(rows, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class OverloadSetup:
+    """What all steps have in common. The generator is one process of its own."""
+
+    service: StartedService
+    generator: Executor
+    requests: Sequence[bytes]
+    items: int
+    seconds: float
+    capacity_per_s: float
+    bound: QueueBound
+
+    def bound_s(self, requests_per_s: float) -> float:
+        return self.bound.seconds(requests_per_s * self.items)
+
+
+def generate_closed(address: Address, requests: Sequence[bytes], connections: int, seconds: float) -> LoadResult:
+    """In the generator: callers who wait for each other, after a fifth of the time to warm up."""
+    return _run_quietly(lambda: closed_loop(address, requests, connections, seconds, seconds / 5))[0]
+
+
+def generate_open(address: Address, requests: Sequence[bytes], rate: float, seconds: float) -> tuple[LoadResult, float]:
+    """In the generator: so many requests a second; and the processor seconds that they cost."""
+    return _run_quietly(lambda: open_loop(address, requests, rate, seconds, tick_s=TICK_S))
+
+
+def _run_quietly(load: Callable[[], Coroutine[Any, Any, LoadResult]]) -> tuple[LoadResult, float]:
+    gc.collect()
+    gc.disable()  # samples make no cycles, and a pause would be read as the service's
+    began = time.process_time()
     try:
-        report = overload(options)
-    except HooperError as error:
-        print(f"overload: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    text = json.dumps(report, indent=2) + "\n"
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    if options.image:
-        draw_overload(report, options.image)
-    print(text, end="")
-    for one in report["complaints"]:
-        print(f"overload: {one}", file=sys.stderr)
-    return EXIT_FAILED if report["complaints"] else 0
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(load()), time.process_time() - began
+    finally:
+        gc.enable()
 
 
-def overload(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the capacity, then each step.
+def take_step(setup: OverloadSetup, times: float) -> dict[str, Any]:
+    """Offer so many times the capacity.
 
-    Raises:
-        SetupError: the service does not start.
+    Nothing counts as goodput until the load has gone on for as long as the queue may take to fill, or what the queue took up
+    would be a part of it; nor does what was worked off when nothing came any more.
     """
-    load_before = getloadavg()
-    settings = {
-        "HOOPER_MODELS": str(options.models), "HOOPER_SERVE": options.model, "HOOPER_DEVICE": options.device,
-        "HOOPER_MAX_WAITING_ROWS": str(options.waiting_rows),
-    }  # fmt: skip
-    with started_process(settings) as (address, pid), Generator() as generator:
-        limits = _limits(address, options.model, options.waiting_rows)
-        requests = _requests(options, address.host)
-        print(f"capacity: {options.connections} callers for {options.seconds:g} s", file=sys.stderr)
-        load = Load(address, requests, options.seconds)
-        closed, _ = generator.closed(load, options.connections)
-        capacity = Capacity(closed.throughput, options.items, Drained.of(address).tokens_per_row)
-        bench = Bench(address, pid, generator, requests, options.seconds, limits, capacity)
-        steps = [take(bench, times) for times in options.steps]
+    capacity, service = setup.capacity_per_s, setup.service
+    rate, cpu_before, warm_up_s = times * capacity, service.stats.cpu_s(), setup.bound_s(capacity)
+    print(f"{times:g} times the capacity: {rate:.0f} requests/s", file=sys.stderr)
+    until_s = warm_up_s + setup.seconds
+    with watch_health(service.address, HEALTH_EVERY_S, ("/health/live", "/health/ready")) as health:
+        arguments = (service.address, setup.requests, rate, until_s)
+        result, generator_cpu_s = setup.generator.submit(generate_open, *arguments).result()
+    steady = [sample for sample in result.samples if sample.status == OK and warm_up_s < sample.ended_s <= until_s]
+    drained_per_s = min(capacity, len(steady) / setup.seconds) if times >= 1 else capacity
+    bound_s = setup.bound_s(max(drained_per_s, 1e-3))
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": machine_before(load_before),
-        "model": options.model,
-        "texts": options.profile,
-        "texts_per_request": options.items,
-        "waiting_rows": limits.waiting_rows,
-        "waiting_tokens": limits.waiting_tokens,
-        "capacity_per_s": round(capacity.requests_per_s, 1),
-        "tokens_per_row": round(capacity.tokens_per_row, 1),
-        "seconds_per_step": options.seconds,
-        "steps": steps,
-        "goodput_kept": kept(steps),
-        "complaints": complaints(steps),
+        "times": times,
+        "offered_per_s": round(len(result.samples) / until_s, 1),
+        **outcome_counts(result),
+        "bound_ms": round(1000 * bound_s, 1),
+        "answered_later": sum(sample.status == OK and sample.latency_s > bound_s for sample in result.samples),
+        "goodput_per_s": round(sum(sample.latency_s <= bound_s for sample in steady) / setup.seconds, 1),
+        **{name: round(result.percentile_ms(share), 1)
+           for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99), ("max_ms", 1.0))},
+        "generator_cpu_s": round(generator_cpu_s, 1),
+        "service_cpu_s": round(service.stats.cpu_s() - cpu_before, 1),
+        "health": health.figures(),
+    }  # fmt: skip
+
+
+def outcome_counts(result: LoadResult) -> dict[str, Any]:
+    """How many were answered, turned away, or neither, and with which Retry-After."""
+    statuses = result.statuses
+    answered, turned_away = statuses.get(OK, 0), statuses.get(TOO_MANY, 0)
+    waits = [
+        sample.retry_after_s for sample in result.samples if sample.status == TOO_MANY and sample.retry_after_s is not None
+    ]
+    return {
+        "offered": len(result.samples),
+        "answered": answered,
+        "turned_away": turned_away,
+        "others": len(result.samples) - answered - turned_away,
+        "statuses": {str(status): number for status, number in sorted(statuses.items())},
+        "retry_after_s": {f"{wait:g}": waits.count(wait) for wait in sorted(set(waits))},
+        "without_plausible_retry_after": turned_away - sum(1 <= wait <= MAX_RETRY_S for wait in waits),
     }
 
 
-def kept(steps: Sequence[dict[str, Any]]) -> float | None:
+def goodput_kept(steps: Sequence[dict[str, Any]]) -> float | None:
     """Goodput at 3 times the capacity over that at the capacity, on the mean; None where either was left out."""
-    at_capacity, at_triple = ([float(one["goodput_per_s"]) for one in steps if one["times"] == times] for times in (1.0, 3.0))
+    at_capacity, at_triple = (
+        [float(step["goodput_per_s"]) for step in steps if step["times"] == times] for times in (1.0, 3.0)
+    )
     if not at_capacity or not at_triple:
         return None
     return round(mean(at_triple) / max(mean(at_capacity), 1e-9), 3)
@@ -105,39 +161,88 @@ def kept(steps: Sequence[dict[str, Any]]) -> float | None:
 def complaints(steps: Sequence[dict[str, Any]]) -> list[str]:
     """What was not as promised."""
     found = []
-    ratio = kept(steps)
-    if ratio is not None and ratio < KEPT:
-        found.append(f"goodput at 3 times the capacity is {ratio} of that at the capacity, less than {KEPT}")
-    for one in steps:
-        at = f"at {one['times']:g} times the capacity"
-        if one["others"]:
-            found.append(f"{at} {one['others']} requests were answered neither with 200 nor with 429")
-        if one["answered_later"]:
-            found.append(f"{at} {one['answered_later']} answers came later than the queue limit implies")
-        if one["without_plausible_retry_after"]:
+    ratio = goodput_kept(steps)
+    if ratio is not None and ratio < MIN_GOODPUT_KEPT:
+        found.append(f"goodput at 3 times the capacity is {ratio} of that at the capacity, less than {MIN_GOODPUT_KEPT}")
+    for step in steps:
+        at = f"at {step['times']:g} times the capacity"
+        if step["others"]:
+            found.append(f"{at} {step['others']} requests were answered neither with 200 nor with 429")
+        if step["answered_later"]:
+            found.append(f"{at} {step['answered_later']} answers came later than the queue limit implies")
+        if step["without_plausible_retry_after"]:
             found.append(f"{at} Retry-After was missing or not within 1 to {MAX_RETRY_S} s")
-        if one["health"]["failed"]:
-            found.append(f"{at} health failed {one['health']['failed']} of {one['health']['asked']} times")
+        if step["health"]["failed"]:
+            found.append(f"{at} health failed {step['health']['failed']} of {step['health']['asked']} times")
     return found
 
 
-def _limits(address: Address, model: str, waiting_rows: int) -> Limits:
-    told = address.get(f"/v1/models/{model.partition('/')[0]}")["limits"]
-    return Limits(waiting_rows, told["max_waiting_tokens"], told["max_batch_rows"], told["max_batch_tokens"])
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The capacity, then each step.
+
+    Raises:
+        SetupError: the service does not start.
+    """
+    settings = {
+        "HOOPER_MODELS": str(options.models), "HOOPER_SERVE": options.model, "HOOPER_DEVICE": options.device,
+        "HOOPER_MAX_WAITING_ROWS": str(options.waiting_rows),
+    }  # fmt: skip
+    requests = text_requests("/v1/classify", profile_texts(options.profile), options.items)
+    with start_service(settings) as service, ProcessPoolExecutor(1, get_context("spawn")) as generator:
+        address = service.address
+        print(f"capacity: {options.connections} callers for {options.seconds:g} s", file=sys.stderr)
+        closed = generator.submit(generate_closed, address, requests, options.connections, options.seconds).result()
+        rows, tokens = (address.metric_sum(f"hooper_batch_{what}_sum") for what in ("rows", "tokens"))
+        limits = address.get(f"/v1/models/{options.model.partition('/')[0]}")["limits"]
+        bound = QueueBound(
+            options.waiting_rows, limits["max_waiting_tokens"], limits["max_batch_rows"], limits["max_batch_tokens"],
+            tokens / max(rows, 1),
+        )  # fmt: skip
+        capacity = closed.requests_per_s
+        setup = OverloadSetup(service, generator, requests, options.items, options.seconds, capacity, bound)
+        steps = [take_step(setup, times) for times in options.steps]
+    report = {
+        "model": options.model,
+        "texts": options.profile,
+        "texts_per_request": options.items,
+        "waiting_rows": bound.waiting_rows,
+        "waiting_tokens": bound.waiting_tokens,
+        "capacity_per_s": round(capacity, 1),
+        "tokens_per_row": round(bound.tokens_per_row, 1),
+        "seconds_per_step": options.seconds,
+        "steps": steps,
+        "goodput_kept": goodput_kept(steps),
+        "complaints": complaints(steps),
+    }
+    if options.image:
+        draw_overload(report, options.image)
+    return report
 
 
-def _requests(options: argparse.Namespace, host: str) -> list[bytes]:
-    texts, size = profile_texts(options.profile), options.items
-    groups = [texts[start : start + size] for start in range(0, len(texts) - size + 1, size)]
-    return [prepared(host, "/v1/classify", {"inputs": group if size > 1 else group[0]}) for group in groups]
+def draw_overload(report: dict[str, Any], file: Path) -> None:
+    """Goodput and latency of what was accepted, over the load that was offered."""
+    steps = sorted(report["steps"], key=lambda step: float(step["offered_per_s"]))
+    offered, capacity = [step["offered_per_s"] for step in steps], report["capacity_per_s"]
+
+    def paint(_: Any, axes: list[Any]) -> None:
+        left, right = axes
+        left.plot(offered, offered, "--", color=GREY, label="offered")
+        left.plot(offered, [step["goodput_per_s"] for step in steps], "o-", color=BLUE, label="goodput")
+        left.axvline(capacity, color=GREY, linewidth=0.8)
+        left.text(capacity, 0, " capacity", color=GREY)
+        left.set(xlabel="offered, requests/s", ylabel="requests/s", ylim=(0, 2 * capacity), xlim=(0, None))
+        for name, colour in (("p50", GREEN), ("p95", BLUE), ("p99", ORANGE)):
+            right.plot(offered, [step[f"{name}_ms"] for step in steps], "o-", color=colour, label=name)
+        right.plot(offered, [step["bound_ms"] for step in steps], "--", color=GREY, label="bound")
+        right.set(xlabel="offered, requests/s", ylabel="latency of accepted, ms", ylim=(0, None), xlim=(0, None))
+        for each in axes:
+            each.legend()
+
+    draw(file, (8, 3.6), paint, columns=2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.reliability.overload", description="Offer more than can be done.")
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="model repository (models)")
-    parser.add_argument("--model", default="sentiment", metavar="NAME", help="a model that classifies texts (sentiment)")
-    parser.add_argument("--device", default="auto", metavar="DEVICE", help="as HOOPER_DEVICE (auto)")
-    parser.add_argument("--profile", choices=PROFILES, default="short", help="texts to send (short)")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = measurement_parser("scripts.reliability.overload", __doc__, "models", "model", "device", "profile")
     parser.add_argument("--items", type=int, default=1, metavar="N", help="texts in a request (1)")
     parser.add_argument(
         "--waiting-rows", type=int, default=256, metavar="N",
@@ -148,9 +253,8 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=float, nargs="+", default=list(STEPS), metavar="X", help="of the capacity (0.5 1 3 2 3 1)"
     )
     parser.add_argument("--seconds", type=float, default=30.0, metavar="S", help="seconds per step (30)")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="keep the figures")
-    parser.add_argument("--image", type=Path, metavar="FILE.svg", help="keep the curve")
-    return parser
+    parser.add_argument("--image", **OPTIONS["image"])
+    return run_measurement(parser, measure, arguments)
 
 
 if __name__ == "__main__":

@@ -12,212 +12,278 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
 import json
+import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import HooperError
-from scripts.bench.report import describe_machine
+from app.core.manifest import MANIFEST, describe_file
+from scripts.bench.report import measurement_parser, run_measurement
+from scripts.bench.service import OK, StartedService, start_service
 from scripts.bench.texts import profile_texts
-from scripts.reliability.callers import OK, Request, Tally, drive, drive_until_closed
-from scripts.reliability.process import Process, process, read_by
-from scripts.reliability.versions import STEPS, Step, publish_versions
+from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
 
+ADMIN_KEY = "admin"
 NUM_TEXTS = 100
-OUTCOMES = ("agree", "disagree", "failed", "dropped")
-
-
-SHARP = {"HOOPER_PRECISION": "fp32", "HOOPER_ENGINE_STREAMS": "2"}
-"""In int8 a score moves by a hundredth with the shape of its batch: an answer could not be told from a neighbour's. Batches run
-side by side, as they do there by default."""
+REFUSED = 500
+SHADOW_OUTCOMES = ("agree", "disagree", "failed", "dropped")
+SHUTTING_DOWN = "Shutting down"
+END_S, POLL_S = 120.0, 0.005
+# In int8 a score moves by a hundredth with the shape of its batch: an answer could not be told from a neighbour's. Batches run
+# in parallel, as they do there by default.
+EXACT_SCORES = {"HOOPER_PRECISION": "fp32", "HOOPER_ENGINE_STREAMS": "2"}
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """What all steps have in common."""
+class UpgradeStep:
+    """A call to the service, its status, the versions that may answer meanwhile, and the main one from then on."""
 
     name: str
-    """Of the model."""
+    call: str
+    status: int
+    versions: frozenset[int]
+    leaves: int
+    body: Mapping[str, Any] | None = None
+    is_compared: bool = False
+    """A shadow runs from then on."""
+
+
+BACK = UpgradeStep("version 1 is loaded again", "load?version=1", OK, frozenset({1, 2}), leaves=1)
+STEPS = (
+    UpgradeStep("version 2 is loaded", "load?version=2", OK, frozenset({1, 2}), leaves=2),
+    UpgradeStep("version 3 is refused", "load?version=3", REFUSED, frozenset({2}), leaves=2),
+    BACK,
+    UpgradeStep("version 2 gets half", "load?version=2", OK, frozenset({1, 2}), leaves=1, body={"share": 0.5}),
+    UpgradeStep("version 2 is stopped", "unload?version=2", OK, frozenset({1, 2}), leaves=1),
+    UpgradeStep(
+        "version 2 is the shadow", "load?version=2", OK, frozenset({1}), leaves=1, body={"shadow": True}, is_compared=True
+    ),
+    UpgradeStep("version 2 is promoted", "promote", OK, frozenset({1, 2}), leaves=2),
+    BACK,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeSetup:
+    """What all steps have in common.
+
+    In each step at least `num_requests` are sent, a quarter of them before anything happens and a quarter after; `expected` has
+    the score of a text, which every version gives.
+    """
+
+    service: StartedService
+    model: str
     num_requests: int
-    """At least so many are sent in each step, a quarter of them before anything happens and a quarter after."""
     connections: int
     texts: Sequence[str]
-    expected: dict[str, float]
-    """From a text to the score that every version gives."""
+    expected: dict[str, float] = field(default_factory=dict)
 
-    def requests(self) -> Iterator[Request]:
+    def requests(self, prefix: str = "request") -> Iterator[CountedRequest]:
         """Without an end."""
-        return (Request(number, text) for number, text in enumerate(itertools.cycle(self.texts)))
+        texts = enumerate(itertools.cycle(self.texts))
+        return (CountedRequest(number, text, prefix=prefix) for number, text in texts)
 
 
-async def take(step: Step, service: Process, bench: Bench) -> dict[str, Any]:
+def publish_versions(source: Path, models: Path) -> None:
+    """Versions 1 and 2 answer alike, since they are copies; version 3 was published with answers that it does not give."""
+    for version in (1, 2, 3):
+        folder = models / source.parent.name / str(version)
+        shutil.copytree(source, folder)
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) | {"version": version}
+        if version == 3:
+            golden_file = folder / manifest["golden"]
+            golden = json.loads(golden_file.read_text(encoding="utf-8"))
+            golden[0]["answer"]["labels"][0]["score"] -= 0.5
+            golden_file.write_text(json.dumps(golden), encoding="utf-8")
+            manifest["files"][manifest["golden"]] = describe_file(golden_file).model_dump()
+        (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+async def take_step(step: UpgradeStep, setup: UpgradeSetup) -> dict[str, Any]:
     """One step's figures."""
-    tally, begins, is_over = Tally(), asyncio.Event(), asyncio.Event()
-    quarter = bench.num_requests // 4
+    begins, is_over, quarter = asyncio.Event(), asyncio.Event(), setup.num_requests // 4
+    address = setup.service.address
 
-    def coming() -> Iterator[Request]:
-        last = bench.num_requests
-        for request in bench.requests():
+    def coming() -> Iterator[CountedRequest]:
+        last = setup.num_requests
+        for request in setup.requests():
             if request.number == quarter:
                 begins.set()
             if not is_over.is_set():
-                last = max(bench.num_requests, request.number + quarter)
+                last = max(setup.num_requests, request.number + quarter)
             if request.number >= last:
                 return
             yield request
 
-    async def load() -> tuple[int, bytes, float]:
+    async def call() -> tuple[int, bytes, float]:
         await begins.wait()
         began = time.perf_counter()
         try:
-            path = f"/v1/models/{bench.name}/{step.call}"
-            return *await asyncio.to_thread(service.running.ask, path, "POST", step.body), time.perf_counter() - began
+            path = f"/v1/models/{setup.model}/{step.call}"
+            return *await asyncio.to_thread(address.ask, path, "POST", step.body), time.perf_counter() - began
         finally:
             is_over.set()
 
-    _, (status, body, load_s) = await asyncio.gather(
-        drive(service.running.port, coming(), bench.connections, bench.expected, tally), load()
+    counts, (status, body, seconds) = await asyncio.gather(
+        drive(address.port, coming(), setup.connections, setup.expected), call()
     )
-    said = json.loads(body).get("detail", "")
-    told = {"load_status": status, "load_said": said, "load_s": round(load_s, 3)}
-    return figures(step.name, tally, 0) | told | ({"compared": compared(service)} if step.is_compared else {})
+    result = figures(step.name, counts, len(counts.unanswered))
+    result |= {"load_status": status, "load_said": json.loads(body).get("detail", ""), "load_s": round(seconds, 3)}
+    if step.is_compared:
+        compared = address.metric("hooper_shadow_compared_total")
+        result["compared"] = {
+            name: int(sum(count for labels, count in compared.items() if f'outcome="{name}"' in labels))
+            for name in SHADOW_OUTCOMES
+        }
+    return result
 
 
-def compared(service: Process) -> dict[str, int]:
-    """Items so far by what a shadow made of them."""
-    found = service.running.sample("hooper_shadow_compared_total")
-    return {name: int(sum(count for labels, count in found.items() if f'outcome="{name}"' in labels)) for name in OUTCOMES}
-
-
-async def end(service: Process, bench: Bench) -> dict[str, Any]:
-    """What became of the requests of a service that is told to end."""
+async def end_service(setup: UpgradeSetup, log: Path) -> dict[str, Any]:
+    """What became of the requests of a service that gets SIGTERM."""
     begins = asyncio.Event()
 
-    def coming() -> Iterator[Request]:
-        for request in bench.requests():
-            if request.number == bench.num_requests // 4:
+    def coming() -> Iterator[CountedRequest]:
+        for request in setup.requests("end"):
+            if request.number == setup.num_requests // 4:
                 begins.set()
-            yield Request(request.number, request.text, prefix="end")
+            yield request
 
     async def stop() -> dict[str, Any]:
         await begins.wait()
-        return await asyncio.to_thread(service.end)
+        return await asyncio.to_thread(terminate, setup.service)
 
-    (tally, closed), stopped = await asyncio.gather(
-        drive_until_closed(service.running.port, coming(), bench.connections, bench.expected), stop()
+    counts, stopped = await asyncio.gather(
+        drive(setup.service.address.port, coming(), setup.connections, setup.expected, until_closed=True), stop()
     )
-    read, late = read_by(service.log_lines())
-    lost = [name for name in closed if name in read]
+    read, late = requests_read(read_log(log))
+    lost = [id for id in counts.unanswered if id in read]
     return {
-        **figures("SIGTERM", tally, len(lost)),
+        **figures("SIGTERM", counts, len(lost)),
         **stopped,
-        "answered_after_the_signal": sum(name.startswith("end-") for name in late),
-        "closed_unread": len(closed) - len(lost),
+        "answered_after_the_signal": sum(id.startswith("end-") for id in late),
+        "closed_unread": len(counts.unanswered) - len(lost),  # HTTP lets no server prevent that
     }
 
 
-def figures(name: str, tally: Tally, lost: int) -> dict[str, Any]:
-    not_good = tally.answered - tally.statuses[OK]
+def terminate(service: StartedService) -> dict[str, Any]:
+    """Send SIGTERM and wait: the exit code, and the seconds until readiness was red and until the process had ended."""
+    began = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+
+    def is_ready() -> bool:
+        try:
+            return service.address.status("/health/ready") == OK
+        except OSError:  # it no longer listens
+            return False
+
+    while is_ready():
+        time.sleep(POLL_S)
+    red_s = time.monotonic() - began
+    code = service.process.wait(END_S)
+    return {"exit_code": code, "ready_red_s": round(red_s, 3), "ended_s": round(time.monotonic() - began, 3)}
+
+
+def read_log(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+
+
+def requests_read(lines: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
+    """From a log: ids of the requests that the service read, and those of them that ended after the signal."""
+    end = next((place for place, line in enumerate(lines) if line["message"] == SHUTTING_DOWN), len(lines))
+    read = {
+        line["request_id"]: place
+        for place, line in enumerate(lines)
+        if line["logger"] == "hooper.access" and "request_id" in line
+    }
+    return set(read), {id for id, place in read.items() if place > end}
+
+
+def figures(name: str, counts: AnswerCounts, unanswered: int) -> dict[str, Any]:
+    wrong = counts.wrong_answers + counts.second_answers
     return {
         "step": name,
-        "sent": tally.sent,
-        "statuses": dict(sorted(tally.statuses.items())),
-        "versions": dict(sorted(tally.versions.items())),
-        "failed": not_good + tally.without_exactly_one_answer + lost,
-        "unanswered": tally.unanswered + lost,
-        "wrong_answers": tally.wrong_answers + tally.second_answers,
-        "longest_s": round(tally.longest_s, 3),
+        "sent": counts.sent,
+        "statuses": dict(sorted(counts.statuses.items())),
+        "versions": dict(sorted(counts.versions.items())),
+        "failed": counts.answered - counts.statuses[OK] + wrong + unanswered,
+        "unanswered": unanswered,
+        "wrong_answers": wrong,
+        "longest_s": round(counts.longest_s, 3),
     }
 
 
-def complaints(step: Step, told: dict[str, Any], version: int) -> list[str]:
+def complaints(step: UpgradeStep, result: Mapping[str, Any], version: int) -> list[str]:
     """What was not as promised; `version` answers now."""
     found = []
-    if told["failed"]:
-        found.append(f"{told['failed']} requests failed")
-    if told["load_status"] != step.status:
-        found.append(f"loading was answered with {told['load_status']}: {told['load_said']}")
-    if set(told["versions"]) != step.versions:
-        found.append(f"versions {sorted(told['versions'])} answered")
+    if result["failed"]:
+        found.append(f"{result['failed']} requests failed")
+    if result["load_status"] != step.status:
+        found.append(f"loading was answered with {result['load_status']}: {result['load_said']}")
+    if set(result["versions"]) != step.versions:
+        found.append(f"versions {sorted(result['versions'])} answered")
     if version != step.leaves:
         found.append(f"version {version} answers afterwards")
     if step.is_compared:
-        counts = told["compared"]
+        counts = result["compared"]
         if not counts["agree"] or counts["disagree"] or counts["failed"]:
             found.append(f"the shadow, a copy, was compared so: {counts}")
-    return [f"{step.name}: {one}" for one in found]
+    return [f"{step.name}: {complaint}" for complaint in found]
 
 
-def complaints_of_the_end(told: dict[str, Any]) -> list[str]:
+def end_complaints(result: Mapping[str, Any]) -> list[str]:
     found = []
-    if told["failed"]:
-        found.append(f"{told['failed']} requests failed")
-    if told["exit_code"]:
-        found.append(f"exit code {told['exit_code']}")
-    if not told["answered_after_the_signal"]:
+    if result["failed"]:
+        found.append(f"{result['failed']} requests failed")
+    if result["exit_code"]:
+        found.append(f"exit code {result['exit_code']}")
+    if not result["answered_after_the_signal"]:
         found.append("no request was under way when the signal came: nothing is shown")
-    return [f"SIGTERM: {one}" for one in found]
+    return [f"SIGTERM: {complaint}" for complaint in found]
 
 
-def measure(source: Path, device: str, num_requests: int, connections: int, rounds: int) -> tuple[dict[str, Any], list[str]]:
-    """The figures, and what was not as promised."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     texts = list(dict.fromkeys(profile_texts("short")))[:NUM_TEXTS]
-    bench = Bench(source.parent.name, num_requests, connections, texts, {})
-    steps, found = [], []
-    with tempfile.TemporaryDirectory(prefix="hooper-upgrades-") as place:
-        models = Path(place) / "models"
-        publish_versions(source, models)
-        settings = {"HOOPER_MODELS": str(models), "HOOPER_SERVE": f"{bench.name}/1", "HOOPER_DEVICE": device, **SHARP}
-        with process(settings, Path(place) / "log") as service:
-            learnt = [Request(number, text) for number, text in enumerate(texts)]
-            asyncio.run(drive(service.running.port, learnt, 1, bench.expected))
-            for step in STEPS * rounds:
-                told = asyncio.run(take(step, service, bench))
-                version = json.loads(service.running.ask(f"/v1/models/{bench.name}", "GET")[1])["version"]
-                steps.append(told)
-                found += complaints(step, told, version)
-                print(json.dumps(told), flush=True)
-            steps.append(asyncio.run(end(service, bench)))
-            found += complaints_of_the_end(steps[-1])
-            print(json.dumps(steps[-1]), flush=True)
+    steps, found, model = [], [], options.model.parent.name
+    with tempfile.TemporaryDirectory(prefix="hooper-upgrades-") as temporary:
+        models, log = Path(temporary) / "models", Path(temporary) / "log"
+        publish_versions(options.model, models)
+        settings = {
+            "HOOPER_MODELS": str(models), "HOOPER_SERVE": f"{model}/1", "HOOPER_DEVICE": options.device,
+            "HOOPER_LOG_LEVEL": "info", "HOOPER_ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
+        }  # fmt: skip
+        with log.open("wb") as stream, start_service(settings | EXACT_SCORES, log=stream, key=ADMIN_KEY) as service:
+            setup = UpgradeSetup(service, model, options.requests, options.connections, texts)
+            known = [CountedRequest(number, text) for number, text in enumerate(texts)]
+            asyncio.run(drive(service.address.port, known, 1, setup.expected))
+            for step in STEPS * options.rounds:
+                steps.append(asyncio.run(take_step(step, setup)))
+                found += complaints(step, steps[-1], service.address.get(f"/v1/models/{model}")["version"])
+                print(json.dumps(steps[-1]), file=sys.stderr, flush=True)
+            steps.append(asyncio.run(end_service(setup, log)))
+            found += end_complaints(steps[-1])
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": describe_machine(),
-        "model": "/".join(source.parts[-2:]),
-        "device": device,
-        "connections": connections,
-        "requests": sum(one["sent"] for one in steps),
-        "failed": sum(one["failed"] for one in steps),
-        "steps": steps,
-    }, found
+        "model": "/".join(options.model.parts[-2:]), "device": options.device, "connections": options.connections,
+        "requests": sum(step["sent"] for step in steps), "failed": sum(step["failed"] for step in steps),
+        "steps": steps, "complaints": found,
+    }  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.reliability.upgrades", description=__doc__.partition("\n")[0])
+    parser = measurement_parser("scripts.reliability.upgrades", __doc__)
     parser.add_argument("--model", type=Path, default=Path("models/sentiment/1"), help="a classification model's folder")
     parser.add_argument("--device", default="cpu", help="what to compute on")
     parser.add_argument("--requests", type=int, default=1000, help="for each step")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3, help="of all steps but the last")
-    parser.add_argument("--output", type=Path, help="the file for the figures")
-    options = parser.parse_args(arguments)
-    try:
-        told, found = measure(options.model, options.device, options.requests, options.connections, options.rounds)
-    except (HooperError, OSError) as error:
-        print(f"upgrades: {error}", file=sys.stderr)
-        return 2
-    if options.output is not None:
-        options.output.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    for one in found:
-        print(f"upgrades: {one}", file=sys.stderr)
-    return 1 if found else 0
+    return run_measurement(parser, measure, arguments)
 
 
 if __name__ == "__main__":

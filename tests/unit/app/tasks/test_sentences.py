@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.tasks.sentences import LANGUAGE, LONGEST, READ_AT_ONCE, sentences
-from scripts.bench.sentence_boundaries import Case, cases
+from scripts.peers.sentence_boundaries import BoundaryCase, cases
 
 
 def split(text: str, language: str = LANGUAGE) -> list[str]:
@@ -85,7 +85,7 @@ UNDECIDED = {"待って…何だろう？"}
 @pytest.mark.parametrize(
     "case", [case for case in cases("tuned") if case.text not in UNDECIDED], ids=lambda case: case.text[:60]
 )
-def test_hard_cases_are_split_where_a_person_drew_the_boundaries(case: Case) -> None:
+def test_hard_cases_are_split_where_a_person_drew_the_boundaries(case: BoundaryCase) -> None:
     assert split(case.text, case.language) == case.sentences
 
 

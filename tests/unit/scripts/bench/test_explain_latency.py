@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from scripts.bench.explain_latency import WARM_UP, WORDS, main, measure, reviews
+from scripts.bench.explain_latency import NUM_WARM_UP, WORDS, main, measure_method, reviews
 
 
-class Asked:
+class InstantService:
     """A service that answers at once; keeps what it was asked."""
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ def test_the_reviews_are_different_ones_of_about_200_words() -> None:
 
 
 def test_what_is_sent_to_warm_up_does_not_count() -> None:
-    service = Asked()
-    found = measure(service, "sentiment", ["a", "b", "c"], "shapley")  # type: ignore[arg-type]
+    service = InstantService()
+    found = measure_method(service, "sentiment", ["a", "b", "c"], "shapley")  # type: ignore[arg-type]
     assert [body["inputs"] for body in service.bodies] == ["a", "b", "a", "b", "c"]
     assert {body["method"] for body in service.bodies} == {"shapley"}
-    assert found["tokens_read"] == 100 * (WARM_UP + 2)
+    assert found["tokens_read"] == 100 * (NUM_WARM_UP + 2)
     assert 0 <= found["p50_s"] <= found["max_s"]
 
 

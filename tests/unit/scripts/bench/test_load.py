@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 
 import pytest
 
-from scripts.bench.connection import FAILED, Connection, prepared
-from scripts.bench.load import Measured, Sample, closed_loop
-from scripts.bench.open_loop import open_loop
+from scripts.bench.load import (
+    FAILED,
+    LoadConnection,
+    LoadResult,
+    Sample,
+    arrival_times,
+    closed_loop,
+    open_loop,
+    prepared_request,
+    text_requests,
+    whole_answer_status,
+)
+from scripts.bench.service import Address
 
 HOST = "127.0.0.1"
-REQUEST = prepared(HOST, "/v1/classify", {"inputs": "gut, très bien"})
+REQUEST = prepared_request(HOST, "/v1/classify", {"inputs": "gut, très bien"})
 
 
 class Server:
@@ -45,54 +56,156 @@ class Server:
 
 @asynccontextmanager
 async def server(status: Callable[[int], int] = lambda _: 200) -> AsyncIterator[tuple[Server, int]]:
-    one = Server(status)
-    async with await asyncio.start_server(one.serve, HOST, 0) as listening:
-        yield one, listening.sockets[0].getsockname()[1]
+    answering = Server(status)
+    async with await asyncio.start_server(answering.serve, HOST, 0) as listening:
+        yield answering, listening.sockets[0].getsockname()[1]
 
 
 async def test_a_request_arrives_as_it_was_prepared_and_its_status_comes_back() -> None:
-    async with server(lambda number: 200 if number == 1 else 429) as (one, port):
-        connection = await Connection.to(HOST, port)
+    async with server(lambda number: 200 if number == 1 else 429) as (answering, port):
+        connection = await LoadConnection.open(Address(HOST, port))
         assert [await connection.ask(REQUEST), await connection.ask(REQUEST)] == [200, 429]
         connection.close()
-    assert one.bodies == [{"inputs": "gut, très bien"}] * 2
-    assert one.num_connections == 1
+    assert answering.bodies == [{"inputs": "gut, très bien"}] * 2
+    assert answering.num_connections == 1
 
 
 async def test_a_broken_connection_fails_its_request_and_all_later_ones() -> None:
     async with server(lambda _: FAILED) as (_, port):
-        connection = await Connection.to(HOST, port)
+        connection = await LoadConnection.open(Address(HOST, port))
         assert [await connection.ask(REQUEST), await connection.ask(REQUEST)] == [FAILED, FAILED]
 
 
 async def test_callers_of_a_closed_loop_wait_for_each_answer() -> None:
-    async with server() as (one, port):
-        measured = await closed_loop(HOST, port, [REQUEST], connections=3, seconds=0.05, warm_up_s=0.0)
-    assert one.num_connections == 3
+    async with server() as (answering, port):
+        measured = await closed_loop(Address(HOST, port), [REQUEST], connections=3, seconds=0.05, warm_up_s=0.0)
+    assert answering.num_connections == 3
     assert measured.statuses == {200: len(measured.samples)}
-    assert 0 <= len(one.bodies) - len(measured.samples) <= 3  # what was answered after the end is not counted
+    assert 0 <= len(answering.bodies) - len(measured.samples) <= 3  # what was answered after the end is not counted
 
 
 async def test_a_closed_loop_goes_on_after_a_broken_connection() -> None:
     async with server(lambda number: FAILED if number == 2 else 200) as (_, port):
-        measured = await closed_loop(HOST, port, [REQUEST], connections=1, seconds=0.05, warm_up_s=0.0)
+        measured = await closed_loop(Address(HOST, port), [REQUEST], connections=1, seconds=0.05, warm_up_s=0.0)
     assert measured.statuses[FAILED] == 1
     assert measured.statuses[200] > 1
 
 
 async def test_an_open_loop_sends_at_its_rate_whatever_is_answered() -> None:
-    async with server(lambda _: 503) as (one, port):
-        measured = await open_loop(HOST, port, [REQUEST], rate=1000, seconds=0.2)
-    assert len(one.bodies) == len(measured.samples)
+    async with server(lambda _: 503) as (answering, port):
+        measured = await open_loop(Address(HOST, port), [REQUEST], rate=1000, seconds=0.2)
+    assert len(answering.bodies) == len(measured.samples)
     assert 120 < len(measured.samples) < 290
-    assert measured.throughput == 0
+    assert measured.requests_per_s == 0
 
 
 def test_figures_are_of_good_answers_alone() -> None:
     good = [Sample(number / 1000, 200) for number in range(1, 101)]
-    measured = Measured([*good, Sample(9.0, 429), Sample(9.0, FAILED)], seconds=10)
-    assert measured.throughput == 10
+    measured = LoadResult([*good, Sample(9.0, 429), Sample(9.0, FAILED)], seconds=10)
+    assert measured.requests_per_s == 10
     assert measured.goodput(0.05) == 5
     assert measured.percentile_ms(0.5) == pytest.approx(51)
     assert measured.percentile_ms(0.99) == pytest.approx(100)
-    assert math.isnan(Measured([], 1).percentile_ms(0.5))
+    assert math.isnan(LoadResult([], 1).percentile_ms(0.5))
+
+
+def test_texts_go_into_requests_as_many_as_asked_for() -> None:
+    assert [request.rpartition(b"\r\n\r\n")[2] for request in text_requests("/x", ["a", "b", "c"], 2, model="m")] == [
+        b'{"model": "m", "inputs": ["a", "b"]}'
+    ]
+    assert text_requests("/x", ["a"])[0].endswith(b'{"inputs": "a"}')
+
+
+HEAD = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (HEAD + b"content-length: 4\r\nretry-after: 1\r\n\r\nbody", 429),
+        (HEAD + b"content-length: 0\r\n\r\n", 429),
+        (HEAD + b"content-length: 4\r\n\r\nbod", None),
+        (HEAD + b"content-length: 4\r\n\r\nbody and more", None),
+        (HEAD + b"content-length: 4\r\n", None),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n4\r\nbody", None),
+        (HEAD + b"content-length: x\r\n\r\nbody", None),
+        (b"HTTP/2 200\r\ncontent-length: 0\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_an_answer_is_whole_where_its_length_says_so(data: bytes, status: int | None) -> None:
+    assert whole_answer_status(data) == status
+
+
+# --- an open loop
+
+
+async def at_once() -> None:
+    """Nothing is waited for before the answer."""
+
+
+@asynccontextmanager
+async def slow_server(answer: Callable[[int], bytes], when: Callable[[], Awaitable[object]] = at_once) -> AsyncIterator[int]:
+    """Answers the nth request so and then, and hangs up on one without an answer; gives its port."""
+    numbers = count(1)
+    conversations = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversations.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readexactly(len(REQUEST))
+                await when()
+                said = answer(next(numbers))
+                if not said:
+                    break
+                writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(serve, HOST, 0) as listening:
+        yield listening.sockets[0].getsockname()[1]
+        await asyncio.gather(*conversations)
+
+
+def said(status: int, more: str = "") -> bytes:
+    return f"HTTP/1.1 {status} x\r\n{more}Content-Length: 0\r\n\r\n".encode()
+
+
+def test_arrivals_are_the_same_for_the_same_seed_and_come_at_the_mean_rate() -> None:
+    times = arrival_times(1000, 2.0, seed=1)
+    assert times == sorted(arrival_times(1000, 2.0, seed=1)) != arrival_times(1000, 2.0, seed=2)
+    assert 1800 < len(times) < 2200
+    assert 0 < times[0] < times[-1] < 2
+
+
+async def test_who_finds_no_connection_free_waits_for_one_and_that_counts() -> None:
+    released = asyncio.Event()
+
+    async with slow_server(lambda _: said(200), released.wait) as port:
+        asyncio.get_running_loop().call_later(0.2, released.set)
+        measured = await open_loop(Address(HOST, port), [REQUEST], rate=500, seconds=0.1, max_connections=1)
+    assert measured.statuses == {200: len(measured.samples)}
+    assert len(measured.samples) > 20
+    for sample in measured.samples:  # all were meant for the first tenth of a second, and nobody was answered before the second
+        assert sample.at_s < 0.1
+        assert sample.ended_s > 0.19
+
+
+async def test_a_refusal_is_kept_with_what_it_asks_its_caller_to_wait() -> None:
+    async with slow_server(lambda number: said(429, "Retry-After: 3\r\n") if number % 2 else said(200)) as port:
+        measured = await open_loop(Address(HOST, port), [REQUEST], rate=500, seconds=0.1)
+    assert {(sample.status, sample.retry_after_s) for sample in measured.samples} == {(429, 3.0), (200, None)}
+
+
+async def test_who_is_hung_up_on_failed_and_the_others_go_on() -> None:
+    async with slow_server(lambda number: b"" if number == 3 else said(200)) as port:
+        measured = await open_loop(Address(HOST, port), [REQUEST], rate=500, seconds=0.1, max_connections=1)
+    assert measured.statuses[FAILED] == 1
+    assert measured.statuses[200] == len(measured.samples) - 1 > 10
+
+
+async def test_nobody_who_listens_fails_everyone() -> None:
+    async with slow_server(lambda _: said(200)) as port:
+        pass
+    measured = await open_loop(Address(HOST, port), [REQUEST], rate=500, seconds=0.05)
+    assert set(measured.statuses) == {FAILED}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from scripts.bench.tune import MARGIN, Trial, as_env_file, choices, tune
+from scripts.bench.tune import MARGIN, SettingTrial, as_env_file, choices, tune
 
 VALUES = {"TOKENS": ["512", "2048", "4096"], "THREADS": ["1"]}
 
@@ -31,12 +31,12 @@ def test_the_best_settings_are_found_and_noise_is_not_taken_for_better() -> None
 
 @pytest.mark.parametrize(("rate", "better"), [(100 * MARGIN, False), (100 * MARGIN + 0.1, True)])
 def test_better_is_by_more_than_the_margin(rate: float, better: bool) -> None:
-    assert Trial("A", "1", rate, 100).is_better is better
+    assert SettingTrial("A", "1", rate, 100).is_better is better
 
 
 def test_a_service_that_answered_nothing_is_beaten() -> None:
-    assert Trial("A", "1", 1.0, 0.0).is_better
-    assert not Trial("A", "1", 0.0, 0.0).is_better
+    assert SettingTrial("A", "1", 1.0, 0.0).is_better
+    assert not SettingTrial("A", "1", 0.0, 0.0).is_better
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, []), (2, ["1"]), (16, ["15", "8"])])

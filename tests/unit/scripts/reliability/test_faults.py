@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scripts.reliability import engines
-from scripts.reliability.callers import Request, Tally, drive
-from scripts.reliability.catalogue import FAULTS, Fault
-from scripts.reliability.faults import Bench, complaints, inject
+from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
+from scripts.reliability.engines import FAULTS
+from scripts.reliability.faults import FaultSetup, complaints, inject
 from tests.support.live_service import ROOT
 from tests.support.tiny_model import publish_tiny
 
@@ -42,9 +42,10 @@ def test_under_every_fault_each_request_gets_exactly_one_answer(folder: Path, tm
 
 
 def test_what_was_not_as_promised_is_told(folder: Path) -> None:
-    fault = Fault("raises", engines.raises_now_and_then)
-    found = complaints(fault, inject(fault, Bench.of(folder, "cpu", 30, 1, 60.0)))
-    assert found == ["raises: statuses [503]", "raises: 6 innocent requests failed"]
+    fault = next(fault for fault in FAULTS if fault.name == "every fifth run raises")
+    strict = replace(fault, statuses=frozenset({200}), spares_innocents=True)
+    found = complaints(strict, inject(fault, FaultSetup.of(folder, "cpu", 30, 1, 60.0)))
+    assert found == [f"{fault.name}: statuses [503]", f"{fault.name}: 6 innocent requests failed"]
 
 
 # --- callers who count
@@ -55,7 +56,7 @@ def reply(name: str, status: int = 200, body: object = GOOD) -> bytes:
     return f"HTTP/1.1 {status} X\r\nX-Request-Id: {name}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
 
 
-async def tallied(answer: Reply, *requests: Request, expected: dict[str, float] | None = None) -> Tally:
+async def counts_of(answer: Reply, *requests: CountedRequest, expected: dict[str, float] | None = None) -> AnswerCounts:
     """What one caller counts of a server that answers so."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,43 +78,47 @@ async def tallied(answer: Reply, *requests: Request, expected: dict[str, float] 
         return await drive(server.sockets[0].getsockname()[1], requests, 1, {"a": 0.75} if expected is None else expected)
 
 
-REQUESTS = (Request(1, "a"), Request(2, "a"))
+REQUESTS = (CountedRequest(1, "a"), CountedRequest(2, "a"))
 
 
 async def test_one_answer_each_is_as_it_should_be() -> None:
-    tally = await tallied(reply, *REQUESTS)
-    assert (tally.sent, tally.answered, tally.without_exactly_one_answer) == (2, 2, 0)
+    counts = await counts_of(reply, *REQUESTS)
+    assert (counts.sent, counts.answered, counts.without_exactly_one_answer) == (2, 2, 0)
 
 
 async def test_a_request_without_an_answer_is_noticed() -> None:
-    tally = await tallied(lambda name: b"" if name == "request-1" else reply(name), *REQUESTS)
-    assert (tally.sent, tally.answered, tally.unanswered) == (2, 1, 1)
-    assert tally.without_exactly_one_answer == 1
+    counts = await counts_of(lambda name: b"" if name == "request-1" else reply(name), *REQUESTS)
+    assert (counts.sent, counts.answered, counts.unanswered) == (2, 1, ["request-1"])
+    assert counts.without_exactly_one_answer == 1
 
 
 async def test_a_second_answer_is_noticed() -> None:
-    tally = await tallied(lambda name: reply(name) * 2, REQUESTS[0])
-    assert tally.second_answers == 1
-    assert (await tallied(lambda name: reply(name) * 2, *REQUESTS)).wrong_answers == 1
+    counts = await counts_of(lambda name: reply(name) * 2, REQUESTS[0])
+    assert counts.second_answers == 1
+    assert (await counts_of(lambda name: reply(name) * 2, *REQUESTS)).wrong_answers == 1
 
 
 async def test_another_requests_answer_is_noticed() -> None:
-    assert (await tallied(lambda _: reply("request-9"), *REQUESTS)).wrong_answers == 2
+    assert (await counts_of(lambda _: reply("request-9"), *REQUESTS)).wrong_answers == 2
 
 
 async def test_another_texts_score_is_noticed() -> None:
-    assert (await tallied(reply, *REQUESTS, expected={"a": 0.9})).wrong_answers == 2
+    assert (await counts_of(reply, *REQUESTS, expected={"a": 0.9})).wrong_answers == 2
 
 
 async def test_without_a_fault_scores_are_learnt() -> None:
     expected: dict[str, float] = {}
-    assert (await tallied(reply, *REQUESTS, expected=expected)).wrong_answers == 0
+    assert (await counts_of(reply, *REQUESTS, expected=expected)).wrong_answers == 0
     assert expected == {"a": 0.75}
 
 
 async def test_only_innocent_requests_are_counted_as_such_and_deadlines_are_no_fault() -> None:
-    guilty, innocent, late = Request(1, "a", is_guilty=True), Request(2, "a"), Request(3, "a", timeout_ms=1)
+    guilty, innocent, late = (
+        CountedRequest(1, "a", is_guilty=True),
+        CountedRequest(2, "a"),
+        CountedRequest(3, "a", timeout_ms=1),
+    )
     statuses = {"request-1": 503, "request-2": 503, "request-3": 504}
-    tally = await tallied(lambda name: reply(name, statuses[name], {"type": "x"}), guilty, innocent, late)
-    assert tally.innocents_failed == 1
-    assert tally.errors == {"x": 3}
+    counts = await counts_of(lambda name: reply(name, statuses[name], {"type": "x"}), guilty, innocent, late)
+    assert counts.innocents_failed == 1
+    assert counts.errors == {"x": 3}

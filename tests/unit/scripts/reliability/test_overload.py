@@ -10,12 +10,9 @@ from typing import Any
 
 import pytest
 
-from scripts.bench.load import Measured, Sample
+from scripts.bench.load import LoadResult, Sample
 from scripts.bench.service import Address
-from scripts.reliability.generator import Generator, Load, cpu_seconds
-from scripts.reliability.health import watched
-from scripts.reliability.overload import complaints, kept
-from scripts.reliability.overload_step import Limits, counts
+from scripts.reliability.overload import QueueBound, complaints, generate_open, goodput_kept, outcome_counts
 from tests.support.live_service import ROOT
 from tests.support.tiny_model import publish_tiny
 
@@ -41,9 +38,9 @@ def test_every_request_of_the_steps_is_accounted_for_and_the_curve_is_drawn(tmp_
 
 
 def test_the_bound_is_what_the_fuller_of_the_two_limits_takes_to_be_worked_off() -> None:
-    limits = Limits(waiting_rows=100, waiting_tokens=10_000, batch_rows=10, batch_tokens=1000)
-    assert limits.bound_s(rows_per_s=60, tokens_per_row=10) == pytest.approx(2.0)
-    assert limits.bound_s(rows_per_s=60, tokens_per_row=1000) == pytest.approx(0.2)
+    limits = {"waiting_rows": 100, "waiting_tokens": 10_000, "batch_rows": 10, "batch_tokens": 1000}
+    assert QueueBound(**limits, tokens_per_row=10).seconds(rows_per_s=60) == pytest.approx(2.0)
+    assert QueueBound(**limits, tokens_per_row=1000).seconds(rows_per_s=60) == pytest.approx(0.2)
 
 
 def test_requests_are_counted_by_what_came_of_them() -> None:
@@ -55,7 +52,7 @@ def test_requests_are_counted_by_what_came_of_them() -> None:
         Sample(0.1, 503),
         Sample(0.1, 0),
     ]
-    told = counts(Measured(samples, 1.0))
+    told = outcome_counts(LoadResult(samples, 1.0))
     assert (told["offered"], told["answered"], told["turned_away"], told["others"]) == (6, 1, 3, 2)
     assert told["without_plausible_retry_after"] == 2
     assert told["retry_after_s"] == {"2": 1, "61": 1}
@@ -86,22 +83,14 @@ def test_what_is_kept_is_the_mean_of_steps_that_were_taken_twice() -> None:
         STEP | {"times": times, "goodput_per_s": goodput}
         for times, goodput in ((1.0, 90.0), (3.0, 80.0), (3.0, 100.0), (1.0, 110.0))
     ]
-    assert kept(steps) == 0.9
+    assert goodput_kept(steps) == 0.9
 
 
 def test_nothing_is_said_of_what_is_kept_where_one_of_the_two_steps_was_left_out() -> None:
-    assert kept([STEP]) is None
+    assert goodput_kept([STEP]) is None
 
 
-def test_health_that_nobody_answers_has_failed() -> None:
-    with watched(Address("127.0.0.1", 1)) as health:
-        pass
-    assert health.asked == health.failed == 2
-
-
-def test_the_generator_is_a_process_of_its_own_and_says_what_it_cost() -> None:
-    with Generator() as generator:
-        measured, seconds = generator.open(Load(Address("127.0.0.1", 1), [b"x"], 0.05), 200)
-    assert set(measured.statuses) == {0}
+def test_the_generator_says_what_a_load_cost_it() -> None:
+    result, seconds = generate_open(Address("127.0.0.1", 1), [b"x"], 200, 0.05)
+    assert set(result.statuses) == {0}
     assert seconds > 0
-    assert cpu_seconds(1) >= 0

@@ -7,19 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from app.core.errors import SetupError
-from scripts.bench.service import Address
-from scripts.reliability.footprint import Footprint
-from scripts.reliability.soak import Soak, complaints, memory_growth
-from scripts.reliability.soak_load import Counts
-from scripts.reliability.soak_requests import Request, draw
+from scripts.reliability.soak import Look, SoakResult, complaints, memory_growth
 from tests.support.live_service import ROOT
 from tests.support.tiny_model import KINDS, publish_tiny_task
 
@@ -45,10 +39,10 @@ def test_requests_of_every_kind_are_answered_as_they_should_be_and_nothing_stays
     ran = subprocess.run(command(models, 600, output), cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode in (0, 1), ran.stderr  # memory is not flat after so few
     told = json.loads(output.read_text())
-    assert told["sent"] == 600 == sum(told["kinds"].values())
+    assert 600 <= told["sent"] == sum(told["kinds"].values()) < 600 + 2 * 32
     assert told["failed"] == 0, told["failures"]
     assert len(told["kinds"]) == 7
-    assert len(told["looks"]) == 100
+    assert 99 <= len(told["looks"]) <= 110
     assert told["ended"]["open_files"] <= told["warmed_up"]["open_files"]
     assert "<svg" in output.with_suffix(".svg").read_text()
 
@@ -78,32 +72,17 @@ def test_what_was_measured_is_kept_where_it_is_interrupted(models: Path, tmp_pat
     assert told["ended"] is None
 
 
-async def test_a_service_that_is_gone_is_said_to_be() -> None:
-    with pytest.raises(SetupError, match="has ended after 0 requests"):
-        await Soak(Address("127.0.0.1", 1), os.getpid(), 1, 0).run(10, 1)
+def test_runs_are_added_up() -> None:
+    result = SoakResult()
+    for kinds in ({"a": 2}, {"a": 1, "b": 4}):
+        look_fields = asdict(look(sum(kinds.values()), 100))
+        result.add({"sent": sum(kinds.values()), "failed": 1, "kinds": kinds, "failures": ["x"], "looks": [look_fields]})
+    assert (result.sent, result.failed, result.kinds, result.failures) == (7, 2, {"a": 3, "b": 4}, ["x", "x"])
+    assert [each.requests for each in result.looks] == [2, 5]
 
 
-def test_the_same_seed_draws_the_same_requests_of_all_sizes() -> None:
-    drawn = draw(3, 1000)
-    assert drawn == draw(3, 1000) != draw(4, 1000)
-    assert len({one.kind for one in drawn}) == 7
-    assert min(len(one.message) for one in drawn) < 200 < 2000 < max(len(one.message) for one in drawn)
-
-
-def test_an_answer_that_should_have_been_another_has_failed() -> None:
-    counts = Counts()
-    counts.count(Request("good", b""), 200)
-    counts.count(Request("wrong", b"", status=422), 422)
-    counts.count(Request("left", b"", leaves=True), 0)
-    assert counts.failed == 0
-    counts.count(Request("wrong", b"", status=422), 200)
-    counts.count(Request("good", b""), 0)
-    assert (counts.failed, counts.failures) == (2, ["wrong: 200, not 422", "good: 0, not 200"])
-    assert counts.kinds == Counter(good=2, wrong=2, left=1)
-
-
-def look(requests: int, rss_mb: float, private_mb: float = 90.0) -> Footprint:
-    return Footprint(requests, rss_mb, 95.0, private_mb, open_files=20, threads=9)
+def look(requests: int, rss_mb: float, private_mb: float = 90.0) -> Look:
+    return Look(requests, rss_mb, 95.0, private_mb, open_files=20, threads=9)
 
 
 def test_memory_is_compared_with_what_it_was_after_the_warm_up() -> None:
@@ -126,17 +105,16 @@ def test_memory_is_compared_with_what_it_was_after_the_warm_up() -> None:
 def test_what_was_not_as_promised_is_told(
     failed: int, growth: dict[str, float] | None, open_files: int, threads: int, told: list[str]
 ) -> None:
-    run = Soak(Address("x", 1), 1, 1, 0, Counts(failed=failed), warmed_up=look(1, 1))
-    run.ended = replace(look(2, 1), open_files=open_files, threads=threads)
-    found = complaints(run, growth)
+    ended = replace(look(2, 1), open_files=open_files, threads=threads)
+    found = complaints(SoakResult(failed=failed, warmed_up=look(1, 1), ended=ended), growth)
     assert len(found) == len(told)
     assert all(one.startswith(start) for one, start in zip(found, told, strict=True))
 
 
 def test_a_footprint_is_the_kernels() -> None:
-    own = Footprint.of(os.getpid(), 5)
+    own = Look.of(os.getpid(), 5)
     assert own.requests == 5
     assert own.rss_mb >= own.pss_mb >= own.private_mb > 10
     assert own.open_files > 2
     with Path(os.devnull).open():
-        assert Footprint.of(os.getpid(), 6).open_files == own.open_files + 1
+        assert Look.of(os.getpid(), 6).open_files == own.open_files + 1

@@ -17,10 +17,8 @@ from app.core.artefact import open_artefact
 from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
 from app.serving.repository import Repository
-from scripts.reliability.callers import Request, Tally, drive_until_closed
-from scripts.reliability.process import read_by
-from scripts.reliability.upgrades import complaints, complaints_of_the_end
-from scripts.reliability.versions import STEPS, publish_versions
+from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
+from scripts.reliability.upgrades import STEPS, complaints, end_complaints, publish_versions, requests_read
 from tests.support.live_service import ROOT
 from tests.support.tiny_model import publish_tiny
 
@@ -101,7 +99,7 @@ def test_a_shadow_that_was_not_compared_or_did_not_agree_is_told(counts: dict[st
     ],
 )
 def test_an_end_that_was_not_as_promised_is_told(change: dict[str, int], told: str | None) -> None:
-    found = complaints_of_the_end({"failed": 0, "exit_code": 0, "answered_after_the_signal": 3} | change)
+    found = end_complaints({"failed": 0, "exit_code": 0, "answered_after_the_signal": 3} | change)
     assert (told in found[0]) if told else (found == [])
 
 
@@ -110,14 +108,14 @@ def test_a_log_tells_what_was_read_and_what_ended_after_the_signal() -> None:
         return {"logger": "hooper.access", "message": "POST /v1/classify", "request_id": name, "status": status}
 
     end = {"logger": "uvicorn.error", "message": "Shutting down"}
-    assert read_by([line("a"), end, line("b", 499)]) == ({"a": 200, "b": 499}, {"b"})
-    assert read_by([line("a")]) == ({"a": 200}, set())
+    assert requests_read([line("a"), end, line("b", 499)]) == ({"a", "b"}, {"b"})
+    assert requests_read([line("a")]) == ({"a"}, set())
 
 
 # --- callers until the end
 
 
-async def until_closed(answer: Callable[[int], bytes], last: int) -> tuple[Tally, list[str]]:
+async def until_closed(answer: Callable[[int], bytes], last: int) -> AnswerCounts:
     """What one caller sees of a server that answers so, and stops listening with this request."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +137,8 @@ async def until_closed(answer: Callable[[int], bytes], last: int) -> tuple[Tally
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    return await drive_until_closed(port, (Request(number, "a") for number in count()), 1, {"a": 0.75})
+    requests = (CountedRequest(number, "a") for number in count())
+    return await drive(port, requests, 1, {"a": 0.75}, until_closed=True)
 
 
 def reply(number: int, more: str = "") -> bytes:
@@ -149,10 +148,10 @@ def reply(number: int, more: str = "") -> bytes:
 
 
 async def test_callers_go_on_until_nobody_listens_over_new_connections_where_theirs_is_ended() -> None:
-    tally, closed = await until_closed(lambda number: reply(number, "Connection: close\r\n" if number in (1, 3) else ""), 3)
-    assert (tally.sent, tally.answered, tally.wrong_answers, closed) == (4, 4, 0, [])
+    counts = await until_closed(lambda number: reply(number, "Connection: close\r\n" if number in (1, 3) else ""), 3)
+    assert (counts.sent, counts.answered, counts.wrong_answers, counts.unanswered) == (4, 4, 0, [])
 
 
 async def test_a_request_whose_connection_is_closed_without_an_answer_is_named() -> None:
-    tally, closed = await until_closed(lambda number: b"" if number == 2 else reply(number), 2)
-    assert (tally.sent, tally.answered, closed) == (3, 2, ["request-2"])
+    counts = await until_closed(lambda number: b"" if number == 2 else reply(number), 2)
+    assert (counts.sent, counts.answered, counts.unanswered) == (3, 2, ["request-2"])

@@ -1,0 +1,180 @@
+"""Hooper, Hooper in fp32 and other servers on the same weights, all up and asked in turns, since a machine's pace changes.
+
+    python -m scripts.peers.compare --peer infinity litserve --output scripts/peers/results
+
+Whoever is not asked is stopped meanwhile (SIGSTOP): some servers keep a core busy while they wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from app.core.errors import HooperError
+from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
+from scripts.bench.command import model_state
+from scripts.bench.load import LoadResult, measure_closed_loop, prepared_request
+from scripts.bench.report import OPTIONS, draw_bars, markdown_table, report_head, write_json
+from scripts.bench.service import StartedService, start_service
+from scripts.bench.texts import PROFILES, profile_texts
+from scripts.peers.servers import PEERS, environment, start_peer
+from scripts.peers.weights import write_transformers_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One server, and a request of its own kind for each text of a profile."""
+
+    title: str
+    service: StartedService
+    path: str
+    body: Any
+    """From a text to a request's body."""
+
+    def requests(self, texts: Sequence[str]) -> list[bytes]:
+        return [prepared_request("localhost", self.path, self.body(text)) for text in texts]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one contestant reached under one load, one text a request; latencies are medians over the turns."""
+
+    profile: str
+    connections: int
+    title: str
+    requests_per_s: float
+    turns: Sequence[float]
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+    @classmethod
+    def of(cls, title: str, profile: str, connections: int, turns: Sequence[LoadResult]) -> Standing:
+        rates = [round(turn.requests_per_s, 1) for turn in turns]
+        p50, p99 = (round(median(turn.percentile_ms(share) for turn in turns), 2) for share in (0.5, 0.99))
+        return cls(profile, connections, title, round(mean(rates), 1), rates, p50, p99, sum(turn.num_failed for turn in turns))
+
+
+def compare(
+    contestants: Sequence[Contestant], profile: str, texts: Sequence[str], connections: int, seconds: float, num_turns: int
+) -> list[Standing]:
+    """Each contestant in each turn; the first of a turn is another one each time."""
+    results: dict[str, list[LoadResult]] = {contestant.title: [] for contestant in contestants}
+    for turn in range(num_turns):
+        first = turn % len(contestants)
+        for contestant in [*contestants[first:], *contestants[:first]]:
+            with others_stopped(contestant, contestants):
+                requests = contestant.requests(texts)
+                result = measure_closed_loop(contestant.service.address, requests, connections, seconds)
+                results[contestant.title].append(result)
+    return [Standing.of(title, profile, connections, turns) for title, turns in results.items()]
+
+
+@contextmanager
+def others_stopped(contestant: Contestant, contestants: Sequence[Contestant]) -> Iterator[None]:
+    """Only this one runs until the block ends."""
+    others = [other.service.stats for other in contestants if other is not contestant]
+    pids = [process.pid for other in others for process in other.descendants()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Ours, ours in fp32 where that is another thing, and the others, load by load."""
+
+    def body(text: str) -> object:
+        return {"model": options.model, "inputs": text}
+
+    settings = {"HOOPER_MODELS": str(options.models), "HOOPER_DEVICE": options.device, "HOOPER_SERVE": options.model}
+    with ExitStack() as stack:
+        service = stack.enter_context(start_service(settings))
+        state = model_state(service.address, options.model)
+        contestants = [Contestant(f"Hooper in {state['precision']}", service, "/v1/classify", body)]
+        if state["precision"] != "fp32":
+            plain = stack.enter_context(start_service(settings | {"HOOPER_PRECISION": "fp32"}))
+            contestants.append(Contestant("Hooper in fp32", plain, "/v1/classify", body))
+        binaries = {name: environment(PEERS[name]) for name in options.peer}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hooper-"))) / "model"
+        write_transformers_folder(options.models / state["name"] / str(state["version"]), folder)
+        for name in options.peer:
+            started = stack.enter_context(start_peer(PEERS[name], binaries[name], folder))
+            contestants.append(Contestant(PEERS[name].title, started, PEERS[name].path, PEERS[name].body))
+        standings = [
+            standing
+            for profile in options.profile
+            for connections in options.connections
+            for standing in compare(contestants, profile, profile_texts(profile), connections, options.seconds, options.turns)
+        ]
+    return {"model": f"{state['name']}/{state['version']}", "standings": [asdict(standing) for standing in standings]}
+
+
+def page(report: dict[str, Any]) -> str:
+    """Each standing with the ratios of ours to it, which hold on other machines too, more or less."""
+    standings, rows = report["standings"], []
+    ours = {(one["profile"], one["connections"]): one for one in standings if one["title"] == standings[0]["title"]}
+    for standing in standings:
+        own = ours[standing["profile"], standing["connections"]]
+        rate, p50 = standing["requests_per_s"], standing["p50_ms"]
+        rows.append([
+            standing["profile"], standing["connections"], standing["title"], rate,
+            f"{own['requests_per_s'] / rate:.2f}" if rate else "no answer", p50, f"{own['p50_ms'] / p50:.2f}",
+            standing["p99_ms"], standing["failed"],
+        ])  # fmt: skip
+    head = ("texts", "connections", "server", "requests/s", "ours to it", "p50 ms", "ours to it", "p99 ms", "failed")
+    return "\n".join([
+        f"# {report['model']} and peers on the same weights, on {report['machine']['processor']}", "",
+        f"{report['taken']}. Asked in turns, one text a request, while the others stood still; ratios: the first line to each.",
+        "",
+        *markdown_table(head, rows), "", "![Requests a second under each load](peers.svg)", "",
+    ])  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare, print a page, and keep it as peers.md, with peers.json and peers.svg, where `--output` says."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.peers.compare", description=str(__doc__).splitlines()[0])
+    for name in ("models", "model", "device"):
+        parser.add_argument(f"--{name}", **OPTIONS[name])
+    parser.add_argument("--peer", nargs="+", choices=tuple(PEERS), default=list(PEERS), help="servers to compare with (all)")
+    parser.add_argument("--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="which texts (all)")
+    parser.add_argument("--connections", nargs="+", type=int, default=[1, 32], metavar="N", help="callers (1 32)")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of each turn (10)")
+    parser.add_argument("--turns", type=int, default=3, metavar="N", help="times that each is asked (3)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="keep peers.json, peers.md and peers.svg here")
+    options, load = parser.parse_args(arguments), os.getloadavg()
+    try:
+        report = {**report_head(load), **measure(options)}
+    except HooperError as error:
+        print(f"compare: {error.detail}", file=sys.stderr)
+        return EXIT_SETUP
+    print(page(report))
+    if options.output:
+        keep(report, options.output)
+    return EXIT_FAILED if any(standing["failed"] for standing in report["standings"]) else 0
+
+
+def keep(report: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "peers.json", report)
+    (folder / "peers.md").write_text(page(report), encoding="utf-8")
+    bars = [
+        (f"{one['profile']} texts,\n{one['connections']} connections", one["title"], one["requests_per_s"])
+        for one in report["standings"]
+    ]
+    draw_bars(folder / "peers.svg", bars, "requests/s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
