@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   hooper serve                                   answer from the models in ./models on http://127.0.0.1:8000
   hooper serve --device cpu --port 9000          every setting is an option too; see `hooper settings`
   hooper predict --model sentiment reviews.txt   answers without a service; also from a pipe
-  hooper batch --model sentiment in.csv out.csv  answers a million rows, and goes on where it was stopped
+  hooper batch --model sentiment in.csv out.csv  answers a million rows, and resumes where it was stopped
   hooper train reviews.csv                       fine-tune on labelled text and publish a model
   hooper models                                  what is published, and how good it is
   hooper doctor                                  what this machine can run

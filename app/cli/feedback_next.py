@@ -96,7 +96,9 @@ class _Search:
         self._schema, self._measure = request.schema, measure
         manifest, file = request.artefact.manifest, request.settings.feedback
         self._is_multi = manifest.task_options.get("problem_type") == "multi_label_classification"
-        self._known = frozenset(one.key for one in read_feedback(Path(file), manifest.name)) if file else frozenset()
+        self._known = (
+            frozenset(correction.key for correction in read_feedback(Path(file), manifest.name)) if file else frozenset()
+        )
         self.num_done = self.num_failed = self.num_known = 0
 
     def candidates(self, model: LocalModel, sources: Sequence[str]) -> Iterator[Candidate]:

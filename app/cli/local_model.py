@@ -124,7 +124,7 @@ class LocalModel:
 
     async def answers(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
         """The same on the loop; what costs the interpreter time runs on threads, so that the engine is served meanwhile."""
-        items, options = await asyncio.to_thread(self._items, [one.fields for one in inputs])
+        items, options = await asyncio.to_thread(self._items, [item.fields for item in inputs])
         valid = [item for item in items if not isinstance(item, HooperError)]
         results = (await self._route.predict(self._deployment, valid, options)).results if valid else []
         return await asyncio.to_thread(self._wrapped, items, iter(results))
@@ -140,7 +140,8 @@ class LocalModel:
 
     def _wrapped(self, items: Sequence[Any], results: Iterator[Any]) -> list[dict[str, Any]]:
         answers = (item if isinstance(item, HooperError) else next(results) for item in items)
-        return [(failed(one) if isinstance(one, HooperError) else self._route.wrap(one)).model_dump() for one in answers]
+        wrap = self._route.wrap
+        return [(failed(answer) if isinstance(answer, HooperError) else wrap(answer)).model_dump() for answer in answers]
 
 
 def _as_sent(fields: Mapping[str, Any]) -> Any:

@@ -56,10 +56,10 @@ def doctor(settings: Settings, as_json: JsonOption = False) -> int:
 
     findings = examine(settings)
     if as_json:
-        print_json([{"what": one.what, "ok": one.ok, "detail": one.detail} for one in findings])
+        print_json([{"what": finding.what, "ok": finding.ok, "detail": finding.detail} for finding in findings])
     else:
-        print_table([["ok" if one.ok else "BAD", one.what, one.detail] for one in findings])
-    return 0 if all(one.ok for one in findings) else 1
+        print_table([["ok" if finding.ok else "BAD", finding.what, finding.detail] for finding in findings])
+    return 0 if all(finding.ok for finding in findings) else 1
 
 
 @program(

@@ -48,12 +48,12 @@ def columns() -> int:
 
 def plain(text: str) -> str:
     """In one line, without control characters: a text must not steer the terminal that shows it."""
-    return "".join(one if one.isprintable() else " " for one in text)
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def width(text: str) -> int:
     """Columns that the text takes on a terminal."""
-    return sum(_width(one) for one in text)
+    return sum(_width(character) for character in text)
 
 
 def pad(text: str, size: int) -> str:
@@ -66,11 +66,11 @@ def clip(text: str, size: int) -> str:
     if width(text) <= size:
         return text
     taken, kept = 0, []
-    for one in text:
-        taken += _width(one)
+    for character in text:
+        taken += _width(character)
         if taken > size - 1:
             break
-        kept.append(one)
+        kept.append(character)
     return "".join(kept) + "…"
 
 

@@ -135,7 +135,7 @@ def spread(
             return function(**values, **{parameter: build(given)})
 
         keyword_only: Any = inspect.Parameter.KEYWORD_ONLY
-        own = [one.replace(kind=keyword_only) for name, one in signature.parameters.items() if name != parameter]
+        own = [own.replace(kind=keyword_only) for name, own in signature.parameters.items() if name != parameter]
         added = [inspect.Parameter(name, keyword_only, default=None, annotation=kind) for name, kind in options.items()]
         call.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         call.__annotations__ = {}  # typer would read the function's own

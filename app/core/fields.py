@@ -42,7 +42,7 @@ def match_columns(
     first = next(iter(fields), "")
     for name, field in fields.items():
         pairs = zip(field.columns, field.partners, strict=False)
-        whole = [(one, other) for one, other in pairs if {one, other} <= set(present)]
+        whole = [(column, partner) for column, partner in pairs if {column, partner} <= set(present)]
         if whole and not {name, first} & overrides.keys():  # `title, sentence1, sentence2` is a pair, and `title` no part of it
             matches |= {name: whole[0][0], first: whole[0][1]}
     return matches

@@ -43,9 +43,9 @@ def literal(text: str) -> Any:
     if not text or text[0] + text[-1] not in ("[]", "{}", "()"):
         return None
     if _NUMPY_TEXTS.fullmatch(text):  # Python would join the texts into one
-        return [one[1:-1] for one in re.findall(r"""'[^']*'|"[^"]*\"""", text)]
+        return [quoted[1:-1] for quoted in re.findall(r"""'[^']*'|"[^"]*\"""", text)]
     if _NUMPY_NUMBERS.fullmatch(text):
-        return [int(one.rstrip(".")) for one in text[1:-1].split()]
+        return [int(number.rstrip(".")) for number in text[1:-1].split()]
     for read in (json.loads, lambda value: ast.literal_eval(_ARRAY.sub(r"\1", value))):
         try:
             found = read(text)
@@ -103,13 +103,13 @@ def _named(value: Any, feature: Any) -> Any:
     if value is None or feature is None:
         return value
     if isinstance(feature, list):  # an old way of writing a sequence
-        return [_named(one, feature[0]) for one in value]
+        return [_named(item, feature[0]) for item in value]
     names = feature.get("names")
     if feature.get("_type") == "ClassLabel" and isinstance(names, Sequence):
         return (names[value] if 0 <= value < len(names) else None) if isinstance(value, int) else value
     inner = feature.get("feature")
     if inner is not None and isinstance(value, dict):  # a sequence of mappings is kept as a mapping of lists
-        return {name: [_named(one, inner.get(name)) for one in many] for name, many in value.items()}
+        return {name: [_named(item, inner.get(name)) for item in items] for name, items in value.items()}
     if inner is not None:
-        return [_named(one, inner) for one in value]
+        return [_named(item, inner) for item in value]
     return with_names(value, feature) if isinstance(value, dict) else value

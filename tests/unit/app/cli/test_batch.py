@@ -52,7 +52,7 @@ def texts(tmp_path: Path) -> Path:
 
 def beside(path: Path) -> list[str]:
     """What a run has left beside its output."""
-    return sorted(one.name for one in path.parent.iterdir() if one.name.startswith(f"{path.name}."))
+    return sorted(entry.name for entry in path.parent.iterdir() if entry.name.startswith(f"{path.name}."))
 
 
 def read(path: Path) -> list[Any]:
@@ -62,7 +62,7 @@ def read(path: Path) -> list[Any]:
 @pytest.mark.parametrize(
     ("model", "rows", "options"),
     [
-        ("text-classification", [{"text": one} for one in TEXTS], ["--top-k", "1"]),
+        ("text-classification", [{"text": entry} for entry in TEXTS], ["--top-k", "1"]),
         ("text-classification", [{"text": "bad " * 60}, {"text": "a", "text_pair": "bad"}], ["--truncation", "window"]),
         ("question-answering", [QUESTION, {**QUESTION, "question": 7}] * 9, ["--top-k", "2", "--allow-no-answer"]),
         ("summarization", [{"text": "good. bad. good film. a bad film."}, {"text": " "}] * 9, ["--max-sentences", "2"]),
@@ -73,21 +73,21 @@ def test_the_answers_are_those_of_predict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     source = tmp_path / "in.jsonl"
-    source.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    source.write_text("".join(json.dumps(entry) + "\n" for entry in rows))
     code, _, _ = batch(source, tmp_path / "out.jsonl", *options, model=model)
     settings = ["--models", str(published_tasks), "--device", "cpu", "--engine-threads", "1"]
     expected_code = cli.main(["predict", "--model", model, str(source), *settings, *options])
     expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == expected_code
-    assert read(tmp_path / "out.jsonl") == [near(one) for one in expected]
+    assert read(tmp_path / "out.jsonl") == [near(entry) for entry in expected]
 
 
 def near(value: Any) -> Any:
     """The same value, its numbers within rounding: batches differ."""
     if isinstance(value, dict):
-        return {key: near(one) for key, one in value.items()}
+        return {key: near(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [near(one) for one in value]
+        return [near(entry) for entry in value]
     return pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
 
 
@@ -96,8 +96,8 @@ def test_more_rows_than_are_under_way_at_once_keep_their_order(batch: Batch, tmp
     source.write_text("".join(f"{'good' if n % 3 else 'bad'} film{' very' * (n % 20)}\n" for n in range(5000)))
     code, said, _ = batch(source, tmp_path / "out.jsonl", "--top-k", "1")
     answers = read(tmp_path / "out.jsonl")
-    assert (code, [one["line"] for one in answers]) == (0, list(range(1, 5001)))
-    assert [one["labels"][0]["label"] for one in answers] == ["good" if n % 3 else "bad" for n in range(5000)]
+    assert (code, [entry["line"] for entry in answers]) == (0, list(range(1, 5001)))
+    assert [entry["labels"][0]["label"] for entry in answers] == ["good" if n % 3 else "bad" for n in range(5000)]
     assert "5,000 rows; 5,000 in" in said
 
 
@@ -233,10 +233,10 @@ def test_killed_at_any_step_no_row_is_lost_and_none_is_there_twice(texts: Path, 
     assert ran.returncode == 0, ran.stderr
     attempts = [json.loads(line) for line in ran.stdout.splitlines()]
     assert len(attempts) > 25
-    assert [one["killed"] for one in attempts] == [True] * (len(attempts) - 1) + [False]
-    assert any(one["killed"] and one["there"] for one in attempts)  # right after it got its name
-    for one in attempts:
-        numbers = [line.split(",")[0] for line in one["content"].splitlines()]
+    assert [entry["killed"] for entry in attempts] == [True] * (len(attempts) - 1) + [False]
+    assert any(entry["killed"] and entry["there"] for entry in attempts)  # right after it got its name
+    for entry in attempts:
+        numbers = [line.split(",")[0] for line in entry["content"].splitlines()]
         assert numbers == ["line", *(str(number) for number in range(1, NUM_KILLED + 1))]
 
 
@@ -266,14 +266,14 @@ def test_a_stopped_run_is_gone_on_with_and_not_repeated(stopped: Path, batch: Ba
     assert 0 < told["rows_before"] <= 8
     assert told["rows"] == len(TEXTS)
     assert stopped.read_bytes().startswith(first)
-    assert [one["line"] for one in read(stopped)] == list(range(1, len(TEXTS) + 1))
+    assert [entry["line"] for entry in read(stopped)] == list(range(1, len(TEXTS) + 1))
 
 
 def test_half_a_row_beyond_the_journal_is_cut_off(stopped: Path, batch: Batch, texts: Path) -> None:
     with stopped.with_name(stopped.name + PARTIAL).open("ab") as file:
         file.write(b'{"line": 9, "labels": [{"lab')
     assert batch(texts, stopped)[0] == 0
-    assert [one["line"] for one in read(stopped)] == list(range(1, len(TEXTS) + 1))
+    assert [entry["line"] for entry in read(stopped)] == list(range(1, len(TEXTS) + 1))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_only_the_same_work_is_gone_on_with(
     code, _, said = batch(texts, stopped, *arguments)
     assert (code, differs in said, "--restart" in said, stopped.exists()) == (2, True, True, False)
     assert batch(texts, stopped, *arguments, "--restart")[0] == 0
-    assert [one["line"] for one in read(stopped)] == list(range(1, len(texts.read_text().splitlines()) + 1))
+    assert [entry["line"] for entry in read(stopped)] == list(range(1, len(texts.read_text().splitlines()) + 1))
 
 
 def test_a_partial_file_shorter_than_its_journal_is_refused(stopped: Path, batch: Batch, texts: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(batc
     assert (code, said.count("\n"), "cannot be written: File too large" in said) == (2, 1, True)
     assert "resumes it" in said
     assert batch(texts, tmp_path / "out.jsonl")[0] == 0
-    assert [one["line"] for one in read(tmp_path / "out.jsonl")] == list(range(1, len(TEXTS) + 1))
+    assert [entry["line"] for entry in read(tmp_path / "out.jsonl")] == list(range(1, len(TEXTS) + 1))
 
 
 @pytest.mark.parametrize(

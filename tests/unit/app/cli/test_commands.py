@@ -65,7 +65,7 @@ def test_the_doctor_finds_a_sound_model_sound(models: Path, capsys: pytest.Captu
 def test_the_doctor_finds_an_altered_model_bad(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (models / "tiny" / "1" / "model.onnx").write_bytes(b"")
     assert cli.main(["doctor", "--json", "--models", str(models), "--device", "cpu"]) == 1
-    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    found = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert found["tiny/1"]["ok"] is False
     assert "model.onnx" in found["tiny/1"]["detail"]
 

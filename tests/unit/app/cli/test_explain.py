@@ -31,18 +31,18 @@ def test_words_are_weighed_for_the_best_label_or_the_one_that_is_named(
 ) -> None:
     (best,) = explain(capsys, models, "--model", "tiny", "--text", "film good")
     assert best["target"] == "good"
-    weights = {one["text"]: one["weight"] for one in best["tokens"]}
+    weights = {row["text"]: row["weight"] for row in best["tokens"]}
     assert weights["good"] > abs(weights["film"])
     (other,) = explain(capsys, models, "--model", "tiny", "--text", "film good", "--target", "bad", "--method", "occlusion")
     assert (other["target"], other["method"]) == ("bad", "occlusion")
-    assert {one["text"]: one["weight"] for one in other["tokens"]}["good"] < 0
+    assert {row["text"]: row["weight"] for row in other["tokens"]}["good"] < 0
 
 
 def test_files_are_read_and_a_bad_input_fails_alone(capsys: pytest.CaptureFixture[str], models: Path, tmp_path: Path) -> None:
     file = tmp_path / "questions.jsonl"
     file.write_text('{"question": "film", "context": "a bad good film"}\n{"question": "film"}\n')
     found = explain(capsys, models, "--model", "answers", str(file), code=1)
-    assert {one["field"] for one in found[0]["tokens"]} == {"question", "context"}
+    assert {row["field"] for row in found[0]["tokens"]} == {"question", "context"}
     assert "context" in found[1]["error"]["detail"]
 
 

@@ -131,8 +131,8 @@ def test_the_texts_that_the_model_is_least_sure_of_come_first_with_a_label_to_fi
     assert list(found[0]) == ["text", "label", "predicted", "score", "uncertainty", "line"]
     assert found[0]["label"] is None
     assert found[0]["uncertainty"] >= found[1]["uncertainty"]
-    assert not {"good film", "bad film"} & {one["text"] for one in found}
-    assert len({frozenset(one["text"].strip("!").split()) for one in found}) == 2
+    assert not {"good film", "bad film"} & {row["text"] for row in found}
+    assert len({frozenset(row["text"].strip("!").split()) for row in found}) == 2
     assert err == ""
 
 
@@ -142,7 +142,7 @@ def test_what_was_corrected_already_and_what_cannot_be_read_is_passed_over(
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "one"}\n{"text": "film", "id": 7}\n{"text": ""}\n', encoding="utf-8")
     found, err = following(capsys, models, "--model", "tiny", "--feedback", path, file, code=1)
-    assert [(one["text"], one["id"]) for one in found] == [("film", 7)]
+    assert [(row["text"], row["id"]) for row in found] == [("film", 7)]
     assert "1 of 2 texts could not be answered, and 1 were corrected already" in err
 
 
@@ -152,8 +152,8 @@ def test_questions_are_listed_too_and_summaries_are_not(
     file = tmp_path / "texts.txt"
     file.write_text("bad good film\nfilm\n", encoding="utf-8")
     found, _ = following(capsys, models, "--model", "question-answering", "--question", "good?", "--by", "entropy", file)
-    assert {one["context"] for one in found} == {"bad good film", "film"}
-    assert all(one["answer"] is None for one in found)
+    assert {row["context"] for row in found} == {"bad good film", "film"}
+    assert all(row["answer"] is None for row in found)
     assert "how sure" in following(capsys, models, "--model", "summarization", file, code=2)[1]
     assert "at least 1" in following(capsys, models, "--model", "tiny", "--count", 0, file, code=2)[1]
 

@@ -47,7 +47,7 @@ def made(*texts: str) -> Candidate:
 
 def test_of_texts_that_say_the_same_only_the_first_is_listed() -> None:
     ones = [made("Where is my card?"), made("where is MY card"), made("When does it close?"), made("Where is the key?")]
-    assert [one.texts[0] for one in varied(ones, 9)] == ["Where is my card?", "When does it close?", "Where is the key?"]
+    assert [row.texts[0] for row in varied(ones, 9)] == ["Where is my card?", "When does it close?", "Where is the key?"]
     assert len(list(varied(ones, 2))) == 2
 
 

@@ -67,7 +67,7 @@ def test_a_version_is_removed_and_the_others_stay(models: Path, capsys: pytest.C
 
 def served(models: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
     assert cli.main(["models", "show", "tiny", "--models", str(models), *more]) == 0
-    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("serves")]
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("serves")]
     return line.removeprefix("serves").strip()
 
 

@@ -116,7 +116,7 @@ def each(inputs: Iterable[Input]) -> Generator[Input, None, None]:
 def take_all(reading: Prefetch) -> list[list[int]]:
     taken = []
     while some := reading.take():
-        taken.append([one.line for one in some])
+        taken.append([entry.line for entry in some])
     return taken
 
 
@@ -166,7 +166,7 @@ def test_what_is_there_is_handed_out_without_waiting_for_more() -> None:
         yield item(2)
 
     reading = Prefetch(inputs())
-    assert [one.line for one in reading.take()] == [1]
+    assert [entry.line for entry in reading.take()] == [1]
     more.set()
     assert take_all(reading) == [[2]]
 

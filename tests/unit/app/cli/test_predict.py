@@ -49,7 +49,7 @@ async def test_the_answers_are_the_services(
 ) -> None:
     response = await every_task.client.post(f"/v1/{route}", json={"inputs": [*items, "a film"][: len(items)], **options})
     expected = response.json()["results"]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in items))
     words = [
         word
         for name, value in options.items()
@@ -60,17 +60,17 @@ async def test_the_answers_are_the_services(
         return ask(model, *words, str(tmp_path / "a.jsonl"))
 
     code, answers, _ = await asyncio.to_thread(run)
-    assert [one.pop("line") for one in answers] == list(range(1, len(items) + 1))
-    assert json.loads(json.dumps(answers)) == [_near(one) for one in expected]
-    assert code == (1 if any("error" in one for one in expected) else 0)
+    assert [row.pop("line") for row in answers] == list(range(1, len(items) + 1))
+    assert json.loads(json.dumps(answers)) == [_near(row) for row in expected]
+    assert code == (1 if any("error" in row for row in expected) else 0)
 
 
 def _near(value: Any) -> Any:
     """The same value, its numbers within rounding: batches differ."""
     if isinstance(value, dict):
-        return {key: _near(one) for key, one in value.items()}
+        return {key: _near(row) for key, row in value.items()}
     if isinstance(value, list):
-        return [_near(one) for one in value]
+        return [_near(row) for row in value]
     return pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
 
 
@@ -82,9 +82,9 @@ def test_texts_can_be_given_on_the_command_line(ask: Any) -> None:
 
 
 def test_a_question_and_its_context_are_an_input(ask: Any) -> None:
-    code, (one,), _ = ask("question-answering", "--question", QUESTION["question"], "--context", QUESTION["context"])
+    code, (row,), _ = ask("question-answering", "--question", QUESTION["question"], "--context", QUESTION["context"])
     assert code == 0
-    found = one["answers"][0]
+    found = row["answers"][0]
     assert QUESTION["context"][found["start"] : found["end"]] == found["answer"]
 
 
@@ -105,8 +105,8 @@ def test_more_inputs_than_are_held_at_once_are_all_answered_in_order(ask: Any, t
     (tmp_path / "a.txt").write_text("".join(f"{'good' if n % 3 else 'bad'} film {n}\n" for n in range(1000)))
     code, answers, _ = ask("text-classification", "--top-k", "1", str(tmp_path / "a.txt"))
     assert code == 0
-    assert [one["line"] for one in answers] == list(range(1, 1001))
-    assert [one["labels"][0]["label"] for one in answers] == ["good" if n % 3 else "bad" for n in range(1000)]
+    assert [row["line"] for row in answers] == list(range(1, 1001))
+    assert [row["labels"][0]["label"] for row in answers] == ["good" if n % 3 else "bad" for n in range(1000)]
 
 
 def test_a_text_of_more_windows_than_the_service_lets_wait_is_answered(
@@ -114,9 +114,9 @@ def test_a_text_of_more_windows_than_the_service_lets_wait_is_answered(
 ) -> None:
     monkeypatch.setenv("HOOPER_MAX_WAITING_ROWS", "4")
     (tmp_path / "a.txt").write_text("good film " * 2000)
-    code, (one,), _ = ask("text-classification", "--truncation", "window", str(tmp_path / "a.txt"))
-    assert (code, one["truncated"]) == (0, False)
-    assert one["num_tokens"] > 4000
+    code, (row,), _ = ask("text-classification", "--truncation", "window", str(tmp_path / "a.txt"))
+    assert (code, row["truncated"]) == (0, False)
+    assert row["num_tokens"] > 4000
 
 
 def test_how_many_could_not_be_answered_is_said_at_the_end(ask: Any) -> None:

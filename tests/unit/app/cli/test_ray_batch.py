@@ -43,7 +43,7 @@ def test_an_engine_gives_a_group_as_the_file_holds_it(job: Job) -> None:
     assert isinstance(found, WrittenRows)
     assert (found.num_rows, found.num_failed, found.share) == (2, 0, 0.5)
     rows = [json.loads(line) for line in found.rows.splitlines()]
-    assert [(one["line"], one["labels"][0]["label"]) for one in rows] == [(1, "good"), (2, "bad")]
+    assert [(row["line"], row["labels"][0]["label"]) for row in rows] == [(1, "good"), (2, "bad")]
 
 
 def test_a_node_whose_model_differs_answers_with_the_file_that_does(job: Job) -> None:

@@ -32,7 +32,7 @@ def told(item: Input) -> Any:
 
 def read_file(path: Path, content: str | bytes, **more: Any) -> list[tuple[int, Any]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [(one.line, told(one)) for one in read(str(path), schema(**more))]
+    return [(entry.line, told(entry)) for entry in read(str(path), schema(**more))]
 
 
 def test_a_text_file_is_one_text_a_line_and_blank_lines_keep_their_numbers(tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_a_file_that_is_cut_off_gives_what_is_there_and_then_says_so(tmp_path: P
 def test_json_lines_hold_objects_with_the_fields_of_the_task_or_strings(tmp_path: Path) -> None:
     lines = ['{"text": "a", "id": 7, "label": "x"}', '"b"', '{"review": "c"}', '{"premise": "d", "hypothesis": "e"}']
     found = read_file(tmp_path / "a.jsonl", "\n".join(lines))
-    assert [one for _, one in found] == [{"text": "a"}, {"text": "b"}, {"text": "c"}, {"text": "d", "text_pair": "e"}]
+    assert [entry for _, entry in found] == [{"text": "a"}, {"text": "b"}, {"text": "c"}, {"text": "d", "text_pair": "e"}]
 
 
 def test_an_id_is_kept_whatever_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": {"n": 1}, "text": "a"}\n{"id": null, "text": "a"}\n{"id": 0}')
-    assert [one.id for one in read(str(tmp_path / "a.jsonl"), schema())] == [{"n": 1}, None, 0]
+    assert [entry.id for entry in read(str(tmp_path / "a.jsonl"), schema())] == [{"n": 1}, None, 0]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_an_id_is_kept_whatever_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_costs_no_other(line: bytes, wrong: str, tmp_path: Path) -> None:
-    (first, one), (second, found), (third, other) = read_file(tmp_path / "a.jsonl", b'"a"\n' + line + b'\n"b"\n')
+    (first, entry), (second, found), (third, other) = read_file(tmp_path / "a.jsonl", b'"a"\n' + line + b'\n"b"\n')
     assert (first, second, third) == (1, 2, 3)
-    assert (one, other) == ({"text": "a"}, {"text": "b"})
+    assert (entry, other) == ({"text": "a"}, {"text": "b"})
     assert wrong in found
 
 
@@ -165,7 +165,7 @@ def test_each_line_is_a_context_of_the_question_or_a_question_about_the_context(
 def test_a_question_for_all_stands_above_those_of_the_file(tmp_path: Path) -> None:
     lines = '{"question": "mine", "context": "c"}\n{"passage": "d"}'
     asked = read_file(tmp_path / "a.jsonl", lines, specs=QUESTIONS, given={"question": "q"})
-    assert [one for _, one in asked] == [{"question": "q", "context": "c"}, {"question": "q", "context": "d"}]
+    assert [entry for _, entry in asked] == [{"question": "q", "context": "c"}, {"question": "q", "context": "d"}]
 
 
 def test_a_file_of_contexts_alone_says_what_is_missing(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ ROWS = [
 
 def as_csv(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
     lines = [delimiter.join(rows[0])]
-    lines += [delimiter.join('"' + cell.replace('"', '""') + '"' for cell in one.values()) for one in rows]
+    lines += [delimiter.join('"' + cell.replace('"', '""') + '"' for cell in entry.values()) for entry in rows]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -42,13 +42,13 @@ def write(folder: Path, name: str, content: bytes) -> str:
 
 
 def columns(records: list[Record]) -> list[dict[str, Any]]:
-    assert not any(one.broken for one in records)
-    return [dict(one.columns) for one in records]
+    assert not any(entry.broken for entry in records)
+    return [dict(entry.columns) for entry in records]
 
 
 def broken(records: list[Record]) -> dict[str, str]:
     """Line (or number) of each broken record, and why."""
-    return {one.where.replace("#", ":").rpartition(":")[2]: one.broken for one in records if one.broken}
+    return {entry.where.replace("#", ":").rpartition(":")[2]: entry.broken for entry in records if entry.broken}
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def broken(records: list[Record]) -> dict[str, str]:
     [
         ("rows.csv", as_csv(ROWS)),
         ("rows.tsv", as_csv(ROWS, "\t")),
-        ("rows.jsonl", "\n".join(json.dumps(one) for one in ROWS).encode()),
-        ("rows.ndjson", "\n\n".join(json.dumps(one, ensure_ascii=False) for one in ROWS).encode()),
+        ("rows.jsonl", "\n".join(json.dumps(entry) for entry in ROWS).encode()),
+        ("rows.ndjson", "\n\n".join(json.dumps(entry, ensure_ascii=False) for entry in ROWS).encode()),
         ("rows.json", json.dumps(ROWS).encode()),
         ("wrapped.json", json.dumps({"version": 1, "data": ROWS}).encode()),
         ("ROWS.CSV", as_csv(ROWS)),
@@ -103,7 +103,7 @@ def test_a_file_of_a_class_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.txt").write_bytes(b"caf\xe9" if label == "pos" else b"fine")
     records = read_records(str(tmp_path))
-    assert [(one.where, one.broken) for one in records] == [
+    assert [(entry.where, entry.broken) for entry in records] == [
         (str(tmp_path / "neg" / "1.txt"), ""),
         (str(tmp_path / "pos" / "1.txt"), "not UTF-8"),
     ]
@@ -118,7 +118,7 @@ def test_broken_csv_rows_are_named_by_the_line_they_begin_on_and_the_others_are_
         "7": "the line is not UTF-8",
         "8": "the row cannot be read: ',' expected after '\"'",
     }
-    assert [dict(one.columns) for one in records if not one.broken] == [
+    assert [dict(entry.columns) for entry in records if not entry.broken] == [
         {"text": "two\nlines", "label": "1"},
         {"text": "last", "label": "0"},
     ]
@@ -153,12 +153,12 @@ def test_broken_json_lines_are_named_and_the_others_are_read(tmp_path: Path) -> 
         "5": "the line is not a JSON object",
         "6": "the line is not UTF-8",
     }
-    assert [one.columns["text"] for one in records if not one.broken] == ["a", "z"]
+    assert [entry.columns["text"] for entry in records if not entry.broken] == ["a", "z"]
 
 
 def test_json_rows_that_are_no_objects_are_named_by_number(tmp_path: Path) -> None:
     records = read_records(write(tmp_path, "rows.json", b'[{"text": "a"}, 5]'))
-    assert [one.where.rpartition("#")[2] for one in records] == ["1", "2"]
+    assert [entry.where.rpartition("#")[2] for entry in records] == ["1", "2"]
     assert broken(records) == {"2": "not a JSON object"}
 
 
@@ -231,8 +231,8 @@ def test_a_hub_data_set_gives_the_names_of_its_classes(hub: Callable[[Any], list
     asked = hub(datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features))
     records = read_records("stanford/films:test")
     assert asked == [("stanford/films", "test")]
-    assert [one.columns["label"] for one in records] == ["good", "bad", None]
-    assert [one.where for one in records] == [f"stanford/films:test#{number}" for number in (1, 2, 3)]
+    assert [entry.columns["label"] for entry in records] == ["good", "bad", None]
+    assert [entry.where for entry in records] == [f"stanford/films:test#{number}" for number in (1, 2, 3)]
 
 
 def test_classes_keep_their_names_however_deep_they_stand(hub: Callable[[Any], Any], tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_classes_keep_their_names_however_deep_they_stand(hub: Callable[[Any], A
 def test_commas_of_a_spreadsheet_that_hold_nothing_are_passed_over(tmp_path: Path) -> None:
     content = b"text,label,,\na,1,,\nb,2\nc,3,,,,\nd,4,kept apart,\ne\n"
     found = read_records(write(tmp_path, "rows.csv", content))
-    assert [dict(one.columns) for one in found if not one.broken] == [
+    assert [dict(entry.columns) for entry in found if not entry.broken] == [
         {"text": text, "label": label} for text, label in zip("abcd", "1234", strict=True)
     ]
     assert broken(found) == {"6": "the row has 1 columns where the header has 4"}
@@ -284,9 +284,9 @@ def test_squads_own_nesting_gives_a_record_per_question(tmp_path: Path) -> None:
     second = {"id": "2", "question": "q2?", "answers": [], "is_impossible": True}
     article = {"title": "t", "paragraphs": [{"context": "a b", "qas": [first, second, 3]}, {"context": "c"}, "d"]}
     found = read_records(write(tmp_path, "squad.json", json.dumps({"version": "v2.0", "data": [article]}).encode()))
-    assert columns(found[:2]) == [{**one, "context": "a b", "title": "t"} for one in (first, second)]
-    assert [one.where.rpartition("#")[2] for one in found] == ["1.1.1", "1.1.2", "1.1.3", "1.2", "1.3"]
-    assert [bool(one.broken) for one in found] == [False, False, True, True, True]
+    assert columns(found[:2]) == [{**entry, "context": "a b", "title": "t"} for entry in (first, second)]
+    assert [entry.where.rpartition("#")[2] for entry in found] == ["1.1.1", "1.1.2", "1.1.3", "1.2", "1.3"]
+    assert [bool(entry.broken) for entry in found] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize("sign", [";", "\t", "|"])
