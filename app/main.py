@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from app.api.application import build_application, product_version
 from app.api.context import AppState
-from app.api.rate import KeyRates
+from app.api.rates import KeyRates
 from app.core.artefact import Artefact
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.observability.metrics import Metrics

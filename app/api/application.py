@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from app.api.body import BodyLimits
-from app.api.body_budget import BodyBudget
+from app.api.body import BodyBudget, BodyLimits
 from app.api.errors import add_error_handlers
 from app.api.middleware import RequestContextMiddleware
 from app.api.openapi import document

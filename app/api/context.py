@@ -12,10 +12,10 @@ from fastapi import BackgroundTasks, Depends, Header, Request, Response
 from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 
-from app.api.rate import KeyRates
-from app.api.schemas.common import Envelope, ModelRef, Usage, failed
-from app.api.schemas.explain import ExplainRequest, ExplainResult
-from app.api.schemas.feedback import FeedbackRequest, FeedbackResult
+from app.api.protocols.envelope import Envelope, ModelRef, Usage, failed
+from app.api.protocols.explain import ExplainRequest, ExplainResult
+from app.api.protocols.feedback import FeedbackRequest, FeedbackResult
+from app.api.rates import KeyRates
 from app.api.scope import LOG_FIELDS, TRACE
 from app.core.errors import HooperError, InvalidInput, TooLarge, TooManyItems, Unavailable, UnknownModel
 from app.core.types import Priority

@@ -13,12 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import NO_SNIFFING, record, request_id_of
 from app.api.auth import check_key
-from app.api.body import TENSORS_PATH, BodyLimits, ClientDisconnected, ends_connection, read_body
-from app.api.body_budget import HELD, BodyBudget, HeldBody
+from app.api.body import HELD, TENSORS_PATH, BodyBudget, BodyLimits, ClientDisconnected, HeldBody, ends_connection, read_body
 from app.api.errors import error_response, internal_error
 from app.api.json_body import JSON_VALUE, read_json
 from app.api.origins import Doors
-from app.api.refusals import Refusals, is_enough
+from app.api.rates import Refusals, is_enough
 from app.api.scope import ENDS_CONNECTION, HEADERS, LOG_FIELDS, TEMPLATE, TRACE, Headers, app_state_in, path_of
 from app.api.shedding import shed_if_overloaded
 from app.core.errors import HooperError, Unauthorized, Unavailable

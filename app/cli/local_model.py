@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import BaseModel, ValidationError
 
-from app.api.schemas.common import failed
-from app.api.schemas.explain import ExplainResult, explain_request
+from app.api.protocols.envelope import failed
+from app.api.protocols.explain import ExplainResult, explain_request
 from app.batching.admission import QueueLimit
 from app.cli.options import model_names
 from app.core.artefact import Artefact, oldest

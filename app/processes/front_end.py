@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from app.api.context import AppState
-from app.api.shared_rate import SharedKeyRates
+from app.api.rates import SharedKeyRates
 from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.ipc.registry import RegistryFollower

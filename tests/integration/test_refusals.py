@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from app.api.connection import MAX_LINGERING_BYTES
-from app.api.refusals import MAX_A_CONNECTION
+from app.api.rates import MAX_A_CONNECTION
 from tests.support.live_service import LiveService, serving
 from tests.support.tiny_model import publish_tiny_task
 

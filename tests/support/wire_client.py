@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.api.body_budget import HELD, BodyBudget
+from app.api.body import HELD, BodyBudget
 from app.api.connection import Connection, LoadShedder, limited
 
 RECEIVE_S = 5.0

@@ -21,9 +21,9 @@ from starlette.types import Scope
 from app.api.context import PredictContext, Priorities, TimeoutMs
 from app.api.json_body import JSON_VALUE
 from app.api.openapi_responses import ANSWERED, EVERY_PREDICTION, openapi_responses
-from app.api.schemas.common import Envelope
-from app.api.schemas.explain import explain_request, explain_result
-from app.api.schemas.feedback import FeedbackResult, feedback_request
+from app.api.protocols.envelope import Envelope
+from app.api.protocols.explain import explain_request, explain_result
+from app.api.protocols.feedback import FeedbackResult, feedback_request
 from app.api.scope import HEADERS, LOG_FIELDS, TRACE, app_state_in
 from app.core.errors import InvalidInput
 from app.core.validation import describe_validation

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
 
 from app.api.context import AppState, app_state
 from app.api.openapi_responses import openapi_responses
-from app.api.schemas import health
 from app.core.errors import Unavailable
 from app.observability.metrics import CONTENT_TYPE
+from app.serving.failures import FailedModel
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = Field(default="live", description="Always `live`: otherwise there is no answer.")
+
+
+class Failed(BaseModel):
+    """A model that could not be loaded. Requests for it get 503 with the reason; it is tried again by `load`."""
+
+    model: str = Field(description="Its name and the version, where that is known.", examples=["topics/2"])
+    detail: str = Field(description="Why, in one sentence.", examples=["model.onnx differs from the checksum in manifest.json"])
+
+    @classmethod
+    def of(cls, failed: FailedModel) -> Failed:
+        return cls(model=failed.id, detail=failed.detail)
+
+
+class Ready(BaseModel):
+    """Every model was tried, one at least is loaded, all that the settings name are, and every engine would answer."""
+
+    status: Literal["ready"] = Field(default="ready", description="Always `ready`: otherwise the answer is a 503.")
+    models: list[str] = Field(description="The loaded models, as name/version.", examples=[["sentiment/1"]])
+    failed: list[Failed] = Field(description="Models that could not be loaded.")
+
 
 router = APIRouter()
 State = Annotated[AppState, Depends(app_state)]
 
 
 @router.get("/health/live", summary="Is the process alive?", responses=openapi_responses(503))
-async def is_live(state: State) -> health.Live:
+async def is_live(state: State) -> Live:
     """200 unless the process is beyond help: 503 once more engines are stuck or dead than it may replace. Restart it when this
     fails, and only then."""
     await state.engine_answers()
     if state.registry.fatal_error:
         raise Unavailable(state.registry.fatal_error)
-    return health.Live()
+    return Live()
 
 
 @router.get("/health/ready", summary="Can it answer requests?", responses=openapi_responses(503))
-async def is_ready(state: State) -> health.Ready:
+async def is_ready(state: State) -> Ready:
     """200 when every model was tried, one at least is loaded and every engine would answer; 503 while loading, draining or with
     a dead engine, and where a model that the settings name could not be loaded."""
     await state.engine_answers()
@@ -36,7 +63,7 @@ async def is_ready(state: State) -> health.Ready:
         down = [one.manifest.name for one in registry.deployments if not one.is_alive]
         raise Unavailable(f"the engine of {', '.join(down)} is down" if down else registry.not_ready_reason)
     models = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
-    return health.Ready(models=models, failed=[health.Failed.of(one) for one in registry.failed])
+    return Ready(models=models, failed=[Failed.of(one) for one in registry.failed])
 
 
 @router.get(

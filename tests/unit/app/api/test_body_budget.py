@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.body_budget import BodyBudget
+from app.api.body import BodyBudget
 from tests.support.gated_engine import turn
 from tests.support.requests import Caller, GatedService
 

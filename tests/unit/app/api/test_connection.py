@@ -9,7 +9,7 @@ from app.api.connection import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
 )
-from app.api.refusals import CONNECTION
+from app.api.rates import CONNECTION
 from tests.support.wire_client import HEAD, RECEIVE_S, Client, Wire, bodies, echo
 
 

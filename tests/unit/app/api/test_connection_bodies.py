@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.api.body_budget import HELD, BodyBudget
+from app.api.body import HELD, BodyBudget
 from app.api.connection import (
     MAX_PIPELINED,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.api.rate import Bucket, KeyRates, refilled, wait_s
+from app.api.rates import Bucket, KeyRates, refilled, wait_s
 from app.core.errors import RateLimited
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.refusals import CONNECTION, MAX_A_CONNECTION, MAX_A_SECOND, Refusals, is_enough
+from app.api.rates import CONNECTION, MAX_A_CONNECTION, MAX_A_SECOND, Refusals, is_enough
 from app.core.errors import RateLimited
 from tests.support.requests import Service, check_problem
 
@@ -67,7 +67,7 @@ async def test_wrong_keys_are_told_for_a_while_then_429_and_the_right_one_is_ans
 
 @pytest.mark.parametrize("path", ["/models/tiny", "/predict", "/v2/models/tiny/infer", "/v1/models/tiny/load"])
 async def test_every_protocol_and_the_administration_count(start: Any, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.api.refusals.MAX_A_SECOND", 1)
+    monkeypatch.setattr("app.api.rates.MAX_A_SECOND", 1)
     async with start(api_key_hashes=USER, admin_key_hashes=USER) as service:
         statuses = [(await service.send(b"{}", {"X-API-Key": "wrong"}, path)).status_code for _ in range(3)]
         assert statuses[0] == 401

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from app.api.shared_rate import SharedKeyRates
+from app.api.rates import SharedKeyRates
 from app.core.errors import RateLimited
 
 KEYS = ("a", "b")
 TAKE = """
 import sys
 from pathlib import Path
-from app.api.shared_rate import SharedKeyRates
+from app.api.rates import SharedKeyRates
 from app.core.errors import RateLimited
 rates = SharedKeyRates(1000, Path(sys.argv[1]), ("a", "b"), lambda: 5.0)
 taken = 0

@@ -1,0 +1,159 @@
+"""How often a key may ask: a bucket of tokens for each, which fills at a steady rate."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import RateLimited
+
+MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What a key had left at a moment of the clock."""
+
+    num_tokens: float
+    at_s: float
+
+
+def refilled(bucket: Bucket, now_s: float, per_minute: int) -> Bucket:
+    """The bucket as it is now; it never holds more than a minute's tokens."""
+    gained = (now_s - bucket.at_s) * per_minute / MINUTE_S
+    return Bucket(min(float(per_minute), bucket.num_tokens + gained), now_s)
+
+
+def wait_s(bucket: Bucket, per_minute: int) -> float:
+    """Seconds until there is a token; 0 where there is one."""
+    return max(0.0, (1 - bucket.num_tokens) * MINUTE_S / per_minute)
+
+
+def taken(bucket: Bucket | None, now_s: float, per_minute: int) -> Bucket:
+    """What a key has left after one request more.
+
+    Raises:
+        RateLimited: it has made its requests already.
+    """
+    left = refilled(bucket or Bucket(per_minute, now_s), now_s, per_minute)
+    if left.num_tokens < 1:
+        raise RateLimited(f"this key may make {per_minute} requests a minute, and has made them", wait_s(left, per_minute))
+    return Bucket(left.num_tokens - 1, now_s)
+
+
+class KeyRates:
+    """Invariant: within any minute a key makes at most twice its requests per minute, and over time no more than those.
+
+    Only keys that the service knows have a bucket, so that strangers cannot make it grow.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            per_minute: requests that each key may make; 0: any number.
+            clock: seconds.
+        """
+        self._per_minute, self._clock = per_minute, clock
+        self._buckets: dict[str, Bucket] = {}
+
+    def take(self, key_hash: str) -> None:
+        """Count one request of a key.
+
+        Raises:
+            RateLimited: it has made its requests already.
+        """
+        if not self._per_minute:
+            return
+        self._buckets[key_hash] = taken(self._buckets.get(key_hash), self._clock(), self._per_minute)
+
+
+BUCKET = struct.Struct("<dd")
+"""Tokens left, and at what second; a second of 0: nothing was asked yet."""
+
+
+class SharedKeyRates(KeyRates):
+    """Invariant: a key makes no more requests of all processes together than it may make of one.
+
+    A process that dies while it holds the lock has it taken away by the kernel.
+    """
+
+    def __init__(
+        self, per_minute: int, path: Path, key_hashes: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """
+        Args:
+            per_minute: requests that each key may make; 0: any number.
+            path: the file; it is made where it is not there.
+            key_hashes: every key that there is, in an order that all processes know.
+            clock: seconds, the same in all processes.
+        """
+        super().__init__(per_minute, clock)
+        self._places = {key: BUCKET.size * number for number, key in enumerate(dict.fromkeys(key_hashes))}
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self, key_hash: str) -> None:
+        if not self._per_minute:
+            return
+        place = self._places[key_hash]
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            found = os.pread(self._file, BUCKET.size, place)
+            num_tokens, at_s = BUCKET.unpack(found) if len(found) == BUCKET.size else (0.0, 0.0)
+            left = taken(Bucket(num_tokens, at_s) if at_s else None, self._clock(), self._per_minute)
+            os.pwrite(self._file, BUCKET.pack(left.num_tokens, left.at_s), place)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+CONNECTION = "hooper.connection"
+"""Key of a request's `state` under which stands what its connection has done so far, where the server keeps that."""
+MAX_A_SECOND = 50
+MAX_A_CONNECTION = 20
+
+
+class Refusals:
+    """Invariant: within any second at most so many callers are told that their key is wrong."""
+
+    def __init__(self, num_processes: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            num_processes: that answer, each of which tells its part.
+            clock: seconds.
+        """
+        self._clock = clock
+        self._moments: deque[float] = deque(maxlen=max(1, MAX_A_SECOND // num_processes))
+
+    def count(self) -> None:
+        """Count one more.
+
+        Raises:
+            RateLimited: too many were told within the last second.
+        """
+        now = self._clock()
+        is_full = len(self._moments) == self._moments.maxlen
+        if is_full and now - self._moments[0] < 1:
+            raise RateLimited("too many requests bring a wrong key or none", 1 - (now - self._moments[0]))
+        self._moments.append(now)
+
+
+def is_enough(state: dict[str, Any]) -> bool:
+    """Count a refusal of a connection: whether it was the last one that it gets.
+
+    Args:
+        state: of the request.
+    """
+    connection = state.get(CONNECTION)
+    if connection is None:
+        return False
+    connection["refusals"] = connection.get("refusals", 0) + 1
+    return bool(connection["refusals"] >= MAX_A_CONNECTION)

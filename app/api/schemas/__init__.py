@@ -1,1 +1,0 @@
-"""Request and response models, with the examples that the docs page shows."""
