@@ -19,7 +19,8 @@ from scripts.api.options import check_arguments, fitting_values, publishing_valu
 from scripts.api.script import Script
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
-from scripts.export.verify import Reference, TorchRunner, torch_reference
+from scripts.export.torch_reference import TorchRunner, torch_reference
+from scripts.export.verify import Reference
 from scripts.report import page as pages
 from scripts.report.build import build
 from scripts.report.sections import ReportInput

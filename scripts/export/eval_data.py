@@ -104,8 +104,8 @@ def sample_examples(offline: TrainingTask) -> list[Example]:
     texts = [*SENTENCES]  # and runs of them that begin at different places
     texts += [" ".join((SENTENCES * 2)[start : start + count]) for count in JOINED for start in range(0, len(SENTENCES), 6)]
     texts.append(" ".join((SENTENCES * 3)[:NUM_JOINED_IN_LONGEST]))
-    items = offline.sample_items(texts, SENTENCES)
-    return [Example(offline.item(item), None, "probes", f"probe {number}") for number, item in enumerate(items, start=1)]
+    examples = enumerate(map(offline.item, offline.sample_items(texts, SENTENCES)), start=1)
+    return [Example(item, None, "built-in texts", f"built-in text {number}") for number, item in examples]
 
 
 def _parse_all(parse: Parse, recipe: Recipe, records: dict[str, list[Record]]) -> tuple[list[Example], list[Broken]]:

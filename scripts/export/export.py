@@ -38,7 +38,7 @@ from scripts.export.layouts import (
     takes_token_types,
 )
 from scripts.export.optimize import optimize
-from scripts.export.verify import TorchRunner
+from scripts.export.torch_reference import TorchRunner
 from scripts.tasks.spec import Axis, TrainingTask
 from scripts.training.evaluation import encode_all, largest_error
 from scripts.training.run_folder import stop_if_refused

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from app.core.manifest import Parity
+
+Say = Callable[[str, str], None]
+"""Tells the person which stage the pipeline is at, and what came of it."""
 _NAMES = {
     "macro_f1": "macro F1",
     "f1": "F1",
@@ -70,3 +74,9 @@ def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
     if "budget" in cost:
         sentences.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")
     return sentences
+
+
+def describe_parity(parity: Parity, reference: str = "PyTorch") -> str:
+    """`same prediction as PyTorch: 99.85 % (1,998 rows), largest logit error 0.35`"""
+    share = f"{100 * parity.agreement_to_show:.4g} % ({parity.rows:,} rows)"
+    return f"same prediction as {reference}: {share}, largest logit error {parity.max_abs_error:.2g}"

@@ -19,13 +19,14 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import write_imported_card
 from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.export import try_export
-from scripts.export.formatting import describe_metrics
+from scripts.export.formatting import Say, describe_metrics
 from scripts.export.layouts import accepted_inputs, head_logits, takes_token_types
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import VersionContents, contents_of, publish
 from scripts.export.tokenizer_definition import definition_of
-from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, evaluation_of, make_graph
-from scripts.export.verify import Reference, torch_reference
+from scripts.export.torch_reference import torch_reference
+from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
+from scripts.export.verify import Reference
 from scripts.tasks import training_task, training_tasks
 from scripts.training.pretrained import (
     DEFAULT_LIMIT,

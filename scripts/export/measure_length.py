@@ -18,9 +18,9 @@ from app.core.manifest import Manifest, Parity
 from app.core.types import Row
 from scripts.export.engine_trials import try_engines
 from scripts.export.eval_data import EvalData, load_eval_data
+from scripts.export.formatting import Say, describe_parity
 from scripts.export.published import OpenVersion, open_folder
 from scripts.export.variants import VARIANTS
-from scripts.export.verified_graph import Say, describe_parity
 from scripts.export.verify import Comparison, ParityFailed, Reference, check_neighbours
 from scripts.training.data import Example
 from scripts.training.pretrained import SERVED, first_line

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.core.artefact import Artefact, is_version, latest_version, next_release, open_artefact, replace_manifest
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
@@ -16,17 +16,14 @@ from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.eval_data import load_eval_data
-from scripts.export.formatting import describe_metrics
+from scripts.export.formatting import Say, describe_metrics, describe_parity
+from scripts.export.variants import Variant
+from scripts.export.verify import ParityFailed, Reference
 from scripts.tasks import training_task
 from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import drift_reference, predict
 from scripts.training.recipe import Recipe
-
-if TYPE_CHECKING:  # they import torch, which reports on published versions and comparisons of them do without
-    from scripts.export.variants import Variant
-    from scripts.export.verified_graph import Say
-    from scripts.export.verify import Reference
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,6 @@ class OpenVersion:
 
     def answers(self, examples: Sequence[Example], max_tokens: int = 0) -> Reference:
         """Of the loaded graph, with this limit or its own."""
-        from scripts.export.verify import Reference
-
         task = self.offline.serving_task(self.tokenizer(max_tokens), self.manifest.task_options) if max_tokens else self.task
         items = [example.item for example in examples]
         predictions = predict(task, self.offline.serving_options(), items, self.session)
@@ -136,9 +131,6 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         ParityFailed: the predictions differ from the graph's in fp32 too often, or rows feel their neighbours.
         SetupError: this processor cannot compare it, or nothing can be written.
     """
-    from scripts.export.verified_graph import describe_parity
-    from scripts.export.verify import ParityFailed
-
     version = open_folder(folder)
     manifest, graph = version.manifest, version.manifest.graph
     if variant.precision in graph.variants:

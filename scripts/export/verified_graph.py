@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +11,12 @@ from app.core.manifest import EngineTrial, Graph, Parity
 from app.core.types import Device, Precision
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.export import Exported, export_model
+from scripts.export.formatting import Say, describe_parity
 from scripts.export.optimize import MODEL, move, num_bytes, quantize_weights
 from scripts.export.variants import VARIANTS
 from scripts.export.verify import EXPORTED, QUANTIZED, Reference
 from scripts.tasks.spec import Axis
 from scripts.training.evaluation import Predictions
-
-Say = Callable[[str, str], None]
-"""Tells the person which stage the pipeline is at, and what came of it."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,6 @@ def evaluation_of(verified: VerifiedGraph, reference: Reference, is_labelled: bo
 
 def describe_layout(graph: Graph) -> str:
     return f"{graph.layout} layout, inputs {', '.join(graph.inputs)}"
-
-
-def describe_parity(parity: Parity, reference: str = "PyTorch") -> str:
-    """`same prediction as PyTorch: 99.85 % (1,998 rows), largest logit error 0.35`"""
-    share = f"{100 * parity.agreement_to_show:.4g} % ({parity.rows:,} rows)"
-    return f"same prediction as {reference}: {share}, largest logit error {parity.max_abs_error:.2g}"
 
 
 def _verdict(precision: str, parity: Parity) -> str:

@@ -34,7 +34,7 @@ from scripts.export.export import sample_rows, spread
 from scripts.export.import_checkpoint import Checkpoint, ImportRequest, import_checkpoint, open_checkpoint
 from scripts.export.layouts import accepted_inputs, head_logits
 from scripts.export.published import OpenVersion, open_folder
-from scripts.export.verify import TorchRunner
+from scripts.export.torch_reference import TorchRunner
 from scripts.training.evaluation import largest_error
 from scripts.training.recipe import Recipe
 

@@ -16,7 +16,7 @@ from app.core.errors import InvalidSettings
 from app.core.files import atomic_writer
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.export import note_padding, sample_rows
-from scripts.export.verify import TorchRunner
+from scripts.export.torch_reference import TorchRunner
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training import pretrained
 from scripts.training.data import Example

@@ -17,11 +17,12 @@ from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
 from scripts.export.export import try_export
-from scripts.export.formatting import describe_cost, describe_metrics
+from scripts.export.formatting import Say, describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import contents_of, publish
-from scripts.export.verified_graph import Say, VerifiedGraph, describe_layout, evaluation_of, make_graph
-from scripts.export.verify import Reference, torch_reference
+from scripts.export.torch_reference import torch_reference
+from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
+from scripts.export.verify import Reference
 from scripts.report.build import write_run_report
 from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export.verify import Reference, TorchRunner
+from scripts.export.torch_reference import TorchRunner
+from scripts.export.verify import Reference
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from scripts.training.evaluation import predict

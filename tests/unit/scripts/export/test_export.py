@@ -21,7 +21,7 @@ from app.runtime.providers import choose_provider
 from scripts.export import export as trial
 from scripts.export.export import ExportFailed, export_graph, export_model, spread
 from scripts.export.layouts import num_positions, position_offset
-from scripts.export.verify import TorchRunner
+from scripts.export.torch_reference import TorchRunner
 
 PACKED = ["Bert", "Roberta", "XLMRoberta", "Electra", "DistilBert", "Albert", "MPNet"]
 PADDED = ["GPT2", "Bart"]

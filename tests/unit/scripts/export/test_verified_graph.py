@@ -14,9 +14,9 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.export import verified_graph
+from scripts.export.torch_reference import torch_reference
 from scripts.export.variants import FP16_VARIANT
 from scripts.export.verified_graph import VerifiedGraph, make_graph
-from scripts.export.verify import torch_reference
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.data import Example
 from tests.support.tiny_model import WORDS, tiny_tokenizer

@@ -1,0 +1,99 @@
+"""What the fp32 torch model answers: the reference that every published graph must reproduce."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.core.types import Row, RowOutput
+from app.runtime.layout import on_side, plan, split, to_tensors
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.layouts import PaddedModel, head_logits, padded_graph
+from scripts.export.verify import Reference
+from scripts.tasks.spec import Axis, Calibration, TrainingTask
+from scripts.training.data import Example
+from scripts.training.evaluation import predict, read_again, token_batches
+
+
+class TorchRunner:
+    """The fp32 torch model as a runner, which every published graph must reproduce. Its rows are padded."""
+
+    def __init__(self, model: Any, axis: Axis) -> None:
+        """
+        Args:
+            model: a transformers model with a head.
+            axis: what one output vector belongs to.
+        """
+        self._model = model.float().eval()
+        self._axis = axis
+        self._graph = padded_graph(model, axis)
+        self._read = PaddedModel(self._model, "row" if axis == "row" else "token")
+
+    @torch.no_grad()
+    def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
+        """Outputs of the rows, in their order; batched by length under a token budget."""
+        outputs: list[RowOutput] = [{}] * len(rows)
+        for batch in token_batches(rows):
+            for index, output in zip(batch, self._run([rows[i] for i in batch], self._read), strict=True):
+                outputs[index] = output
+        return outputs
+
+    @torch.no_grad()
+    def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
+        """Outputs of the rows in one tensor, as long as the longest of them."""
+        return self._run(rows, self._read)
+
+    @torch.no_grad()
+    def run_alone(self, row: Row) -> RowOutput:
+        """Output of one row, by the forward of transformers and nothing of ours. Token types that are all 0 are not given to
+        it: so it shows where they would say something else than none, as of a tokenizer that lacks them."""
+
+        def forward(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            inputs = {name: tensor for name, tensor in inputs.items() if name != "token_type_ids" or tensor.any()}
+            return {"logits": head_logits(self._model(**inputs, return_dict=True))}
+
+        (output,) = self._run([row], forward)
+        return output
+
+    def _run(self, rows: Sequence[Row], forward: Callable[..., Any]) -> list[RowOutput]:
+        placement = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+        tensors = to_tensors(rows, placement, self._graph, fixed_shapes=False)
+        inputs = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
+        logits = forward(**inputs)["logits"].float().cpu().numpy()
+        if self._axis == "position":  # (rows, tokens, labels) -> (positions, labels)
+            places = enumerate(zip(rows, on_side(placement, rows, self._graph), strict=True))
+            positions = [logits[line, place.start + np.array(row.output_positions)] for line, (row, place) in places]
+            logits = np.concatenate(positions)
+        return split([logits], rows, placement, self._graph)
+
+
+def torch_reference(
+    offline: TrainingTask,
+    model: Any,
+    tokenizer: Tokenizer,
+    task_options: Mapping[str, Any],
+    examples: Sequence[Example],
+    is_labelled: bool = True,
+) -> Reference:
+    """The model's answers to the examples, through the production task.
+
+    Args:
+        offline: the task.
+        model: a transformers model with its head.
+        tokenizer: with the length of the longest input.
+        task_options: what the manifest will say.
+        examples: what it answers.
+        is_labelled: whether their targets are the right answers; only then something can be calibrated.
+    """
+    task = offline.serving_task(tokenizer, task_options)
+    runner = TorchRunner(model, offline.output_axis)
+    predictions = predict(task, offline.serving_options(), [example.item for example in examples], runner)
+    calibration = offline.calibrate(predictions, examples, tokenizer, task_options) if is_labelled else Calibration()
+    options = {**task_options, **calibration.task_options}
+    if calibration.task_options:
+        task = offline.serving_task(tokenizer, options)
+        predictions = read_again(task, offline.serving_options(), predictions)
+    return Reference(offline, task, options, examples, predictions, calibration.metrics)
