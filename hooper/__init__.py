@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from scripts.api import get_dataset as get_dataset
     from scripts.api import question_answering as question_answering
     from scripts.api import summarizer as summarizer
+    from scripts.api import task_api as task_api
     from scripts.api import text_classifier as text_classifier
     from scripts.api import text_regressor as text_regressor
 
-_MODULES = {
-    **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),
-    **dict.fromkeys(("get_dataset", "question_answering", "summarizer", "text_classifier", "text_regressor"), "scripts.api"),
-}
+_TRAINING = ("get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_regressor")
+_MODULES = {**dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"), **dict.fromkeys(_TRAINING, "scripts.api")}
 __all__ = sorted(_MODULES)  # noqa: PLE0605  # the same names as above, kept in one place
 
 

@@ -1,4 +1,4 @@
-"""The line from labelled data to a published model, in five lines of Python.
+"""The way from labelled data to a published model, in five lines of Python.
 
     from hooper import text_classifier, get_dataset
 
@@ -7,12 +7,14 @@
     trainer = text_classifier.create_trainer(model, train, val)
     trainer.fit(epochs=3); loss, accuracy = trainer.evaluate(val); trainer.save("imdb_classifier")
 
-`text_regressor`, `question_answering` and `summarizer` go the same way. A thin layer over `scripts.training`: what is not said
+`text_regressor`, `question_answering` and `summarizer` go the same way, and `task_api(name)` any other task.
+A thin layer over `scripts.training`: what is not said
 here is a recipe's default, and what `hooper train` refuses is refused here: one sentence in an exception of `app.core.errors`.
 """
 
-from scripts.api import question_answering as question_answering
-from scripts.api import summarizer as summarizer
-from scripts.api import text_classifier as text_classifier
-from scripts.api import text_regressor as text_regressor
 from scripts.api.data import get_dataset as get_dataset
+from scripts.api.tasks import question_answering as question_answering
+from scripts.api.tasks import summarizer as summarizer
+from scripts.api.tasks import task_api as task_api
+from scripts.api.tasks import text_classifier as text_classifier
+from scripts.api.tasks import text_regressor as text_regressor

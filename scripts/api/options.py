@@ -1,15 +1,40 @@
-"""What `create_trainer` and `save` take: the parts of one data set, and keys of a recipe."""
+"""What a trainer is made from: a model, options that are keys of a recipe, and the Python that repeats its calls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.api.data import Data, Part
-from scripts.api.model import Model
+from scripts.tasks import training_task
 from scripts.training.data import default_name
+from scripts.training.pretrained import Start, find_start
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pretrained model without a head: which head it gets follows from the data, when the trainer is made."""
+
+    name: str
+    """As it was asked for."""
+    start: Start
+
+
+def get_model(name: str | Path = "packaged") -> Model:
+    """A pretrained model with a fast tokenizer.
+
+    Args:
+        name: hub id, folder, or `packaged`: the MiniLM that `make train-env` installs.
+
+    Raises:
+        InvalidSettings: there is no such model, or its tokenizer cannot serve.
+    """
+    return Model(str(name), find_start(str(name)))
+
 
 ELSEWHERE = {
     "task": "each task has its own module",
@@ -88,3 +113,36 @@ def publishing_values(options: Mapping[str, Any]) -> Mapping[str, Any]:
         if key not in PUBLISHING:
             raise InvalidSettings(f"save takes no {key}; it takes {', '.join(PUBLISHING)}")
     return options
+
+
+@dataclass(frozen=True)
+class Script:
+    """What was called until now."""
+
+    task: TaskName
+    model: str
+    data: Data
+    options: Mapping[str, Any]
+    fits: tuple[str, ...] = ()
+    """Each call of `fit` and `autofit`."""
+
+    def fitted(self, epochs: float, options: Mapping[str, Any]) -> Script:
+        """With one more `fit`."""
+        given = "".join(f", {key}={value!r}" for key, value in options.items())
+        return replace(self, fits=(*self.fits, f"fit(epochs={epochs:g}{given})"))
+
+    def to_save(self, path: str, options: Mapping[str, Any]) -> str:
+        """The calls up to this `save`."""
+        module = training_task(self.task).api_module
+        given = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        saved = "".join(f", {key}={value!r}" for key, value in options.items())
+        lines = [
+            f"from hooper import get_dataset, {module}",
+            "",
+            f"model = {module}.get_model({self.model!r})",
+            f"train, val = {self.data.call}",
+            f"trainer = {module}.create_trainer(model, train, val{given})",
+            *(f"trainer.{fit}" for fit in self.fits),
+            f"trainer.save({path!r}{saved})",
+        ]
+        return "\n".join(lines)

@@ -14,9 +14,7 @@ from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from app.tasks.tokenizer import Tokenizer
 from scripts.api.data import Part, Source, read
-from scripts.api.model import Model
-from scripts.api.options import check_arguments, fitting_values, publishing_values, training_values
-from scripts.api.script import Script
+from scripts.api.options import Model, Script, check_arguments, fitting_values, publishing_values, training_values
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
 from scripts.export.torch_reference import TorchRunner, torch_reference

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -51,11 +51,22 @@ class Target:
     sentences: tuple[str, ...]
 
 
+class SummaryMetrics(NamedTuple):
+    """What `Trainer.evaluate` gives; ROUGE is F1 in percent, with stemming."""
+
+    loss: float
+    """Mean binary cross entropy in nats, per sentence."""
+    rouge1: float
+    rouge2: float
+    rougeLsum: float  # noqa: N815  # the metric's own name
+
+
 class SummarizationTraining(TrainingTask):
     """Satisfies `TrainingTask`. An example's target is a `Target`."""
 
     name = "summarization"
     api_module = "summarizer"
+    metrics_type = SummaryMetrics
     length_metric = "ROUGE-1"
     has_language = True
     output_axis: Axis = "token"

@@ -66,6 +66,8 @@ class TrainingTask(ABC):
     """The task's name, as manifests and recipes have it."""
     api_module: str
     """What the Python API calls it: `from hooper import text_classifier`."""
+    metrics_type: type[Any]
+    """The named tuple of `loss` and metrics of the headline that `Trainer.evaluate` gives."""
     output_axis: Axis
     auto_class: str
     """Name of the transformers Auto class that adds the head."""

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +29,23 @@ TOLERANCE = 0.5
 MAX_POINTS = 1000
 
 
+class RegressionMetrics(NamedTuple):
+    """What `Trainer.evaluate` gives; the errors are in the data's own unit."""
+
+    loss: float
+    """Mean squared error of numbers that have the mean 0 and the deviation 1 in the training data."""
+    rmse: float
+    mae: float
+    pearson: float
+    spearman: float
+
+
 class TextRegressionTraining(TextTraining):
     """An example's target is a float. The model learns values of mean 0 and deviation 1; the service turns them back."""
 
     name = "text-regression"
     api_module = "text_regressor"
+    metrics_type = RegressionMetrics
     label_columns = frozenset(NUMBER_NAMES)
     length_metric = "mean absolute error"
     serving_class = TextRegression

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,11 +61,23 @@ class SpanLabel:
     spans: Sequence[tuple[int, int, float]]
 
 
+class AnswerMetrics(NamedTuple):
+    """What `Trainer.evaluate` gives; exact match and F1 as SQuAD v1.1, NaN where no question has an answer."""
+
+    loss: float
+    """Mean cross entropy of start and end in nats, per window of a context."""
+    exact_match: float
+    """Percent of questions answered word for word."""
+    f1: float
+    """Percent of overlap in words, averaged over the questions."""
+
+
 class QuestionAnsweringTraining(TrainingTask):
     """Satisfies `TrainingTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
 
     name = "question-answering"
     api_module = "question_answering"
+    metrics_type = AnswerMetrics
     output_axis: Axis = "token"
     auto_class = "AutoModelForQuestionAnswering"
     has_own_loss = True

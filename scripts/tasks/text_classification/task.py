@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
@@ -32,11 +32,21 @@ MAX_NUMBERS = 10
 """Of more labels that are numbers it is asked whether they are not meant as such."""
 
 
+class ClassificationMetrics(NamedTuple):
+    """What `Trainer.evaluate` gives."""
+
+    loss: float
+    """Mean cross entropy (several labels: binary) in nats."""
+    accuracy: float
+    """Share of texts whose label (several: whose whole set of labels) is right, 0 to 1."""
+
+
 class TextClassificationTraining(TextTraining):
     """An example's target is a label, or a tuple of them where a text may have several."""
 
     name = "text-classification"
     api_module = "text_classifier"
+    metrics_type = ClassificationMetrics
     label_columns = frozenset(LABEL_NAMES + NUMBER_NAMES)
     length_metric = "accuracy"
 

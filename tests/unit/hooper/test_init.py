@@ -32,6 +32,10 @@ def test_every_name_of_the_training_api_is_there() -> None:
     assert set(hooper.__all__) <= set(dir(hooper))
 
 
+def test_every_task_is_reached_by_its_name_too() -> None:
+    assert hooper.task_api("text-regression") == hooper.text_regressor
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'hooper' has no attribute 'classifier'"):
         hooper.classifier  # noqa: B018
