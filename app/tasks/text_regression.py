@@ -10,6 +10,7 @@ from pydantic import Field
 
 from app.core.types import Array, RowOutput
 from app.tasks.base import Encoded
+from app.tasks.spec import OutputSpec
 from app.tasks.text_classification.protocols import native_items
 from app.tasks.text_classification.spec import SPEC as CLASSIFICATION
 from app.tasks.text_classification.task import Classification, ClassificationOptions, TextClassification
@@ -70,6 +71,7 @@ SPEC = replace(
     title="Text regression",
     task=TextRegression,
     native=replace(native_items(NAME), examples=()),
+    output=OutputSpec(num_features=1),
     correction=None,  # which words are wrong about a number is no label to learn from
     training="scripts.tasks.text_regression:SPEC",
 )

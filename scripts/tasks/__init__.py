@@ -11,7 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from app.tasks.registry import installed_tasks
+from app.tasks.registry import environment_tasks
 
 if TYPE_CHECKING:
     from scripts.tasks.spec import TrainingTask
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def task_names() -> tuple[str, ...]:
     """The tasks that can be trained; the first is what is trained where none is named."""
-    return tuple(spec.name for spec in installed_tasks().values() if spec.training)
+    return tuple(spec.name for spec in environment_tasks().values() if spec.training)
 
 
 def training_task(name: str) -> TrainingTask:
@@ -30,7 +30,7 @@ def training_task(name: str) -> TrainingTask:
 @cache  # here and not at import: some of them need packages that only training installs
 def training_tasks() -> Mapping[str, TrainingTask]:
     """The training halves of all tasks, those of installed packages too, by the task's name."""
-    return MappingProxyType({spec.name: _load(spec.training) for spec in installed_tasks().values() if spec.training})
+    return MappingProxyType({spec.name: _load(spec.training) for spec in environment_tasks().values() if spec.training})
 
 
 def current_keys(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,18 +63,22 @@ def started(
     run: Sequence[str] = ("-m", "app.cli"),
     options: Sequence[str] = (),
     cwd: Path = ROOT,
+    site: Path | None = None,
     **settings: object,
 ) -> Iterator[LiveService]:
     """`hooper serve` with these settings on a free port; killed at the end if it still runs.
 
     `models`: the model repository, or none: what is there by default; `run`: what Python is told to run in place of `hooper`;
-    `options`: what stands behind `serve`; `cwd`: the folder that it stands in.
+    `options`: what stands behind `serve`; `cwd`: the folder that it stands in; `site`: a folder with
+    packages to be found as well.
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     named = {"models": models, "port": port, "device": "cpu", "engine_threads": 1} | settings
     environment |= {PREFIX + name.upper(): str(value) for name, value in named.items() if value is not None}
-    environment["PYTHONPATH"] = str(ROOT)  # wherever it stands, it is this checkout that runs
+    environment["PYTHONPATH"] = os.pathsep.join(
+        str(one) for one in (ROOT, site) if one
+    )  # wherever it stands, it is this checkout that runs
     command = [sys.executable, *run, "serve", *options]
     with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:
         running = LiveService(process, port)
@@ -92,9 +96,10 @@ def serving(
     run: Sequence[str] = ("-m", "app.cli"),
     options: Sequence[str] = (),
     cwd: Path = ROOT,
+    site: Path | None = None,
     **settings: object,
 ) -> Iterator[LiveService]:
     """The same, once it is ready."""
-    with started(models, run, options, cwd, **settings) as running:
+    with started(models, run, options, cwd, site, **settings) as running:
         running.wait_for("ready: ", "Uvicorn running")
         yield running

@@ -6,6 +6,7 @@ padding weighs so much that one padding token, or one token of a neighbour, read
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from app.tasks.base import Encoded
 from app.tasks.drift import reference_of, summed
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
+from app.tasks.spec import TaskSpec
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.text_regression import TextRegression
 from app.tasks.tokenizer import Tokenizer
@@ -173,6 +175,29 @@ KINDS: dict[TaskName, Kind] = {
 }  # fmt: skip
 
 
+def kind_of(spec: TaskSpec) -> tuple[Kind, dict[str, Any]]:
+    """What a tiny model of any task is made of, and its task options: the task says which output it reads, and its signature
+    whether it wants labels. Every text of an item is a golden text."""
+    num_labels = spec.output.num_features or 2
+    wants_labels = "labels" in inspect.signature(spec.task).parameters
+    items = [spec.item(**{name: text for name, field in spec.fields.items() if field.required}) for text in GOLDEN_TEXTS]
+    kind = Kind(spec.output.axis, num_labels, spec.task, spec.options(), items, {"rows": len(items)})
+    return kind, {"labels": ["bad", "good", "other"][:num_labels]} if wants_labels else {}
+
+
+def publish_tiny_spec(models_dir: Path, spec: TaskSpec) -> Path:
+    """Write `models_dir/TASK/1`, a packed model of any task, a package's own too.
+
+    Returns:
+        The folder.
+    """
+    folder = models_dir / spec.name / "1"
+    folder.mkdir(parents=True)
+    kind, task_options = kind_of(spec)
+    graph = packed_graph(folder / "model.onnx", kind.num_labels, kind.axis)
+    return _publish(folder, spec.name, graph, task_options, MAX_TOKENS, kind)
+
+
 def publish_tiny(
     models_dir: Path,
     name: str = "tiny",
@@ -213,8 +238,10 @@ def publish_tiny_task(models_dir: Path, task: TaskName, name: str, *, max_tokens
     return _publish(folder, task, graph, {}, max_tokens)
 
 
-def _publish(folder: Path, task: TaskName, graph: Graph, task_options: dict[str, Any], max_tokens: int) -> Path:
-    kind = REGRESSION if task == "text-regression" else KINDS[task]
+def _publish(
+    folder: Path, task: TaskName, graph: Graph, task_options: dict[str, Any], max_tokens: int, kind: Kind | None = None
+) -> Path:
+    kind = kind or (REGRESSION if task == "text-regression" else KINDS[task])
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json", max_tokens)
     serving, options = kind.task(tokenizer, **task_options), type(kind.options)()  # the service replays with the defaults

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from app.tasks.registry import BUILT_IN
+
 ROOT = Path(__file__).parents[2]
 MAX_TEST_LINES = 500
 MAX_UNTESTED_LINES = 60
@@ -101,3 +103,32 @@ def test_the_picture_of_the_layers_in_the_contributing_page_is_what_is_checked()
     )
     assert picture is not None
     assert [re.sub(r"\s+", " ", layer.strip()) for layer in picture[1].split(">")] == checked
+
+
+TASK_NAME = re.compile(rf"(?<![\w-])({'|'.join(spec.name for spec in BUILT_IN)})(?![\w-])")
+NAMED = {
+    "app/api/application.py": "a sentence of the docs page",
+    "app/api/protocols/text_embeddings.py": "a sentence of the docs page",
+    "app/api/schemas/models.py": "an example of a field",
+    "app/core/manifest.py": "what release 0.1.0 called a model of numbers",
+    "scripts/api/question_answering.py": "the Python API of this task",
+    "scripts/api/summarizer.py": "the Python API of this task",
+    "scripts/api/text_classifier.py": "the Python API of this task",
+    "scripts/api/text_regressor.py": "the Python API of this task",
+    "scripts/bench/command.py": "texts of one task are what is measured",
+    "scripts/bench/feedback_rate.py": "a correction of one task is what is measured",
+    "scripts/bench/footprint.py": "a request of each shipped model",
+    "scripts/bench/idle_model.py": "a model of one task is what is measured",
+    "scripts/training/recipe.py": "help of options that are one task's",
+}
+"""Where a task is named outside of the tasks' own folders, and why. A name may go from here; none may be added."""
+
+
+def test_no_module_names_a_task_but_those_in_its_folder() -> None:
+    found = {
+        relative(path)
+        for pattern in ("app/**/*.py", "app/**/*.js", "scripts/**/*.py")
+        for path in ROOT.glob(pattern)
+        if TASK_NAME.search(path.read_text(encoding="utf-8"))
+    }
+    assert {path for path in found if not path.startswith(("app/tasks/", "scripts/tasks/"))} - NAMED.keys() == set()

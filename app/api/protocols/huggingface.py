@@ -118,7 +118,7 @@ def parse_options(spec: TaskSpec, codec: HuggingFaceCodec, parameters: Any) -> A
     """
     for name in type(parameters).model_fields:
         if name not in codec.parameters and getattr(parameters, name) is not None:
-            known = ", ".join(codec.parameters)
+            known = ", ".join(codec.parameters) or "none"
             raise InvalidInput(f"is not a parameter of {spec.name}, which has {known}", f"parameters.{name}")
     return codec.options(parameters)
 

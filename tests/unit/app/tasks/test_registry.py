@@ -141,7 +141,7 @@ def test_a_task_that_takes_what_another_has_is_refused(tmp_path: Path, spec: str
         assert refusal(tmp_path, source) == reason
         return
     with installed(tmp_path, source):
-        assert installed_tasks().serving("v1/classify") == ["text-classification", "toy"]
+        assert installed_tasks().serving("v1/classify") == ["text-classification", "text-regression", "toy"]
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:

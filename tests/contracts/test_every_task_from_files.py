@@ -1,0 +1,87 @@
+"""Every task by the command line, and what of it is checked when its models are published and loaded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.batching.admission import QueueLimit
+from app.cli.row_writers import Table
+from app.core.artefact import open_artefact
+from app.core.errors import InvalidArtefact
+from app.observability.metrics import Metrics
+from app.serving.loader import LoadOptions, load
+from app.settings import Settings
+from app.tasks.spec import TaskSpec
+from tests.contracts.conftest import World
+from tests.support.live_service import HOOPER, ROOT
+from tests.support.mutated_model import sign_again
+from tests.support.plugins import environment
+from tests.support.tiny_model import GOLDEN_TEXTS
+
+
+def hooper(world: World, *words: str, status: int = 0) -> str:
+    """What the command prints."""
+    variables = environment(world.site, models=world.models, device="cpu", engine_threads=1)
+    run = subprocess.run(
+        [sys.executable, *HOOPER, *words], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == status, run.stderr
+    return run.stdout
+
+
+def write_items(path: Path, spec: TaskSpec) -> list[dict[str, str]]:
+    """A csv file whose columns have the likeliest name of each field.
+
+    Returns:
+        The items' fields.
+    """
+    required = {name: field.columns[0] for name, field in spec.fields.items() if field.required}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(required.values())
+        writer.writerows([text] * len(required) for text in GOLDEN_TEXTS)
+    return [dict.fromkeys(required, text) for text in GOLDEN_TEXTS]
+
+
+def answers_of(world: World, spec: TaskSpec, items: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """The service's."""
+    inputs = [item["text"] if list(item) == ["text"] else item for item in items]
+    results: list[dict[str, Any]] = world.post(f"/{spec.route.path}", {"inputs": inputs, "model": spec.name})["results"]
+    return results
+
+
+def test_predict_and_batch_give_the_answers_of_the_service(world: World, spec: TaskSpec, tmp_path: Path) -> None:
+    items = write_items(tmp_path / "items.csv", spec)
+    expected = answers_of(world, spec, items)
+    printed = hooper(world, "predict", "--model", spec.name, str(tmp_path / "items.csv"))
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [{name: value for name, value in line.items() if name != "line"} for line in lines] == expected
+
+    hooper(world, "batch", "--model", spec.name, str(tmp_path / "items.csv"), str(tmp_path / "answers.csv"))
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(Table(spec.table, 1).types)
+    for row, answer in zip(rows, expected, strict=True):
+        assert row["error"] == ""
+        assert row["num_tokens"] == str(answer["num_tokens"])
+
+
+async def test_a_model_that_answers_otherwise_than_published_is_refused(world: World, spec: TaskSpec, tmp_path: Path) -> None:
+    folder = tmp_path / spec.name / "1"
+    shutil.copytree(world.models / spec.name / "1", folder)
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    answers = [request["answer"] for request in golden]
+    turned = [{**request, "answer": answer} for request, answer in zip(golden, reversed(answers), strict=True)]
+    (folder / "golden.json").write_text(json.dumps(turned), encoding="utf-8")
+    sign_again(folder)
+    options = LoadOptions.from_settings(Settings(device="cpu", engine_threads=1), QueueLimit(100, 10_000))
+    with pytest.raises(InvalidArtefact, match=r"golden request \d is answered differently than when it was published"):
+        await load(open_artefact(folder), options, Metrics())

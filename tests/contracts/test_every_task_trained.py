@@ -1,0 +1,73 @@
+"""Every task that can be trained here: from a file of data to a published model that answers as the service does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from app.batching.admission import QueueLimit
+from app.core.artefact import open_artefact
+from app.observability.metrics import Metrics
+from app.serving.loader import LoadOptions, load
+from app.settings import Settings
+from app.tasks.base import Result
+from app.tasks.spec import TaskSpec
+from tests.contracts.conftest import World
+
+pytest.importorskip("torch")
+
+from scripts.tasks import training_tasks
+from scripts.train_and_export import main
+from tests.unit.scripts.conftest import make_base, write_news, write_reviews, write_squad
+
+
+def write_ratings(path: Path) -> Path:
+    """Reviews with a number in place of a label."""
+    text = write_reviews(path).read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("text,label", "text,score").replace(",positive", ",4.5").replace(",negative", ",1"), encoding="utf-8"
+    )
+    return path
+
+
+DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
+    "text-classification": ("data.csv", write_reviews),
+    "text-regression": ("data.csv", write_ratings),
+    "question-answering": ("data.json", write_squad),
+    "summarization": ("data.jsonl", write_news),
+}
+"""A tiny file for each task that can be trained, the only thing about it that must be said here."""
+
+
+def test_its_training_half_is_the_one_that_it_names(spec: TaskSpec) -> None:
+    trained = training_tasks().get(spec.name)
+    assert (trained is not None) == bool(spec.training)
+    if trained is not None:
+        assert (trained.name, trained.output_axis) == (spec.name, spec.output.axis)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_it_is_trained_published_and_loaded(world: World, spec: TaskSpec, tmp_path: Path) -> None:
+    if not spec.training:
+        return
+    name, write = DATA[spec.name]
+    base = make_base(tmp_path / "base")
+    with contextlib.chdir(tmp_path):
+        options = ["--base-model", str(base), "--epochs", "1", "--batch-size", "8", "--precision", "fp32"]
+        assert main([str(write(Path(name))), "--task", spec.name, "--name", "trained", *options]) == 0
+    settings = Settings(device="cpu", engine_threads=1)
+    deployment = await load(
+        open_artefact(tmp_path / "models" / "trained" / "1"),
+        LoadOptions.from_settings(settings, QueueLimit(100, 10_000)),
+        Metrics(),
+    )
+    assert deployment.spec.name == spec.name
+    item = spec.item(**{name: "the film was very good" for name, field in spec.fields.items() if field.required})
+    (result,) = (await deployment.predict([item], spec.options())).results
+    assert isinstance(result, Result)
+    spec.routes[0].wrap(result)
+    await deployment.aclose(0)

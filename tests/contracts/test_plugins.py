@@ -1,0 +1,86 @@
+"""A package beside Hooper, as a person meets it: the commands, front ends, and the end of a start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.conftest import World
+from tests.support.live_service import HOOPER, ROOT, free_port, serving, started
+from tests.support.plugins import POLARITY, environment, install
+from tests.support.tiny_model import publish_tiny, publish_tiny_spec
+
+BROKEN = "toy-tasks: its task 'toy' cannot be imported (RuntimeError: broken); HOOPER_TASKS can leave it out"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A place with a package whose task cannot be imported, and `models` beside it."""
+    publish_tiny(tmp_path / "models")
+    return install(tmp_path / "site", "toy-tasks", {"toy": "toy_tasks:SPEC"}, {"toy_tasks": "raise RuntimeError('broken')"})
+
+
+def run(site: Path, *words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    named = {"models": site.parent / "models", "device": "cpu", "engine_threads": 1, "port": free_port(), **settings}
+    variables = environment(site, **named)
+    return subprocess.run(
+        [sys.executable, *HOOPER, *words], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["serve"], ["predict", "--text", "good"], ["explain", "--text", "good"], ["openapi"]])
+def test_a_task_that_cannot_be_taken_ends_a_command_in_one_sentence(broken: Path, words: list[str]) -> None:
+    ended = run(broken, *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"hooper: {BROKEN}\n"
+
+
+def test_several_processes_are_not_even_started_with_it(broken: Path) -> None:
+    ended = run(broken, "serve", front_ends=2)
+    assert (ended.returncode, ended.stderr) == (2, f"hooper: {BROKEN}\n")
+
+
+def test_the_doctor_names_it_and_goes_on_once_it_is_left_out(broken: Path) -> None:
+    found = run(broken, "doctor")
+    assert found.returncode == 1
+    assert [line.split(maxsplit=2)[2] for line in found.stdout.splitlines() if line.startswith("BAD")] == [BROKEN]
+    assert "tiny/1" in run(broken, "doctor", "--tasks", "").stdout
+
+
+def test_without_it_the_commands_work(broken: Path) -> None:
+    ended = run(broken, "predict", "--text", "good", tasks="")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "good" in ended.stdout
+    unknown = run(broken, "predict", "--text", "good", tasks="nobody")
+    assert unknown.returncode == 2
+    assert unknown.stderr == "hooper: HOOPER_TASKS: no installed package brings tasks under the name 'nobody'\n"
+
+
+def test_its_task_answers_through_front_ends_and_other_protocols_say_that_they_have_no_model(
+    world: World, tmp_path: Path
+) -> None:
+    publish_tiny_spec(tmp_path, world.tasks[POLARITY])
+    with started(tmp_path, site=world.site, front_ends=2) as running, running.client() as client:
+        running.wait_for("2 front ends are ready")
+        while client.get("/health/ready").status_code != 200:
+            pass
+        answer = client.post("/v1/measure", json={"inputs": ["good", "bad"]})
+        assert answer.status_code == 200, answer.text
+        good, bad = answer.json()["results"]
+        assert good["polarity"] > 0 > bad["polarity"]
+        refused = client.post("/predict", json={"inputs": "good"})
+        assert (refused.status_code, set(refused.json())) == (424, {"error", "error_type"})  # its word for what is not there
+        assert client.get("/info").status_code == 424
+        assert "text-classification" in client.post("/v1/classify", json={"inputs": "good"}).json()["detail"]
+
+
+def test_a_model_of_a_task_that_is_left_out_is_listed_as_failed(world: World) -> None:
+    with serving(world.models, site=world.site, tasks="") as running, running.client() as client:
+        (failed,) = client.get("/health/ready").json()["failed"]
+        assert failed["model"] == f"{POLARITY}/1"
+        assert f"is for {POLARITY}, which this version cannot serve" in failed["detail"]
+        assert client.post("/v1/measure", json={"inputs": "good"}).status_code == 404
+        assert POLARITY not in client.get("/static/tasks.json").json()
