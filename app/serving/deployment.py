@@ -110,7 +110,7 @@ class Prediction:
 
     @property
     def num_tokens(self) -> int:
-        return sum(one.num_tokens for one in self.results if isinstance(one, Result))
+        return sum(result.num_tokens for result in self.results if isinstance(result, Result))
 
 
 class Deployment:
@@ -199,7 +199,7 @@ class Deployment:
         began = time.monotonic()
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
-        rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+        rows = rows_of(encoded)
         ran = await self.scheduler.submit(rows, deadline, priority) if rows else SubmissionResult([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
@@ -242,8 +242,8 @@ class Deployment:
     ) -> list[Result | HooperError]:
         coming = iter(outputs)
         results = [
-            one if isinstance(one, HooperError) else self._decode(one, [next(coming) for _ in one.rows], options)
-            for one in encoded
+            item if isinstance(item, HooperError) else self._decode(item, [next(coming) for _ in item.rows], options)
+            for item in encoded
         ]
         if self._drift is not None and not is_repeated:
             pairs = zip(encoded, results, strict=True)
@@ -269,9 +269,14 @@ class Deployment:
         """Tell the metrics where a request's time went, and what was cut."""
         self._metrics.tokenize_seconds.labels(**self._label).observe(timings.tokenize_s)
         self._metrics.queue_seconds.labels(**self._label).observe(timings.queue_s)
-        num_cut = sum(one.truncated for one in results if isinstance(one, Result))
+        num_cut = sum(result.truncated for result in results if isinstance(result, Result))
         if num_cut:
             self._metrics.truncated.labels(**self._label).inc(num_cut)
+
+
+def rows_of(encoded: Sequence[Encoded | HooperError]) -> list[Row]:
+    """The rows of all items that could be encoded, in order."""
+    return [row for item in encoded if isinstance(item, Encoded) for row in item.rows]
 
 
 async def offline_predict(deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
@@ -283,7 +288,7 @@ async def offline_predict(deployment: Deployment, items: Sequence[Any], options:
     began = time.monotonic()
     encoded = await deployment.encode(items, options)
     tokenize_s = time.monotonic() - began
-    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    rows = rows_of(encoded)
     order = offline_order([row.num_tokens for row in rows], deployment.scheduler.budget.layout, PACKED_WIDTH)
     ran = await deployment.scheduler.submit([rows[index] for index in order]) if rows else SubmissionResult([], 0.0, 0.0)
     outputs = dict(zip(order, ran.outputs, strict=True))

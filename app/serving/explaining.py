@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from app.batching.admission import QueueLimit, check_size
 from app.core.errors import HooperError, InvalidInput, TryLater, UnknownModel
 from app.core.types import Priority, Row, RowOutput, Truncation
-from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Timings
+from app.serving.deployment import INLINE_CHARACTERS, INLINE_ROWS, Deployment, Prediction, Timings, rows_of
 from app.tasks.attribution import METHODS, Attribution, Method, Spending
 from app.tasks.base import Encoded, Result
 from app.tasks.passage import Keep, Passage
@@ -106,31 +106,31 @@ async def explain(
         task_options = replace(task_options, language=options.language)
     encoded = await deployment.encode(items, task_options)
     tokenize_s = time.monotonic() - began
-    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    rows = rows_of(encoded)
     check_size(len(rows), sum(row.num_tokens for row in rows), deployment.scheduler.limit)  # as for answers
-    asked = [_Asking(deployment, deployment.task, deadline, priority) for _ in items]
+    explanations = [_Explaining(deployment, deployment.task, deadline, priority) for _ in items]
     try:
         async with asyncio.TaskGroup() as group:  # beside each other: the rows of several items share batches
             answers = [
-                group.create_task(asking.result(item, one, options))
-                for asking, item, one in zip(asked, items, encoded, strict=True)
+                group.create_task(explaining.result(item, item_rows, options))
+                for explaining, item, item_rows in zip(explanations, items, encoded, strict=True)
             ]
     except* HooperError as errors:
         raise _first(errors) from None
-    results = [one.result() for one in answers]
+    results = [answer.result() for answer in answers]
     timings = Timings(
         tokenize_s,
-        max(one.queue_s for one in asked),
-        sum(one.inference_s for one in asked),
-        max(one.batch_rows for one in asked),
-        max(one.batch_tokens for one in asked),
+        max(item.queue_s for item in explanations),
+        sum(item.inference_s for item in explanations),
+        max(item.batch_rows for item in explanations),
+        max(item.batch_tokens for item in explanations),
     )
     deployment.measure(results, timings)
     return Prediction(results, timings)
 
 
 @dataclass(slots=True)
-class _Asking:
+class _Explaining:
     """One item's questions to the engine, and what they cost."""
 
     deployment: Deployment
@@ -152,14 +152,14 @@ class _Asking:
             passage = await self._passage(item, encoded, await self._run(encoded.rows), options.target)
             num_asked = self.num_rows
             method = options.method or DEFAULT_METHOD
-            found = await self._search(passage, method, Spending(options.budget))
+            attribution = await self._search(passage, method, Spending(options.budget))
         except _ItemFailed as failure:
             return failure.error
         except HooperError as error:
             if isinstance(error, TryLater):
                 raise
             return error
-        answer = _explanation(passage, found, method, self.num_rows - num_asked)
+        answer = _explanation(passage, attribution, method, self.num_rows - num_asked)
         return Result(answer, self.num_tokens, encoded.truncated)
 
     async def _passage(self, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
@@ -176,8 +176,8 @@ class _Asking:
             try:
                 wave = search.send([passage.log_odds(output) for output in outputs])
             except StopIteration as end:
-                found: Attribution = end.value
-                return found
+                attribution: Attribution = end.value
+                return attribution
 
     async def _run(self, rows: Sequence[Row]) -> list[RowOutput]:
         scheduler = self.deployment.scheduler
@@ -217,17 +217,17 @@ def portions(rows: Sequence[Row], limit: QueueLimit) -> Iterator[Sequence[Row]]:
         yield rows[start:]
 
 
-def _explanation(passage: Passage, found: Attribution, method: Method, num_evaluations: int) -> Explanation:
+def _explanation(passage: Passage, attribution: Attribution, method: Method, num_evaluations: int) -> Explanation:
     words = [
-        WordWeight(one.field, one.text, one.start, one.end, float(weight))
-        for one, weight in zip(passage.words, found.weights, strict=True)
+        WordWeight(word.field, word.text, word.start, word.end, float(weight))
+        for word, weight in zip(passage.words, attribution.weights, strict=True)
     ]
     return Explanation(
-        words, passage.target, passage.to_score(found.whole), passage.to_score(found.empty), method, num_evaluations
+        words, passage.target, passage.to_score(attribution.whole), passage.to_score(attribution.empty), method, num_evaluations
     )
 
 
 def _first(errors: BaseExceptionGroup[HooperError]) -> HooperError:
     """What the first item failed with, of a group that may hold groups."""
-    found = errors.exceptions[0]
-    return found if isinstance(found, HooperError) else _first(found)
+    error = errors.exceptions[0]
+    return error if isinstance(error, HooperError) else _first(error)

@@ -35,7 +35,7 @@ from app.runtime.encoder_engine import EngineSet, open_engines
 from app.runtime.layout import Limits
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model, has_int8
-from app.serving.deployment import Deployment, Timings
+from app.serving.deployment import Deployment, Timings, rows_of
 from app.serving.drift import Drift
 from app.settings import Settings
 from app.tasks.base import Encoded, Task
@@ -108,12 +108,12 @@ async def load(
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
     first = choose_provider(options.device)
     choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
-    providers = [for_model(one, manifest, has_int8(), options.precision) for one in choices]
+    providers = [for_model(choice, manifest, has_int8(), options.precision) for choice in choices]
     if options.cuda_graphs:
         providers = [providers[0].capturing()]
     options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
     limits = Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows)
-    providers = [replace(one, limits=limits) for one in providers]
+    providers = [replace(provider, limits=limits) for provider in providers]
     deployment = await _deployed_on_first(artefact, providers, options, metrics, session_factory)
     logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
     return deployment
@@ -148,7 +148,7 @@ async def _deployed_on_first(
                     extra={"reason": error.detail},
                 )
                 why = f"{provider.device} left out: it failed here ({error.detail})"
-                waiting = [replace(one, reason=f"{why}; {one.reason}") for one in waiting]
+                waiting = [replace(other, reason=f"{why}; {other.reason}") for other in waiting]
             elif isinstance(error, ProviderUnavailable):
                 raise ProviderUnavailable(
                     f"{artefact.id} cannot be served with HOOPER_DEVICE={options.device}: {error.detail}"
@@ -200,8 +200,8 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     path = artefact.folder / artefact.manifest.golden
     try:
         golden = json.loads(path.read_text(encoding="utf-8"))
-        items = [spec.item(**one["item"]) for one in golden]
-        expected = [one["answer"] for one in golden]
+        items = [spec.item(**request["item"]) for request in golden]
+        expected = [request["answer"] for request in golden]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidArtefact(f"{path} cannot be read: {error}") from error
     if not items:
@@ -210,7 +210,7 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     began = time.monotonic()
     encoded = await deployment.encode(items, spec.options())
     tokenize_s = time.monotonic() - began
-    rows = [row for one in encoded if isinstance(one, Encoded) for row in one.rows]
+    rows = rows_of(encoded)
     ran = await deployment.scheduler.submit(rows) if rows else SubmissionResult([], 0.0, 0.0)
     deployment.measure([], Timings(tokenize_s, ran.queue_s, ran.inference_s))
     runs = [ran.outputs]
@@ -231,10 +231,10 @@ def _compare(
     expected: Any,
     tolerance: float,
 ) -> None:
-    errors = [one for one in (encoded, *outputs) if isinstance(one, HooperError)]
+    errors = [part for part in (encoded, *outputs) if isinstance(part, HooperError)]
     if errors or isinstance(encoded, HooperError):
         raise InvalidArtefact(f"{what} failed: {errors[0].detail}")
-    good = [one for one in outputs if not isinstance(one, HooperError)]
+    good = [output for output in outputs if not isinstance(output, HooperError)]
     try:
         difference = task.golden_difference(encoded, good, expected, tolerance)
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -36,7 +36,7 @@ class Standing:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Standing:
-        return cls(**{**body, "failed": [FailedModel(**one) for one in body["failed"]]})
+        return cls(**{**body, "failed": [FailedModel(**fields) for fields in body["failed"]]})
 
 
 class Registry:
@@ -81,7 +81,7 @@ class Registry:
     @property
     def unmet_reason(self) -> str:
         """Which model that the settings name could not be loaded, and why; empty where there is none."""
-        return next((_reason(one) for one in self.failed if one.name in self._required), "")
+        return next((_reason(failed) for failed in self.failed if failed.name in self._required), "")
 
     @property
     def failed(self) -> list[FailedModel]:
@@ -95,7 +95,7 @@ class Registry:
 
     def follow(self, standing: Standing) -> None:
         """Stand as another process's registry does."""
-        self._failed = {one.name: one for one in standing.failed}
+        self._failed = {failed.name: failed for failed in standing.failed}
         self._defaults = dict(standing.defaults)
         self._required, self._unsaved = frozenset(standing.required), set(standing.unsaved)
         self.start_failure = standing.start_failure
@@ -108,24 +108,24 @@ class Registry:
     @property
     def live(self) -> list[LiveVersion]:
         """Every version, by name, each candidate after its main version."""
-        found = []
+        live = []
         for name in sorted(self._entries):
             main, candidate = self._entries[name], self._candidates.get(name)
             left = 1.0 if candidate is None else 1.0 - candidate.role.share
-            found.append(LiveVersion(main.deployment, Role("main", left)))
+            live.append(LiveVersion(main.deployment, Role("main", left)))
             if candidate is not None:
-                found.append(LiveVersion(candidate.deployment, candidate.role))
-        return found
+                live.append(LiveVersion(candidate.deployment, candidate.role))
+        return live
 
     def versions(self, name: str) -> list[int]:
         """Those loaded of a name, the main one first."""
-        return [one.deployment.manifest.version for one in self.live if one.deployment.manifest.name == name]
+        return [live.deployment.manifest.version for live in self.live if live.deployment.manifest.name == name]
 
     @property
     def is_ready(self) -> bool:
         """Everything was tried, one model at least is loaded and all that the settings name are, and every main version's
         engine would answer."""
-        are_alive = bool(self._entries) and all(one.deployment.is_alive for one in self._entries.values())
+        are_alive = bool(self._entries) and all(entry.deployment.is_alive for entry in self._entries.values())
         return self._loaded and not self._draining and are_alive and not self.unmet_reason
 
     @property
@@ -293,8 +293,9 @@ class Registry:
         self._retire(self._candidates.take(name))
         self._retire(self._entries.pop(name, None))
         self._failed.pop(name, None)
-        left = {one.deployment.manifest.task for one in self._entries.values()} | {one.task for one in self._failed.values()}
-        self._defaults = {task: one for task, one in self._defaults.items() if task in left or task in self._pinned}
+        left = {entry.deployment.manifest.task for entry in self._entries.values()}
+        left |= {failed.task for failed in self._failed.values()} | self._pinned
+        self._defaults = {task: model for task, model in self._defaults.items() if task in left}
         self.on_change()
 
     def stands(self, deployment: Deployment) -> bool:
@@ -318,7 +319,7 @@ class Registry:
             return self._default(next((task for task in tasks if task in self._defaults), tasks[0]))
         short, _, version = name.partition("/")
         behind = self._entries.get(short), self._candidates.get(short)
-        entry = next((one for one in behind if one and version in ("", str(one.version))), None)
+        entry = next((leased for leased in behind if leased and version in ("", str(leased.version))), None)
         if entry is None:
             failed = self._failed.get(short)
             if failed is not None and version in ("", str(failed.version or version)):
@@ -326,9 +327,9 @@ class Registry:
             if not self._loaded or self._draining:
                 raise Unavailable(self.not_ready_reason)
             raise UnknownModel(f"model {name!r} is not loaded; loaded are: {', '.join(sorted(self._entries)) or 'none'}")
-        found = entry.deployment.manifest.task
-        if tasks and found not in tasks:
-            raise UnknownModel(f"model {name!r} is for {found}, not for {' or '.join(tasks)}")
+        task = entry.deployment.manifest.task
+        if tasks and task not in tasks:
+            raise UnknownModel(f"model {name!r} is for {task}, not for {' or '.join(tasks)}")
         return entry
 
     def _default(self, task: str) -> LeasedDeployment:
@@ -340,7 +341,7 @@ class Registry:
             raise ModelFailed(f"{_reason(self._failed[name])}; it is the default for {task}: name another model")
         if not self._loaded or self._draining:
             raise Unavailable(self.not_ready_reason)
-        others = [one.manifest.name for one in self.deployments if one.manifest.task == task]
+        others = [other.manifest.name for other in self.deployments if other.manifest.task == task]
         if not others:
             raise UnknownModel(f"no loaded model does {task}")
         raise UnknownModel(f"{name!r}, the default for {task}, is not loaded; name another: {', '.join(others)}")
