@@ -20,7 +20,7 @@ TOO_LONG = {
     "tests/unit/scripts/test_train_and_export.py",
 }
 """Test files that are still to be split. Nothing may be added here."""
-MAX_NOT_MIRRORED = 70
+MAX_NOT_MIRRORED = 68
 """So many modules are still without a test file of their own. The number only falls."""
 
 
