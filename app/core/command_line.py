@@ -10,6 +10,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -167,6 +168,8 @@ def annotated_option(
         word = f"{word}/--no-{word[2:]}"
     metavar = metavar or {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}.get(element)
     metavar = f"{metavar or '|'.join(map(str, typing.get_args(element)))} ..." if is_list else metavar
+    if is_list and typing.get_origin(element) is Literal:  # which typer reads in a list as an enum alone
+        kind = list[StrEnum(name, {str(choice): choice for choice in typing.get_args(element)})]  # type: ignore[misc]
     return Annotated[kind | None, typer.Option(word, metavar=metavar, help=text, rich_help_panel=panel or None)]
 
 

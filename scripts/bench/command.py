@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
-from app.core.errors import HooperError, SetupError
-from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
+from app.core.command_line import annotated_option, offline_errors, program, spread
+from app.core.errors import SetupError
+from app.core.exit_codes import EXIT_FAILED
 from app.core.manifest import read_manifest
 from app.runtime.providers import available_cores
 from scripts.bench.engine import can_read_graphs, matrix_gflop_per_s, measure_engine, provider_for
 from scripts.bench.load import LoadResult, measure_closed_loop, open_loop, text_requests
 from scripts.bench.report import OPTIONS, describe_machine, draw_bars, markdown_table, report_head, write_json
 from scripts.bench.service import OK, Address, start_service
-from scripts.bench.texts import PROFILES, profile_texts
+from scripts.bench.texts import PROFILES, Profile, profile_texts
 from scripts.bench.tune import as_env_file, choices, compare_services, tune
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   hooper bench                                       start the service, all profiles, one and 32 texts a request
   hooper bench --profile short --items 1 --seconds 30
   hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
@@ -98,31 +98,66 @@ class BenchReport:
         ])  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark.
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured, and how."""
 
-    Returns:
-        0; 1 if a request failed; 2 if it could not start; 130 if it was interrupted.
-    """
-    options = parser().parse_args(arguments)
-    try:
-        if options.peer:
-            return _compare_with_peers(options)
-        if options.tune:
-            return _tune(options)
-        report = run(options)
-    except HooperError as error:
-        print(f"hooper bench: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    url: str = ""
+    models: Path = Path("models")
+    model: str = "sentiment"
+    device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = "auto"
+    threads: int = 0
+    precision: Literal["auto", "fp32"] = "auto"
+    peer: list[str] = field(default_factory=list)
+    tune: bool = False
+    turns: int = 3
+    profile: list[Profile] = field(default_factory=lambda: list(PROFILES))
+    items: list[int] = field(default_factory=lambda: [1, 32])
+    connections: list[int] = field(default_factory=lambda: [1, 32])
+    rate: list[float] = field(default_factory=list)
+    seconds: float = 10.0
+    output: Path | None = None
+    json: bool = False
+
+
+HELP = {
+    "url": "a running service; default: one is started for the benchmark",
+    **{name: str(OPTIONS[name]["help"]) for name in ("models", "model", "device", "threads")},
+    "precision": "as HOOPER_PRECISION (auto)",
+    "peer": "deprecated: python -m scripts.peers.compare, in a checkout",
+    "tune": "find the best settings for this machine and model instead",
+    "turns": "with --tune: times that each service is asked (3)",
+    "profile": "short sentences, 1 in 10 a review, or reviews",
+    "items": "texts in a request (1 32)",
+    "connections": "callers of the closed loops (1 32)",
+    "rate": "open loops: requests a second (none)",
+    "seconds": "seconds per load (10)",
+    "output": "also write bench.json, bench.md and bench.svg into this folder",
+    "json": "print JSON instead of a table",
+}
+_KINDS = get_type_hints(BenchOptions)
+
+
+@program("hooper bench", EXAMPLES, offline_errors("hooper bench"))
+@spread(
+    "options",
+    {name: annotated_option(name, _KINDS[name], text) for name, text in HELP.items()},
+    lambda given: BenchOptions(**given),
+)
+def main(options: BenchOptions) -> int:
+    """Put load on a service and say how fast it answers, compared with its engine and the machine."""
+    if options.peer:
+        return _compare_with_peers(options)
+    if options.tune:
+        return _tune(options)
+    report = run(options)
     print(json.dumps(asdict(report), indent=2) if options.json else report.to_markdown())
     if options.output:
         _keep(report, options.output)
     return EXIT_FAILED if any(line.failed for line in report.lines) else 0
 
 
-def run(options: argparse.Namespace) -> BenchReport:
+def run(options: BenchOptions) -> BenchReport:
     """Every profile and request size in turn; the engine alone first, then the service."""
     load = os.getloadavg()
     with ExitStack() as stack:
@@ -141,7 +176,7 @@ def run(options: argparse.Namespace) -> BenchReport:
     return report
 
 
-def service_settings(options: argparse.Namespace) -> dict[str, str]:
+def service_settings(options: BenchOptions) -> dict[str, str]:
     """Environment variables of the service that is measured."""
     names = {"MODELS": options.models, "DEVICE": options.device, "SERVE": options.model, "PRECISION": options.precision}
     return {f"HOOPER_{name}": str(value) for name, value in names.items()}
@@ -164,7 +199,7 @@ def model_state(address: Address, name: str) -> dict[str, Any]:
     return state
 
 
-def _engine(options: argparse.Namespace, state: Mapping[str, Any], report: BenchReport) -> Callable[[Any], float]:
+def _engine(options: BenchOptions, state: Mapping[str, Any], report: BenchReport) -> Callable[[Any], float]:
     """Measures the machine's matrix products now, and later, for a profile, the texts a second of the engine alone."""
     folder, limits = options.models / state["name"] / str(state["version"]), state["limits"]
     provider = provider_for(read_manifest(folder), options.device, options.precision)
@@ -182,7 +217,7 @@ def _engine(options: argparse.Namespace, state: Mapping[str, Any], report: Bench
     return measure
 
 
-def _lines(options: argparse.Namespace, address: Address, profile: Any, items: int, engine: float | None) -> list[LoadLine]:
+def _lines(options: BenchOptions, address: Address, profile: Any, items: int, engine: float | None) -> list[LoadLine]:
     requests = text_requests(PATH, profile_texts(profile), items, model=options.model)
     loads = {
         f"{connections} connections": measure_closed_loop(address, requests, connections, options.seconds)
@@ -203,7 +238,7 @@ def _keep(report: BenchReport, folder: Path) -> None:
     (folder / "bench.md").write_text(page, encoding="utf-8")
 
 
-def _tune(options: argparse.Namespace) -> int:
+def _tune(options: BenchOptions) -> int:
     """Print each trial and then the settings, which also go into tuned.env where there is a folder for output."""
     if options.url:
         raise SetupError("--tune starts services of its own with different settings; leave out --url")
@@ -222,7 +257,7 @@ def _tune(options: argparse.Namespace) -> int:
     return 0
 
 
-def _compare_with_peers(options: argparse.Namespace) -> int:
+def _compare_with_peers(options: BenchOptions) -> int:
     """The option's name of release 0.1, for a release more: the comparison is a developer's tool now."""
     if find_spec("scripts.peers") is None:
         raise SetupError("--peer needs a checkout of Hooper, where it is `python -m scripts.peers.compare`")
@@ -234,38 +269,6 @@ def _compare_with_peers(options: argparse.Namespace) -> int:
         words += [] if value is None else [f"--{name}", *map(str, values)]
     code: int = import_module("scripts.peers.compare").main(words)
     return code
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options, for completion too."""
-    made = argparse.ArgumentParser(
-        prog="hooper bench",
-        description="Put load on a service and say how fast it answers, compared with its engine and the machine.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("--url", help="a running service; default: one is started for the benchmark")
-    for name in ("models", "model", "device", "threads"):
-        made.add_argument(f"--{name}", **OPTIONS[name])
-    made.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="as HOOPER_PRECISION (auto)")
-    made.add_argument("--peer", nargs="+", default=[], help="deprecated: python -m scripts.peers.compare, in a checkout")
-    made.add_argument("--tune", action="store_true", help="find the best settings for this machine and model instead")
-    made.add_argument("--turns", type=int, default=3, metavar="N", help="with --tune: times that each service is asked (3)")
-    made.add_argument(
-        "--profile", nargs="+", choices=PROFILES, default=list(PROFILES), help="short sentences, 1 in 10 a review, or reviews"
-    )
-    made.add_argument("--items", nargs="+", type=int, default=[1, 32], metavar="N", help="texts in a request (1 32)")
-    made.add_argument(
-        "--connections", nargs="+", type=int, default=[1, 32], metavar="N", help="callers of the closed loops (1 32)"
-    )
-    made.add_argument("--rate", nargs="+", type=float, default=[], metavar="R", help="open loops: requests a second (none)")
-    made.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds per load (10)")
-    made.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="also write bench.json, bench.md and bench.svg into this folder"
-    )
-    made.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return made
 
 
 if __name__ == "__main__":

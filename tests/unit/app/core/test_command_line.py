@@ -18,6 +18,7 @@ from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 OPTIONS = {
     "data": annotated_option("data", list[str], "files", metavar="FILE"),
     "repeat": annotated_option("repeat", list[int], "how often each"),
+    "profile": annotated_option("profile", list[Literal["short", "long"]], "which texts"),
     "storage": annotated_option("storage", Literal["int8", "fp16"], "how weights lie"),
     "merge": annotated_option("merge", bool, "one of each", default=True),
     "share": annotated_option("share", float | None, "of all [the rows]", "in a group"),
@@ -33,6 +34,7 @@ OPTIONS = {
         ("--no-merge --storage fp16", {"merge": False, "storage": "fp16"}),
         ("--share -1", {"share": -1.0}),
         ("--data -", {"data": ["-"]}),
+        ("--profile long short", {"profile": ["long", "short"]}),
     ],
 )
 def test_options_that_are_left_out_are_not_given_and_a_list_takes_several_words(words: str, given: dict[str, Any]) -> None:
