@@ -48,6 +48,7 @@ class Tasks(Mapping[str, TaskSpec]):
         """
         self._specs: dict[str, TaskSpec] = {}
         self._routes: dict[str, NativeRoute] = {}
+        self._serving: dict[str, list[str]] = {}  # every request asks for it
         for spec in specs:
             self._add(spec)
 
@@ -67,7 +68,7 @@ class Tasks(Mapping[str, TaskSpec]):
 
     def serving(self, path: str) -> Sequence[str]:
         """Names of the tasks that answer under a native path, in the order in which their defaults are asked."""
-        return [spec.name for spec in self.values() if any(served.route.path == path for served in spec.routes)]
+        return self._serving.get(path, ())
 
     def find(self, name: str) -> TaskSpec:
         """The task of a manifest.
@@ -100,6 +101,8 @@ class Tasks(Mapping[str, TaskSpec]):
                 raise SetupError(f"{spec.distribution} brings a route /{path}, which is taken")
         self._check_protocols(spec)
         self._specs[spec.name] = spec
+        for served in spec.routes:
+            self._serving.setdefault(served.route.path, []).append(spec.name)
 
     def _check_protocols(self, spec: TaskSpec) -> None:
         own, correction = spec.text_embeddings, spec.correction
