@@ -293,5 +293,7 @@ def _sentence(error: TyperException) -> str:
         said = f"the following arguments are required: {missing}"
     else:
         message = error.format_message().rstrip(".")
+        if message.startswith("Got unexpected extra"):  # …argument(s) (a b)
+            message = f"{message.rpartition('(')[2].rstrip(')')!r} is not known here"
         said = f"{message[0].lower()}{message[1:]}"
     return f"{path}: {said} (`{path} --help` tells what there is)"

@@ -93,7 +93,7 @@ def test_a_command_is_called_with_its_arguments_and_gives_its_exit_code(
         ([], "hooper try: the following arguments are required: WHAT ("),
         (["one", "--dat", "a"], "hooper try: '--dat' is not known here; did you mean '--data'? (`hooper try --help`"),
         (["one", "--share", "x"], "hooper try: invalid value for '--share': 'x' is not a valid float"),
-        (["one", "two"], "hooper try: got unexpected extra argument(s) (two)"),
+        (["one", "two"], "hooper try: 'two' is not known here (`hooper try --help`"),
     ],
 )
 def test_a_mistake_is_one_sentence(words: Sequence[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
