@@ -28,7 +28,7 @@ from scripts.training.recipe import Recipe, load_recipe, recipe_options  # noqa:
 from scripts.training.run_folder import Interrupted  # noqa: E402
 
 if TYPE_CHECKING:
-    from scripts.training.pipeline import Pipeline, Published
+    from scripts.training.pipeline import Pipeline, PublishedModel
 
 RECIPES = ROOT / "scripts" / "recipes"
 EXAMPLES = """\
@@ -136,7 +136,7 @@ def _recipe_file(wish: str) -> Path:
     return known.relative_to(Path.cwd()) if known.is_relative_to(Path.cwd()) else known
 
 
-def _report(published: Published, recipe: Recipe) -> None:
+def _report(published: PublishedModel, recipe: Recipe) -> None:
     folder, headline = published.folder, published.evaluation["headline"]
     size = sum(path.stat().st_size for path in folder.iterdir())
     figures = ", ".join(f"{metric_name(key)} {format_value(value)}" for key, value in headline.items())

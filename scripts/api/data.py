@@ -13,7 +13,7 @@ from app.data.cells import plain
 from scripts.training.records import read_records
 
 
-class Frame(Protocol):
+class DataFrameLike(Protocol):
     """A data frame of pandas."""
 
     columns: Any
@@ -29,7 +29,7 @@ Source: TypeAlias = (
     | Sequence[Mapping[str, Any]]
     | Mapping[str, Sequence[Any]]
     | tuple[Sequence[Any], Sequence[Any]]
-    | Frame
+    | DataFrameLike
 )
 """A file, class folder or hub data set (`id` or `id:split`); several of them; rows; columns; texts and labels; a data frame.
 Columns, texts and labels may be lists or arrays of numpy."""
@@ -52,14 +52,16 @@ class Data:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class DataPart:
     """The rows to train on, or those held out."""
 
     data: Data
     name: Literal["train", "validation"]
 
 
-def get_dataset(source: Source, split_ratio: float | None = None, validation: Source | None = None) -> tuple[Part, Part]:
+def get_dataset(
+    source: Source, split_ratio: float | None = None, validation: Source | None = None
+) -> tuple[DataPart, DataPart]:
     """Read labelled data; which columns are needed, and how they may be called, depends on the task.
 
     Args:
@@ -82,7 +84,7 @@ def get_dataset(source: Source, split_ratio: float | None = None, validation: So
     words += [] if validation is None else [f"validation={_spelled(validation, held_out)}"]
     call = f"get_dataset({', '.join(words)})"
     data = Data({**own, **held_out}, list(own), list(held_out), float(split_ratio or 0), call)
-    return Part(data, "train"), Part(data, "validation")
+    return DataPart(data, "train"), DataPart(data, "validation")
 
 
 def read(source: Source, prefix: str = "") -> Records:

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
-from scripts.api.data import Data, Part
+from scripts.api.data import Data, DataPart
 from scripts.tasks import training_task
 from scripts.training.data import default_name
 from scripts.training.pretrained import Start, find_start
@@ -63,7 +63,7 @@ def check_arguments(model: Any, train: Any, val: Any) -> None:
     """
     if not isinstance(model, Model):
         raise InvalidSettings(f"the model must come from get_model, not {type(model).__name__}")
-    if not isinstance(train, Part) or not isinstance(val, Part):
+    if not isinstance(train, DataPart) or not isinstance(val, DataPart):
         raise InvalidSettings(f"train and val must come from get_dataset, not {type(train).__name__} and {type(val).__name__}")
     if train.data is not val.data or (train.name, val.name) != ("train", "validation"):
         raise InvalidSettings(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from scripts.api.data import Part
+from scripts.api.data import DataPart
 from scripts.api.options import Model as PretrainedModel
 from scripts.api.options import get_model
 from scripts.api.trainer import Trainer
@@ -36,7 +36,7 @@ class TaskApi(Generic[M]):
         """A pretrained model with a fast tokenizer; see `scripts.api.options.get_model`."""
         return get_model(name)
 
-    def create_trainer(self, model: PretrainedModel, train: Part, val: Part, **options: Any) -> Trainer[M]:
+    def create_trainer(self, model: PretrainedModel, train: DataPart, val: DataPart, **options: Any) -> Trainer[M]:
         """A trainer of this model on this data, and its options; see `scripts.api.trainer.Trainer`."""
         return Trainer(self.task, self.Figures, model, train, val, options)
 

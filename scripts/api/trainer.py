@@ -1,4 +1,4 @@
-"""The trainer: fit, evaluate and save, each a few arrows of the pipeline."""
+"""The trainer: fit, evaluate and save, each a few stages of the pipeline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from app.tasks.tokenizer import Tokenizer
-from scripts.api.data import Part, Source, read
+from scripts.api.data import DataPart, Source, read
 from scripts.api.options import Model, Script, check_arguments, fitting_values, publishing_values, training_values
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
@@ -39,7 +39,7 @@ class Trainer(Generic[F]):
     what is evaluated and saved is always the outcome of the last one that ended."""
 
     def __init__(
-        self, task: TaskName, figures: type[F], model: Model, train: Part, val: Part, options: Mapping[str, Any]
+        self, task: TaskName, figures: type[F], model: Model, train: DataPart, val: DataPart, options: Mapping[str, Any]
     ) -> None:
         """
         Args:
@@ -129,7 +129,7 @@ class Trainer(Generic[F]):
             draw(curve, Path(plot))
         return curve
 
-    def evaluate(self, part: Part | Source) -> F:
+    def evaluate(self, part: DataPart | Source) -> F:
         """Loss and figures of the trained model in torch; `save` measures the published graph anew.
 
         Args:
@@ -143,7 +143,7 @@ class Trainer(Generic[F]):
         made: F = self._figures(**{name: found.get(name, nan) for name in self._figures._fields})
         return made
 
-    def report(self, part: Part | Source) -> dict[str, Any]:
+    def report(self, part: DataPart | Source) -> dict[str, Any]:
         """Everything that `evaluate` measures: `loss`, the `headline`, `by_source`, and for labels `per_class`.
 
         Raises:
@@ -155,7 +155,7 @@ class Trainer(Generic[F]):
         rows = self._training.training_rows(reference.examples, tokenizer, self._prepared.task_options)
         return {"loss": mean_loss(self._training, trained.model, rows), **figures}
 
-    def top_losses(self, most: int = 10, part: Part | Source | None = None) -> list[dict[str, Any]]:
+    def top_losses(self, most: int = 10, part: DataPart | Source | None = None) -> list[dict[str, Any]]:
         """The worst errors: their texts as `fields`, what was `guessed`, what is `right`, and where they stand; the largest
         loss first (of answers the smallest F1, of summaries the smallest ROUGE-1).
 
@@ -168,7 +168,7 @@ class Trainer(Generic[F]):
         """
         return self._training.worst_errors(self._report_input(part), most)
 
-    def write_report(self, path: str | Path, part: Part | Source | None = None) -> Path:
+    def write_report(self, path: str | Path, part: DataPart | Source | None = None) -> Path:
         """Write the report as a page of its own, with the same as json beside it: what is right and wrong, how sure the
         model is of it, the worst errors with the words that misled it, likely label errors. It holds texts of the data.
 
@@ -207,7 +207,7 @@ class Trainer(Generic[F]):
         pipeline = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
         return pipeline.export(self._prepared, trained, self._held_out(trained)).folder
 
-    def _judged_on(self, part: Part | Source) -> Reference:
+    def _judged_on(self, part: DataPart | Source) -> Reference:
         trained = self._needed("evaluate")
         examples = self._examples(part)
         if examples is self._prepared.dataset.validation:
@@ -217,7 +217,7 @@ class Trainer(Generic[F]):
             self._training, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False
         )
 
-    def _report_input(self, part: Part | Source | None) -> ReportInput:
+    def _report_input(self, part: DataPart | Source | None) -> ReportInput:
         trained = self._needed("report on")
         reference = self._held_out(trained) if part is None else self._judged_on(part)
         return ReportInput(
@@ -255,9 +255,9 @@ class Trainer(Generic[F]):
             self._reference = self._line().evaluate(self._prepared, trained)
         return self._reference
 
-    def _examples(self, part: Part | Source) -> Sequence[Example]:
+    def _examples(self, part: DataPart | Source) -> Sequence[Example]:
         dataset = self._prepared.dataset
-        if not isinstance(part, Part):
+        if not isinstance(part, DataPart):
             return self._others(part)
         if part.data is not self._data:
             raise InvalidSettings("this part is of another get_dataset; give its source, such as evaluate('test.csv')")

@@ -41,8 +41,8 @@ class BudgetPlan:
 class Stopwatch(TrainerCallback):
     """Times updates and stops after some seconds; the first one, which also warms up, is left out."""
 
-    def __init__(self, course: TrainingSetup, limit_s: float) -> None:
-        self._collator, self._limit_s = course.collator, limit_s
+    def __init__(self, setup: TrainingSetup, limit_s: float) -> None:
+        self._collator, self._limit_s = setup.collator, limit_s
         self._began, self._tokens = 0.0, 0
         self.tokens_per_s = 0.0
 
@@ -56,29 +56,29 @@ class Stopwatch(TrainerCallback):
         control.should_training_stop = agreed(enough)
 
 
-def within_budget(course: TrainingSetup, model: Any, folder: Path) -> BudgetPlan:
+def within_budget(setup: TrainingSetup, model: Any, folder: Path) -> BudgetPlan:
     """Never more epochs than would be chosen without a budget, and never less than one update.
 
     Args:
-        course: what is trained on.
+        setup: what is trained on.
         model: left as it is.
         folder: of the run; nothing is written into it.
     """
-    began, budget_s = time.monotonic(), seconds_of(course.recipe.budget)
-    watch = Stopwatch(course, budget_s * TRIAL_SHARE)
-    arguments = make_arguments(course, TRIAL_UPDATES, folder, save_strategy="no", learning_rate=0.0)
+    began, budget_s = time.monotonic(), seconds_of(setup.recipe.budget)
+    watch = Stopwatch(setup, budget_s * TRIAL_SHARE)
+    arguments = make_arguments(setup, TRIAL_UPDATES, folder, save_strategy="no", learning_rate=0.0)
     constant: Any = partial(transformers.get_constant_schedule)
-    HooperTrainer(course, copy.deepcopy(model), arguments, constant, [watch]).train()
-    course.collator.forget()
+    HooperTrainer(setup, copy.deepcopy(model), arguments, constant, [watch]).train()
+    setup.collator.forget()
     trial_s = time.monotonic() - began
     left_s = budget_s * (1 - MARGIN) - trial_s
-    updates = _updates(course, agreed(max(0.0, left_s * watch.tokens_per_s)))
+    updates = _updates(setup, agreed(max(0.0, left_s * watch.tokens_per_s)))
     return BudgetPlan(updates, round(watch.tokens_per_s), round(trial_s, 1))
 
 
-def _updates(course: TrainingSetup, tokens: float) -> int:
-    epochs = min(course.default_epochs, course.workload.epochs_for(tokens))
-    return max(1, math.floor(epochs * course.updates_per_epoch))
+def _updates(setup: TrainingSetup, tokens: float) -> int:
+    epochs = min(setup.default_epochs, setup.workload.epochs_for(tokens))
+    return max(1, math.floor(epochs * setup.updates_per_epoch))
 
 
 LOOKS = 20

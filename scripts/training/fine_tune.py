@@ -38,7 +38,7 @@ CHECKPOINTS = 10
 
 
 @dataclass(frozen=True)
-class Length:
+class RunLength:
     """How long a run lasts, and what shortens it."""
 
     updates: int
@@ -52,7 +52,7 @@ def fine_tune(
     rows: Sequence[TrainingRow],
     run: RunFolder,
     resume: bool,
-    aside: Sequence[TrainingRow] = (),
+    validation_split: Sequence[TrainingRow] = (),
 ) -> dict[str, Any]:
     """Train the model in place. The trainer leaves it wrapped in its own precision: save it and load it again to use it.
 
@@ -63,7 +63,7 @@ def fine_tune(
         rows: to train on.
         run: keeps checkpoints.
         resume: go on from the last of them.
-        aside: rows that tell when to stop, where the recipe says autofit.
+        validation_split: rows that tell when to stop, where the recipe says autofit.
 
     Returns:
         What the run cost: epochs, updates, seconds, final loss, and more.
@@ -73,12 +73,12 @@ def fine_tune(
         Interrupted: Ctrl-C was pressed; what a resumed run goes on from is saved.
     """
     keep_freed_memory()
-    course = set_up_training(recipe, task, model, rows)
+    setup = set_up_training(recipe, task, model, rows)
     freeze(recipe, model)
     learner = add_adapters(recipe, model) if recipe.lora_rank else model
     checkpoint = run.last_checkpoint if resume else None
-    length = _length(course, learner, run, resume)
-    trainer = _trainer(course, learner, run, length, aside)
+    length = _length(setup, learner, run, resume)
+    trainer = _trainer(setup, learner, run, length, validation_split)
     result = _train(trainer, run, checkpoint)
     if result.global_step < trainer.state.max_steps and not recipe.autofit:
         raise SetupError(
@@ -88,9 +88,9 @@ def fine_tune(
     if recipe.lora_rank:
         merge_adapters(learner)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    cost = _cost(course, trainer, result, resumed)
+    cost = _cost(setup, trainer, result, resumed)
     if recipe.autofit:
-        cost["autofit"] = autofit_record(trainer.state, len(aside))
+        cost["autofit"] = autofit_record(trainer.state, len(validation_split))
     if recipe.budget:
         cost["budget"] = {"asked": recipe.budget, **(run.settled or {})}
     return cost
@@ -125,37 +125,39 @@ class StopOnSignal(TrainerCallback):
         self.release()
 
 
-def _length(course: TrainingSetup, model: Any, run: RunFolder, resume: bool) -> Length:
+def _length(setup: TrainingSetup, model: Any, run: RunFolder, resume: bool) -> RunLength:
     """From the recipe, from a budget, or as the run that is gone on with settled it."""
-    recipe, per_epoch = course.recipe, course.updates_per_epoch
+    recipe, per_epoch = setup.recipe, setup.updates_per_epoch
     if not recipe.budget:
-        epochs = recipe.epochs or course.default_epochs * (LONGER if recipe.autofit else 1)
-        return Length(math.ceil(per_epoch * epochs))
+        epochs = recipe.epochs or setup.default_epochs * (LONGER if recipe.autofit else 1)
+        return RunLength(math.ceil(per_epoch * epochs))
     settled = run.settled if resume else None
     if settled is not None:  # what was left of the time is gone
-        return Length(settled["updates"])
+        return RunLength(settled["updates"])
     began = time.monotonic()
-    found = within_budget(course, model, run.path)
+    found = within_budget(setup, model, run.path)
     run.settle(asdict(found))
     deadline = Deadline(
         recipe, began, seconds_of(recipe.budget), lambda updates: run.settle(asdict(replace(found, updates=updates)))
     )
-    return Length(found.updates, [deadline])
+    return RunLength(found.updates, [deadline])
 
 
-def _trainer(course: TrainingSetup, model: Any, run: RunFolder, length: Length, aside: Sequence[TrainingRow]) -> HooperTrainer:
-    recipe, updates = course.recipe, length.updates
+def _trainer(
+    setup: TrainingSetup, model: Any, run: RunFolder, length: RunLength, validation_split: Sequence[TrainingRow]
+) -> HooperTrainer:
+    recipe, updates = setup.recipe, length.updates
     callbacks = [
-        TrainingProgress(course.workload, course.updates_per_epoch),
+        TrainingProgress(setup.workload, setup.updates_per_epoch),
         *unfreezing(recipe, model),
         *length.callbacks,
-        *(autofit_callbacks(course, updates) if recipe.autofit else []),
+        *(autofit_callbacks(setup, updates) if recipe.autofit else []),
     ]
     more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / CHECKPOINTS))}
     if recipe.autofit:
-        more = autofit_arguments(course)
-    arguments = make_arguments(course, updates, run.path, **more)
-    return HooperTrainer(course, model, arguments, make_schedule(recipe, updates), callbacks, aside)
+        more = autofit_arguments(setup)
+    arguments = make_arguments(setup, updates, run.path, **more)
+    return HooperTrainer(setup, model, arguments, make_schedule(recipe, updates), callbacks, validation_split)
 
 
 def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> Any:
@@ -175,17 +177,17 @@ def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> A
     return result
 
 
-def _cost(course: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:
+def _cost(setup: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:
     seconds = result.metrics["train_runtime"]
     return {
-        "epochs": round(result.global_step / course.updates_per_epoch, 2),
+        "epochs": round(result.global_step / setup.updates_per_epoch, 2),
         "updates": result.global_step,
         "seconds": round(seconds, 1),
         "loss": round(result.training_loss, 4),
         "precision": "bf16" if trainer.args.bf16 else "fp32",
         "resumed_after_updates": resumed,
-        "tokens_per_s": round(num_processes() * course.collator.num_tokens / seconds),
-        "padding_share": round(course.collator.padding_share, 4),
+        "tokens_per_s": round(num_processes() * setup.collator.num_tokens / seconds),
+        "padding_share": round(setup.collator.padding_share, 4),
         "peak_memory_bytes": peak_memory_bytes(),
         "processes": num_processes(),
     }
@@ -200,7 +202,7 @@ LONGER = 2
 """Epochs at most, as a multiple of those that would be chosen without autofit."""
 
 
-def set_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def split_for_autofit(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """The examples to train on, and a tenth to tune on, at most two thousand; the same text, or questions about one context,
     are never in both. None of them is among the rows that are reported on: those were held out before. Which they are does
     not depend on the recipe's seed: a second fit, with another, must not tune on what the first was trained on.
@@ -209,23 +211,23 @@ def set_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]
         InvalidSettings: there are too few.
     """
     share = 1 - min(SHARE, MOST_ROWS / len(examples))
-    kept, aside = split_groups(examples, share, 0, lambda one: getattr(one.item, "context", None) or repr(one.item))
-    if not aside or round(len(examples) * SHARE) == 0:
+    kept, validation_split = split_groups(examples, share, 0, lambda one: getattr(one.item, "context", None) or repr(one.item))
+    if not validation_split or round(len(examples) * SHARE) == 0:
         raise InvalidSettings(
             f"autofit sets a tenth of the training texts aside, but there are only {len(examples)} rows; leave it out"
         )
-    return kept, aside
+    return kept, validation_split
 
 
-def updates_between(course: TrainingSetup) -> int:
+def updates_between(setup: TrainingSetup) -> int:
     """Updates from one evaluation to the next: equal parts of an epoch."""
-    per_epoch = course.updates_per_epoch
+    per_epoch = setup.updates_per_epoch
     return math.ceil(per_epoch / math.ceil(per_epoch / UPDATES_BETWEEN))
 
 
-def autofit_arguments(course: TrainingSetup) -> dict[str, Any]:
+def autofit_arguments(setup: TrainingSetup) -> dict[str, Any]:
     """What it means to transformers."""
-    between = updates_between(course)
+    between = updates_between(setup)
     return {
         "eval_strategy": "steps",
         "eval_steps": between,
@@ -237,10 +239,10 @@ def autofit_arguments(course: TrainingSetup) -> dict[str, Any]:
     }
 
 
-def autofit_callbacks(course: TrainingSetup, updates: int) -> list[TrainerCallback]:
+def autofit_callbacks(setup: TrainingSetup, updates: int) -> list[TrainerCallback]:
     # of the epochs there would be without it: it may end long before the last update
-    warmup = warmup_updates(course.recipe, max(1, updates // LONGER))
-    return [WarmUp(warmup, course.recipe.learning_rate), EarlyStoppingCallback(PATIENCE), LastEvaluation()]
+    warmup = warmup_updates(setup.recipe, max(1, updates // LONGER))
+    return [WarmUp(warmup, setup.recipe.learning_rate), EarlyStoppingCallback(PATIENCE), LastEvaluation()]
 
 
 class LastEvaluation(TrainerCallback):

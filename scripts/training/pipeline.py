@@ -30,7 +30,7 @@ from scripts.training import pretrained
 from scripts.training.budget import length_cost
 from scripts.training.data import Example, describe_broken, read_all, read_corrections
 from scripts.training.distillation import open_teacher, with_teacher_logits
-from scripts.training.fine_tune import fine_tune, set_aside
+from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
 from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
@@ -50,7 +50,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """What the line made."""
 
     folder: Path
@@ -62,26 +62,26 @@ class Published:
 
 
 class Pipeline:
-    """One run of one recipe; every method is an arrow or a few."""
+    """One run of one recipe; every method is one of its stages, or a few."""
 
     def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say, script: str = "") -> None:
         """
         Args:
             recipe: what is made.
             recipe_file: where the recipe was read from, for the card.
-            say: told each arrow.
+            say: prints each stage.
             script: the Python that repeats this run, for the card, where no `hooper train` line does.
         """
         check_name(recipe.name)
         self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
-        self.say: Say = say if is_main_process() else lambda arrow, text: None
+        self.say: Say = say if is_main_process() else lambda stage, text: None
         self.training = training_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
         """Whether the fine-tuned model is on disk: from then on a failure costs no training."""
 
-    def run(self, resume: bool) -> Published | None:
-        """All arrows, from data to a published version; none from a process that only helps another to train."""
+    def run(self, resume: bool) -> PublishedModel | None:
+        """All stages, from data to a published version; none from a process that only helps another to train."""
         prepared = self.load(read_all(self.recipe))
         trained = self.train(prepared, resume)
         if not is_main_process():
@@ -149,14 +149,14 @@ class Pipeline:
         self.say("evaluate", describe_metrics(figures["headline"], self.training.metric_names(prepared.task_options)))
         return reference
 
-    def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> Published:
+    def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> PublishedModel:
         """export > optimize > verify > quantize > verify > card > publish."""
         with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             storage, axis = self.recipe.storage, self.training.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
             return self.publish(prepared, trained, reference, verified)
 
-    def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> Published:
+    def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> PublishedModel:
         """card > publish, with the figures of the very graph that is published."""
         recipe = self.recipe
         evaluation = self._evaluation(prepared, trained, reference, verified)
@@ -169,7 +169,7 @@ class Pipeline:
         self.say("publish", str(folder))
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
         report = self._report(folder, prepared, reference, verified, session)
-        return Published(folder, evaluation, contents.golden[0]["item"], report)
+        return PublishedModel(folder, evaluation, contents.golden[0]["item"], report)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
@@ -195,12 +195,12 @@ class Pipeline:
             self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
         elif is_main_process():
             self.run_folder.start(self.recipe, prepared.dataset)
-        examples, aside = prepared.dataset.train, list[Example]()
+        examples, validation_split = prepared.dataset.train, list[Example]()
         if self.recipe.autofit:
-            examples, aside = set_aside(examples)
-            self.say("", f"autofit: {len(aside):,} training rows are the validation split that decides when to stop")
+            examples, validation_split = split_for_autofit(examples)
+            self.say("", f"autofit: {len(validation_split):,} training rows are the validation split that decides when to stop")
         rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
-        tuned_on = self.training.training_rows(aside, tokenizer, prepared.task_options)
+        tuned_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
         cost = fine_tune(self.recipe, self.training, model, rows, self.run_folder, resume, tuned_on)
         if is_main_process():
             self.run_folder.save_final(model, cost)

@@ -33,28 +33,28 @@ class HooperTrainer(Trainer):
 
     def __init__(
         self,
-        course: TrainingSetup,
+        setup: TrainingSetup,
         model: Any,
         args: TrainingArguments,
         schedule: Schedule,
         callbacks: Sequence[TrainerCallback],
-        aside: Sequence[TrainingRow] = (),
+        validation_split: Sequence[TrainingRow] = (),
     ) -> None:
         super().__init__(
             model=model,
             args=args,
-            train_dataset=course.rows,
-            eval_dataset=aside or None,
-            data_collator=course.collator,
-            callbacks=[EpochStart(course.collator, course.order), *callbacks],
+            train_dataset=setup.rows,
+            eval_dataset=validation_split or None,
+            data_collator=setup.collator,
+            callbacks=[EpochStart(setup.collator, setup.order), *callbacks],
         )
-        self._course, self._schedule, self._aside = course, schedule, aside
+        self._setup, self._schedule, self._validation_split = setup, schedule, validation_split
         self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated ones are averaged by the trainer
         for unwanted in (ProgressCallback, PrinterCallback):
             self.remove_callback(unwanted)  # type: ignore[no-untyped-call]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._course.order
+        return self._setup.order
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         to_steer: Any = optimizer or self.optimizer
@@ -63,31 +63,31 @@ class HooperTrainer(Trainer):
         return made  # type: ignore[no-any-return]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        loss, outputs = self._course.objective(model, inputs)
+        loss, outputs = self._setup.objective(model, inputs)
         labels = inputs["labels"].cpu().numpy()
-        right, total = self._course.task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels)
+        right, total = self._setup.task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels)
         vars(self.state)["hooper_correct"] = (right, total)  # read by TrainingProgress
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """The loss on the rows set aside, as `mean_loss` has it: every process computes it, one decides."""
-        loss = agreed(mean_loss(self._course.task, self.accelerator.unwrap_model(self.model), self._aside))
+        loss = agreed(mean_loss(self._setup.task, self.accelerator.unwrap_model(self.model), self._validation_split))
         metrics = {"eval_loss": loss}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-def make_arguments(course: TrainingSetup, updates: int, folder: Path, **more: Any) -> TrainingArguments:
+def make_arguments(setup: TrainingSetup, updates: int, folder: Path, **more: Any) -> TrainingArguments:
     """What the recipe means to transformers; `more` goes over it."""
-    recipe = course.recipe
+    recipe = setup.recipe
     transformers.logging.set_verbosity_error()
     tell_accelerate(uses_bf16(recipe))
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": updates,
-        "per_device_train_batch_size": course.at_once,
-        "gradient_accumulation_steps": recipe.batch_size // (course.at_once * num_processes()),
+        "per_device_train_batch_size": setup.at_once,
+        "gradient_accumulation_steps": recipe.batch_size // (setup.at_once * num_processes()),
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,

@@ -61,7 +61,7 @@ def attempt(folder: Path, last: int, settings: dict[str, Any]) -> tuple[bool, in
 
         fine_tune.TrainingProgress.on_step_end = on_step_end  # type: ignore[method-assign]
         recipe = recipe_of({**settings, "runs": str(folder)})
-        pipeline = Pipeline(recipe, None, lambda arrow, text: None)
+        pipeline = Pipeline(recipe, None, lambda stage, text: None)
         pipeline.train(pipeline.load(read_all(recipe)), (folder / recipe.name / "recipe.json").exists())
         os.write(writer, str(moments.taken).encode())
         os._exit(0)

@@ -94,8 +94,8 @@ def test_five_lines_make_a_published_model(made: Made) -> None:
     assert evaluation_of(made.place / "imdb_classifier" / "1")["training"]["epochs"] == 3
     assert 0 < made.names["loss"] < 2
     assert 0 <= made.names["accuracy"] <= 1
-    arrows = [line.split()[0] for line in made.printed.splitlines() if not line.startswith(" ")]
-    assert arrows == [
+    stages = [line.split()[0] for line in made.printed.splitlines() if not line.startswith(" ")]
+    assert stages == [
         "load",
         "trial",
         "fine-tune",
@@ -354,7 +354,7 @@ def test_the_parts_are_those_of_one_data_set_in_their_order(workplace: Path, bas
     wrong: Any = "bert-base-uncased"
     with pytest.raises(InvalidSettings, match="the model must come from get_model, not str"):
         text_classifier.create_trainer(wrong, train, val)
-    with pytest.raises(InvalidSettings, match="train and val must come from get_dataset, not str and Part"):
+    with pytest.raises(InvalidSettings, match="train and val must come from get_dataset, not str and DataPart"):
         text_classifier.create_trainer(model, wrong, val)
 
 

@@ -31,8 +31,8 @@ def example(text: str) -> Example:
 
 def train(model: Any, rows: list[TrainingRow], folder: Path, resume: bool = False, recipe: Recipe = RECIPE) -> dict[str, Any]:
     """A quarter of the rows, with labels that are partly wrong, so that the loss on them rises in the end."""
-    aside = [replace(one, label=1 - one.label) if number % 3 == 0 else one for number, one in enumerate(rows[:10])]
-    return fine_tune(recipe, TASK, model, rows[10:], RunFolder(folder), resume, aside)
+    validation_split = [replace(one, label=1 - one.label) if number % 3 == 0 else one for number, one in enumerate(rows[:10])]
+    return fine_tune(recipe, TASK, model, rows[10:], RunFolder(folder), resume, validation_split)
 
 
 def weights(model: Any) -> torch.Tensor:
@@ -41,19 +41,19 @@ def weights(model: Any) -> torch.Tensor:
 
 def test_a_tenth_is_set_aside_and_no_text_is_in_both() -> None:
     examples = [example(f"text {number // 2}") for number in range(100)]
-    kept, aside = module.set_aside(examples)
-    assert len(aside) == 10
-    assert sorted(map(repr, kept + aside)) == sorted(map(repr, examples))
-    assert not {repr(one.item) for one in kept} & {repr(one.item) for one in aside}
+    kept, validation_split = module.split_for_autofit(examples)
+    assert len(validation_split) == 10
+    assert sorted(map(repr, kept + validation_split)) == sorted(map(repr, examples))
+    assert not {repr(one.item) for one in kept} & {repr(one.item) for one in validation_split}
 
 
 def test_of_many_rows_two_thousand_are_set_aside() -> None:
-    assert len(module.set_aside([example(str(number)) for number in range(50_000)])[1]) == 2000
+    assert len(module.split_for_autofit([example(str(number)) for number in range(50_000)])[1]) == 2000
 
 
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="there are only 3 rows"):
-        module.set_aside([example(str(number)) for number in range(3)])
+        module.split_for_autofit([example(str(number)) for number in range(3)])
 
 
 def test_it_ends_early_and_keeps_the_best(tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_it_ends_early_and_keeps_the_best(tiny_model: Any, training_rows: list[T
     assert losses[-1] > min(losses)
     assert tuned["best_update"] == tuned["evaluations"][len(losses) - 1 - module.PATIENCE]["update"]
     assert tuned["rows_set_aside"] == 10
-    aside = [replace(one, label=1 - one.label) if n % 3 == 0 else one for n, one in enumerate(training_rows[:10])]
-    assert mean_loss(TASK, model, aside) == pytest.approx(min(losses), abs=1e-3)
+    validation_split = [replace(one, label=1 - one.label) if n % 3 == 0 else one for n, one in enumerate(training_rows[:10])]
+    assert mean_loss(TASK, model, validation_split) == pytest.approx(min(losses), abs=1e-3)
 
 
 def test_each_evaluation_without_a_lower_loss_halves_the_rate(
