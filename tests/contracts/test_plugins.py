@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.conftest import World
+from tests.support.doc_commands import difference, doc_commands
 from tests.support.live_service import HOOPER, ROOT, free_port, serving, started
-from tests.support.plugins import POLARITY, environment, install
+from tests.support.plugins import EXAMPLE, POLARITY, environment, install
 from tests.support.tiny_model import publish_tiny, publish_tiny_spec
 
+PAGE = ROOT / "docs" / "how-to" / "write-a-task.md"
 BROKEN = "toy-tasks: its task 'toy' cannot be imported (RuntimeError: broken); HOOPER_TASKS can leave it out"
 
 
@@ -84,3 +89,29 @@ def test_a_model_of_a_task_that_is_left_out_is_listed_as_failed(world: World) ->
         assert f"is for {POLARITY}, which this version cannot serve" in failed["detail"]
         assert client.post("/v1/measure", json={"inputs": "good"}).status_code == 404
         assert POLARITY not in client.get("/static/tasks.json").json()
+
+
+def test_the_page_on_writing_a_task_shows_what_is_printed(world: World, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models" / "sentiment", tmp_path / "models" / "sentiment")
+    python = shlex.quote(sys.executable)
+    commands = doc_commands(PAGE)
+    assert commands
+    for one in commands:
+        command = f'hooper() {{ {python} -m app.cli "$@"; }}; python() {{ {python} "$@"; }}; {one.command}'
+        variables = environment(world.site, device="cpu")
+        ran = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert difference(ran.stdout + ran.stderr, one.output) is None, (one.command, ran.stdout, ran.stderr)
+
+
+def test_the_page_on_writing_a_task_shows_the_package_as_it_is() -> None:
+    package = "".join(path.read_text(encoding="utf-8") for path in sorted(EXAMPLE.glob("*/*.py")))
+    package += (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    excerpts = re.findall(r"^```(?:py|toml)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(excerpts) == 3
+    for excerpt in excerpts:
+        assert excerpt in package
+    named = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+    assert named == {
+        path.relative_to(EXAMPLE).as_posix() for path in EXAMPLE.rglob("*.*") if path.suffix in (".py", ".js", ".toml")
+    } - {"hooper_polarity/__init__.py"}
