@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 
 import uvicorn
 
@@ -12,8 +10,7 @@ from app.core.errors import HooperError, SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.main import create_app, tasks_of
 from app.observability.logging import harmless, set_up_logging
-from app.processes.http import freeze_heap, on_ending_signals, uvicorn_config
-from app.runtime.thread import is_any_abandoned
+from app.processes.http import exit_now, freeze_heap, on_ending_signals, uvicorn_config
 from app.settings import Settings, check_exposure
 
 
@@ -54,12 +51,7 @@ def serve(settings: Settings) -> int:
         )
     if failures:
         print(f"hooper: {harmless(failures[0].detail)}", file=sys.stderr)
-    code = EXIT_SETUP if failures else 0
-    if is_any_abandoned():  # everything else is closed by now
-        with suppress(OSError):  # a terminal that was closed
-            sys.stderr.flush()
-        os._exit(code)
-    return code
+    return exit_now(EXIT_SETUP if failures else 0)
 
 
 def _serve_from_several(settings: Settings) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 
@@ -17,8 +16,7 @@ from app.main import create_app
 from app.observability.logging import set_up_logging
 from app.observability.metrics import SharedMetrics
 from app.processes.child import ChildConfig, heartbeat, on_stop_request, receive_config, report_failure
-from app.processes.http import ending_signals
-from app.runtime.thread import is_any_abandoned
+from app.processes.http import ending_signals, exit_now
 
 
 async def answer(config: ChildConfig) -> HooperError | None:
@@ -58,11 +56,7 @@ def main() -> int:
         failure = runner.run(answer(config))
     if failure is not None:
         report_failure(failure.detail)
-    code = EXIT_SETUP if failure is not None else 0
-    if is_any_abandoned():
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+    return exit_now(EXIT_SETUP if failure is not None else 0)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +15,7 @@ import uvicorn
 
 from app.api.connection import limited
 from app.core.errors import SetupError
+from app.runtime.thread import is_any_abandoned
 from app.settings import Settings
 
 
@@ -79,6 +82,15 @@ def _open(family: int, address: tuple[object, ...]) -> Listening:
         opened_socket.close()
         raise
     return opened_socket
+
+
+def exit_now(code: int) -> int:
+    """The code for `sys.exit`; does not return where a thread is stuck in an engine, for which Python would wait for ever."""
+    if is_any_abandoned():  # everything else is closed by now
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def ending_signals() -> list[signal.Signals]:
