@@ -39,7 +39,7 @@ MARKS = ("unexpected error", "Traceback", "Exception in ASGI", "never retrieved"
 
 
 def run_schemathesis(address: Address, count: int, seed: int, seconds: float) -> dict[str, Any]:
-    """About so many cases, the same number for each operation and both modes: how often each status was answered, and whether
+    """At most so many cases, the same number for each operation that has so many: how often each status was answered, and whether
     its check passed; what it found stands on standard error.
 
     Raises:

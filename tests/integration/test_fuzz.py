@@ -21,4 +21,4 @@ def test_no_request_and_no_client_makes_it_stumble(tmp_path: Path) -> None:
         publish_tiny_task(tmp_path, task, task)
     report = fuzz(NUM_CASES, tmp_path, 0)
     assert report["failed"] == 0, report
-    assert report["cases"] > 0.9 * NUM_CASES
+    assert report["cases"] > 0.6 * NUM_CASES  # operations without parameters have fewer

@@ -71,8 +71,10 @@ def answering(answer: bytes) -> Iterator[Address]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
         writer.write_eof()
-        await reader.read()  # until the client has left: what is unread when a socket is closed resets it
-        writer.close()
+        try:
+            await reader.read()  # until the client has left: what is unread when a socket is closed resets it
+        finally:
+            writer.close()
 
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
@@ -84,6 +86,10 @@ def answering(answer: bytes) -> Iterator[Address]:
         loop.call_soon_threadsafe(server.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        conversations = asyncio.all_tasks(loop)
+        for conversation in conversations:
+            conversation.cancel()
+        loop.run_until_complete(asyncio.gather(*conversations, return_exceptions=True))
         loop.close()
 
 
