@@ -258,21 +258,3 @@ def run_module(words: Sequence[str], name: str, settings: Mapping[str, str] | No
     output = run_program([sys.executable, "-m", *words], name, settings)
     result: dict[str, Any] = json.loads(output.splitlines()[-1])
     return result
-
-
-@contextmanager
-def started_process(
-    settings: Mapping[str, str],
-    hooper: Sequence[str] = (sys.executable, "-m", "app.cli"),
-    folder: Path | None = None,
-    log: IO[str] | None = None,
-) -> Iterator[tuple[Address, int]]:
-    """`start_service` for those that have not moved yet."""
-    with start_service(settings, lambda _: [*hooper, "serve"], folder=folder, log=log) as service:
-        yield service.address, service.process.pid
-
-
-@contextmanager
-def started(settings: Mapping[str, str]) -> Iterator[Address]:
-    with start_service(settings) as service:
-        yield service.address

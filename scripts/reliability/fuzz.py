@@ -39,8 +39,8 @@ MARKS = ("unexpected error", "Traceback", "Exception in ASGI", "never retrieved"
 
 
 def run_schemathesis(address: Address, count: int, seed: int, seconds: float) -> dict[str, Any]:
-    """At most so many cases, the same number for each operation that has so many: how often each status was answered, and whether
-    its check passed; what it found stands on standard error.
+    """At most so many cases, as many for each operation: how often each status was answered, and whether the check passed; what
+    it found stands on standard error.
 
     Raises:
         SetupError: it could not run.
