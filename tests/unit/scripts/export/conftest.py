@@ -30,5 +30,5 @@ def reference(export: Any) -> Reference:
     task = offline.serving_task(tiny_tokenizer(), OPTIONS)
     model = export("Bert").model
     runner = TorchRunner(model, "row")
-    predictions = predict(task, offline.serving_options(), [one.item for one in examples], runner)
+    predictions = predict(task, offline.serving_options(), [example.item for example in examples], runner)
     return Reference(offline, task, OPTIONS, examples, predictions)

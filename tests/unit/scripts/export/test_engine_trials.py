@@ -30,7 +30,7 @@ class Shifted:
         self.runner, self.by = runner, by
 
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
-        return [{name: part + np.float32(self.by) for name, part in one.items()} for one in self.runner.run_rows(rows)]
+        return [{name: part + np.float32(self.by) for name, part in output.items()} for output in self.runner.run_rows(rows)]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def read(labels: list[str], *cells: Any, problem_type: str = "single_label_class
     options = {"labels": labels, "problem_type": problem_type}
     examples, broken = read_labelled(TextClassificationTraining(), options, Recipe(validation=["dev"]), records)
     assert not broken
-    return [one.target for one in examples]
+    return [example.target for example in examples]
 
 
 def test_a_label_that_looks_like_one_of_the_model_s_is_that_one() -> None:
@@ -52,7 +52,7 @@ def test_figures_of_answers_do_not_depend_on_where_they_stand() -> None:
     records = {"dev": [Record("dev:1", row), Record("dev:2", {**row, "answer_start": None})]}
     examples, broken = read_labelled(QuestionAnsweringTraining(), {}, Recipe(validation=["dev"]), records)
     assert not broken
-    assert all(isinstance(one, Example) and one.target[0].text == "film" for one in examples)
+    assert all(isinstance(example, Example) and example.target[0].text == "film" for example in examples)
 
 
 def test_where_no_row_could_be_read_the_reason_is_told() -> None:

@@ -34,8 +34,8 @@ def torch_runner(exported: Any) -> TorchRunner:
 
 
 def assert_alike(ones: Any, others: Any) -> None:
-    for one, other in zip(ones, others, strict=True):
-        np.testing.assert_allclose(one["logits"], other["logits"], atol=TOLERANCE)
+    for output, other in zip(ones, others, strict=True):
+        np.testing.assert_allclose(output["logits"], other["logits"], atol=TOLERANCE)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_padding_lines_and_columns_give_no_nan(family: str, export: Any, rows: l
 def test_padding_that_stands_in_a_text_is_read_as_torch_reads_it(family: str, export: Any, rows: list[Row]) -> None:
     exported = export(family)
     pad = exported.graph.pad_token_id
-    written = [replace(row, input_ids=[pad if i % 3 == 1 else one for i, one in enumerate(row.input_ids)]) for row in rows]
+    written = [replace(row, input_ids=[pad if i % 3 == 1 else token for i, token in enumerate(row.input_ids)]) for row in rows]
     assert_alike(exported.session().run_rows(written), torch_runner(exported).run_rows(written))
 
 
@@ -167,16 +167,19 @@ def test_whatever_stops_an_export_is_told_in_one_sentence(tiny_model: Any, tmp_p
 def test_the_graph_is_standard_onnx_with_dynamic_axes(family: str, export: Any) -> None:
     model = onnx.load(export(family).file)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert [(one.domain, one.version) for one in model.opset_import] == [("", 17)]
-    assert all(dim.dim_param for one in model.graph.input for dim in one.type.tensor_type.shape.dim)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert all(dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim)
 
 
 @pytest.mark.parametrize("family", PACKED)
 def test_no_constant_overflows_in_half_precision(family: str, export: Any) -> None:
     graph = onnx.load(export(family).file).graph
-    tensors = [*graph.initializer, *(one.t for node in graph.node for one in node.attribute if one.name == "value")]
-    floats = [numpy_helper.to_array(one) for one in tensors if one.data_type == onnx.TensorProto.FLOAT]
-    assert max(np.abs(one).max(initial=0) for one in floats) <= LARGEST_FP16
+    tensors = [
+        *graph.initializer,
+        *(attribute.t for node in graph.node for attribute in node.attribute if attribute.name == "value"),
+    ]
+    floats = [numpy_helper.to_array(tensor) for tensor in tensors if tensor.data_type == onnx.TensorProto.FLOAT]
+    assert max(np.abs(tensor).max(initial=0) for tensor in floats) <= LARGEST_FP16
 
 
 def test_exporting_is_quiet_and_leaves_the_model_as_it_was(
@@ -265,7 +268,7 @@ def test_a_graph_that_answers_otherwise_is_refused(
 
     def shifted(*arguments: Any) -> Any:
         outputs, side = expected(*arguments)
-        return [{"logits": one["logits"] + np.float32(0.01)} for one in outputs], side
+        return [{"logits": output["logits"] + np.float32(0.01)} for output in outputs], side
 
     monkeypatch.setattr(trial, "_torch_outputs", shifted)
     with pytest.raises(ExportFailed, match="answers otherwise than transformers"):
@@ -326,7 +329,7 @@ def test_an_operator_that_fails_in_onnx_runtime_is_named_and_nothing_else_is_pri
     def shortened(source: Path, target: Path) -> None:
         optimize(source, target)
         graph = onnx.load(target)
-        (table,) = (one for one in graph.graph.initializer if "position_embeddings" in one.name)
+        (table,) = (tensor for tensor in graph.graph.initializer if "position_embeddings" in tensor.name)
         table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:5].copy(), table.name))
         onnx.save(graph, target)
 
@@ -349,7 +352,7 @@ def test_an_input_that_the_graph_lost_is_named(
         """As for a model whose code takes the mask for a constant while it is exported."""
         optimize(source, target)
         graph = onnx.load(target)
-        kept = [one for one in graph.graph.input if one.name != "attention_mask"]
+        kept = [value for value in graph.graph.input if value.name != "attention_mask"]
         del graph.graph.input[:]
         graph.graph.input.extend(kept)
         onnx.save(graph, target)

@@ -47,7 +47,7 @@ def scores(folder: Path, text: str, pair: str | None = None) -> dict[str, float]
     (encoded,) = task.encode([ClassificationItem(text, pair)], ClassificationOptions())
     assert not isinstance(encoded, Exception)
     answer = task.decode(encoded, session.run_rows(encoded.rows), ClassificationOptions())
-    return {one.label: one.score for one in answer.labels}
+    return {label.label: label.score for label in answer.labels}
 
 
 def by_torch(checkpoint: Path, text: str, pair: str | None = None) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, sav
     assert manifest.parity["fp32"].passed
     expected = dict(zip(LABELS.values(), by_torch(checkpoint, "a very good film").softmax(-1).tolist(), strict=True))
     assert scores(models / "films" / "1", "a very good film") == {
-        key: pytest.approx(one, abs=1e-3) for key, one in expected.items()
+        key: pytest.approx(score, abs=1e-3) for key, score in expected.items()
     }
 
 
@@ -103,7 +103,7 @@ def test_several_labels_at_once_and_a_single_one_are_scored_by_sigmoid(save: Sav
     assert add([str(folder), "--labels", "relevant"]) == 0
     for name, checkpoint in (("several", folder.parent / "several"), ("single", folder)):
         expected = sorted(by_torch(checkpoint, "a film").sigmoid().tolist())
-        assert sorted(scores(models / name / "1", "a film").values()) == [pytest.approx(one, abs=1e-3) for one in expected]
+        assert sorted(scores(models / name / "1", "a film").values()) == [pytest.approx(score, abs=1e-3) for score in expected]
 
 
 def _tiny() -> dict[str, int]:

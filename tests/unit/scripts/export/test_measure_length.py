@@ -38,7 +38,7 @@ def test_a_version_reads_more_without_training(models: Path, capsys: pytest.Capt
     assert after.max_tokens == 128
     assert after.model_copy(update={"max_tokens": MAX_TOKENS, "engines": before.engines}) == before
     assert files(folder) == content
-    assert [one.name for one in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
     version = open_version("tiny", models)
     (encoded,) = version.task.encode([ClassificationItem("good " * 100)], ClassificationOptions(truncation="error"))
     assert encoded.num_tokens == 102
@@ -100,7 +100,7 @@ def test_a_limit_under_which_golden_answers_change_is_refused(models: Path, caps
     version = open_version("tiny", models)
     (encoded,) = version.task.encode([ClassificationItem(text)], ClassificationOptions())
     answer = version.task.decode(encoded, version.session.run_rows(encoded.rows), ClassificationOptions())
-    labels = [{"label": one.label, "score": one.score} for one in answer.labels]
+    labels = [{"label": label.label, "score": label.score} for label in answer.labels]
     golden.append({"item": {"text": text, "text_pair": None}, "answer": {"labels": labels}})
     (folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
     sign_again(folder)

@@ -161,12 +161,12 @@ def test_the_cleaned_graph_has_fewer_nodes_and_the_same_answers(
     optimize(exported.file, target)
     before, after = onnx.load(exported.file), onnx.load(target)
     assert len(after.graph.node) < len(before.graph.node)
-    assert {one.domain for one in after.opset_import} == {""}
-    assert all(dim.dim_param for one in after.graph.input for dim in one.type.tensor_type.shape.dim)
+    assert {opset.domain for opset in after.opset_import} == {""}
+    assert all(dim.dim_param for value in after.graph.input for dim in value.type.tensor_type.shape.dim)
     session = EncoderEngine(target, exported.graph, choose_provider("cpu"), num_threads=1)
     for batch in (rows, rows[:1], rows[3:5]):
-        for one, other in zip(session.run_rows(batch), exported.session().run_rows(batch), strict=True):
-            np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-5)
+        for output, other in zip(session.run_rows(batch), exported.session().run_rows(batch), strict=True):
+            np.testing.assert_allclose(output["logits"], other["logits"], atol=1e-5)
 
 
 def test_operators_of_one_runtime_are_refused(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def save_graph(path: Path, nodes: list[Any], weights: dict[str, np.ndarray], inp
 
 
 def stored(path: Path) -> dict[str, onnx.TensorProto]:
-    return {one.name: one for one in onnx.load(path).graph.initializer}
+    return {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
 
 
 @pytest.mark.parametrize(("storage", "largest"), [("int8", 0.5), ("fp16", 0.05)])
@@ -211,8 +211,8 @@ def test_the_graph_with_quantized_weights_answers_nearly_alike(
     assert graph.storage == storage
     session = EncoderEngine(file, graph, choose_provider("cpu"), num_threads=1)
     errors = [
-        np.abs(one["logits"] - other["logits"]).max()
-        for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True)
+        np.abs(output["logits"] - other["logits"]).max()
+        for output, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True)
     ]
     assert 0 < max(errors) < largest
 
@@ -220,11 +220,11 @@ def test_the_graph_with_quantized_weights_answers_nearly_alike(
 def test_fp16_weights_take_half_of_the_room(export: Any, tmp_path: Path) -> None:
     file, _ = quantized_copy(export("Bert"), tmp_path, storage="fp16")
     weights = onnx.load(tmp_path / "optimized.onnx").graph.initializer
-    halved = [one for one in onnx.load(file).graph.initializer if one.data_type == TensorProto.FLOAT16]
-    assert {one.name.removesuffix("_fp16") for one in halved} <= {one.name for one in weights}
-    for one in halved:
-        (original,) = [w for w in weights if w.name == one.name.removesuffix("_fp16")]
-        assert 2 * len(numpy_helper.to_array(one).tobytes()) == len(numpy_helper.to_array(original).tobytes())
+    halved = [tensor for tensor in onnx.load(file).graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    assert {tensor.name.removesuffix("_fp16") for tensor in halved} <= {tensor.name for tensor in weights}
+    for tensor in halved:
+        (original,) = [w for w in weights if w.name == tensor.name.removesuffix("_fp16")]
+        assert 2 * len(numpy_helper.to_array(tensor).tobytes()) == len(numpy_helper.to_array(original).tobytes())
     assert len(halved) > 10
 
 
@@ -239,14 +239,14 @@ def test_all_matrices_and_the_word_embeddings_are_int8_and_the_rest_is_not(expor
     assert {table for table in looked_up if table in dequantized} == {
         table for table, ids in looked_up.items() if ids == "input_ids"
     }
-    kinds = {name: one.data_type for name, one in stored(file).items()}
+    kinds = {name: tensor.data_type for name, tensor in stored(file).items()}
     assert all(kinds[f"{name}_int8"] == TensorProto.INT8 for name in dequantized)
 
 
 def test_any_runtime_loads_the_quantized_file_as_it_is(export: Any, rows: list[Row], tmp_path: Path) -> None:
     file, graph = quantized_copy(export("Bert"), tmp_path)
     plain = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    assert {one.name for one in plain.get_inputs()} == set(graph.inputs)
+    assert {value.name for value in plain.get_inputs()} == set(graph.inputs)
     assert {node.domain for node in onnx.load(file).graph.node} == {""}
 
 
@@ -259,13 +259,13 @@ def test_the_session_options_of_the_service_fold_every_dequantization_away(expor
     onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     folded = onnx.load(tmp_path / "folded.onnx")
     assert "DequantizeLinear" not in {node.op_type for node in folded.graph.node}
-    assert {one.data_type for one in folded.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
+    assert {tensor.data_type for tensor in folded.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
 
 
 def test_matrices_below_the_limit_stay_as_they_are(export: Any, tmp_path: Path) -> None:
     file, graph = quantized_copy(export("Bert"), tmp_path, min_weights=10_000)
     assert graph.storage == "fp32"
-    assert TensorProto.INT8 not in {one.data_type for one in stored(file).values()}
+    assert TensorProto.INT8 not in {tensor.data_type for tensor in stored(file).values()}
 
 
 @pytest.mark.parametrize(("transposed", "channels"), [(0, 3), (1, 4)])
@@ -329,8 +329,8 @@ def test_a_larger_one_has_two_and_answers_alike_after_it_was_renamed(export: Any
     moved = move(tmp_path / "two.onnx", tmp_path / "renamed.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed.onnx", "renamed.onnx.data"]
     session = EncoderEngine(moved, exported.graph, choose_provider("cpu"))
-    for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True):
-        np.testing.assert_array_equal(one["logits"], other["logits"])
+    for output, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True):
+        np.testing.assert_array_equal(output["logits"], other["logits"])
 
 
 @pytest.mark.usefixtures("small_limit")
@@ -338,8 +338,8 @@ def test_weights_that_are_small_on_disk_unfold_beside_the_graph(export: Any, row
     exported = export("Bert")
     graph = quantize_weights(exported.file, tmp_path / "model.onnx", exported.graph, "fp16", min_weights=1)
     session = EncoderEngine(tmp_path / "model.onnx", graph, choose_provider("cpu"))
-    for one, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True):
-        np.testing.assert_allclose(one["logits"], other["logits"], atol=0.05)
+    for output, other in zip(session.run_rows(rows), exported.session().run_rows(rows), strict=True):
+        np.testing.assert_allclose(output["logits"], other["logits"], atol=0.05)
 
 
 @pytest.mark.usefixtures("small_limit")

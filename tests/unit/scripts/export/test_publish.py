@@ -185,7 +185,7 @@ def test_golden_answers_are_the_graph_s_own_as_json(export: Any) -> None:
     (encoded,) = task.encode([ClassificationItem("a good film")], offline.serving_options())
     answer = task.decode(encoded, session.run_rows(encoded.rows), offline.serving_options())
     assert json.loads(json.dumps(golden["answer"])) == {
-        "labels": [{"label": one.label, "score": pytest.approx(one.score)} for one in answer.labels]
+        "labels": [{"label": label.label, "score": pytest.approx(label.score)} for label in answer.labels]
     }
 
 

@@ -58,7 +58,7 @@ def add_int8(models: Path, model: str) -> int:
 def test_a_version_that_is_not_stored_as_int8_is_refused(with_texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert add_int8(with_texts, "tiny/1") == 2
     assert "is stored as fp32; only models stored as int8 have an int8 variant" in capsys.readouterr().err
-    assert [one.name for one in (with_texts / "tiny").iterdir()] == ["1"]
+    assert [path.name for path in (with_texts / "tiny").iterdir()] == ["1"]
 
 
 def test_a_graph_without_an_int8_product_is_refused_and_leaves_nothing(
@@ -69,7 +69,7 @@ def test_a_graph_without_an_int8_product_is_refused_and_leaves_nothing(
     sign_again(folder, graph=graph)
     assert add_int8(with_texts, "tiny/1") == 2
     assert "has nothing to compute in int8" in capsys.readouterr().err
-    assert [one.name for one in (with_texts / "tiny").iterdir()] == ["1"]
+    assert [path.name for path in (with_texts / "tiny").iterdir()] == ["1"]
 
 
 def test_a_version_that_is_not_there_is_told(with_texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,13 +125,15 @@ def test_a_variant_that_leaves_fp16_is_refused_and_nothing_is_published(
 ) -> None:
     folder = either_layout / "tiny" / "1"
     model = onnx.load(folder / "model.onnx")
-    weights = max((one for one in model.graph.initializer if one.data_type == 1), key=lambda one: int(np.prod(one.dims)))
+    weights = max(
+        (tensor for tensor in model.graph.initializer if tensor.data_type == 1), key=lambda tensor: int(np.prod(tensor.dims))
+    )
     weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(1e5), weights.name))
     onnx.save(model, folder / "model.onnx")
     sign_again(folder)
     assert add_fp16(either_layout, "tiny/1") == 2
     assert "the fp16 variant predicts otherwise too often: agreement 0.0000" in capsys.readouterr().err
-    assert [one.name for one in (either_layout / "tiny").iterdir()] == ["1"]
+    assert [path.name for path in (either_layout / "tiny").iterdir()] == ["1"]
 
 
 def test_other_variants_of_the_version_are_kept(either_layout: Path) -> None:
@@ -140,7 +142,7 @@ def test_other_variants_of_the_version_are_kept(either_layout: Path) -> None:
     manifest = read_manifest(folder)
     graph = manifest.graph.model_copy(update={"variants": {"int8": "model.int8.onnx"}}).model_dump(mode="json")
     entry = describe_file(folder / "model.int8.onnx").model_dump()
-    files = {name: one.model_dump() for name, one in manifest.files.items()} | {"model.int8.onnx": entry}
+    files = {name: file.model_dump() for name, file in manifest.files.items()} | {"model.int8.onnx": entry}
     sign_again(folder, graph=graph, files=files)
     assert add_fp16(either_layout, "tiny/1") == 0
     after = read_manifest(either_layout / "tiny" / "2")
@@ -168,7 +170,7 @@ def models(tmp_path: Path) -> Path:
 
 
 def write(path: Path, *rows: dict[str, object]) -> str:
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(fields) + "\n" for fields in rows), encoding="utf-8")
     return str(path)
 
 
@@ -202,7 +204,7 @@ def test_the_reference_is_counted_over_the_items_by_the_published_graph(
     assert "4 rows of dev.jsonl" in said
     assert "accuracy 0.7500" in said
     assert "its card says accuracy 1.0000" in said
-    assert [one.name for one in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
 def test_items_without_labels_and_a_folder_s_path_do_too(
@@ -218,7 +220,7 @@ def test_items_without_labels_and_a_folder_s_path_do_too(
 def test_it_is_the_reference_that_the_service_counts_up_to(models: Path, tmp_path: Path) -> None:
     """The items that `publish_tiny` counted over: the same reference comes of them."""
     published = read_manifest(publish_tiny(tmp_path / "again")).reference
-    items = [{"text": one.text} for one in KINDS["text-classification"].items]
+    items = [{"text": item.text} for item in KINDS["text-classification"].items]
     assert add_reference(models, "tiny/1", "--data", write(tmp_path / "golden.jsonl", *items)) == 0
     assert read_manifest(models / "tiny" / "1").reference == published
 
@@ -226,7 +228,7 @@ def test_it_is_the_reference_that_the_service_counts_up_to(models: Path, tmp_pat
 def test_the_rows_that_a_recipe_held_out_can_be_taken(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "tiny.toml"
     rows = ({"text": f"{label * n} film", "label": label} for label in ("good ", "bad ") for n in range(1, 6))
-    train = write(tmp_path / "train.jsonl", *({**one, "label": one["label"].strip()} for one in rows))
+    train = write(tmp_path / "train.jsonl", *({**fields, "label": fields["label"].strip()} for fields in rows))
     recipe.write_text(
         f'name = "tiny"\ndata = ["{train}"]\nvalidation = ["{held_out(tmp_path)}"]\nsplit = 0.8\n', encoding="utf-8"
     )
@@ -266,10 +268,10 @@ def test_what_cannot_be_done_is_said_and_nothing_changes(
     (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     write(tmp_path / "others.jsonl", {"text": "good", "label": "angry"})
     manifest = (models / "tiny" / "1" / "manifest.json").read_bytes()
-    assert add_reference(models, model, "--data", *(str(tmp_path / one) for one in data)) == 2
+    assert add_reference(models, model, "--data", *(str(tmp_path / file) for file in data)) == 2
     assert said in capsys.readouterr().err
     assert (models / "tiny" / "1" / "manifest.json").read_bytes() == manifest
-    assert [one.name for one in (models / "tiny").iterdir()] == ["1"]
+    assert [path.name for path in (models / "tiny").iterdir()] == ["1"]
 
 
 def test_an_altered_version_is_refused(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,4 +294,4 @@ def test_an_interruption_and_a_crash_say_that_nothing_was_changed(
     said = capsys.readouterr().err
     assert said.count("nothing was changed") == 2
     assert "torch is not installed" in said
-    assert [one.name for one in (models / "tiny").iterdir()] == ["1"]
+    assert [path.name for path in (models / "tiny").iterdir()] == ["1"]

@@ -136,8 +136,8 @@ def test_windows_begin_at_the_beginning_whatever_side_is_cut() -> None:
     before = Tokenizer(definition_of(original, "it"), 16).with_windows(8, 2).windows(TEXTS)
     original.truncation_side = "left"
     after = Tokenizer(definition_of(original, "it"), 16).with_windows(8, 2).windows(TEXTS)
-    assert [[one.input_ids for one in windows] for windows in after] == [
-        [one.input_ids for one in windows] for windows in before
+    assert [[window.input_ids for window in windows] for windows in after] == [
+        [window.input_ids for window in windows] for windows in before
     ]
 
 

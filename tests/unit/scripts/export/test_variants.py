@@ -51,7 +51,7 @@ class Fp16Files:
 
 
 def logits(session: EncoderEngine, rows: list[Row]) -> np.ndarray:
-    return np.stack([one["logits"] for one in session.run_rows(rows)])
+    return np.stack([output["logits"] for output in session.run_rows(rows)])
 
 
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Albert"])
@@ -79,12 +79,14 @@ def test_in_fp16_what_other_rows_say_changes_nothing(export: Any, rows: list[Row
 
 def test_in_fp16_all_between_the_inputs_and_the_logits_is_fp16(export: Any, tmp_path: Path) -> None:
     model = onnx.load(Fp16Files(export("Bert"), tmp_path).fp16_file)
-    kinds = {one.name: one.type.tensor_type.elem_type for one in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    kinds = {
+        value.name: value.type.tensor_type.elem_type for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
     products = [node.output[0] for node in model.graph.node if node.op_type in ("MatMul", "Softmax", "LayerNormalization")]
     assert len(products) > 2 * 9
-    assert {kinds[one] for one in products} == {TensorProto.FLOAT16}
-    assert [one.type.tensor_type.elem_type for one in model.graph.output] == [TensorProto.FLOAT]
-    assert {one.type.tensor_type.elem_type for one in model.graph.input} == {TensorProto.INT64}
+    assert {kinds[name] for name in products} == {TensorProto.FLOAT16}
+    assert [value.type.tensor_type.elem_type for value in model.graph.output] == [TensorProto.FLOAT]
+    assert {value.type.tensor_type.elem_type for value in model.graph.input} == {TensorProto.INT64}
     onnx.checker.check_model(model)
 
 
@@ -95,9 +97,9 @@ def test_the_fp16_variant_reads_its_weights_out_of_the_file_beside_it(
     monkeypatch.setattr(variants, "MIN_SHARED_BYTES", 1)
     files = Fp16Files(export("Bert"), tmp_path, storage)
     held = onnx.load(files.fp16_file, load_external_data=False).graph.initializer
-    sharing = [one for one in held if one.data_location == TensorProto.EXTERNAL]
-    assert {entry.value for one in sharing for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
-    assert max((len(one.raw_data) for one in held if len(one.dims) == 2), default=0) == 0
+    sharing = [tensor for tensor in held if tensor.data_location == TensorProto.EXTERNAL]
+    assert {entry.value for tensor in sharing for entry in tensor.external_data if entry.key == "location"} == {"model.onnx"}
+    assert max((len(tensor.raw_data) for tensor in held if len(tensor.dims) == 2), default=0) == 0
     whole = onnx.load(files.fp16_file)
     assert len(whole.SerializeToString()) > 1.2 * files.fp16_file.stat().st_size
     expected = logits(files.fp32(), rows)
@@ -117,7 +119,7 @@ def test_its_weights_are_fp16_constants_once_it_is_loaded(storage: str, export: 
     assert "DequantizeLinear" not in {node.op_type for node in loaded.node}
     made = {name for node in loaded.node for name in node.output}
     weights = [node.input[1] for node in loaded.node if node.op_type in ("MatMul", "FusedMatMul") and node.input[1] not in made]
-    values = {one.name: numpy_helper.to_array(one) for one in loaded.initializer}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in loaded.initializer}
     assert len(weights) == 2 * 6
     for name in weights:
         np.testing.assert_array_equal(values[name], values[name].astype(np.float16))
@@ -159,7 +161,7 @@ def test_a_mask_of_the_least_fp32_number_still_masks_and_stays_finite(tmp_path: 
     for other in beside:
         np.testing.assert_array_equal(session.run_rows([first, other])[0]["logits"], [[4, 5], [4, 5]])
     model = onnx.load(tmp_path / "model.fp16.onnx")
-    mask = next(one for one in model.graph.initializer if one.name == "masked")
+    mask = next(tensor for tensor in model.graph.initializer if tensor.name == "masked")
     assert numpy_helper.to_array(mask) - np.float16(100) > -np.inf
 
 
@@ -185,8 +187,8 @@ class Int8Files:
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Albert"])
 def test_the_int8_variant_answers_nearly_as_fp32(family: str, export: Any, rows: list[Row], tmp_path: Path) -> None:
     fp32, int8 = Int8Files(export(family), tmp_path).sessions()
-    expected = np.stack([one["logits"] for one in fp32.run_rows(rows)])
-    errors = np.abs(np.stack([one["logits"] for one in int8.run_rows(rows)]) - expected)
+    expected = np.stack([output["logits"] for output in fp32.run_rows(rows)])
+    errors = np.abs(np.stack([output["logits"] for output in int8.run_rows(rows)]) - expected)
     assert 0 < errors.mean() < 0.1 * expected.std()
 
 
@@ -204,7 +206,7 @@ def test_every_int8_product_but_the_head_is_one_of_integers(export: Any, tmp_pat
     assert kinds.count("MatMulIntegerToFloat") == 2 * 6  # two layers of six
     assert kinds.count("QuantizeLinear") == 2 * 4  # query, key and value share one
     weights = {node.input[1] for node in onnx.load(files.int8_file).graph.node if node.op_type == "MatMul"}
-    assert not any(name in {one.name for one in onnx.load(files.stored).graph.initializer} for name in weights)
+    assert not any(name in {tensor.name for tensor in onnx.load(files.stored).graph.initializer} for name in weights)
 
 
 @needs_int8
@@ -216,9 +218,9 @@ def test_the_int8_variant_reads_its_large_weights_out_of_the_graph(
     fp32, int8 = files.sessions()
     assert abs(int8.run_rows(rows)[0]["logits"] - fp32.run_rows(rows)[0]["logits"]).max() < 0.5
     stored = onnx.load(files.int8_file, load_external_data=False).graph.initializer
-    external = [one for one in stored if one.data_location == onnx.TensorProto.EXTERNAL]
+    external = [tensor for tensor in stored if tensor.data_location == onnx.TensorProto.EXTERNAL]
     assert len(external) >= 2 * 6
-    assert {entry.value for one in external for entry in one.external_data if entry.key == "location"} == {"model.onnx"}
+    assert {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"} == {"model.onnx"}
     files.stored.unlink()
     with pytest.raises(InvalidArtefact):
         EncoderEngine(files.int8_file, files.graph, IN_INT8, 1)
@@ -244,9 +246,9 @@ def test_a_graph_without_int8_products_has_none_either(export: Any, tmp_path: Pa
 def test_in_int8_what_is_not_finite_stays_so(export: Any, rows: list[Row], tmp_path: Path) -> None:
     files = Int8Files(export("Bert"), tmp_path)
     model = onnx.load(files.int8_file)
-    for one in model.graph.initializer:
-        if one.name.endswith("embeddings.LayerNorm.bias"):
-            one.CopyFrom(onnx.numpy_helper.from_array(np.full(one.dims, np.nan, np.float32), one.name))
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("embeddings.LayerNorm.bias"):
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
     onnx.save(model, files.int8_file)
     engine = EncoderEngine(files.int8_file, files.graph, IN_INT8, 1)
     with pytest.raises(Exception, match="finite"):

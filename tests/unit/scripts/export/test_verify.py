@@ -34,7 +34,7 @@ COUNT = 40
 def altered(exported: Any, path: Path, change: Any) -> Path:
     """A copy of the graph whose classifier was changed."""
     model = onnx.load(exported.file)
-    weights = next(one for one in model.graph.initializer if one.name == "model.classifier.bias")
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "model.classifier.bias")
     weights.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weights).copy()), weights.name))
     onnx.save(model, path)
     return path
@@ -61,7 +61,7 @@ def test_an_altered_weight_fails_with_numbers_and_the_places(reference: Referenc
     file = altered(exported, tmp_path / "altered.onnx", lambda bias: bias + np.array([9, 0, 0], np.float32))
     with pytest.raises(ParityFailed, match=r"agreement 0\.\d+, \d+ of 40 .*films\.csv:\d+.*largest logit error 9") as raised:
         reference.verify(file, exported.graph, EXPORTED)
-    assert not any(one.item.text in raised.value.detail for one in reference.examples)
+    assert not any(example.item.text in raised.value.detail for example in reference.examples)
 
 
 def test_an_error_too_small_to_change_a_decision_fails_too(reference: Reference, export: Any, tmp_path: Path) -> None:

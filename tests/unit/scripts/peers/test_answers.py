@@ -25,7 +25,7 @@ def asked(tmp_path: Path) -> list[str]:
         "a very bad and not good film",
         "a film . " * 12 + "bad films are not good .",
     ]
-    rows = [{"question": "was it good ?", "context": one, "answer": "good"} for one in contexts]
+    rows = [{"question": "was it good ?", "context": context, "answer": "good"} for context in contexts]
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return [str(data), "--model", str(folder), "--output", str(tmp_path / "out" / "report.json")]
@@ -65,7 +65,7 @@ def test_a_wrong_answer_is_found_out(asked: list[str], monkeypatch: pytest.Monke
     found = report(asked)
     assert found["same_text"] == found["reference"]["same_text"] == 0
     assert found["reasons"]["unexplained"] >= 1
-    assert all("film" not in json.dumps(one["hooper"]) for one in found["differences"])  # no text of the data
+    assert all("film" not in json.dumps(item["hooper"]) for item in found["differences"])  # no text of the data
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

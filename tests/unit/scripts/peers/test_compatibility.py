@@ -27,8 +27,8 @@ def test_each_checkpoint_is_published_or_refused_and_compared(
     page.write_text(f"# Before\n\n{compatibility.BEGIN}\nold\n{compatibility.END}\n\nafter\n")
     assert main([str(tmp_path / "zoo"), "--output", str(page), "--json", str(record)]) == 0
     assert "3 checkpoints: 2 published, 1 not, 0 wrongly" in capsys.readouterr().out
-    found = {f"{one['kind']}-{one['use']}": one for one in json.loads(record.read_text())}
-    assert {name: one["layout"] for name, one in found.items()} == {
+    found = {f"{outcome['kind']}-{outcome['use']}": outcome for outcome in json.loads(record.read_text())}
+    assert {name: outcome["layout"] for name, outcome in found.items()} == {
         "bert-seq": "packed",
         "convbert-seq": "",
         "gpt2-qa": "padded",
