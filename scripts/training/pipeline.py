@@ -28,7 +28,7 @@ from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained
 from scripts.training.budget import length_cost
-from scripts.training.data import Example, describe_broken, read_all, read_corrections
+from scripts.training.data import Example, data_notes, read_all, read_corrections
 from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
@@ -99,12 +99,8 @@ class Pipeline:
             )
             prepared = replace(prepared, notes=[*prepared.notes, said, *corrections.notes])
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
-        for note in prepared.notes:
+        for note in data_notes(dataset, prepared.notes):
             self.say("", note)
-        if dataset.broken:
-            self.say("", describe_broken(dataset.broken))
-        if dataset.num_leaked:
-            self.say("", f"{dataset.num_leaked:,} training rows removed: also in the validation set (leakage)")
         return prepared
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
