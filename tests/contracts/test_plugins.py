@@ -91,6 +91,7 @@ def test_a_model_of_a_task_that_is_left_out_is_listed_as_failed(world: World) ->
         assert POLARITY not in client.get("/static/tasks.json").json()
 
 
+@pytest.mark.slow  # as those of all pages but the README
 def test_the_page_on_writing_a_task_shows_what_is_printed(world: World, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "models" / "sentiment", tmp_path / "models" / "sentiment")
     python = shlex.quote(sys.executable)
