@@ -25,6 +25,7 @@ from scripts.export.published import open_version
 from scripts.report.build import evaluate_version
 from scripts.report.sections import ReportInput
 from scripts.tasks.spec import Axis, TrainingRow
+from scripts.train_and_export import main
 from scripts.training import fine_tune
 from scripts.training.data import Example
 from tests.support.tiny_model import VOCABULARY, publish_tiny, tokenizer_json
@@ -259,3 +260,22 @@ def evaluate_tiny(tmp_path: Path) -> Evaluate:
         return evaluate_version(open_version("tiny", tmp_path), examples, ["2 labels"])
 
     return run
+
+
+Train = Callable[..., int]
+"""Runs `hooper train` with these options; its exit code."""
+
+
+@pytest.fixture
+def train(reviews: Path, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Runs the command on sixty reviews in an empty folder: a few seconds of training."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, data: str = reviews.name) -> int:
+        return main([*([data] if data else []), *fast_options(base_folder), *arguments])
+
+    return run
+
+
+def fast_options(base_folder: Path) -> list[str]:
+    return ["--base-model", str(base_folder), "--epochs", "1", "--batch-size", "8", "--precision", "fp32"]

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,33 +23,20 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.verify import ParityFailed
 from scripts.tasks import training_task
 from scripts.train_and_export import ROOT, main
 from scripts.training import pipeline as pipeline_module
-from scripts.training import pipeline as pipepipeline_module
 from scripts.training.data import Example, load
-from scripts.training.recipe import FIELDS, Recipe, load_recipe
-from scripts.training.run_folder import RunFolder
+from scripts.training.recipe import FIELDS, Recipe
 from tests.support.corrections import labelled, write_feedback
-from tests.unit.scripts.conftest import make_model, press_ctrl_c, stop_at, write_news, write_reviews, write_squad
-
-Train = Callable[..., int]
-
-
-@pytest.fixture
-def train(reviews: Path, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """Runs the command on sixty reviews in an empty folder: a few seconds of training."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, data: str = reviews.name) -> int:
-        return main([*([data] if data else []), *options(base_folder), *arguments])
-
-    return run
-
-
-def options(base_folder: Path) -> list[str]:
-    return ["--base-model", str(base_folder), "--epochs", "1", "--batch-size", "8", "--precision", "fp32"]
+from tests.unit.scripts.conftest import (
+    Train,
+    fast_options,
+    make_model,
+    write_news,
+    write_reviews,
+    write_squad,
+)
 
 
 def as_example(record: Record, source: str) -> Example:
@@ -92,7 +78,7 @@ def made(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     printed = io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(printed):
         reviews = write_reviews(Path("reviews.csv"))
-        assert main([reviews.name, *options(base_folder), "--license", "MIT", "--description", "Films."]) == 0
+        assert main([reviews.name, *fast_options(base_folder), "--license", "MIT", "--description", "Films."]) == 0
     return Made(place / "models" / "reviews" / "1", place / "reviews.csv", printed.getvalue())
 
 
@@ -237,7 +223,7 @@ def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, mon
     def load(line: Any, records: Any) -> None:
         seen.append(line)
 
-    monkeypatch.setattr(pipepipeline_module.Pipeline, "load", load)
+    monkeypatch.setattr(pipeline_module.Pipeline, "load", load)
     assert train("--recipe", "films.toml", "--dry-run", data="") == 0
     (line,) = seen
     assert (line.recipe.name, line.recipe.data, line.recipe.seed, line.recipe.epochs) == ("films", ["reviews.csv"], 5, 1)
@@ -264,93 +250,6 @@ def test_a_dry_run_reads_the_data_and_touches_nothing(train: Train, tmp_path: Pa
     assert train("--dry-run") == 0
     assert "48 rows to train on, 12 held out" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
-
-
-@pytest.mark.parametrize(
-    "how", ["ctrl-c", pytest.param("twice", marks=pytest.mark.slow), pytest.param("crash", marks=pytest.mark.slow)]
-)
-def test_a_stopped_run_says_how_to_go_on_and_does(
-    how: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def crash() -> None:
-        raise RuntimeError("the power went")
-
-    def twice() -> None:
-        press_ctrl_c()
-        press_ctrl_c()
-
-    with monkeypatch.context() as patched:
-        stop_at(4, patched, {"ctrl-c": press_ctrl_c, "twice": twice, "crash": crash}[how])
-        assert train() == (1 if how == "crash" else 130)
-    errors = capsys.readouterr().err
-    assert "resume with: hooper train reviews.csv" in errors.replace("Resume", "resume")
-    assert errors.rstrip().endswith("--resume")
-    assert ("the power went" in errors) is (how == "crash")
-    assert not (tmp_path / "models").exists()
-    assert train("--resume") == 0
-    printed = capsys.readouterr().out
-    assert "resuming from runs/reviews/checkpoint-" in printed
-    evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
-    assert evaluation["training"]["resumed_after_updates"] >= 3
-    assert evaluation["training"]["updates"] == 6
-
-
-def test_a_run_that_failed_after_training_goes_on_without_training_again(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*arguments: Any) -> None:
-        raise ParityFailed("the exported fp32 graph does not reproduce the torch model")
-
-    def fail(*arguments: Any) -> None:
-        raise AssertionError("trained again")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pipeline_module, "make_graph", refuse)
-        assert train() == 2
-    errors = capsys.readouterr().err
-    assert errors.count("\n") == errors.count("training ") + 1  # the progress, and one line
-    assert "does not reproduce the torch model. The trained model is kept; resume with: hooper train" in errors
-    monkeypatch.setattr(pipeline_module, "fine_tune", fail)
-    assert train("--resume", "--storage", "fp32") == 0
-    assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.storage == "fp32"
-
-
-def test_without_resume_a_run_begins_anew(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        stop_at(4, patched, press_ctrl_c)
-        assert train() == 130
-    assert train("--seed", "4") == 0
-    evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
-    assert evaluation["training"]["resumed_after_updates"] == 0
-
-
-def test_a_run_cannot_be_resumed_with_another_recipe_or_other_data(
-    train: Train, reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patched:
-        stop_at(4, patched, press_ctrl_c)
-        assert train() == 130
-    capsys.readouterr()
-    assert train("--resume", "--learning-rate", "0.5") == 2
-    assert "learning_rate (was 0.0001, is 0.5)" in capsys.readouterr().err
-    reviews.write_text(reviews.read_text(encoding="utf-8") + "a new film,positive\n", encoding="utf-8")
-    assert train("--resume") == 2
-    assert "the data has changed" in capsys.readouterr().err
-
-
-def test_a_finished_run_of_another_tool_is_accepted_once_its_recipe_is_written_down(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert train() == 0
-    run = RunFolder(tmp_path / "runs" / "reviews")
-    for path in [*run.checkpoints, run.path / "cost.json", run.path / "recipe.json"]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert train("--resume") == 2
-    overrides = {"data": ["reviews.csv"], "name": "reviews", "epochs": 1.0, "batch_size": 8, "precision": "fp32"}
-    base = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))["command"]
-    run.remember(load_recipe(None, {**overrides, "base_model": base.split("--base-model ")[1].split()[0]}))
-    assert train("--resume") == 0
-    assert "was not written down" in (tmp_path / "models" / "reviews" / "2" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
