@@ -188,7 +188,7 @@ class Scheduler:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._queue.num_rows or self._running or self._active)
+        return bool(self._queue.num_rows or self._running)  # between two ticks, active sequences wait for a running step
 
     def _check_size(self, rows: abc.Sequence[Row], limit: QueueLimit) -> None:
         total = sum(row.num_tokens for row in rows)
@@ -255,19 +255,19 @@ class Scheduler:
             is_finished = sequence.state == "finished"
             reason = None if is_finished else cancel_reason(sequence, now)
             if reason is not None:
-                sequence.state = "finished"
                 self._on_event(RowsDropped(1, reason))
             (retired if is_finished or reason else remaining).append(sequence)
         self._active = remaining
         self._free_slots(retired)
 
     def _free_slots(self, sequences: abc.Iterable[SubmittedSequence]) -> None:
-        held = [sequence for sequence in sequences if sequence.cache_slot is not None]
-        slots = [sequence.cache_slot for sequence in held if sequence.cache_slot is not None]
+        slots = []
+        for sequence in sequences:
+            if sequence.cache_slot is not None:
+                sequence.state = "finished"
+                slots.append(sequence.cache_slot)
         if not slots or self._slots is None:
             return
-        for sequence in held:
-            sequence.cache_slot = None
         self._engines.release(slots)
         for slot in slots:
             self._slots.free(slot)

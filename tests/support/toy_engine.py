@@ -85,7 +85,8 @@ class ToyEngine(GatedEngine):
     def release(self, slots: abc.Sequence[int]) -> None:
         for slot in slots:
             assert slot not in self._in_step, "a slot was released under a step"
-            self.held.pop(slot, None)  # it holds nothing where its prefill never began
+            sequence = self.held.pop(slot, None)  # None where its prefill never began
+            assert sequence is None or sequence.state == "finished", "a slot was released before its sequence ended"
 
     def _check(self, batch: Batch, sequence: Sequence) -> None:
         slot = sequence.cache_slot

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
+import numpy as np
 import pytest
 
 from app.batching.results import DEADLINE_PASSED, TIMER_SLACK_S, Submission, SubmittedSequence, cancel_reason
@@ -44,3 +48,30 @@ async def test_who_was_told_once_is_not_told_again(waiting: SubmittedSequence) -
         waiting.submission.refuse(Unavailable(why))
     with pytest.raises(Unavailable, match="first"):
         await waiting.submission.future
+
+
+def new_submission() -> Submission:
+    return Submission([row(1)], None, None, "interactive", lambda *_: None)
+
+
+async def test_a_submission_that_has_its_answer_is_freed_without_the_garbage_collector() -> None:
+    submission = new_submission()
+    (sequence,) = submission.sequences
+    logits = np.zeros(2, np.float32)
+    freed = weakref.ref(logits)
+    submission.deliver(sequence, {"logits": logits}, is_last=True)
+    gc.disable()
+    try:
+        await submission.result()
+        del submission, sequence, logits
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_refusal_that_nobody_asks_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    submission = new_submission()
+    submission.refuse(Unavailable("closed"))
+    del submission
+    gc.collect()
+    assert not caplog.records

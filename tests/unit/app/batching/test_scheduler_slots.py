@@ -194,6 +194,7 @@ async def test_steps_that_are_each_in_time_may_take_longer_together() -> None:
             loop.time = lambda shift=shift: now() + shift  # type: ignore[method-assign]
             await bench.step()
         assert len(generated((await caller)[0])) == 4
+        assert not bench.engine.held
     assert bench.engine.num_terminated == 0
 
 

@@ -187,6 +187,15 @@ async def test_a_batch_is_of_one_kind(generation: GenerationBench) -> None:
     assert [await generation.step() for _ in range(2)] == [("prefill", [1, 3]), ("encode", [2])]
 
 
+async def test_rows_to_encode_are_not_overtaken_by_those_to_generate(generation: GenerationBench) -> None:
+    await generation.call(row(0), sampling=None)
+    batch = await generation.engine.batch()
+    await generation.call(row(1), sampling=None)
+    await generation.call(prompt(2, num_steps=1))
+    batch.finish()
+    assert [await generation.step() for _ in range(2)] == [("encode", [1]), ("prefill", [2])]
+
+
 # --- nobody starves
 
 
