@@ -59,7 +59,7 @@ class Connection(HttpToolsProtocol):
 
     receive_s = 30.0
     max_connections = 900
-    doorman: LoadShedder | None = None
+    load_shedder: LoadShedder | None = None
     budget: BodyBudget | None = None
 
     _patience: asyncio.TimerHandle | None = None
@@ -225,15 +225,21 @@ class Connection(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "not_http", "this is not a request in HTTP/1.1")
 
     def _turn_away(self) -> bool:
-        """Answer here what the doorman turns away; only where one plain request stands alone on a connection that is kept."""
-        if self.doorman is None or self._is_answering or self.pipeline or self.expect_100_continue or self.flow.write_paused:
+        """Answer here what the load shedder refuses; only where one plain request stands alone on a connection that is kept."""
+        if (
+            self.load_shedder is None
+            or self._is_answering
+            or self.pipeline
+            or self.expect_100_continue
+            or self.flow.write_paused
+        ):
             return False  # where nobody reads the answers, uvicorn reads no more requests
         if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
         if not self.parser.should_keep_alive():
             return False
         try:
-            answer = self.doorman(self.url, self.headers)
+            answer = self.load_shedder(self.url, self.headers)
         except Exception as error:  # the parser would say that the request is none
             logger.error("unexpected error at the door", extra={"error": type(error).__name__})
             return False
@@ -354,18 +360,18 @@ def release_body(cycle: RequestResponseCycle) -> None:
 
 
 def limited(
-    receive_s: float, max_connections: int, doorman: LoadShedder | None = None, budget: BodyBudget | None = None
+    receive_s: float, max_connections: int, load_shedder: LoadShedder | None = None, budget: BodyBudget | None = None
 ) -> type[Connection]:
     """Connections with these limits, for uvicorn to make.
 
     Args:
         receive_s: seconds for the head of a request, for its body, and for taking an answer off the line.
         max_connections: open at once; more are closed unanswered.
-        doorman: turns requests away before anything is made of them.
+        load_shedder: turns requests away before anything is made of them.
         budget: what is buffered of bodies is counted there, and left out where there is no room for it.
     """
-    kept = None if doorman is None else staticmethod(doorman)
-    limits = {"receive_s": receive_s, "max_connections": max_connections, "doorman": kept, "budget": budget}
+    kept = None if load_shedder is None else staticmethod(load_shedder)
+    limits = {"receive_s": receive_s, "max_connections": max_connections, "load_shedder": kept, "budget": budget}
     return type("LimitedConnection", (Connection,), limits)
 
 

@@ -106,7 +106,7 @@ class Client:
     loop: Loop = field(default_factory=Loop)
     wire: Wire = field(default_factory=Wire)
 
-    doorman: LoadShedder | None = None
+    load_shedder: LoadShedder | None = None
     budget: BodyBudget | None = None
 
     def __post_init__(self) -> None:
@@ -137,7 +137,11 @@ class Client:
             await send({"type": "http.response.body", "body": b"ok"})
 
         config = uvicorn.Config(
-            app, http=limited(RECEIVE_S, max_connections, self.doorman, self.budget), ws="none", log_config=None, lifespan="off"
+            app,
+            http=limited(RECEIVE_S, max_connections, self.load_shedder, self.budget),
+            ws="none",
+            log_config=None,
+            lifespan="off",
         )
         config.load()
         made = config.http_protocol_class(config=config, server_state=self.state, app_state={}, _loop=self.loop)

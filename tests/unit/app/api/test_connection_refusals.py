@@ -107,7 +107,7 @@ async def test_a_client_who_has_gone_when_it_is_refused_is_no_error(client: Clie
     await refused(client, 3_000_000)
 
 
-# --- a doorman
+# --- a load_shedder
 
 
 REFUSED = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n"
@@ -121,7 +121,7 @@ def refuse_full(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes 
 
 @pytest.fixture
 async def guarded() -> Client:
-    return Client(doorman=refuse_full)
+    return Client(load_shedder=refuse_full)
 
 
 async def test_who_is_turned_away_has_the_answer_before_the_body_and_the_connection_is_kept(guarded: Client) -> None:
@@ -182,8 +182,8 @@ async def test_it_has_the_headers_that_every_answer_has(guarded: Client) -> None
     assert guarded.wire.written.startswith(b"HTTP/1.1 429 Too Many Requests\r\ndate: today\r\ncontent-length: 0\r\n")
 
 
-async def test_a_doorman_who_fails_lets_everybody_in(caplog: pytest.LogCaptureFixture) -> None:
-    client = Client(doorman=lambda target, headers: bytes(1 // 0))
+async def test_a_load_shedder_who_fails_lets_everybody_in(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(load_shedder=lambda target, headers: bytes(1 // 0))
     client.send(ASKED + BODY)
     await client.is_answered()
     assert b"HTTP/1.1 200 " in client.wire.written
