@@ -45,7 +45,7 @@ class Contestant:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PeerResult:
     """What one contestant reached under one load, one text a request; latencies are medians over the turns."""
 
     profile: str
@@ -58,7 +58,7 @@ class Standing:
     failed: int
 
     @classmethod
-    def of(cls, title: str, profile: str, connections: int, turns: Sequence[LoadResult]) -> Standing:
+    def of(cls, title: str, profile: str, connections: int, turns: Sequence[LoadResult]) -> PeerResult:
         rates = [round(turn.requests_per_s, 1) for turn in turns]
         p50, p99 = (round(median(turn.percentile_ms(share) for turn in turns), 2) for share in (0.5, 0.99))
         return cls(profile, connections, title, round(mean(rates), 1), rates, p50, p99, sum(turn.num_failed for turn in turns))
@@ -66,7 +66,7 @@ class Standing:
 
 def compare(
     contestants: Sequence[Contestant], profile: str, texts: Sequence[str], connections: int, seconds: float, num_turns: int
-) -> list[Standing]:
+) -> list[PeerResult]:
     """Each contestant in each turn; the first of a turn is another one each time."""
     results: dict[str, list[LoadResult]] = {contestant.title: [] for contestant in contestants}
     for turn in range(num_turns):
@@ -76,7 +76,7 @@ def compare(
                 requests = contestant.requests(texts)
                 result = measure_closed_loop(contestant.service.address, requests, connections, seconds)
                 results[contestant.title].append(result)
-    return [Standing.of(title, profile, connections, turns) for title, turns in results.items()]
+    return [PeerResult.of(title, profile, connections, turns) for title, turns in results.items()]
 
 
 @contextmanager
@@ -125,7 +125,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def page(report: dict[str, Any]) -> str:
     """Each standing with the ratios of ours to it, which hold on other machines too, more or less."""
     standings, rows = report["standings"], []
-    ours = {(one["profile"], one["connections"]): one for one in standings if one["title"] == standings[0]["title"]}
+    ours = {
+        (result["profile"], result["connections"]): result for result in standings if result["title"] == standings[0]["title"]
+    }
     for standing in standings:
         own = ours[standing["profile"], standing["connections"]]
         rate, p50 = standing["requests_per_s"], standing["p50_ms"]
@@ -170,8 +172,8 @@ def keep(report: dict[str, Any], folder: Path) -> None:
     write_json(folder / "peers.json", report)
     (folder / "peers.md").write_text(page(report), encoding="utf-8")
     bars = [
-        (f"{one['profile']} texts,\n{one['connections']} connections", one["title"], one["requests_per_s"])
-        for one in report["standings"]
+        (f"{result['profile']} texts,\n{result['connections']} connections", result["title"], result["requests_per_s"])
+        for result in report["standings"]
     ]
     draw_bars(folder / "peers.svg", bars, "requests/s")
 

@@ -19,7 +19,7 @@ import tokenizers
 MAX_BATCH_SIZE, BATCH_TIMEOUT_S, MAX_TOKENS = 32, 0.005, 512
 
 
-class Classifier(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
+class LitServeClassifier(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
     """The folder's ONNX export, on batches padded to their longest text."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +45,9 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
     def predict(self, texts: list[str]) -> Any:
         encoded = self._tokenizer.encode_batch(texts)
         given = {
-            "input_ids": np.array([one.ids for one in encoded], np.int64),
-            "attention_mask": np.array([one.attention_mask for one in encoded], np.int64),
-            "token_type_ids": np.array([one.type_ids for one in encoded], np.int64),
+            "input_ids": np.array([encoding.ids for encoding in encoded], np.int64),
+            "attention_mask": np.array([encoding.attention_mask for encoding in encoded], np.int64),
+            "token_type_ids": np.array([encoding.type_ids for encoding in encoded], np.int64),
         }
         (logits,) = self._session.run(["logits"], given)
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -61,5 +61,5 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Classifier(Path(sys.argv[1])), accelerator="cpu", workers_per_device=1)
+    server = litserve.LitServer(LitServeClassifier(Path(sys.argv[1])), accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False, log_level="warning")

@@ -57,7 +57,7 @@ def graph_weights(file: Path) -> dict[str, np.ndarray]:
     from onnx import numpy_helper
 
     graph = onnx.load(file).graph
-    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    stored = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
     values = {name: value.astype(np.float32) for name, value in stored.items() if value.dtype in (np.float32, np.float16)}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
@@ -76,9 +76,9 @@ def graph_weights(file: Path) -> dict[str, np.ndarray]:
 
 
 def _dequantized(node: Any, stored: dict[str, np.ndarray]) -> np.ndarray:
-    axis = next((one.i for one in node.attribute if one.name == "axis"), 1)
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     quantized, scale = stored[node.input[0]], stored[node.input[1]]
-    shape = [-1 if one == axis else 1 for one in range(quantized.ndim)]
+    shape = [-1 if dimension == axis else 1 for dimension in range(quantized.ndim)]
     value: np.ndarray = quantized.astype(np.float32) * scale.reshape(shape)
     return value
 

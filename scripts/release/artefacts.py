@@ -13,7 +13,7 @@ from typing import Any
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST, Manifest, read_manifest
 from scripts.bench.service import Address, run_program, start_service
-from scripts.release.checks import Finding, finding
+from scripts.release.checks import CheckResult, finding
 from scripts.release.licences import installed_licences
 
 BUILD, SBOM = "build==1.6.1", "cyclonedx-bom==7.5.0"
@@ -65,7 +65,7 @@ def build(root: Path, folder: Path, tools: Environment) -> list[Path]:
     return files
 
 
-def check_installed(environment: Environment, file: Path, root: Path, serve: str) -> Finding:
+def check_installed(environment: Environment, file: Path, root: Path, serve: str) -> CheckResult:
     """Install one artefact with the extra cpu into an empty environment; every model of the checkout must answer from there."""
     environment.install("--constraint", str(root / "constraints.txt"), f"{file}[cpu]")
     environment.run("python", "-m", "pip", "check")
@@ -98,7 +98,7 @@ def ask_models(address: Address, models: Path) -> tuple[list[str], list[str]]:
     return answered, problems if answered or problems else ["no model is loaded"]
 
 
-def write_sbom(tools: Environment, served: Environment, root: Path, file: Path) -> Finding:
+def write_sbom(tools: Environment, served: Environment, root: Path, file: Path) -> CheckResult:
     """A CycloneDX list of the packages that were installed with Hooper, and of the models; checked against its schema."""
     output = tools.run(
         "cyclonedx-py", "environment", "--pyproject", str(root / "pyproject.toml"), "--output-reproducible", "--sv", "1.6",

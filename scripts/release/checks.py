@@ -13,7 +13,7 @@ MAX_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The outcome of one check; `ok` is None where it could not be made here, and `detail` says why."""
 
     what: str
@@ -24,10 +24,10 @@ class Finding:
         return f"{'skip' if self.ok is None else 'ok  ' if self.ok else 'BAD '}  {self.what:<12}  {self.detail}"
 
 
-def finding(what: str, problems: Sequence[str], good: str) -> Finding:
+def finding(what: str, problems: Sequence[str], good: str) -> CheckResult:
     """Good where there are no problems, else all of them (of many, the first)."""
     more = [f"and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
-    return Finding(what, not problems, "; ".join([*problems[:MAX_SHOWN], *more]) or good)
+    return CheckResult(what, not problems, "; ".join([*problems[:MAX_SHOWN], *more]) or good)
 
 
 def project_version(root: Path) -> str:
@@ -35,7 +35,7 @@ def project_version(root: Path) -> str:
     return version
 
 
-def check_version(root: Path, tag: str = "") -> Finding:
+def check_version(root: Path, tag: str = "") -> CheckResult:
     """pyproject.toml, changelog, OpenAPI file and images agree; with a tag, so does it, and the section has a date."""
     version = project_version(root)
     problems = []

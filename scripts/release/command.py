@@ -11,7 +11,7 @@ from pathlib import Path
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from scripts.release.artefacts import Environment, build, check_installed, write_sbom
-from scripts.release.checks import Finding, check_version, finding, project_version
+from scripts.release.checks import CheckResult, check_version, finding, project_version
 from scripts.release.licences import ROOT, check_licences
 from scripts.release.scan import archive, check_image, scan, tree
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if is_good else EXIT_FAILED
 
 
-def check(root: Path, options: argparse.Namespace) -> Iterator[Finding]:
+def check(root: Path, options: argparse.Namespace) -> Iterator[CheckResult]:
     """Everything in turn, what is quick first."""
     yield check_version(root, options.tag)
     yield finding("tree", scan(tree(root)), "no secrets, pickles, programs or links, nothing over 60 MB")

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST, read_manifest
-from scripts.release.checks import Finding, finding
+from scripts.release.checks import CheckResult, finding
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADER = """# Licences
@@ -105,7 +105,7 @@ def page(root: Path) -> str:
     ])  # fmt: skip
 
 
-def check_licences(root: Path, serving: Mapping[str, str]) -> Finding:
+def check_licences(root: Path, serving: Mapping[str, str]) -> CheckResult:
     """The page is not stale, and whoever serves Hooper need not publish their own code for it.
 
     Args:

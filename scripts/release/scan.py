@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from scripts.release.checks import Finding, finding
+from scripts.release.checks import CheckResult, finding
 
 MAX_BYTES = 60_000_000
 READ_BYTES = 4_000_000
@@ -137,16 +137,16 @@ def is_pickle(content: bytes) -> bool:
     )
 
 
-def check_image(image: str) -> Finding:
+def check_image(image: str) -> CheckResult:
     """Look through a container image; skipped, with the reason, where that cannot be done here."""
     if shutil.which("docker") is None:
-        return Finding("image", None, "not looked at: docker is not installed here")
+        return CheckResult("image", None, "not looked at: docker is not installed here")
     if _docker("version").returncode:
-        return Finding("image", None, "not looked at: no container engine answers here")
+        return CheckResult("image", None, "not looked at: no container engine answers here")
     inspected = _docker("image", "inspect", image)
     if inspected.returncode:
         reason = f"not looked at: the engine has no image {image}; build it first, or name one with --image"
-        return Finding("image", None, reason)
+        return CheckResult("image", None, reason)
     problems = config_problems(json.loads(inspected.stdout)[0]["Config"])
     container = _docker("create", image).stdout.decode().strip()
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scripts.bench.service import Address, ProcessStats
-from scripts.peers.compare import Contestant, Standing, compare, keep, others_stopped, page
+from scripts.peers.compare import Contestant, PeerResult, compare, keep, others_stopped, page
 from tests.unit.scripts.bench.test_load import HOST, Server
 
 
@@ -89,13 +89,13 @@ def test_a_failure_counts() -> None:
     assert one.failed > 0
 
 
-def report(*standings: Standing) -> dict[str, Any]:
+def report(*standings: PeerResult) -> dict[str, Any]:
     machine = {"processor": "a processor"}
     return {"model": "m/1", "taken": "today", "machine": machine, "standings": [asdict(standing) for standing in standings]}
 
 
-def standing(title: str, rate: float, p50: float, connections: int = 32) -> Standing:
-    return Standing("short", connections, title, rate, [rate], p50, p50, 0)
+def standing(title: str, rate: float, p50: float, connections: int = 32) -> PeerResult:
+    return PeerResult("short", connections, title, rate, [rate], p50, p50, 0)
 
 
 def test_the_page_shows_every_contestant_as_a_ratio_of_the_first() -> None:
