@@ -42,3 +42,13 @@ def test_bulk_rows_have_half_of_the_queue_and_a_place_in_the_smallest() -> None:
     assert QueueLimit(50, 1001).of("bulk") == QueueLimit(25, 500)
     assert QueueLimit(1, 1).of("bulk") == QueueLimit(1, 1)
     assert QueueLimit(50, 1001).of("interactive") == QueueLimit(50, 1001)
+
+
+def test_time_spent_on_steps_that_take_nothing_off_the_queue_counts_once() -> None:
+    rate = DrainRate()
+    rate.ran(100, 1.0)
+    rate.decoded(1.0)
+    rate.ran(100, 1.0)
+    assert rate.seconds_for(900) == pytest.approx(10.0)  # 0.8 of 100 tokens/s, and 0.2 of 50
+    rate.ran(100, 1.0)
+    assert rate.seconds_for(920) == pytest.approx(10.0)
