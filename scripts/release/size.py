@@ -109,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     columns = json.loads(options.output.read_text(encoding="utf-8")) if options.output and options.output.exists() else {}
     columns[options.label] = figures(options.root)
-    print(f"{table(columns)}\n{json.dumps(columns, indent=2)}")
     if options.output:
         options.output.write_text(json.dumps(columns, indent=2) + "\n", encoding="utf-8")
+    print(f"{table(columns)}\n{json.dumps(columns, indent=2)}")
     return 0
 
 
