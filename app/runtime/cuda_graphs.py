@@ -15,7 +15,7 @@ from app.core.manifest import Graph
 from app.core.types import Ints, Row
 from app.runtime.layout import plan, to_tensors
 
-MOST_CAPTURED = 64
+MAX_CAPTURED = 64
 """Sets of tensor shapes that get a graph, in the order in which they come; each keeps its buffers and its graph for good."""
 GRAPH_ID = "gpu_graph_id"
 """The run's option that says which captured graph to replay. An id that is new is captured in its first run."""
@@ -47,21 +47,21 @@ class CudaGraphSession:
     For one thread at a time; ONNX Runtime keeps the graphs of each thread apart, and another one captures them again.
     """
 
-    def __init__(self, session: Any, device: str = "cuda", most_captured: int = MOST_CAPTURED) -> None:
+    def __init__(self, session: Any, device: str = "cuda", max_captured: int = MAX_CAPTURED) -> None:
         """
         Args:
             session: an `onnxruntime.InferenceSession`, on CUDA with `enable_cuda_graph`.
             device: where the buffers lie, `cuda` or `cpu`: on a CPU the same runs, but nothing is captured.
-            most_captured: sets of shapes that get buffers; others run as if there were no graphs.
+            max_captured: sets of shapes that get buffers; others run as if there were no graphs.
         """
-        self._session, self._device, self._most = session, device, most_captured
+        self._session, self._device, self._max_captured = session, device, max_captured
         self._ids = itertools.count()
         self._buffers: dict[Shapes, _Buffers | None] = {}  # None: its capture failed
 
     @property
     def num_bound(self) -> int:
         """Sets of shapes that have buffers."""
-        return sum(one is not None for one in self._buffers.values())
+        return sum(buffers is not None for buffers in self._buffers.values())
 
     def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: Any, /) -> Sequence[np.ndarray]:
         """As `InferenceSession.run`."""
@@ -71,11 +71,11 @@ class CudaGraphSession:
         if buffers is not None and not options.terminate:
             return self._replayed(shapes, buffers, tensors, options)
         options.add_run_config_entry(GRAPH_ID, NOT_CAPTURED)
-        answered: Sequence[np.ndarray] = self._session.run(outputs, tensors, options)
-        if shapes not in self._buffers and self.num_bound < self._most:
+        computed: Sequence[np.ndarray] = self._session.run(outputs, tensors, options)
+        if shapes not in self._buffers and self.num_bound < self._max_captured:
             # now, since only an answer tells the shapes of outputs; captured when these shapes come again
-            self._buffers[shapes] = self._bind(dict(zip(outputs, answered, strict=True)), tensors)
-        return answered
+            self._buffers[shapes] = self._bind(dict(zip(outputs, computed, strict=True)), tensors)
+        return computed
 
     def get_inputs(self) -> Any:
         return self._session.get_inputs()

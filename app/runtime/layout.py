@@ -125,7 +125,7 @@ def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: boo
         token_type_ids[place.line, span] = row.token_type_ids
         position_ids[place.line, span] = _positions(input_ids[place.line, span], positions, graph)
         segment_ids[place.line, span] = number
-    made = {
+    tensors = {
         "input_ids": input_ids,
         "token_type_ids": token_type_ids,
         "position_ids": position_ids,
@@ -133,7 +133,7 @@ def to_tensors(rows: Sequence[Row], where: Plan, graph: Graph, fixed_shapes: boo
         "attention_mask": (segment_ids > 0).astype(np.int64),
         "gather": _gather(rows, replace(where, places=on_side(where, rows, graph)), fixed_shapes),
     }
-    return {name: made[name] for name in graph.inputs}
+    return {name: tensors[name] for name in graph.inputs}
 
 
 def split(outputs: Sequence[np.ndarray], rows: Sequence[Row], where: Plan, graph: Graph) -> list[RowOutput]:
@@ -175,9 +175,9 @@ def check_shapes(outputs: Sequence[np.ndarray], tensors: Tensors, graph: Graph) 
     flat = (len(tensors["gather"]),) if "gather" in tensors else (height,)
     for spec, tensor in zip(graph.outputs, outputs, strict=True):
         expected = (height, width) if spec.axis == "token" else flat
-        found = np.shape(tensor)
-        if len(found) != len(expected) + 1 or found[:-1] != expected:
-            raise EngineFailed(f"output {spec.name} has the shape {found}, ({', '.join(map(str, expected))}, …) was expected")
+        shape = np.shape(tensor)
+        if len(shape) != len(expected) + 1 or shape[:-1] != expected:
+            raise EngineFailed(f"output {spec.name} has the shape {shape}, ({', '.join(map(str, expected))}, …) was expected")
 
 
 def on_side(where: Plan, rows: Sequence[Row], graph: Graph) -> Sequence[Place]:

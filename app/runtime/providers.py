@@ -162,19 +162,19 @@ def choices_of_auto(first: Provider, manifest: Manifest, machine: Machine | None
 
 def _candidates(machine: Machine) -> list[Provider]:
     """What a model can be tried on, best first; the last is the CPU."""
-    found = []
+    accelerators = []
     why_not_cuda = _missing("cuda", machine)
     if not why_not_cuda:
-        found.append(Provider("cuda", "fp32", "an NVIDIA GPU answers"))
+        accelerators.append(Provider("cuda", "fp32", "an NVIDIA GPU answers"))
     if machine.has_bf16 and not _missing("openvino", machine):
-        found.append(Provider("openvino", "bf16", "the processor multiplies bf16 in hardware"))
-    if found:
+        accelerators.append(Provider("openvino", "bf16", "the processor multiplies bf16 in hardware"))
+    if accelerators:
         reason = "the CPU runs every model"
     elif machine.has_nvidia_driver:
         reason = f"an NVIDIA driver is present, but {why_not_cuda}"
     else:
         reason = "no GPU, and no bf16 through OpenVINO"
-    return [*found, Provider("cpu", "fp32", reason)]
+    return [*accelerators, Provider("cpu", "fp32", reason)]
 
 
 def _missing(device: Device, machine: Machine) -> str:

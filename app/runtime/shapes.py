@@ -43,7 +43,7 @@ def parts(lengths: Sequence[int], layout: LayoutName) -> list[Part]:
     """
     best = [Part(range(len(lengths)), _tensor(lengths, layout))]
     falling = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    for num_long in sorted({sum(length > most for length in lengths) for most in LONG} - {0, len(lengths)}):
+    for num_long in sorted({sum(length > limit for length in lengths) for limit in LONG} - {0, len(lengths)}):
         groups = falling[:num_long], falling[num_long:]
         if sum(_least(lengths, group) for group in groups) >= cost(best):
             continue
@@ -76,8 +76,8 @@ def _widths(longest: int, total: int, num_rows: int) -> set[int]:
             if total <= height * longest:
                 return
 
-    wished = (math.ceil(width * slack) for width in per_line() if width <= max(MAX_WIDTH, longest) for slack in SLACKS)
-    return {max(longest, width) for width in wished}
+    widths = (math.ceil(width * slack) for width in per_line() if width <= max(MAX_WIDTH, longest) for slack in SLACKS)
+    return {max(longest, width) for width in widths}
 
 
 def _price(where: Plan) -> float:
@@ -99,6 +99,6 @@ def _least(lengths: Sequence[int], group: Sequence[int]) -> float:
     return _price_of(sum(of_group), max(of_group))
 
 
-def cost(made: Sequence[Part]) -> float:
+def cost(chosen: Sequence[Part]) -> float:
     """What tensors cost, in tokens of a narrow one."""
-    return sum(_price(part.where) for part in made)
+    return sum(_price(part.where) for part in chosen)

@@ -45,13 +45,13 @@ def tensorrt_options(graph_file: Path, graph: Graph, provider: Provider) -> dict
 
 def profile(graph: Graph, limits: Limits) -> dict[str, str]:
     """The smallest, usual and largest shape of every input: one engine then takes every batch."""
-    most = largest(graph, limits)
-    width = min(PACKED_WIDTH, most.width)
-    usual = min(bucket(max(1, limits.max_batch_tokens // width), HEIGHTS), most.height)
+    maximum = largest(graph, limits)
+    width = min(PACKED_WIDTH, maximum.width)
+    usual = min(bucket(max(1, limits.max_batch_tokens // width), HEIGHTS), maximum.height)
     return {
         "trt_profile_min_shapes": _named(graph, HEIGHTS[0], WIDTHS[0], HEIGHTS[0]),
-        "trt_profile_opt_shapes": _named(graph, usual, width, most.gathered),
-        "trt_profile_max_shapes": _named(graph, most.height, most.width, most.gathered),
+        "trt_profile_opt_shapes": _named(graph, usual, width, maximum.gathered),
+        "trt_profile_max_shapes": _named(graph, maximum.height, maximum.width, maximum.gathered),
     }
 
 
@@ -82,8 +82,8 @@ def cache_folder(graph_file: Path, environment: Mapping[str, str] = os.environ) 
 
 
 def _users_cache(environment: Mapping[str, str]) -> Path:
-    wished = Path(environment.get("XDG_CACHE_HOME", ""))
-    base = wished if wished.is_absolute() else Path("~/.cache").expanduser()  # what is not absolute is to be ignored
+    configured = Path(environment.get("XDG_CACHE_HOME", ""))
+    base = configured if configured.is_absolute() else Path("~/.cache").expanduser()  # what is not absolute is to be ignored
     return base / "hooper" / "tensorrt"
 
 
@@ -102,8 +102,8 @@ def _private(*folders: Path) -> Path:
     """
     for folder in folders:
         folder.mkdir(PRIVATE, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+        status = folder.stat()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
             raise PermissionError(f"others may write to {folder}")
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} cannot be written")

@@ -15,7 +15,7 @@ from app.core.errors import OutOfMemory, ProviderUnavailable
 from app.core.manifest import Graph
 from app.core.types import Ints, Row
 from app.runtime import onnx_session as engine_module
-from app.runtime.cuda_graphs import GRAPH_ID, MOST_CAPTURED, CudaGraphSession, try_capture
+from app.runtime.cuda_graphs import GRAPH_ID, MAX_CAPTURED, CudaGraphSession, try_capture
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.layout import plan, to_tensors
 from app.runtime.onnx_session import OrtSession, open_session
@@ -126,12 +126,12 @@ def test_a_session_over_it_answers_as_one_without(tmp_path: Path, make: Any) -> 
 
 
 def test_beyond_the_most_sets_of_shapes_others_run_without_buffers(session: Recorded, graph: Graph) -> None:
-    engine = CudaGraphSession(session, "cpu", most_captured=1)
+    engine = CudaGraphSession(session, "cpu", max_captured=1)
     for rows in (SHORT, LONG, LONG, OTHER_SHORT):
         np.testing.assert_allclose(logits(engine, rows, graph), right(rows), atol=1e-5)
     assert engine.num_bound == 1
     assert session.runs == [("plain", "-1"), ("plain", "-1"), ("plain", "-1"), ("bound", "0")]
-    assert 1 < MOST_CAPTURED < 1000
+    assert 1 < MAX_CAPTURED < 1000
 
 
 def test_shapes_whose_capture_failed_are_never_captured_again_and_their_id_is_not_used_again(
