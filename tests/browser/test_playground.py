@@ -92,7 +92,7 @@ def test_what_is_lit_up_is_the_answer_whatever_characters_stand_before_it(open_p
         choose(page, "qa")
         page.get_by_role("textbox", name="Question").fill("Who repaired the bridge?")
         context = "🙂👩\u200d👩\u200d👧 𝒳 Cafe\u0301. The bridge was repaired by Anna Schmidt in 2011. 🙂"
-        page.get_by_label("Text that may answer it").fill(context)
+        page.get_by_role("textbox", name="Context").fill(context)
         press(page, "Answer")
         best = answer_of(page, "v1/answer")["answers"][0]
         assert best["start"] > 10
@@ -102,6 +102,7 @@ def test_what_is_lit_up_is_the_answer_whatever_characters_stand_before_it(open_p
 
 def cut_long_texts(page: Page) -> None:
     """Choose, wherever it is to be chosen, that a long text is cut and not read in windows."""
+    expect(page.locator("select").first).to_be_attached()  # each task's form is a module that is loaded when it is needed
     page.locator("select").evaluate_all(
         "all => all.forEach(field => { if (field.value === 'window') field.value = 'truncate' })"
     )
@@ -183,7 +184,8 @@ def test_an_explanation_colours_words_and_tells_their_sides_without_colour_too(o
         ]
         assert lines == ["solid", "dashed"]
         expect(page.locator(".legend")).to_contain_text("against it, dashed line")
-        expect(page.locator(".why")).to_contain_text("Most for it: warm (+0.50), funny (+0.20). Most against it: film (−0.40).")
+        expect(page.locator(".why")).to_contain_text("Strongest evidence for: warm (+0.50), funny (+0.20).")
+        expect(page.locator(".why")).to_contain_text("Strongest evidence against: film (−0.40).")
         text = "A warm, funny film that I would happily watch again."
         assert asked == [{"model": "sentiment", "inputs": text, "target": None}]
 
@@ -200,7 +202,7 @@ def test_the_words_of_a_question_and_of_its_context_are_told_apart(open_page: Op
         page.route("**/v1/explain", lambda route: route.fulfill(json=answered))
         choose(page, "qa")
         page.get_by_role("textbox", name="Question").fill("When did it open?")
-        page.get_by_label("Text that may answer it").fill("When it opened in 1903, it rained.")
+        page.get_by_role("textbox", name="Context").fill("When it opened in 1903, it rained.")
         press(page, "Answer")
         page.get_by_role("button", name="Why?").click()
         paragraphs = page.locator(".words")
