@@ -297,6 +297,7 @@ def test_a_busy_service_says_how_long_to_wait(open_page: Open) -> None:
 
 def test_a_service_that_is_gone_is_told_and_answers_again_when_it_is_back(open_page: Open) -> None:
     with open_page(expected=("ERR_",)) as page:
+        expect(page.get_by_role("button", name="Classify")).to_be_visible()  # the form is a module of its own, fetched first
         page.context.set_offline(True)
         page.get_by_role("button", name="Classify").click()
         expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached.")
