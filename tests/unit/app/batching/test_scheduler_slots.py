@@ -86,7 +86,8 @@ async def test_a_deadline_ends_a_stream(generation: GenerationBench) -> None:
     submission = await generation.start(prompt(1, num_steps=9), deadline=time.monotonic() + 0.001)
     with pytest.raises(DeadlineExceeded, match=DEADLINE_PASSED):
         await collect(submission)
-    await generation.step()
+    if generation.engine.has_batch:  # on a slow machine the deadline passes before the first step
+        await generation.step()
     assert generation.slots.num_free == 4
 
 
