@@ -216,15 +216,15 @@ class PredictContext:
             self._deadline = until if self._deadline is None else min(until, self._deadline)
         prediction = await self._predict(deployment, items, options)
         good: list[Result] = []
-        for number, one in enumerate(prediction.results):
-            if isinstance(one, InvalidInput):
-                raise InvalidInput(one.reason, place(number, one.field or ""))
-            if isinstance(one, TooLarge) and one.truncations:
-                raise one.advising(advice)
-            if isinstance(one, HooperError):
-                raise one
-            good.append(one)
-        num_cut = sum(one.truncated for one in good)
+        for number, result in enumerate(prediction.results):
+            if isinstance(result, InvalidInput):
+                raise InvalidInput(result.reason, place(number, result.field or ""))
+            if isinstance(result, TooLarge) and result.truncations:
+                raise result.advising(advice)
+            if isinstance(result, HooperError):
+                raise result
+            good.append(result)
+        num_cut = sum(item.truncated for item in good)
         if num_cut:
             self._headers["X-Truncated"] = str(num_cut)
         return good
@@ -301,17 +301,19 @@ def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
 
 def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:
     """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
-    if not isinstance(request.inputs, list) or all(isinstance(one, Unavailable) or _of(request, one) for one in results):
-        for one in results:
-            if isinstance(one, InvalidInput) and not _of(request, one):
-                raise InvalidInput(one.reason, "inputs") if isinstance(request.inputs, str) else one.within("inputs")
-            if isinstance(one, HooperError):
-                raise one
+    if not isinstance(request.inputs, list) or all(
+        isinstance(result, Unavailable) or _of(request, result) for result in results
+    ):
+        for result in results:
+            if isinstance(result, InvalidInput) and not _of(request, result):
+                raise InvalidInput(result.reason, "inputs") if isinstance(request.inputs, str) else result.within("inputs")
+            if isinstance(result, HooperError):
+                raise result
 
 
-def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, one: Result | HooperError) -> bool:
+def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, result: Result | HooperError) -> bool:
     """Whether an error is about a field that stands beside `inputs`, not in it."""
-    return isinstance(one, InvalidInput) and one.field is not None and hasattr(request, one.field)
+    return isinstance(result, InvalidInput) and result.field is not None and hasattr(request, result.field)
 
 
 def no_codec(spec: TaskSpec) -> UnknownModel:

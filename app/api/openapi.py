@@ -68,10 +68,12 @@ def _show_examples(operation: Schema, schemas: dict[str, Schema]) -> None:
     if "examples" in content or "example" in content:
         return
     examples = schemas.get(name, {}).get("examples", [])
-    titles = [example_title(one) for one in examples]
+    titles = [example_title(example) for example in examples]
     unique = [title if titles.count(title) == 1 else f"{title} ({number})" for number, title in enumerate(titles, 1)]
     if examples:
-        content["examples"] = {title: {"summary": title, "value": one} for title, one in zip(unique, examples, strict=True)}
+        content["examples"] = {
+            title: {"summary": title, "value": example} for title, example in zip(unique, examples, strict=True)
+        }
 
 
 def _name_keys(operation: Schema) -> None:

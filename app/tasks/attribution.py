@@ -98,15 +98,15 @@ def shapley(passage: Passage, spending: Spending) -> Search:
     left = [(0, len(weights), tree.whole - tree.empty)]
     while left:
         start, stop, total = left.pop()
-        seen = [one for one in _both(start, stop) if one in tree.middles]
+        seen = [entry for entry in _both(start, stop) if entry in tree.middles]
         if not seen:  # a word, or words that share what they add together
             weights[start:stop] = total / max(1, stop - start)
             continue
         middle = tree.middles[seen[0]]
         difference = float(
-            np.mean([tree.gains[first] - tree.gains[last] for first, last in (one.halves(middle) for one in seen)])
+            np.mean([tree.gains[first] - tree.gains[last] for first, last in (entry.halves(middle) for entry in seen)])
         )
-        together = float(np.mean([tree.gains[one] for one in seen]))
+        together = float(np.mean([tree.gains[entry] for entry in seen]))
         # what the halves add together in these companies is not all that they were given above: all words share the rest
         rest = (total - together) / (stop - start)
         left.append((start, middle, (together + difference) / 2 + rest * (middle - start)))
@@ -143,7 +143,7 @@ def _explore(
     frontier = _Frontier(tree, spending)
     frontier.push([root])
     while wave := frontier.next_wave():
-        halves = [half for one in wave for half in one.halves(tree.middles[one])]
+        halves = [half for entry in wave for half in entry.halves(tree.middles[entry])]
         for half, log_odds in zip(halves, (yield [half.asked(count) for half in halves]), strict=True):
             tree.learn(half, log_odds)
         if wave == [root] and len(companies) > 1:  # without the one half, the other is alone
@@ -165,11 +165,11 @@ class _Frontier:
         self._tokens_left = spending.max_tokens - tree.passage.row.num_tokens - tree.passage.overhead
 
     def push(self, branches: Iterable[Branch]) -> None:
-        for one in branches:
-            if one.stop - one.start > 1:
+        for branch in branches:
+            if branch.stop - branch.start > 1:
                 # the root of the cost, since a cheap look at little of the text also tells less
-                urgency = abs(self._tree.gains[one]) / self._tree.cost(one) ** 0.5
-                heapq.heappush(self._heap, (-urgency, self._count, one))
+                urgency = abs(self._tree.gains[branch]) / self._tree.cost(branch) ** 0.5
+                heapq.heappush(self._heap, (-urgency, self._count, branch))
                 self._count += 1
 
     def next_wave(self) -> list[Branch]:

@@ -61,7 +61,7 @@ class Task(Protocol[ItemT, OptionsT, AnswerT]):
         """What the answer comes to; None where the caller's options give its score another meaning than it usually has."""
         ...
 
-    def same_decision(self, one: Any, other: Any, options: OptionsT) -> bool:
+    def same_decision(self, answer: Any, other: Any, options: OptionsT) -> bool:
         """Whether two models' answers to the same item agree: what the parity gate and a shadow count."""
         ...
 

@@ -62,7 +62,7 @@ def reference_of(sums: Sums) -> DriftReference:
     """Means and shares, the most frequent labels by name."""
     if not sums.num_items:
         return NO_REFERENCE
-    ranked = sorted(sums.labels.items(), key=lambda one: (-one[1], one[0]))
+    ranked = sorted(sums.labels.items(), key=lambda label: (-label[1], label[0]))
     rest = sum(count for _, count in ranked[MAX_LABELS:])
     named = [*ranked[:MAX_LABELS], *([(OTHER, rest)] if rest else [])]
     return DriftReference(

@@ -102,7 +102,7 @@ def words_of(field: str, text: str, tokens: Sequence[tuple[int, Span]]) -> list[
     begin = min((start for _, (start, _) in tokens), default=0)
     spans = [(begin + start, begin + stop) for start, stop in words(text[begin:end])]
     found = with_tokens(spans, tokens)
-    gaps = [gap(text, one, other) for (one, _), (other, _) in pairwise(found)]
+    gaps = [gap(text, span, following) for (span, _), (following, _) in pairwise(found)]
     return [
         Word(field, text[start:stop], start, stop, positions, parted)
         for ((start, stop), positions), parted in zip(found, [*gaps, FIELD_GAP], strict=False)

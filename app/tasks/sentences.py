@@ -145,7 +145,7 @@ def _library_starts(text: str, code: str) -> Iterator[int]:
     begin = 0
     while begin < len(text):
         piece = text[begin : begin + READ_AT_ONCE]
-        found = [one["start_index"] for one in get_sentence_boundaries(code, piece) if one["start_index"]]
+        found = [boundary["start_index"] for boundary in get_sentence_boundaries(code, piece) if boundary["start_index"]]
         is_last = begin + len(piece) == len(text)
         yield from (begin + start for start in found)
         if is_last:

@@ -51,9 +51,9 @@ class TextRegression(TextClassification):
         """A number decides nothing."""
         return
 
-    def same_decision(self, one: Classification, other: Classification, options: ClassificationOptions) -> bool:
+    def same_decision(self, answer: Classification, other: Classification, options: ClassificationOptions) -> bool:
         """Whether the numbers are near to each other."""
-        return abs(one.labels[0].score - other.labels[0].score) <= NEAR * self._scale
+        return abs(answer.labels[0].score - other.labels[0].score) <= NEAR * self._scale
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         return super().golden_difference(encoded, outputs, expected, tolerance * self._scale)

@@ -41,9 +41,9 @@ def continues(before: str, character: str) -> bool:
     return joined or unicodedata.category(character).startswith("M") or "\U0001f3fb" <= character <= "\U0001f3ff"
 
 
-def gap(text: str, one: Span, following: Span) -> int:
+def gap(text: str, span: Span, following: Span) -> int:
     """How strongly a word is parted from the next: 0 within a clause, 1 between clauses, 2 between sentences."""
-    last, between = text[one[1] - 1], text[one[1] : following[0]]
+    last, between = text[span[1] - 1], text[span[1] : following[0]]
     if "\n" in between or "\r" in between or (last in _SENTENCE_ENDS and (between or _is_ideograph(text[following[0]]))):
         return 2
     return int(last in _CLAUSE_ENDS)

@@ -84,15 +84,15 @@ def read_texts(inputs: Sequence[RequestInput], tail: bytes, signature: OpenInfer
         InvalidInput: an input is unknown, missing or there twice; its type, shape or data is wrong; bytes are left over.
     """
     found: dict[str, list[str]] = {}
-    for one in inputs:
-        if one.name not in (*signature.inputs, *signature.optional):
+    for entry in inputs:
+        if entry.name not in (*signature.inputs, *signature.optional):
             known = ", ".join((*signature.inputs, *signature.optional))
-            raise InvalidInput(f"{one.name!r} is not an input of this model, which has {known}", "inputs")
-        if one.name in found:
-            raise InvalidInput("is there twice", f"inputs.{one.name}")
-        size = one.parameters.binary_data_size if one.parameters else None
-        elements, tail = _elements(one, size, tail)
-        found[one.name] = _checked(one, elements)
+            raise InvalidInput(f"{entry.name!r} is not an input of this model, which has {known}", "inputs")
+        if entry.name in found:
+            raise InvalidInput("is there twice", f"inputs.{entry.name}")
+        size = entry.parameters.binary_data_size if entry.parameters else None
+        elements, tail = _elements(entry, size, tail)
+        found[entry.name] = _checked(entry, elements)
     missing = [name for name in signature.inputs if name not in found]
     if missing:
         raise InvalidInput("is required", f"inputs.{missing[0]}")
@@ -129,29 +129,29 @@ def write_response(answer: InferResponse, outputs: Mapping[str, Tensor], binary:
     return b"".join((head, *tails)), len(head) if binary else None
 
 
-def _elements(one: RequestInput, size: int | None, tail: bytes) -> tuple[list[Any], bytes]:
+def _elements(item: RequestInput, size: int | None, tail: bytes) -> tuple[list[Any], bytes]:
     """The elements of an input, in one list, and the bytes that are left for the inputs after it."""
-    where = f"inputs.{one.name}"
+    where = f"inputs.{item.name}"
     if size is None:
-        if one.data is None:
+        if item.data is None:
             raise InvalidInput("has no data", where)
-        return list(_flat(one.data)), tail
-    if one.data is not None:
+        return list(_flat(item.data)), tail
+    if item.data is not None:
         raise InvalidInput("has data both in the JSON and after it", where)
     if size > len(tail):
         raise InvalidInput(f"binary_data_size is {size}, but {len(tail)} bytes are left", where)
     # one element more than the shape has says enough: a text takes four bytes or more, so that there could be half a million
-    return list(islice(_unpacked(tail[:size], where), one.shape[0] + 1 if one.shape else 1)), tail[size:]
+    return list(islice(_unpacked(tail[:size], where), item.shape[0] + 1 if item.shape else 1)), tail[size:]
 
 
-def _checked(one: RequestInput, elements: Sequence[Any]) -> list[str]:
-    where = f"inputs.{one.name}"
-    if one.datatype != "BYTES":
-        raise InvalidInput(f"datatype is {one.datatype}, should be BYTES", where)
-    if len(one.shape) not in (1, 2) or one.shape[1:] not in ([], [1]):
-        raise InvalidInput(f"shape is {one.shape}, should be [n] or [n, 1]", where)
-    if len(elements) != one.shape[0]:
-        raise InvalidInput(f"has {len(elements)} elements, but its shape is {one.shape}", where)
+def _checked(item: RequestInput, elements: Sequence[Any]) -> list[str]:
+    where = f"inputs.{item.name}"
+    if item.datatype != "BYTES":
+        raise InvalidInput(f"datatype is {item.datatype}, should be BYTES", where)
+    if len(item.shape) not in (1, 2) or item.shape[1:] not in ([], [1]):
+        raise InvalidInput(f"shape is {item.shape}, should be [n] or [n, 1]", where)
+    if len(elements) != item.shape[0]:
+        raise InvalidInput(f"has {len(elements)} elements, but its shape is {item.shape}", where)
     if not elements:
         raise EmptyBatch("must not be empty", where)
     for number, element in enumerate(elements):
@@ -162,11 +162,11 @@ def _checked(one: RequestInput, elements: Sequence[Any]) -> list[str]:
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:
     """Elements of a list, or of a list of lists."""
-    for one in data:
-        if isinstance(one, list):
-            yield from one
+    for row in data:
+        if isinstance(row, list):
+            yield from row
         else:
-            yield one
+            yield row
 
 
 def _unpacked(data: bytes, where: str) -> Iterator[str]:
@@ -186,5 +186,5 @@ def _unpacked(data: bytes, where: str) -> Iterator[str]:
 def _packed(tensor: Tensor) -> bytes:
     if tensor.datatype == "BYTES":
         encoded = [text.encode() for text in tensor.data]
-        return b"".join(_LENGTH.pack(len(one)) + one for one in encoded)
+        return b"".join(_LENGTH.pack(len(encoding)) + encoding for encoding in encoded)
     return np.asarray(tensor.data, _DTYPES[tensor.datatype]).tobytes()

@@ -60,10 +60,10 @@ async def is_ready(state: State) -> Ready:
     await state.engine_answers()
     registry = state.registry
     if not registry.is_ready:
-        down = [one.manifest.name for one in registry.deployments if not one.is_alive]
+        down = [deployment.manifest.name for deployment in registry.deployments if not deployment.is_alive]
         raise Unavailable(f"the engine of {', '.join(down)} is down" if down else registry.not_ready_reason)
-    models = [f"{one.manifest.name}/{one.manifest.version}" for one in registry.deployments]
-    return Ready(models=models, failed=[Failed.of(one) for one in registry.failed])
+    models = [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in registry.deployments]
+    return Ready(models=models, failed=[Failed.of(failure) for failure in registry.failed])
 
 
 @router.get(

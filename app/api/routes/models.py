@@ -63,8 +63,8 @@ class ModelState(BaseModel):
     @classmethod
     def of(cls, live: LiveVersion, default: str | None) -> ModelState:
         """`default`: the name of its task's default model."""
-        one, manifest = live.deployment, live.deployment.manifest
-        budget, queue = one.scheduler.budget, one.scheduler.limit
+        deployment, manifest = live.deployment, live.deployment.manifest
+        budget, queue = deployment.scheduler.budget, deployment.scheduler.limit
         return cls(
             name=manifest.name,
             version=manifest.version,
@@ -72,14 +72,14 @@ class ModelState(BaseModel):
             description=manifest.description,
             labels=manifest.task_options.get("labels"),
             default=manifest.name == default,
-            state="ready" if one.is_alive else "down",
+            state="ready" if deployment.is_alive else "down",
             role=live.role.name,
             share=live.role.share,
-            execution_providers=one.execution_providers,
-            device_reason=one.provider.reason,
-            precision=one.provider.precision,
+            execution_providers=deployment.execution_providers,
+            device_reason=deployment.provider.reason,
+            precision=deployment.provider.precision,
             layout=manifest.graph.layout,
-            engine_threads=one.num_threads,
+            engine_threads=deployment.num_threads,
             limits={
                 "max_tokens": manifest.max_tokens,
                 "max_batch_tokens": budget.max_batch_tokens,
@@ -145,8 +145,8 @@ class Published(BaseModel):
     )
 
     @classmethod
-    def of(cls, one: Deployment, role: Role, persistent: bool) -> Published:
-        manifest = one.manifest
+    def of(cls, deployment: Deployment, role: Role, persistent: bool) -> Published:
+        manifest = deployment.manifest
         return cls(name=manifest.name, version=manifest.version, state="ready", role=role.name, persistent=persistent)
 
 
@@ -163,22 +163,22 @@ Candidate = Annotated[int | None, Query(ge=1, description="A version beside the 
 @router.get("/models", summary="List loaded models", responses=openapi_responses(401, 421, 429))
 async def list_models(state: State) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is. And those that could not be loaded."""
-    models = [_state_of(one, state) for one in state.registry.live]
-    return ModelList(models=models, failed=[Failed.of(one) for one in state.registry.failed])
+    models = [_state_of(version, state) for version in state.registry.live]
+    return ModelList(models=models, failed=[Failed.of(failure) for failure in state.registry.failed])
 
 
 @router.get("/models/{name}", summary="Show a model", responses=openapi_responses(401, 404, 421, 422, 429, 503))
 async def show_model(name: Name, state: State) -> ModelState:
     """One loaded model: its main version."""
-    for one in state.registry.live:
-        if one.deployment.manifest.name == name:
-            return _state_of(one, state)
+    for version in state.registry.live:
+        if version.deployment.manifest.name == name:
+            return _state_of(version, state)
     with state.registry.lease((), name):  # says why there is none
         raise UnknownModel(f"model {name!r} is not loaded")
 
 
-def _state_of(one: LiveVersion, state: AppState) -> ModelState:
-    return ModelState.of(one, state.registry.default_of(one.deployment.manifest.task))
+def _state_of(version: LiveVersion, state: AppState) -> ModelState:
+    return ModelState.of(version, state.registry.default_of(version.deployment.manifest.task))
 
 
 @router.post(

@@ -72,7 +72,7 @@ class SummarizeRequest(Request):
 
     def items(self) -> Sequence[SummaryItem | HooperError]:
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [_item(one) for one in inputs]
+        return [_item(entry) for entry in inputs]
 
 
 class SummarySentence(BaseModel):
@@ -99,13 +99,13 @@ class SummarizeResult(BaseModel):
     @classmethod
     def of(cls, result: Result) -> SummarizeResult:
         sentences = [
-            SummarySentence.model_construct(text=one.text, start=one.start, end=one.end, score=one.score)
-            for one in result.answer.sentences
+            SummarySentence.model_construct(text=sentence.text, start=sentence.start, end=sentence.end, score=sentence.score)
+            for sentence in result.answer.sentences
         ]
         return cls.model_construct(
             summary=result.answer.summary, sentences=sentences, num_tokens=result.num_tokens, truncated=result.truncated
         )
 
 
-def _item(one: str | HooperError) -> SummaryItem | HooperError:
-    return SummaryItem(one) if isinstance(one, str) else one
+def _item(text: str | HooperError) -> SummaryItem | HooperError:
+    return SummaryItem(text) if isinstance(text, str) else text

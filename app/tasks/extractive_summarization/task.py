@@ -128,15 +128,15 @@ class ExtractiveSummarization:
         texts = [reading.text[start:end] for start, end in reading.spans]
         chosen = select(texts, scores, options, self._usual_words)
         found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
-        return Summary(" ".join(one.text for one in found), found)
+        return Summary(" ".join(sentence.text for sentence in found), found)
 
     def decision(self, answer: Summary, options: SummaryOptions) -> Decision | None:
         """The score of the summary's best sentence."""
-        return Decision("", max(one.score for one in answer.sentences)) if answer.sentences else None
+        return Decision("", max(sentence.score for sentence in answer.sentences)) if answer.sentences else None
 
-    def same_decision(self, one: Summary, other: Summary, options: SummaryOptions) -> bool:
+    def same_decision(self, answer: Summary, other: Summary, options: SummaryOptions) -> bool:
         """Whether the same sentences were chosen."""
-        return [found.start for found in one.sentences] == [found.start for found in other.sentences]
+        return [found.start for found in answer.sentences] == [found.start for found in other.sentences]
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """Each published sentence must score alike, and together they must still be a summary that may be chosen: the set that
@@ -169,7 +169,7 @@ class ExtractiveSummarization:
         sentence = _sentence_saying(target, reading, sentence_scores(encoded, outputs))
         number = max(
             (number for number, window in enumerate(reading.windows) if sentence in window),
-            key=lambda one: sentence_logits(encoded.rows[one], outputs[one])[sentence - reading.windows[one].start],
+            key=lambda entry: sentence_logits(encoded.rows[entry], outputs[entry])[sentence - reading.windows[entry].start],
         )
         window = reading.windows[number]
         tokens = list(self._tokens([reading.encodings[i] for i in window], [reading.spans[i][0] for i in window]))
@@ -195,8 +195,8 @@ class ExtractiveSummarization:
         text = item.text
         spans = sentences(text, item.language or options.language or self._language)
         encodings = self._pieces.encode([text[start:end] for start, end in spans])
-        cut = any(len(one) > self._max_sentence for one in encodings)
-        windows = self._windows([min(len(one), self._max_sentence) for one in encodings])
+        cut = any(len(encoding) > self._max_sentence for encoding in encodings)
+        windows = self._windows([min(len(encoding), self._max_sentence) for encoding in encodings])
         if options.truncation == "error" and (cut or len(windows) > 1):
             return TooLarge(
                 f"the text has more than {self._max_tokens} tokens, the longest this model reads at once, or a sentence of"
@@ -226,9 +226,9 @@ class ExtractiveSummarization:
     def _row(self, encodings: Sequence[Tokens], is_later: bool) -> Row:
         input_ids: list[int] = []
         positions = []
-        for one in encodings:
+        for encoding in encodings:
             positions.append(len(input_ids))
-            input_ids += self._template.row(one.ids[: self._max_sentence]).input_ids
+            input_ids += self._template.row(encoding.ids[: self._max_sentence]).input_ids
         return Row(input_ids, [int(is_later)] * len(input_ids), positions)
 
 
@@ -257,7 +257,7 @@ def _sentence_saying(target: str | None, reading: Reading, scores: Array) -> int
         return int(scores.argmax())
     texts = [reading.text[start:end] for start, end in reading.spans]
     if target not in texts:
-        named = ", ".join(repr(one if len(one) <= SHOWN else f"{one[:SHOWN]}…") for one in texts[:3])
+        named = ", ".join(repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…") for text in texts[:3])
         raise InvalidInput(f"is none of the {len(texts)} sentences that are read, verbatim; they begin with {named}", "target")
     return texts.index(target)
 

@@ -54,9 +54,9 @@ export default {
   show(result, asked) {
     const context = el("p", { class: "document", tabIndex: 0, role: "group", "aria-label": "The text, with the answer marked" });
     const chosen = el("p", { class: "best" });
-    const pick = (one) => {
-      chosen.replaceChildren(one.answer || "The text does not say.");
-      const spans = one.answer ? [one] : [];
+    const pick = (entry) => {
+      chosen.replaceChildren(entry.answer || "The text does not say.");
+      const spans = entry.answer ? [entry] : [];
       context.replaceChildren(...pieces(asked.inputs.context, spans).map((piece) => (piece.span ? el("mark", {}, piece.text) : piece.text)));
       context.querySelector("mark")?.scrollIntoView({ block: "nearest" });
     };
@@ -75,14 +75,14 @@ let groups = 0;
 
 function runnersUp(answers, pick) {
   const name = `answers-${++groups}`;
-  const choices = answers.map((one, index) =>
+  const choices = answers.map((entry, index) =>
     el(
       "label",
       { class: "choice" },
-      el("input", { type: "radio", name, checked: index === 0, onchange: () => pick(one) }),
-      el("span", { class: "label" }, one.answer || "(no answer)"),
-      el("span", { class: "score" }, percent(one.score)),
-      bar(one.score),
+      el("input", { type: "radio", name, checked: index === 0, onchange: () => pick(entry) }),
+      el("span", { class: "label" }, entry.answer || "(no answer)"),
+      el("span", { class: "score" }, percent(entry.score)),
+      bar(entry.score),
     ),
   );
   return el("fieldset", { class: "choices" }, el("legend", {}, "The best answer and its runners-up"), ...choices);

@@ -91,7 +91,7 @@ class AnswerRequest(Request):
 
     def items(self) -> Sequence[QuestionItem | HooperError]:
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [one if isinstance(one, HooperError) else QuestionItem(one.question, one.context) for one in inputs]
+        return [entry if isinstance(entry, HooperError) else QuestionItem(entry.question, entry.context) for entry in inputs]
 
 
 class AnswerSpan(BaseModel):
@@ -120,8 +120,8 @@ class AnswerResult(BaseModel):
     @classmethod
     def of(cls, result: Result) -> AnswerResult:
         answers = [
-            AnswerSpan.model_construct(answer=one.answer, score=one.score, start=one.start, end=one.end)
-            for one in result.answer.answers
+            AnswerSpan.model_construct(answer=answer.answer, score=answer.score, start=answer.start, end=answer.end)
+            for answer in result.answer.answers
         ]
         return cls.model_construct(
             answers=answers,

@@ -133,7 +133,7 @@ class QuestionAnswering:
 
     def encode(self, items: Sequence[QuestionItem], options: AnswerOptions) -> list[Encoded | HooperError]:
         """One row per window of the context, the question in each."""
-        errors = [refuse_text(one.question, "question") or refuse_text(one.context, "context") for one in items]
+        errors = [refuse_text(item.question, "question") or refuse_text(item.context, "context") for item in items]
         good = [item for item, error in zip(items, errors, strict=True) if error is None]
         texts = [text for item in good for text in (item.question, item.context)]
         encodings = iter(self._pieces.encode(texts) if texts else [])
@@ -151,18 +151,18 @@ class QuestionAnswering:
                 if key not in best or answer.score > best[key].score:
                     best[key] = answer
         no_answer = min(window.no_answer for window in windows)
-        ranked = sorted(best.values(), key=lambda one: (-one.score, one.start))
+        ranked = sorted(best.values(), key=lambda entry: (-entry.score, entry.start))
         if options.allow_no_answer:
-            ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda one: -one.score)
+            ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda answer: -answer.score)
         return Answers(list(_without_overlaps(ranked, options.top_k)), no_answer)
 
     def decision(self, answer: Answers, options: AnswerOptions) -> Decision | None:
         """The best answer's score; None where "no answer" may be the best, whose score says something else."""
         return None if options.allow_no_answer or not answer.answers else Decision("", answer.answers[0].score)
 
-    def same_decision(self, one: Answers, other: Answers, options: AnswerOptions) -> bool:
+    def same_decision(self, answer: Answers, other: Answers, options: AnswerOptions) -> bool:
         """Whether the best answers have the same words, wherever they stand."""
-        return [found.answer for found in one.answers[:1]] == [found.answer for found in other.answers[:1]]
+        return [found.answer for found in answer.answers[:1]] == [found.answer for found in other.answers[:1]]
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """An answer is the same where it shares characters with the published one, or reads like it, and scores alike: where a
@@ -172,12 +172,12 @@ class QuestionAnswering:
         if not abs(found.no_answer_score - no_answer) <= tolerance:
             return f"no_answer_score is {found.no_answer_score:.4f}, was {no_answer:.4f}"
         best = found.answers[0].score if found.answers else 0.0
-        published: list[Answer] = [Answer(**one) for one in expected["answers"]]
+        published: list[Answer] = [Answer(**entry) for entry in expected["answers"]]
         for number, was in enumerate(published):
-            same = [one for one in found.answers if _is_same(one, was) and _scores_alike(one, was, tolerance)]
+            same = [answer for answer in found.answers if _is_same(answer, was) and _scores_alike(answer, was, tolerance)]
             if not same:
                 return f"{was.answer!r} scored {was.score:.4f}; now the answers are {_shown(found.answers[:3])}"
-            if number == 0 and not best <= max(one.score for one in same) + tolerance:
+            if number == 0 and not best <= max(entry.score for entry in same) + tolerance:
                 return f"{was.answer!r} was the best answer; now that is {_shown(found.answers[:1])}"
         if not published and best > tolerance:
             return f"there was no answer; now there is {_shown(found.answers[:1])}"
@@ -406,19 +406,19 @@ def _words_read(reading: Reading, number: int) -> list[Word]:
     return [*words_of("question", reading.question.text, question), *words_of("context", reading.context.text, context)]
 
 
-def _is_same(one: Answer, was: Answer) -> bool:
+def _is_same(answer: Answer, was: Answer) -> bool:
     """Whether it stands at the same place, or says the same: of what stands twice in a context, the likelier place is told."""
-    return (one.start < was.end and was.start < one.end) or one.answer.lower() == was.answer.lower()
+    return (answer.start < was.end and was.start < answer.end) or answer.answer.lower() == was.answer.lower()
 
 
-def _scores_alike(one: Answer, was: Answer, tolerance: float) -> bool:
+def _scores_alike(answer: Answer, was: Answer, tolerance: float) -> bool:
     """Within the tolerance; one that is wider than it was may have more: the scores of more spans were added up."""
-    is_wider = one.start <= was.start and was.end <= one.end and one.answer != was.answer
-    return was.score - tolerance <= one.score and (is_wider or one.score <= was.score + tolerance)
+    is_wider = answer.start <= was.start and was.end <= answer.end and answer.answer != was.answer
+    return was.score - tolerance <= answer.score and (is_wider or answer.score <= was.score + tolerance)
 
 
 def _shown(answers: Sequence[Answer]) -> str:
-    return ", ".join(f"{one.answer!r} ({one.score:.4f})" for one in answers) or "none"
+    return ", ".join(f"{answer.answer!r} ({answer.score:.4f})" for answer in answers) or "none"
 
 
 def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:
@@ -426,6 +426,6 @@ def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:
     for answer in ranked:
         if len(taken) == count:
             return
-        if all(answer.end <= one.start or answer.start >= one.end for one in taken if one.answer) or not answer.answer:
+        if all(answer.end <= entry.start or answer.start >= entry.end for entry in taken if entry.answer) or not answer.answer:
             taken.append(answer)
             yield answer

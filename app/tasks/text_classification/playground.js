@@ -52,11 +52,11 @@ export default {
   },
 
   show(result) {
-    const rows = result.labels.map((one) => row(one));
-    const list = el("ol", { class: "labels" }, ...rows.map((one) => one.node));
+    const rows = result.labels.map((entry) => row(entry));
+    const list = el("ol", { class: "labels" }, ...rows.map((entry) => entry.node));
     const kept = el("p", { class: "hint" });
     const apply = (threshold) => {
-      const count = rows.filter((one) => one.apply(threshold)).length;
+      const count = rows.filter((entry) => entry.apply(threshold)).length;
       kept.textContent = `${count} of ${rows.length} labels reach the threshold.`;
     };
     const threshold = slider("Threshold", { min: 0, max: 1, step: 0.01, value: 0.5 }, percent, apply);
@@ -89,9 +89,9 @@ function row({ label, score }) {
 }
 
 function moreButton(rows) {
-  for (const one of rows) one.node.hidden = true;
+  for (const entry of rows) entry.node.hidden = true;
   const show = (event) => {
-    for (const one of rows) one.node.hidden = false;
+    for (const entry of rows) entry.node.hidden = false;
     event.target.remove();
   };
   return el("button", { type: "button", class: "quiet", onclick: show }, `Show ${rows.length} more labels`);

@@ -55,7 +55,7 @@ class ClassifyRequest(Request):
 
     def items(self) -> Sequence[ClassificationItem | HooperError]:
         inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [_item(one) for one in inputs]
+        return [_item(entry) for entry in inputs]
 
 
 class Label(BaseModel):
@@ -78,11 +78,11 @@ class ClassifyResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> ClassifyResult:
-        labels = [Label.model_construct(label=one.label, score=one.score) for one in result.answer.labels]
+        labels = [Label.model_construct(label=label.label, score=label.score) for label in result.answer.labels]
         return cls.model_construct(labels=labels, num_tokens=result.num_tokens, truncated=result.truncated)
 
 
-def _item(one: Item | HooperError) -> ClassificationItem | HooperError:
-    if isinstance(one, str):
-        return ClassificationItem(one)
-    return one if isinstance(one, HooperError) else ClassificationItem(one.text, one.text_pair)
+def _item(item: Item | HooperError) -> ClassificationItem | HooperError:
+    if isinstance(item, str):
+        return ClassificationItem(item)
+    return item if isinstance(item, HooperError) else ClassificationItem(item.text, item.text_pair)

@@ -154,9 +154,9 @@ class TextClassification:
             return None
         return Decision(answer.labels[0].label, answer.labels[0].score)
 
-    def same_decision(self, one: Classification, other: Classification, options: ClassificationOptions) -> bool:
+    def same_decision(self, answer: Classification, other: Classification, options: ClassificationOptions) -> bool:
         """Whether the same label is best; where an item may have several, whether the same ones are more likely than not."""
-        return self._decided(one, options) == self._decided(other, options)
+        return self._decided(answer, options) == self._decided(other, options)
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """Scores are compared label by label. The order counts only where the published scores differ by more than the
@@ -169,27 +169,27 @@ class TextClassification:
         return "" if "" in differences else differences[0]
 
     def _difference(self, answer: Classification, expected: Any, tolerance: float) -> str:
-        scores = {one.label: one.score for one in answer.labels}
-        published: dict[str, float] = {one["label"]: one["score"] for one in expected["labels"]}
+        scores = {label.label: label.score for label in answer.labels}
+        published: dict[str, float] = {entry["label"]: entry["score"] for entry in expected["labels"]}
         if scores.keys() != published.keys():
             return f"its labels differ: {', '.join(sorted(scores.keys() ^ published.keys()))}"
         for label, score in published.items():
             if not abs(scores[label] - score) <= tolerance:  # "not": NaN is no score
                 return f"{label!r} scores {scores[label]:.4f}, was {score:.4f}"
         lowest = answer.labels[0].label
-        for one in answer.labels:  # best first
-            if published[one.label] > published[lowest] + tolerance:
-                scored = f"{published[lowest]:.4f} and {published[one.label]:.4f}"
-                return f"{lowest!r} now comes before {one.label!r}; published, they scored {scored}"
-            lowest = min(lowest, one.label, key=published.__getitem__)
+        for entry in answer.labels:  # best first
+            if published[entry.label] > published[lowest] + tolerance:
+                scored = f"{published[lowest]:.4f} and {published[entry.label]:.4f}"
+                return f"{lowest!r} now comes before {entry.label!r}; published, they scored {scored}"
+            lowest = min(lowest, entry.label, key=published.__getitem__)
         now, was = np.array([(scores[label], score) for label, score in published.items()]).T  # (labels,)
         return _difference_of_shape(now, was) if np.abs(was - was.mean()).max() <= tolerance else ""
 
     def _decided(self, answer: Classification, options: ClassificationOptions) -> set[str]:
         likely = EVEN.get(options.activation or self._default_activation)
         if self._may_have_several and likely is not None:
-            return {one.label for one in answer.labels if one.score > likely}
-        return {one.label for one in answer.labels[:1]}
+            return {label.label for label in answer.labels if label.score > likely}
+        return {label.label for label in answer.labels[:1]}
 
     def passage(self, item: ClassificationItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
         """What speaks for a label: of a text in several windows, the one that speaks most for it.

@@ -67,8 +67,8 @@ class TextPolarity:
         """What drift is watched by: the side, and how sure the model is of it."""
         return Decision("positive" if answer.polarity > 0 else "negative", (1 + abs(answer.polarity)) / 2)
 
-    def same_decision(self, one: Polarity, other: Polarity, options: PolarityOptions) -> bool:
-        return (one.polarity > 0) == (other.polarity > 0)
+    def same_decision(self, answer: Polarity, other: Polarity, options: PolarityOptions) -> bool:
+        return (answer.polarity > 0) == (other.polarity > 0)
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """The number ranges over 2, so it may differ by twice as much as a probability."""

@@ -45,7 +45,7 @@ function sources(inputs) {
 }
 
 function explanation(result, texts) {
-  const largest = Math.max(...result.tokens.map((one) => Math.abs(one.weight)), 1e-9);
+  const largest = Math.max(...result.tokens.map((entry) => Math.abs(entry.weight)), 1e-9);
   const paragraphs = placed(result.tokens, texts).map(([text, tokens]) =>
     el("p", { class: "document words" }, ...pieces(text, tokens).map((piece) => word(piece, largest))),
   );
@@ -56,11 +56,11 @@ function explanation(result, texts) {
 /** Tokens with the text that they are places of: pairs `[text, tokens]`. */
 function placed(tokens, texts) {
   const cutters = texts.map(([name, text]) => [name, cutter(text)]);
-  const fits = (one, cut) => cut(one.start, one.end) === one.text;
-  const only = cutters.find(([, cut]) => tokens.every((one) => fits(one, cut)))?.[0];
+  const fits = (entry, cut) => cut(entry.start, entry.end) === entry.text;
+  const only = cutters.find(([, cut]) => tokens.every((entry) => fits(entry, cut)))?.[0];
   // a token may name its field; else it lies in the field that fits all of them, or the first that fits it
-  const fieldOf = (one) => one.field ?? only ?? cutters.find(([, cut]) => fits(one, cut))?.[0];
-  const found = texts.map(([name, text]) => [text, tokens.filter((one) => fieldOf(one) === name)]);
+  const fieldOf = (entry) => entry.field ?? only ?? cutters.find(([, cut]) => fits(entry, cut))?.[0];
+  const found = texts.map(([name, text]) => [text, tokens.filter((entry) => fieldOf(entry) === name)]);
   return found.filter(([, some]) => some.length);
 }
 
@@ -85,10 +85,10 @@ function legend() {
 
 /** The strongest words of both sides, in a sentence: colours are not for everybody. */
 function spoken(result) {
-  const sorted = [...result.tokens].sort((one, other) => other.weight - one.weight);
-  const named = (some) => some.slice(0, LISTED).map((one) => `${one.text} (${signed(one.weight)})`).join(", ");
-  const helped = named(sorted.filter((one) => one.weight > 0));
-  const hurt = named(sorted.filter((one) => one.weight < 0).reverse());
+  const sorted = [...result.tokens].sort((entry, other) => other.weight - entry.weight);
+  const named = (some) => some.slice(0, LISTED).map((entry) => `${entry.text} (${signed(entry.weight)})`).join(", ");
+  const helped = named(sorted.filter((entry) => entry.weight > 0));
+  const hurt = named(sorted.filter((entry) => entry.weight < 0).reverse());
   return [helped && `Strongest evidence for: ${helped}.`, hurt && `Strongest evidence against: ${hurt}.`].filter(Boolean).join(" ");
 }
 

@@ -23,12 +23,12 @@ export function parse(page) {
 /** What the page says in all, over all models: counts since the start, and how much waits now. */
 export function totals(samples) {
   const sum = (name, wanted = () => true) =>
-    samples.reduce((total, one) => total + (one.name === name && wanted(one.labels) ? one.value : 0), 0);
+    samples.reduce((total, entry) => total + (entry.name === name && wanted(entry.labels) ? entry.value : 0), 0);
   const buckets = new Map();
-  for (const one of samples) {
-    if (one.name === "hooper_request_seconds_bucket") {
-      const limit = one.labels.le === "+Inf" ? Infinity : Number(one.labels.le);
-      buckets.set(limit, (buckets.get(limit) ?? 0) + one.value);
+  for (const entry of samples) {
+    if (entry.name === "hooper_request_seconds_bucket") {
+      const limit = entry.labels.le === "+Inf" ? Infinity : Number(entry.labels.le);
+      buckets.set(limit, (buckets.get(limit) ?? 0) + entry.value);
     }
   }
   return {
@@ -36,7 +36,7 @@ export function totals(samples) {
     waiting: sum("hooper_waiting_rows"),
     rows: sum("hooper_batch_rows_sum"),
     batches: sum("hooper_batch_rows_count"),
-    buckets: [...buckets].sort(([one], [other]) => one - other),
+    buckets: [...buckets].sort(([entry], [other]) => entry - other),
   };
 }
 
@@ -71,16 +71,16 @@ export function quantile(counts, part) {
 }
 
 const CHARTS = [
-  { title: "Requests answered", unit: "per second", values: (one) => [one.throughput], digits: 1 },
-  { title: "Rows waiting", unit: "for an engine", values: (one) => [one.waiting], digits: 0 },
-  { title: "Rows per batch", unit: "on average", values: (one) => [one.batch], digits: 1 },
-  { title: "Latency", unit: "ms, median", more: "thin: 95th percentile", values: (one) => [one.median, one.slowest], digits: 0 },
+  { title: "Requests answered", unit: "per second", values: (entry) => [entry.throughput], digits: 1 },
+  { title: "Rows waiting", unit: "for an engine", values: (entry) => [entry.waiting], digits: 0 },
+  { title: "Rows per batch", unit: "on average", values: (entry) => [entry.batch], digits: 1 },
+  { title: "Latency", unit: "ms, median", more: "thin: 95th percentile", values: (entry) => [entry.median, entry.slowest], digits: 0 },
 ];
 
 /** Fill `place` with the charts and keep them moving; `state` is told when the service does not answer. */
 export function watch(place, state) {
   const charts = CHARTS.map((kind) => chart(kind));
-  place.replaceChildren(...charts.map((one) => one.node));
+  place.replaceChildren(...charts.map((entry) => entry.node));
   const points = [];
   let last = null;
   const hint = state.textContent;
@@ -91,7 +91,7 @@ export function watch(place, state) {
       if (last && now.requests >= last.requests) points.push(between(last, now, (now.at - last.at) / 1000));
       last = now;
       points.splice(0, points.length - KEPT);
-      for (const one of charts) one.draw(points);
+      for (const entry of charts) entry.draw(points);
       state.textContent = hint;
     } catch (error) {
       last = null;
@@ -122,9 +122,9 @@ function chart({ title, unit, more = "", values, digits }) {
     const latest = series.length ? series[series.length - 1][0] : null;
     number.textContent = latest === null ? "–" : latest.toFixed(digits);
     top.textContent = known.length ? [`highest ${Math.max(...known).toFixed(digits)}`, more].filter(Boolean).join("; ") : "";
-    const first = series.map((one) => one[0]);
+    const first = series.map((entry) => entry[0]);
     lines[1].setAttribute("d", path(first, highest));
-    lines[0].setAttribute("d", path(series.map((one) => one[1] ?? null), highest));
+    lines[0].setAttribute("d", path(series.map((entry) => entry[1] ?? null), highest));
     area.setAttribute("d", closed(first, highest));
     drawing.setAttribute("aria-label", `${title}: ${number.textContent} ${unit}; ${top.textContent || "nothing yet"}`);
   };

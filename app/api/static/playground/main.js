@@ -37,9 +37,9 @@ function choice(model, isChosen) {
 
 function list(models) {
   const order = [...tasks.keys()]; // the simplest first
-  const usable = models.filter((one) => tasks.has(one.task)).sort((one, other) => order.indexOf(one.task) - order.indexOf(other.task) || other.default - one.default);
-  const still = usable.find((one) => `${one.name}/${one.version}` === chosen) ?? usable[0];
-  byId("models").replaceChildren(el("legend", {}, "Model"), ...usable.map((one) => choice(one, one === still)));
+  const usable = models.filter((entry) => tasks.has(entry.task)).sort((entry, other) => order.indexOf(entry.task) - order.indexOf(other.task) || other.default - entry.default);
+  const still = usable.find((entry) => `${entry.name}/${entry.version}` === chosen) ?? usable[0];
+  byId("models").replaceChildren(el("legend", {}, "Model"), ...usable.map((entry) => choice(entry, entry === still)));
   byId("models").hidden = usable.length === 0;
   if (still && `${still.name}/${still.version}` !== chosen) choose(still);
   return usable.length;
@@ -64,7 +64,7 @@ async function start(waitMs = 1000) {
     if (!tasks.size) await loadTasks();
     const { models, failed = [] } = JSON.parse(await read("v1/models"));
     const count = list(models);
-    const broken = failed.map((one) => `${one.model} could not be loaded: ${one.detail}.`);
+    const broken = failed.map((entry) => `${entry.model} could not be loaded: ${entry.detail}.`);
     notice([...(count ? [] : ["No model is loaded yet. This page shows them as soon as they are."]), ...broken].join(" "));
     await read("health/ready");
     if (!count) later();

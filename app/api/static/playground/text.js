@@ -14,7 +14,7 @@ export function pieces(text, spans) {
   const cut = cutter(text);
   const found = [];
   let position = 0;
-  for (const span of [...spans].sort((one, other) => one.start - other.start)) {
+  for (const span of [...spans].sort((entry, other) => entry.start - other.start)) {
     if (span.start < position || span.end <= span.start) continue;
     if (span.start > position) found.push({ text: cut(position, span.start), span: null });
     found.push({ text: cut(span.start, span.end), span });
