@@ -140,7 +140,9 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
     folder, headline = published.folder, published.evaluation["headline"]
     size = sum(path.stat().st_size for path in folder.iterdir())
     figures = ", ".join(f"{metric_name(key)} {format_value(value)}" for key, value in headline.items())
-    parity = ", ".join(f"{name} {Parity(**one).agreement_to_show:.4f}" for name, one in published.evaluation["parity"].items())
+    parity = ", ".join(
+        f"{name} {Parity(**entry).agreement_to_show:.4f}" for name, entry in published.evaluation["parity"].items()
+    )
     request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
     where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
     body = shlex.quote(json.dumps(request, ensure_ascii=False))

@@ -317,7 +317,9 @@ class Scheduler:
     def _drop_unwanted(self) -> None:
         now = time.monotonic()
         if any(cancel_reason(sequence, now) for sequence in self._queue.head()):
-            gone: Counter[DropReason] = Counter(filter(None, (cancel_reason(one, now) for one in self._queue.sequences)))
+            gone: Counter[DropReason] = Counter(
+                filter(None, (cancel_reason(sequence, now) for sequence in self._queue.sequences))
+            )
             self._queue.drop(lambda sequence: cancel_reason(sequence, now) is not None)
             for reason, num_rows in gone.items():
                 self._on_event(RowsDropped(num_rows, reason))

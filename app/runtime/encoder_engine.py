@@ -80,7 +80,7 @@ class EncoderEngine:
         self.graph, self.provider = graph, provider
         self.num_threads = num_threads or available_cores()
         engine = session_factory(graph_file, graph, provider, self.num_threads)
-        inputs = {one.name for one in engine.get_inputs()}
+        inputs = {entry.name for entry in engine.get_inputs()}
         if inputs != set(graph.inputs):
             raise InvalidArtefact(f"{graph_file} takes {sorted(inputs)}, the manifest says {sorted(graph.inputs)}")
         self.execution_providers = engine.get_providers()
@@ -231,7 +231,7 @@ class EngineSet:
         """As `EncoderEngine.aclose`, for all at the same time."""
         if self.parallel and patience_s is not None:
             patience_s = max(patience_s, IDLE_S)
-        await asyncio.gather(*(one.aclose(patience_s) for one in (self.exclusive, *self.parallel)))
+        await asyncio.gather(*(entry.aclose(patience_s) for entry in (self.exclusive, *self.parallel)))
 
 
 def open_engines(

@@ -148,7 +148,7 @@ def choices_of_auto(first: Provider, manifest: Manifest, machine: Machine | None
         machine: None: this one.
     """
     there = _candidates(machine or detect_machine())
-    before = next((number for number, one in enumerate(there) if one.device == first.device), -1)
+    before = next((number for number, entry in enumerate(there) if entry.device == first.device), -1)
     choices, left_out = list[Provider](), list[str]()
     for provider in (first, *there[before + 1 :]):
         trial = manifest.engines.get(provider.device)
@@ -244,7 +244,7 @@ def openvino_devices() -> list[Any]:
     name = plugin.get_ep_name()
     onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
     processor = onnxruntime.OrtHardwareDeviceType.CPU
-    return [one for one in onnxruntime.get_ep_devices() if one.ep_name == name and one.device.type == processor][:1]
+    return [device for device in onnxruntime.get_ep_devices() if device.ep_name == name and device.device.type == processor][:1]
 
 
 def available_cores() -> int:

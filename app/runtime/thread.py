@@ -44,7 +44,7 @@ class _Call:
 def is_any_abandoned() -> bool:
     """Whether an engine's thread still runs: then the interpreter must not end as usual, since ONNX Runtime, taken down under a
     run, aborts the process."""
-    return any(one.name.startswith(PREFIX) for one in threading.enumerate())
+    return any(entry.name.startswith(PREFIX) for entry in threading.enumerate())
 
 
 class EngineThread:

@@ -66,7 +66,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at the installation, the machine and the settings, and let the version of each model that serves answer."""
     machine = detect_machine()
     found = [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_plugins(settings)]
-    return [*found, *_models(settings)] if all(one.ok for one in found if one.what == "tasks") else found
+    return [*found, *_models(settings)] if all(match.ok for match in found if match.what == "tasks") else found
 
 
 def _packages() -> Finding:

@@ -118,9 +118,9 @@ def _rows(source: Any) -> tuple[str, list[dict[str, Any]]]:
         return "columns", [_row(zip(source, cells, strict=True)) for cells in zip(*source.values(), strict=True)]
     if all(hasattr(source, name) for name in ("columns", "iloc", "to_dict")):
         return "data frame", [_row(row.items()) for row in source.to_dict("records")]
-    if isinstance(source, list | tuple) and all(isinstance(one, Mapping) for one in source):
+    if isinstance(source, list | tuple) and all(isinstance(entry, Mapping) for entry in source):
         return "rows", [_row(row.items()) for row in source]
-    if isinstance(source, tuple) and len(source) == 2 and all(hasattr(one, "__len__") for one in source):
+    if isinstance(source, tuple) and len(source) == 2 and all(hasattr(entry, "__len__") for entry in source):
         return "texts and labels", _rows({"text": source[0], "label": source[1]})[1]
     raise InvalidSettings(
         f"no data can be read from {type(source).__name__}; give a path, a hub id, a list of paths, a list of rows as"

@@ -270,8 +270,8 @@ class Trainer(Generic[F]):
         say("load", f"{len(examples):,} rows to evaluate")
         if broken:
             say("", describe_broken(broken))
-        seen = {repr(one.item) for one in self._prepared.dataset.train}
-        num_seen = sum(repr(one.item) in seen for one in examples)
+        seen = {repr(entry.item) for entry in self._prepared.dataset.train}
+        num_seen = sum(repr(example.item) in seen for example in examples)
         if num_seen:
             say("", f"{num_seen:,} of them were trained on, and make the figures better than they are")
         return examples

@@ -47,10 +47,10 @@ def main(
     from scripts.export.published import open_version
     from scripts.report.comparison import compare  # here: completion needs the options alone
 
-    one, other = (open_version(wish, models, device) for wish in (first, second))
+    version, other = (open_version(wish, models, device) for wish in (first, second))
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows}
-    recipe = replace(Recipe(), task=one.manifest.task, validation=data or [], **columns)
-    result = compare(one, other, recipe, most)
+    recipe = replace(Recipe(), task=version.manifest.task, validation=data or [], **columns)
+    result = compare(version, other, recipe, most)
     print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else "\n".join(told(result)))
     return 0
 
@@ -67,9 +67,9 @@ def told(found: Mapping[str, Any]) -> Iterator[str]:
     if found["differing"]:
         shown, count = len(found["differing"]), found["num_differing"]
         yield f"{'All' if shown == count else f'{shown} of {count:,}'} texts on which they differ, the surest first:"
-    for one in found["differing"]:
+    for match in found["differing"]:
         yield ""
-        yield from _difference(found["versions"], one)
+        yield from _difference(found["versions"], match)
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -79,7 +79,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
         figures, where = found["published_figures"], ", as published"
     for name in figures[0]:
         if name in figures[1]:
-            yield [f"{metric_name(name)}{where}", *(format_value(one[name]) for one in figures)]
+            yield [f"{metric_name(name)}{where}", *(format_value(figure[name]) for figure in figures)]
     yield ["texts/s, side by side", *(f"{rate:,.1f}" for rate in found["items_per_s"])]
     yield ["size", *(f"{size / 1e6:.1f} MB" for size in found["num_bytes"])]
 
@@ -89,25 +89,27 @@ def _agreement(found: Mapping[str, Any]) -> str:
     alone = found.get("right_alone")
     if not alone or not sum(alone["rows"]):
         return said
-    one, other = (f"{name} alone is right on {count:,}" for name, count in zip(found["versions"], alone["rows"], strict=True))
+    first, second = (
+        f"{name} alone is right on {count:,}" for name, count in zip(found["versions"], alone["rows"], strict=True)
+    )
     verdict = "which may be chance" if alone["p_value"] > LIKELY_CHANCE else "which is hardly chance"
-    return f"{said} {one}, {other}, {verdict} (p = {alone['p_value']:.3g})."
+    return f"{said} {first}, {second}, {verdict} (p = {alone['p_value']:.3g})."
 
 
-def _difference(names: Sequence[str], one: Mapping[str, Any]) -> Iterator[str]:
+def _difference(names: Sequence[str], item: Mapping[str, Any]) -> Iterator[str]:
     said = [
         f"{name} {_plain(', '.join(labels)) or '(nothing)'}" + (f" {sure:.2f}" if sure else "")
-        for name, labels, sure in zip(names, one["said"], one["confidence"], strict=True)
+        for name, labels, sure in zip(names, item["said"], item["confidence"], strict=True)
     ]
-    right = [f"right: {_plain(', '.join(one['right']))}"] if "right" in one else []
-    yield f"{one['where']}  {'  |  '.join([*said, *right])}"
-    for text in one["fields"].values():
+    right = [f"right: {_plain(', '.join(item['right']))}"] if "right" in item else []
+    yield f"{item['where']}  {'  |  '.join([*said, *right])}"
+    for text in item["fields"].values():
         yield from textwrap.wrap(_plain(text), 110, initial_indent="    ", subsequent_indent="    ")
 
 
 def _plain(text: str) -> str:
     """In one line, without what could steer a terminal, and not too long."""
-    shown = "".join(one if one.isprintable() else " " for one in text[:MOST_CHARACTERS])
+    shown = "".join(entry if entry.isprintable() else " " for entry in text[:MOST_CHARACTERS])
     return shown + ("…" if len(text) > MOST_CHARACTERS else "")
 
 

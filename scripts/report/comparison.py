@@ -30,11 +30,11 @@ class ComparedVersions:
     predictions: Sequence[Predictions]
 
 
-def compare(one: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int) -> dict[str, Any]:
+def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int) -> dict[str, Any]:
     """Everything that `hooper compare` tells.
 
     Args:
-        one: a version.
+        version: a version.
         other: another of the same task.
         recipe: `validation` names the texts; without any, built-in ones are taken.
         limit: so many texts at most on which they differ.
@@ -42,16 +42,16 @@ def compare(one: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int) ->
     Raises:
         InvalidSettings: they cannot be compared, or the texts cannot be used.
     """
-    wider = _wider(one.manifest, other.manifest)
-    data = load_eval_data(one.offline, wider.task_options, recipe)
+    wider = _wider(version.manifest, other.manifest)
+    data = load_eval_data(version.offline, wider.task_options, recipe)
     items = [example.item for example in data.examples]
-    answered = [predict(each.task, each.offline.serving_options(), items, each.session) for each in (one, other)]
-    compared = ComparedVersions((one, other), data, answered)
+    answered = [predict(each.task, each.offline.serving_options(), items, each.session) for each in (version, other)]
+    compared = ComparedVersions((version, other), data, answered)
     differing = [index for index in range(len(items)) if not _agree(compared, index)]
     differing.sort(key=lambda index: -_clarity(compared, index))
     return {
         "versions": [each.name for each in compared.versions],
-        "task": one.manifest.task,
+        "task": version.manifest.task,
         "data": data.origin,
         "rows": len(items),
         "figures": _metrics(compared),
@@ -65,24 +65,24 @@ def compare(one: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int) ->
     }
 
 
-def _wider(one: Manifest, other: Manifest) -> Manifest:
+def _wider(version: Manifest, other: Manifest) -> Manifest:
     """The one whose labels are all that there are."""
-    if one.task != other.task:
+    if version.task != other.task:
         raise InvalidSettings(
-            f"{one.name} is for {one.task}, {other.name} for {other.task}; only like can be compared with like"
+            f"{version.name} is for {version.task}, {other.name} for {other.task}; only like can be compared with like"
         )
-    if one.task_options.get("problem_type") != other.task_options.get("problem_type"):
+    if version.task_options.get("problem_type") != other.task_options.get("problem_type"):
         raise InvalidSettings("one of them gives a label, the other a number or several labels; they cannot be compared")
-    labels, others = (set(each.task_options.get("labels", ())) for each in (one, other))
+    labels, others = (set(each.task_options.get("labels", ())) for each in (version, other))
     if not labels <= others and not others <= labels:
         raise InvalidSettings(f"each of them has labels that the other lacks: {min(labels - others)}, {min(others - labels)}")
-    return one if others <= labels else other
+    return version if others <= labels else other
 
 
 def _agree(compared: ComparedVersions, index: int) -> bool:
-    one, other = (predictions.answers[index] for predictions in compared.predictions)
+    version, other = (predictions.answers[index] for predictions in compared.predictions)
     version = compared.versions[0]
-    return bool(version.task.same_decision(one, other, version.offline.serving_options()))
+    return bool(version.task.same_decision(version, other, version.offline.serving_options()))
 
 
 def _clarity(compared: ComparedVersions, index: int) -> float:

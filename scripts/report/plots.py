@@ -17,12 +17,12 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
     parts = [*_axes("score", "accuracy"), _line([(0, 0), (1, 1)], "ideal")]
     for name in ("before", "after"):
         bins = calibration[name]["bins"]
-        points = [(one["score"], one["right"]) for one in bins]
+        points = [(entry["score"], entry["right"]) for entry in bins]
         parts.append(_line(points, name))
-        most = max(one["rows"] for one in bins)
-        for one, (x, y) in zip(bins, points, strict=True):
-            said = f"{name}: score {one['score']:.2f}, accuracy {one['right']:.2f}, {one['rows']:,} rows"
-            radius = 2.5 + 5 * (one["rows"] / most) ** 0.5
+        most = max(entry["rows"] for entry in bins)
+        for entry, (x, y) in zip(bins, points, strict=True):
+            said = f"{name}: score {entry['score']:.2f}, accuracy {entry['right']:.2f}, {entry['rows']:,} rows"
+            radius = 2.5 + 5 * (entry["rows"] / most) ** 0.5
             parts.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
                 name, _x(x), _y(y), radius, said
             ))  # fmt: skip
@@ -31,22 +31,22 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
 
 def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = True) -> Markup:
     """A bar for each group of lengths, with its 95 % interval; shares are drawn from 0 to 1."""
-    most = 1.0 if is_share else _round(max(one["high"] for one in groups) or 1.0)
+    most = 1.0 if is_share else _round(max(group["high"] for group in groups) or 1.0)
     parts = list(_axes("input length in tokens", what, with_x=False, up_to=most))
     step = 1 / len(groups)
-    for number, one in enumerate(groups):
+    for number, group in enumerate(groups):
         left, right = _x(number * step + 0.12 * step), _x((number + 1) * step - 0.12 * step)
-        middle, (first, last) = (left + right) / 2, one["tokens"]
+        middle, (first, last) = (left + right) / 2, group["tokens"]
         name = f"{first}" if first == last else f"{first}–{last}"
-        low, high = (min(1.0, max(0.0, one[key] / most)) for key in ("low", "high"))
-        mean = min(1.0, max(0.0, one["mean"] / most))
+        low, high = (min(1.0, max(0.0, group[key] / most)) for key in ("low", "high"))
+        mean = min(1.0, max(0.0, group["mean"] / most))
         parts.append(
             Markup(
                 '<g><title>{}</title><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
                 '<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>'
                 '<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text></g>'
             ).format(
-                f"{name} tokens: {one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f}), {one['rows']:,} rows",
+                f"{name} tokens: {group['mean']:.3f} ({group['low']:.3f} to {group['high']:.3f}), {group['rows']:,} rows",
                 left, _y(mean), right - left, _y(0) - _y(mean), middle, _y(low), _y(high), middle, HEIGHT - BOTTOM + 14, name,
             )
         )  # fmt: skip

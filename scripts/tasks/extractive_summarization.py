@@ -127,11 +127,11 @@ class SummarizationTraining(TrainingTask):
         generator = random.Random(len(examples))
         said = said_by_usual_length(examples, task_options["usual_words"])
         task = self.serving_task(tokenizer, task_options)
-        encoded = encode_all(task, self.serving_options(), [one.item for one in examples])
-        for one, coded in zip(examples, encoded, strict=True):
+        encoded = encode_all(task, self.serving_options(), [example.item for example in examples])
+        for example, coded in zip(examples, encoded, strict=True):
             reading: Reading = coded.state
             texts = [reading.text[start:end] for start, end in reading.spans]
-            wanted = [said[one.source] * share for share in precision(one.target.sentences, texts)]
+            wanted = [said[example.source] * share for share in precision(example.target.sentences, texts)]
             for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):
                 if number == 0 or generator.random() < LATER_WINDOWS:
                     rows.append(TrainingRow(row, [wanted[index] for index in window]))
@@ -141,20 +141,20 @@ class SummarizationTraining(TrainingTask):
         """(rows, width, 2): the number of each token's sentence in the batch, and how much of the sentence is wanted."""
         made = np.full((len(rows), width, 2), IGNORED, np.float32)
         number = 0
-        for line, one in enumerate(rows):
-            for (start, end), wanted in zip(pairwise([*one.row.output_positions, one.row.num_tokens]), one.label, strict=True):
+        for line, row in enumerate(rows):
+            for (start, end), wanted in zip(pairwise([*row.row.output_positions, row.row.num_tokens]), row.label, strict=True):
                 made[line, start:end] = number, wanted
                 number += 1
         return made
 
-    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+    def crop(self, item: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         """The first sentences that fit, at least one."""
-        ends = [*one.row.output_positions[1:], one.row.num_tokens]
+        ends = [*item.row.output_positions[1:], item.row.num_tokens]
         kept = max(1, sum(end <= limit for end in ends))
         row = Row(
-            one.row.input_ids[: ends[kept - 1]], one.row.token_type_ids[: ends[kept - 1]], one.row.output_positions[:kept]
+            item.row.input_ids[: ends[kept - 1]], item.row.token_type_ids[: ends[kept - 1]], item.row.output_positions[:kept]
         )
-        return TrainingRow(row, one.label[:kept])
+        return TrainingRow(row, item.label[:kept])
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         """Sentences told right."""
@@ -168,10 +168,10 @@ class SummarizationTraining(TrainingTask):
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
         language = task_options.get("language", LANGUAGE)
-        rows = [_scores(answer, one, language) for answer, one in zip(answers, examples, strict=True)]
+        rows = [_scores(answer, example, language) for answer, example in zip(answers, examples, strict=True)]
         sources: dict[str, list[dict[str, float]]] = defaultdict(list)
-        for one, row in zip(examples, rows, strict=True):
-            sources[one.source].append(row)
+        for example, row in zip(examples, rows, strict=True):
+            sources[example.source].append(row)
         return {"headline": _means(rows), "by_source": {source: _means(found) for source, found in sources.items()}}
 
     def item(self, fields: Mapping[str, Any]) -> SummaryItem:
@@ -237,15 +237,15 @@ def _rouge1(evaluated: ReportInput) -> list[float]:
 
 def usual_words(examples: Sequence[Example]) -> float:
     """Words of a reference summary, on average."""
-    return round(float(np.mean([len(" ".join(one.target.sentences).split()) for one in examples])), 1)
+    return round(float(np.mean([len(" ".join(example.target.sentences).split()) for example in examples])), 1)
 
 
 def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str, float]:
     """By source, how much of what its summaries say one of so many words would say: a source with longer summaries says more
     of every sentence, and would teach that all sentences matter."""
     sources: dict[str, list[Example]] = defaultdict(list)
-    for one in examples:
-        sources[one.source].append(one)
+    for example in examples:
+        sources[example.source].append(example)
     return {source: min(1.0, words / usual_words(found)) for source, found in sources.items()}
 
 
@@ -283,7 +283,7 @@ def _sentences(text: str, language: str) -> tuple[str, ...]:
 
 
 def _scores(answer: Summary, example: Example, language: str) -> dict[str, float]:
-    own = rouge(example.target.sentences, [one.text for one in answer.sentences])
+    own = rouge(example.target.sentences, [sentence.text for sentence in answer.sentences])
     return {**own, **_bounds(example.item.text, example.target.sentences, language)}
 
 

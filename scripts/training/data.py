@@ -64,7 +64,7 @@ def load(
     recipe: Recipe,
     records: dict[str, list[Record]],
     parse: Parse,
-    stratum: Callable[[Example], Any] = lambda one: None,
+    stratum: Callable[[Example], Any] = lambda entry: None,
     group: Callable[[Example], Any] | None = None,
     correction: Parse | None = None,
 ) -> Dataset:
@@ -86,12 +86,12 @@ def load(
     for source, rows in records.items():
         reader = correction if correction and source in recipe.from_feedback else parse
         parsed = [reader(record, source) for record in rows]
-        examples[source] = [one for one in parsed if isinstance(one, Example)]
-        broken.extend(one for one in parsed if isinstance(one, Broken))
+        examples[source] = [entry for entry in parsed if isinstance(entry, Example)]
+        broken.extend(entry for entry in parsed if isinstance(entry, Broken))
     stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
 
-    held_out = [one for source in recipe.validation for one in examples[source]]
-    pool = [one for source in recipe.data for one in examples[source]]
+    held_out = [example for source in recipe.validation for example in examples[source]]
+    pool = [example for source in recipe.data for example in examples[source]]
     if recipe.max_rows and len(pool) > recipe.max_rows:
         pool = random.Random(recipe.seed).sample(pool, recipe.max_rows)
     share = recipe.split or (1.0 if held_out else 0.8)
@@ -102,12 +102,12 @@ def load(
     held_out += rest
     if not train or not held_out:
         raise InvalidSettings(_empty_part(train, held_out, recipe, group is not None))
-    unseen = {normalized(one.item) for one in held_out}
-    kept = [one for one in train if normalized(one.item) not in unseen]
+    unseen = {normalized(entry.item) for entry in held_out}
+    kept = [entry for entry in train if normalized(entry.item) not in unseen]
     if not kept:
         raise InvalidSettings("every training row is also held out")
-    corrections = [one for source in dict.fromkeys(recipe.from_feedback) for one in examples.get(source, [])]
-    fresh = [one for one in corrections if normalized(one.item) not in unseen]
+    corrections = [entry for source in dict.fromkeys(recipe.from_feedback) for entry in examples.get(source, [])]
+    fresh = [correction for correction in corrections if normalized(correction.item) not in unseen]
     joined = join_corrections(_as_often(kept, recipe), held_out, fresh, group)
     num_leaked = len(train) - len(kept) + len(corrections) - joined.num_corrections
     return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
@@ -152,7 +152,7 @@ def split(
         held_out.update(indices[:count])
     if not held_out and share < 1:
         held_out.update(indices[0] for indices in groups.values() if len(indices) > 1)
-    train = [one for index, one in enumerate(examples) if index not in held_out]
+    train = [example for index, example in enumerate(examples) if index not in held_out]
     return train, [examples[index] for index in sorted(held_out)]
 
 
@@ -160,23 +160,26 @@ def split_groups(
     examples: Sequence[Example], share: float, seed: int, group: Callable[[Example], Any]
 ) -> tuple[list[Example], list[Example]]:
     """Draw `share` of the groups, seeded, at least one group for either part; order is kept within each part."""
-    names = list(dict.fromkeys(group(one) for one in examples))
+    names = list(dict.fromkeys(group(example) for example in examples))
     random.Random(seed).shuffle(names)
     count = round(len(names) * share) if share == 1 else min(round(len(names) * share), len(names) - 1)
     kept = set(names[: max(1, count)])
-    return [one for one in examples if group(one) in kept], [one for one in examples if group(one) not in kept]
+    chosen = [example for example in examples if group(example) in kept]
+    return chosen, [example for example in examples if group(example) not in kept]
 
 
 def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
     """`3 invalid rows: data.csv:7 (empty text), …`; of many rows each reason once, with the places of the first."""
     said = f"{len(broken):,} invalid row{'s' if len(broken) != 1 else ''}: "
     if len(broken) <= shown:
-        return said + ", ".join(f"{one.where} ({one.why})" for one in broken)
+        return said + ", ".join(f"{entry.where} ({entry.why})" for entry in broken)
     reasons: dict[str, list[Broken]] = defaultdict(list)
-    for one in broken:
-        reasons[_QUOTED.sub("", one.why)].append(one)  # reasons that differ in the cell they name are the same
+    for entry in broken:
+        reasons[_QUOTED.sub("", entry.why)].append(entry)  # reasons that differ in the cell they name are the same
     ranked = sorted(reasons.values(), key=lambda found: -len(found))
-    named = "; ".join(f"{len(found):,} × {_reason(found)} ({_first([one.where for one in found])})" for found in ranked[:shown])
+    named = "; ".join(
+        f"{len(found):,} × {_reason(found)} ({_first([match.where for match in found])})" for found in ranked[:shown]
+    )
     more = f"; and {len(ranked) - shown:,} more reasons" if len(ranked) > shown else ""
     return f"{said}{named}{more}"
 
@@ -201,7 +204,7 @@ def first_readable(records: Mapping[str, Sequence[Record]]) -> Record:
         for record in rows:
             if not record.broken:
                 return record
-    broken = [Broken(one.where, one.broken) for rows in records.values() for one in rows]
+    broken = [Broken(row.where, row.broken) for rows in records.values() for row in rows]
     raise InvalidSettings(f"no row of the data could be read: {describe_broken(broken)}" if broken else "the data has no rows")
 
 
@@ -225,7 +228,7 @@ def stop_if_too_many(broken: Sequence[Broken], total: int, limit: float) -> None
 
 
 def _reason(broken: Sequence[Broken]) -> str:
-    return broken[0].why + (" and the like" if len({one.why for one in broken}) > 1 else "")
+    return broken[0].why + (" and the like" if len({entry.why for entry in broken}) > 1 else "")
 
 
 def _first(places: Sequence[str]) -> str:
@@ -248,7 +251,7 @@ def _as_often(train: Sequence[Example], recipe: Recipe) -> list[Example]:
     if not recipe.repeat:
         return list(train)
     times = dict(zip(recipe.data, recipe.repeat, strict=True))
-    return [one for one in train for _ in range(times[one.source])]
+    return [entry for entry in train for _ in range(times[entry.source])]
 
 
 HUGE = 100_000
@@ -263,8 +266,8 @@ def check_texts(dataset: Dataset) -> Iterator[str]:
 
 def _repeated(train: Sequence[Example]) -> Iterator[str]:
     """Rows of one place are one row, however often a recipe repeats it."""
-    rows = {one.where: one for one in train}.values()
-    counts = Counter((normalized(one.item), repr(one.target)) for one in rows)
+    rows = {entry.where: entry for entry in train}.values()
+    counts = Counter((normalized(row.item), repr(row.target)) for row in rows)
     extra = sum(count - 1 for count in counts.values())
     if extra:
         plural = "s" if extra > 1 else ""
@@ -272,9 +275,9 @@ def _repeated(train: Sequence[Example]) -> Iterator[str]:
 
 
 def _huge(examples: Sequence[Example]) -> Iterator[str]:
-    sizes = {one.where: len(one.item) for one in examples if len(one.item) > HUGE}
+    sizes = {example.where: len(example.item) for example in examples if len(example.item) > HUGE}
     if sizes:
-        where = max(sizes, key=lambda one: sizes[one])
+        where = max(sizes, key=lambda size: sizes[size])
         plural = "s have" if len(sizes) > 1 else " has"
         yield (
             f"{len(sizes):,} text{plural} more than {HUGE:,} characters ({where}: {sizes[where]:,}), of which only the"
@@ -309,14 +312,14 @@ def read_corrections(recipe: Recipe) -> Corrections:
     """
     found: list[tuple[Correction, str]] = []
     for path in dict.fromkeys(recipe.from_feedback):
-        found += [(one, path) for one in _of_model(path, recipe)]
-    found.sort(key=lambda one: one[0].at)  # stable: of one moment, the order of the file
-    last = latest(one for one, _ in found)
-    kept = {id(one) for one in last.corrections}
+        found += [(entry, path) for entry in _of_model(path, recipe)]
+    found.sort(key=lambda match: match[0].at)  # stable: of one moment, the order of the file
+    last = latest(entry for entry, _ in found)
+    kept = {id(correction) for correction in last.corrections}
     records: dict[str, list[Record]] = defaultdict(list)
-    for one, path in found:
-        if id(one) in kept:
-            records[path].append(Record(f"{path}#{one.id}", environment_tasks().training_row(one)))
+    for entry, path in found:
+        if id(entry) in kept:
+            records[path].append(Record(f"{path}#{entry.id}", environment_tasks().training_row(entry)))
     notes = []
     if last.num_repeated:
         notes.append(
@@ -334,21 +337,21 @@ def join_corrections(
 ) -> Joined:
     """Training rows and corrections; where both are of one item the correction stays. Of a group that is held out there is
     none, as of the data."""
-    unseen = {group(one) for one in held_out} if group else set()
-    kept = [one for one in corrections if group is None or group(one) not in unseen]
-    corrected = {repr(one.item) for one in kept}
-    rest = [one for one in train if repr(one.item) not in corrected]
+    unseen = {group(entry) for entry in held_out} if group else set()
+    kept = [correction for correction in corrections if group is None or group(correction) not in unseen]
+    corrected = {repr(kept_item.item) for kept_item in kept}
+    rest = [entry for entry in train if repr(entry.item) not in corrected]
     return Joined([*rest, *kept], len(kept), len(train) - len(rest))
 
 
 def _of_model(path: str, recipe: Recipe) -> list[Correction]:
     everything = list(read(Path(path)))
-    own = [one for one in everything if one.model == recipe.name]
+    own = [entry for entry in everything if entry.model == recipe.name]
     if not own:
-        models = Counter(one.model for one in everything)
+        models = Counter(entry.model for entry in everything)
         told = ", ".join(f"{name} ({count})" for name, count in sorted(models.items())) or "none at all"
         raise InvalidSettings(f"{path} holds no corrections of {recipe.name!r}; it holds {told}; say --name MODEL")
-    other = next((one.task for one in own if one.task != recipe.task), None)
+    other = next((entry.task for entry in own if entry.task != recipe.task), None)
     if other is not None:
         raise InvalidSettings(f"the corrections of {recipe.name!r} in {path} are of {other}, not of {recipe.task}")
     return own

@@ -32,15 +32,15 @@ class Collator:
         self._num_places = 0
 
     def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
-        batch = [self._cropped(one) for one in batch]
-        rows = [one.row for one in batch]
+        batch = [self._cropped(entry) for entry in batch]
+        rows = [entry.row for entry in batch]
         where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
         tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
         self.num_tokens += sum(row.num_tokens for row in rows)
         self._num_places += len(rows) * where.width
         made = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
         if batch[0].teacher is not None:
-            made["teacher_logits"] = torch.from_numpy(np.stack([one.teacher for one in batch if one.teacher is not None]))
+            made["teacher_logits"] = torch.from_numpy(np.stack([entry.teacher for entry in batch if entry.teacher is not None]))
         return {**made, "labels": torch.from_numpy(self._task.labels(batch, where.width))}
 
     def forget(self) -> None:
@@ -55,15 +55,15 @@ class Collator:
     def start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
-    def _cropped(self, one: TrainingRow) -> TrainingRow:
+    def _cropped(self, row: TrainingRow) -> TrainingRow:
         if not self._epoch_tokens:
-            return one
+            return row
         limit = self._epoch_tokens[min(self._epoch, len(self._epoch_tokens) - 1)]
-        if one.row.num_tokens <= limit:
-            return one
+        if row.row.num_tokens <= limit:
+            return row
         # a function of seed, epoch and row alone, so that a resumed run crops alike
-        generator = random.Random(hash((self._seed, self._epoch, *one.row.input_ids)))
-        return replace(self._task.crop(one, limit, generator), teacher=one.teacher)
+        generator = random.Random(hash((self._seed, self._epoch, *row.row.input_ids)))
+        return replace(self._task.crop(row, limit, generator), teacher=row.teacher)
 
 
 class LengthGroups(Sampler[int]):
@@ -105,5 +105,5 @@ class EpochStart(TrainerCallback):
         self._told = told
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        for one in self._told:
-            one.start_epoch(math.floor(round(state.epoch or 0, 6)))
+        for entry in self._told:
+            entry.start_epoch(math.floor(round(state.epoch or 0, 6)))

@@ -40,11 +40,11 @@ class Teacher:
 
     def answers(self, examples: Sequence[Example]) -> np.ndarray:
         """Logits in the order of the student's labels. (examples, labels)"""
-        rows = [one.row for one in self.offline.training_rows(examples, self.tokenizer, self.task_options)]
+        rows = [row.row for row in self.offline.training_rows(examples, self.tokenizer, self.task_options)]
         outputs = TorchRunner(self.model, self.offline.output_axis).run_rows(rows)
         own = _labels(self.model)
         order = [own.index(label) for label in self.task_options["labels"]]
-        return np.stack([one["logits"].reshape(-1)[order] for one in outputs]).astype(np.float32)
+        return np.stack([output["logits"].reshape(-1)[order] for output in outputs]).astype(np.float32)
 
 
 def open_teacher(wish: str, offline: TrainingTask, task_options: Mapping[str, Any]) -> Teacher:

@@ -50,17 +50,17 @@ def predict(
     with tqdm(total=len(items), desc=title, unit="item", disable=not sys.stderr.isatty(), leave=False) as bar:
         for start in range(0, len(items), CHUNK):
             encoded = list(encode_all(task, options, items[start : start + CHUNK]))
-            outputs = iter(_run(runner, [row for one in encoded for row in one.rows], bar, len(encoded)))
+            outputs = iter(_run(runner, [row for encoding in encoded for row in encoding.rows], bar, len(encoded)))
             all_encoded += encoded
-            all_outputs += [[next(outputs) for _ in one.rows] for one in encoded]
-    answers = [task.decode(one, outputs, options) for one, outputs in zip(all_encoded, all_outputs, strict=True)]
+            all_outputs += [[next(outputs) for _ in encoding.rows] for encoding in encoded]
+    answers = [task.decode(encoding, outputs, options) for encoding, outputs in zip(all_encoded, all_outputs, strict=True)]
     return Predictions(answers, all_encoded, all_outputs)
 
 
 def read_again(task: Task[Any, Any, Any], options: Any, before: Predictions) -> Predictions:
     """The same outputs, decoded by a task with other options."""
     pairs = zip(before.encoded, before.outputs, strict=True)
-    return Predictions([task.decode(*one, options) for one in pairs], before.encoded, before.outputs)
+    return Predictions([task.decode(*pair, options) for pair in pairs], before.encoded, before.outputs)
 
 
 def drift_reference(task: Task[Any, Any, Any], options: Any, tokenizer: Tokenizer, predictions: Predictions) -> DriftReference:
@@ -75,12 +75,12 @@ def encode_all(task: Task[Any, Any, Any], options: Any, items: Sequence[Any]) ->
     Raises:
         HooperError: an item cannot be encoded.
     """
-    for item, one in zip(items, task.encode(items, options), strict=True):
-        if isinstance(one, TooLarge):
-            (one,) = task.encode([item], options)  # perhaps it was the others: a request has a limit for all of its items
-        if isinstance(one, HooperError):
-            raise one
-        yield one
+    for item, entry in zip(items, task.encode(items, options), strict=True):
+        if isinstance(entry, TooLarge):
+            (entry,) = task.encode([item], options)  # perhaps it was the others: a request has a limit for all of its items
+        if isinstance(entry, HooperError):
+            raise entry
+        yield entry
 
 
 def _run(runner: RowRunner, rows: Sequence[Row], bar: Any, num_items: int) -> list[RowOutput]:

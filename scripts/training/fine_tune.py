@@ -211,7 +211,9 @@ def split_for_autofit(examples: Sequence[Example]) -> tuple[list[Example], list[
         InvalidSettings: there are too few.
     """
     share = 1 - min(SHARE, MOST_ROWS / len(examples))
-    kept, validation_split = split_groups(examples, share, 0, lambda one: getattr(one.item, "context", None) or repr(one.item))
+    kept, validation_split = split_groups(
+        examples, share, 0, lambda example: getattr(example.item, "context", None) or repr(example.item)
+    )
     if not validation_split or round(len(examples) * SHARE) == 0:
         raise InvalidSettings(
             f"autofit sets a tenth of the training texts aside, but there are only {len(examples)} rows; leave it out"
@@ -256,5 +258,5 @@ class LastEvaluation(TrainerCallback):
 def autofit_record(state: Any, num_rows: int) -> dict[str, Any]:
     """What it decided, for the record."""
     losses = [{"update": log["step"], "loss": round(log["eval_loss"], 4)} for log in state.log_history if "eval_loss" in log]
-    best = min(losses, key=lambda one: one["loss"])
+    best = min(losses, key=lambda loss: loss["loss"])
     return {"rows_set_aside": num_rows, "best_update": best["update"], "best_loss": best["loss"], "evaluations": losses}

@@ -29,13 +29,13 @@ def fit_temperature(scores: Mapping[float, np.ndarray], right: np.ndarray) -> fl
         scores: temperature to scores (rows,) between 0 and 1.
         right: (rows,) 1 where the answer was right, else 0.
     """
-    return min(scores, key=lambda one: _log_loss(scores[one], right))
+    return min(scores, key=lambda score: _log_loss(scores[score], right))
 
 
 def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     """Mean distance between score and share of right answers over ten bins of equal width, weighted by their rows."""
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    gaps = [abs(float(right[bins == one].sum() - scores[bins == one].sum())) for one in range(BINS)]
+    gaps = [abs(float(right[bins == number].sum() - scores[bins == number].sum())) for number in range(BINS)]
     return sum(gaps) / len(scores)
 
 
@@ -45,8 +45,8 @@ def halves(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.arange(count), np.arange(count))]
     order = list(range(count))
     random.Random(seed).shuffle(order)
-    one, other = np.array(order[: count // 2]), np.array(order[count // 2 :])
-    return [(one, other), (other, one)]
+    first, second = np.array(order[: count // 2]), np.array(order[count // 2 :])
+    return [(first, second), (second, first)]
 
 
 def _log_loss(scores: np.ndarray, right: np.ndarray) -> float:
@@ -108,17 +108,17 @@ def _grams(sentences: Sequence[str], size: int) -> Grams:
 
 
 def _closeness(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
-    return sum(_overlap(one, other) for one, other in zip(grams, wanted, strict=True))
+    return sum(_overlap(gram, other) for gram, other in zip(grams, wanted, strict=True))
 
 
 def _precision(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
-    shares = [(one & other).total() / one.total() if one else 0.0 for one, other in zip(grams, wanted, strict=True)]
+    shares = [(gram & other).total() / gram.total() if gram else 0.0 for gram, other in zip(grams, wanted, strict=True)]
     return sum(shares) / len(shares)
 
 
-def _overlap(one: Grams, other: Grams) -> float:
-    total = one.total() + other.total()
-    return 2 * (one & other).total() / total if total else 0.0
+def _overlap(grams: Grams, other: Grams) -> float:
+    total = grams.total() + other.total()
+    return 2 * (grams & other).total() / total if total else 0.0
 
 
 @cache

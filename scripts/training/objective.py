@@ -130,7 +130,7 @@ def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> fl
     model = model.float().eval()
     collate = Collator(task, padded_graph(model, task.output_axis), ())
     total, num_decisions = 0.0, 0
-    for batch in token_batches([one.row for one in rows]):
+    for batch in token_batches([row.row for row in rows]):
         feed = {name: tensor.to(model.device) for name, tensor in collate([rows[index] for index in batch]).items()}
         loss, outputs = _forward(task, model, feed)
         _, count = task.num_correct(head_logits(outputs).cpu().numpy(), feed["labels"].cpu().numpy())

@@ -126,7 +126,7 @@ def fast_tokenizer(base: BaseModel) -> Any:
 
 def _load_failure(base: BaseModel, error: Exception) -> str:
     folder = Path(base.location)
-    files = sorted({one.name for pattern in TOKENIZER_FILES for one in folder.glob(pattern)}) if folder.is_dir() else []
+    files = sorted({path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}) if folder.is_dir() else []
     if folder.is_dir() and not files:
         return "the folder holds none (no tokenizer.json, vocab.txt, spm.model or the like)"
     absent = [package for module, package in CONVERTERS.items() if not _is_installed(module)]

@@ -117,7 +117,7 @@ PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage
 """Headings of the help, by the first key below each."""
 PLACES = ("models", "runs")
 """Keys that say where things are put on one machine."""
-FIELDS = {one.name: one for one in dataclasses.fields(Recipe)}
+FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
 _TYPES = typing.get_type_hints(Recipe)
 
 
@@ -169,7 +169,7 @@ def to_command(recipe: Recipe, file: Path | None = None) -> str:
             words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
         else:
             rendered = value if isinstance(value, list) else [value]
-            words.append(f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(one)) for one in rendered)}")
+            words.append(f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(entry)) for entry in rendered)}")
     return " ".join(words)
 
 
@@ -200,7 +200,7 @@ def _checked(key: str, value: Any) -> Any:
         return value
     if origin is list:
         element = typing.get_args(kind)[0]
-        if not isinstance(value, list) or not all(isinstance(one, element) for one in value):
+        if not isinstance(value, list) or not all(isinstance(entry, element) for entry in value):
             raise InvalidSettings(f"{key} must be a list of {element.__name__}, not {value!r}")
         return value
     if kind is bool:
@@ -303,7 +303,7 @@ def weights_of(wish: str) -> Mapping[str, float]:
         found: Any = json.loads(wish)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not found or not all(_is_weight(one) for one in found.values()):
+    if not isinstance(found, dict) or not found or not all(_is_weight(match) for match in found.values()):
         raise InvalidSettings(
             f'class_weights must be none, balanced, or a weight above 0 for some labels as in {{"spam": 2.0}}, not {wish!r}'
         )

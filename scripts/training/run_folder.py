@@ -80,7 +80,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what was cut off while it was written."""
-        cut_off = [one for one in self.path.glob("checkpoint-*") if one.is_dir() and not _is_whole(one)]
+        cut_off = [path for path in self.path.glob("checkpoint-*") if path.is_dir() and not _is_whole(path)]
         for path in [*cut_off, self.path / f"{FINAL}.partial"]:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -159,8 +159,8 @@ def fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.validation):
         digest.update(b"part")
-        for one in part:
-            digest.update(repr((one.item, one.target)).encode("utf-8", "surrogatepass"))
+        for entry in part:
+            digest.update(repr((entry.item, entry.target)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -186,12 +186,12 @@ _TORCH = re.compile(r"PytorchStreamWriter|unexpected pos \d+ vs")
 
 def refusal(error: BaseException) -> str | None:
     """What the disk said and of which file, if that is what stopped the program: `No space left on device: runs/…`."""
-    for one in _chain(error):
-        number = one.errno if isinstance(one, OSError) else _number(str(one))
+    for entry in _chain(error):
+        number = entry.errno if isinstance(entry, OSError) else _number(str(entry))
         if number in REFUSALS:
-            name = f": {one.filename}" if isinstance(one, OSError) and one.filename else ""
+            name = f": {entry.filename}" if isinstance(entry, OSError) and entry.filename else ""
             return f"{os.strerror(number)}{name}"
-        if _TORCH.search(str(one)):
+        if _TORCH.search(str(entry)):
             return "a checkpoint could not be written to its end, as when the disk is full"
     return None
 

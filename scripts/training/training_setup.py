@@ -42,7 +42,7 @@ class TrainingSetup:
 
     @property
     def workload(self) -> Workload:
-        return Workload.of([one.row.num_tokens for one in self.rows], self.recipe.epoch_tokens)
+        return Workload.of([row.row.num_tokens for row in self.rows], self.recipe.epoch_tokens)
 
 
 def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> TrainingSetup:
@@ -53,7 +53,7 @@ def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequen
     objective = Objective(recipe, task, model.config, rows)
     graph = padded_graph(model, task.output_axis)
     collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed)
-    lengths = [one.row.num_tokens for one in rows]
+    lengths = [row.row.num_tokens for row in rows]
     at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())
     return TrainingSetup(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
 

@@ -51,7 +51,7 @@ def unfreezing(recipe: Recipe, model: Any) -> list[TrainerCallback]:
 def embeddings_of(model: Any, layers: list[torch.nn.Module]) -> list[torch.nn.Parameter]:
     """What lies below the layers: tables of tokens and positions, their norm, their projection."""
     body = getattr(model, model.base_model_prefix)
-    in_layers = {id(one) for layer in layers for one in layer.parameters()}
+    in_layers = {id(parameter) for layer in layers for parameter in layer.parameters()}
     return [
         weights
         for name, weights in body.named_parameters()
@@ -66,7 +66,7 @@ class GradualUnfreezing(TrainerCallback):
     def __init__(self, model: Any) -> None:
         layers = layers_of(model)
         parts = [embeddings_of(model, layers), *(list(layer.parameters()) for layer in layers)]
-        self._parts = [[one for one in part if one.requires_grad] for part in reversed(parts)]
+        self._parts = [[entry for entry in part if entry.requires_grad] for part in reversed(parts)]
 
     # at the beginning of an epoch, and not before: the optimizer takes only weights that learn when it is made
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -76,8 +76,8 @@ class GradualUnfreezing(TrainerCallback):
 
 
 def _learn(weights: list[torch.nn.Parameter], learns: bool) -> None:
-    for one in weights:
-        one.requires_grad_(learns)
+    for weight in weights:
+        weight.requires_grad_(learns)
 
 
 def add_adapters(recipe: Recipe, model: Any) -> Any:

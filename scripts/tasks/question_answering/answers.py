@@ -69,7 +69,7 @@ def parse(record: Record, source: str, repair: Repair | None = None) -> Example 
             return Broken(record.where, "not valid Unicode")
     item = QuestionItem(columns["question"].strip(), columns[name])
     try:
-        golds = tuple(_gold(item.context, *one, repair) for one in _given(columns) if one[0].strip())
+        golds = tuple(_gold(item.context, *entry, repair) for entry in _given(columns) if entry[0].strip())
     except ValueError as error:
         return Broken(record.where, str(error))
     return Example(item, golds, source, record.where)
@@ -90,7 +90,7 @@ def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
     answers = _spelled(named)
     if isinstance(answers, str):
         answers = {"text": answers, "answer_start": spelled(columns.get("answer_start"))}
-    elif isinstance(answers, list) and "answer_start" in columns and all(isinstance(one, str) for one in answers):
+    elif isinstance(answers, list) and "answer_start" in columns and all(isinstance(answer, str) for answer in answers):
         answers = {"text": answers, "answer_start": spelled(columns["answer_start"])}
     if isinstance(answers, dict):
         texts, starts = _spelled(answers.get("text")), spelled(answers.get("answer_start"))
@@ -103,16 +103,16 @@ def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
         raise ValueError("no answer; where the context does not answer the question, write an empty list or 'is_impossible'")
     if not isinstance(answers, list):
         raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
-    answers = [{"text": one} if isinstance(one, str) else one for one in answers]
-    if not all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in answers):
+    answers = [{"text": answer} if isinstance(answer, str) else answer for answer in answers]
+    if not all(isinstance(answer, dict) and isinstance(answer.get("text"), str) for answer in answers):
         raise ValueError("no column 'answers' as SQuAD has it, nor 'answer'")
-    return [(one["text"], _offset(one.get("answer_start"))) for one in answers]
+    return [(answer["text"], _offset(answer.get("answer_start"))) for answer in answers]
 
 
 def _spelled(cell: Any) -> Any:
     """Answers that a cell spells; what is no list of texts is an answer itself, such as `(1903, 1911)`."""
     found = spelled(cell)
-    return cell if isinstance(found, list) and not all(isinstance(one, str | dict) for one in found) else found
+    return cell if isinstance(found, list) and not all(isinstance(match, str | dict) for match in found) else found
 
 
 def _offset(cell: Any) -> int | None:
@@ -164,7 +164,7 @@ def unanswered(examples: Sequence[Example], share: float, seed: int) -> list[Exa
     """
     generator = random.Random(seed)
     drawn = generator.sample(range(len(examples)), min(len(examples), round(share * len(examples))))
-    contexts = list(dict.fromkeys(one.item.context for one in examples))
+    contexts = list(dict.fromkeys(example.item.context for example in examples))
     if not drawn or len(contexts) < 2:
         return []
     vectors = TfidfVectorizer(sublinear_tf=True, stop_words="english")
@@ -174,13 +174,13 @@ def unanswered(examples: Sequence[Example], share: float, seed: int) -> list[Exa
         return []
     made = []
     for index in drawn:
-        one = examples[index]
-        near = (matrix @ vectors.transform([one.item.question]).T).toarray()[:, 0]  # (contexts,)
+        example = examples[index]
+        near = (matrix @ vectors.transform([example.item.question]).T).toarray()[:, 0]  # (contexts,)
         ranked = np.argsort(-near, kind="stable")[: 4 * NEAREST]
-        good = [contexts[i] for i in ranked if contexts[i] != one.item.context and not _holds(contexts[i], one)]
+        good = [contexts[i] for i in ranked if contexts[i] != example.item.context and not _holds(contexts[i], example)]
         if good:
-            item = QuestionItem(one.item.question, generator.choice(good[:NEAREST]))
-            made.append(replace(one, item=item, target=(), where=f"{one.where} (another context)"))
+            item = QuestionItem(example.item.question, generator.choice(good[:NEAREST]))
+            made.append(replace(example, item=item, target=(), where=f"{example.where} (another context)"))
     return made
 
 

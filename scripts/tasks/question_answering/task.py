@@ -91,9 +91,9 @@ class QuestionAnsweringTraining(TrainingTask):
         """Read SQuAD's forms; questions about one context stay on one side of the split."""
         first_readable(records)
         repair = Repair() if recipe.repair_offsets else None
-        dataset = load(recipe, records, partial(parse, repair=repair), group=lambda one: one.item.context)
+        dataset = load(recipe, records, partial(parse, repair=repair), group=lambda entry: entry.item.context)
         notes = repair.notes if repair else list[str]()
-        own = sum(not one.target for one in dataset.train)
+        own = sum(not entry.target for entry in dataset.train)
         if own:
             notes.append(f"{own:,} questions without an answer in their context")
         else:
@@ -128,7 +128,7 @@ class QuestionAnsweringTraining(TrainingTask):
         return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
 
     def window_texts(self, examples: Sequence[Example]) -> list[Any]:
-        return [(one.item.question, one.item.context) for one in examples]
+        return [(example.item.question, example.item.context) for example in examples]
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -138,39 +138,39 @@ class QuestionAnsweringTraining(TrainingTask):
         task = self.serving_task(tokenizer, task_options)
         for start in range(0, len(examples), 1024):  # the encodings of a whole data set would fill gigabytes
             some = examples[start : start + 1024]
-            encoded = encode_all(task, self.serving_options(), [one.item for one in some])
-            for one, coded in zip(some, encoded, strict=True):
-                rows += map(TrainingRow, coded.rows, labels_of(coded.state, one.target))
+            encoded = encode_all(task, self.serving_options(), [entry.item for entry in some])
+            for entry, coded in zip(some, encoded, strict=True):
+                rows += map(TrainingRow, coded.rows, labels_of(coded.state, entry.target))
         return rows
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
         """Shares (rows, width, 2) of annotators per start and end token."""
         made = np.full((len(rows), width, 2), IGNORED, np.float32)
-        for line, one in enumerate(rows):
-            made[line, : one.row.num_tokens] = 0
-            for first, last, share in one.label.spans:
+        for line, row in enumerate(rows):
+            made[line, : row.row.num_tokens] = 0
+            for first, last, share in row.label.spans:
                 made[line, first, 0] += share
                 made[line, last, 1] += share
         return made
 
-    def crop(self, one: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+    def crop(self, item: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         """The question, and a part of the context drawn at random around one of the answers."""
-        first, length = one.label.first_context, one.row.num_tokens
+        first, length = item.label.first_context, item.row.num_tokens
         room = limit - first - 1  # the row ends with a special token
-        begin, end, _ = generator.choice(one.label.spans)
+        begin, end, _ = generator.choice(item.label.spans)
         if length <= limit or room < end - begin + 1:
-            return one
+            return item
         if begin < first:  # not here: any part will do
             begin, end = first, first - 1
         offset = generator.randint(max(first, end + 1 - room), max(first, min(begin, length - 1 - room)))
         kept = [*range(first), *range(offset, offset + room), *range(length - 1, length)]
         moved = [
             (s if s < first else s - offset + first, e if e < first else e - offset + first, share)
-            for s, e, share in one.label.spans
+            for s, e, share in item.label.spans
             if s < first or (offset <= s and e < offset + room)
         ]
         total = sum(share for _, _, share in moved)
-        row = Row([one.row.input_ids[i] for i in kept], [one.row.token_type_ids[i] for i in kept])
+        row = Row([item.row.input_ids[i] for i in kept], [item.row.token_type_ids[i] for i in kept])
         return TrainingRow(row, SpanLabel(first, [(s, e, share / total) for s, e, share in moved]))
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
@@ -184,21 +184,23 @@ class QuestionAnsweringTraining(TrainingTask):
     ) -> Calibration:
         """The temperature under which scores are probabilities of an exact match; how good it is, is measured by fitting
         it on either half of the examples and looking at the other."""
-        if not any(one.target for one in examples):
+        if not any(example.target for example in examples):
             return Calibration()
-        known = [index for index, one in enumerate(examples) if one.target]
+        known = [index for index, example in enumerate(examples) if example.target]
         right = np.array([exact_match(_first(predictions.answers[i]), _texts(examples[i])) for i in known])
 
         def scores(temperature: float) -> np.ndarray:
             task = self.serving_task(tokenizer, {**task_options, "temperature": temperature})
             return np.array([_best_score(task, predictions, i) for i in known])
 
-        table = {float(one): scores(float(one)) for one in TEMPERATURES}
+        table = {float(entry): scores(float(entry)) for entry in TEMPERATURES}
         chosen = fit_temperature(table, right)
         before = expected_calibration_error(scores(1.0), right)
         after = np.zeros(len(known))
         for fitted, measured in halves(len(known)):
-            after[measured] = table[fit_temperature({key: one[fitted] for key, one in table.items()}, right[fitted])][measured]
+            after[measured] = table[fit_temperature({key: entry[fitted] for key, entry in table.items()}, right[fitted])][
+                measured
+            ]
         figures = {
             "temperature": round(chosen, 4),
             "expected_calibration_error_before": round(before, 4),
@@ -212,8 +214,8 @@ class QuestionAnsweringTraining(TrainingTask):
         """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""
         figures: dict[str, Any] = {"headline": _figures(answers, examples)}
         sources: dict[str, list[int]] = defaultdict(list)
-        for index, one in enumerate(examples):
-            sources[one.source].append(index)
+        for index, example in enumerate(examples):
+            sources[example.source].append(index)
         figures["by_source"] = {
             source: _figures([answers[i] for i in rows], [examples[i] for i in rows]) for source, rows in sources.items()
         }
@@ -225,9 +227,9 @@ class QuestionAnsweringTraining(TrainingTask):
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         """From JSON objects with `question` and `context`."""
         try:
-            made = [json.loads(one) for one in recipe.golden]
-            for one in made:
-                QuestionItem(**one)
+            made = [json.loads(entry) for entry in recipe.golden]
+            for entry in made:
+                QuestionItem(**entry)
         except (ValueError, TypeError) as error:
             raise InvalidSettings('golden must be JSON objects {"question": …, "context": …}, one per request') from error
         return made or list(SAMPLE_ITEMS)
@@ -305,15 +307,15 @@ def _label(window: range, first_context: int, chosen: Mapping[tuple[int, int], i
 
 def _figures(answers: Sequence[Answers], examples: Sequence[Example]) -> dict[str, Any]:
     pairs = list(zip(answers, examples, strict=True))
-    answerable = [(_first(answer), _texts(one)) for answer, one in pairs if one.target]
+    answerable = [(_first(answer), _texts(entry)) for answer, entry in pairs if entry.target]
     figures: dict[str, Any] = {}
     if answerable:
-        figures["exact_match"] = round(100 * float(np.mean([exact_match(*one) for one in answerable])), 2)
-        figures["f1"] = round(100 * float(np.mean([f1(*one) for one in answerable])), 2)
+        figures["exact_match"] = round(100 * float(np.mean([exact_match(*entry) for entry in answerable])), 2)
+        figures["f1"] = round(100 * float(np.mean([f1(*entry) for entry in answerable])), 2)
     if len(answerable) < len(pairs):
-        decided = [("" if _says_none(answer) else _first(answer), _texts(one)) for answer, one in pairs]
-        figures["v2_exact_match"] = round(100 * float(np.mean([exact_match(*one) for one in decided])), 2)
-        figures["v2_f1"] = round(100 * float(np.mean([f1(*one) for one in decided])), 2)
+        decided = [("" if _says_none(answer) else _first(answer), _texts(entry)) for answer, entry in pairs]
+        figures["v2_exact_match"] = round(100 * float(np.mean([exact_match(*entry) for entry in decided])), 2)
+        figures["v2_f1"] = round(100 * float(np.mean([f1(*entry) for entry in decided])), 2)
     return {**figures, "rows": len(pairs)}
 
 

@@ -96,7 +96,7 @@ class LabelKind:
             if not isinstance(cell, str) or (cell.strip() and is_missing(cell)):
                 raise ValueError("no list of labels")
             found = [part for part in cell.split(self.separator) if clean_label(part)]
-        return tuple(sorted({self._one(one) for one in found if not (isinstance(one, str) and not one.strip())}))
+        return tuple(sorted({self._one(match) for match in found if not (isinstance(match, str) and not match.strip())}))
 
     def _one(self, value: Any) -> str:
         if isinstance(value, list | dict):
@@ -127,7 +127,7 @@ def _listed(cell: Any) -> list[Any] | None:
     if isinstance(cell, list):
         return cell
     found = literal(cell) if isinstance(cell, str) else None
-    return found if isinstance(found, list) and not any(isinstance(one, list | dict) for one in found) else None
+    return found if isinstance(found, list) and not any(isinstance(match, list | dict) for match in found) else None
 
 
 def _texts(cell: Any, multi: bool, separator: str) -> list[str]:
@@ -136,7 +136,7 @@ def _texts(cell: Any, multi: bool, separator: str) -> list[str]:
         if is_missing(cell) or isinstance(cell, dict):
             return []
         found = str(_text(cell)).split(separator) if multi else [cell]
-    return [_text(one) for one in found if not is_missing(one) and clean_label(_text(one))]
+    return [_text(match) for match in found if not is_missing(match) and clean_label(_text(match))]
 
 
 def _text(value: Any) -> str:
@@ -181,7 +181,7 @@ def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None
 def _refuse_indicators(cells: Sequence[Any]) -> None:
     rows = [found for cell in cells if (found := _listed(cell)) is not None]
     width = len(rows[0]) if rows else 0
-    is_matrix = width > 1 and all(len(row) == width and all(one in (0, 1) for one in row) for row in rows)
+    is_matrix = width > 1 and all(len(row) == width and all(entry in (0, 1) for entry in row) for row in rows)
     if is_matrix and any(len(set(map(str, row))) < width for row in rows):
         raise InvalidSettings(
             f"the labels are rows of {width} zeros and ones, which do not say what they are called; give each row the names of"
@@ -191,14 +191,14 @@ def _refuse_indicators(cells: Sequence[Any]) -> None:
 
 def _merged(counts: Mapping[str, int]) -> dict[str, str]:
     """Labels that differ in case alone, with the spelling that most rows have."""
-    return {label: max(group, key=lambda one: counts[one]) for group in _same_but_for_case(counts) for label in group}
+    return {label: max(group, key=lambda entry: counts[entry]) for group in _same_but_for_case(counts) for label in group}
 
 
 def _same_but_for_case(counts: Mapping[str, int]) -> list[list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for label in counts:
         groups[label.casefold()].append(label)
-    return [sorted(group, key=lambda one: -counts[one]) for group in groups.values() if len(group) > 1]
+    return [sorted(group, key=lambda entry: -counts[entry]) for group in groups.values() if len(group) > 1]
 
 
 def _invisible(raw: Sequence[str]) -> Iterator[str]:
@@ -264,16 +264,16 @@ def check_labels(dataset: Dataset, multi: bool) -> Iterator[str]:
 
 def _contradicted(train: Sequence[Example]) -> Iterator[str]:
     places: dict[str, dict[str, str]] = defaultdict(dict)
-    for one in train:
-        places[normalized(one.item)].setdefault(repr(one.target), one.where)
-    found = [list(one.values()) for one in places.values() if len(one) > 1]
+    for entry in train:
+        places[normalized(entry.item)].setdefault(repr(entry.target), entry.where)
+    found = [list(place.values()) for place in places.values() if len(place) > 1]
     if found:
         (first, second, *_), plural = found[0], "s stand" if len(found) > 1 else " stands"
         yield f"{len(found):,} text{plural} in the training data with different labels, for example {first} and {second}"
 
 
 def _counts(examples: Sequence[Example], multi: bool) -> Counter[str]:
-    return Counter(label for one in examples for label in (one.target if multi else [one.target]))
+    return Counter(label for example in examples for label in (example.target if multi else [example.target]))
 
 
 def _labels(found: Sequence[str]) -> str:

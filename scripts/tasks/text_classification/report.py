@@ -80,14 +80,14 @@ def worst(evaluated: ReportInput, scored: ClassScores, limit: int, num_explained
 
 
 def _error(evaluated: ReportInput, scored: ClassScores, index: int, is_explained: bool) -> dict[str, Any]:
-    one, scores = evaluated.examples[index], scored.scores[index]
+    example, scores = evaluated.examples[index], scored.scores[index]
     named = {"right": scored.truth[index], "guessed": scored.taken[index]}
     # the label that is furthest from where it should be; of one label a text, that which was taken
     off = np.abs(scored.truth[index] - scores) * (scored.taken[index] != scored.truth[index])
     misled = int(off.argmax()) if scored.multi else int(scores.argmax())
     return {
-        "where": one.where,
-        "fields": fields_of(one.item),
+        "where": example.where,
+        "fields": fields_of(example.item),
         **{whose: [scored.labels[int(i)] for i in np.flatnonzero(given)] for whose, given in named.items()},
         "score": round(float(scores[misled]), 4),
         "loss": round(float(scored.losses[index]), 4),
@@ -138,7 +138,7 @@ def _confusion(given: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) ->
     matrix = confusion_matrix(given, guessed, labels=range(len(labels)))
     wrong = matrix * (1 - np.eye(len(labels), dtype=int))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
-    pairs = [divmod(int(one), len(labels)) for one in order]
+    pairs = [divmod(int(entry), len(labels)) for entry in order]
     return {
         "labels": list(labels),
         "matrix": matrix.tolist(),
@@ -153,10 +153,10 @@ def _confusion(given: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) ->
 def _suspects(evaluated: ReportInput, scored: ClassScores) -> Iterator[dict[str, Any]]:
     given = scored.truth.argmax(-1)
     for row, likely in likely_label_errors(scored.scores, given)[:MAX_SUSPECTS]:
-        one = evaluated.examples[row]
+        example = evaluated.examples[row]
         yield {
-            "where": one.where,
-            "fields": fields_of(one.item),
+            "where": example.where,
+            "fields": fields_of(example.item),
             "given": scored.labels[given[row]],
             "likely": scored.labels[likely],
             "score": round(float(scored.scores[row, likely]), 4),
@@ -179,7 +179,9 @@ def likely_label_errors(scores: np.ndarray, given: np.ndarray) -> list[tuple[int
         reaches the mean score of the rows that were given this label; of several, under that of the highest score.
     """
     numbers = np.arange(scores.shape[1])
-    usual = np.array([scores[given == one, one].mean() if (given == one).any() else np.inf for one in numbers])  # (labels,)
+    usual = np.array(
+        [scores[given == number, number].mean() if (given == number).any() else np.inf for number in numbers]
+    )  # (labels,)
     reached = np.where(scores >= usual, scores, -np.inf)
     better = reached.argmax(-1)
     is_off = (reached.max(-1) > -np.inf) & (better != given) & (scores.argmax(-1) == better)

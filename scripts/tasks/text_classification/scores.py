@@ -23,7 +23,7 @@ def logits_of(predictions: Predictions) -> np.ndarray:
     """Of each item, those of its windows averaged by their tokens, as the service does: (items, labels)."""
     return np.array(
         [
-            np.average([one[OUTPUT] for one in outputs], axis=0, weights=[row.num_tokens for row in encoded.rows])
+            np.average([output[OUTPUT] for output in outputs], axis=0, weights=[row.num_tokens for row in encoded.rows])
             for encoded, outputs in zip(predictions.encoded, predictions.outputs, strict=True)
         ],
         np.float64,
@@ -40,8 +40,8 @@ def truth_of(examples: Sequence[Example], task_options: Mapping[str, Any]) -> np
     """1 where a label is right, else 0: (items, labels)."""
     index = {label: number for number, label in enumerate(task_options["labels"])}
     made = np.zeros((len(examples), len(index)), np.int64)
-    for line, one in enumerate(examples):
-        for label in one.target if isinstance(one.target, tuple) else (one.target,):
+    for line, example in enumerate(examples):
+        for label in example.target if isinstance(example.target, tuple) else (example.target,):
             made[line, index[label]] = 1
     return made
 
@@ -60,7 +60,9 @@ def calibrated(logits: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray
     table = _table(logits, truth, multi)
     scores = np.zeros_like(logits)
     for fitted, measured in halves(len(logits)):
-        chosen = fit_temperature({key: one[fitted].ravel() for key, one in table.items()}, _right(truth, multi)[fitted].ravel())
+        chosen = fit_temperature(
+            {key: entry[fitted].ravel() for key, entry in table.items()}, _right(truth, multi)[fitted].ravel()
+        )
         scores[measured] = scores_of(logits[measured], chosen, multi)
     return scores
 
@@ -72,7 +74,7 @@ def fit(logits: np.ndarray, truth: np.ndarray, multi: bool) -> Calibration:
     plain, fitted = scores_of(logits, 1.0, multi), calibrated(logits, truth, multi)
     if log_loss(fitted, truth, multi) >= log_loss(plain, truth, multi):
         return Calibration()
-    table = {key: one.ravel() for key, one in _table(logits, truth, multi).items()}
+    table = {key: entry.ravel() for key, entry in _table(logits, truth, multi).items()}
     temperature = round(fit_temperature(table, _right(truth, multi).ravel()), 4)
     metrics = {
         "temperature": temperature,
@@ -100,8 +102,8 @@ def log_loss(scores: np.ndarray, truth: np.ndarray, multi: bool) -> float:
 
 def _table(logits: np.ndarray, truth: np.ndarray, multi: bool) -> dict[float, np.ndarray]:
     """By temperature the scores whose log loss is that of the items: of the right label, or of all where there are several."""
-    scores = {float(one): scores_of(logits, float(one), multi) for one in TEMPERATURES}
-    return scores if multi else {key: (one * truth).sum(-1, keepdims=True) for key, one in scores.items()}
+    scores = {float(entry): scores_of(logits, float(entry), multi) for entry in TEMPERATURES}
+    return scores if multi else {key: (score * truth).sum(-1, keepdims=True) for key, score in scores.items()}
 
 
 def _right(truth: np.ndarray, multi: bool) -> np.ndarray:
