@@ -26,7 +26,7 @@ DYNAMIC_IMPORTS = {"app/runtime/providers.py": "onnxruntime_ep_openvino", "app/c
 BETWEEN_OWN_PROCESSES = {"app/cli/ray_batch.py: pickle"}
 """On a Ray cluster, whose own messages between the command and its engines are pickles; the service never imports it."""
 
-LISTENS = {"app/processes/listening.py: socket"}
+LISTENS = {"app/processes/http.py: socket"}
 """Which accepts, and connects to nobody."""
 STARTS_ITSELF = {"app/processes/child.py"}
 """Where the supervisor starts other processes of the service; nothing else starts any."""
