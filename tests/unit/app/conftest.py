@@ -73,8 +73,8 @@ async def deploy(published: Path) -> AsyncIterator[Deploy]:
         return gated
 
     yield make
-    for one in made:
-        await one.deployment.aclose(0)
+    for entry in made:
+        await entry.deployment.aclose(0)
 
 
 Start = Callable[..., AbstractAsyncContextManager[Service]]
@@ -135,7 +135,7 @@ async def gated_service(deploy: Deploy) -> AsyncIterator[GatedService]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.hooper = AppState(Settings(), installed_tasks(), registry, metrics, load, Shadows(registry, metrics))
-        metrics.track(lambda: [one.live_model() for one in registry.deployments])
+        metrics.track(lambda: [deployment.live_model() for deployment in registry.deployments])
         yield
         await registry.aclose()
 

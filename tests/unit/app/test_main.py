@@ -49,7 +49,9 @@ async def loaded(settings: Settings) -> list[str]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         await app.state.loading
-        return [f"{one.manifest.name}/{one.manifest.version}" for one in app.state.hooper.registry.deployments]
+        return [
+            f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in app.state.hooper.registry.deployments
+        ]
 
 
 async def test_without_names_the_latest_version_of_every_model_is_loaded(models: Path) -> None:
@@ -109,7 +111,7 @@ async def test_a_model_that_fails_does_not_stop_the_others(models: Path, caplog:
         await app.state.loading
         registry = app.state.hooper.registry
         assert registry.is_ready
-        assert [one.id for one in registry.failed] == ["another/1"]
+        assert [failure.id for failure in registry.failed] == ["another/1"]
     assert caplog.text.count("another/1 could not be loaded: ") == 1
     assert "cannot start" not in caplog.text
 
@@ -139,7 +141,7 @@ async def test_a_default_that_the_settings_name_must_load(models: Path, named: d
         registry = app.state.hooper.registry
         assert registry.default_of("text-classification") == "tiny"
         assert registry.is_ready is ("summarization" not in named)
-        assert [one.detail for one in registry.failed] == [
+        assert [failure.detail for failure in registry.failed] == [
             "HOOPER_DEFAULT_MODELS names it, but it is none of the models that are served"
         ] * ("summarization" in named)
 
@@ -176,12 +178,12 @@ async def test_the_service_is_up_at_once_and_ready_when_its_models_are(models: P
 async def test_readiness_is_logged_with_the_models(models: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert await failures_of(settings_for(models)) == []
-    assert [one.message for one in caplog.records if one.name == "app.main"] == ["ready: tiny/1"]
+    assert [record.message for record in caplog.records if record.name == "app.main"] == ["ready: tiny/1"]
 
 
 async def test_closing_gives_every_engine_back(models: Path) -> None:
     await failures_of(settings_for(models))
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("engine-")]
+    assert not [entry.name for entry in threading.enumerate() if entry.name.startswith("engine-")]
 
 
 async def test_closing_while_models_load_ends_the_loading(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +195,7 @@ async def test_closing_while_models_load_ends_the_loading(models: Path, monkeypa
     async with app.router.lifespan_context(app):
         loading = app.state.loading
     assert loading.cancelled()
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("engine-")]
+    assert not [entry.name for entry in threading.enumerate() if entry.name.startswith("engine-")]
 
 
 async def test_a_model_that_cannot_be_loaded_is_told_once_and_the_service_never_gets_ready(

@@ -40,10 +40,10 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
 def imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names)
+            yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
-            yield from (f"{node.module}.{one.name}" for one in node.names)
+            yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 def called(tree: ast.Module) -> Iterator[str]:
@@ -65,8 +65,8 @@ def test_no_other_program_is_started() -> None:
     }
     assert starting == STARTS_ITSELF
     tree = ast.parse((APP.parent / "app/processes/child.py").read_text(encoding="utf-8"))
-    [call] = [one for one in ast.walk(tree) if isinstance(one, ast.Call) and "create_subprocess_" in ast.unparse(one.func)]
-    assert [ast.unparse(one) for one in call.args] == ["sys.executable", "'-m'", "module"]
+    [call] = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and "create_subprocess_" in ast.unparse(call.func)]
+    assert [ast.unparse(argument) for argument in call.args] == ["sys.executable", "'-m'", "module"]
 
 
 def test_no_data_becomes_code() -> None:

@@ -237,7 +237,7 @@ async def test_more_connections_than_may_be_are_closed_and_the_others_stay(clien
     wires = [Wire(), Wire()]
     for wire in wires:
         client.connect(wire)
-    assert [one.ended for one in (client.wire, *wires)] == ["", "", "aborted"]
+    assert [wire.ended for wire in (client.wire, *wires)] == ["", "", "aborted"]
 
 
 async def test_each_connection_has_a_state_of_its_own_that_its_requests_share(client: Client) -> None:

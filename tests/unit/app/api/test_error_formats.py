@@ -203,6 +203,6 @@ async def test_no_log_line_shows_the_text_whatever_goes_wrong(service: Service, 
             ),
         ):
             await service.send(json.dumps(body).encode(), None, path)
-    assert len([one for one in caplog.records if one.name == "hooper.access"]) == 12
+    assert len([record for record in caplog.records if record.name == "hooper.access"]) == 12
     for record in caplog.records:
         assert SECRET not in JsonFormatter().format(record)

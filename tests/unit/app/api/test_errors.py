@@ -149,7 +149,7 @@ async def test_a_full_queue_turns_away_with_a_retry_after(gated_service: GatedSe
     assert int(response.headers["retry-after"]) >= 1
     batch.finish()
     answers = await gated_service.finish(asyncio.gather(running, *waiting))
-    assert [one.status_code for one in answers] == [200] * 5
+    assert [answer.status_code for answer in answers] == [200] * 5
     assert (await gated_service.finish(gated_service.classify("film"))).status_code == 200
 
 
@@ -247,7 +247,7 @@ def test_every_error_has_the_status_of_its_nearest_ancestor() -> None:
     assert STATUS[HooperError] == 500
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.CallerError):
-            assert 400 <= next(STATUS[one] for one in kind.__mro__ if one in STATUS) < 500
+            assert 400 <= next(STATUS[entry] for entry in kind.__mro__ if entry in STATUS) < 500
 
 
 # --- whatever is sent

@@ -98,7 +98,7 @@ async def test_a_folder_that_may_not_be_read_stops_no_other_model(
         assert ready["failed"] == [{"model": "broken", "detail": "broken cannot be read: Permission denied"}]
     assert set(Repository(models).manifests()) == {"broken", "tiny/1"}
     findings = await asyncio.to_thread(examine, Settings(models=models, device="cpu"))
-    assert [one.ok for one in findings if one.what in ("broken", "tiny/1")] == [False, True]
+    assert [finding.ok for finding in findings if finding.what in ("broken", "tiny/1")] == [False, True]
 
 
 async def test_every_protocol_says_why_a_model_does_not_answer(half: Service) -> None:
@@ -145,7 +145,7 @@ async def test_where_the_default_failed_nothing_else_answers_in_its_place(half: 
 async def test_the_list_of_models_tells_failures_and_defaults(half: Service) -> None:
     shown = (await half.client.get("/v1/models")).json()
     assert shown["failed"] == [{"model": "broken/1", "detail": "model.onnx differs from the checksum in manifest.json"}]
-    assert [(one["name"], one["default"]) for one in shown["models"]] == [("tiny", False)]
+    assert [(entry["name"], entry["default"]) for entry in shown["models"]] == [("tiny", False)]
     assert half.sample("hooper_model_failed", model="broken") == 1
 
 
@@ -173,7 +173,7 @@ async def test_a_new_model_that_fails_at_load_is_listed_and_one_that_answers_goe
             response = await service.client.post(f"/v1/models/{name}/load", headers=ADMIN)
             check_problem(response, 500, "invalid_artefact")
         check_problem(await service.client.post("/v1/models/nobody/load", headers=ADMIN), 404, "unknown_model")
-        assert [one["model"] for one in (await service.client.get("/v1/models")).json()["failed"]] == ["new/1"]
+        assert [entry["model"] for entry in (await service.client.get("/v1/models")).json()["failed"]] == ["new/1"]
         assert (await service.classify("good")).json()["model"] == {"name": "tiny", "version": 1}
 
 
@@ -202,7 +202,7 @@ async def test_another_model_never_becomes_the_default_by_its_name(start: Any, m
             assert response.json()["model"]["name"] == "tiny"
         assert (await service.client.get("/info")).json()["model_id"] == "tiny/1"
         shown = (await service.client.get("/v1/models")).json()["models"]
-        assert [(one["name"], one["default"]) for one in shown] == [("aardvark", False), ("tiny", True)]
+        assert [(entry["name"], entry["default"]) for entry in shown] == [("aardvark", False), ("tiny", True)]
     async with start(default_models={"text-classification": "aardvark"}) as service:
         assert (await service.classify("good")).json()["model"]["name"] == "aardvark"
 
@@ -218,7 +218,7 @@ async def test_loading_another_model_does_not_change_the_default(start: Any, mod
 
 
 async def versions(service: Service) -> list[int]:
-    return [one["version"] for one in (await service.client.get("/v1/models")).json()["models"]]
+    return [entry["version"] for entry in (await service.client.get("/v1/models")).json()["models"]]
 
 
 @pytest.mark.parametrize("state", [False, True])

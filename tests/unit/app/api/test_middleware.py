@@ -179,7 +179,7 @@ async def test_an_answer_that_breaks_off_is_cut_and_not_patched_up(service: Serv
     caller = Caller(service.app, "GET", "/broken")
     with pytest.raises(RuntimeError, match="the rest is missing"):
         await caller.task
-    assert [one["type"] for one in caller.sent].count("http.response.start") == 1
+    assert [entry["type"] for entry in caller.sent].count("http.response.start") == 1
 
 
 # --- metrics and log
@@ -209,10 +209,10 @@ async def test_probes_are_not_counted_and_logged_only_for_debugging(service: Ser
     for path in ("/health/live", "/health/ready", "/metrics"):
         await service.client.get(path)
     assert num_requests(service, 503, task="", model="") is None
-    assert not [one for one in caplog.records if one.name == "hooper.access"]
+    assert not [record for record in caplog.records if record.name == "hooper.access"]
     caplog.set_level(logging.DEBUG, "hooper.access")
     await service.client.get("/health/live")
-    assert [one.message for one in caplog.records if one.name == "hooper.access"] == ["GET /health/live"]
+    assert [record.message for record in caplog.records if record.name == "hooper.access"] == ["GET /health/live"]
 
 
 async def test_the_access_log_has_status_time_task_model_and_request_id(
@@ -266,6 +266,6 @@ async def test_an_unexpected_error_is_logged_with_its_kind_and_place(
 
     monkeypatch.setattr(service.live.registry.deployments[0].task, "encode", broken)
     await service.classify("good")
-    (record,) = [one for one in caplog.records if one.message == "unexpected error"]
+    (record,) = [record for record in caplog.records if record.message == "unexpected error"]
     assert record.__dict__["error"] == "LookupError"
     assert "test_middleware.py:" in record.__dict__["where"]

@@ -142,7 +142,7 @@ def fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def is_number(described: dict[str, Any]) -> bool:
-    kinds = [described.get("type"), *(one.get("type") for one in described.get("anyOf", []))]
+    kinds = [described.get("type"), *(entry.get("type") for entry in described.get("anyOf", []))]
     return "integer" in kinds or "number" in kinds
 
 
@@ -154,15 +154,15 @@ async def test_every_field_and_parameter_is_described(schema: dict[str, Any]) ->
 
 
 async def test_every_number_says_what_it_counts(schema: dict[str, Any]) -> None:
-    assert [name for name, one in fields(schema) if is_number(one) and not UNITS.search(one["description"])] == []
+    assert [name for name, entry in fields(schema) if is_number(entry) and not UNITS.search(entry["description"])] == []
 
 
 async def test_every_number_that_a_caller_gives_has_a_least_value(schema: dict[str, Any]) -> None:
     asked = {name.rpartition("/")[2] for name in re.findall(r"#/components/schemas/\w*Request\w*", json.dumps(schema))}
-    given = {name: one for name, one in fields(schema) if " " in name or name.partition(".")[0] in asked}
-    integers = {name: one for name, one in given.items() if '"integer"' in json.dumps(one)}
+    given = {name: entry for name, entry in fields(schema) if " " in name or name.partition(".")[0] in asked}
+    integers = {name: entry for name, entry in given.items() if '"integer"' in json.dumps(entry)}
     assert len(integers) >= 5
-    assert [name for name, one in integers.items() if "inimum" not in json.dumps(one)] == []
+    assert [name for name, integer in integers.items() if "inimum" not in json.dumps(integer)] == []
 
 
 async def test_every_model_route_and_answer_is_described(schema: dict[str, Any]) -> None:
@@ -181,7 +181,7 @@ async def test_a_generated_client_gets_short_names_and_none_twice(schema: dict[s
 
 
 async def test_every_tag_is_described_and_the_first_one_is_for_newcomers(schema: dict[str, Any]) -> None:
-    tags = {one["name"]: one["description"] for one in schema["tags"]}
+    tags = {entry["name"]: entry["description"] for entry in schema["tags"]}
     used = {tag for operations in schema["paths"].values() for operation in operations.values() for tag in operation["tags"]}
     assert used == set(tags)
     assert all(tags.values())
@@ -229,7 +229,7 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
     for path in ("/v1/classify", "/v1/answer", "/v1/summarize"):
         content = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         model = schema["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-        assert [one["value"] for one in content["examples"].values()] == model["examples"]
+        assert [entry["value"] for entry in content["examples"].values()] == model["examples"]
     answer = schema["paths"]["/v1/answer"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     assert list(answer) == ["one item", "a list, with allow_no_answer and top_k"]
 
@@ -243,7 +243,11 @@ async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncI
 
 async def test_every_example_runs(keeping: Service, schema: dict[str, Any]) -> None:
     asked = bodies(schema)
-    taking = {path for path, operations in schema["paths"].items() if any("requestBody" in one for one in operations.values())}
+    taking = {
+        path
+        for path, operations in schema["paths"].items()
+        if any("requestBody" in operation for operation in operations.values())
+    }
     taking.remove(LOAD)  # needs a key and a second version
     assert {path for path, _ in asked} == {_filled(path, task) for path in taking for task in SHIPPED_TASKS.values()}
     for path, example in asked:

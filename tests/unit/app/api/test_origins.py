@@ -228,7 +228,7 @@ async def test_head_is_answered_wherever_get_is_with_the_same_headers_and_no_bod
         head = await service.client.head(path)
         assert (head.status_code, head.content) == (got.status_code, b""), path
         changing = {"x-request-id", "content-length"} if path in ("/metrics", "/nowhere", "/v1/classify") else {"x-request-id"}
-        left = [{name: value for name, value in one.headers.items() if name not in changing} for one in (got, head)]
+        left = [{name: value for name, value in entry.headers.items() if name not in changing} for entry in (got, head)]
         assert left[0] == left[1], path
     assert len(named) > 10
     assert not any("head" in operation for operation in service.app.openapi()["paths"].values())

@@ -84,4 +84,4 @@ def test_a_key_that_is_listed_twice_has_one_bucket(tmp_path: Path) -> None:
 def test_processes_that_ask_at_the_same_time_get_no_more_together_than_one_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TAKE, str(tmp_path / "rates")]
     asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert sum(int(one.communicate()[0]) for one in asking) == 1000
+    assert sum(int(entry.communicate()[0]) for entry in asking) == 1000

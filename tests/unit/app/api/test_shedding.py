@@ -28,9 +28,9 @@ def shedder(app: FastAPI, root_path: str = "") -> LoadShedder:
 
 def fill(service: Service, *names: str) -> None:
     """Nothing fits into these models' queues any more."""
-    for one in service.live.registry.deployments:
-        if one.manifest.name in names:
-            one.scheduler.limit = FULL
+    for deployment in service.live.registry.deployments:
+        if deployment.manifest.name in names:
+            deployment.scheduler.limit = FULL
 
 
 async def refused_unread(service: Service, **headers: str) -> Any:
@@ -38,7 +38,7 @@ async def refused_unread(service: Service, **headers: str) -> Any:
     caller = Caller(service.app, **headers)
     await turn()
     await turn()
-    head = next((one for one in caller.sent if one["type"] == "http.response.start"), None)
+    head = next((entry for entry in caller.sent if entry["type"] == "http.response.start"), None)
     caller.leave()
     await caller.task
     return head
@@ -164,9 +164,9 @@ async def test_the_door__says_what_is_said_further_in(service: Service) -> None:
 async def test_each_who_is_turned_away_at_the_door_gets_an_id(service: Service) -> None:
     fill(service, "tiny")
     answers = [shedder(service.app)(b"/v1/classify", [*PLAIN, (b"x-request-id", b"not an id")]) for _ in range(2)]
-    ids = {split(one)[1]["x-request-id"] for one in answers if one is not None}
+    ids = {split(answer)[1]["x-request-id"] for answer in answers if answer is not None}
     assert len(ids) == 2
-    assert all(len(one) == 32 for one in ids)
+    assert all(len(entry) == 32 for entry in ids)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ async def test_when_a_batch_raises_only_the_bad_row_fails(bench: Bench) -> None:
     _, release = await bench.occupy()
     callers = [await bench.submit(row(number)) for number in (1, 2, 666, 4, 5)]
     release()
-    while not all(one.done() for one in callers):
+    while not all(caller.done() for caller in callers):
         batch = await bench.engine.batch()
         batch.fail(RuntimeError("boom")) if 666 in batch.firsts else batch.finish()
         await turn()
-    outputs = [(await one).outputs[0] for one in callers]
-    assert [isinstance(one, EngineFailed) for one in outputs] == [False, False, True, False, False]
+    outputs = [(await caller).outputs[0] for caller in callers]
+    assert [isinstance(output, EngineFailed) for output in outputs] == [False, False, True, False, False]
     assert bench.scheduler.is_alive
 
 
@@ -93,7 +93,7 @@ async def test_a_failed_batch_costs_a_bounded_number_of_runs(bench: Bench, guilt
     assert len(ran) <= 2 * len(numbers) - 1
     for number in numbers:
         assert sum(number in firsts for firsts in ran) <= 1 + 3  # the batch, and log2 of its rows
-    failed = [isinstance((await one).outputs[0], EngineFailed) for one in callers]
+    failed = [isinstance((await caller).outputs[0], EngineFailed) for caller in callers]
     assert failed == [number in guilty for number in numbers]
 
 
@@ -128,13 +128,15 @@ async def test_a_lost_engine_ends_the_loop_and_everybody_is_told_why(bench: Benc
     batch = await bench.engine.batch()
     waiting = await bench.submit(row(2))
     batch.fail(EngineLost("stuck for 9 s"))
-    for one in (running, waiting):
+    for entry in (running, waiting):
         with pytest.raises(Unavailable, match="stuck for 9 s"):
-            await one
+            await entry
     with pytest.raises(Unavailable, match="stuck for 9 s"):
         bench.scheduler.check_open()
     assert await bench.scheduler.wait_closed()
-    assert [(one.num_rows, one.error.detail) for one in bench.events if isinstance(one, BatchFailed)] == [(1, "stuck for 9 s")]
+    assert [(event.num_rows, event.error.detail) for event in bench.events if isinstance(event, BatchFailed)] == [
+        (1, "stuck for 9 s")
+    ]
     assert "(stuck for 9 s)" in said_of_death(caplog).getMessage()
     assert not said_of_death(caplog).exc_info
 
@@ -167,7 +169,7 @@ async def test_out_of_memory_halves_the_budget_once_and_every_row_is_answered(be
     release()
     ran = await run_all(bench, callers, lambda firsts: OutOfMemory("full") if len(firsts) > 2 else None)
     assert ran == [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4], [1, 2], [3, 4], [5, 6, 7, 8], [5, 6], [7, 8]]
-    assert [firsts(await one) for one in callers] == [[number] for number in range(1, 9)]
+    assert [firsts(await caller) for caller in callers] == [[number] for number in range(1, 9)]
     assert bench.scheduler.max_batch_tokens_now == 50
     assert bench.scheduler.budget == BUDGET
 
@@ -196,7 +198,7 @@ async def test_a_row_that_alone_is_too_much_fails_alone(bench: Bench) -> None:
     callers = [await bench.submit(row(number)) for number in (1, 666, 3)]
     release()
     await run_all(bench, callers, lambda firsts: OutOfMemory("full") if 666 in firsts else None)
-    assert [isinstance((await one).outputs[0], OutOfMemory) for one in callers] == [False, True, False]
+    assert [isinstance((await caller).outputs[0], OutOfMemory) for caller in callers] == [False, True, False]
 
 
 async def test_good_batches_give_the_budget_back(bench: Bench) -> None:

@@ -34,7 +34,7 @@ async def test_arrivals_during_a_batch_become_the_next_batch(bench: Bench) -> No
     batch = await bench.engine.batch()
     assert batch.firsts == [1, 2, 3]
     batch.finish()
-    assert [firsts(await one) for one in (first, *others)] == [[0], [1], [2], [3]]
+    assert [firsts(await other) for other in (first, *others)] == [[0], [1], [2], [3]]
 
 
 async def test_the_rows_of_a_batch_are_told_to_each_of_its_callers(bench: Bench) -> None:
@@ -42,8 +42,8 @@ async def test_the_rows_of_a_batch_are_told_to_each_of_its_callers(bench: Bench)
     others = [await bench.submit(row(number)) for number in (1, 2, 3)]
     release()
     (await bench.engine.batch()).finish()
-    assert [(await one).batch_rows for one in (first, *others)] == [1, 3, 3, 3]
-    assert [(await one).batch_tokens for one in (first, *others)] == [10, 30, 30, 30]
+    assert [(await other).batch_rows for other in (first, *others)] == [1, 3, 3, 3]
+    assert [(await other).batch_tokens for other in (first, *others)] == [10, 30, 30, 30]
 
 
 async def test_the_engine_gets_one_batch_at_a_time(bench: Bench) -> None:

@@ -36,7 +36,7 @@ async def test_a_full_queue_turns_callers_away(bench: Bench, waiting: list[Row],
     await bench.occupy()
     bench.scheduler.check_open()
     await bench.submit(*waiting)
-    told = f"{len(waiting)} rows of {sum(one.num_tokens for one in waiting)} tokens are waiting"
+    told = f"{len(waiting)} rows of {sum(waiter.num_tokens for waiter in waiting)} tokens are waiting"
     with pytest.raises(Overloaded, match=told):
         await bench.scheduler.submit([one_more])
     with pytest.raises(Overloaded, match=told):
@@ -119,7 +119,7 @@ async def test_closing_finishes_what_was_accepted(bench: Bench) -> None:
     assert not closing.done()
     batch.finish()
     await closing
-    assert [firsts(await one) for one in (running, waiting)] == [[0], [1]]
+    assert [firsts(await entry) for entry in (running, waiting)] == [[0], [1]]
 
 
 async def test_closing_waits_for_the_batch_in_the_engine(bench: Bench) -> None:
@@ -136,9 +136,9 @@ async def test_closing_gives_up_after_its_time_and_leaves_nobody_waiting(bench: 
     running, _ = await bench.occupy()
     waiting = await bench.submit(row(1))
     await bench.scheduler.aclose(drain_s=0.001)
-    for one in (running, waiting):
+    for entry in (running, waiting):
         with pytest.raises(Unavailable, match="unloaded"):
-            await one
+            await entry
 
 
 async def test_closing_without_a_time_waits_for_nobody_and_leaves_nobody_waiting(bench: Bench) -> None:

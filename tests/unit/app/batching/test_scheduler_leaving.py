@@ -131,9 +131,9 @@ async def test_when_the_loop_dies_everybody_who_waits_gets_unavailable(caplog: p
         running, release = await bench.occupy()
         waiting = [await bench.submit(row(number)) for number in (1, 2)]
         release()
-        for one in (running, *waiting):
+        for waiter in (running, *waiting):
             with pytest.raises(Unavailable, match=r"^the engine is down$"):
-                await one
+                await waiter
         await died(bench, caplog)
         assert bench.scheduler.num_waiting_rows == 0
 
@@ -145,9 +145,9 @@ async def test_an_engine_that_cancels_its_caller_ends_the_loop_but_hangs_nobody(
     batch = await bench.engine.batch()
     waiting = await bench.submit(row(2))
     batch.fail(asyncio.CancelledError())
-    for one in (running, waiting):
+    for entry in (running, waiting):
         with pytest.raises(Unavailable):
-            await one
+            await entry
     await died(bench, caplog)
 
 

@@ -64,7 +64,7 @@ async def _everything_at_once(sequence: list[Step], num_parallel: int) -> None:
         for _ in range(2 * sum(len(rows) for _, rows in crowd.callers)):
             await crowd.step("finish", 0)
         assert not bench.scheduler.num_waiting_rows
-        assert not any(one.has_batch for one in bench.engines)
+        assert not any(engine.has_batch for engine in bench.engines)
         await bench.scheduler.aclose()
         await crowd.check()
 
@@ -104,11 +104,11 @@ class Crowd:
 
     async def engine(self, what: str, number: int) -> None:
         await turn()
-        ready = [one for one in self.bench.engines if one.has_batch]
+        ready = [engine for engine in self.bench.engines if engine.has_batch]
         if not ready:
             return
         batch = await ready[number % len(ready)].batch()
-        num_tokens = sum(one.num_tokens for one in batch.rows)
+        num_tokens = sum(row.num_tokens for row in batch.rows)
         assert len(batch.rows) <= BUDGET.max_batch_rows
         assert len(batch.rows) == 1 or num_tokens <= BUDGET.max_batch_tokens
         if what == "fail" or POISON in batch.firsts:
@@ -125,7 +125,7 @@ class Crowd:
 
     async def check(self) -> None:
         await turn()
-        assert all(one.done() for one in self.closing)
+        assert all(entry.done() for entry in self.closing)
         assert all(task.done() for task, _ in self.callers)
         assert sorted(self.answers) == list(range(len(self.callers)))
         for task, rows in self.callers:
@@ -135,11 +135,11 @@ class Crowd:
     def check_answer(self, outputs: object, rows: list[Row]) -> None:
         assert isinstance(outputs, list)
         assert len(outputs) == len(rows)
-        for output, one in zip(outputs, rows, strict=True):
+        for output, entry in zip(outputs, rows, strict=True):
             if isinstance(output, EngineFailed):
                 continue
-            assert one.input_ids[0] != POISON
-            assert np.array_equal(output["logits"], output_of(one)["logits"])
+            assert entry.input_ids[0] != POISON
+            assert np.array_equal(output["logits"], output_of(entry)["logits"])
 
 
 # --- the same over an engine of many steps

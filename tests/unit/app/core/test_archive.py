@@ -41,7 +41,7 @@ Members = list[tuple[tarfile.TarInfo, bytes]]
 def change(packed: Path, how: Callable[[Members], None]) -> None:
     """Write the archive anew with other members."""
     with tarfile.open(packed) as tar:
-        members = [(one, tar.extractfile(one).read()) for one in tar]  # type: ignore[union-attr]
+        members = [(entry, tar.extractfile(entry).read()) for entry in tar]  # type: ignore[union-attr]
     how(members)
     with tarfile.open(packed, "w:gz") as tar:
         for member, content in members:
@@ -57,7 +57,9 @@ def member(name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE, targ
 def test_what_is_packed_comes_out_again(version: Path, packed: Path, place: Path) -> None:
     manifest = unpack(packed, place)
     assert (manifest.name, manifest.version) == ("tiny", 1)
-    assert {one.name: one.read_bytes() for one in place.iterdir()} == {one.name: one.read_bytes() for one in version.iterdir()}
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == {
+        file.name: file.read_bytes() for file in version.iterdir()
+    }
 
 
 def test_time_owner_and_strays_of_this_machine_are_left_out(version: Path, packed: Path) -> None:
@@ -87,7 +89,7 @@ def test_time_owner_and_strays_of_this_machine_are_left_out(version: Path, packe
         member("tiny/1/pipe", kind=tarfile.FIFOTYPE),
         member("tiny/1", kind=tarfile.DIRTYPE),
     ],
-    ids=lambda one: f"{one[0].name} {one[0].type.decode()}",
+    ids=lambda entry: f"{entry[0].name} {entry[0].type.decode()}",
 )
 def test_what_no_version_holds_is_refused(stray: tuple[tarfile.TarInfo, bytes], packed: Path, place: Path) -> None:
     change(packed, lambda members: members.append(stray))
@@ -95,12 +97,12 @@ def test_what_no_version_holds_is_refused(stray: tuple[tarfile.TarInfo, bytes], 
     with pytest.raises(InvalidArtefact, match="which"):
         unpack(packed, place)
     assert sorted(place.parent.iterdir()) == outside
-    assert all(one.is_file() and not one.is_symlink() for one in place.iterdir())
+    assert all(path.is_file() and not path.is_symlink() for path in place.iterdir())
 
 
 def test_a_file_longer_than_the_manifest_says_is_not_written(packed: Path, place: Path) -> None:
     def blow_up(members: Members) -> None:
-        index = next(i for i, (one, _) in enumerate(members) if one.name.endswith("model.onnx"))
+        index = next(i for i, (entry, _) in enumerate(members) if entry.name.endswith("model.onnx"))
         members[index] = member("tiny/1/model.onnx", bytes(5_000_000))
 
     change(packed, blow_up)
@@ -111,7 +113,7 @@ def test_a_file_longer_than_the_manifest_says_is_not_written(packed: Path, place
 
 def test_a_changed_byte_is_found(packed: Path, place: Path) -> None:
     def flip(members: Members) -> None:
-        index = next(i for i, (one, _) in enumerate(members) if one.name.endswith("tokenizer.json"))
+        index = next(i for i, (entry, _) in enumerate(members) if entry.name.endswith("tokenizer.json"))
         content = members[index][1]
         members[index] = (members[index][0], b" " + content[1:])
 

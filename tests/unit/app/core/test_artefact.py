@@ -142,7 +142,7 @@ def test_a_record_is_read_as_it_was_written_and_nothing_else_is_left(tmp_path: P
     serving = read_serving(tmp_path / "new")
     assert serving is not None
     assert (serving.version, serving.why) == (3, "loaded")
-    assert [one.name for one in (tmp_path / "new").iterdir()] == [SERVING]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [SERVING]
     assert (tmp_path / "new" / SERVING).stat().st_mode & 0o777 == 0o644
 
 

@@ -18,7 +18,7 @@ def test_the_last_correction_of_an_item_is_the_word_on_it() -> None:
     other = replace(CORRECTION, item={"text": "another"}, id=2)
     last = replace(CORRECTION, right={"label": "bad"}, id=3)
     found = latest([first, other, last])
-    assert [one.id for one in found.corrections] == [2, 3]
+    assert [correction.id for correction in found.corrections] == [2, 3]
     assert (found.num_repeated, found.num_conflicting) == (1, 1)
 
 

@@ -29,12 +29,12 @@ def drawn_parents() -> dict[str, str | None]:
 
 
 def test_the_drawing_shows_every_error_under_its_parent() -> None:
-    real = {name: None if one is HooperError else one.__bases__[0].__name__ for name, one in CLASSES.items()}
+    real = {name: None if entry is HooperError else entry.__bases__[0].__name__ for name, entry in CLASSES.items()}
     assert drawn_parents() == real
 
 
 def test_every_error_has_a_type_of_its_own() -> None:
-    types = [one.type for one in CLASSES.values() if one not in (errors.EmptyBatch, errors.TooManyItems)]
+    types = [entry.type for entry in CLASSES.values() if entry not in (errors.EmptyBatch, errors.TooManyItems)]
     assert len(set(types)) == len(types)
 
 

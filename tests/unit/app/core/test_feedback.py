@@ -39,7 +39,7 @@ def file(path: Path) -> Iterator[FeedbackFile]:
 
 
 def texts(path: Path) -> list[str]:
-    return [one.item["text"] for one in read(path)]
+    return [part.item["text"] for part in read(path)]
 
 
 def test_what_was_added_is_read_as_it_was(file: FeedbackFile, path: Path) -> None:
@@ -50,12 +50,12 @@ def test_what_was_added_is_read_as_it_was(file: FeedbackFile, path: Path) -> Non
 
 def test_one_models_corrections_are_read_alone(file: FeedbackFile, path: Path) -> None:
     file.add([CORRECTION, replace(CORRECTION, model="other")])
-    assert [one.model for one in read(path, "other")] == ["other"]
+    assert [part.model for part in read(path, "other")] == ["other"]
 
 
 def test_only_the_owner_may_read_the_file_and_what_stands_beside_it(file: FeedbackFile, path: Path) -> None:
     file.add([CORRECTION])
-    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
     assert modes == {"feedback.db": 0o600}
 
 
@@ -140,9 +140,9 @@ def start_writer(path: Path, name: str) -> subprocess.Popen[str]:
 
 def test_two_processes_make_and_write_one_file_at_once(path: Path) -> None:
     writers = {name: start_writer(path, name) for name in ("one", "other")}
-    for one in writers.values():
-        one.communicate()
-        assert one.returncode == 0
+    for writer in writers.values():
+        writer.communicate()
+        assert writer.returncode == 0
     found = texts(path)
     assert len(found) == 100
     for name in writers:  # each in its own order
@@ -159,15 +159,15 @@ def test_nothing_that_was_acknowledged_is_lost_by_a_kill(path: Path) -> None:
     writer.stdout.close()
     found = texts(path)
     assert found == [f"one {number}" for number in range(len(found))]
-    assert len(found) >= len([one for one in told if one.endswith("\n")])
+    assert len(found) >= len([entry for entry in told if entry.endswith("\n")])
     with FeedbackFile(path, MEGABYTE) as again:
         assert again.add([CORRECTION]) == [len(found) + 1]
 
 
 def test_a_file_that_was_deleted_under_the_service_is_made_again(file: FeedbackFile, path: Path) -> None:
     file.add([CORRECTION])
-    for one in path.parent.iterdir():
-        one.unlink()
+    for entry in path.parent.iterdir():
+        entry.unlink()
     assert file.add([labelled("afterwards", "bad")]) == [1]
     assert texts(path) == ["afterwards"]
 
@@ -176,8 +176,8 @@ def test_a_folder_that_is_gone_keeps_nothing_and_says_so(tmp_path: Path) -> None
     folder = tmp_path / "folder"
     folder.mkdir()
     with FeedbackFile(folder / "feedback.db", MEGABYTE) as file:
-        for one in folder.iterdir():
-            one.unlink()
+        for path in folder.iterdir():
+            path.unlink()
         folder.rmdir()
         with pytest.raises(NotStored, match="was not kept"):
             file.add([CORRECTION])
@@ -245,7 +245,7 @@ def test_what_is_removed_is_gone_from_the_disk_too_while_the_service_runs(file: 
     file.add([labelled("a secret of mine", "bad", request_id="mine"), labelled("kept", "bad")])
     assert remove(path, request_id="mine") == 1
     assert texts(path) == ["kept"]
-    assert not [one.name for one in path.parent.iterdir() if b"a secret of mine" in one.read_bytes()]
+    assert not [entry.name for entry in path.parent.iterdir() if b"a secret of mine" in entry.read_bytes()]
     file.add([labelled("afterwards", "bad")])
     assert texts(path) == ["kept", "afterwards"]
 

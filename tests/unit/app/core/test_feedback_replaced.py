@@ -71,7 +71,7 @@ def texts(path: Path) -> list[str]:
     """After SQLite has found nothing wrong with the file."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    return [one.item["text"] for one in read(path)]
+    return [part.item["text"] for part in read(path)]
 
 
 def released(path: Path, *written_texts: str) -> subprocess.Popen[str]:
@@ -91,7 +91,7 @@ def ended(process: subprocess.Popen[str], *, is_killed: bool = False) -> None:
 
 def holding(folder: Path, words: bytes) -> list[str]:
     """Files that hold the words, whatever they are."""
-    return [one.name for one in folder.rglob("*") if one.is_file() and words in one.read_bytes()]
+    return [path.name for path in folder.rglob("*") if path.is_file() and words in path.read_bytes()]
 
 
 def test_what_is_acknowledged_after_the_file_was_removed_is_in_the_new_one(
@@ -102,7 +102,7 @@ def test_what_is_acknowledged_after_the_file_was_removed_is_in_the_new_one(
     path.unlink()
     assert file.add([labelled("afterwards", "bad")]) == [1]
     assert texts(path) == ["afterwards"]
-    assert [one.name for one in path.parent.iterdir()] == ["feedback.db"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["feedback.db"]
     assert changes == ["made"]
 
 
@@ -237,7 +237,7 @@ def test_a_folder_that_may_no_longer_be_written_is_told_and_later_goes_on() -> N
         if not child:
             os._exit(_meets_a_locked_folder(Path(folder)))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert [one.item["text"] for one in read(Path(folder) / "kept" / "feedback.db")] == ["before", "afterwards"]
+        assert [part.item["text"] for part in read(Path(folder) / "kept" / "feedback.db")] == ["before", "afterwards"]
 
 
 def _meets_a_locked_folder(outer: Path) -> int:
@@ -286,7 +286,7 @@ def test_nothing_acknowledged_is_lost_however_often_the_file_is_moved_away(path:
             path.rename(path.with_name(f"{len(told)}.db"))
     writer.wait()
     writer.stdout.close()
-    kept = [text for one in path.parent.glob("*.db") for text in texts(one)]
+    kept = [text for entry in path.parent.glob("*.db") for text in texts(entry)]
     assert len(told) > 30
     assert not set(told) - set(kept)
 
@@ -295,7 +295,7 @@ def test_a_file_of_the_first_release_is_read_written_and_kept_without_a_log(path
     ended(released(path, "old"))
     with FeedbackFile(path, MEGABYTE) as file:
         assert file.add([labelled("new", "bad")]) == [2]
-        assert [one.name for one in path.parent.iterdir()] == ["feedback.db"]
+        assert [entry.name for entry in path.parent.iterdir()] == ["feedback.db"]
     assert texts(path) == ["old", "new"]
 
 
@@ -310,7 +310,7 @@ def test_what_the_first_release_kept_before_a_kill_is_still_there(path: Path) ->
 def test_reading_a_file_of_the_first_release_leaves_it_as_it_is(path: Path) -> None:
     ended(released(path, "old"))
     before = path.read_bytes()
-    assert [one.item["text"] for one in read(path)] == ["old"]
+    assert [part.item["text"] for part in read(path)] == ["old"]
     assert path.read_bytes() == before
 
 
@@ -318,11 +318,11 @@ def test_a_service_of_the_first_release_may_still_run_beside_this_one(path: Path
     old = released(path, "old")
     with FeedbackFile(path, MEGABYTE) as file:
         file.add([labelled("new", "bad")])
-        assert [one.item["text"] for one in read(path)] == ["old", "new"]
+        assert [part.item["text"] for part in read(path)] == ["old", "new"]
         ended(old)
         file.add([labelled("afterwards", "bad")])
     assert texts(path) == ["old", "new", "afterwards"]
-    assert [one.name for one in path.parent.iterdir()] == ["feedback.db"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["feedback.db"]
 
 
 def test_a_log_that_was_left_behind_is_not_played_into_a_new_file(path: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_log_that_was_left_behind_is_not_played_into_a_file_that_took_its_plac
     if act == "add":
         write_feedback(path, [labelled("afterwards", "bad")])
     elif act == "read":
-        assert [one.item["text"] for one in read(path)] == ["of the other"]
+        assert [part.item["text"] for part in read(path)] == ["of the other"]
     else:
         assert remove(path, request_id="nobody's") == 0
     assert texts(path) == ["of the other"] + ["afterwards"] * (act == "add")
@@ -368,7 +368,7 @@ def test_what_a_killed_writer_left_half_done_is_undone(path: Path, is_written: b
     killed_within_a_transaction(path)
     if is_written:
         write_feedback(path, [labelled("afterwards", "bad")])
-    assert [(one.item["text"], one.comment) for one in read(path)][:3] == [("kept", "")] * 3
+    assert [(part.item["text"], part.comment) for part in read(path)][:3] == [("kept", "")] * 3
     assert texts(path) == ["kept"] * 3 + ["afterwards"] * is_written
 
 
@@ -419,7 +419,7 @@ def test_a_reader_keeps_no_writer_waiting(file: FeedbackFile, path: Path, monkey
     reader = read(path)
     first = next(reader)
     file.add([labelled("meanwhile", "bad")])
-    assert [one.item["text"] for one in (first, *reader)] == [str(number) for number in range(200)]
+    assert [entry.item["text"] for entry in (first, *reader)] == [str(number) for number in range(200)]
 
 
 def _folders(outer: Path, *names: str) -> Iterator[str]:

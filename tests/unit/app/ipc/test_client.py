@@ -25,7 +25,7 @@ def row(first: int, num_tokens: int = 10) -> Row:
 
 
 def scheduler_of(mirror: RegistryFollower, name: str = "tiny") -> RowQueue:
-    return next(one.scheduler for one in mirror.registry.deployments if one.manifest.name == name)
+    return next(deployment.scheduler for deployment in mirror.registry.deployments if deployment.manifest.name == name)
 
 
 def submit(mirror: RegistryFollower, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
@@ -44,7 +44,7 @@ async def waiting(gated: Gated, num_rows: int) -> None:
 
 
 def firsts(answered: SubmissionResult) -> list[int]:
-    return [int(one["logits"][0]) for one in answered.outputs if isinstance(one, dict)]
+    return [int(output["logits"][0]) for output in answered.outputs if isinstance(output, dict)]
 
 
 async def test_rows_of_several_front_ends_share_a_batch_and_each_gets_its_own_answer(pair: IpcPair, deploy: Deploy) -> None:

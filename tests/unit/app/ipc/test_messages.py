@@ -48,13 +48,13 @@ def test_an_answer_comes_out_with_arrays_of_every_shape_errors_in_their_places_a
     ]
     came = result_from_blob(*result_to_blob(SubmissionResult(outputs, 0.5, 0.25, 7, 99)))
     assert (came.queue_s, came.inference_s, came.batch_rows, came.batch_tokens) == (0.5, 0.25, 7, 99)
-    for one, other in zip(outputs, came.outputs, strict=True):
-        if isinstance(one, HooperError):
-            assert (type(other), str(other)) == (type(one), str(one))
+    for output, other in zip(outputs, came.outputs, strict=True):
+        if isinstance(output, HooperError):
+            assert (type(other), str(other)) == (type(output), str(output))
             continue
         assert isinstance(other, dict)
-        assert list(other) == list(one)
-        for name, value in one.items():
+        assert list(other) == list(output)
+        for name, value in output.items():
             np.testing.assert_array_equal(other[name], value)
             assert other[name].dtype == value.dtype
 

@@ -20,7 +20,7 @@ ROW = Row([1, 2, 3], [0, 0, 0])
 
 
 def names(mirror: RegistryFollower) -> list[str]:
-    return [f"{one.manifest.name}/{one.manifest.version}" for one in mirror.registry.deployments]
+    return [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in mirror.registry.deployments]
 
 
 async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(pair: IpcPair, deploy: Deploy) -> None:
@@ -119,8 +119,8 @@ async def test_a_dead_front_end_holds_nothing_open(pair: IpcPair, deploy: Deploy
 
 def roles(mirror: RegistryFollower) -> list[tuple[str, str, float]]:
     return [
-        (f"{one.deployment.manifest.name}/{one.deployment.manifest.version}", one.role.name, one.role.share)
-        for one in mirror.registry.live
+        (f"{version.deployment.manifest.name}/{version.deployment.manifest.version}", version.role.name, version.role.share)
+        for version in mirror.registry.live
     ]
 
 

@@ -91,7 +91,7 @@ def test_nothing_that_a_caller_sends_begins_a_line_or_tells_a_terminal_to_do_any
     assert not [line for line in text.splitlines() if line.startswith("00:00:00")]
 
 
-@pytest.mark.parametrize("unsafe", [one for one in UNSAFE if one != "\ud800"], ids=ascii)
+@pytest.mark.parametrize("unsafe", [entry for entry in UNSAFE if entry != "\ud800"], ids=ascii)
 def test_a_json_line_is_one_line_and_says_what_it_was(unsafe: str) -> None:
     text = JsonFormatter().format(record(path=f"a{unsafe}b"))
     assert len(text.splitlines()) == 1

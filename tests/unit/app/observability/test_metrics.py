@@ -43,7 +43,7 @@ def test_each_version_is_told_with_its_role_and_share() -> None:
     assert told(metrics, "hooper_traffic_share", model="tiny", version="1", role="main") == 0.75
     assert told(metrics, "hooper_traffic_share", model="tiny", version="2", role="share") == 0.25
     named = {"provider": "CPUExecutionProvider", "precision": "fp32", "layout": "packed"}
-    assert [told(metrics, "hooper_model_info", model="tiny", version=one, **named) for one in "12"] == [1, 1]
+    assert [told(metrics, "hooper_model_info", model="tiny", version=entry, **named) for entry in "12"] == [1, 1]
 
 
 COUNT = """

@@ -50,7 +50,7 @@ class Kept:
         self.closed.set()
 
     def named(self, name: str) -> Any:
-        (found,) = [one for one in self.spans if one.name == name]
+        (found,) = [span for span in self.spans if span.name == name]
         return found
 
 
@@ -83,11 +83,11 @@ async def test_a_request_is_a_span_with_one_for_each_part_of_its_time(start: Any
     assert whole.kind.name == "SERVER"
     assert whole.resource.attributes["service.name"] == "hooper"
     parts = [kept.named(name) for name in ("tokenize", "queue", "inference")]
-    assert all(one.parent.span_id == whole.context.span_id for one in parts)
+    assert all(part.parent.span_id == whole.context.span_id for part in parts)
     assert dict(parts[2].attributes) == {"hooper.batch_rows": 2, "hooper.batch_tokens": 7}
-    times = [whole.start_time, *(time for one in parts for time in (one.start_time, one.end_time)), whole.end_time]
+    times = [whole.start_time, *(time for part in parts for time in (part.start_time, part.end_time)), whole.end_time]
     assert times == sorted(times)
-    assert MARKER not in "".join(one.to_json() for one in kept.spans)
+    assert MARKER not in "".join(span.to_json() for span in kept.spans)
 
 
 async def test_a_refused_request_has_a_span_and_no_parts(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,12 +95,12 @@ async def test_a_refused_request_has_a_span_and_no_parts(start: Any, monkeypatch
         assert (await service.send(b"{}")).status_code == 422
         assert (await service.send(b"{}", path=f"/{MARKER}")).status_code == 404
         assert (await service.client.get("/health/ready")).status_code == 200
-    assert {(one.name, one.attributes["http.response.status_code"]) for one in kept.spans} == {
+    assert {(span.name, span.attributes["http.response.status_code"]) for span in kept.spans} == {
         ("POST /v1/classify", 422),
         ("POST", 404),
     }
-    assert not any(one.status.status_code.name == "ERROR" for one in kept.spans)
-    assert MARKER not in "".join(one.to_json() for one in kept.spans)
+    assert not any(span.status.status_code.name == "ERROR" for span in kept.spans)
+    assert MARKER not in "".join(span.to_json() for span in kept.spans)
 
 
 async def test_a_caller_whose_trace_is_not_sampled_gets_no_spans(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,13 +47,13 @@ def test_a_connection_is_accepted_by_whoever_has_the_socket() -> None:
 
 def test_localhost_is_every_address_that_it_stands_for() -> None:
     port = free_port()
-    wanted = {one[4][0] for one in socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)}
+    wanted = {entry[4][0] for entry in socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)}
     with contextlib.ExitStack() as stack:
         try:
-            opened = [stack.enter_context(one) for one in listen("localhost", port)]
+            opened = [stack.enter_context(entry) for entry in listen("localhost", port)]
         except SetupError:
             pytest.skip("this machine names addresses for localhost that it does not have")
-        assert {one.getsockname()[0] for one in opened} == wanted
+        assert {entry.getsockname()[0] for entry in opened} == wanted
 
 
 def test_a_port_that_is_taken_is_said_with_its_settings() -> None:

@@ -75,7 +75,7 @@ def engine(session: Recorded) -> CudaGraphSession:
 
 
 def tensors_of(rows: list[Row], graph: Graph) -> Mapping[str, Ints]:
-    return to_tensors(rows, plan([one.num_tokens for one in rows], graph.layout, True), graph, True)
+    return to_tensors(rows, plan([row.num_tokens for row in rows], graph.layout, True), graph, True)
 
 
 def logits(engine: CudaGraphSession, rows: list[Row], graph: Graph) -> np.ndarray:
@@ -84,7 +84,7 @@ def logits(engine: CudaGraphSession, rows: list[Row], graph: Graph) -> np.ndarra
 
 
 def right(rows: list[Row]) -> np.ndarray:
-    return np.stack([logits_of(one) for one in rows])
+    return np.stack([logits_of(row) for row in rows])
 
 
 def test_shapes_that_come_again_run_over_buffers_of_their_own(
@@ -121,8 +121,8 @@ def test_a_session_over_it_answers_as_one_without(tmp_path: Path, make: Any) -> 
     made = EncoderEngine(tmp_path / "model.onnx", graph, CUDA, 1, session_factory)
     for _ in range(3):
         for some in (rows, rows[::-1], rows[:3], rows[:1]):
-            for one, output in zip(some, made.run_rows(some), strict=True):
-                np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
+            for entry, output in zip(some, made.run_rows(some), strict=True):
+                np.testing.assert_allclose(output["logits"], logits_of(entry), atol=1e-5)
 
 
 def test_beyond_the_most_sets_of_shapes_others_run_without_buffers(session: Recorded, graph: Graph) -> None:
@@ -170,12 +170,12 @@ def test_a_lack_of_memory_is_told_and_the_engine_goes_on(tmp_path: Path, graph: 
     with pytest.raises(OutOfMemory):
         made.run_rows(SHORT)
     recorded.failing = None
-    for one, output in zip(SHORT, made.run_rows(SHORT), strict=True):
-        np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
+    for entry, output in zip(SHORT, made.run_rows(SHORT), strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(entry), atol=1e-5)
 
 
 def test_inputs_and_providers_are_the_sessions(engine: CudaGraphSession, graph: Graph) -> None:
-    assert {one.name for one in engine.get_inputs()} == set(graph.inputs)
+    assert {entry.name for entry in engine.get_inputs()} == set(graph.inputs)
     assert engine.get_providers()[0] == "CUDAExecutionProvider"
 
 
@@ -195,7 +195,7 @@ def pretended(tmp_path: Path, graph: Graph, session: Recorded, monkeypatch: pyte
     """A session that says it is CUDA's, opened in place of one."""
     monkeypatch.setattr(engine_module.onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(engine_module.onnxruntime, "InferenceSession", lambda *_, **__: session)
-    monkeypatch.setattr(engine_module, "CudaGraphSession", lambda one: CudaGraphSession(one, "cpu"))
+    monkeypatch.setattr(engine_module, "CudaGraphSession", lambda entry: CudaGraphSession(entry, "cpu"))
     return session
 
 

@@ -55,7 +55,7 @@ async def session(tmp_path: Path, write: Write) -> AsyncIterator[EncoderEngine]:
 def poison(path: Path) -> None:
     """Make one word's weights NaN."""
     model = onnx.load(path)
-    (words,) = [one for one in model.graph.initializer if one.name == "word_table"]
+    (words,) = [entry for entry in model.graph.initializer if entry.name == "word_table"]
     table = numpy_helper.to_array(words).copy()
     table[NOT_A_NUMBER] = np.nan
     words.CopyFrom(numpy_helper.from_array(table, "word_table"))
@@ -88,28 +88,28 @@ def scales() -> np.ndarray:
 
 async def test_every_row_gets_its_own_numbers(session: EncoderEngine) -> None:
     result = await session.forward(Batch.of_rows(ROWS))
-    for one, output in zip(ROWS, result.outputs, strict=True):
-        np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
+    for entry, output in zip(ROWS, result.outputs, strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(entry), atol=1e-5)
 
 
 async def test_a_row_alone_gets_the_numbers_it_gets_in_company(session: EncoderEngine) -> None:
     together = session.run_rows(ROWS)
-    for one, output in zip(ROWS, together, strict=True):
-        np.testing.assert_allclose(session.run_rows([one])[0]["logits"], output["logits"], atol=1e-6)
+    for entry, output in zip(ROWS, together, strict=True):
+        np.testing.assert_allclose(session.run_rows([entry])[0]["logits"], output["logits"], atol=1e-6)
 
 
 async def test_long_rows_keep_their_numbers_and_do_not_widen_short_ones(session: EncoderEngine) -> None:
     words = [4, 5, 6, 11, 12, 13]
     rows = [row(2, *[words[number % 6]] * size, 3) for number, size in enumerate((3, 300, 5, 90, 4, 280, 7, 6, 3, 8))]
     result = await session.forward(Batch.of_rows(rows))
-    for one, output in zip(rows, result.outputs, strict=True):
-        np.testing.assert_allclose(output["logits"], logits_of(one), atol=1e-5)
+    for entry, output in zip(rows, result.outputs, strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(entry), atol=1e-5)
     assert result.num_computed_tokens < 3 * 302 + 3 * 92, "short rows take tensor rows of the longest"
 
 
 async def test_the_result_tells_what_was_computed(session: EncoderEngine) -> None:
     result = await session.forward(Batch.of_rows(ROWS))
-    assert result.num_computed_tokens >= sum(one.num_tokens for one in ROWS)
+    assert result.num_computed_tokens >= sum(entry.num_tokens for entry in ROWS)
     assert result.inference_s > 0
 
 
@@ -375,9 +375,9 @@ def test_a_provider_that_fails_in_a_run_is_not_replaced_by_another(tmp_path: Pat
 
 
 async def test_runs_wait_for_each_other(session: EncoderEngine) -> None:
-    results = await asyncio.gather(*[session.forward(Batch.of_rows([one])) for one in ROWS])
-    for one, result in zip(ROWS, results, strict=True):
-        np.testing.assert_allclose(result.outputs[0]["logits"], logits_of(one), atol=1e-5)
+    results = await asyncio.gather(*[session.forward(Batch.of_rows([entry])) for entry in ROWS])
+    for entry, result in zip(ROWS, results, strict=True):
+        np.testing.assert_allclose(result.outputs[0]["logits"], logits_of(entry), atol=1e-5)
 
 
 async def test_closing_waits_for_the_run_in_progress_and_ends_the_thread(tmp_path: Path, write: Write) -> None:
@@ -396,8 +396,8 @@ async def test_openvino_gives_the_same_numbers(tmp_path: Path, precision: str, t
     provider = Provider("openvino", precision, "for a test")  # type: ignore[arg-type]
     session = EncoderEngine(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), provider, 1)
     assert session.execution_providers[0] == "OpenVINOExecutionProvider"
-    for one, output in zip(ROWS, session.run_rows(ROWS), strict=True):
-        np.testing.assert_allclose(output["logits"], logits_of(one), atol=tolerance)
+    for entry, output in zip(ROWS, session.run_rows(ROWS), strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(entry), atol=tolerance)
     await session.aclose()
 
 

@@ -24,7 +24,7 @@ ROWS = [row(2, 4, 6, 3), row(2, 11, 3), row(2, 5, 3)]
 
 
 def logits(outputs: Sequence[RowOutput | HooperError]) -> np.ndarray:
-    return np.array([one["logits"] for one in outputs if not isinstance(one, HooperError)])
+    return np.array([output["logits"] for output in outputs if not isinstance(output, HooperError)])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def test_how_many_compute_side_by_side(
     session_factory = FaultySessionFactory()
     engines = open_engines(tmp_path / "model.onnx", graph, provider, num_threads, requested, session_factory)
     assert len(engines.parallel) == num_parallel
-    assert [one.num_threads for one in engines.parallel] == [1] * num_parallel
+    assert [entry.num_threads for entry in engines.parallel] == [1] * num_parallel
     assert engines.num_threads == num_threads
     assert session_factory.num_opened == (2 if num_parallel else 1)  # those beside share one
     await engines.aclose()
@@ -57,7 +57,7 @@ async def test_how_many_compute_side_by_side(
 async def test_with_more_threads_than_streams_each_has_an_engine_and_its_share(tmp_path: Path) -> None:
     session_factory = FaultySessionFactory()
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 5, 2, session_factory)
-    assert [one.num_threads for one in engines.parallel] == [2, 2]
+    assert [entry.num_threads for entry in engines.parallel] == [2, 2]
     assert session_factory.num_opened == 3
     await engines.aclose()
 
@@ -91,7 +91,7 @@ def test_other_devices_compute_one_after_the_other(tmp_path: Path, device: str) 
 async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
     alone = await engines.exclusive.forward(Batch.of_rows(ROWS))
-    for result in await asyncio.gather(*(one.forward(Batch.of_rows(ROWS)) for _ in range(20) for one in engines.parallel)):
+    for result in await asyncio.gather(*(entry.forward(Batch.of_rows(ROWS)) for _ in range(20) for entry in engines.parallel)):
         np.testing.assert_allclose(logits(result.outputs), logits(alone.outputs), atol=1e-5)
     assert engines.provider is FP32
     assert engines.execution_providers == ["CPUExecutionProvider"]
@@ -100,7 +100,7 @@ async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:
 
 async def test_idle_engines_are_not_abandoned_where_nobody_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
-    await asyncio.gather(*(one.forward(Batch.of_rows(ROWS)) for one in (engines.exclusive, *engines.parallel)))
+    await asyncio.gather(*(entry.forward(Batch.of_rows(ROWS)) for entry in (engines.exclusive, *engines.parallel)))
     await engines.aclose(0.0)
     assert not caplog.records
 
@@ -114,6 +114,6 @@ async def test_a_session_that_is_closed_has_no_engine_to_share(tmp_path: Path) -
 
 async def test_closing_gives_every_engine_back(tmp_path: Path) -> None:
     engines = open_engines(tmp_path / "model.onnx", packed_graph(tmp_path / "model.onnx"), FP32, 2, 2)
-    await asyncio.gather(*(one.forward(Batch.of_rows(ROWS)) for one in (engines.exclusive, *engines.parallel)))
+    await asyncio.gather(*(entry.forward(Batch.of_rows(ROWS)) for entry in (engines.exclusive, *engines.parallel)))
     await engines.aclose()
-    assert all(one._engine is None for one in (engines.exclusive, *engines.parallel))
+    assert all(entry._engine is None for entry in (engines.exclusive, *engines.parallel))

@@ -62,7 +62,7 @@ def graph(*outputs: Output, inputs: tuple[str, ...] = ALL_INPUTS, position_offse
 
 
 def tokens_of(rows: list[Row]) -> list[int]:
-    return [one.num_tokens for one in rows]
+    return [row.num_tokens for row in rows]
 
 
 def cells(where: Plan, sizes: list[int]) -> list[tuple[int, int]]:
@@ -168,8 +168,8 @@ def test_no_batch_within_its_limits_needs_a_larger_tensor(
 ) -> None:
     sizes = tokens_of(rows)
     if axis != "position":
-        rows = [Row(one.input_ids, one.token_type_ids) for one in rows]
-    elif sum(len(one.output_positions) for one in rows) > sum(sizes):
+        rows = [Row(row.input_ids, row.token_type_ids) for row in rows]
+    elif sum(len(row.output_positions) for row in rows) > sum(sizes):
         return  # a token marked twice or more is no limit's business
     cost = sum(sizes) if layout == "packed" else len(rows) * max(sizes)
     spec = graph(Output(name="y", axis=axis)).model_copy(update={"layout": layout})
@@ -182,7 +182,7 @@ def test_no_batch_within_its_limits_needs_a_larger_tensor(
 
 def test_the_largest_tensor_of_a_packed_batch_is_not_as_high_as_it_has_rows() -> None:
     limits = Limits(max_tokens=512, max_batch_tokens=1024, max_batch_rows=64)
-    packed, padded = (largest(graph().model_copy(update={"layout": one}), limits) for one in ("packed", "padded"))
+    packed, padded = (largest(graph().model_copy(update={"layout": name}), limits) for name in ("packed", "padded"))
     assert (packed.height, packed.width, packed.gathered) == (24, 512, 64)
     assert (padded.height, padded.width) == (64, 512)
 
@@ -194,11 +194,11 @@ def test_the_largest_tensor_of_a_packed_batch_is_not_as_high_as_it_has_rows() ->
 def test_every_row_is_found_whole_at_its_place(rows: list[Row], layout: LayoutName, fixed: bool) -> None:
     where = plan(tokens_of(rows), layout, fixed)
     tensors = to_tensors(rows, where, graph(position_offset=2), fixed)
-    for number, (one, place) in enumerate(zip(rows, where.places, strict=True), start=1):
-        span = np.s_[place.line, place.start : place.start + one.num_tokens]
-        assert tensors["input_ids"][span].tolist() == list(one.input_ids)
-        assert tensors["token_type_ids"][span].tolist() == list(one.token_type_ids)
-        assert tensors["position_ids"][span].tolist() == list(range(2, 2 + one.num_tokens))
+    for number, (entry, place) in enumerate(zip(rows, where.places, strict=True), start=1):
+        span = np.s_[place.line, place.start : place.start + entry.num_tokens]
+        assert tensors["input_ids"][span].tolist() == list(entry.input_ids)
+        assert tensors["token_type_ids"][span].tolist() == list(entry.token_type_ids)
+        assert tensors["position_ids"][span].tolist() == list(range(2, 2 + entry.num_tokens))
         assert (tensors["segment_ids"][span] == number).all()
         assert (tensors["attention_mask"][span] == 1).all()
 
@@ -218,7 +218,7 @@ def test_what_is_no_row_is_padding(rows: list[Row], layout: LayoutName, fixed: b
 def test_gather_points_at_every_marked_token_in_order(rows: list[Row], layout: LayoutName, fixed: bool) -> None:
     where = plan(tokens_of(rows), layout, fixed)
     tensors = to_tensors(rows, where, graph(), fixed)
-    marked = [one.input_ids[position] for one in rows for position in one.output_positions]
+    marked = [row.input_ids[position] for row in rows for position in row.output_positions]
     gathered = tensors["input_ids"].reshape(-1)[tensors["gather"]]
     assert gathered[: len(marked)].tolist() == marked
     assert len(gathered) == (bucket(len(marked), HEIGHTS) if fixed else len(marked))
@@ -256,9 +256,9 @@ def test_every_row_gets_its_own_part_of_every_kind_of_output(rows: list[Row], la
     tokens = tensors["input_ids"][..., None].astype(np.float32)  # (height, width, 1)
     marked = tokens.reshape(-1, 1)[tensors["gather"]]
     whole = np.arange(where.height * where.width, dtype=np.float32)[:, None]
-    for number, (one, output) in enumerate(zip(rows, split([tokens, marked, whole], rows, where, spec), strict=True)):
-        assert output["tokens"][:, 0].tolist() == list(one.input_ids)
-        assert output["marked"][:, 0].tolist() == [one.input_ids[position] for position in one.output_positions]
+    for number, (entry, output) in enumerate(zip(rows, split([tokens, marked, whole], rows, where, spec), strict=True)):
+        assert output["tokens"][:, 0].tolist() == list(entry.input_ids)
+        assert output["marked"][:, 0].tolist() == [entry.input_ids[position] for position in entry.output_positions]
         assert output["whole"].tolist() == [number]
 
 
@@ -301,9 +301,9 @@ def test_a_row_does_not_feel_its_neighbours(tmp_path: Path, make: Callable[..., 
     spec = make(path, num_labels=3)
     together = run_rows(path, spec, ROWS, fixed)
     assert len(together) == len(ROWS)
-    for one, output in zip(ROWS, together, strict=True):
-        np.testing.assert_allclose(output["logits"], logits_of(one, 3), rtol=1e-5, atol=1e-5)
-        (alone,) = run_rows(path, spec, [one], fixed)
+    for entry, output in zip(ROWS, together, strict=True):
+        np.testing.assert_allclose(output["logits"], logits_of(entry, 3), rtol=1e-5, atol=1e-5)
+        (alone,) = run_rows(path, spec, [entry], fixed)
         np.testing.assert_allclose(output["logits"], alone["logits"], rtol=1e-5, atol=1e-5)
 
 
@@ -316,8 +316,8 @@ def test_padding_that_stands_in_a_text_is_skipped_by_models_that_count_from_the_
     where = plan(tokens_of(rows), "packed", fixed_shapes=False)
     counted = to_tensors(rows, where, graph(position_offset=2), fixed_shapes=False)
     found = [
-        counted["position_ids"][place.line, place.start : place.start + one.num_tokens].tolist()
-        for one, place in zip(rows, where.places, strict=True)
+        counted["position_ids"][place.line, place.start : place.start + row.num_tokens].tolist()
+        for row, place in zip(rows, where.places, strict=True)
     ]
     assert found == [[2, 1, 3, 1, 1, 4], [2, 3], [1]]
 
@@ -341,5 +341,5 @@ def test_rows_of_a_graph_that_is_padded_on_the_left_end_where_their_tensor_row_e
     assert tensors["gather"].tolist() == [0, 2, 5]
     per_token = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
     outputs = split([np.array([[10.0], [20.0]]), per_token, np.array([[0.0], [2.0], [5.0]])], rows, where, left)
-    assert [one["token"][:, 0].tolist() for one in outputs] == [[0, 1, 2], [5]]
-    assert [one["position"][:, 0].tolist() for one in outputs] == [[0, 2], [5]]
+    assert [output["token"][:, 0].tolist() for output in outputs] == [[0, 1, 2], [5]]
+    assert [output["position"][:, 0].tolist() for output in outputs] == [[0, 2], [5]]

@@ -233,7 +233,7 @@ def devices_tried(machine: Machine, **trials: EngineTrial) -> list[Provider]:
     [(BARE, ["cpu"]), (INTEL, ["openvino", "cpu"]), (GPU, ["cuda", "openvino", "cpu"]), (AMD, ["cpu"])],
 )
 def test_auto_knows_what_to_try_after_the_best(machine: Machine, devices: list[str]) -> None:
-    assert [one.device for one in devices_tried(machine)] == devices
+    assert [entry.device for entry in devices_tried(machine)] == devices
 
 
 def test_auto_leaves_out_what_did_not_run_the_model_when_it_was_published_and_says_so() -> None:
@@ -242,7 +242,7 @@ def test_auto_leaves_out_what_did_not_run_the_model_when_it_was_published_and_sa
     assert chosen.device == "cpu"
     assert "openvino left out: when the model was published it did not run it (it compiles no If" in chosen.reason
     first, *later = devices_tried(GPU, openvino=fails)
-    assert (first.device, [one.device for one in later]) == ("cuda", ["cpu"])
+    assert (first.device, [entry.device for entry in later]) == ("cuda", ["cpu"])
     assert "left out" not in first.reason
 
 
@@ -253,7 +253,7 @@ def test_auto_takes_what_ran_the_model_and_says_so() -> None:
 
 
 def test_the_cpu_is_never_left_out() -> None:
-    assert [one.device for one in devices_tried(BARE, cpu=EngineTrial(runs=False, reason="a fluke"))] == ["cpu"]
+    assert [entry.device for entry in devices_tried(BARE, cpu=EngineTrial(runs=False, reason="a fluke"))] == ["cpu"]
 
 
 # --- the machine

@@ -36,7 +36,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shapes(said: str) -> dict[str, str]:
-    return dict(one.split(":") for one in said.split(","))
+    return dict(part.split(":") for part in said.split(","))
 
 
 @pytest.mark.parametrize("inputs", [PACKED_INPUTS, PADDED_INPUTS])
@@ -60,7 +60,7 @@ def test_a_usual_shape_lies_between_the_smallest_and_the_largest(
     made = profile(graph(), Limits(max_tokens, max_batch_tokens, max_batch_rows))
     least, usual, most = (shapes(made[f"trt_profile_{name}_shapes"]) for name in ("min", "opt", "max"))
     for name in PACKED_INPUTS:
-        for low, middle, high in zip(*(one[name].split("x") for one in (least, usual, most)), strict=True):
+        for low, middle, high in zip(*(entry[name].split("x") for entry in (least, usual, most)), strict=True):
             assert int(low) <= int(middle) <= int(high)
 
 

@@ -28,7 +28,7 @@ def bench() -> Bench:
 
 
 def alive() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name == "engine-of-a-test"]
+    return [entry.name for entry in threading.enumerate() if entry.name == "engine-of-a-test"]
 
 
 async def test_calls_are_made_in_turn_on_one_thread(bench: Bench) -> None:
@@ -74,9 +74,9 @@ async def test_when_the_thread_dies_everybody_who_waits_is_told(bench: Bench, ca
     await turn()
     gate.set()
     assert await first
-    for one in (dying, behind):
+    for entry in (dying, behind):
         with pytest.raises(EngineLost, match="engine-of-a-test has died"):
-            await one
+            await entry
     assert "engine-of-a-test has died" in caplog.text
     with pytest.raises(EngineLost):
         await bench.thread.call(int)

@@ -35,5 +35,5 @@ async def load_tiny(models: Path) -> AsyncIterator[Load]:
         return loaded[-1]
 
     yield load_it
-    for one in loaded:
-        await one.aclose(0)
+    for entry in loaded:
+        await entry.aclose(0)

@@ -45,8 +45,8 @@ async def test_items_are_answered_in_their_order(deploy: Deploy) -> None:
     outputs = [{"logits": np.array(pair, np.float32)} for pair in ([0, 5], [5, 0])]
     (await gated.engine.batch()).finish(outputs)
     results = (await asked).results
-    assert [one.answer.labels[0].label for one in results if isinstance(one, Result)] == ["good", "bad"]
-    assert [one.num_tokens for one in results if isinstance(one, Result)] == [3, 4]
+    assert [result.answer.labels[0].label for result in results if isinstance(result, Result)] == ["good", "bad"]
+    assert [result.num_tokens for result in results if isinstance(result, Result)] == [3, 4]
     assert (await asked).num_tokens == 7
 
 
@@ -57,13 +57,13 @@ async def test_an_item_that_cannot_be_encoded_fails_alone_and_costs_no_row(deplo
     assert len(batch.rows) == 2
     batch.finish()
     results = (await asked).results
-    assert [isinstance(one, InvalidInput) for one in results] == [False, True, False, True]
+    assert [isinstance(result, InvalidInput) for result in results] == [False, True, False, True]
 
 
 async def test_where_no_item_can_be_encoded_the_engine_is_not_asked(deploy: Deploy) -> None:
     gated = deploy()
     prediction = await (await ask(gated, " ", ""))
-    assert all(isinstance(one, InvalidInput) for one in prediction.results)
+    assert all(isinstance(result, InvalidInput) for result in prediction.results)
     assert not gated.engine.has_batch
 
 
@@ -91,7 +91,7 @@ async def test_a_poisonous_window_fails_its_item_only(deploy: Deploy) -> None:
     asked = await ask(gated, "good " * 50, "bad", options=ClassificationOptions(truncation="window"))
     while not asked.done():
         batch = await gated.engine.batch()
-        outputs = [EngineFailed("") if one.num_tokens == MAX_TOKENS else output_of(one) for one in batch.rows]
+        outputs = [EngineFailed("") if row.num_tokens == MAX_TOKENS else output_of(row) for row in batch.rows]
         batch.finish(outputs)
         await turn()
     first, second = (await asked).results
@@ -103,9 +103,9 @@ async def test_truncation_is_told_and_counted(deploy: Deploy) -> None:
     gated = deploy()
     asked = await ask(gated, "good " * 50, "bad", options=ClassificationOptions(truncation="truncate"))
     (await gated.engine.batch()).finish()
-    results = [one for one in (await asked).results if isinstance(one, Result)]
-    assert [one.truncated for one in results] == [True, False]
-    assert [one.num_tokens for one in results] == [MAX_TOKENS, 3]
+    results = [result for result in (await asked).results if isinstance(result, Result)]
+    assert [result.truncated for result in results] == [True, False]
+    assert [result.num_tokens for result in results] == [MAX_TOKENS, 3]
     assert sample(gated, "hooper_truncated_total") == 1
 
 
@@ -146,9 +146,9 @@ async def test_a_full_queue_is_found_before_the_text_is_tokenized(deploy: Deploy
     monkeypatch.setattr(gated.deployment.task, "encode", None)
     with pytest.raises(Overloaded):
         await (await ask(gated, "good"))
-    for one in (running, waiting):
+    for entry in (running, waiting):
         (await gated.engine.batch()).finish()
-        await one
+        await entry
 
 
 async def test_errors_of_the_request_as_a_whole_are_raised(deploy: Deploy) -> None:
@@ -183,9 +183,9 @@ async def test_the_metrics_are_told_what_lives(deploy: Deploy) -> None:
         "tiny", "1", "CPUExecutionProvider", "fp32", "packed",
     )  # fmt: skip
     assert live.num_waiting_rows == 2
-    for one in (running, waiting):
+    for entry in (running, waiting):
         (await gated.engine.batch()).finish()
-        await one
+        await entry
 
 
 async def test_very_long_requests_are_tokenized_one_after_the_other(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ async def test_each_item_gets_the_output_of_its_own_row_and_a_bad_one_its_error(
         if isinstance(result, Result):
             row = next(rows)
             assert result.num_tokens == row.num_tokens
-            assert {one.score for one in result.answer.labels} == set(output_of(row)["logits"].tolist()), item
+            assert {label.score for label in result.answer.labels} == set(output_of(row)["logits"].tolist()), item
 
 
 async def test_rows_that_widen_a_tensor_run_before_the_others(deploy: Deploy) -> None:
@@ -243,9 +243,9 @@ async def test_rows_that_widen_a_tensor_run_before_the_others(deploy: Deploy) ->
     assert [row.num_tokens for row in batch.rows] == [7, 5, 3]
     batch.finish()
     results = (await running).results
-    assert [one.num_tokens for one in results if isinstance(one, Result)] == [3, 7, 5]
-    scores = [{label.score for label in one.answer.labels} for one in results if isinstance(one, Result)]
-    assert [max(one) for one in scores] == [3, 7, 5]  # the gated engine tells a row's length
+    assert [result.num_tokens for result in results if isinstance(result, Result)] == [3, 7, 5]
+    scores = [{label.score for label in result.answer.labels} for result in results if isinstance(result, Result)]
+    assert [max(score) for score in scores] == [3, 7, 5]  # the gated engine tells a row's length
 
 
 async def test_nothing_that_can_be_read_needs_no_engine(deploy: Deploy) -> None:

@@ -29,11 +29,11 @@ def found(models: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Finding]:
 
 
 def look(models: Path, device: str = "auto") -> dict[str, Finding]:
-    return {one.what: one for one in examine(Settings(models=models, device=device))}  # type: ignore[arg-type]
+    return {entry.what: entry for entry in examine(Settings(models=models, device=device))}  # type: ignore[arg-type]
 
 
 def test_a_sound_installation_has_nothing_to_complain_about(found: dict[str, Finding]) -> None:
-    assert all(one.ok for one in found.values())
+    assert all(match.ok for match in found.values())
     assert list(found) == ["packages", "machine", "memory", "device", "keys", "tiny/1"]
     assert "onnxruntime" in found["packages"].detail
     assert found["packages"].detail.startswith(f"CPython {platform.python_version()}, ")
@@ -46,13 +46,13 @@ def test_a_sound_installation_has_nothing_to_complain_about(found: dict[str, Fin
 
 
 def test_what_the_engine_runs_on_is_what_it_says_itself(models: Path) -> None:
-    (model,) = [one for one in examine(Settings(models=models, device="cpu", engine_threads=3)) if one.what == "tiny/1"]
+    (model,) = [entry for entry in examine(Settings(models=models, device="cpu", engine_threads=3)) if entry.what == "tiny/1"]
     assert model.detail.endswith("answers as published, on CPUExecutionProvider in fp32 with 3 threads")
 
 
 def test_cuda_graphs_that_cannot_be_had_are_told(models: Path) -> None:
     settings = Settings(models=models, device="cpu", cuda_graphs=True)
-    (model,) = [one for one in examine(settings) if one.what == "tiny/1"]
+    (model,) = [entry for entry in examine(settings) if entry.what == "tiny/1"]
     assert not model.ok
     assert "HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda" in model.detail
 
@@ -90,7 +90,7 @@ def test_the_version_that_a_rollback_left_serving_is_the_one_that_is_loaded(mode
 def test_a_version_that_the_settings_name_is_the_one_that_is_loaded(models: Path) -> None:
     sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
     write_serving(models / "tiny", 7, "loaded")
-    found = {one.what: one for one in examine(Settings(models=models, device="cpu", serve=("tiny/1",)))}
+    found = {entry.what: entry for entry in examine(Settings(models=models, device="cpu", serve=("tiny/1",)))}
     assert "answers as published" in found["tiny/1"].detail
     assert found["tiny/2"].detail.endswith("tiny/1 serves, not loaded")
     assert "tiny" not in found
@@ -107,12 +107,12 @@ def test_an_error_that_nobody_expected_is_that_models_finding(models: Path, monk
 
 def test_a_default_that_there_is_not_is_told(models: Path) -> None:
     settings = Settings(models=models, device="cpu", default_models={"summarization": "nobody"})
-    (found,) = [one for one in examine(settings) if one.what == "defaults"]
+    (found,) = [entry for entry in examine(settings) if entry.what == "defaults"]
     assert found.detail == "HOOPER_DEFAULT_MODELS names nobody for summarization, but there is no such model"
 
 
 def test_an_address_that_others_reach_without_a_key_is_bad(models: Path) -> None:
-    found = {one.what: one for one in examine(Settings(models=models, device="cpu", host="0.0.0.0"))}
+    found = {entry.what: entry for entry in examine(Settings(models=models, device="cpu", host="0.0.0.0"))}
     assert not found["keys"].ok
     assert "HOOPER_API_KEY_HASHES" in found["keys"].detail
 

@@ -49,15 +49,15 @@ def metrics() -> Metrics:
 async def open_model(metrics: Metrics) -> AsyncIterator[Open]:
     """Loads a folder and lets the metrics know of it; closes it after the test."""
     loaded: list[Deployment] = []
-    metrics.track(lambda: [one.live_model() for one in loaded])
+    metrics.track(lambda: [entry.live_model() for entry in loaded])
 
     async def opened(folder: Path) -> Deployment:
         loaded.append(await load(open_artefact(folder), LOAD_OPTIONS, metrics))
         return loaded[-1]
 
     yield opened
-    for one in loaded:
-        await one.aclose(0)
+    for entry in loaded:
+        await entry.aclose(0)
 
 
 async def test_before_anybody_asks_nothing_is_counted_golden_requests_included(
@@ -74,11 +74,11 @@ async def test_what_is_answered_is_counted(open_model: Open, metrics: Metrics, m
     prediction = await deployment.predict([*ITEMS, ClassificationItem(" ")], OPTIONS)
     told = Told(metrics)
     assert (told.count("items"), told.count("tokens"), told.count("unknown_tokens")) == (3, prediction.num_tokens, 1)
-    best = [one.answer.labels[0] for one in prediction.results[:3]]  # type: ignore[union-attr]
+    best = [result.answer.labels[0] for result in prediction.results[:3]]  # type: ignore[union-attr]
     assert told.count("decisions") == 3
-    assert told.count("confidence") == pytest.approx(sum(one.score for one in best))
+    assert told.count("confidence") == pytest.approx(sum(entry.score for entry in best))
     for label in ("good", "bad"):
-        assert told.count("labels", label=label) == sum(one.label == label for one in best)
+        assert told.count("labels", label=label) == sum(entry.label == label for entry in best)
 
 
 async def test_many_items_at_once_are_counted_and_explanations_are_not(

@@ -32,7 +32,7 @@ async def writer(path: Path) -> AsyncIterator[FeedbackWriter]:
 
 async def test_what_was_kept_is_on_the_disk(writer: FeedbackWriter, path: Path) -> None:
     assert await writer.store([CORRECTION, CORRECTION]) == [1, 2]
-    assert [one.id for one in read(path)] == [1, 2]
+    assert [part.id for part in read(path)] == [1, 2]
 
 
 async def test_requests_beside_each_other_are_kept_one_after_the_other(writer: FeedbackWriter, path: Path) -> None:
@@ -103,8 +103,8 @@ async def test_a_file_that_was_removed_or_replaced_is_told_in_the_log_and_the_me
     await asyncio.to_thread(other.replace, path)
     assert await writer.store([labelled("afterwards", "bad")]) == [2]
     await writer.aclose()
-    assert [one.item["text"] for one in read(path)] == ["of the other", "afterwards"]
-    assert [one.getMessage() for one in caplog.records if one.name == "app.serving.feedback"] == [
+    assert [part.item["text"] for part in read(path)] == ["of the other", "afterwards"]
+    assert [record.getMessage() for record in caplog.records if record.name == "app.serving.feedback"] == [
         "the feedback file was gone and is made anew", "another feedback file is there",
     ]  # fmt: skip
     told = {

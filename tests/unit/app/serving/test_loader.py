@@ -40,7 +40,7 @@ PARITY = {"rows": 5, "agreement": 0.998, "max_abs_error": 0.01, "passed": True}
 
 
 def engines() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("engine-tiny")]
+    return [entry.name for entry in threading.enumerate() if entry.name.startswith("engine-tiny")]
 
 
 async def test_what_has_not_gone_wrong_yet_is_counted_from_zero(load_tiny: Load) -> None:
@@ -67,7 +67,7 @@ async def test_a_loaded_model_answers(load_tiny: Load) -> None:
 async def test_every_engine_must_answer_as_published(models: Path, folder: Path, num_golden: int, broken: int) -> None:
     change_golden(folder, golden_of(folder)[:num_golden])
     upside_down = FaultySessionFactory()
-    upside_down.twist = lambda answered, tensors, options: [-one for one in answered]
+    upside_down.twist = lambda answered, tensors, options: [-entry for entry in answered]
     openings = iter([upside_down if number == broken else FaultySessionFactory() for number in (0, 1)])
 
     def session_factory(*arguments: Any) -> OrtSession:
@@ -178,7 +178,7 @@ async def load_from(folder: Path, session_factory: SessionFactory = open_session
 def rounded(*arguments: Any) -> OrtSession:
     """An engine that answers a little otherwise, as int8 does."""
     faulty, noise = FaultySessionFactory(), np.random.default_rng(3)
-    faulty.twist = lambda answered, tensors, options: [one + noise.normal(0, 0.02, one.shape) for one in answered]
+    faulty.twist = lambda answered, tensors, options: [entry + noise.normal(0, 0.02, entry.shape) for entry in answered]
     return faulty(*arguments)
 
 
@@ -189,7 +189,7 @@ async def test_forty_nearly_tied_labels_load_in_any_order_that_rounding_makes(tm
 @pytest.mark.parametrize("task", KINDS)
 async def test_a_little_rounding_changes_no_answer(tmp_path: Path, task: TaskName) -> None:
     faulty = FaultySessionFactory()
-    faulty.twist = lambda answered, tensors, options: [one * np.float32(1.001) for one in answered]
+    faulty.twist = lambda answered, tensors, options: [entry * np.float32(1.001) for entry in answered]
     await load_from(publish_tiny_task(tmp_path, task, "tiny"), faulty)
 
 

@@ -58,7 +58,7 @@ def add_fp16_form(folder: Path, passed: bool = True) -> None:
     manifest = read_manifest(folder)
     graph = manifest.graph.model_copy(update={"variants": {"fp16": "model.fp16.onnx"}}).model_dump(mode="json")
     entry = describe_file(folder / "model.fp16.onnx")
-    files = {name: one.model_dump() for name, one in {**manifest.files, "model.fp16.onnx": entry}.items()}
+    files = {name: element.model_dump() for name, element in {**manifest.files, "model.fp16.onnx": entry}.items()}
     sign_again(folder, graph=graph, parity={"fp32": PARITY, "fp16": PARITY | {"passed": passed}}, files=files)
 
 
@@ -170,7 +170,7 @@ async def test_auto_loads_on_the_next_engine_what_the_best_does_not_run_and_says
     assert (session_factory.asked[0], session_factory.asked[-1], deployment.provider.device) == ("openvino", "cpu", "cpu")
     why = "golden request 0 is answered differently" if answers else "dynamic rank"
     assert re.search(rf"^openvino left out: it failed here \(.*{why}", deployment.provider.reason)
-    (warning,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert warning.getMessage() == "tiny/1 fails on openvino and is loaded on cpu"
     assert why in warning.__dict__["reason"]
 

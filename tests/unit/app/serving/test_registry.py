@@ -41,7 +41,7 @@ async def test_without_a_name_the_model_that_came_first_answers_whatever_comes_a
         registry.replace(deploy(name).deployment)
         with registry.lease(TASKS) as found:
             assert found.manifest.name == "b"
-    assert [one.manifest.name for one in registry.deployments] == ["a", "b", "c"]
+    assert [deployment.manifest.name for deployment in registry.deployments] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny/2"])

@@ -28,7 +28,7 @@ def agree(
 
 
 def classified(scores: dict[str, float]) -> Classification:
-    return Classification([LabelScore(*one) for one in sorted(scores.items(), key=lambda one: -one[1])])
+    return Classification([LabelScore(*score) for score in sorted(scores.items(), key=lambda score: -score[1])])
 
 
 # --- classification

@@ -167,7 +167,7 @@ def exact_shapley(game: Game, count: int) -> list[float]:
 
     weights = []
     for word in range(count):
-        others = [one for one in range(count) if one != word]
+        others = [number for number in range(count) if number != word]
         total = 0.0
         for size in range(count):
             share = factorial(size) * factorial(count - size - 1) / factorial(count)

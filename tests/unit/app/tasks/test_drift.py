@@ -34,7 +34,7 @@ def classified(label: str, score: float) -> Classification:
 
 def answered(*texts: str, answers: Sequence[Classification]) -> list[tuple[Encoded, Any]]:
     encoded = TASK.encode([ClassificationItem(text) for text in texts], OPTIONS)
-    return [(one, answer) for one, answer in zip(encoded, answers, strict=True) if isinstance(one, Encoded)]
+    return [(encoding, answer) for encoding, answer in zip(encoded, answers, strict=True) if isinstance(encoding, Encoded)]
 
 
 def test_tokens_unknown_ones_labels_and_scores_are_added_up() -> None:

@@ -172,13 +172,13 @@ def test_explanations_name_the_words_of_the_text(name: str) -> None:
     ((window,),) = tokenizer.windows([(text, text)])
     found = words_of_window({"text": text, "text_pair": text}, window.sequence_ids, window.offsets)
     # a piece of SentencePiece may hold two words; none may be torn, moved or left out
-    assert "".join(one.text for one in found).replace(" ", "") == "".join(expected) * 2
-    assert all(text[one.start : one.end] == one.text for one in found)
+    assert "".join(match.text for match in found).replace(" ", "") == "".join(expected) * 2
+    assert all(text[match.start : match.end] == match.text for match in found)
 
     task = TextClassification(tokenizer, ["a", "b"])
     (encoded,) = task.encode([ClassificationItem(text)], ClassificationOptions())
     passage = task.passage(ClassificationItem(text), encoded, [{"logits": np.zeros(2, np.float32)}], None)  # type: ignore[arg-type]
-    assert "".join(one.text for one in passage.words).replace(" ", "") == "".join(expected)
+    assert "".join(word.text for word in passage.words).replace(" ", "") == "".join(expected)
 
 
 @types
@@ -189,7 +189,7 @@ def test_a_summary_and_its_explanation_are_in_the_callers_words(name: str) -> No
     assert isinstance(encoded, Encoded)
     outputs = [{"logits": np.ones((row.num_tokens, 1), np.float32)} for row in encoded.rows]
     summary = task.decode(encoded, outputs, SummaryOptions(max_sentences=3, min_sentences=3))
-    assert all(text[one.start : one.end] == one.text for one in summary.sentences)
+    assert all(text[sentence.start : sentence.end] == sentence.text for sentence in summary.sentences)
     passage = task.passage(SummaryItem(text), encoded, outputs, None)
-    assert "".join(one.text for one in passage.words).replace(" ", "") == "".join(text.split())
-    assert all(text[one.start : one.end] == one.text for one in passage.words)
+    assert "".join(word.text for word in passage.words).replace(" ", "") == "".join(text.split())
+    assert all(text[word.start : word.end] == word.text for word in passage.words)

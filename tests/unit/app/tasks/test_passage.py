@@ -46,24 +46,24 @@ def keep(passage: Passage, *texts: str) -> np.ndarray:
 @pytest.mark.parametrize("text", HARD)
 def test_words_are_the_callers_own_characters(text: str) -> None:
     found = classified(ClassificationItem(text)).words
-    assert [text[one.start : one.end] for one in found] == [one.text for one in found]
-    assert all(one.field == "text" and one.positions for one in found)
-    positions = [position for one in found for position in one.positions]
+    assert [text[match.start : match.end] for match in found] == [match.text for match in found]
+    assert all(match.field == "text" and match.positions for match in found)
+    positions = [position for match in found for position in match.positions]
     assert positions == sorted(set(positions))
 
 
 def test_every_token_but_the_special_ones_belongs_to_a_word() -> None:
     passage = classified(ClassificationItem("The films was not very good."))
-    assert [position for one in passage.words for position in one.positions] == list(range(1, passage.row.num_tokens - 1))
+    assert [position for word in passage.words for position in word.positions] == list(range(1, passage.row.num_tokens - 1))
     assert [word.text for word in passage.words if len(word.positions) > 1] == ["films"]
 
 
 def test_the_words_of_a_pair_name_the_text_they_stand_in() -> None:
     passage = classified(ClassificationItem("a good film", "bad film"))
-    assert [(one.field, one.text, one.start) for one in passage.words] == [
+    assert [(word.field, word.text, word.start) for word in passage.words] == [
         ("text", "a", 0), ("text", "good", 2), ("text", "film", 7), ("text_pair", "bad", 0), ("text_pair", "film", 4),
     ]  # fmt: skip
-    assert [one.gap for one in passage.words][:3] == [0, 0, 3]
+    assert [word.gap for word in passage.words][:3] == [0, 0, 3]
 
 
 def test_words_beyond_what_the_model_reads_have_no_weight_to_get() -> None:
@@ -145,8 +145,8 @@ def test_an_answer_has_the_score_that_it_is_given_when_it_is_asked_for() -> None
 
 def test_the_words_of_question_and_context_are_weighed() -> None:
     _, passage, _ = answered()
-    assert [one.text for one in passage.words if one.field == "question"] == ["Was", "the", "film", "good", "?"]
-    assert [CONTEXT[one.start : one.end] for one in passage.words if one.field == "context"] == [
+    assert [word.text for word in passage.words if word.field == "question"] == ["Was", "the", "film", "good", "?"]
+    assert [CONTEXT[word.start : word.end] for word in passage.words if word.field == "context"] == [
         "A", "film", "was", "bad", ".", "The", "film", "was", "very", "good", ".",
     ]  # fmt: skip
 
@@ -173,7 +173,7 @@ def test_an_answer_far_into_a_long_context_is_explained_where_it_stands() -> Non
     context = "the film was not very . " * 20 + "bad good"
     _, passage, _ = answered(context=context, question="good")
     assert passage.target == "bad good"
-    last = [one for one in passage.words if one.field == "context"][-1]
+    last = [word for word in passage.words if word.field == "context"][-1]
     assert (last.text, last.end) == ("good", len(context))
 
 
@@ -210,15 +210,15 @@ def test_the_best_sentence_is_explained_unless_another_is_wished() -> None:
 
 def test_the_words_of_all_sentences_of_the_row_are_weighed_in_the_callers_characters() -> None:
     found = summed_up().words
-    assert " ".join(one.text for one in found) == "The film was bad . A very good film ! Not good , not bad ."
-    assert [TEXT[one.start : one.end] for one in found] == [one.text for one in found]
+    assert " ".join(match.text for match in found) == "The film was bad . A very good film ! Not good , not bad ."
+    assert [TEXT[match.start : match.end] for match in found] == [match.text for match in found]
 
 
 def test_each_sentence_keeps_its_place_when_words_are_hidden() -> None:
     passage = summed_up()
     row = passage.without(keep(passage, "very"))
     assert (row.num_tokens, row.output_positions) == (passage.row.num_tokens, passage.row.output_positions)
-    kept = {one for one in row.input_ids if one not in (VOCABULARY["[SEP]"], VOCABULARY["[CLS]"])}
+    kept = {entry for entry in row.input_ids if entry not in (VOCABULARY["[SEP]"], VOCABULARY["[CLS]"])}
     assert kept == {VOCABULARY["very"], mask_of(tiny_tokenizer())}
 
 

@@ -49,7 +49,7 @@ def test_a_blank_line_ends_a_sentence_whatever_follows() -> None:
 def test_text_without_any_mark_is_broken_between_words() -> None:
     text = "word " * 1000
     found = split(text)
-    assert all(len(one) <= LONGEST and one == one.strip() for one in found)
+    assert all(len(match) <= LONGEST and match == match.strip() for match in found)
     assert " ".join(found) == text.strip()
 
 
@@ -68,7 +68,7 @@ def test_texts_with_hardly_anything_in_them(text: str, found: list[str]) -> None
 def test_every_character_that_is_no_space_is_in_exactly_one_sentence(text: str) -> None:
     found = sentences(text)
     assert all(start < end for start, end in found)
-    assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
+    assert all(entry[1] <= other[0] for entry, other in itertools.pairwise(found))
     assert "".join("".join(text[start:end].split()) for start, end in found) == "".join(text.split())
 
 
@@ -166,7 +166,7 @@ TANGLED = st.lists(
 def test_in_every_language_every_character_is_in_exactly_one_sentence(text: str, language: str) -> None:
     found = sentences(text, language)
     assert all(start < end for start, end in found)
-    assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
+    assert all(entry[1] <= other[0] for entry, other in itertools.pairwise(found))
     assert "".join("".join(text[start:end].split()) for start, end in found) == "".join(text.split())
 
 

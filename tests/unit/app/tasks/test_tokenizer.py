@@ -91,9 +91,9 @@ def test_only_second_repeats_the_first_sequence_in_every_window() -> None:
 def test_a_batch_gives_what_each_text_gives_alone(batch: list[str | tuple[str, str]]) -> None:
     tokenizer = tiny_tokenizer(16)
     together = tokenizer.windows(batch)
-    alone = [tokenizer.windows([one])[0] for one in batch]
-    assert [[w.input_ids for w in one] for one in together] == [[w.input_ids for w in one] for one in alone]
-    assert [[w.token_type_ids for w in one] for one in together] == [[w.token_type_ids for w in one] for one in alone]
+    alone = [tokenizer.windows([entry])[0] for entry in batch]
+    assert [[w.input_ids for w in entry] for entry in together] == [[w.input_ids for w in entry] for entry in alone]
+    assert [[w.token_type_ids for w in entry] for entry in together] == [[w.token_type_ids for w in entry] for entry in alone]
 
 
 def test_padding_and_truncation_of_the_definition_are_reset() -> None:
@@ -127,7 +127,7 @@ def test_threads_may_share_a_tokenizer() -> None:
     expected = [[w.input_ids for w in windows] for windows in tokenizer.windows(batch)]
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(lambda _: tokenizer.windows(batch), range(16)))
-    assert all([[w.input_ids for w in windows] for windows in one] == expected for one in results)
+    assert all([[w.input_ids for w in windows] for windows in result] == expected for result in results)
 
 
 @pytest.mark.xfail(strict=True, reason="tokenizers combines the windows of both texts: their number grows with the square")

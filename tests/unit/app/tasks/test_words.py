@@ -37,7 +37,7 @@ def test_words_are_what_a_reader_takes_for_one(text: str, expected: list[str]) -
 def test_words_are_in_order_and_leave_nothing_but_whitespace_out(text: str) -> None:
     spans = words(text)
     assert all(start < end for start, end in spans)
-    assert all(one[1] <= other[0] for one, other in pairwise(spans))
+    assert all(span[1] <= other[0] for span, other in pairwise(spans))
     assert "".join(texts(text)) == "".join(text.split())
 
 
@@ -47,7 +47,7 @@ def test_words_are_in_order_and_leave_nothing_but_whitespace_out(text: str) -> N
 )
 def test_a_gap_is_wider_between_clauses_and_widest_between_sentences(text: str, expected: list[int]) -> None:
     spans = words(text)
-    assert [gap(text, one, other) for one, other in pairwise(spans)] == expected
+    assert [gap(text, span, other) for span, other in pairwise(spans)] == expected
 
 
 def test_a_word_has_the_tokens_that_begin_in_it() -> None:

@@ -41,13 +41,13 @@ async def test_weights_over_the_callers_words_add_up_to_the_score(every_task: Se
     assert told["model"]["name"] == task
     (result,) = told["results"]
     assert list(result) == KEYS
-    for one in result["tokens"]:
-        assert list(one) == ["text", "start", "end", "weight", "field"]
-        text = inputs if isinstance(inputs, str) else inputs[one["field"]]
-        assert text[one["start"] : one["end"]] == one["text"]
-    total = sum(one["weight"] for one in result["tokens"])
+    for entry in result["tokens"]:
+        assert list(entry) == ["text", "start", "end", "weight", "field"]
+        text = inputs if isinstance(inputs, str) else inputs[entry["field"]]
+        assert text[entry["start"] : entry["end"]] == entry["text"]
+    total = sum(entry["weight"] for entry in result["tokens"])
     assert total == pytest.approx(logit(result["score"]) - logit(result["base_score"]), abs=1e-3)
-    assert any(one["weight"] for one in result["tokens"])
+    assert any(entry["weight"] for entry in result["tokens"])
     assert told["usage"]["num_tokens"] == result["num_tokens"]
     assert (result["method"], result["truncated"]) == ("shapley", False)
 
@@ -79,7 +79,7 @@ async def test_a_sentence_that_summarize_chose_can_be_explained(every_task: Serv
 async def test_words_that_speak_for_a_label_weigh_more_than_those_that_speak_against_it(every_task: Service) -> None:
     for method in ("shapley", "occlusion"):
         (result,) = (await explain(every_task, "a bad good film", target="good", method=method))["results"]
-        weights = {one["text"]: one["weight"] for one in result["tokens"]}
+        weights = {entry["text"]: entry["weight"] for entry in result["tokens"]}
         assert max(weights, key=lambda word: weights[word]) == "good"
         assert min(weights, key=lambda word: weights[word]) == "bad"
         assert weights["bad"] < 0 < weights["good"]
@@ -88,7 +88,7 @@ async def test_words_that_speak_for_a_label_weigh_more_than_those_that_speak_aga
 
 async def test_the_texts_of_a_pair_are_told_apart(every_task: Service) -> None:
     (result,) = (await explain(every_task, {"text": "good film", "text_pair": "bad film"}))["results"]
-    assert [(one["field"], one["text"], one["start"]) for one in result["tokens"]] == [
+    assert [(entry["field"], entry["text"], entry["start"]) for entry in result["tokens"]] == [
         ("text", "good", 0), ("text", "film", 5), ("text_pair", "bad", 0), ("text_pair", "film", 4),
     ]  # fmt: skip
 
@@ -153,7 +153,7 @@ async def test_a_long_text_is_explained_as_the_caller_wishes(every_task: Service
     assert cut["tokens"][-1]["end"] < 200
     (read,) = (await explain(every_task, text, target="good"))["results"]
     assert not read["truncated"]
-    assert {one["text"] for one in read["tokens"]} == {"good"}
+    assert {part["text"] for part in read["tokens"]} == {"good"}
     assert "tokens" in await problem(every_task, text, 413, truncation="error")
 
 
@@ -181,10 +181,10 @@ async def test_explanations_wait_in_the_bulk_lane(gated_service: GatedService) -
     await gated_service.has_waiting(2)
     batch.finish()
     batch = await gated_service.gated.engine.batch()
-    assert [len(one.input_ids) for one in batch.rows] == [14, 3]
+    assert [len(row.input_ids) for row in batch.rows] == [14, 3]
     batch.finish()
-    for one in (running, interactive):
-        assert (await one).status_code == 200
+    for entry in (running, interactive):
+        assert (await entry).status_code == 200
     assert (await gated_service.finish(explaining)).status_code == 200
 
 
@@ -199,8 +199,8 @@ async def test_bulk_requests_are_turned_away_before_interactive_ones(gated_servi
     assert int(refused.headers["retry-after"]) >= 1
     urgent = asyncio.ensure_future(gated_service.ask(route, "good", {"X-Priority": "interactive"}))
     await gated_service.has_waiting(3)
-    for one in (running, *waiting, urgent):
-        one.cancel()
+    for waiter in (running, *waiting, urgent):
+        waiter.cancel()
     await asyncio.gather(running, *waiting, urgent, return_exceptions=True)
 
 
@@ -238,10 +238,10 @@ async def test_many_explanations_at_once_get_each_their_own_weights(every_task: 
     alone = [(await explain(every_task, text))["results"][0] for text in texts[:3]]
     together = await asyncio.gather(*(explain(every_task, text) for text in texts))
     for text, told in zip(texts, together, strict=True):
-        assert [one["text"] for one in told["results"][0]["tokens"]] == text.split()
-    for one, told in zip(alone, together, strict=False):
+        assert [entry["text"] for entry in told["results"][0]["tokens"]] == text.split()
+    for entry, told in zip(alone, together, strict=False):
         got = told["results"][0]["tokens"]
-        assert [word["weight"] for word in got] == pytest.approx([word["weight"] for word in one["tokens"]], abs=1e-4)
+        assert [word["weight"] for word in got] == pytest.approx([word["weight"] for word in entry["tokens"]], abs=1e-4)
 
 
 async def test_a_sentence_of_a_document_is_explained_as_its_language_has_it(every_task: Service) -> None:

@@ -68,23 +68,26 @@ async def test_a_summary_is_compared_with_that_of_the_language_it_was_made_for(k
     summary = {"text": "Am 3. Quartal.", "sentences": ["Am 3. Quartal."]}
     german, english = await kept(keeping, [{**summary, "language": "de"}, summary])
     assert (german["agrees"], english["agrees"]) == (True, False)
-    assert [dict(one.item) for one in read(path)] == [{"text": "Am 3. Quartal.", "language": "de"}, {"text": "Am 3. Quartal."}]
+    assert [dict(part.item) for part in read(path)] == [
+        {"text": "Am 3. Quartal.", "language": "de"},
+        {"text": "Am 3. Quartal."},
+    ]
 
 
 async def test_every_task_is_known_by_the_shape_of_its_correction(keeping: Service, path: Path) -> None:
     for inputs in (TEXT, QUESTION, SUMMARY):
         await kept(keeping, inputs)
     found = list(read(path))
-    assert [one.task for one in found] == ["text-classification", "question-answering", "summarization"]
-    assert [dict(one.right) for one in found[1:]] == [{"answer": "not good", "start": 13}, {"sentences": ["Not very bad."]}]
+    assert [match.task for match in found] == ["text-classification", "question-answering", "summarization"]
+    assert [dict(match.right) for match in found[1:]] == [{"answer": "not good", "start": 13}, {"sentences": ["Not very bad."]}]
     assert list(found[1].predicted) == ["answers", "no_answer_score"]
 
 
 async def test_in_a_list_a_bad_correction_fails_alone(keeping: Service, path: Path) -> None:
     inputs = [TEXT, {"text": " ", "label": "bad"}, {"text": "film", "label": "x"}, {"text": "film"}, 5, QUESTION, TEXT]
     results = await kept(keeping, inputs)
-    assert [one.get("id") for one in results] == [1, None, None, None, None, None, 2]
-    said = [one["error"]["detail"] for one in results if "error" in one]
+    assert [result.get("id") for result in results] == [1, None, None, None, None, None, 2]
+    said = [result["error"]["detail"] for result in results if "error" in result]
     assert said[0] == "text: must not be empty"
     assert said[1].startswith("label: is none of the model's labels (bad, good)")
     assert said[2:] == [
@@ -179,7 +182,7 @@ async def test_no_log_line_holds_a_word_of_it(keeping: Service, caplog: pytest.L
     secret = {"text": "my secret film", "label": "secret-label"}
     await kept(keeping, secret, allow_new_labels=True, comment="secret comment")
     await keeping.ask("feedback", secret, comment="secret comment")
-    lines = [json.dumps(vars(one), default=str) for one in caplog.records]
+    lines = [json.dumps(vars(record), default=str) for record in caplog.records]
     assert any("/v1/feedback" in line for line in lines)
     assert not [line for line in lines if "secret" in line]
 
@@ -194,5 +197,5 @@ async def test_a_multi_label_model_takes_any_number_of_labels(start: Start, tmp_
     publish_tiny(tmp_path / "multi", "topics", problem_type="multi_label_classification")
     async with start(models=tmp_path / "multi", feedback=str(path)) as service:
         results = await kept(service, [{"text": "film", "labels": []}, {"text": "film", "labels": ["good", "bad"]}])
-        assert [one["id"] for one in results] == [1, 2]
-    assert [one.right for one in read(path)] == [{"labels": []}, {"labels": ["bad", "good"]}]
+        assert [result["id"] for result in results] == [1, 2]
+    assert [part.right for part in read(path)] == [{"labels": []}, {"labels": ["bad", "good"]}]

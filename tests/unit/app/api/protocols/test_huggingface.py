@@ -42,8 +42,8 @@ def check_one(task: str, answer: Any) -> None:
         return
     keys = {"text-classification": ["label", "score"], "question-answering": ["answer", "score", "start", "end"]}[task]
     assert answer
-    assert all(list(one) == keys for one in answer)
-    assert [one["score"] for one in answer] == sorted((one["score"] for one in answer), reverse=True)
+    assert all(list(entry) == keys for entry in answer)
+    assert [entry["score"] for entry in answer] == sorted((entry["score"] for entry in answer), reverse=True)
 
 
 @every_task_name
@@ -57,9 +57,9 @@ async def test_a_list_gets_a_list_of_them_even_of_one(every_task: Service, task:
     for count in (1, 3):
         several = await ask(every_task, task, [INPUTS[task]] * count)
         assert len(several) == count
-        for one in several:
-            check_one(task, one)
-            assert str(one)[:30] == str(alone)[:30]
+        for entry in several:
+            check_one(task, entry)
+            assert str(entry)[:30] == str(alone)[:30]
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -57,7 +57,7 @@ async def test_an_answer_is_what_the_documented_schema_says(every_task: Service,
 @pytest.mark.parametrize("route", ["classify", "answer", "summarize", "explain", "feedback"])
 async def test_the_framework_gives_the_same_endpoint(every_task: Service, route: str) -> None:
     """Should a request come to the documented route itself, the same endpoint answers it."""
-    inner = [one for one in routes_of(every_task.app) if getattr(one, "path", "") == f"/v1/{route}"]
+    inner = [entry for entry in routes_of(every_task.app) if getattr(entry, "path", "") == f"/v1/{route}"]
     assert len(inner) == 1
     assert inner[0].endpoint.answers.path == f"v1/{route}"
 

@@ -33,7 +33,7 @@ async def infer(service: Service, model: str, *inputs: Any, **fields: Any) -> An
 
 
 def data(answer: Any) -> dict[str, Any]:
-    return {one["name"]: one["data"] for one in answer["outputs"]}
+    return {entry["name"]: entry["data"] for entry in answer["outputs"]}
 
 
 # --- what is there
@@ -53,8 +53,8 @@ async def test_what_the_metadata_names_is_what_is_taken_and_given(every_task: Se
     told = (await every_task.client.get(f"/v2/models/{model}")).json()
     assert (told["name"], told["versions"], told["platform"]) == (model, ["1"], "onnx_onnxv1")
     assert (await every_task.client.get(f"/v2/models/{model}/versions/1")).json() == told
-    answer = await infer(every_task, model, *[tensor(one["name"], "good film", "bad") for one in told["inputs"]])
-    assert [one["name"] for one in answer["outputs"]] == [one["name"] for one in told["outputs"]]
+    answer = await infer(every_task, model, *[tensor(entry["name"], "good film", "bad") for entry in told["inputs"]])
+    assert [entry["name"] for entry in answer["outputs"]] == [entry["name"] for entry in told["outputs"]]
     for given, named in zip(answer["outputs"], told["outputs"], strict=True):
         assert given["datatype"] == named["datatype"]
         assert len(given["shape"]) == len(named["shape"])
@@ -64,8 +64,8 @@ async def test_what_the_metadata_names_is_what_is_taken_and_given(every_task: Se
 async def test_the_configuration_tells_the_optional_input_too(every_task: Service) -> None:
     for path in ("/v2/models/text-classification/config", "/v2/models/text-classification/versions/1/config"):
         config = (await every_task.client.get(path)).json()
-        assert {one["name"]: one["optional"] for one in config["input"]} == {"text": False, "text_pair": True}
-        assert [(one["data_type"], one["dims"]) for one in config["output"]] == [
+        assert {entry["name"]: entry["optional"] for entry in config["input"]} == {"text": False, "text_pair": True}
+        assert [(entry["data_type"], entry["dims"]) for entry in config["output"]] == [
             ("TYPE_STRING", [-1, -1]),
             ("TYPE_FP32", [-1, -1]),
         ]
@@ -96,11 +96,11 @@ async def test_probes_are_not_counted(service: Service) -> None:
 async def test_classification_gives_labels_and_scores_best_first(every_task: Service) -> None:
     answer = await infer(every_task, "text-classification", tensor("text", "very good", "bad", "film"), id="7")
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("7", "text-classification", "1")
-    assert [one["shape"] for one in answer["outputs"]] == [[3, 2], [3, 2]]
+    assert [entry["shape"] for entry in answer["outputs"]] == [[3, 2], [3, 2]]
     native = (await every_task.classify(["very good", "bad", "film"])).json()
-    labels = [one for result in native["results"] for one in result["labels"]]
-    assert data(answer)["label"] == [one["label"] for one in labels]
-    assert data(answer)["score"] == pytest.approx([one["score"] for one in labels])
+    labels = [entry for result in native["results"] for entry in result["labels"]]
+    assert data(answer)["label"] == [label["label"] for label in labels]
+    assert data(answer)["score"] == pytest.approx([label["score"] for label in labels])
     assert answer["parameters"] == {"num_tokens": native["usage"]["num_tokens"], "num_truncated": 0}
 
 
@@ -118,9 +118,9 @@ async def test_question_answering_gives_the_best_answer_of_each_item(every_task:
     answer = await infer(every_task, "question-answering", *inputs, parameters={"max_answer_tokens": 3})
     items = [{"question": question, "context": CONTEXT} for question in ("Was the film good?", "Was it bad?")]
     native = (await every_task.ask("answer", items, max_answer_tokens=3)).json()["results"]
-    best = [one["answers"][0] for one in native]
-    assert data(answer) == {name: [one[name] for one in best] for name in ("answer", "score", "start", "end")}
-    assert all(one["shape"] == [2] for one in answer["outputs"])
+    best = [entry["answers"][0] for entry in native]
+    assert data(answer) == {name: [entry[name] for entry in best] for name in ("answer", "score", "start", "end")}
+    assert all(entry["shape"] == [2] for entry in answer["outputs"])
 
 
 async def test_answers_may_be_the_models_tokens(every_task: Service) -> None:
@@ -136,7 +136,7 @@ async def test_summarization_gives_a_summary_of_each_document(every_task: Servic
     documents = ["Good film. Bad film. The film.", "A very good film."]
     answer = await infer(every_task, "summarization", tensor("text", *documents), parameters={"max_sentences": 1})
     native = (await every_task.ask("summarize", documents, max_sentences=1)).json()["results"]
-    assert data(answer) == {"summary": [one["summary"] for one in native]}
+    assert data(answer) == {"summary": [entry["summary"] for entry in native]}
     german = tensor("text", "Am 3. Quartal.")
     assert data(await infer(every_task, "summarization", german, parameters={"language": "de"})) == {
         "summary": ["Am 3. Quartal."]
@@ -154,9 +154,9 @@ async def test_a_version_may_be_named(every_task: Service) -> None:
 async def test_chosen_outputs_come_in_the_order_wanted(every_task: Service) -> None:
     outputs = [{"name": "score", "parameters": {"binary_data": False}}, {"name": "label"}]
     answer = await infer(every_task, "text-classification", tensor("text", "good"), outputs=outputs)
-    assert [one["name"] for one in answer["outputs"]] == ["score", "label"]
+    assert [entry["name"] for entry in answer["outputs"]] == ["score", "label"]
     answer = await infer(every_task, "text-classification", tensor("text", "good"), outputs=outputs[:1])
-    assert [one["name"] for one in answer["outputs"]] == ["score"]
+    assert [entry["name"] for entry in answer["outputs"]] == ["score"]
 
 
 async def test_a_cut_is_told_twice(every_task: Service) -> None:
@@ -201,7 +201,7 @@ async def test_bytes_go_in_and_come_out(service: Service, content_type: str | No
     assert "server-timing" in response.headers
     head = int(response.headers["inference-header-content-length"])
     outputs = json.loads(response.content[:head])["outputs"]
-    sizes = [one["parameters"]["binary_data_size"] for one in outputs]
+    sizes = [output["parameters"]["binary_data_size"] for output in outputs]
     assert sum(sizes) == len(response.content) - head
     assert response.content[head : head + sizes[0]] == packed("good") + packed("bad")
 
@@ -284,7 +284,7 @@ PARAMETERS: list[tuple[str, str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("message", "model", "body"), INVALID, ids=[one[0] for one in INVALID])
+@pytest.mark.parametrize(("message", "model", "body"), INVALID, ids=[entry[0] for entry in INVALID])
 async def test_what_is_wrong_is_named(every_task: Service, message: str, model: str, body: dict[str, Any]) -> None:
     response = await every_task.client.post(f"/v2/models/{model}/infer", json=body)
     assert response.status_code == 422

@@ -23,7 +23,7 @@ CLASSIFIER, READER = labels.OPEN_INFERENCE, answers.OPEN_INFERENCE
 
 def packed(*texts: str | bytes) -> bytes:
     encoded = [text if isinstance(text, bytes) else text.encode() for text in texts]
-    return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
+    return b"".join(struct.pack("<I", len(encoding)) + encoding for encoding in encoded)
 
 
 def given_input(name: str = "text", *data: Any, **fields: Any) -> RequestInput:
@@ -88,7 +88,7 @@ INVALID: list[tuple[str, list[RequestInput], bytes]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("message", "inputs", "tail"), INVALID, ids=[one[0] for one in INVALID])
+@pytest.mark.parametrize(("message", "inputs", "tail"), INVALID, ids=[entry[0] for entry in INVALID])
 def test_what_is_wrong_with_a_tensor_is_named(message: str, inputs: list[RequestInput], tail: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
         read_texts(inputs, tail, CLASSIFIER)
@@ -156,8 +156,8 @@ def test_a_response_in_json_holds_all_elements_in_one_list() -> None:
     body, head = write_response(ANSWER, OUTPUTS, [])
     assert head is None
     told = json.loads(body)["outputs"]
-    assert [one["data"] for one in told] == [["ü", ""], [0.5, 0.25], [-1, 2**40]]
-    assert [one["shape"] for one in told] == [[1, 2], [1, 2], [2]]
+    assert [entry["data"] for entry in told] == [["ü", ""], [0.5, 0.25], [-1, 2**40]]
+    assert [entry["shape"] for entry in told] == [[1, 2], [1, 2], [2]]
     assert "parameters" not in told[0]
     assert "id" not in json.loads(body)
 
@@ -166,9 +166,9 @@ def test_a_response_with_bytes_says_how_many_belong_to_which_output() -> None:
     body, head = write_response(ANSWER, OUTPUTS, ["start", "label"])
     assert head is not None
     told = json.loads(body[:head])["outputs"]
-    sizes = [one.get("parameters", {}).get("binary_data_size") for one in told]
+    sizes = [entry.get("parameters", {}).get("binary_data_size") for entry in told]
     assert sizes == [len(packed("ü", "")), None, 16]
-    assert ["data" in one for one in told] == [False, True, False]
+    assert ["data" in entry for entry in told] == [False, True, False]
     tail = body[head:]
     assert tail[: sizes[0]] == packed("ü", "")
     np.testing.assert_array_equal(np.frombuffer(tail[sizes[0] :], "<i8"), [-1, 2**40])

@@ -21,7 +21,7 @@ async def predict(service: Service, inputs: Any, **options: Any) -> Any:
 
 
 async def native(service: Service, inputs: Any, **options: Any) -> Any:
-    return [one["labels"] for one in (await service.classify(inputs, **options)).json()["results"]]
+    return [entry["labels"] for entry in (await service.classify(inputs, **options)).json()["results"]]
 
 
 async def test_a_text_gets_its_labels_best_first(service: Service) -> None:
@@ -56,9 +56,9 @@ async def test_it_is_cut_on_the_side_that_the_caller_names(service: Service) -> 
     scores = {}
     for side in ("Right", "right", "Left", "left"):
         answer = await predict(service, LONG, truncate=True, truncation_direction=side)
-        scores[side] = {one["label"]: one["score"] for one in answer}
+        scores[side] = {entry["label"]: entry["score"] for entry in answer}
     assert scores["Right"] == scores["right"] == {
-        one["label"]: one["score"] for one in await predict(service, LONG, truncate=True)
+        entry["label"]: entry["score"] for entry in await predict(service, LONG, truncate=True)
     }  # fmt: skip
     assert scores["Left"] == scores["left"]
     assert scores["Left"]["good"] > scores["Right"]["good"]
@@ -85,7 +85,7 @@ INVALID: list[tuple[Any, int, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("inputs", "status", "kind", "message"), INVALID, ids=[str(one[0]) for one in INVALID])
+@pytest.mark.parametrize(("inputs", "status", "kind", "message"), INVALID, ids=[str(entry[0]) for entry in INVALID])
 async def test_what_is_neither_text_nor_pair_nor_batch_is_refused(
     service: Service, inputs: Any, status: int, kind: str, message: str
 ) -> None:

@@ -137,11 +137,11 @@ async def test_a_request_in_flight_finishes_on_the_version_it_began_with(
         assert (await service.client.post("/v1/models/tiny/load", headers=ADMIN)).json()["version"] == 2
         assert (await service.classify("good")).json()["model"]["version"] == 2
         assert old.is_alive
-        while not all(one.done() for one in in_flight):
-            batch.finish([output_of(one) for one in batch.rows])
+        while not all(entry.done() for entry in in_flight):
+            batch.finish([output_of(row) for row in batch.rows])
             await turn()
             batch = await engine.batch() if engine.has_batch else batch
-        assert [one.result().json()["model"]["version"] for one in in_flight] == [1, 1, 1]
+        assert [entry.result().json()["model"]["version"] for entry in in_flight] == [1, 1, 1]
         await turn()
         assert not old.is_alive
 
@@ -187,7 +187,7 @@ async def versions(service: Service, number: int, **asked: object) -> list[int]:
 
 async def told(service: Service) -> list[tuple[int, str, float]]:
     shown = (await service.client.get("/v1/models")).json()["models"]
-    return [(one["version"], one["role"], one["share"]) for one in shown]
+    return [(entry["version"], entry["role"], entry["share"]) for entry in shown]
 
 
 async def test_a_candidate_answers_its_share_and_each_version_what_names_it(two: Service) -> None:
@@ -210,7 +210,7 @@ async def test_other_protocols_share_and_name_versions_too(two: Service) -> None
     body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["good"]}]}
     for path, expected in (("", ["1", "2"]), ("/versions/1", ["1", "1"]), ("/versions/2", ["2", "2"])):
         asked = [(await two.client.post(f"/v2/models/tiny{path}/infer", json=body)).json() for _ in range(2)]
-        assert [one["model_version"] for one in asked] == expected
+        assert [entry["model_version"] for entry in asked] == expected
     assert (await two.client.get("/v2/models/tiny/versions/2/ready")).status_code == 200
     assert (await two.client.get("/v2/models/tiny")).json()["versions"] == ["1", "2"]
 
@@ -298,7 +298,7 @@ async def test_a_candidate_is_refused_where_its_main_version_left_while_it_was_l
     gate.set()
     assert "nothing that another version could run beside" in (await loading)["detail"]
     await turn()
-    assert [one for one in asyncio.all_tasks() if one.get_name() == "scheduler"] == []
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "scheduler"] == []
     assert await told(two) == []
 
 

@@ -24,8 +24,8 @@ async def references(service: Service, page: str) -> set[str]:
     while unread:
         here = unread.pop()
         text = (await service.client.get(here)).text
-        addresses = {urljoin(here, one) for one in REFERENCE.findall(text)}
-        unread += [one for one in addresses - found if one.endswith(".js") and "swagger" not in one]
+        addresses = {urljoin(here, match) for match in REFERENCE.findall(text)}
+        unread += [address for address in addresses - found if address.endswith(".js") and "swagger" not in address]
         found |= addresses
     return found
 

@@ -59,7 +59,7 @@ def assigned(registry: Registry, name: str | None = None) -> int:
 
 
 def live(registry: Registry) -> list[tuple[int, str, float]]:
-    return [(one.deployment.manifest.version, one.role.name, one.role.share) for one in registry.live]
+    return [(version.deployment.manifest.version, version.role.name, version.role.share) for version in registry.live]
 
 
 async def closed(gated: Gated) -> bool:
@@ -110,7 +110,7 @@ async def test_what_is_no_request_for_an_answer_sees_the_main_version(registry: 
     for name in (None, "tiny"):
         with registry.lease((TASK,), name) as deployment:
             assert deployment.manifest.version == 1
-    assert [one.manifest.version for one in registry.deployments] == [1]
+    assert [deployment.manifest.version for deployment in registry.deployments] == [1]
 
 
 async def test_a_shadow_answers_nobody_and_is_known_to_its_main_version_alone(

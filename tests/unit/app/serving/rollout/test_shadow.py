@@ -75,9 +75,9 @@ async def stage(deploy: Deploy) -> AsyncIterator[Callable[..., Scene]]:
         return scene
 
     yield make
-    for one in made:
-        await one.shadows.aclose()
-        await one.registry.aclose()
+    for entry in made:
+        await entry.shadows.aclose()
+        await entry.registry.aclose()
 
 
 Stage = Callable[..., Scene]

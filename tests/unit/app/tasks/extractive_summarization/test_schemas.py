@@ -31,10 +31,10 @@ async def test_a_summary_is_made_of_the_documents_own_sentences(every_task: Serv
     (result,) = told["results"]
     assert list(result) == ["summary", "sentences", "num_tokens", "truncated"]
     found = result["sentences"]
-    assert [list(one) for one in found] == [["text", "start", "end", "score"]] * 2
-    assert all(DOCUMENT[one["start"] : one["end"]] == one["text"] for one in found)
-    assert [one["start"] for one in found] == sorted(one["start"] for one in found)
-    assert result["summary"] == " ".join(one["text"] for one in found)
+    assert [list(match) for match in found] == [["text", "start", "end", "score"]] * 2
+    assert all(DOCUMENT[match["start"] : match["end"]] == match["text"] for match in found)
+    assert [match["start"] for match in found] == sorted(match["start"] for match in found)
+    assert result["summary"] == " ".join(match["text"] for match in found)
     assert result["summary"] == "Good films! Good was the film that was not bad."
 
 
@@ -77,7 +77,7 @@ async def test_a_long_document_is_read_to_its_end(every_task: Service) -> None:
 async def test_whatever_the_text_looks_like_some_of_it_is_kept(every_task: Service, text: str) -> None:
     (result,) = (await summarize(every_task, text))["results"]
     assert result["sentences"]
-    assert all(text[one["start"] : one["end"]] == one["text"] for one in result["sentences"])
+    assert all(text[entry["start"] : entry["end"]] == entry["text"] for entry in result["sentences"])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_the_caller_may_say_the_language_which_decides_where_sentences_end
     text = "Am 3. Quartal war es good. Am Ende nicht."
     (german,) = (await summarize(every_task, text, language="de", max_sentences=9, min_sentences=9))["results"]
     (english,) = (await summarize(every_task, text, max_sentences=9, min_sentences=9))["results"]
-    assert [one["text"] for one in german["sentences"]] == ["Am 3. Quartal war es good.", "Am Ende nicht."]
+    assert [entry["text"] for entry in german["sentences"]] == ["Am 3. Quartal war es good.", "Am Ende nicht."]
     assert len(english["sentences"]) == 3
     assert (await summarize(every_task, text, language=None, max_sentences=9, min_sentences=9))["results"] == [english]
 

@@ -119,8 +119,8 @@ def test_what_holds_nothing_is_refused(text: str) -> None:
 
 def test_the_best_sentences_come_verbatim_in_the_documents_order() -> None:
     summary = summarize([0.0, -3.0, 2.0, 1.0, 3.0], min_sentences=3)
-    assert [one.text for one in summary.sentences] == [SENTENCES[2], SENTENCES[3], SENTENCES[4]]
-    assert all(DOCUMENT[one.start : one.end] == one.text for one in summary.sentences)
+    assert [sentence.text for sentence in summary.sentences] == [SENTENCES[2], SENTENCES[3], SENTENCES[4]]
+    assert all(DOCUMENT[sentence.start : sentence.end] == sentence.text for sentence in summary.sentences)
     assert summary.summary == " ".join([SENTENCES[2], SENTENCES[3], SENTENCES[4]])
     # it stands in the second window alone: sentences there must be better to be kept
     assert summary.sentences[2].score == pytest.approx(1 / (1 + np.exp(-3.0 - LATER)))
@@ -207,8 +207,8 @@ def test_whatever_the_model_says_a_summary_is_made_of_the_document(text: str, se
     outputs = [{"logits": random.normal(0, 3, (row.num_tokens, 1)).astype(np.float32)} for row in encoded.rows]
     summary = TASK.decode(encoded, outputs, SummaryOptions())
     assert 1 <= len(summary.sentences) <= 3
-    assert all(text[one.start : one.end] == one.text for one in summary.sentences)
-    starts = [one.start for one in summary.sentences]
+    assert all(text[sentence.start : sentence.end] == sentence.text for sentence in summary.sentences)
+    starts = [sentence.start for sentence in summary.sentences]
     assert starts == sorted(starts)
 
 
@@ -247,7 +247,7 @@ def test_a_golden_summary_has_the_sentences_and_scores_that_it_had() -> None:
 
 def test_a_nearly_tied_sentence_may_be_chosen_in_place_of_another() -> None:
     def chosen(logit: float) -> list[str]:
-        return [one.text for one in summarize([*CHOSEN[:3], logit, CHOSEN[4]]).sentences]
+        return [sentence.text for sentence in summarize([*CHOSEN[:3], logit, CHOSEN[4]]).sentences]
 
     tie = next(float(logit) for logit in np.arange(-3.0, 9.0, 0.01) if chosen(logit) != chosen(-3.0))
     before, after, far = ([*CHOSEN[:3], logit, CHOSEN[4]] for logit in (tie - 0.02, tie + 0.02, tie + 2.0))

@@ -58,7 +58,7 @@ async def test_several_answers_do_not_overlap(every_task: Service) -> None:
     found = result["answers"]
     assert len(found) > 1
     assert all(a["end"] <= b["start"] or a["start"] >= b["end"] for i, a in enumerate(found) for b in found[:i])
-    assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+    assert [match["score"] for match in found] == sorted((match["score"] for match in found), reverse=True)
 
 
 async def test_a_long_context_is_read_in_windows(every_task: Service) -> None:
@@ -81,16 +81,16 @@ async def test_answers_are_whole_words_unless_the_caller_wants_the_models_tokens
     inputs = {"question": "good", "context": "not bad.good"}
     for options in ({}, {"align_to_words": True}):
         (aligned,) = (await answer(every_task, inputs, top_k=9, max_answer_tokens=1, **options))["results"]
-        assert {one["answer"] for one in aligned["answers"]} == {"not", "bad.good"}
+        assert {entry["answer"] for entry in aligned["answers"]} == {"not", "bad.good"}
     (exact,) = (await answer(every_task, inputs, top_k=9, max_answer_tokens=1, align_to_words=False))["results"]
-    assert {one["answer"] for one in exact["answers"]} == {"not", "bad", ".", "good"}
+    assert {entry["answer"] for entry in exact["answers"]} == {"not", "bad", ".", "good"}
 
 
 async def test_the_empty_answer_is_given_only_where_it_is_allowed(every_task: Service) -> None:
     (plain,) = (await answer(every_task, {"question": "a", "context": "film"}, top_k=5))["results"]
     (allowed,) = (await answer(every_task, {"question": "a", "context": "film"}, top_k=5, allow_no_answer=True))["results"]
-    assert "" not in [one["answer"] for one in plain["answers"]]
-    (empty,) = [one for one in allowed["answers"] if not one["answer"]]
+    assert "" not in [entry["answer"] for entry in plain["answers"]]
+    (empty,) = [entry for entry in allowed["answers"] if not entry["answer"]]
     assert empty == {"answer": "", "score": allowed["no_answer_score"], "start": 0, "end": 0}
 
 
@@ -126,9 +126,9 @@ async def test_a_model_of_another_task_is_not_asked(every_task: Service) -> None
 
 async def test_many_callers_get_each_their_own_answer(every_task: Service) -> None:
     contexts = ["film " * index + "bad good" for index in range(12)]
-    told = await asyncio.gather(*(answer(every_task, {"question": "a", "context": one}) for one in contexts))
-    for context, one in zip(contexts, told, strict=True):
-        assert one["results"][0]["answers"][0]["start"] == context.index("bad")
+    told = await asyncio.gather(*(answer(every_task, {"question": "a", "context": context}) for context in contexts))
+    for context, entry in zip(contexts, told, strict=True):
+        assert entry["results"][0]["answers"][0]["start"] == context.index("bad")
 
 
 async def test_a_book_is_decoded_beside_the_event_loop(every_task: Service, monkeypatch: pytest.MonkeyPatch) -> None:

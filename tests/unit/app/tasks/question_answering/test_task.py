@@ -129,11 +129,11 @@ def test_a_window_that_says_not_here_does_not_outvote_one_that_answers() -> None
 def test_several_answers_come_best_first_and_do_not_overlap() -> None:
     spans = [(*place("very good"), 9.0), (*place("good"), 8.0), (*place("bad film"), 7.0), (*place("not"), 6.0)]
     found = ask(spans, top_k=4).answers
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    for index, one in enumerate(found):
-        assert CONTEXT[one.start : one.end] == one.answer
-        assert all(one.end <= other.start or one.start >= other.end for other in found[:index])
-    assert [one.answer for one in found[:2]] == ["very good", "bad film"]
+    assert [match.score for match in found] == sorted((match.score for match in found), reverse=True)
+    for index, match in enumerate(found):
+        assert CONTEXT[match.start : match.end] == match.answer
+        assert all(match.end <= other.start or match.start >= other.end for other in found[:index])
+    assert [match.answer for match in found[:2]] == ["very good", "bad film"]
 
 
 def test_there_may_be_fewer_answers_than_wished() -> None:
@@ -214,16 +214,16 @@ def test_whatever_the_model_says_an_answer_is_a_piece_of_the_context(context: st
     answers = TASK.decode(encoded, logits, options)
     assert len(answers.answers) <= top_k
     assert 0 <= answers.no_answer_score <= 1
-    for one in answers.answers:
-        assert context[one.start : one.end] == one.answer
-        assert 0 <= one.score <= 1 + 1e-9
-        assert one.answer.strip() == one.answer
+    for answer in answers.answers:
+        assert context[answer.start : answer.end] == answer.answer
+        assert 0 <= answer.score <= 1 + 1e-9
+        assert answer.answer.strip() == answer.answer
 
 
 def test_a_context_of_a_lone_mark_breaks_nothing() -> None:
     encoded = encode("\u0301")
     answers = TASK.decode(encoded, outputs(encoded, []), AnswerOptions(allow_no_answer=True))
-    assert all("\u0301"[one.start : one.end] == one.answer for one in answers.answers)
+    assert all("\u0301"[answer.start : answer.end] == answer.answer for answer in answers.answers)
     assert answers.answers
 
 

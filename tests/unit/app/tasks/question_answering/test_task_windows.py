@@ -40,9 +40,9 @@ def test_windows_cover_a_long_context_and_share_as_many_tokens_as_wished(stride:
     reading: Reading = encoded.state
     assert max(row.num_tokens for row in encoded.rows) <= MAX_TOKENS
     covered = [[begin for begin, _ in reading.context.offsets[window.start : window.stop]] for window in reading.windows]
-    assert {begin for one in covered for begin in one} == {begin for begin, _ in _words("good bad " * 40)}
-    for one, other in itertools.pairwise(covered):
-        assert len(set(one) & set(other)) == stride
+    assert {begin for entry in covered for begin in entry} == {begin for begin, _ in _words("good bad " * 40)}
+    for entry, other in itertools.pairwise(covered):
+        assert len(set(entry) & set(other)) == stride
     assert encoded.num_tokens == sum(row.num_tokens for row in encoded.rows)
     assert not encoded.truncated
 
@@ -81,7 +81,7 @@ def test_the_end_of_a_context_is_read_where_the_tokenizer_cuts_beginnings() -> N
     assert encoded.truncated
     (read,) = task.encode([QuestionItem(QUESTION, context)], AnswerOptions())
     assert isinstance(read, Encoded)
-    assert [one.input_ids for one in read.rows] == [one.input_ids for one in encode(context).rows]
+    assert [row.input_ids for row in read.rows] == [row.input_ids for row in encode(context).rows]
 
 
 def test_a_long_context_is_refused_where_the_caller_wants_it_whole() -> None:
@@ -111,7 +111,7 @@ def point(encoded: Encoded, by_window: Mapping[int, Sequence[tuple[int, int, flo
 def found_in(encoded: Encoded, logits: Sequence[RowOutput], **options: Any) -> list[tuple[int, int, float]]:
     """First and last word of each answer, and its score."""
     answers = TASK.decode(encoded, logits, AnswerOptions(**options)).answers
-    return [(one.start // 5, one.end // 5, one.score) for one in answers]
+    return [(answer.start // 5, answer.end // 5, answer.score) for answer in answers]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5, 8, 12])

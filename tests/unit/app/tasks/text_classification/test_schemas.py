@@ -12,7 +12,7 @@ from tests.support.tiny_model import MAX_TOKENS, VOCABULARY, logits_of, row
 
 
 def labels_of(result: dict[str, object]) -> list[str]:
-    return [one["label"] for one in result["labels"]]  # type: ignore[attr-defined,index]
+    return [entry["label"] for entry in result["labels"]]  # type: ignore[attr-defined,index]
 
 
 async def test_a_text_gets_its_labels_best_first(service: Service) -> None:
@@ -31,15 +31,15 @@ async def test_a_text_gets_its_labels_best_first(service: Service) -> None:
 async def test_scores_are_those_of_the_model(service: Service) -> None:
     (result,) = (await service.classify("good", activation="none")).json()["results"]
     bad, good = logits_of(row(2, 11, 3))
-    assert {one["label"]: pytest.approx(one["score"], abs=1e-4) for one in result["labels"]} == {"good": good, "bad": bad}
+    assert {entry["label"]: pytest.approx(entry["score"], abs=1e-4) for entry in result["labels"]} == {"good": good, "bad": bad}
 
 
 async def test_a_list_is_answered_in_its_order(service: Service) -> None:
     texts = ["good", "bad", "bad film", "good film", {"text": "bad"}]
     response = await service.classify(texts, top_k=1)
     results = response.json()["results"]
-    assert [labels_of(one) for one in results] == [["good"], ["bad"], ["bad"], ["good"], ["bad"]]
-    assert response.json()["usage"]["num_tokens"] == sum(one["num_tokens"] for one in results)
+    assert [labels_of(result) for result in results] == [["good"], ["bad"], ["bad"], ["good"], ["bad"]]
+    assert response.json()["usage"]["num_tokens"] == sum(result["num_tokens"] for result in results)
 
 
 async def test_a_list_of_one_and_a_text_are_answered_alike(service: Service) -> None:
@@ -55,12 +55,12 @@ async def test_a_pair_is_read_as_one_input(service: Service) -> None:
 @pytest.mark.parametrize("activation", ["softmax", None])
 async def test_softmax_scores_add_up_to_one(service: Service, activation: str | None) -> None:
     (result,) = (await service.classify("good", activation=activation)).json()["results"]
-    assert sum(one["score"] for one in result["labels"]) == pytest.approx(1.0)
+    assert sum(entry["score"] for entry in result["labels"]) == pytest.approx(1.0)
 
 
 async def test_sigmoid_scores_stand_alone(service: Service) -> None:
     (result,) = (await service.classify("good bad", activation="sigmoid")).json()["results"]
-    assert sum(one["score"] for one in result["labels"]) > 1.5
+    assert sum(entry["score"] for entry in result["labels"]) > 1.5
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ async def test_a_bad_item_fails_alone_and_names_its_field(service: Service) -> N
     response = await service.classify(inputs)
     assert response.status_code == 200
     results = response.json()["results"]
-    assert ["labels" in one for one in results] == [True, False, True] + [False] * 5
-    errors = [one["error"] for one in results if "error" in one]
-    assert {one["type"] for one in errors} == {"invalid_input"}
-    assert [one["detail"] for one in errors] == [
+    assert ["labels" in result for result in results] == [True, False, True] + [False] * 5
+    errors = [result["error"] for result in results if "error" in result]
+    assert {error["type"] for error in errors} == {"invalid_input"}
+    assert [error["detail"] for error in errors] == [
         "text: must not be empty",
         "text: should be a valid string",
         "Foo: is not a field that is known here",
@@ -109,7 +109,7 @@ async def test_a_text_too_long_for_error_mode_fails_alone(service: Service) -> N
 async def test_a_list_of_bad_items_only_is_answered_item_by_item(service: Service) -> None:
     response = await service.classify(["", 5])
     assert response.status_code == 200
-    assert all("error" in one for one in response.json()["results"])
+    assert all("error" in entry for entry in response.json()["results"])
 
 
 async def test_a_row_the_engine_fails_on_fails_alone(gated_service: GatedService) -> None:

@@ -54,12 +54,12 @@ def decode(
     """The answer to one item with these logits per window."""
     rows = [Row([7] * length, [0] * length) for length in lengths or [5] * len(logits)]
     encoded = Encoded(rows, sum(row.num_tokens for row in rows), False)
-    outputs = [{"logits": np.array(one, np.float32)} for one in logits]
+    outputs = [{"logits": np.array(logit, np.float32)} for logit in logits]
     return task.decode(encoded, outputs, Options(**options))
 
 
 def scores(answer: Classification) -> dict[str, float]:
-    return {one.label: one.score for one in answer.labels}
+    return {label.label: label.score for label in answer.labels}
 
 
 def three_labels(**options: Any) -> TextClassification:
@@ -76,8 +76,12 @@ def test_an_item_is_as_long_as_its_texts_together() -> None:
 def test_each_item_becomes_one_row_in_order() -> None:
     texts = ["good", "a bad film", "the film was very good ."]
     encoded = TASK.encode([Item(text) for text in texts], Options())
-    assert [[row.num_tokens for row in one.rows] for one in encoded if isinstance(one, Encoded)] == [[3], [5], [8]]
-    assert [one.num_tokens for one in encoded if isinstance(one, Encoded)] == [3, 5, 8]
+    assert [[row.num_tokens for row in encoding.rows] for encoding in encoded if isinstance(encoding, Encoded)] == [
+        [3],
+        [5],
+        [8],
+    ]
+    assert [encoding.num_tokens for encoding in encoded if isinstance(encoding, Encoded)] == [3, 5, 8]
 
 
 def test_a_row_is_read_at_its_first_token() -> None:
@@ -97,8 +101,8 @@ def test_nothing_to_encode_is_nothing_encoded() -> None:
 def test_a_bad_item_gets_its_error_in_its_place_and_the_others_are_encoded() -> None:
     items = [Item("good"), Item(" "), Item("a bad film"), Item(LONE_SURROGATE), Item("bad " * 99)]
     encoded = TASK.encode(items, Options(truncation="error"))
-    assert [type(one) for one in encoded] == [Encoded, InvalidInput, Encoded, InvalidInput, TooLarge]
-    assert [one.num_tokens for one in encoded if isinstance(one, Encoded)] == [3, 5]
+    assert [type(encoding) for encoding in encoded] == [Encoded, InvalidInput, Encoded, InvalidInput, TooLarge]
+    assert [encoding.num_tokens for encoding in encoded if isinstance(encoding, Encoded)] == [3, 5]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\r\n", "\u00a0\u2003\u3000"])
@@ -190,12 +194,12 @@ def test_no_text_breaks_more_than_its_own_item(items: list[ClassificationItem], 
     options = Options(truncation=truncation)
     encoded = TASK.encode(items, options)
     assert len(encoded) == len(items)
-    for one in encoded:
-        if isinstance(one, HooperError):
+    for encoding in encoded:
+        if isinstance(encoding, HooperError):
             continue
-        assert all(0 < row.num_tokens == len(row.token_type_ids) <= MAX_TOKENS for row in one.rows)
-        assert one.num_tokens == sum(row.num_tokens for row in one.rows)
-        answer = TASK.decode(one, [{"logits": np.array([0.0, 1.0], np.float32)}] * len(one.rows), options)
+        assert all(0 < row.num_tokens == len(row.token_type_ids) <= MAX_TOKENS for row in encoding.rows)
+        assert encoding.num_tokens == sum(row.num_tokens for row in encoding.rows)
+        answer = TASK.decode(encoding, [{"logits": np.array([0.0, 1.0], np.float32)}] * len(encoding.rows), options)
         assert [label.label for label in answer.labels] == ["good", "bad"]
 
 
@@ -203,7 +207,10 @@ def test_no_text_breaks_more_than_its_own_item(items: list[ClassificationItem], 
 def test_an_item_is_encoded_the_same_alone_and_among_others(text: str, other: str) -> None:
     def ids(items: list[ClassificationItem]) -> list[Any]:
         encoded = TASK.encode(items, Options())
-        return [one.detail if isinstance(one, HooperError) else [row.input_ids for row in one.rows] for one in encoded]
+        return [
+            encoding.detail if isinstance(encoding, HooperError) else [row.input_ids for row in encoding.rows]
+            for encoding in encoded
+        ]
 
     assert ids([Item(other), Item(text), Item("good")])[1] == ids([Item(text)])[0]
 
@@ -213,18 +220,18 @@ def test_an_item_is_encoded_the_same_alone_and_among_others(text: str, other: st
 
 def test_labels_come_best_first_and_their_scores_sum_to_one() -> None:
     answer = decode([1.0, 3.0, 2.0], task=three_labels())
-    assert [one.label for one in answer.labels] == ["b", "c", "a"]
-    assert [one.score for one in answer.labels] == pytest.approx([0.66524, 0.24473, 0.09003], abs=1e-5)
+    assert [label.label for label in answer.labels] == ["b", "c", "a"]
+    assert [label.score for label in answer.labels] == pytest.approx([0.66524, 0.24473, 0.09003], abs=1e-5)
 
 
 def test_equal_scores_stay_in_the_order_of_the_model() -> None:
-    assert [one.label for one in decode([1.0, 1.0, 1.0], task=three_labels()).labels] == ["a", "b", "c"]
+    assert [label.label for label in decode([1.0, 1.0, 1.0], task=three_labels()).labels] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(1, ["b"]), (2, ["b", "c"]), (9, ["b", "c", "a"]), (None, ["b", "c", "a"])])
 def test_top_k_keeps_the_best(top_k: int | None, expected: list[str]) -> None:
     answer = decode([1.0, 3.0, 2.0], task=three_labels(), top_k=top_k)
-    assert [one.label for one in answer.labels] == expected
+    assert [label.label for label in answer.labels] == expected
 
 
 def test_a_multi_label_model_scores_each_label_on_its_own() -> None:
@@ -311,8 +318,8 @@ def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_no
     assert most > 1
     short = Item("good", "bad")
     found = TASK._refused([*[long] * most, short, long, short, Item("a " * 9000)])
-    assert [type(one) for one in found[:most]] == [type(None)] * most
-    assert [type(one) for one in found[most:]] == [type(None), TooLarge, type(None), type(None)]
+    assert [type(match) for match in found[:most]] == [type(None)] * most
+    assert [type(match) for match in found[most:]] == [type(None), TooLarge, type(None), type(None)]
 
 
 def test_a_temperature_softens_the_scores_and_leaves_raw_logits_and_the_best_label_alone() -> None:
@@ -383,19 +390,19 @@ def test_other_labels_are_a_difference() -> None:
         pytest.param(GOLDEN_LOGITS[1:] + GOLDEN_LOGITS[:1], id="labels shifted by one"),
         pytest.param(np.random.default_rng(2).normal(0.0, 0.6, 40).tolist(), id="other weights"),
         pytest.param([0.0] * 40, id="equal scores"),
-        pytest.param([-one for one in GOLDEN_LOGITS], id="upside down"),
+        pytest.param([-entry for entry in GOLDEN_LOGITS], id="upside down"),
     ],
 )
 def test_another_model_is_told_where_every_score_is_below_the_tolerance(broken: list[float], problem_type: str) -> None:
     shift = 4.0 if problem_type == "multi_label_classification" else 0.0  # sigmoids of nothing but unlikely labels
-    published, now = ([one - shift for one in logits] for logits in (GOLDEN_LOGITS, broken))
+    published, now = ([logit - shift for logit in logits] for logits in (GOLDEN_LOGITS, broken))
     told = golden_difference(published, now, 0.1, problem_type=problem_type)
     assert "others the most" in told
 
 
 def test_a_long_golden_text_published_when_texts_were_cut_still_answers_alike() -> None:
     encoded = Encoded([Row([7] * 30, [0] * 30), Row([7] * 9, [0] * 9)], 39, False)
-    outputs = [{"logits": np.array(one, np.float32)} for one in ([2.0, 0.0], [0.0, 5.0])]
+    outputs = [{"logits": np.array(entry, np.float32)} for entry in ([2.0, 0.0], [0.0, 5.0])]
     for kept in (1, 2):
         published = TASK.decode(Encoded(encoded.rows[:kept], 0, False), outputs[:kept], Options())
         assert TASK.golden_difference(encoded, outputs, asdict(published), 0.02) == ""
