@@ -11,6 +11,8 @@ PYTHON ?= python3
 EXTRA ?=
 # further arguments for pytest or the release check, for example ARGS="-k scheduler"
 ARGS ?=
+# processes that run the tests; 0: this one alone
+WORKERS ?= auto
 # the tag that is being released
 TAG ?=
 

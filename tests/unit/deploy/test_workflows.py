@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,3 +77,12 @@ def test_nothing_is_published_that_was_not_checked_and_attested() -> None:
     (check,) = [step for step in jobs["check"]["steps"] if step.get("run") == "make release-check"]
     assert check["env"]["TAG"] == "${{ github.ref_name }}"
     assert jobs["publish"]["environment"] == "release"
+
+
+def test_every_target_of_tests_says_in_how_many_processes_they_run() -> None:
+    """What make would run, with no variable set by anybody."""
+    environment = {name: value for name, value in os.environ.items() if name != "WORKERS"}
+    for target in ("test", "test-fast", "test-slow"):
+        command = ["make", "--no-print-directory", "--dry-run", target]
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert " -n auto " in ran.stdout
