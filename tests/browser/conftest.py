@@ -52,15 +52,15 @@ def open_page(browser: Browser, shipped_service: LiveService) -> Open:
         page = context.new_page()
         amiss: list[str] = []
         strangers: list[str] = []
-        page.on("console", lambda one: amiss.append(one.text) if one.type in ("error", "warning") else None)
+        page.on("console", lambda entry: amiss.append(entry.text) if entry.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: amiss.append(str(error)))
-        page.on("request", lambda one: strangers.append(one.url) if is_stranger(one.url, origin) else None)
+        page.on("request", lambda entry: strangers.append(entry.url) if is_stranger(entry.url, origin) else None)
         page.goto(origin + path)
         try:
             yield page
         finally:
             context.close()
-        assert [one for one in amiss if not any(words in one for words in expected)] == []
+        assert [entry for entry in amiss if not any(words in entry for words in expected)] == []
         assert strangers == []
 
     return opened

@@ -58,7 +58,7 @@ def test_the_measure_of_contrast_finds_what_is_too_faint(open_page: Open) -> Non
     with open_page() as page:
         expect(page.get_by_role("radio", name="sentiment")).to_be_visible()
         page.evaluate("document.querySelector('h1').style.color = '#b0b0b0'")
-        assert [one for one in page.evaluate(CONTRAST)["faint"] if one.startswith("Ask a model")]
+        assert [entry for entry in page.evaluate(CONTRAST)["faint"] if entry.startswith("Ask a model")]
 
 
 @pytest.mark.parametrize(("model", "verb"), TASKS)
@@ -68,16 +68,16 @@ def test_every_control_has_a_name(open_page: Open, model: str, verb: str) -> Non
         session = page.context.new_cdp_session(page)
         tree: list[dict[str, Any]] = session.send("Accessibility.getFullAXTree")["nodes"]
         roles = {"button", "link", "radio", "checkbox", "slider", "textbox", "combobox", "img", "DisclosureTriangle"}
-        found = [one for one in tree if one.get("role", {}).get("value") in roles and not one.get("ignored")]
+        found = [entry for entry in tree if entry.get("role", {}).get("value") in roles and not entry.get("ignored")]
         assert len(found) >= 15
-        assert [one["role"]["value"] for one in found if not one.get("name", {}).get("value", "").strip()] == []
+        assert [match["role"]["value"] for match in found if not match.get("name", {}).get("value", "").strip()] == []
 
 
 def test_headings_descend_one_level_at_a_time(open_page: Open) -> None:
     with open_page() as page:
         everything_shown(page, "sentiment", "Classify")
         levels = [
-            int(one.evaluate("one => one.tagName[1]")) for one in page.locator("h1, h2, h3, h4").all() if one.is_visible()
+            int(entry.evaluate("one => one.tagName[1]")) for entry in page.locator("h1, h2, h3, h4").all() if entry.is_visible()
         ]
         assert levels[0] == 1
         assert levels.count(1) == 1

@@ -25,7 +25,7 @@ def test_an_example_is_executed_where_it_stands(open_page: Open) -> None:
 def test_tags_come_in_the_order_a_newcomer_needs(open_page: Open) -> None:
     with open_page("/docs") as page:
         expect(page.locator(".opblock-tag").first).to_be_visible()
-        tags = [one.get_attribute("data-tag") for one in page.locator(".opblock-tag").all()]
+        tags = [entry.get_attribute("data-tag") for entry in page.locator(".opblock-tag").all()]
         assert tags[0] == "Predict"
         assert tags.index("Models") < tags.index("Health")
 

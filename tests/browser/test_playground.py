@@ -34,7 +34,9 @@ def press(page: Page, verb: str) -> None:
 
 def facts(page: Page) -> dict[str, str]:
     """What stands beside the answer, by name."""
-    return {one.locator("dt").inner_text(): one.locator("dd").inner_text() for one in page.locator(".facts dl > div").all()}
+    return {
+        entry.locator("dt").inner_text(): entry.locator("dd").inner_text() for entry in page.locator(".facts dl > div").all()
+    }
 
 
 def answer_of(page: Page, route: str) -> Any:
@@ -56,7 +58,7 @@ def test_the_first_click_shows_an_answer_and_where_its_time_went(open_page: Open
         assert all(re.fullmatch(r"[\d.]+ ms", shown[name]) for name in ("Tokenize", "Queue", "Inference"))
         assert shown["Batch"] == "1 row"
         assert re.fullmatch(r"\d+ tokens", shown["Read"])
-        loaded = {one["name"]: one for one in page.request.get(f"{page.url}v1/models").json()["models"]}
+        loaded = {entry["name"]: entry for entry in page.request.get(f"{page.url}v1/models").json()["models"]}
         assert shown["Model"] == f"{model}/{loaded[model]['version']}"
         provider = loaded[model]["execution_providers"][0].removesuffix("ExecutionProvider")
         assert shown["Runs on"] == f"{provider}, {loaded[model]['precision']}"
@@ -114,7 +116,7 @@ def test_the_chosen_sentences_are_lit_up_and_a_slider_says_how_many(open_page: O
         press(page, "Summarize")
         marks = page.locator(".document mark")
         expect(marks).to_have_count(3)
-        assert marks.all_inner_texts() == [one["text"] for one in answer_of(page, "v1/summarize")["sentences"]]
+        assert marks.all_inner_texts() == [entry["text"] for entry in answer_of(page, "v1/summarize")["sentences"]]
         page.get_by_role("slider", name="Sentences to keep").fill("1")
         expect(marks).to_have_count(1)
         assert page.locator(".best").inner_text() == marks.inner_text()
@@ -180,7 +182,8 @@ def test_an_explanation_colours_words_and_tells_their_sides_without_colour_too(o
         expect(words.locator(".against.step-3")).to_have_text("film")
         expect(words).to_have_text("A warm, funny film that I would happily watch again.")
         lines = [
-            words.locator(one).evaluate("one => getComputedStyle(one).borderBottomStyle") for one in (".for.step-3", ".against")
+            words.locator(name).evaluate("one => getComputedStyle(one).borderBottomStyle")
+            for name in (".for.step-3", ".against")
         ]
         assert lines == ["solid", "dashed"]
         expect(page.locator(".legend")).to_contain_text("against it, dashed line")
@@ -245,7 +248,7 @@ def test_what_is_copied_runs_and_gets_the_same_answer(open_page: Open, model: st
         ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         (result,) = json.loads(ran.stdout)["results"]
         answered = result.get("labels") or result.get("answers") or result.get("sentences")
-        texts = [one.get("label") or one.get("answer") or one.get("text") for one in answered]
+        texts = [entry.get("label") or entry.get("answer") or entry.get("text") for entry in answered]
         assert texts
         shown = page.locator(".answer").inner_text()
         assert all(" ".join(text.split()) in " ".join(shown.split()) for text in texts)
@@ -354,10 +357,10 @@ def test_metrics_are_read_as_prometheus_reads_them(open_page: Open) -> None:
         press(page, "Classify")
         text = page.request.get(f"{page.url}metrics").text()
         found = page.evaluate("async (text) => (await import('./static/playground/live.js')).parse(text)", text)
-        expected = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        expected = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         assert len(found) > 50
-        assert [(one["name"], one["labels"], one["value"]) for one in found if one["value"] is not None] == [
-            (one.name, one.labels, one.value) for one in expected
+        assert [(match["name"], match["labels"], match["value"]) for match in found if match["value"] is not None] == [
+            (entry.name, entry.labels, entry.value) for entry in expected
         ]
 
 
@@ -436,7 +439,9 @@ def test_it_is_readable_on_a_phone(open_page: Open, width: int) -> None:
             expect(page.get_by_role("heading", name="Answer", exact=True)).to_be_in_viewport()
             page.get_by_role("button", name="Copy as Python").click()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-        small = [one for one in page.get_by_role("button").all() if one.is_visible() and one.bounding_box()["height"] < 32]  # type: ignore[index]
+        small = [
+            entry for entry in page.get_by_role("button").all() if entry.is_visible() and entry.bounding_box()["height"] < 32
+        ]  # type: ignore[index]
         assert small == []
 
 

@@ -33,8 +33,8 @@ def test_it_can_be_read(page_file: Path, browser: Browser, scheme: Literal["ligh
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
     page = context.new_page()
     amiss: list[str] = []
-    page.on("console", lambda one: amiss.append(one.text))
-    page.on("request", lambda one: amiss.append(one.url) if one.url != page_file.as_uri() else None)
+    page.on("console", lambda entry: amiss.append(entry.text))
+    page.on("request", lambda entry: amiss.append(entry.url) if entry.url != page_file.as_uri() else None)
     page.goto(page_file.as_uri())
     assert page.title() == "tiny/1: report"
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -19,13 +19,13 @@ def verdict(load: dict[str, Any], lines: list[dict[str, Any]]) -> str:
         AssertionError: a request that was read is without its answer, or the signal came when none was under way.
     """
     answered: dict[str, int] = load["answered"]
-    read = {one["request_id"]: one["status"] for one in lines if one.get("logger") == "hooper.access"}
+    read = {line["request_id"]: line["status"] for line in lines if line.get("logger") == "hooper.access"}
     read = {key: status for key, status in read.items() if key.startswith("load-")}
     failed = {key: status for key, status in answered.items() if status != 200}
     assert not failed, f"answered, but not with 200: {failed}"
     assert read == answered, f"read, and not answered: {sorted(read.items() - answered.items())}"
-    end = next(index for index, one in enumerate(lines) if one["message"] == SHUTTING_DOWN)
-    late = sum(one.get("request_id", "") in answered for one in lines[end:])
+    end = next(index for index, line in enumerate(lines) if line["message"] == SHUTTING_DOWN)
+    late = sum(line.get("request_id", "") in answered for line in lines[end:])
     assert late > 0, "no request was under way when the signal came: nothing is shown"
     unread = len(load["unanswered"])
     return f"{len(answered)} requests read, all answered with 200, {late} of them after the signal; {unread} closed unread"
@@ -33,4 +33,4 @@ def verdict(load: dict[str, Any], lines: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     told = [json.loads(line) for line in sys.stdin if line.startswith("{")]
-    print(verdict(next(one for one in told if "answered" in one), [one for one in told if "message" in one]))
+    print(verdict(next(entry for entry in told if "answered" in entry), [entry for entry in told if "message" in entry]))

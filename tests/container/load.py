@@ -61,4 +61,4 @@ if __name__ == "__main__":
     for client in clients:
         client.join()
     answered = {key: status for client in clients for key, status in client.answered.items()}
-    print(json.dumps({"answered": answered, "unanswered": [one for client in clients for one in client.unanswered]}))
+    print(json.dumps({"answered": answered, "unanswered": [entry for client in clients for entry in client.unanswered]}))

@@ -30,13 +30,13 @@ def queries(dashboard: dict[str, Any]) -> list[str]:
     """Every query that must have an answer, its variables replaced."""
     found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     for name, value in VARIABLES.items():
-        found = [one.replace(name, value) for one in found]
-    return [one for one in found if not any(name in one for name in NOT_ALWAYS_THERE)]
+        found = [match.replace(name, value) for match in found]
+    return [match for match in found if not any(name in match for name in NOT_ALWAYS_THERE)]
 
 
 def has_answer(address: str, query: str) -> bool:
     result = get(address, "/api/v1/query?" + urllib.parse.urlencode({"query": query}))["result"]
-    return any(one["value"][1] != "NaN" for one in result)
+    return any(entry["value"][1] != "NaN" for entry in result)
 
 
 def main(address: str, dashboard: dict[str, Any]) -> int:
@@ -44,17 +44,19 @@ def main(address: str, dashboard: dict[str, Any]) -> int:
     num_queries = len(unanswered)
     until = time.monotonic() + PATIENCE_S
     while unanswered and time.monotonic() < until:  # rates need two scrapes
-        unanswered = [one for one in unanswered if not has_answer(address, one)]
+        unanswered = [entry for entry in unanswered if not has_answer(address, entry)]
         if unanswered:
             time.sleep(POLL_S)
     up = get(address, "/api/v1/query?query=up")["result"]
     groups = get(address, "/api/v1/rules")["groups"]
     broken = [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"]
     rules = sum(len(group["rules"]) for group in groups)
-    print(f"{sum(one['value'][1] == '1' for one in up)} of {len(up)} instances up, {rules} alerts, broken: {broken or 'none'}")
+    print(
+        f"{sum(entry['value'][1] == '1' for entry in up)} of {len(up)} instances up, {rules} alerts, broken: {broken or 'none'}"
+    )
     print(f"{num_queries - len(unanswered)} of the dashboard's {num_queries} queries have an answer")
-    for one in unanswered:
-        print(f"no answer: {one}")
+    for entry in unanswered:
+        print(f"no answer: {entry}")
     return 1 if unanswered or broken or not up or not rules else 0
 
 

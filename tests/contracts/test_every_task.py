@@ -198,7 +198,9 @@ def test_it_takes_corrections_or_says_that_it_takes_none(world: World, spec: Tas
     for example in codec.examples:
         for result in world.post("/v1/feedback", {**example, "model": spec.name})["results"]:
             assert set(result["predicted"])
-    others = [one.correction for one in world.tasks.values() if one.correction and one.correction.schema is not codec.schema]
+    others = [
+        task.correction for task in world.tasks.values() if task.correction and task.correction.schema is not codec.schema
+    ]
     for example in (example for other in others for example in other.examples):
         foreign = as_list(example["inputs"])[0]
         assert spec.name in world.post("/v1/feedback", {"inputs": foreign, "model": spec.name}, 422)["detail"]

@@ -97,11 +97,11 @@ def test_the_page_on_writing_a_task_shows_what_is_printed(world: World, tmp_path
     python = shlex.quote(sys.executable)
     commands = doc_commands(PAGE)
     assert commands
-    for one in commands:
-        command = f'hooper() {{ {python} -m app.cli "$@"; }}; python() {{ {python} "$@"; }}; {one.command}'
+    for entry in commands:
+        command = f'hooper() {{ {python} -m app.cli "$@"; }}; python() {{ {python} "$@"; }}; {entry.command}'
         variables = environment(world.site, device="cpu")
         ran = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
-        assert difference(ran.stdout + ran.stderr, one.output) is None, (one.command, ran.stdout, ran.stderr)
+        assert difference(ran.stdout + ran.stderr, entry.output) is None, (entry.command, ran.stdout, ran.stderr)
 
 
 def test_the_page_on_writing_a_task_shows_the_package_as_it_is() -> None:

@@ -61,9 +61,9 @@ def inference(shipped_service: LiveService, model: str, **options: Any) -> Infer
 def test_inference_client_classifies(shipped_service: LiveService) -> None:
     labels = inference(shipped_service, "sentiment").text_classification("A warm, funny film.")
     assert isinstance(labels, list)
-    assert [one.label for one in labels] == ["positive", "negative"]
+    assert [label.label for label in labels] == ["positive", "negative"]
     assert labels[0].score > 0.9
-    assert sum(one.score for one in labels) == pytest.approx(1)
+    assert sum(label.score for label in labels) == pytest.approx(1)
 
 
 def test_inference_client_classifies_with_its_options(shipped_service: LiveService) -> None:
@@ -97,7 +97,7 @@ def test_inference_client_answers_with_all_of_its_options(shipped_service: LiveS
     assert isinstance(answers, list)
     assert 1 < len(answers) <= 3
     assert answers[0].answer == "1911"
-    assert all(CONTEXT[one.start : one.end] == one.answer for one in answers)
+    assert all(CONTEXT[answer.start : answer.end] == answer.answer for answer in answers)
 
 
 def test_inference_client_summarizes(shipped_service: LiveService) -> None:
@@ -152,8 +152,8 @@ def test_answers_are_valid_by_the_specification_of_their_task(client: httpx.Clie
     schema_of(task).validate(client.post(f"/models/{model}", json=body).json())
     several = client.post(f"/models/{model}", json={"inputs": [body["inputs"]] * 2}).json()
     assert len(several) == 2
-    for one in several:
-        schema_of(task).validate(one)
+    for entry in several:
+        schema_of(task).validate(entry)
     assert not schema_of(task).is_valid(5)
 
 
@@ -175,7 +175,7 @@ def tensor(name: str, *texts: object, shape: list[int] | None = None, binary: bo
 def texts_of(result: InferResult, name: str) -> list[Any]:
     array = result.as_numpy(name)
     assert array is not None
-    return np.vectorize(lambda one: one.decode() if isinstance(one, bytes) else one, otypes=[object])(array).tolist()  # type: ignore[no-any-return]
+    return np.vectorize(lambda entry: entry.decode() if isinstance(entry, bytes) else entry, otypes=[object])(array).tolist()  # type: ignore[no-any-return]
 
 
 def test_triton_client_finds_the_service_alive_and_ready(triton: InferenceServerClient) -> None:
@@ -193,12 +193,12 @@ def test_triton_client_reads_the_metadata(triton: InferenceServerClient) -> None
     assert "binary_tensor_data" in server["extensions"]
     model = triton.get_model_metadata("qa")
     assert model["versions"] == ["1"]
-    assert [one["name"] for one in model["inputs"]] == ["question", "context"]
-    assert {one["name"]: one["datatype"] for one in model["outputs"]} == {
+    assert [entry["name"] for entry in model["inputs"]] == ["question", "context"]
+    assert {entry["name"]: entry["datatype"] for entry in model["outputs"]} == {
         "answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64",
     }  # fmt: skip
     config = triton.get_model_config("sentiment", "1")
-    assert [one["name"] for one in config["input"]] == ["text", "text_pair"]
+    assert [entry["name"] for entry in config["input"]] == ["text", "text_pair"]
 
 
 @pytest.mark.parametrize("binary_in", [True, False], ids=["bytes in", "json in"])
@@ -229,7 +229,7 @@ def test_triton_client_asks_for_chosen_outputs_of_a_version(triton: InferenceSer
     asked = [tensor("question", "Who painted it?", "When was it stolen?"), tensor("context", CONTEXT, CONTEXT)]
     wanted = [InferRequestedOutput("end"), InferRequestedOutput("answer", binary_data=False), InferRequestedOutput("start")]
     result = triton.infer("qa", asked, model_version="1", outputs=wanted)
-    assert [one["name"] for one in result.get_response()["outputs"]] == ["end", "answer", "start"]
+    assert [entry["name"] for entry in result.get_response()["outputs"]] == ["end", "answer", "start"]
     answers, starts, ends = (texts_of(result, name) for name in ("answer", "start", "end"))
     assert answers == ["Maria Lopez", "1911"]
     assert [CONTEXT[start:end] for start, end in zip(starts, ends, strict=True)] == answers
@@ -245,7 +245,7 @@ def test_triton_client_may_send_a_column(triton: InferenceServerClient) -> None:
 
 def test_triton_client_asks_in_the_background(triton: InferenceServerClient) -> None:
     asked = [triton.async_infer("sentiment", [tensor("text", text)]) for text in ("Great.", "Dreadful.")]
-    assert [texts_of(one.get_result(), "label")[0][0] for one in asked] == ["positive", "negative"]
+    assert [texts_of(entry.get_result(), "label")[0][0] for entry in asked] == ["positive", "negative"]
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
@@ -255,8 +255,8 @@ def test_the_asynchronous_triton_client_works_as_well(shipped_service: LiveServi
             assert await asking.is_server_ready()
             outputs = [InferRequestedOutput("label", binary_data=binary)]
             texts = [[tensor("text", text, binary=binary)] for text in ("Great.", "Dreadful.")]
-            results = await asyncio.gather(*[asking.infer("sentiment", one, outputs=outputs) for one in texts])
-            return [texts_of(one, "label")[0][0] for one in results]
+            results = await asyncio.gather(*[asking.infer("sentiment", text, outputs=outputs) for text in texts])
+            return [texts_of(result, "label")[0][0] for result in results]
 
     assert asyncio.run(ask()) == ["positive", "negative"]
 
@@ -317,8 +317,8 @@ def test_text_embeddings_answers_are_valid_by_its_openapi_file(client: httpx.Cli
 def test_text_embeddings_tells_a_pair_from_a_batch(client: httpx.Client) -> None:
     pair = client.post("/predict", json={"inputs": ["Great.", "Dreadful."]}).json()
     native = client.post("/v1/classify", json={"inputs": {"text": "Great.", "text_pair": "Dreadful."}}).json()
-    expected = {one["label"]: one["score"] for one in native["results"][0]["labels"]}
-    assert {one["label"]: one["score"] for one in pair} == pytest.approx(expected, abs=1e-4)
+    expected = {entry["label"]: entry["score"] for entry in native["results"][0]["labels"]}
+    assert {entry["label"]: entry["score"] for entry in pair} == pytest.approx(expected, abs=1e-4)
     batch = client.post("/predict", json={"inputs": [["Great."], ["Dreadful."]]}).json()
     assert [labels[0]["label"] for labels in batch] == ["positive", "negative"]
 

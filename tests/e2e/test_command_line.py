@@ -48,7 +48,7 @@ def hooper(environment: dict[str, str], tmp_path: Path) -> Hooper:
 def test_a_pipe_of_texts_is_answered_line_by_line_and_bad_ones_are_told(hooper: Hooper) -> None:
     ran = hooper("predict", "--model", "sentiment", "--top-k", "1", given=f"{FILM}\n\nBoring from start to end.\n")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert [(one["line"], one["labels"][0]["label"]) for one in map(json.loads, ran.stdout.splitlines())] == [
+    assert [(line["line"], line["labels"][0]["label"]) for line in map(json.loads, ran.stdout.splitlines())] == [
         (1, "positive"), (3, "negative"),
     ]  # fmt: skip
     ran = hooper("predict", "--model", "sentiment", given=f'{{"text": "{FILM}", "id": 7}}\n{{"text"\n{{"text": " "}}\n')
@@ -116,14 +116,14 @@ def test_a_model_travels_by_archive(hooper: Hooper, tmp_path: Path) -> None:
     )  # fmt: skip
     assert "serve it:  hooper serve --model sentiment" in added.stdout
     assert (Path(there) / "sentiment" / "1" / "model.onnx").read_bytes() == (MODELS / "sentiment/1/model.onnx").read_bytes()
-    answers = [json.loads(hooper("predict", "--text", FILM, "--models", one, "--model", "sentiment").stdout) for one in
+    answers = [json.loads(hooper("predict", "--text", FILM, "--models", entry, "--model", "sentiment").stdout) for entry in
                (there, str(MODELS))]  # fmt: skip
     assert answers[0] == answers[1]
 
 
 def test_a_folder_elsewhere_is_served_by_its_path(tmp_path: Path) -> None:
     with serving(tmp_path / "nowhere", serve=MODELS / "sentiment" / "1") as running, running.client() as client:
-        assert [one["name"] for one in client.get("/v1/models").json()["models"]] == ["sentiment"]
+        assert [entry["name"] for entry in client.get("/v1/models").json()["models"]] == ["sentiment"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.support.mutated_model import sign_again
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
 ADMIN_KEY = "the key of the example"
 JSON = "application/json"
-SHIPPED = {folder.name: max(int(one.name) for one in folder.iterdir()) for folder in (ROOT / "models").iterdir()}
+SHIPPED = {folder.name: max(int(path.name) for path in folder.iterdir()) for folder in (ROOT / "models").iterdir()}
 """The latest version of each shipped model."""
 
 
@@ -38,7 +38,9 @@ class Example:
     @property
     def address(self) -> str:
         """The path with its parameters' examples in their places."""
-        examples = {one["name"]: _example_of(one) for one in self.operation.get("parameters", []) if one["in"] == "path"}
+        examples = {
+            entry["name"]: _example_of(entry) for entry in self.operation.get("parameters", []) if entry["in"] == "path"
+        }
         if self.name in SHIPPED:  # an example that is named for a model is one for that model
             examples |= {"name": self.name, "version": SHIPPED[self.name]}
         return re.sub(r"\{(\w+)\}", lambda match: str(examples[match[1]]), self.path)
@@ -46,11 +48,11 @@ class Example:
 
 def _example_of(parameter: dict[str, Any]) -> Any:
     found = [parameter.get("example"), *parameter["schema"].get("examples", []), *_values(parameter.get("examples", {}))]
-    return next((one for one in found if one is not None), f"no example of {parameter['name']}")
+    return next((match for match in found if match is not None), f"no example of {parameter['name']}")
 
 
 def _values(examples: Any) -> list[Any]:
-    return [one["value"] for one in examples.values()] if isinstance(examples, dict) else list(examples)
+    return [example["value"] for example in examples.values()] if isinstance(examples, dict) else list(examples)
 
 
 def bodies(operation: dict[str, Any]) -> dict[str, Any]:
@@ -58,10 +60,10 @@ def bodies(operation: dict[str, Any]) -> dict[str, Any]:
     if "requestBody" not in operation:
         return {"": None}
     content = operation["requestBody"]["content"][JSON]
-    named = {name: one["value"] for name, one in content.get("examples", {}).items()}
+    named = {name: entry["value"] for name, entry in content.get("examples", {}).items()}
     model = SCHEMA["components"]["schemas"].get(content["schema"].get("$ref", "").rpartition("/")[2], {})
     given = [*([content["example"]] if "example" in content else []), *model.get("examples", [])]
-    return named | {f"example {number}": one for number, one in enumerate(given, 1) if one not in named.values()}
+    return named | {f"example {number}": entry for number, entry in enumerate(given, 1) if entry not in named.values()}
 
 
 CHANGES = ("/load", "/promote", "/unload")
@@ -103,16 +105,18 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def test_every_route_with_a_body_has_an_example_of_it() -> None:
-    paths = {path for path, operations in SCHEMA["paths"].items() for one in operations.values() if "requestBody" in one}
+    paths = {
+        path for path, operations in SCHEMA["paths"].items() for operation in operations.values() if "requestBody" in operation
+    }
     assert {"/v1/classify", "/v1/answer", "/v1/summarize"} <= paths
-    assert paths - {one.path for one in every_example()} == set()
+    assert paths - {entry.path for entry in every_example()} == set()
 
 
 def test_every_part_of_a_path_has_an_example() -> None:
-    assert [name_of(one) for one in every_example() if "no example" in one.address] == []
+    assert [name_of(entry) for entry in every_example() if "no example" in entry.address] == []
 
 
-@pytest.mark.parametrize("example", [one for one in every_example() if not one.path.endswith(CHANGES)], ids=name_of)
+@pytest.mark.parametrize("example", [entry for entry in every_example() if not entry.path.endswith(CHANGES)], ids=name_of)
 def test_an_example_gets_the_answer_that_is_documented(client: httpx.Client, example: Example) -> None:
     check(client, example)
 
@@ -136,4 +140,4 @@ def check(client: httpx.Client, example: Example) -> None:
         answer = response.json()
         jsonschema.validate(answer, documented[JSON]["schema"] | {"components": SCHEMA["components"]})
         results = answer.get("results", []) if isinstance(answer, dict) else []
-        assert [one for one in results if "error" in one] == []
+        assert [result for result in results if "error" in result] == []

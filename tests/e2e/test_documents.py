@@ -46,9 +46,9 @@ ELSEWHERE = ROOT / "docs" / "how-to" / "write-a-task.md"
 """Run by tests/contracts/test_plugins.py, where the package is installed that it is about."""
 # the README in every run, the other pages every night
 RUN = [
-    pytest.param(one, marks=[] if one.name == "README.md" else [pytest.mark.slow])
-    for one in DOCUMENTS
-    if doc_commands(one) and one != ELSEWHERE
+    pytest.param(entry, marks=[] if entry.name == "README.md" else [pytest.mark.slow])
+    for entry in DOCUMENTS
+    if doc_commands(entry) and entry != ELSEWHERE
 ]
 
 
@@ -69,17 +69,17 @@ def _failures(commands: list[DocCommand], workplace: Path) -> Iterator[str]:
     }
     address = ADDRESS
     with ExitStack() as stack:
-        for one in commands:
-            if re.match(r"(hooper|make) serve\b", one.command):
-                address = stack.enter_context(_served(one.command, workplace)).url.removeprefix("http://")
+        for entry in commands:
+            if re.match(r"(hooper|make) serve\b", entry.command):
+                address = stack.enter_context(_served(entry.command, workplace)).url.removeprefix("http://")
                 continue
-            command = one.command.replace(ADDRESS, address)
+            command = entry.command.replace(ADDRESS, address)
             ran = subprocess.run(
                 ["bash", "-c", command], cwd=workplace, env=environment, capture_output=True, text=True, check=False
             )
-            mismatch = difference(ran.stdout + ran.stderr, one.output)
+            mismatch = difference(ran.stdout + ran.stderr, entry.output)
             if mismatch:
-                yield f"$ {one.command}\n{mismatch}\n{ran.stderr[-2000:]}"
+                yield f"$ {entry.command}\n{mismatch}\n{ran.stderr[-2000:]}"
 
 
 def _served(command: str, workplace: Path):  # type: ignore[no-untyped-def]

@@ -28,17 +28,17 @@ def explain(client: httpx.Client, inputs: Any, **options: Any) -> Any:
     response = client.post("/v1/explain", json={"inputs": inputs, **options})
     assert response.status_code == 200, response.text
     (result,) = response.json()["results"]
-    for one in result["tokens"]:
-        text = inputs if isinstance(inputs, str) else inputs[one["field"]]
-        assert text[one["start"] : one["end"]] == one["text"]
+    for entry in result["tokens"]:
+        text = inputs if isinstance(inputs, str) else inputs[entry["field"]]
+        assert text[entry["start"] : entry["end"]] == entry["text"]
     if result["method"] == "shapley":
         expected = log(result["score"] / (1 - result["score"])) - log(result["base_score"] / (1 - result["base_score"]))
-        assert sum(one["weight"] for one in result["tokens"]) == pytest.approx(expected, abs=1e-2)
+        assert sum(entry["weight"] for entry in result["tokens"]) == pytest.approx(expected, abs=1e-2)
     return result
 
 
 def weights(result: Any, field: str = "text") -> dict[str, float]:
-    return {one["text"]: one["weight"] for one in result["tokens"] if one["field"] == field}
+    return {entry["text"]: entry["weight"] for entry in result["tokens"] if entry["field"] == field}
 
 
 def test_praise_speaks_for_positive_and_blame_against_it(client: httpx.Client) -> None:
@@ -70,7 +70,7 @@ def test_the_words_that_made_an_answer_win_are_found_in_question_and_context(cli
 def test_a_sentence_of_a_summary_is_explained(client: httpx.Client) -> None:
     text = "The council voted to close the market hall.\r\nIt rained.\tThe mayor wore a blue coat."
     result = explain(client, text, model="summary", target="It rained.")
-    assert " ".join(one["text"] for one in result["tokens"]).endswith("It rained . The mayor wore a blue coat .")
+    assert " ".join(entry["text"] for entry in result["tokens"]).endswith("It rained . The mayor wore a blue coat .")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_sentence_of_a_summary_is_explained(client: httpx.Client) -> None:
 )
 def test_offsets_are_counted_in_the_callers_own_characters(client: httpx.Client, text: str) -> None:
     result = explain(client, text)
-    assert "".join(one["text"] for one in result["tokens"]) == "".join(text.split())
+    assert "".join(entry["text"] for entry in result["tokens"]) == "".join(text.split())
 
 
 @pytest.mark.parametrize("truncation", ["truncate", "window"])

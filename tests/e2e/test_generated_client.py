@@ -30,7 +30,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
-    for name in [one for one in sys.modules if one.partition(".")[0] == NAME]:
+    for name in [module for module in sys.modules if module.partition(".")[0] == NAME]:
         del sys.modules[name]
 
 
@@ -77,6 +77,6 @@ def test_it_tells_an_item_that_failed_from_its_neighbours(client: Any) -> None:
 
 def test_it_lists_models_and_reads_an_error(client: Any) -> None:
     loaded = function("models", "list_models")(client=client)
-    assert "sentiment" in [one.name for one in loaded.models]
+    assert "sentiment" in [model.name for model in loaded.models]
     problem = function("models", "show_model")(client=client, name="missing")
     assert (problem.status, problem.type_) == (404, "unknown_model")

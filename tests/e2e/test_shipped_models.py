@@ -44,12 +44,12 @@ def classify(client: httpx.Client, inputs: Any, **options: Any) -> Any:
 def test_every_published_model_is_loaded_and_says_what_it_runs_on(client: httpx.Client) -> None:
     repository = Repository(MODELS)
     assert "sentiment" in repository.names()
-    loaded = {one["name"]: one for one in client.get("/v1/models").json()["models"]}
+    loaded = {entry["name"]: entry for entry in client.get("/v1/models").json()["models"]}
     assert list(loaded) == repository.names()
-    for one in loaded.values():
-        assert one["state"] == "ready"
-        assert one["execution_providers"]
-        assert one["parity"]["fp32"]["passed"]
+    for entry in loaded.values():
+        assert entry["state"] == "ready"
+        assert entry["execution_providers"]
+        assert entry["parity"]["fp32"]["passed"]
 
 
 def test_the_shipped_models_stay_small() -> None:
@@ -80,7 +80,9 @@ def test_a_long_text_is_cut_refused_or_read_in_windows_as_the_caller_wishes(clie
     assert read["num_tokens"] > 2 * limit
     assert not read["truncated"]
     # what is said only at the end is lost with the cut
-    score = {mode: {one["label"]: one["score"] for one in result["labels"]} for mode, result in (("cut", cut), ("read", read))}
+    score = {
+        mode: {entry["label"]: entry["score"] for entry in result["labels"]} for mode, result in (("cut", cut), ("read", read))
+    }
     assert score["read"]["negative"] > score["cut"]["negative"]
     refused = client.post("/v1/classify", json={"inputs": LONG, "model": "sentiment", "truncation": "error"})
     assert refused.status_code == 413
@@ -94,7 +96,7 @@ def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.C
         for example in schema["components"]["schemas"][body]["examples"]:
             response = client.post(f"/v1/{route}", json=example)
             assert response.status_code == 200, response.text
-            assert all("error" not in one for one in response.json()["results"])
+            assert all("error" not in entry for entry in response.json()["results"])
 
 
 # --- question answering
@@ -105,9 +107,9 @@ def answer(client: httpx.Client, question: str, context: str, **options: Any) ->
     response = client.post("/v1/answer", json={"inputs": inputs, "model": "qa", **options})
     assert response.status_code == 200, response.text
     (result,) = response.json()["results"]
-    for one in result["answers"]:
-        assert context[one["start"] : one["end"]] == one["answer"]
-        assert 0 <= one["score"] <= 1
+    for entry in result["answers"]:
+        assert context[entry["start"] : entry["end"]] == entry["answer"]
+        assert 0 <= entry["score"] <= 1
     return result
 
 
@@ -168,14 +170,16 @@ def test_no_answer_is_likelier_where_there_is_none(client: httpx.Client) -> None
     missing = answer(client, "How many moons does Jupiter have?", context, allow_no_answer=True, top_k=3)
     assert there["answers"][0]["answer"]
     assert missing["no_answer_score"] > there["no_answer_score"]
-    assert "" in [one["answer"] for one in missing["answers"]]
+    assert "" in [entry["answer"] for entry in missing["answers"]]
 
 
 def test_several_answers_do_not_overlap(client: httpx.Client) -> None:
     context = "Anna repaired the bridge in 2011, Ben the road in 2015 and Clara the tower in 2020."
     found = answer(client, "Who repaired something?", context, top_k=5)["answers"]
     assert len(found) > 1
-    assert all(one["end"] <= other["start"] or one["start"] >= other["end"] for one in found for other in found if one != other)
+    assert all(
+        match["end"] <= other["start"] or match["start"] >= other["end"] for match in found for other in found if match != other
+    )
 
 
 # --- summarization
@@ -185,8 +189,8 @@ def summarize(client: httpx.Client, text: str, **options: Any) -> Any:
     response = client.post("/v1/summarize", json={"inputs": text, "model": "summary", **options})
     assert response.status_code == 200, response.text
     (result,) = response.json()["results"]
-    for one in result["sentences"]:
-        assert text[one["start"] : one["end"]] == one["text"]
+    for entry in result["sentences"]:
+        assert text[entry["start"] : entry["end"]] == entry["text"]
     return result
 
 

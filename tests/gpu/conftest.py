@@ -34,7 +34,7 @@ from tests.support.live_service import ROOT
 
 TASKS = installed_tasks()
 MODELS = ROOT / "models"
-FOLDERS = [max(one.iterdir(), key=lambda version: int(version.name)) for one in sorted(MODELS.iterdir())]
+FOLDERS = [max(path.iterdir(), key=lambda version: int(version.name)) for path in sorted(MODELS.iterdir())]
 NUM_ROWS = 48
 CPU = Provider("cpu", "fp32", "to compare with")
 ITEMS: dict[TaskName, Callable[[str], Any]] = {
@@ -83,7 +83,7 @@ class Model:
     def decisions(self, outputs: Sequence[RowOutput]) -> list[list[int]]:
         """For each row its best label, or for each kind of score its best token."""
         axes = {output.name: -1 if output.axis == "row" else 0 for output in self.manifest.graph.outputs}
-        return [[*np.ravel([one[name].argmax(axis) for name, axis in axes.items()])] for one in outputs]
+        return [[*np.ravel([output[name].argmax(axis) for name, axis in axes.items()])] for output in outputs]
 
 
 def session_factory(file: Path, graph: Any, provider: Provider, num_threads: int) -> OrtSession:
@@ -100,7 +100,9 @@ def model_in(folder: Path) -> Model:
     kind = TASKS[manifest.task]
     items = [ITEMS[manifest.task](text) for text in profile_texts("mixed")[:NUM_ROWS]]
     encoded = kind.build(tokenizer, manifest.task_options).encode(items, kind.options())
-    return Model(folder, manifest, [row for one in encoded if isinstance(one, Encoded) for row in one.rows][:NUM_ROWS])
+    return Model(
+        folder, manifest, [row for encoding in encoded if isinstance(encoding, Encoded) for row in encoding.rows][:NUM_ROWS]
+    )
 
 
 @pytest.fixture(params=FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")

@@ -28,8 +28,8 @@ MEMORY = 256 * 2**20
 
 
 def assert_alike(some: Sequence[RowOutput], others: Sequence[RowOutput], provider: Provider) -> None:
-    for one, other in zip(some, others, strict=True):
-        for name, values in one.items():
+    for entry, other in zip(some, others, strict=True):
+        for name, values in entry.items():
             np.testing.assert_allclose(values, other[name], rtol=0, atol=TOLERANCE[provider.precision])
 
 
@@ -50,7 +50,7 @@ def test_the_engine_really_runs_on_the_device_and_gives_the_cpus_numbers(model: 
     if provider.precision == "fp32":
         assert_alike(found, expected, provider)
     decided = zip(model.decisions(found), model.decisions(expected), strict=True)
-    assert np.mean([one == other for one, other in decided]) >= (1 if provider.precision == "fp32" else AGREEING)
+    assert np.mean([entry == other for entry, other in decided]) >= (1 if provider.precision == "fp32" else AGREEING)
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])

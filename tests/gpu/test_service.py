@@ -39,17 +39,17 @@ def asked(client: httpx.Client, route: str, **body: Any) -> Any:
 
 
 def test_every_shipped_model_says_that_it_runs_on_the_device(client: httpx.Client, device: Device) -> None:
-    loaded = {one["name"]: one for one in client.get("/v1/models").json()["models"]}
+    loaded = {entry["name"]: entry for entry in client.get("/v1/models").json()["models"]}
     assert loaded.keys() == {folder.parent.name for folder in FOLDERS}
-    for one in loaded.values():
-        assert one["state"] == "ready"
-        assert one["execution_providers"][0] == EXECUTION_PROVIDERS[device]
+    for entry in loaded.values():
+        assert entry["state"] == "ready"
+        assert entry["execution_providers"][0] == EXECUTION_PROVIDERS[device]
 
 
 def test_texts_are_classified(client: httpx.Client) -> None:
     texts = ["A masterpiece: every scene is beautiful.", "Boring, predictable and far too long."]
     found = asked(client, "classify", inputs=texts, model="sentiment")
-    assert [one["labels"][0]["label"] for one in found] == ["positive", "negative"]
+    assert [match["labels"][0]["label"] for match in found] == ["positive", "negative"]
 
 
 def test_a_question_is_answered(client: httpx.Client) -> None:
@@ -61,7 +61,7 @@ def test_a_text_is_summarized(client: httpx.Client) -> None:
     text = " ".join([PORTRAIT, "The museum bought it in 1950.", "It rains today.", "Many people come to see it every year."])
     (found,) = asked(client, "summarize", inputs=text, model="summary")
     assert found["sentences"]
-    assert all(text[one["start"] : one["end"]] == one["text"] for one in found["sentences"])
+    assert all(text[match["start"] : match["end"]] == match["text"] for match in found["sentences"])
 
 
 def test_many_callers_at_once_get_what_each_gets_alone(client: httpx.Client) -> None:
@@ -70,7 +70,7 @@ def test_many_callers_at_once_get_what_each_gets_alone(client: httpx.Client) -> 
 
     def score(text: str) -> float:
         (found,) = asked(client, "classify", inputs=text, model="sentiment")
-        return float(next(one["score"] for one in found["labels"] if one["label"] == "positive"))
+        return float(next(match["score"] for match in found["labels"] if match["label"] == "positive"))
 
     alone = [score(text) for text in texts]
     with ThreadPoolExecutor(16) as callers:

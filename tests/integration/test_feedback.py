@@ -42,8 +42,8 @@ def test_two_services_keep_into_one_file_at_once(models: Path, tmp_path: Path) -
         asked = [callers.submit(correct_many, *each) for each in ((one, "a"), (other, "b"), (one, "c"), (other, "d"))]
         ids = [number for each in asked for number in each.result()]
     assert sorted(ids) == list(range(1, 81))
-    assert [one.id for one in read(path)] == sorted(ids)
-    assert {one.item["text"] for one in read(path)} == {f"{name} {number}" for name in "abcd" for number in range(20)}
+    assert [part.id for part in read(path)] == sorted(ids)
+    assert {part.item["text"] for part in read(path)} == {f"{name} {number}" for name in "abcd" for number in range(20)}
 
 
 def test_a_kill_loses_nothing_that_was_acknowledged(models: Path, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(models: Path, tmp_path: Path
     with serving(models, feedback=path) as running, running.client() as client:
         told = [correct(client, f"text {number}") for number in range(5)]
         running.process.kill()
-    assert [one.id for one in read(path)] == told
+    assert [part.id for part in read(path)] == told
     with serving(models, feedback=path) as again, again.client() as client:
         assert correct(client, "background_tasks") == told[-1] + 1
         assert not [line for line in again.lines if "background_tasks" in line]
@@ -74,7 +74,7 @@ def test_corrections_go_on_into_a_new_file_when_theirs_was_removed_or_moved(mode
         moved = path.rename(tmp_path / "moved.db")
         correct(client, "moved")
         running.wait_for("the feedback file was gone")
-    assert [[one.item["text"] for one in read(each)] for each in (moved, path)] == [["removed"], ["moved"]]
+    assert [[part.item["text"] for part in read(each)] for each in (moved, path)] == [["removed"], ["moved"]]
 
 
 def test_what_is_no_feedback_file_is_503_and_left_alone(models: Path, tmp_path: Path) -> None:
@@ -88,4 +88,4 @@ def test_what_is_no_feedback_file_is_503_and_left_alone(models: Path, tmp_path: 
         assert path.read_text(encoding="utf-8") == "my notes\n" * 1000
         path.unlink()
         correct(client, "background_tasks")
-    assert [one.item["text"] for one in read(path)] == ["background_tasks"]
+    assert [part.item["text"] for part in read(path)] == ["background_tasks"]

@@ -90,7 +90,7 @@ def children(running: LiveService) -> dict[int, str]:
 
 def shared_folders(inside: Path) -> list[int]:
     """Their modes."""
-    return [one.stat().st_mode & 0o777 for one in inside.iterdir()]
+    return [path.stat().st_mode & 0o777 for path in inside.iterdir()]
 
 
 def child(running: LiveService, kind: str) -> int:
@@ -145,8 +145,8 @@ async def test_200_requests_over_32_connections_are_each_answered_with_their_own
             text = text_of(number)
             response = await client.post("/v1/classify", json={"inputs": [text, text], "model": "tiny"})
             assert response.status_code == 200, response.text
-            for one in response.json()["results"]:
-                check_scores(one, text)
+            for entry in response.json()["results"]:
+                check_scores(entry, text)
 
         await asyncio.gather(*[ask(number) for number in range(200)])
 
@@ -178,10 +178,10 @@ def test_two_versions_run_side_by_side_for_every_connection(models: Path, servic
     assert loading.status_code == 200, loading.text
     asked = {"inputs": "good", "model": "tiny"}
     answers = [httpx.post(f"{service.url}/v1/classify", json=asked, timeout=None).json() for _ in range(8)]
-    assert {one["model"]["version"] for one in answers} == {2}
+    assert {answer["model"]["version"] for answer in answers} == {2}
     assert httpx.post(f"{service.url}/v1/models/tiny/promote", headers=ADMIN, timeout=None).status_code == 200
     told = [httpx.get(f"{service.url}/v1/models/tiny", timeout=None).json() for _ in range(8)]
-    assert {(one["version"], one["role"]) for one in told} == {(2, "main")}
+    assert {(entry["version"], entry["role"]) for entry in told} == {(2, "main")}
 
 
 def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connection_and_after_a_crash(tmp_path: Path) -> None:
@@ -197,16 +197,16 @@ def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connecti
             return [httpx.request(method, running.url + path, timeout=None, trust_env=False, **more) for _ in range(8)]
 
         def check(version: int) -> None:
-            told = [one.json() for one in ask("GET", "/health/ready")]
+            told = [entry.json() for entry in ask("GET", "/health/ready")]
             reason = "model.onnx differs from the checksum in manifest.json"
             failed = [{"model": "broken/1", "detail": reason}]
             assert told == [{"status": "ready", "models": ["aardvark/1", f"tiny/{version}"], "failed": failed}] * 8
             answers = ask(
                 "POST", "/v1/classify", json={"inputs": "good"}
             )  # Broken was published as early, and comes first by name
-            assert {(one.status_code, one.json()["type"]) for one in answers} == {(503, "model_failed")}
-            assert all(reason in one.text for one in answers)
-            assert {one.text.count('hooper_model_failed{model="broken"} 1.0') for one in ask("GET", "/metrics")} == {1}
+            assert {(answer.status_code, answer.json()["type"]) for answer in answers} == {(503, "model_failed")}
+            assert all(reason in answer.text for answer in answers)
+            assert {entry.text.count('hooper_model_failed{model="broken"} 1.0') for entry in ask("GET", "/metrics")} == {1}
 
         check(2)
         said = httpx.post(f"{running.url}/v1/models/tiny/load?version=1", headers=ADMIN, timeout=None, trust_env=False)
@@ -221,7 +221,7 @@ def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connecti
             httpx.post(f"{running.url}/v1/models/broken/load", headers=ADMIN, timeout=None, trust_env=False).status_code == 200
         )
         answers = ask("POST", "/v1/classify", json={"inputs": "good"})
-        assert {one.json()["model"]["name"] for one in answers} == {"broken"}
+        assert {answer.json()["model"]["name"] for answer in answers} == {"broken"}
 
 
 def test_a_model_that_must_load_and_does_not_keeps_every_front_end_from_getting_ready(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_model_that_must_load_and_does_not_keeps_every_front_end_from_getting_
     with started(tmp_path, front_ends=2, **named) as running:
         running.wait_for("not ready: model 'broken' could not be loaded", "2 front ends are ready")
         answers = [httpx.get(f"{running.url}/health/ready", timeout=None, trust_env=False) for _ in range(8)]
-        assert {one.status_code for one in answers} == {503}
+        assert {answer.status_code for answer in answers} == {503}
         until(lambda: "model 'broken' could not be loaded" in httpx.get(f"{running.url}/health/ready", trust_env=False).text)
         answer = httpx.post(f"{running.url}/v1/classify", json={"inputs": "good"}, timeout=None, trust_env=False)
         assert answer.json()["model"]["name"] == "tiny"
@@ -243,7 +243,7 @@ def test_a_key_may_ask_as_often_as_of_one_process(models: Path) -> None:
         asked = [
             httpx.post(f"{running.url}/v1/classify", json={"inputs": "good"}, headers=ADMIN, timeout=None) for _ in range(12)
         ]
-    statuses = Counter(one.status_code for one in asked)
+    statuses = Counter(entry.status_code for entry in asked)
     assert statuses[200] in (6, 7)  # a token may have come back meanwhile
     assert statuses[429] == 12 - statuses[200]
 

@@ -24,5 +24,5 @@ def test_a_killed_training_is_resumed_to_the_same_weights(options: list[str], tm
     whole, *attempts = [json.loads(line) for line in done.stdout.splitlines()]
     assert whole["moments"] > 40
     assert len(attempts) == ATTEMPTS
-    assert all(one["killed"] for one in attempts)
-    assert {one["outcome"] for one in attempts} == {whole["outcome"]}
+    assert all(attempt["killed"] for attempt in attempts)
+    assert {attempt["outcome"] for attempt in attempts} == {whole["outcome"]}

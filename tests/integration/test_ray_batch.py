@@ -61,14 +61,14 @@ def content(path: Path) -> list[Any]:
         return [table.schema, *map(near, table.to_pylist())]
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     lines = data.decode().splitlines()
-    return [near(one) for one in (map(json.loads, lines) if ".jsonl" in path.name else csv.reader(lines))]
+    return [near(line) for line in (map(json.loads, lines) if ".jsonl" in path.name else csv.reader(lines))]
 
 
 def near(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: near(one) for key, one in value.items()}
+        return {key: near(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [near(one) for one in value]
+        return [near(entry) for entry in value]
     if isinstance(value, str) and "." in value and value.replace(".", "").isdecimal():
         value = float(value)  # a cell of csv
     return round(value, 4) if isinstance(value, float) else value
@@ -156,8 +156,8 @@ def has_engine(node: Any) -> bool:
 
 def assert_each_row_once(target: Path) -> None:
     rows = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [one["line"] for one in rows] == list(range(1, NUM_ROWS + 1))
-    assert [one["labels"][0]["label"] for one in rows] == ["good" if n % 3 else "bad" for n in range(NUM_ROWS)]
+    assert [row["line"] for row in rows] == list(range(1, NUM_ROWS + 1))
+    assert [row["labels"][0]["label"] for row in rows] == ["good" if n % 3 else "bad" for n in range(NUM_ROWS)]
 
 
 @pytest.fixture(scope="module")

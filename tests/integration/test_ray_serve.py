@@ -162,7 +162,7 @@ def told(response: httpx.Response) -> Any:
     return response.status_code, response.headers["content-type"], timed, body
 
 
-@pytest.mark.parametrize(("route", "body"), GOOD + BAD, ids=lambda one: str(one)[:60])
+@pytest.mark.parametrize(("route", "body"), GOOD + BAD, ids=lambda name: str(name)[:60])
 def test_every_answer_and_every_error_is_the_single_process_s(
     two_nodes: TwoNodes, alone: LiveService, route: str, body: dict[str, Any]
 ) -> None:
@@ -241,7 +241,7 @@ async def load(url: str, num_requests: int, name: str, after: Callable[[int], No
                 headers = {"X-Request-Id": f"{name}-{number}"}
                 num_tries, answer = await until_answered(client, {"inputs": inputs}, headers)
                 assert len(answer["results"]) == len(inputs)
-                assert {one["labels"][0]["label"] for one in answer["results"]} == {"good"}
+                assert {entry["labels"][0]["label"] for entry in answer["results"]} == {"good"}
                 tries.append(num_tries)
                 await asyncio.to_thread(after, len(tries))
 

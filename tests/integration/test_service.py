@@ -43,7 +43,7 @@ def service(models: Path) -> Iterator[LiveService]:
 
 def text_of(number: int) -> str:
     """Of up to 20 words, different for every number."""
-    words = [one for one in WORDS if one.isalpha()]
+    words = [entry for entry in WORDS if entry.isalpha()]
     return " ".join(words[(number // 3**place) % len(words)] for place in range(1 + number % 20))
 
 
@@ -55,7 +55,7 @@ def expected_scores(text: str) -> np.ndarray:
 
 
 def check_scores(result: dict[str, list[dict[str, object]]], text: str) -> None:
-    scores = {one["label"]: one["score"] for one in result["labels"]}
+    scores = {entry["label"]: entry["score"] for entry in result["labels"]}
     np.testing.assert_allclose([scores["bad"], scores["good"]], expected_scores(text), atol=1e-4)
 
 

@@ -34,7 +34,7 @@ def trained(command: list[str], name: str, folder: Path, *options: str) -> tuple
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(one.name for one in (folder / "models" / name).iterdir()) == ["1", "serving.json"]
+    assert sorted(path.name for path in (folder / "models" / name).iterdir()) == ["1", "serving.json"]
     found = json.loads((folder / "models" / name / "1" / "evaluation.json").read_text(encoding="utf-8"))
     return found, done.stdout
 

@@ -75,9 +75,9 @@ def test_it_opens_no_connection_looks_up_no_name_and_starts_no_program(service: 
 def sockets(service: LiveService) -> list[str]:
     """The inodes of those that its process holds open."""
     found = []
-    for one in Path(f"/proc/{service.process.pid}/fd").iterdir():
+    for path in Path(f"/proc/{service.process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
-            found += re.findall(r"socket:\[(\d+)\]", str(one.readlink()))
+            found += re.findall(r"socket:\[(\d+)\]", str(path.readlink()))
     return found
 
 
@@ -129,7 +129,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def test_whoever_is_silent_or_slow_is_ended_and_told_so_where_it_helps(service: LiveService) -> None:
-    silent, half_head, half_body = (opened(service, one) for one in (b"", head(99)[:-4], head(99) + b"{"))
+    silent, half_head, half_body = (opened(service, entry) for entry in (b"", head(99)[:-4], head(99) + b"{"))
     assert read_all(silent) == b""
     for answer in (read_all(half_head), read_all(half_body)):
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -145,11 +145,13 @@ def num_sockets(service: LiveService) -> int:
 def test_who_leaves_by_halves_leaves_nothing_behind(service: LiveService) -> None:
     body = json.dumps({"inputs": [MARKER] * 8}).encode()
     before = num_sockets(service)
-    connections = [opened(service, one) for one in (b"", head(99), head(99) + b"{", head(len(body)) + body) for _ in range(16)]
-    for one in connections:
-        one.shutdown(socket.SHUT_WR)
-    for one in connections:
-        read_all(one)  # it has closed its side
+    connections = [
+        opened(service, entry) for entry in (b"", head(99), head(99) + b"{", head(len(body)) + body) for _ in range(16)
+    ]
+    for connection in connections:
+        connection.shutdown(socket.SHUT_WR)
+    for connection in connections:
+        read_all(connection)  # it has closed its side
     assert num_sockets(service) <= before
     assert ready(service)
 

@@ -42,7 +42,7 @@ def test_every_task_is_traced_and_the_last_spans_leave_at_the_end(models: Path) 
         assert service.wait() == 0
     names = [span.name for span in collector.spans]
     assert {f"POST {path}" for path in ASKED} <= set(names)
-    assert {one: names.count(one) for one in ("tokenize", "queue", "inference")} == dict.fromkeys(
+    assert {name: names.count(name) for name in ("tokenize", "queue", "inference")} == dict.fromkeys(
         ("tokenize", "queue", "inference"), len(ASKED)
     )
     assert collector.paths == {"/v1/traces"}

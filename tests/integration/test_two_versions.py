@@ -56,7 +56,7 @@ async def ask(client: httpx.AsyncClient, number: int, **named: str) -> Counter[i
             assert response.status_code == 200, response.text
             answer = response.json()
             expected = ["bad", "good"] if answer["model"]["version"] == 3 else ["good", "bad"]
-            assert [one["labels"][0]["label"] for one in answer["results"]] == expected
+            assert [entry["labels"][0]["label"] for entry in answer["results"]] == expected
             versions[answer["model"]["version"]] += 1
 
     await asyncio.gather(*(call() for _ in range(NUM_CALLERS)))
@@ -66,7 +66,7 @@ async def ask(client: httpx.AsyncClient, number: int, **named: str) -> Counter[i
 async def told(client: httpx.AsyncClient, metric: str, label: str) -> dict[str, float]:
     page = (await client.get("/metrics")).text
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
-    return {one.labels[label]: one.value for one in samples if one.name == metric}
+    return {sample.labels[label]: sample.value for sample in samples if sample.name == metric}
 
 
 async def compared(client: httpx.AsyncClient, number: int) -> dict[str, float]:
@@ -85,7 +85,7 @@ async def test_a_share_of_the_requests_is_answered_by_the_candidate(client: http
     assert await ask(client, 20, model="tiny/1") == {1: 20}
     assert await ask(client, 20, model="tiny/2") == {2: 20}
     shown = (await client.get("/v1/models")).json()["models"]
-    assert [(one["version"], one["role"], one["share"]) for one in shown] == [(1, "main", 0.5), (2, "share", 0.5)]
+    assert [(entry["version"], entry["role"], entry["share"]) for entry in shown] == [(1, "main", 0.5), (2, "share", 0.5)]
     counted = await told(client, "hooper_version_requests_total", "version")
     assert counted == {"1": versions[1] + 20, "2": versions[2] + 20}
     await change(client, "load?version=2", {"share": 1})

@@ -77,7 +77,7 @@ def started(
     named = {"models": models, "port": port, "device": "cpu", "engine_threads": 1} | settings
     environment |= {PREFIX + name.upper(): str(value) for name, value in named.items() if value is not None}
     environment["PYTHONPATH"] = os.pathsep.join(
-        str(one) for one in (ROOT, site) if one
+        str(entry) for entry in (ROOT, site) if entry
     )  # wherever it stands, it is this checkout that runs
     command = [sys.executable, *run, "serve", *options]
     with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:

@@ -56,7 +56,7 @@ class Bench:
     async def aclose(self) -> None:
         await self.scheduler.aclose()
         await turn()
-        assert all(one.done() for one in self._callers), "a caller was left waiting"
+        assert all(caller.done() for caller in self._callers), "a caller was left waiting"
         await asyncio.gather(*self._callers, return_exceptions=True)
 
     async def occupy(self) -> tuple[Submit, Callable[[], None]]:
@@ -82,7 +82,7 @@ def firsts(answered: SubmissionResult) -> list[int]:
 async def run_all(bench: Bench, callers: list[Submit], fails: Callable[[list[int]], Exception | None]) -> list[list[int]]:
     """Run batches until every caller is answered, with an engine that fails where `fails` says so; what it was given."""
     ran = []
-    while not all(one.done() for one in callers):
+    while not all(caller.done() for caller in callers):
         batch = await bench.engine.batch()
         ran.append(batch.firsts)
         error = fails(batch.firsts)
@@ -101,5 +101,7 @@ def dropped(bench: Bench) -> dict[str, int]:
 
 def said_of_death(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     """What whoever runs the service is told."""
-    (told,) = [one for one in caplog.records if one.name == scheduler_module.__name__ and one.levelno == logging.CRITICAL]
+    (told,) = [
+        record for record in caplog.records if record.name == scheduler_module.__name__ and record.levelno == logging.CRITICAL
+    ]
     return told

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-OURS = [name for name, one in COMPOSE["services"].items() if one["image"].startswith("hooper:")]
+OURS = [name for name, entry in COMPOSE["services"].items() if entry["image"].startswith("hooper:")]
 
 
 def stages() -> dict[str, list[str]]:
@@ -127,7 +127,7 @@ def test_the_packaged_model_is_the_one_that_make_installs() -> None:
 
 def test_base_images_have_a_version_and_name_no_registry() -> None:
     based = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) - stages().keys()
-    images = [*based, *(one["image"] for one in COMPOSE["services"].values() if "build" not in one)]
+    images = [*based, *(entry["image"] for entry in COMPOSE["services"].values() if "build" not in entry)]
     assert based == {"python:3.11-slim"}
     for image in images:
         name, _, tag = image.partition(":")
@@ -157,10 +157,10 @@ def test_what_the_image_serves_is_sent(path: str) -> None:
 
 
 def test_up_alone_starts_one_service_that_can_be_reached_from_here_only() -> None:
-    alone = {name: one for name, one in COMPOSE["services"].items() if "profiles" not in one}
+    alone = {name: entry for name, entry in COMPOSE["services"].items() if "profiles" not in entry}
     assert list(alone) == ["hooper"]
-    for one in COMPOSE["services"].values():
-        assert all(port.startswith("${BIND:-127.0.0.1}:") for port in one["ports"])
+    for entry in COMPOSE["services"].values():
+        assert all(port.startswith("${BIND:-127.0.0.1}:") for port in entry["ports"])
 
 
 @pytest.mark.parametrize("name", OURS)

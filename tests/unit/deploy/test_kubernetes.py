@@ -46,7 +46,7 @@ def with_component(tmp_path: Path, overlay: str, component: str) -> list[Resourc
 
 
 def only(resources: list[Resource], kind: str) -> Resource:
-    (found,) = [one for one in resources if one["kind"] == kind]
+    (found,) = [resource for resource in resources if resource["kind"] == kind]
     return found
 
 
@@ -56,7 +56,7 @@ def pod_of(resources: list[Resource]) -> Resource:
 
 
 def hooper_of(resources: list[Resource]) -> Resource:
-    (container,) = [one for one in pod_of(resources)["containers"] if one["name"] == "hooper"]
+    (container,) = [entry for entry in pod_of(resources)["containers"] if entry["name"] == "hooper"]
     return dict(container)
 
 
@@ -71,8 +71,8 @@ def kserve_pod() -> Resource:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_supported_kubernetes_takes_every_resource(resources: list[Resource], version: str) -> None:
-    for one in resources:
-        kubernetes_validate.validate(one, version, strict=True)
+    for resource in resources:
+        kubernetes_validate.validate(resource, version, strict=True)
 
 
 def test_a_field_that_kubernetes_does_not_know_would_be_told(resources: list[Resource]) -> None:
@@ -95,7 +95,7 @@ def test_these_tests_build_what_kustomize_builds(tmp_path: Path, overlay: str, c
     ours = with_component(tmp_path, overlay, component)
     command = ["kubectl", "kustomize", str(tmp_path / "kubernetes" / "overlays" / overlay)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert sorted(map(canonical, ours)) == sorted(canonical(one) for one in yaml.safe_load_all(printed))
+    assert sorted(map(canonical, ours)) == sorted(canonical(entry) for entry in yaml.safe_load_all(printed))
 
 
 def canonical(resource: Resource) -> str:
@@ -105,10 +105,10 @@ def canonical(resource: Resource) -> str:
 
 def _sorted_lists(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {name: _sorted_lists(one, name) for name, one in value.items()}
+        return {name: _sorted_lists(entry, name) for name, entry in value.items()}
     if isinstance(value, list):
-        found = [_sorted_lists(one) for one in value]
-        return sorted(found, key=lambda one: str(one[MERGED_BY[key]])) if key in MERGED_BY else found
+        found = [_sorted_lists(entry) for entry in value]
+        return sorted(found, key=lambda match: str(match[MERGED_BY[key]])) if key in MERGED_BY else found
     return value
 
 
@@ -117,15 +117,15 @@ def _sorted_lists(value: Any, key: str = "") -> Any:
 
 def environment_of(container: Resource) -> Iterator[tuple[str, str]]:
     """Variables as the container would see them; what comes from elsewhere is made up."""
-    for one in container["env"]:
-        source = one.get("valueFrom", {})
+    for entry in container["env"]:
+        source = entry.get("valueFrom", {})
         if "secretKeyRef" in source:
-            yield one["name"], "0" * 64
+            yield entry["name"], "0" * 64
         elif "resourceFieldRef" in source:
             assert source["resourceFieldRef"]["resource"] == "requests.cpu"
-            yield one["name"], container["resources"]["requests"]["cpu"]
+            yield entry["name"], container["resources"]["requests"]["cpu"]
         else:
-            yield one["name"], one["value"]
+            yield entry["name"], entry["value"]
 
 
 def settings_of(container: Resource, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -158,9 +158,9 @@ def test_kubernetes_adds_no_variables_of_its_own(resources: list[Resource]) -> N
 
 def test_without_its_secret_of_keys_nothing_starts(resources: list[Resource]) -> None:
     secrets = {
-        one["name"]: one["valueFrom"]["secretKeyRef"].get("optional", False)
-        for one in hooper_of(resources)["env"]
-        if "secretKeyRef" in one.get("valueFrom", {})
+        entry["name"]: entry["valueFrom"]["secretKeyRef"].get("optional", False)
+        for entry in hooper_of(resources)["env"]
+        if "secretKeyRef" in entry.get("valueFrom", {})
     }
     assert secrets == {"HOOPER_API_KEY_HASHES": False, "HOOPER_ADMIN_KEY_HASHES": True}
 
@@ -178,13 +178,13 @@ def test_each_probe_asks_the_health_that_it_is_for(resources: list[Resource]) ->
     container = hooper_of(resources)
     asked = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
     assert asked == {"startup": "/health/ready", "readiness": "/health/ready", "liveness": "/health/live"}
-    assert set(asked.values()) <= {one.path for one in health.router.routes}  # type: ignore[attr-defined]
+    assert set(asked.values()) <= {route.path for route in health.router.routes}  # type: ignore[attr-defined]
 
 
 def test_a_start_may_take_several_times_as_long_as_was_measured(resources: list[Resource]) -> None:
     for container in (hooper_of(resources), kserve_pod()["containers"][0]):
         probe = container["startupProbe"]
-        assert probe["periodSeconds"] * probe["failureThreshold"] >= 4 * max(one["start_s"] for one in footprints())
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 4 * max(footprint["start_s"] for footprint in footprints())
 
 
 def test_a_pod_may_take_as_long_to_end_as_the_service_does(resources: list[Resource], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,9 +228,9 @@ def test_memory_is_what_was_measured_and_a_third_more(resources: list[Resource])
 
 def test_the_temporary_folder_holds_what_weights_are_unpacked_through(resources: list[Resource]) -> None:
     for pod, container in ((pod_of(resources), hooper_of(resources)), (kserve_pod(), kserve_pod()["containers"][0])):
-        (volume,) = [one for one in pod["volumes"] if one["name"] == "tmp"]
+        (volume,) = [entry for entry in pod["volumes"] if entry["name"] == "tmp"]
         assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
-        assert mebibytes(volume["emptyDir"]["sizeLimit"]) >= 2 * max(one["temporary_mib"] for one in footprints())
+        assert mebibytes(volume["emptyDir"]["sizeLimit"]) >= 2 * max(footprint["temporary_mib"] for footprint in footprints())
 
 
 # --- what an intruder finds
@@ -258,7 +258,7 @@ def test_the_network_is_closed_but_for_the_services_port(resources: list[Resourc
     (rule,) = policy["ingress"]
     assert rule["from"]
     (port,) = rule["ports"]
-    assert port["port"] in {one["name"] for one in hooper_of(resources)["ports"]}
+    assert port["port"] in {entry["name"] for entry in hooper_of(resources)["ports"]}
 
 
 def test_everything_that_selects_pods_selects_these(resources: list[Resource]) -> None:
@@ -268,7 +268,7 @@ def test_everything_that_selects_pods_selects_these(resources: list[Resource]) -
         only(resources, "Service")["spec"]["selector"],
         only(resources, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         only(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
-        *(one["labelSelector"]["matchLabels"] for one in pod_of(resources)["topologySpreadConstraints"]),
+        *(entry["labelSelector"]["matchLabels"] for entry in pod_of(resources)["topologySpreadConstraints"]),
     ]
     for selector in selectors:
         assert selector
@@ -284,9 +284,9 @@ def test_models_from_elsewhere_are_mounted_where_the_service_looks_and_cannot_be
 ) -> None:
     found = with_component(tmp_path, "cpu", component)
     container = hooper_of(found)
-    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "models"]
+    (mount,) = [entry for entry in container["volumeMounts"] if entry["name"] == "models"]
     assert (mount["mountPath"], mount["readOnly"]) == (dict(environment_of(container))["HOOPER_MODELS"], True)
-    assert "models" in {one["name"] for one in pod_of(found)["volumes"]}
+    assert "models" in {entry["name"] for entry in pod_of(found)["volumes"]}
 
 
 def test_images_have_this_versions_tag(resources: list[Resource]) -> None:
@@ -300,12 +300,12 @@ def test_images_have_this_versions_tag(resources: list[Resource]) -> None:
 
 def adapter_rules() -> dict[str, Resource]:
     (values,) = documents(FOLDER / "metrics" / "adapter-values.yaml")
-    return {one["name"]["as"]: one for one in values["rules"]["custom"]}
+    return {value["name"]["as"]: value for value in values["rules"]["custom"]}
 
 
 def test_every_metric_that_scales_pods_has_its_rule(resources: list[Resource]) -> None:
     metrics = only(resources, "HorizontalPodAutoscaler")["spec"]["metrics"]
-    asked = {one["pods"]["metric"]["name"] for one in metrics if one["type"] == "Pods"}
+    asked = {metric["pods"]["metric"]["name"] for metric in metrics if metric["type"] == "Pods"}
     assert "hooper_waiting_rows" in asked
     assert asked <= set(adapter_rules())
 
@@ -319,9 +319,9 @@ def test_the_rule_reads_a_metric_that_the_service_has() -> None:
 
 def test_a_pod_is_added_when_a_full_batch_waits(resources: list[Resource], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(hooper_of(resources), monkeypatch)
-    for one in only(resources, "HorizontalPodAutoscaler")["spec"]["metrics"]:
-        if one["type"] == "Pods" and one["pods"]["metric"]["name"] == "hooper_waiting_rows":
-            assert int(one["pods"]["target"]["averageValue"]) == settings.max_batch_rows
+    for entry in only(resources, "HorizontalPodAutoscaler")["spec"]["metrics"]:
+        if entry["type"] == "Pods" and entry["pods"]["metric"]["name"] == "hooper_waiting_rows":
+            assert int(entry["pods"]["target"]["averageValue"]) == settings.max_batch_rows
             assert settings.max_waiting_rows > settings.max_batch_rows
             return
     pytest.fail("nothing scales on the queue")
@@ -329,5 +329,5 @@ def test_a_pod_is_added_when_a_full_batch_waits(resources: list[Resource], monke
 
 def test_prometheus_is_told_where_the_metrics_are(resources: list[Resource]) -> None:
     annotations = only(resources, "Deployment")["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] in {one.path for one in health.router.routes}  # type: ignore[attr-defined]
+    assert annotations["prometheus.io/path"] in {route.path for route in health.router.routes}  # type: ignore[attr-defined]
     assert annotations["prometheus.io/port"] == str(hooper_of(resources)["ports"][0]["containerPort"])

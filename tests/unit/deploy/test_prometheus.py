@@ -44,7 +44,7 @@ def test_an_expression_names_only_series_and_labels_that_the_service_has(
     named = series(expression)
     assert named, "an expression without a series"
     assert named <= labels_of.keys()
-    assert labels(expression) <= set().union(*(labels_of[one] for one in named))
+    assert labels(expression) <= set().union(*(labels_of[entry] for entry in named))
 
 
 def test_series_and_labels_are_found_in_an_expression() -> None:
@@ -57,11 +57,11 @@ def test_every_metric_of_the_service_is_on_the_dashboard(labels_of: dict[str, se
     shown = set().union(*(series(target["expr"]) for panel in dashboard()["panels"] for target in panel["targets"]))
     for name in labels_of:
         stem = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
-        assert any(one.startswith(stem) for one in shown), f"{name} is on no panel"
+        assert any(entry.startswith(stem) for entry in shown), f"{name} is on no panel"
 
 
 def test_every_alert_is_tried_and_says_what_to_do() -> None:
-    tests = [one for name in ("alerts_test.yml", "drift_test.yml") for one in read(PROMETHEUS / name)["tests"]]
+    tests = [part for name in ("alerts_test.yml", "drift_test.yml") for part in read(PROMETHEUS / name)["tests"]]
     tried = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
     names = [alert["alert"] for alert in alerts()]
     assert tried == set(names)
@@ -85,7 +85,7 @@ def test_prometheus_reads_the_alerts_and_finds_the_services_of_the_compose_file(
     services = read(ROOT / "docker-compose.yml")["services"]
     assert scrape["job_name"] == "hooper"
     assert found["port"] == 8000
-    assert set(found["names"]) == {name for name, one in services.items() if one["image"].startswith("hooper:")}
+    assert set(found["names"]) == {name for name, service in services.items() if service["image"].startswith("hooper:")}
 
 
 def test_the_dashboard_reads_the_data_source_that_is_provisioned() -> None:
@@ -95,8 +95,8 @@ def test_the_dashboard_reads_the_data_source_that_is_provisioned() -> None:
     volumes = read(ROOT / "docker-compose.yml")["services"]["grafana"]["volumes"]
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in volumes
     shown = dashboard()
-    for one in [*shown["panels"], *shown["templating"]["list"], *(t for panel in shown["panels"] for t in panel["targets"])]:
-        assert one["datasource"] == {"type": source["type"], "uid": source["uid"]}
+    for entry in [*shown["panels"], *shown["templating"]["list"], *(t for panel in shown["panels"] for t in panel["targets"])]:
+        assert entry["datasource"] == {"type": source["type"], "uid": source["uid"]}
 
 
 def test_panels_have_a_place_of_their_own_and_say_what_they_show() -> None:

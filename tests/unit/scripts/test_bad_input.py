@@ -143,4 +143,4 @@ def test_what_was_cut_off_is_swept_away_and_what_is_whole_is_kept(tmp_path: Path
         (tmp_path / name).mkdir()
     (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{}")
     run_folder.sweep()
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-1", "final"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "final"]

@@ -56,7 +56,7 @@ def classify(folder: Path, text: str) -> dict[str, float]:
     (encoded,) = task.encode([ClassificationItem(text)], ClassificationOptions())
     assert not isinstance(encoded, Exception)
     answer = task.decode(encoded, session.run_rows(encoded.rows), ClassificationOptions())
-    return {one.label: one.score for one in answer.labels}
+    return {label.label: label.score for label in answer.labels}
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def test_a_csv_file_becomes_a_published_model_that_answers(made: Made) -> None:
     assert (manifest.graph.layout, manifest.graph.storage) == ("packed", "fp32")  # nothing in it is large enough to compact
     assert manifest.parity["fp32"].passed
     assert (manifest.max_tokens, manifest.evaluation["rows"]) == (64, 12)  # the texts have at most 16, the base model reads 64
-    for one in made.json("golden.json"):
-        scores = classify(made.folder, one["item"]["text"])
-        assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in one["answer"]["labels"]} == scores
+    for entry in made.json("golden.json"):
+        scores = classify(made.folder, entry["item"]["text"])
+        assert {each["label"]: pytest.approx(each["score"], abs=1e-5) for each in entry["answer"]["labels"]} == scores
 
 
 def test_corrections_are_trained_on_and_the_card_says_how_many(
@@ -175,7 +175,9 @@ def test_the_figures_are_those_of_the_published_graph(made: Made) -> None:
     held_out = load(
         Recipe(data=["r"]), {"r": [Record("", {"t": t, "l": label}) for t, _, label in rows]}, as_example, target
     ).validation
-    right = sum(max(scores := classify(made.folder, one.item.text), key=scores.__getitem__) == one.target for one in held_out)
+    right = sum(
+        max(scores := classify(made.folder, entry.item.text), key=scores.__getitem__) == entry.target for entry in held_out
+    )
     assert evaluation["headline"]["accuracy"] == pytest.approx(right / len(held_out), abs=1e-4)
 
 
@@ -323,10 +325,10 @@ def answers(folder: Path) -> list[tuple[Any, Any]]:
     task, options = offline.serving_task(tokenizer, manifest.task_options), offline.serving_options()
     session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     found = []
-    for one in json.loads((folder / manifest.golden).read_text(encoding="utf-8")):
-        (encoded,) = task.encode([offline.item(one["item"])], options)
+    for golden in json.loads((folder / manifest.golden).read_text(encoding="utf-8")):
+        (encoded,) = task.encode([offline.item(golden["item"])], options)
         assert not isinstance(encoded, Exception)
-        found.append((one["answer"], asdict(task.decode(encoded, session.run_rows(encoded.rows), options))))
+        found.append((golden["answer"], asdict(task.decode(encoded, session.run_rows(encoded.rows), options))))
     return found
 
 
@@ -343,7 +345,7 @@ def test_squad_becomes_a_published_model_that_answers_questions(
     assert {"exact_match", "f1", "rows"} == set(manifest.evaluation)
     assert "temperature" in (folder / "README.md").read_text(encoding="utf-8")
     for published, now in answers(folder):
-        assert [one["answer"] for one in now["answers"]] == [one["answer"] for one in published["answers"]]
+        assert [entry["answer"] for entry in now["answers"]] == [entry["answer"] for entry in published["answers"]]
     printed = capsys.readouterr().out
     assert "exact match" in printed
     assert "/v1/answer" in printed

@@ -114,7 +114,7 @@ def test_the_service_serves_what_was_saved_by_the_name_it_was_saved_under(made: 
     with serving(None, options=["--model", "imdb_classifier"], cwd=made.place) as running, running.client() as client:
         answer = client.post("/v1/classify", json={"inputs": "the film was good"}).raise_for_status().json()
     assert answer["model"] == {"name": "imdb_classifier", "version": 1}
-    assert {one["label"] for one in answer["results"][0]["labels"]} == {"negative", "positive"}
+    assert {entry["label"] for entry in answer["results"][0]["labels"]} == {"negative", "positive"}
 
 
 def test_the_script_in_the_card_repeats_the_model(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_documents_are_summed_up_with_loss_and_rouge(workplace: Path, base_folde
     trainer.fit(epochs=1)
     loss, rouge1, rouge2, rouge_lsum = trainer.evaluate(val)
     assert loss > 0
-    assert all(0 <= one <= 100 for one in (rouge1, rouge2, rouge_lsum))
+    assert all(0 <= entry <= 100 for entry in (rouge1, rouge2, rouge_lsum))
     trainer.save("news")
     assert Repository(Path("models")).find("news").manifest.task == "summarization"
 
@@ -387,13 +387,13 @@ def test_the_worst_errors_and_a_report_are_there_without_publishing(workplace: P
     trainer, val = fitted(base_folder, 1)
     worst = trainer.top_losses(3, "reviews.csv")
     assert len(worst) == 3
-    assert all(one["guessed"] != one["right"] for one in worst)
-    assert [one["loss"] for one in worst] == sorted((one["loss"] for one in worst), reverse=True)
+    assert all(entry["guessed"] != entry["right"] for entry in worst)
+    assert [entry["loss"] for entry in worst] == sorted((entry["loss"] for entry in worst), reverse=True)
     page = trainer.write_report("look/here")
     assert page == Path("look/here.html")
     report = json.loads(Path("look/here.json").read_text(encoding="utf-8"))
     assert report["headline"] == trainer.report(val)["headline"]
-    assert all(one["words"] for one in report["worst"][:1])
+    assert all(entry["words"] for entry in report["worst"][:1])
     with pytest.raises(InvalidSettings, match="nothing was trained"):
         new_trainer(base_folder).top_losses()
 

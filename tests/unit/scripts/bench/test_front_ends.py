@@ -55,6 +55,6 @@ def test_a_model_that_is_not_there_ends_it_with_a_sentence(tmp_path: Path, capsy
 
 def test_the_idle_model_is_published_whole(tmp_path: Path) -> None:
     folder = publish_idle_model(publish_tiny(tmp_path, "tiny"), tmp_path)
-    assert sorted(one.name for one in folder.iterdir()) == ["golden.json", "manifest.json", "model.onnx", "tokenizer.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["golden.json", "manifest.json", "model.onnx", "tokenizer.json"]
     [golden] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
-    assert [one["score"] for one in golden["answer"]["labels"]] == [0.5, 0.5]
+    assert [entry["score"] for entry in golden["answer"]["labels"]] == [0.5, 0.5]

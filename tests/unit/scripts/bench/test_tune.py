@@ -24,7 +24,7 @@ def test_the_best_settings_are_found_and_noise_is_not_taken_for_better() -> None
         return rates(one), rates(other)
 
     trials, best = zip(*tune(VALUES, measure), strict=True)
-    assert [one.is_better for one in trials] == [False, True, False, False]
+    assert [trial.is_better for trial in trials] == [False, True, False, False]
     assert best[-1] == {"TOKENS": "2048"}
     assert asked[-1] == ({"TOKENS": "2048", "THREADS": "1"}, {"TOKENS": "2048"})
 

@@ -57,15 +57,15 @@ def test_each_is_asked_in_its_own_way_in_every_turn() -> None:
             ],
             "short", ["good"], connections=2, seconds=0.05, num_turns=3,
         )  # fmt: skip
-    assert [one.title for one in found] == ["ours", "theirs"]
+    assert [match.title for match in found] == ["ours", "theirs"]
     assert {str(body) for body in ours.bodies} == {"{'inputs': 'good'}"}
     assert {str(body) for body in theirs.bodies} == {"{'input': ['good']}"}
     assert (ours.num_connections, theirs.num_connections) == (6, 6)
-    for one in found:
-        assert len(one.turns) == 3
-        assert min(one.turns) > 0
-        assert one.requests_per_s == round(sum(one.turns) / 3, 1)
-    assert [one.failed for one in found] == [0, 0]
+    for match in found:
+        assert len(match.turns) == 3
+        assert min(match.turns) > 0
+        assert match.requests_per_s == round(sum(match.turns) / 3, 1)
+    assert [match.failed for match in found] == [0, 0]
 
 
 def state_of(number: int) -> str:

@@ -31,7 +31,11 @@ class Answering:
         self._refuses = refuses
 
     def get(self, path: str) -> Any:
-        return {"models": [{"name": one.name, "version": one.version} for one in published_manifests(ROOT / "models")]}
+        return {
+            "models": [
+                {"name": manifest.name, "version": manifest.version} for manifest in published_manifests(ROOT / "models")
+            ]
+        }
 
     def post(self, path: str, body: Any) -> Any:
         self.asked[path] = body["inputs"]

@@ -36,7 +36,7 @@ def test_under_every_fault_each_request_gets_exactly_one_answer(folder: Path, tm
     ran = subprocess.run([*command, "--output", output], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(output.read_text())
-    assert [one["fault"] for one in told["faults"]] == [one.name for one in FAULTS]
+    assert [entry["fault"] for entry in told["faults"]] == [entry.name for entry in FAULTS]
     assert told["requests"] >= 64 * len(FAULTS)
     assert told["without_exactly_one_answer"] == 0
 

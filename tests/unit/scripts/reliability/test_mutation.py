@@ -83,7 +83,7 @@ def test_whatever_is_neither_killed_nor_hangs_counts_against_the_tests() -> None
 def test_each_module_is_held_to_the_floor_and_all_together() -> None:
     modules = scores(statuses_of(RESULTS))
     assert list(modules) == ["app.batching.policy", "app.batching.watchdog", "all"]
-    assert [one.partition(";")[0] for one in complaints(modules)] == [
+    assert [complaint.partition(";")[0] for complaint in complaints(modules)] == [
         "app.batching.policy: the tests notice 50.0% of 2 mutants",
         "app.batching.watchdog: the tests notice 50.0% of 2 mutants",
         "all: the tests notice 50.0% of 4 mutants",

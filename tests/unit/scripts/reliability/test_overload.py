@@ -31,9 +31,9 @@ def test_every_request_of_the_steps_is_accounted_for_and_the_curve_is_drawn(tmp_
     told = json.loads(output.read_text())
     half, triple = told["steps"]
     assert (half["times"], triple["times"]) == (0.5, 3.0)
-    for one in told["steps"]:
-        assert one["offered"] == one["answered"] + one["turned_away"] + one["others"] > 0
-        assert one["others"] == one["without_plausible_retry_after"] == one["health"]["failed"] == 0
+    for entry in told["steps"]:
+        assert entry["offered"] == entry["answered"] + entry["turned_away"] + entry["others"] > 0
+        assert entry["others"] == entry["without_plausible_retry_after"] == entry["health"]["failed"] == 0
     assert "prefers-color-scheme" in image.read_text()
 
 

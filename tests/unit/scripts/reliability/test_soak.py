@@ -108,7 +108,7 @@ def test_what_was_not_as_promised_is_told(
     ended = replace(look(2, 1), open_files=open_files, threads=threads)
     found = complaints(SoakResult(failed=failed, warmed_up=look(1, 1), ended=ended), growth)
     assert len(found) == len(told)
-    assert all(one.startswith(start) for one, start in zip(found, told, strict=True))
+    assert all(match.startswith(start) for match, start in zip(found, told, strict=True))
 
 
 def test_a_footprint_is_the_kernels() -> None:

@@ -33,11 +33,11 @@ def test_no_request_fails_while_versions_change_and_the_process_ends(tmp_path: P
     ran = subprocess.run([*command, "--output", output], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(output.read_text())
-    assert [one["step"] for one in told["steps"]] == [*(one.name for one in STEPS), "SIGTERM"]
+    assert [entry["step"] for entry in told["steps"]] == [*(entry.name for entry in STEPS), "SIGTERM"]
     assert told["failed"] == 0
-    assert all(one["sent"] >= 400 for one in told["steps"][:-1])
+    assert all(entry["sent"] >= 400 for entry in told["steps"][:-1])
     assert told["steps"][1]["load_said"].startswith("tiny/3: golden request 0 is answered differently")
-    (shadowed,) = [one for one in told["steps"] if "compared" in one]
+    (shadowed,) = [entry for entry in told["steps"] if "compared" in entry]
     assert shadowed["compared"]["agree"] > 0
 
 
@@ -69,7 +69,7 @@ AS_IT_SHOULD_BE = {"failed": 0, "load_status": 200, "load_said": "", "versions":
     ],
 )
 def test_what_was_not_as_promised_is_told(change: dict[str, Any], version: int, told: list[str]) -> None:
-    assert complaints(STEP, AS_IT_SHOULD_BE | change, version) == [f"{STEP.name}: {one}" for one in told]
+    assert complaints(STEP, AS_IT_SHOULD_BE | change, version) == [f"{STEP.name}: {entry}" for entry in told]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_was_not_as_promised_is_told(change: dict[str, Any], version: int, 
     ],
 )
 def test_a_shadow_that_was_not_compared_or_did_not_agree_is_told(counts: dict[str, int], is_told: bool) -> None:
-    (step,) = [one for one in STEPS if one.is_compared]
+    (step,) = [entry for entry in STEPS if entry.is_compared]
     compared = {"agree": 5, "disagree": 0, "failed": 0, "dropped": 0} | counts
     found = complaints(step, AS_IT_SHOULD_BE | {"versions": {1: 9}, "compared": compared}, step.leaves)
     assert found == ([f"{step.name}: the shadow, a copy, was compared so: {compared}"] if is_told else [])

@@ -51,7 +51,7 @@ def test_a_report_is_made_of_a_published_model_and_labelled_texts(judged: Path) 
     assert (report["model"], report["headline"]["rows"], report["about"]["data"]) == ("tiny/1", 3, "dev.csv")
     assert report["worst"][0]["fields"] == {"text": "very bad"}
     assert "very bad" not in (Path("models") / "tiny" / "1" / "evaluation.json").read_text()  # no text goes to the model
-    assert sorted(one.name for one in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]
+    assert sorted(path.name for path in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]
 
 
 def test_the_same_is_printed_as_json(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,4 +149,4 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(judged: Path
     with pytest.raises(SetupError, match="No space left on device"):
         page.write(report, judged)
     assert judged.read_bytes() == before
-    assert sorted(one.name for one in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]
+    assert sorted(path.name for path in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]

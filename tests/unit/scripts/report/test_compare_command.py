@@ -38,7 +38,7 @@ def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 def test_figures_agreement_and_speed_of_both(capsys: pytest.CaptureFixture[str]) -> None:
     found = compared(capsys, "tiny/1", "tiny/2", "--data", "dev.csv")
     assert found["versions"] == ["tiny/1", "tiny/2"]
-    assert [one["accuracy"] for one in found["figures"]] == [0.75, 0.25]
+    assert [match["accuracy"] for match in found["figures"]] == [0.75, 0.25]
     assert (found["agreement"], found["num_differing"], found["rows"]) == (0.0, 4, 4)
     assert all(rate > 0 for rate in found["items_per_s"])
     assert found["right_alone"] == {"rows": [3, 1], "p_value": 0.625}
@@ -46,9 +46,9 @@ def test_figures_agreement_and_speed_of_both(capsys: pytest.CaptureFixture[str])
 
 def test_the_surest_disagreements_come_first_and_not_too_many(capsys: pytest.CaptureFixture[str]) -> None:
     found = compared(capsys, "tiny/1", "tiny/2", "--data", "dev.csv")
-    sureness = [min(one["confidence"]) for one in found["differing"]]
+    sureness = [min(match["confidence"]) for match in found["differing"]]
     assert sureness == sorted(sureness, reverse=True)
-    by_place = {one["where"]: one for one in found["differing"]}
+    by_place = {match["where"]: match for match in found["differing"]}
     first = by_place["dev.csv:2"]
     assert (first["fields"], first["said"], first["right"]) == ({"text": "good good good"}, [["good"], ["bad"]], ["good"])
     (only,) = compared(capsys, "tiny/1", "tiny/2", "--data", "dev.csv", "--most", "1")["differing"]
@@ -81,10 +81,10 @@ def test_a_person_reads_a_table_and_the_texts(capsys: pytest.CaptureFixture[str]
     assert lines[2].split() == ["tiny/1", "tiny/2"]
     assert lines[3].split() == ["accuracy", "0.7500", "0.2500"]
     assert any(
-        "tiny/1 alone is right on 3, tiny/2 alone is right on 1, which may be chance (p = 0.625)" in one for one in lines
+        "tiny/1 alone is right on 3, tiny/2 alone is right on 1, which may be chance (p = 0.625)" in line for line in lines
     )
     assert "All texts on which they differ, the surest first:" in lines
-    assert any(one.startswith("dev.csv:2  tiny/1 good") and one.endswith("right: good") for one in lines)
+    assert any(line.startswith("dev.csv:2  tiny/1 good") and line.endswith("right: good") for line in lines)
 
 
 def test_no_text_steers_the_terminal() -> None:

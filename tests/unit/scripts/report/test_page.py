@@ -79,12 +79,12 @@ def test_a_classifier_s_page_has_every_part(evaluate_tiny: Evaluate) -> None:
     page = page_of(evaluate_tiny(PAIRS))
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert ids == ["figures", "labels", "confusion", "calibration", "length", "worst", "suspects"]
-    assert {"2 labels", "tiny/1"} <= {one.strip() for one in page.words}
+    assert {"2 labels", "tiny/1"} <= {word.strip() for word in page.words}
 
 
 def test_many_labels_are_drawn_and_their_confusions_listed(evaluate_tiny: Evaluate) -> None:
     labels = [f"{number:02}" for number in range(30)]
-    page = page_of(evaluate_tiny([("a good film", one) for one in labels], labels=labels))
+    page = page_of(evaluate_tiny([("a good film", label) for label in labels], labels=labels))
     assert ("svg", "heat") in [(tag, attributes.get("class")) for tag, attributes in page.tags]
     assert "predicted as" in page.words
 
@@ -92,7 +92,7 @@ def test_many_labels_are_drawn_and_their_confusions_listed(evaluate_tiny: Evalua
 def test_several_labels_a_text_have_thresholds_and_no_confusion(evaluate_tiny: Evaluate) -> None:
     pairs = [("bad", ("bad",)), ("good", ("good",)), ("a film", ()), ("bad good", ("bad", "good"))] * 3
     report = build(evaluate_tiny(pairs, problem_type="multi_label_classification"), {})
-    assert [one["label"] for one in report["thresholds"]["per_label"]] == ["bad", "good"]
+    assert [entry["label"] for entry in report["thresholds"]["per_label"]] == ["bad", "good"]
     assert "confusion" not in report
     page = Tags(to_html(report))
     assert "Thresholds" in page.words
@@ -111,7 +111,7 @@ def test_the_other_tasks_have_their_figures_lengths_and_worst_texts(task: Any, t
     page = Tags(to_html(report))
     assert page.open == []
     assert len(report["worst"]) == 20
-    assert sum(one["rows"] for one in report["by_length"]) == len(examples)
+    assert sum(entry["rows"] for entry in report["by_length"]) == len(examples)
     (first,) = version.offline.worst_errors(evaluated, 1)
     assert first == report["worst"][0]
 

@@ -9,8 +9,8 @@ from scripts.report.sections import by_length, wilson
 
 def test_lengths_are_grouped_by_rows_with_an_interval() -> None:
     groups = by_length([*range(60)], [1.0] * 30 + [0.0] * 30, True)
-    assert [one["tokens"] for one in groups] == [[0, 9], [10, 19], [20, 29], [30, 39], [40, 49], [50, 59]]
-    assert [one["mean"] for one in groups] == [1, 1, 1, 0, 0, 0]
+    assert [group["tokens"] for group in groups] == [[0, 9], [10, 19], [20, 29], [30, 39], [40, 49], [50, 59]]
+    assert [group["mean"] for group in groups] == [1, 1, 1, 0, 0, 0]
     assert groups[0]["low"] == pytest.approx(wilson(1.0, 10)[0], abs=1e-4)
 
 

@@ -31,7 +31,7 @@ def example(text: str = DOCUMENT, reference: tuple[str, ...] = REFERENCE, source
 
 
 def summary(*texts: str) -> Summary:
-    return Summary(" ".join(texts), [Sentence(one, DOCUMENT.find(one), 0, 0.5) for one in texts])
+    return Summary(" ".join(texts), [Sentence(text, DOCUMENT.find(text), 0, 0.5) for text in texts])
 
 
 def prepare(*rows: dict[str, Any], **fields: Any) -> Prepared:
@@ -54,7 +54,7 @@ def test_names_that_everybody_uses_are_guessed(text: str, reference: str) -> Non
 def test_the_recipe_overrules_the_guess_and_a_wrong_name_is_told() -> None:
     row = {"text": "a", "story": DOCUMENT, "tldr": "b"}
     prepared = prepare(row, {**row, "story": "Other."}, text_column="story", label_column="tldr")
-    assert {one.item.text for one in [*prepared.dataset.train, *prepared.dataset.validation]} == {DOCUMENT, "Other."}
+    assert {entry.item.text for entry in [*prepared.dataset.train, *prepared.dataset.validation]} == {DOCUMENT, "Other."}
     with pytest.raises(InvalidSettings, match=r"--label-column NAME"):
         prepare(row, row)
     with pytest.raises(InvalidSettings, match=r"--text-column NAME"):
@@ -65,7 +65,7 @@ def test_what_cannot_be_used_is_told() -> None:
     good = {"text": DOCUMENT, "summary": "One."}
     rows = [good, {**good, "text": "b"}, {**good, "summary": " "}, {**good, "text": 3}, {**good, "text": "\ud800"}]
     broken = prepare(*rows, max_bad_share=0.7).dataset.broken
-    assert [one.why for one in broken] == ["no text in column 'summary'", "no text in column 'text'", "not valid Unicode"]
+    assert [entry.why for entry in broken] == ["no text in column 'summary'", "no text in column 'text'", "not valid Unicode"]
 
 
 # labels
@@ -94,7 +94,7 @@ def test_a_source_with_longer_summaries_does_not_teach_that_every_sentence_matte
 def test_the_usual_length_is_that_of_the_datas_summaries_unless_the_recipe_says_it() -> None:
     rows = [{"text": f"{index}. {DOCUMENT}", "summary": "One two. " * index} for index in (1, 2, 3, 4)]
     learned = prepare(*rows)
-    mean = np.mean([len(" ".join(one.target.sentences).split()) for one in learned.dataset.train])
+    mean = np.mean([len(" ".join(entry.target.sentences).split()) for entry in learned.dataset.train])
     assert learned.task_options == {"usual_words": pytest.approx(mean, abs=0.05), "language": "en"}
     said = prepare(*rows, summary_words=34.0)
     assert said.task_options == {"usual_words": 34.0, "language": "en"}
@@ -120,10 +120,10 @@ def test_of_later_windows_some_are_trained_on_and_the_first_always() -> None:
     text = "The film was not very good. " * 40
     several = [example(f"{text}{index}") for index in range(30)]
     rows = TASK.training_rows(several, tiny_tokenizer(), USUAL)
-    first = [one for one in rows if not one.row.token_type_ids[0]]
+    first = [row for row in rows if not row.row.token_type_ids[0]]
     later = len(rows) - len(first)
-    encoded = TASK.serving_task(tiny_tokenizer(), {}).encode([one.item for one in several], TASK.serving_options())
-    all_windows = sum(len(one.rows) for one in encoded)  # type: ignore[union-attr]
+    encoded = TASK.serving_task(tiny_tokenizer(), {}).encode([entry.item for entry in several], TASK.serving_options())
+    all_windows = sum(len(encoding.rows) for encoding in encoded)  # type: ignore[union-attr]
     assert len(first) == 30
     assert 0.04 < later / (all_windows - 30) < 0.18
     assert rows == TASK.training_rows(several, tiny_tokenizer(), USUAL)

@@ -83,11 +83,11 @@ def test_what_is_no_number_is_a_broken_row(cell: str, why: str, tmp_path: Path) 
 
 
 def test_numbers_stay_numbers_in_json() -> None:
-    assert [number(one) for one in (1, 2.5, "3", " 4.5 ", True, None, [1])] == [1, 2.5, 3, 4.5, None, None, None]
+    assert [number(entry) for entry in (1, 2.5, "3", " 4.5 ", True, None, [1])] == [1, 2.5, 3, 4.5, None, None, None]
 
 
 def test_numbers_of_numpy_and_of_decimal_columns_are_numbers() -> None:
-    assert [number(one) for one in (np.int64(3), np.float32(2.5), Decimal("1.25"), np.nan)] == [3, 2.5, 1.25, None]
+    assert [number(entry) for entry in (np.int64(3), np.float32(2.5), Decimal("1.25"), np.nan)] == [3, 2.5, 1.25, None]
 
 
 def test_one_number_for_all_rows_is_refused(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_figures_are_those_of_scipy() -> None:
     random = np.random.default_rng(0)
     right = random.integers(0, 6, 200).astype(float)  # with ties
     given = right + random.normal(0, 1, 200)
-    found = TASK.evaluate([answer(one) for one in given], [example(one, "ab"[int(one > 2)]) for one in right], {})
+    found = TASK.evaluate([answer(entry) for entry in given], [example(entry, "ab"[int(entry > 2)]) for entry in right], {})
     assert found["headline"] == {
         "rmse": pytest.approx(np.sqrt(np.mean((given - right) ** 2)), abs=1e-4),
         "mae": pytest.approx(np.mean(np.abs(given - right)), abs=1e-4),
@@ -137,7 +137,7 @@ def test_a_number_has_no_confidence_and_is_explained_in_its_own_unit() -> None:
     (encoded,) = task.encode([ClassificationItem("good film")], ClassificationOptions())
     outputs = [{"logits": np.array([3.0], np.float32)}]
     told = task.decode(encoded, outputs, ClassificationOptions())  # type: ignore[arg-type]
-    assert [(one.label, one.score) for one in told.labels] == [("score", 7.0)]
+    assert [(label.label, label.score) for label in told.labels] == [("score", 7.0)]
     assert task.decision(told, ClassificationOptions()) is None
     passage = task.passage(ClassificationItem("good film"), encoded, outputs, None)  # type: ignore[arg-type]
     assert passage.to_score(passage.log_odds(outputs[0])) == 7.0

@@ -22,7 +22,7 @@ def dataset(texts: list[str]) -> Dataset:
 
 
 def texts_of(examples: Any) -> list[str]:
-    return [one.item.text for one in examples]
+    return [example.item.text for example in examples]
 
 
 def test_each_training_row_is_held_out_once_and_what_was_held_out_before_never_again() -> None:

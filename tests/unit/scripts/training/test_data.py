@@ -33,7 +33,8 @@ def example(number: int, target: str = "a", source: str = "train") -> Example:
 def records(source: str, items: list[Any]) -> list[Record]:
     """One record per item; None is a broken one."""
     return [
-        Record(f"{source}:{i}", {"item": one}, None if one is not None else InvalidInput("torn")) for i, one in enumerate(items)
+        Record(f"{source}:{i}", {"item": item}, None if item is not None else InvalidInput("torn"))
+        for i, item in enumerate(items)
     ]
 
 
@@ -46,11 +47,11 @@ def parse(record: Record, source: str) -> Example | Broken:
 
 def loaded(recipe: Recipe, **sources: list[Any]) -> Dataset:
     given_records = {name: records(name, items) for name, items in sources.items()}
-    return load(recipe, given_records, parse, lambda one: one.target)
+    return load(recipe, given_records, parse, lambda entry: entry.target)
 
 
 def items(examples: Any) -> list[Any]:
-    return [one.item for one in examples]
+    return [example.item for example in examples]
 
 
 # split
@@ -61,16 +62,16 @@ strata = st.lists(st.sampled_from("aaaabbc"), min_size=1, max_size=120)
 @given(strata, st.floats(0.05, 1.0), st.integers(0, 3))
 def test_every_example_is_in_exactly_one_part_and_order_is_kept(labels: list[str], share: float, seed: int) -> None:
     examples = [example(i, label) for i, label in enumerate(labels)]
-    parts = split(examples, share, seed, lambda one: one.target)
-    assert sorted([*parts[0], *parts[1]], key=lambda one: int(one.item[5:])) == examples
+    parts = split(examples, share, seed, lambda example: example.target)
+    assert sorted([*parts[0], *parts[1]], key=lambda part: int(part.item[5:])) == examples
     for part in parts:
-        assert part == sorted(part, key=lambda one: int(one.item[5:]))
+        assert part == sorted(part, key=lambda entry: int(entry.item[5:]))
 
 
 @given(strata, st.floats(0.05, 1.0), st.integers(0, 3))
 def test_each_stratum_is_split_by_the_share_and_never_emptied(labels: list[str], share: float, seed: int) -> None:
-    train, _ = split([example(i, label) for i, label in enumerate(labels)], share, seed, lambda one: one.target)
-    kept = Counter(one.target for one in train)
+    train, _ = split([example(i, label) for i, label in enumerate(labels)], share, seed, lambda entry: entry.target)
+    kept = Counter(entry.target for entry in train)
     for label, count in Counter(labels).items():
         assert kept[label] >= 1
         assert abs(kept[label] - max(1, count * share)) <= 1
@@ -78,38 +79,38 @@ def test_each_stratum_is_split_by_the_share_and_never_emptied(labels: list[str],
 
 @given(strata)
 def test_a_share_of_one_holds_nothing_out(labels: list[str]) -> None:
-    train, held_out = split([example(i, label) for i, label in enumerate(labels)], 1.0, 0, lambda one: one.target)
+    train, held_out = split([example(i, label) for i, label in enumerate(labels)], 1.0, 0, lambda entry: entry.target)
     assert (len(train), held_out) == (len(labels), [])
 
 
 @pytest.mark.parametrize("num_labels", [1, 3, 20])
 def test_of_labels_with_two_rows_each_one_row_of_each_is_held_out(num_labels: int) -> None:
     examples = [example(i, str(i % num_labels)) for i in range(2 * num_labels)]
-    train, held_out = split(examples, 0.8, 13, lambda one: one.target)
-    assert len(held_out) == num_labels == len({one.target for one in held_out})
-    assert {one.target for one in train} == set(map(str, range(num_labels)))
+    train, held_out = split(examples, 0.8, 13, lambda example: example.target)
+    assert len(held_out) == num_labels == len({entry.target for entry in held_out})
+    assert {entry.target for entry in train} == set(map(str, range(num_labels)))
 
 
 def test_a_label_with_one_row_stays_in_training_beside_one_with_two() -> None:
-    train, held_out = split([example(0, "a"), example(1, "a"), example(2, "b")], 0.8, 13, lambda one: one.target)
-    assert ([one.target for one in held_out], sorted(one.target for one in train)) == (["a"], ["a", "b"])
+    train, held_out = split([example(0, "a"), example(1, "a"), example(2, "b")], 0.8, 13, lambda entry: entry.target)
+    assert ([entry.target for entry in held_out], sorted(entry.target for entry in train)) == (["a"], ["a", "b"])
 
 
 def test_two_texts_with_their_questions_are_one_for_either_part() -> None:
-    train, held_out = split_groups([example(i, str(i % 2)) for i in range(6)], 0.8, 13, lambda one: one.target)
-    assert (len({one.target for one in train}), len(train), len(held_out)) == (1, 3, 3)
+    train, held_out = split_groups([example(i, str(i % 2)) for i in range(6)], 0.8, 13, lambda entry: entry.target)
+    assert (len({entry.target for entry in train}), len(train), len(held_out)) == (1, 3, 3)
 
 
 def test_one_text_with_its_questions_cannot_be_split_and_is_told_so() -> None:
     with pytest.raises(InvalidSettings, match=r"they are all about one text.* say --validation FILE"):
-        load(Recipe(data=["train"]), {"train": records("train", ["a1", "a2"])}, parse, group=lambda one: one.target)
+        load(Recipe(data=["train"]), {"train": records("train", ["a1", "a2"])}, parse, group=lambda entry: entry.target)
 
 
 def test_the_split_is_a_function_of_the_seed() -> None:
     examples = [example(i) for i in range(100)]
 
     def parts(seed: int) -> Any:
-        return split(examples, 0.8, seed, lambda one: one.target)
+        return split(examples, 0.8, seed, lambda example: example.target)
 
     assert parts(1) == parts(1)
     assert parts(1) != parts(2)
@@ -117,7 +118,7 @@ def test_the_split_is_a_function_of_the_seed() -> None:
 
 
 def test_the_held_out_part_is_not_just_the_end_of_the_file() -> None:
-    _, held_out = split([example(i) for i in range(100)], 0.8, 13, lambda one: one.target)
+    _, held_out = split([example(i) for i in range(100)], 0.8, 13, lambda entry: entry.target)
     assert items(held_out) != [f"item {i}" for i in range(80, 100)]
 
 
@@ -169,7 +170,7 @@ def test_max_rows_draws_from_all_sources_with_the_seed() -> None:
     recipe = Recipe(data=["first", "second"], max_rows=40, split=0.75)
     dataset = loaded(recipe, **sources)
     assert len(dataset.train) + len(dataset.validation) == 40
-    assert {one.source for one in dataset.train} == {"first", "second"}
+    assert {entry.source for entry in dataset.train} == {"first", "second"}
     assert items(loaded(recipe, **sources).train) == items(dataset.train)
 
 
@@ -274,8 +275,8 @@ def test_a_model_is_named_after_its_data(source: str, name: str) -> None:
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0.05, 0.95), st.integers(0, 99))
 def test_a_group_stays_on_one_side_of_the_split(groups: list[int], share: float, seed: int) -> None:
     examples = [Example(number, group, "s", f"s:{number}") for number, group in enumerate(groups)]
-    train, held_out = split_groups(examples, share, seed, lambda one: one.target)
-    assert sorted([*train, *held_out], key=lambda one: one.item) == examples
+    train, held_out = split_groups(examples, share, seed, lambda example: example.target)
+    assert sorted([*train, *held_out], key=lambda entry: entry.item) == examples
     assert train
-    assert not {one.target for one in train} & {one.target for one in held_out}
-    assert [one.item for one in train] == sorted(one.item for one in train)
+    assert not {entry.target for entry in train} & {entry.target for entry in held_out}
+    assert [entry.item for entry in train] == sorted(entry.item for entry in train)

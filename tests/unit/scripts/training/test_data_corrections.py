@@ -42,7 +42,7 @@ def reviews(**labels: str) -> list[dict[str, Any]]:
 
 def test_the_last_correction_of_each_text_is_a_record_and_the_rest_is_told(path: str) -> None:
     found = read_corrections(replace(RECIPE, from_feedback=[path]))
-    assert {name: [dict(one.columns) for one in rows] for name, rows in found.records.items()} == {
+    assert {name: [dict(row.columns) for row in rows] for name, rows in found.records.items()} == {
         path: [{"text": "two", "label": "good"}, {"text": "one", "label": "mixed"}]
     }
     assert found.records[path][1].where == f"{path}#3"
@@ -52,7 +52,7 @@ def test_the_last_correction_of_each_text_is_a_record_and_the_rest_is_told(path:
 def test_across_files_the_later_one_is_the_last_word(path: str, tmp_path: Path) -> None:
     later = str(write_feedback(tmp_path / "later.db", [labelled("two", "bad", at="2026-06-01T00:00:00.000+00:00")]))
     found = read_corrections(replace(RECIPE, from_feedback=[later, path, path]))
-    assert [one.columns["text"] for one in found.records[path]] == ["one"]
+    assert [record.columns["text"] for record in found.records[path]] == ["one"]
     assert found.records[later][0].columns["label"] == "bad"
 
 
@@ -69,8 +69,12 @@ def test_corrections_are_trained_on_in_place_of_rows_and_never_of_what_is_held_o
     recipe = replace(RECIPE, from_feedback=[path], text_column="review", label_column="stars")
     data = reviews(one="bad", three="good", four="bad")
     dataset = prepared(recipe, data, reviews(two="bad", five="good")).dataset
-    assert [(one.item.text, one.target) for one in dataset.train] == [("three", "good"), ("four", "bad"), ("one", "mixed")]
-    assert [(one.item.text, one.target) for one in dataset.validation] == [("two", "bad"), ("five", "good")]
+    assert [(entry.item.text, entry.target) for entry in dataset.train] == [
+        ("three", "good"),
+        ("four", "bad"),
+        ("one", "mixed"),
+    ]
+    assert [(entry.item.text, entry.target) for entry in dataset.validation] == [("two", "bad"), ("five", "good")]
     assert (dataset.num_corrections, dataset.num_replaced, dataset.num_leaked) == (1, 1, 1)
 
 
@@ -90,8 +94,8 @@ def test_a_new_label_is_learned(path: str) -> None:
 def test_rows_are_repeated_and_corrections_are_not(path: str) -> None:
     recipe = replace(RECIPE, from_feedback=[path], text_column="review", label_column="stars", repeat=[3])
     dataset = prepared(recipe, reviews(three="good", four="bad"), reviews(five="good")).dataset
-    assert [one.item.text for one in dataset.train].count("three") == 3
-    assert [one.item.text for one in dataset.train].count("one") == 1
+    assert [entry.item.text for entry in dataset.train].count("three") == 3
+    assert [entry.item.text for entry in dataset.train].count("one") == 1
 
 
 def test_a_corrected_answer_is_trained_on_unless_its_context_is_held_out(tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ def test_a_corrected_answer_is_trained_on_unless_its_context_is_held_out(tmp_pat
     recipe = replace(RECIPE, task="question-answering", from_feedback=[path], no_answer_share=0)
     rows = [{"question": "Who?", "context": "four five", "answers": ["five"]}]
     dataset = prepared(recipe, rows, [{"question": "Who?", "context": "six two", "answers": ["six"]}]).dataset
-    assert [(one.item.context, [gold.text for gold in one.target]) for one in dataset.train] == [
+    assert [(entry.item.context, [gold.text for gold in entry.target]) for entry in dataset.train] == [
         ("four five", ["five"]),
         ("one two three", ["two"]),
     ]

@@ -51,7 +51,7 @@ def test_a_teacher_that_reads_a_text_at_its_end_answers_texts_of_different_lengt
         folder = save(family, family, id2label={0: "a", 1: "b", 2: "c"}, pad_token_id=None if family == "GPT2" else 0)
         teacher = open_teacher(str(folder), TASK, OPTIONS)
         texts = [replace(EXAMPLES[0], item=ClassificationItem(text)) for text in ("good", "the film was good", "a bad plot")]
-        alone = np.concatenate([teacher.answers([one]) for one in texts])
+        alone = np.concatenate([teacher.answers([text]) for text in texts])
         np.testing.assert_allclose(teacher.answers(texts), alone, atol=1e-4)
 
 
@@ -92,8 +92,8 @@ def test_it_is_asked_once_for_a_run_that_goes_on(tmp_path: Path) -> None:
     first = with_teacher_logits(ROWS, ask, file)
     again = with_teacher_logits(ROWS, ask, file, resume=True)
     assert len(asked) == 1
-    assert [one.teacher.tolist() for one in again if one.teacher is not None] == [[1, 2, 3], [4, 5, 6]]
-    assert [(one.row, one.label) for one in first] == [(one.row, one.label) for one in ROWS]
+    assert [entry.teacher.tolist() for entry in again if entry.teacher is not None] == [[1, 2, 3], [4, 5, 6]]
+    assert [(entry.row, entry.label) for entry in first] == [(entry.row, entry.label) for entry in ROWS]
     other = with_teacher_logits(ROWS, ask, file)  # a new run asks anew
     assert other[0].teacher is not None
     assert other[0].teacher.tolist() == [2, 4, 6]

@@ -72,7 +72,7 @@ def test_no_items_give_no_answers() -> None:
 
 def test_many_long_pairs_are_read_though_no_request_could_hold_them_together() -> None:
     pairs = [ClassificationItem("x" * 300, "y" * 300)] * 8
-    assert any(isinstance(one, TooLarge) for one in task().encode(pairs, ClassificationOptions()))
+    assert any(isinstance(entry, TooLarge) for entry in task().encode(pairs, ClassificationOptions()))
     assert len(predict(task(), ClassificationOptions(), pairs, WordRunner()).answers) == 8
 
 

@@ -54,7 +54,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, on_step_end: Callable[[int], None]) -
 
 
 def weights(model: Any) -> torch.Tensor:
-    return torch.cat([one.detach().flatten() for one in model.parameters()])
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def train(model: Any, rows: list[TrainingRow], folder: Path, resume: bool = False, recipe: Recipe = RECIPE) -> dict[str, Any]:

@@ -31,12 +31,12 @@ def example(text: str) -> Example:
 
 def train(model: Any, rows: list[TrainingRow], folder: Path, resume: bool = False, recipe: Recipe = RECIPE) -> dict[str, Any]:
     """A quarter of the rows, with labels that are partly wrong, so that the loss on them rises in the end."""
-    validation_split = [replace(one, label=1 - one.label) if number % 3 == 0 else one for number, one in enumerate(rows[:10])]
+    validation_split = [replace(row, label=1 - row.label) if number % 3 == 0 else row for number, row in enumerate(rows[:10])]
     return fine_tune(recipe, TASK, model, rows[10:], RunFolder(folder), resume, validation_split)
 
 
 def weights(model: Any) -> torch.Tensor:
-    return torch.cat([one.detach().flatten() for one in model.parameters()])
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def test_a_tenth_is_set_aside_and_no_text_is_in_both() -> None:
@@ -44,7 +44,7 @@ def test_a_tenth_is_set_aside_and_no_text_is_in_both() -> None:
     kept, validation_split = module.split_for_autofit(examples)
     assert len(validation_split) == 10
     assert sorted(map(repr, kept + validation_split)) == sorted(map(repr, examples))
-    assert not {repr(one.item) for one in kept} & {repr(one.item) for one in validation_split}
+    assert not {repr(kept_item.item) for kept_item in kept} & {repr(part.item) for part in validation_split}
 
 
 def test_of_many_rows_two_thousand_are_set_aside() -> None:
@@ -60,14 +60,14 @@ def test_it_ends_early_and_keeps_the_best(tiny_model: Any, training_rows: list[T
     model = tiny_model("Bert")
     cost = train(model, training_rows, tmp_path)
     tuned = cost["autofit"]
-    losses = [one["loss"] for one in tuned["evaluations"]]
+    losses = [entry["loss"] for entry in tuned["evaluations"]]
     assert cost["updates"] < 12 * 4
     assert cost["updates"] == tuned["evaluations"][-1]["update"]
     assert tuned["best_loss"] == min(losses)
     assert losses[-1] > min(losses)
     assert tuned["best_update"] == tuned["evaluations"][len(losses) - 1 - module.PATIENCE]["update"]
     assert tuned["rows_set_aside"] == 10
-    validation_split = [replace(one, label=1 - one.label) if n % 3 == 0 else one for n, one in enumerate(training_rows[:10])]
+    validation_split = [replace(row, label=1 - row.label) if n % 3 == 0 else row for n, row in enumerate(training_rows[:10])]
     assert mean_loss(TASK, model, validation_split) == pytest.approx(min(losses), abs=1e-3)
 
 

@@ -121,7 +121,7 @@ def test_what_only_classifiers_have_is_refused_elsewhere(values: dict[str, Any])
 def test_single_labels_have_the_mean_cross_entropy_of_the_texts(tiny_model: MakeModel, rows: list[Row]) -> None:
     model, labels = tiny_model("Bert"), [index % 3 for index in range(len(rows))]
     found = mean_loss(
-        training_task("text-classification"), model, [TrainingRow(*one) for one in zip(rows, labels, strict=True)]
+        training_task("text-classification"), model, [TrainingRow(*entry) for entry in zip(rows, labels, strict=True)]
     )
     alone = [
         torch.nn.functional.cross_entropy(logits(model, row), torch.tensor([label])).item()
@@ -134,7 +134,7 @@ def test_several_labels_have_the_mean_binary_cross_entropy(tiny_model: MakeModel
     model = tiny_model("Bert", problem_type="multi_label_classification")
     labels = [[float(index % 2), 1.0, 0.0] for index in range(len(rows))]
     found = mean_loss(
-        training_task("text-classification"), model, [TrainingRow(*one) for one in zip(rows, labels, strict=True)]
+        training_task("text-classification"), model, [TrainingRow(*entry) for entry in zip(rows, labels, strict=True)]
     )
     alone = [
         torch.nn.functional.binary_cross_entropy_with_logits(logits(model, row), torch.tensor([label])).item()

@@ -67,7 +67,7 @@ def test_dropout_is_the_recipe_s(base_folder: Path) -> None:
     assert (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob) == (0.2, 0.3)
     assert model.dropout.p == 0.2
     plain = load_model(Recipe(hidden_dropout=0.0), TASK, OPTIONS, base(base_folder))
-    assert {one.p for one in plain.modules() if isinstance(one, torch.nn.Dropout)} == {0.0}
+    assert {module.p for module in plain.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
 
 
 def test_dropout_reaches_models_that_call_it_otherwise(tiny_model: Any, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_classifier_of_other_labels_gets_a_new_head(tiny_model: Any, tmp_path:
 
 
 def test_weights_that_are_not_all_there_are_refused(copy: Path) -> None:
-    kept = {name: one for name, one in load_file(copy / "model.safetensors").items() if "layer.1" not in name}
+    kept = {name: entry for name, entry in load_file(copy / "model.safetensors").items() if "layer.1" not in name}
     save_file(kept, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(InvalidSettings, match=r"do not fit BertForSequenceClassification: 16 are missing"):
         load_model(Recipe(), TASK, OPTIONS, base(copy))

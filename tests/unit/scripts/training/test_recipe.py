@@ -46,16 +46,16 @@ def test_the_file_changes_defaults_and_the_command_line_changes_the_file(tmp_pat
 
 
 def test_every_key_is_an_option_and_every_option_a_key() -> None:
-    assert set(recipe_options()) == set(FIELDS) == {one.name for one in dataclasses.fields(Recipe)}
+    assert set(recipe_options()) == set(FIELDS) == {field.name for field in dataclasses.fields(Recipe)}
 
 
 def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    assert all(one.metadata["help"].strip() for one in FIELDS.values())
+    assert all(entry.metadata["help"].strip() for entry in FIELDS.values())
     with pytest.raises(typer.Exit):
         options_of("--help")
     text = "".join(capsys.readouterr().out.split())  # lines break within `multi-label`
-    for one in FIELDS.values():
-        assert "".join(one.metadata["help"].split()) in text
+    for entry in FIELDS.values():
+        assert "".join(entry.metadata["help"].split()) in text
 
 
 def test_an_option_that_is_not_given_does_not_overrule_the_file() -> None:

@@ -38,7 +38,7 @@ def test_embeddings_and_first_layers_can_be_frozen(family: str, wish: int, left:
     model = tiny_model(family)
     freeze(Recipe(data=["x"], freeze=wish), model)
     assert learning(model) - {"pooler", "embeddings_project"} == left
-    assert all(one.requires_grad for name, one in model.named_parameters() if "classifier" in name)
+    assert all(entry.requires_grad for name, entry in model.named_parameters() if "classifier" in name)
 
 
 def test_more_layers_than_there_are_cannot_be_frozen(tiny_model: Any) -> None:

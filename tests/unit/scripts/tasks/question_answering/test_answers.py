@@ -26,12 +26,12 @@ def test_the_context_is_another_one_that_lacks_every_answer() -> None:
     given = examples()
     made = unanswered(given, 1.0, seed=0)
     assert len(made) == len(given)
-    for one in made:
-        (original,) = [old for old in given if old.item.question == one.item.question]
-        assert one.target == ()
-        assert one.item.context != original.item.context
-        assert one.item.context in {old.item.context for old in given}
-        assert original.target[0].text not in one.item.context
+    for entry in made:
+        (original,) = [old for old in given if old.item.question == entry.item.question]
+        assert entry.target == ()
+        assert entry.item.context != original.item.context
+        assert entry.item.context in {old.item.context for old in given}
+        assert original.target[0].text not in entry.item.context
 
 
 def test_as_many_are_made_as_wished_and_the_seed_repeats_them() -> None:

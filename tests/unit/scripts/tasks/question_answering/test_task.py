@@ -182,8 +182,8 @@ def test_questions_about_one_text_are_not_torn_apart_by_the_split() -> None:
     ]
     records = {"train": [Record(f"train:{i}", row) for i, row in enumerate(rows)]}
     prepared = TASK.prepare(Recipe(data=["train"], no_answer_share=0.0), records)
-    train = {one.item.context for one in prepared.dataset.train}
-    held_out = {one.item.context for one in prepared.dataset.validation}
+    train = {entry.item.context for entry in prepared.dataset.train}
+    held_out = {entry.item.context for entry in prepared.dataset.validation}
     assert (len(train), len(held_out)) == (16, 4)
     assert not train & held_out
 
@@ -199,11 +199,11 @@ def test_negatives_are_added_unless_the_data_has_its_own() -> None:
     ]
     records = {"train": [Record(f"train:{i}", row) for i, row in enumerate(rows)]}
     prepared = TASK.prepare(Recipe(data=["train"], no_answer_share=0.5), records)
-    assert sum(not one.target for one in prepared.dataset.train) == 16
+    assert sum(not entry.target for entry in prepared.dataset.train) == 16
     assert "similar context" in prepared.notes[0]
     records["train"].append(Record("train:99", {"question": "why?", "context": "no reason", "is_impossible": True}))
     own = TASK.prepare(Recipe(data=["train"], split=0.9, no_answer_share=0.5), records)
-    assert sum(not one.target for one in own.dataset.train) <= 1
+    assert sum(not entry.target for entry in own.dataset.train) <= 1
 
 
 # rows
@@ -220,7 +220,7 @@ def test_a_window_without_the_whole_answer_says_not_here() -> None:
     context = "a film . " * 20 + "very good"
     rows = TASK.training_rows([example(context, (len(context) - 9, len(context)))], tiny_tokenizer(), {})
     assert len(rows) > 2
-    labels = [one.label.spans for one in rows]
+    labels = [row.label.spans for row in rows]
     assert labels[0] == [(0, 0, 1.0)]
     ((start, end, share),) = labels[-1]
     assert (spelled(rows[-1].row, start, end), share) == ("very good", 1.0)
@@ -303,14 +303,14 @@ def test_a_model_too_sure_of_itself_is_cooled_down() -> None:
     examples = [example(CONTEXT, (13, 22) if index % 2 else (0, 8)) for index in range(60)]
     tokenizer = tiny_tokenizer()
     task = TASK.serving_task(tokenizer, {})
-    encoded = task.encode([one.item for one in examples], TASK.serving_options())
+    encoded = task.encode([example.item for example in examples], TASK.serving_options())
     outputs = []
     for coded in encoded:
         logits = np.zeros((coded.rows[0].num_tokens, 2), np.float32)  # type: ignore[union-attr]
         tokens = TASK.training_rows([example(CONTEXT, (13, 22))], tokenizer, {})[0].label.spans[0]
         logits[tokens[0], 0] = logits[tokens[1], 1] = 12.0  # always sure of the same answer, right half of the time
         outputs.append([{"logits": logits}])
-    answers = [task.decode(coded, one, TASK.serving_options()) for coded, one in zip(encoded, outputs, strict=True)]  # type: ignore[arg-type]
+    answers = [task.decode(coded, output, TASK.serving_options()) for coded, output in zip(encoded, outputs, strict=True)]  # type: ignore[arg-type]
     found = TASK.calibrate(Predictions(answers, encoded, outputs), examples, tokenizer, {})  # type: ignore[arg-type]
     assert found.task_options["temperature"] > 2
     assert found.metrics["expected_calibration_error_before"] == pytest.approx(0.5, abs=0.01)
@@ -328,7 +328,7 @@ def test_without_any_answer_there_is_nothing_to_calibrate() -> None:
 def test_golden_requests_are_json_objects() -> None:
     golden = ['{"question": "q?", "context": "c"}']
     assert TASK.golden_items(Recipe(golden=golden)) == [{"question": "q?", "context": "c"}]
-    assert all({"question", "context"} == set(one) for one in TASK.golden_items(Recipe()))
+    assert all({"question", "context"} == set(item) for item in TASK.golden_items(Recipe()))
     for wrong in ("good", '{"question": "q?"}', '{"text": "q?"}', "3"):
         with pytest.raises(InvalidSettings, match="golden"):
             TASK.golden_items(Recipe(golden=[wrong]))
@@ -336,7 +336,7 @@ def test_golden_requests_are_json_objects() -> None:
 
 def test_windows_hold_no_more_than_the_model_reads() -> None:
     rows = TASK.training_rows([example("good " * 200)], tiny_tokenizer(), {})
-    assert max(one.row.num_tokens for one in rows) == MAX_TOKENS
+    assert max(row.row.num_tokens for row in rows) == MAX_TOKENS
 
 
 def test_an_answer_that_a_window_cuts_in_two_is_not_in_it() -> None:
@@ -348,7 +348,7 @@ def test_an_answer_that_a_window_cuts_in_two_is_not_in_it() -> None:
         start = context.index("very good")
         gold = Gold("very good", start, start + 9)
         spans = [found.spans for found in labels_of(encoded.state, [gold])]  # type: ignore[union-attr]
-        whole = [one for one in spans if one != [(0, 0, 1.0)]]
+        whole = [span for span in spans if span != [(0, 0, 1.0)]]
         assert len(whole) <= 1
         for ((first, last, share),) in whole:
             assert (last - first, share) == (1, 1.0)

@@ -91,7 +91,7 @@ def test_minus_one_beside_numbers_from_zero_on_stands_for_no_label_unless_it_is_
 
 @pytest.mark.parametrize("labels", [[-1, 1], [-1, 0], [-2, -1, 0, 1], [-1, 0, 2], ["-1", "0", "1", "a"]])
 def test_minus_one_is_a_label_among_others(labels: list[Any]) -> None:
-    assert read(*labels) == [str(one) for one in labels]
+    assert read(*labels) == [str(label) for label in labels]
 
 
 @pytest.mark.parametrize("variant", ["cafe\u0301", "caf\u00e9\u200b", "\ufeffcaf\u00e9", "caf\u00e9\u00a0", " caf\u00e9 "])

@@ -23,13 +23,13 @@ def test_the_worst_errors_come_with_the_words_that_misled_the_model(evaluate_tin
     first, second = build(evaluate_tiny(PAIRS), {})["worst"]
     assert first["loss"] > second["loss"]
     assert (first["right"], first["guessed"], first["where"]) == (["good"], ["bad"], "a.csv:4")
-    heaviest = max(first["words"], key=lambda one: one["weight"])
+    heaviest = max(first["words"], key=lambda entry: entry["weight"])
     assert first["fields"]["text"][heaviest["start"] : heaviest["end"]] == "bad"
 
 
 def test_top_losses_are_the_wrong_ones_alone(evaluate_tiny: Evaluate) -> None:
     evaluated = evaluate_tiny(PAIRS)
-    assert [one["where"] for one in SPEC.worst_errors(evaluated, 10)] == ["a.csv:4", "a.csv:5"]
+    assert [error["where"] for error in SPEC.worst_errors(evaluated, 10)] == ["a.csv:4", "a.csv:5"]
     assert len(SPEC.worst_errors(evaluated, 1)) == 1
 
 

@@ -15,7 +15,7 @@ def drawn(factor: float, multi: bool, count: int = 4000) -> tuple[np.ndarray, np
     logits = random.normal(0, 1.5, (count, 3))
     if multi:
         return factor * logits, (random.random((count, 3)) < expit(logits)).astype(int)
-    chosen = [random.choice(3, p=one) for one in softmax(logits, -1)]
+    chosen = [random.choice(3, p=entry) for entry in softmax(logits, -1)]
     return factor * logits, np.eye(3, dtype=int)[chosen]
 
 
@@ -51,8 +51,8 @@ def test_no_row_is_judged_by_a_temperature_that_it_was_fitted_on() -> None:
 
 def test_decisions_are_about_the_best_label_or_about_all() -> None:
     scores, truth = np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([[1, 0], [1, 0]])
-    assert [one.tolist() for one in decisions(scores, truth, False)] == [[0.7, 0.6], [1, 0]]
-    assert [one.tolist() for one in decisions(scores, truth, True)] == [[0.7, 0.3, 0.4, 0.6], [1, 0, 1, 0]]
+    assert [decision.tolist() for decision in decisions(scores, truth, False)] == [[0.7, 0.6], [1, 0]]
+    assert [decision.tolist() for decision in decisions(scores, truth, True)] == [[0.7, 0.3, 0.4, 0.6], [1, 0, 1, 0]]
 
 
 def test_the_loss_is_that_of_the_right_label() -> None:

@@ -57,7 +57,7 @@ def prepare(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None 
 
 
 def answer(*scores: float, labels: list[str]) -> Classification:
-    ranked = sorted(zip(labels, scores, strict=True), key=lambda one: -one[1])
+    ranked = sorted(zip(labels, scores, strict=True), key=lambda entry: -entry[1])
     return Classification([LabelScore(label, score) for label, score in ranked])
 
 
@@ -245,7 +245,7 @@ def test_labels_are_sorted_and_columns_are_told() -> None:
 def test_the_split_keeps_the_share_of_each_label() -> None:
     rows = [{"text": f"text {i}", "label": "rare" if i % 10 == 0 else "common"} for i in range(100)]
     held_out = prepare(rows).dataset.validation
-    assert sorted(one.target for one in held_out) == ["common"] * 18 + ["rare"] * 2
+    assert sorted(entry.target for entry in held_out) == ["common"] * 18 + ["rare"] * 2
 
 
 def test_one_label_is_not_enough() -> None:
@@ -270,7 +270,7 @@ def test_multi_label_rows_are_prepared_with_every_label_they_name() -> None:
     rows = [{"text": f"text {i}", "label": [["sad", "long"], ["dull"], []][i % 3]} for i in range(60)]
     prepared = prepare(rows)
     assert prepared.task_options == MULTI
-    assert () in {one.target for one in prepared.dataset.train}
+    assert () in {entry.target for entry in prepared.dataset.train}
 
 
 def test_the_head_knows_its_labels() -> None:
@@ -289,7 +289,7 @@ def test_training_rows_are_what_the_service_would_run_with_the_number_of_their_l
         Example(ClassificationItem("bad"), "bad", "train", "2"),
     ]
     rows = TASK.training_rows(examples, tiny_tokenizer(), SINGLE)
-    assert [(one.row.num_tokens, one.label) for one in rows] == [(4, 1), (3, 0)]
+    assert [(row.row.num_tokens, row.label) for row in rows] == [(4, 1), (3, 0)]
     assert TASK.labels(rows, 4).tolist() == [1, 0]
 
 
@@ -346,7 +346,7 @@ def test_golden_requests_are_the_recipe_s_or_a_few_neutral_ones() -> None:
     assert TASK.golden_items(recipe(golden=["one", "two"])) == [{"text": "one"}, {"text": "two"}]
     neutral = TASK.golden_items(recipe())
     assert len(neutral) >= 3
-    assert all(TASK.item(one).text.strip() for one in neutral)
+    assert all(TASK.item(entry).text.strip() for entry in neutral)
 
 
 @given(st.integers(1, 60), st.integers(2, 70))
