@@ -86,7 +86,7 @@ def _dataset(job: Job) -> Any:
         enable_true_multi_threading=True,
     )
     return read.map_batches(
-        Engine, fn_constructor_args=(job,), batch_size=None, compute=engines, num_cpus=num_cpus, num_gpus=num_gpus
+        RayEngine, fn_constructor_args=(job,), batch_size=None, compute=engines, num_cpus=num_cpus, num_gpus=num_gpus
     )
 
 
@@ -103,7 +103,7 @@ def _read(_: Batch, job: Job) -> Iterator[Batch]:
             yield _packed((error, 1.0))
 
 
-class Engine:
+class RayEngine:
     """The model, in a process of its own. Chunks come on threads of Ray's, several at once, and are answered on one loop.
 
     What stops it is an answer, too: raised here, it would reach the person as Ray's account of its own insides.

@@ -70,12 +70,12 @@ def row_writer(target: Path, table: TableSpec, limit: int) -> RowWriter:
         return JsonLines()
     if kind == "parquet":
         parquet.check()
-        return Parquet(Table(table, limit))
-    return Delimited(Table(table, limit), "," if kind == "csv" else "\t")
+        return Parquet(AnswerTable(table, limit))
+    return Delimited(AnswerTable(table, limit), "," if kind == "csv" else "\t")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class AnswerTable:
     """The columns of a task's answers, and the cells of each."""
 
     spec: TableSpec
@@ -116,7 +116,7 @@ class JsonLines:
 class Delimited:
     """csv or tsv with a header."""
 
-    table: Table
+    table: AnswerTable
     delimiter: str
 
     @property
@@ -141,7 +141,7 @@ class Delimited:
 class Parquet:
     """A parquet file cannot be resumed: cells are kept as json lines until all of them are there."""
 
-    table: Table
+    table: AnswerTable
 
     def head(self) -> bytes:
         return b""

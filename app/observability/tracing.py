@@ -29,7 +29,7 @@ Attributes = Mapping[str, str | int]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SpanPart:
     """One stretch of a request's time, in seconds of `time.monotonic`."""
 
     name: str
@@ -47,14 +47,14 @@ class Trace:
     """Headers of W3C Trace Context, where the caller sent them."""
     began_s: float = field(default_factory=time.monotonic)
     attributes: dict[str, str | int] = field(default_factory=dict)
-    parts: list[Part] = field(default_factory=list)
+    parts: list[SpanPart] = field(default_factory=list)
 
     def spent(self, began_s: float, seconds: Mapping[str, float], of_last: Attributes) -> None:
         """Add parts that followed each other, the last of them with these attributes."""
         names = list(seconds)
         for name in names:
             ended_s = began_s + seconds[name]
-            self.parts.append(Part(name, began_s, ended_s, of_last if name == names[-1] else {}))
+            self.parts.append(SpanPart(name, began_s, ended_s, of_last if name == names[-1] else {}))
             began_s = ended_s
 
 

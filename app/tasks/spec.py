@@ -25,11 +25,14 @@ DISTRIBUTION = "hooper"
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class BodyExample:
     """A body that runs as it stands against the shipped models, for the docs page."""
 
     model: str
     value: Any
+
+
+Example = BodyExample  # the former name, which packages with tasks import; for one release
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class HuggingFaceCodec:
     answer: Callable[[Result], Any]
     answers: tuple[Any, ...]
     """Types of the answer to one input; the first one is what a list of inputs gets a list of."""
-    example: Example
+    example: BodyExample
     for_hub_client: Callable[[Any, Any], Any] = lambda answer, parameters: [answer]
     """The answer to one input in the shape that Hugging Face's own clients read; `parameters` may be None."""
     unused: frozenset[str] = frozenset()
@@ -113,7 +116,7 @@ class OpenInferenceCodec:
     """An item as the native route takes it, around which its options are read."""
     description: str
     """One sentence on its tensors."""
-    example: Example
+    example: BodyExample
     optional: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     """Options of the native route that are no parameters here, since outputs have one answer per item."""

@@ -18,7 +18,13 @@ from app.core.types import Row
 from app.data import Record
 from app.data.cells import is_missing
 from app.tasks.extractive_summarization.spec import SPEC as SERVED
-from app.tasks.extractive_summarization.task import ExtractiveSummarization, Reading, Summary, SummaryItem, SummaryOptions
+from app.tasks.extractive_summarization.task import (
+    DocumentReading,
+    ExtractiveSummarization,
+    Summary,
+    SummaryItem,
+    SummaryOptions,
+)
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
@@ -129,7 +135,7 @@ class SummarizationTraining(TrainingTask):
         task = self.serving_task(tokenizer, task_options)
         encoded = encode_all(task, self.serving_options(), [example.item for example in examples])
         for example, coded in zip(examples, encoded, strict=True):
-            reading: Reading = coded.state
+            reading: DocumentReading = coded.state
             texts = [reading.text[start:end] for start, end in reading.spans]
             wanted = [said[example.source] * share for share in precision(example.target.sentences, texts)]
             for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):

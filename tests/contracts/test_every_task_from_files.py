@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.batching.admission import QueueLimit
-from app.cli.row_writers import Table
+from app.cli.row_writers import AnswerTable
 from app.core.artefact import open_artefact
 from app.core.errors import InvalidArtefact
 from app.observability.metrics import Metrics
@@ -74,7 +74,7 @@ def test_predict_and_batch_give_the_answers_of_the_service(world: World, spec: T
     assert [{name: value for name, value in line.items() if name != "line"} for line in lines] == expected
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(Table(spec.table, 1).types)
+    assert list(rows[0]) == list(AnswerTable(spec.table, 1).types)
     for row, answer in zip(rows, expected, strict=True):
         assert row["error"] == ""
         assert row["num_tokens"] == str(answer["num_tokens"])

@@ -16,7 +16,7 @@ from app.tasks.question_answering.task import (
     Answers,
     QuestionAnswering,
     QuestionItem,
-    Reading,
+    QuestionReading,
 )
 from tests.support.tiny_model import tiny_tokenizer
 
@@ -43,7 +43,7 @@ def refusal(context: str = CONTEXT, question: str = QUESTION, **options: Any) ->
 def outputs(encoded: Encoded, spans: Sequence[tuple[int, int, float]], null: float = 0.0) -> list[RowOutput]:
     """Logits that prefer these character spans by so much; the first token stands at `null`."""
     made = []
-    reading: Reading = encoded.state
+    reading: QuestionReading = encoded.state
     for window, row in zip(reading.windows, encoded.rows, strict=True):
         logits = np.full((row.num_tokens, 2), LOW, np.float32)
         logits[0] = null

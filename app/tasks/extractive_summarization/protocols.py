@@ -13,7 +13,7 @@ from app.tasks.base import refuse_text
 from app.tasks.extractive_summarization.schemas import EXAMPLE
 from app.tasks.extractive_summarization.task import Summary, SummaryItem, SummaryOptions
 from app.tasks.schemas import LanguageField, Request
-from app.tasks.spec import CorrectionCodec, Example, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 
 NAME = "summarization"
 MAX_SENTENCES = 1000
@@ -80,7 +80,7 @@ HUGGING_FACE = HuggingFaceCodec(
     options=lambda parameters: SummaryOptions(truncation=TRUNCATIONS[parameters.truncation], language=parameters.language),
     answer=lambda result: SummaryText.model_construct(summary_text=result.answer.summary),
     answers=(SummaryText,),
-    example=Example("summary", {"inputs": EXAMPLE}),
+    example=BodyExample("summary", {"inputs": EXAMPLE}),
     unused=frozenset({"generate_parameters"}),
 )
 
@@ -95,7 +95,7 @@ OPEN_INFERENCE = OpenInferenceCodec(
     columns=lambda results: ({"summary": [result.answer.summary for result in results]}, [len(results)]),
     native_item="a",
     description="Summarization: `text` to `summary`, (items,).",
-    example=Example(
+    example=BodyExample(
         "summary",
         {
             "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}],

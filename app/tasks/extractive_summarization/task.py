@@ -86,7 +86,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DocumentReading:
     """The sentences of one item, and which of them each of its rows holds."""
 
     text: str
@@ -123,7 +123,7 @@ class ExtractiveSummarization:
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: SummaryOptions) -> Summary:
         """The sentences that together are expected to say most, none of which repeats another."""
-        reading: Reading = encoded.state
+        reading: DocumentReading = encoded.state
         scores = sentence_scores(encoded, outputs)
         texts = [reading.text[start:end] for start, end in reading.spans]
         chosen = select(texts, scores, options, self._usual_words)
@@ -141,7 +141,7 @@ class ExtractiveSummarization:
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """Each published sentence must score alike, and together they must still be a summary that may be chosen: the set that
         is chosen now, or that would be if scores lay within the tolerance in its favour."""
-        reading: Reading = encoded.state
+        reading: DocumentReading = encoded.state
         scores = sentence_scores(encoded, outputs)
         texts = [reading.text[start:end] for start, end in reading.spans]
         published = set()
@@ -165,7 +165,7 @@ class ExtractiveSummarization:
         Raises:
             InvalidInput: the target is no sentence of what was read.
         """
-        reading: Reading = encoded.state
+        reading: DocumentReading = encoded.state
         sentence = _sentence_saying(target, reading, sentence_scores(encoded, outputs))
         number = max(
             (number for number, window in enumerate(reading.windows) if sentence in window),
@@ -206,7 +206,7 @@ class ExtractiveSummarization:
         if options.truncation == "truncate" and len(windows) > 1:
             cut, windows = True, windows[:1]
         rows = [self._row([encodings[i] for i in window], number > 0) for number, window in enumerate(windows)]
-        reading = Reading(text, spans[: windows[-1].stop], windows, encodings)
+        reading = DocumentReading(text, spans[: windows[-1].stop], windows, encodings)
         return Encoded(rows, sum(row.num_tokens for row in rows), cut, reading)
 
     def _windows(self, lengths: Sequence[int]) -> list[range]:
@@ -241,7 +241,7 @@ def sentence_logits(row: Row, output: RowOutput) -> Array:
 
 def sentence_scores(encoded: Encoded, outputs: Sequence[RowOutput]) -> Array:
     """Score of each sentence between 0 and 1, from its logits averaged over the windows that hold it: (sentences,)."""
-    reading: Reading = encoded.state
+    reading: DocumentReading = encoded.state
     sums = np.zeros(len(reading.spans))
     counts = np.zeros(len(reading.spans))
     for window, row, output in zip(reading.windows, encoded.rows, outputs, strict=True):
@@ -251,7 +251,7 @@ def sentence_scores(encoded: Encoded, outputs: Sequence[RowOutput]) -> Array:
     return scores
 
 
-def _sentence_saying(target: str | None, reading: Reading, scores: Array) -> int:
+def _sentence_saying(target: str | None, reading: DocumentReading, scores: Array) -> int:
     """The sentence that is meant, by default the best."""
     if target is None:
         return int(scores.argmax())

@@ -12,7 +12,7 @@ from app.tasks.base import Result, refuse_text
 from app.tasks.question_answering.schemas import MAX_ANSWER_TOKENS, MAX_TOP_K, AnswerSpan, Question
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionItem
 from app.tasks.schemas import Request
-from app.tasks.spec import CorrectionCodec, Example, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 
 QUESTION = {
     "question": "When did the library open?",
@@ -118,7 +118,7 @@ HUGGING_FACE = HuggingFaceCodec(
     options=_hub_options,
     answer=_spans,
     answers=(list[AnswerSpan], AnswerSpan),
-    example=Example("qa", {"inputs": QUESTION, "parameters": {"max_answer_len": 15}}),
+    example=BodyExample("qa", {"inputs": QUESTION, "parameters": {"max_answer_len": 15}}),
     for_hub_client=_for_hub_client,
 )
 
@@ -150,7 +150,7 @@ OPEN_INFERENCE = OpenInferenceCodec(
     native_item={"question": "a", "context": "a"},
     excluded=("top_k",),
     description="Question answering: `question` and `context` to `answer`, `score`, `start` and `end`, (items,).",
-    example=Example("qa", {"inputs": [_tensor(name, text) for name, text in QUESTION.items()]}),
+    example=BodyExample("qa", {"inputs": [_tensor(name, text) for name, text in QUESTION.items()]}),
 )
 
 

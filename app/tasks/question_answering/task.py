@@ -85,7 +85,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class QuestionReading:
     """The windows of one item: what its rows were made from."""
 
     question: Tokens
@@ -142,7 +142,7 @@ class QuestionAnswering:
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: AnswerOptions) -> Answers:
         """The best spans of all windows."""
-        reading: Reading = encoded.state
+        reading: QuestionReading = encoded.state
         windows = self._probabilities(reading, outputs)
         boundaries = WordBoundaries(reading.context.text, options.align_to_words)
         best: dict[str, Answer] = {}
@@ -199,7 +199,7 @@ class QuestionAnswering:
         if target is None:
             found = self.decode(encoded, outputs, AnswerOptions()).answers
             target = found[0].answer if found else ""
-        reading: Reading = encoded.state
+        reading: QuestionReading = encoded.state
         spans = self._spans_saying(target, reading, outputs)
         if not spans:
             raise InvalidInput("must be words of the context, as `answer` gives them, in the part that is read", "target")
@@ -207,7 +207,9 @@ class QuestionAnswering:
         best = max(readers, key=lambda number: readers[number](outputs[number]))
         return Passage(encoded.rows[best], _words_read(reading, best), target, readers[best], self._mask_id)
 
-    def _spans_saying(self, target: str, reading: Reading, outputs: Sequence[RowOutput]) -> dict[int, list[tuple[int, int]]]:
+    def _spans_saying(
+        self, target: str, reading: QuestionReading, outputs: Sequence[RowOutput]
+    ) -> dict[int, list[tuple[int, int]]]:
         """By window, first and last token of the spans that `decode` adds up as this answer; where there are none, of those
         that are it verbatim."""
         windows = self._probabilities(reading, outputs)
@@ -223,7 +225,9 @@ class QuestionAnswering:
         verbatim = {number: _verbatim(target, reading, window) for number, window in enumerate(reading.windows)}
         return found or {number: spans for number, spans in verbatim.items() if spans}
 
-    def _log_odds(self, reading: Reading, number: int, spans: Sequence[tuple[int, int]]) -> Callable[[RowOutput], float]:
+    def _log_odds(
+        self, reading: QuestionReading, number: int, spans: Sequence[tuple[int, int]]
+    ) -> Callable[[RowOutput], float]:
         """Reads the log-odds of spans of a window together."""
         first, last = np.array(spans).T
 
@@ -234,11 +238,11 @@ class QuestionAnswering:
 
         return read
 
-    def _probabilities(self, reading: Reading, outputs: Sequence[RowOutput]) -> list[Probabilities]:
+    def _probabilities(self, reading: QuestionReading, outputs: Sequence[RowOutput]) -> list[Probabilities]:
         """Of each window."""
         return [self._read(reading, number, output) for number, output in enumerate(outputs)]
 
-    def _read(self, reading: Reading, number: int, output: RowOutput) -> Probabilities:
+    def _read(self, reading: QuestionReading, number: int, output: RowOutput) -> Probabilities:
         return probabilities(output[OUTPUT], reading.first_context, len(reading.windows[number]), self._temperature)
 
     def _encoded(self, item: QuestionItem, question: Tokens, context: Tokens, options: AnswerOptions) -> Encoded | HooperError:
@@ -261,7 +265,7 @@ class QuestionAnswering:
         rows = [self._template.row(question_ids, context.ids[part.start : part.stop]) for part in windows]
         num_tokens = sum(row.num_tokens for row in rows)
         first_question, first_context = self._template.start(), self._template.start(question_ids)
-        reading = Reading(question, len(question_ids), context, first_question, first_context, windows)
+        reading = QuestionReading(question, len(question_ids), context, first_question, first_context, windows)
         return Encoded(rows, num_tokens, cut_question or cut_context, reading)
 
 
@@ -329,7 +333,7 @@ def _goes_on(end: Floats, num_shared: int, longest: int) -> bool:
 
 
 def _read_window(
-    reading: Reading, number: int, said: Sequence[Probabilities], boundaries: WordBoundaries, options: AnswerOptions
+    reading: QuestionReading, number: int, said: Sequence[Probabilities], boundaries: WordBoundaries, options: AnswerOptions
 ) -> dict[str, Answer]:
     """The window's answers by what they read, in lower case; the scores of its best spans that read the same are added."""
     window, text = reading.windows[number], reading.context.text
@@ -352,7 +356,7 @@ def _read_window(
     return found
 
 
-def _verbatim(target: str, reading: Reading, window: range) -> list[tuple[int, int]]:
+def _verbatim(target: str, reading: QuestionReading, window: range) -> list[tuple[int, int]]:
     """First and last token in a window of the spans that are this text."""
     if not target.strip() or not len(window):
         return []
@@ -392,13 +396,13 @@ def _apart(scores: Floats, count: int) -> Iterator[tuple[int, int]]:
         left[first : first + more + 1] = 0
 
 
-def _characters(reading: Reading, window: range, first: int, last: int) -> tuple[int, int]:
+def _characters(reading: QuestionReading, window: range, first: int, last: int) -> tuple[int, int]:
     """Character span of a window's tokens."""
     spans = reading.context.spans
     return spans[window.start + first][0], spans[window.start + last][1]
 
 
-def _words_read(reading: Reading, number: int) -> list[Word]:
+def _words_read(reading: QuestionReading, number: int) -> list[Word]:
     """The words of the question and of a window of the context, with their tokens in its row."""
     window = reading.windows[number]
     question = list(enumerate(reading.question.offsets[: reading.num_question_tokens], reading.first_question))

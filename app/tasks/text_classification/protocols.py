@@ -22,8 +22,8 @@ from app.tasks.base import Result, refuse_text
 from app.tasks.labels import clean_label
 from app.tasks.schemas import Request
 from app.tasks.spec import (
+    BodyExample,
     CorrectionCodec,
-    Example,
     Gold,
     HuggingFaceCodec,
     NativeItems,
@@ -86,7 +86,7 @@ HUGGING_FACE = HuggingFaceCodec(
     options=_hub_options,
     answer=labels_of,
     answers=(list[Label],),
-    example=Example("sentiment", {"inputs": SENTENCE, "parameters": {"top_k": 1}}),
+    example=BodyExample("sentiment", {"inputs": SENTENCE, "parameters": {"top_k": 1}}),
 )
 
 
@@ -116,7 +116,7 @@ OPEN_INFERENCE = OpenInferenceCodec(
     columns=_tensor_columns,
     native_item="a",
     description="Classification: `text`, and `text_pair` for pairs, to `label` and `score`, (items, labels).",
-    example=Example(
+    example=BodyExample(
         "sentiment",
         {
             "inputs": [

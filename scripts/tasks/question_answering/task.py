@@ -19,7 +19,7 @@ from app.core.types import Row
 from app.data import Record
 from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.spec import SPEC as SERVED
-from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, Reading
+from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, ReportInput, by_length
 from scripts.tasks.question_answering.answers import ANSWER_NAMES, Gold, Repair, parse, unanswered
@@ -287,7 +287,7 @@ def _pairs(evaluated: ReportInput) -> Iterator[tuple[Answers, Example]]:
     return zip(evaluated.predictions.answers, evaluated.examples, strict=True)
 
 
-def labels_of(reading: Reading, golds: Sequence[Gold]) -> list[SpanLabel]:
+def labels_of(reading: QuestionReading, golds: Sequence[Gold]) -> list[SpanLabel]:
     """Which tokens of each window the annotators chose; of an answer that a window holds only a part of, none."""
     begins, ends = np.array(reading.context.offsets).reshape(-1, 2).T
     chosen: Counter[tuple[int, int]] = Counter()

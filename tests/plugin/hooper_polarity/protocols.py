@@ -7,7 +7,7 @@ from typing import Any
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
-from app.tasks.spec import Example, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+from app.tasks.spec import BodyExample, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 from hooper_polarity.task import PolarityItem, PolarityOptions
 
 
@@ -28,7 +28,7 @@ HUGGING_FACE = HuggingFaceCodec(
     options=lambda parameters: PolarityOptions(),
     answer=lambda result: {"polarity": result.answer.polarity},
     answers=(dict[str, float],),
-    example=Example("polarity", {"inputs": "A warm, funny film."}),
+    example=BodyExample("polarity", {"inputs": "A warm, funny film."}),
 )
 OPEN_INFERENCE = OpenInferenceCodec(
     inputs=("text",),
@@ -38,7 +38,7 @@ OPEN_INFERENCE = OpenInferenceCodec(
     columns=_columns,
     native_item="a",
     description="Polarity: `text` to `polarity`, (items,).",
-    example=Example(
+    example=BodyExample(
         "polarity", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["A warm, funny film."]}]}
     ),
 )

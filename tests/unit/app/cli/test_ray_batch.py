@@ -18,7 +18,7 @@ from app.settings import Settings
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
 
-from app.cli.ray_batch import Engine, Job  # noqa: E402
+from app.cli.ray_batch import Job, RayEngine  # noqa: E402
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def job(models: Path, tmp_path: Path) -> Job:
     return Job(str(source), ModelChoice("tiny").request("bulk", {}, settings), JsonLines(), 0, (256, 1000))
 
 
-def answer(engine: Engine, content: Any) -> Any:
+def answer(engine: RayEngine, content: Any) -> Any:
     return pickle.loads(engine({"chunk": [pickle.dumps((content, 0.5))]})["chunk"][0])
 
 
@@ -39,7 +39,7 @@ def inputs_of(job: Job) -> Any:
 
 
 def test_an_engine_gives_a_group_as_the_file_holds_it(job: Job) -> None:
-    found = answer(Engine(pickle.loads(pickle.dumps(job))), inputs_of(job))
+    found = answer(RayEngine(pickle.loads(pickle.dumps(job))), inputs_of(job))
     assert isinstance(found, WrittenRows)
     assert (found.num_rows, found.num_failed, found.share) == (2, 0, 0.5)
     rows = [json.loads(line) for line in found.rows.splitlines()]
@@ -48,10 +48,10 @@ def test_an_engine_gives_a_group_as_the_file_holds_it(job: Job) -> None:
 
 def test_a_node_whose_model_differs_answers_with_the_file_that_does(job: Job) -> None:
     (job.request.artefact.folder / "model.onnx").write_bytes(b"another")
-    found = answer(Engine(job), inputs_of(job))
+    found = answer(RayEngine(job), inputs_of(job))
     assert isinstance(found, InvalidArtefact)
     assert "model.onnx differs from the checksum" in found.detail
 
 
 def test_what_stopped_the_reading_passes_through_an_engine(job: Job) -> None:
-    assert answer(Engine(job), InvalidInput("broken", "text")).detail == "text: broken"
+    assert answer(RayEngine(job), InvalidInput("broken", "text")).detail == "text: broken"

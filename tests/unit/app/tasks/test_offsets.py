@@ -11,7 +11,7 @@ import pytest
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.passage import words_of_window
-from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem, Reading
+from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.question_answering.word_boundaries import WordBoundaries
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.tokenizer import Tokenizer, Window
@@ -136,7 +136,7 @@ def test_an_answer_is_learnt_where_it_stands(name: str, surface: str) -> None:
         task = QuestionAnswering(tokenizer_of(name, length))
         (encoded,) = task.encode([QuestionItem(QUESTION, CONTEXT)], AnswerOptions())
         assert isinstance(encoded, Encoded)
-        reading: Reading = encoded.state
+        reading: QuestionReading = encoded.state
         start = CONTEXT.index(surface)
         found = labels_of(reading, [Gold(surface, start, start + len(surface))])
         whole = [(label, window) for label, window in zip(found, reading.windows, strict=True) if label.spans[0][0] > 0]
@@ -151,7 +151,7 @@ def test_an_answer_is_learnt_where_it_stands(name: str, surface: str) -> None:
 
 def said(encoded: Encoded, start: int, end: int) -> list[dict[str, np.ndarray]]:
     """Logits that point at a span of the context in all windows that hold it whole."""
-    reading: Reading = encoded.state
+    reading: QuestionReading = encoded.state
     inside = [i for i, (b, e) in enumerate(reading.context.offsets) if b < end and e > start]
     outputs = []
     for window, row in zip(reading.windows, encoded.rows, strict=True):

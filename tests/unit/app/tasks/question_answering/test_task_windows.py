@@ -17,7 +17,7 @@ from app.tasks.question_answering.task import (
     AnswerOptions,
     QuestionAnswering,
     QuestionItem,
-    Reading,
+    QuestionReading,
 )
 from app.tasks.tokenizer import Tokenizer
 from tests.support.question_spans import QUESTION, TASK, encode, outputs, refusal
@@ -37,7 +37,7 @@ def test_a_short_context_is_one_row_with_the_question_first() -> None:
 @pytest.mark.parametrize("stride", [0, 3, 8])
 def test_windows_cover_a_long_context_and_share_as_many_tokens_as_wished(stride: int) -> None:
     encoded = encode("good bad " * 40, stride=stride)
-    reading: Reading = encoded.state
+    reading: QuestionReading = encoded.state
     assert max(row.num_tokens for row in encoded.rows) <= MAX_TOKENS
     covered = [[begin for begin, _ in reading.context.offsets[window.start : window.stop]] for window in reading.windows]
     assert {begin for entry in covered for begin in entry} == {begin for begin, _ in _words("good bad " * 40)}
@@ -98,7 +98,7 @@ def many_windows(num_words: int = 70, stride: int = 12, **options: Any) -> Encod
 def point(encoded: Encoded, by_window: Mapping[int, Sequence[tuple[int, int, float]]]) -> list[RowOutput]:
     """Logits that say something else in each window, of spans of the context's tokens."""
     made = outputs(encoded, [])
-    reading: Reading = encoded.state
+    reading: QuestionReading = encoded.state
     for number, spans in by_window.items():
         shift = reading.first_context - reading.windows[number].start
         for first, last, height in spans:
@@ -118,7 +118,7 @@ def found_in(encoded: Encoded, logits: Sequence[RowOutput], **options: Any) -> l
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
 def test_a_span_counts_in_the_window_where_it_has_most_context(stride: int, length: int) -> None:
     encoded = many_windows(stride=stride)
-    reading: Reading = encoded.state
+    reading: QuestionReading = encoded.state
     num_tokens = len(reading.context)
     for first in range(num_tokens - length + 1):
         last = first + length - 1
@@ -162,7 +162,7 @@ def test_what_fills_all_that_two_windows_share_gives_way_to_what_goes_on_in_the_
 def test_an_explanation_reads_the_window_in_which_the_answer_counts() -> None:
     context = "good " * 20 + "not bad " + "good " * 30
     encoded = encode(context, stride=12)
-    reading: Reading = encoded.state
+    reading: QuestionReading = encoded.state
     border = reading.windows[0].stop - 1
     words = {border: "not", border + 1: "bad"}
     context = " ".join(words.get(i, "good") for i in range(50))
