@@ -15,7 +15,7 @@ from app.api.application import build_application, product_version
 from app.api.context import AppState
 from app.api.rates import KeyRates
 from app.core.artefact import Artefact
-from app.core.errors import HooperError, InvalidSettings, SetupError
+from app.core.errors import HooperError, SetupError
 from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
 from app.runtime.onnx_session import SessionFactory, open_session
@@ -108,7 +108,7 @@ async def load_models(
     async def load_all() -> None:
         try:
             await feedback.open()
-            failed = await versions.load_all(settings.serve, settings.default_models)
+            failed = await versions.load_all(settings.serve, settings.default_models, options.tasks)
             if not registry.deployments:
                 raise nothing_loaded(failed)
         except Exception as error:  # whatever it is: a service that does not get ready must say why
@@ -144,9 +144,7 @@ def tasks_of(settings: Settings) -> Tasks:
         InvalidSettings: a default is named for a task that there is none of.
     """
     tasks = installed_tasks(settings.tasks)
-    for task in settings.default_models:
-        if task not in tasks:
-            raise InvalidSettings(f"HOOPER_DEFAULT_MODELS: there is no task {task!r}; there are {', '.join(tasks)}")
+    tasks.check_defaults(settings.default_models)
     return tasks
 
 

@@ -187,8 +187,9 @@ class ModelChoice:
             InvalidArtefact, UnknownModel: as for `Repository.find`.
         """
         tasks = installed_tasks(settings.tasks)
+        tasks.check_defaults(settings.default_models)
         fitting = _tasks_with(tasks, self.given)
-        artefact = self._artefact(Repository(settings.models, settings.state), settings.default_models, fitting)
+        artefact = self._artefact(Repository(settings.models, settings.state), settings.default_models, tasks, fitting)
         fields = tasks.find(artefact.manifest.task).fields
         wrong = next((name for name in self.given if name not in fields), None)
         if wrong is not None:
@@ -198,21 +199,21 @@ class ModelChoice:
         schema = InputSchema(fields, settings.max_body_bytes, self.format, self.text_column, self.given)
         return ModelRequest(artefact, mode, dict(options), schema, settings)
 
-    def _artefact(self, repository: Repository, defaults: Mapping[str, str], fitting: Sequence[str]) -> Artefact:
-        """The model in the version that serves; without a name the default of the task, where that is clear."""
+    def _artefact(self, repository: Repository, defaults: Mapping[str, str], specs: Tasks, fitting: Sequence[str]) -> Artefact:
+        """The model in the version that serves; without a name the default of the route, where that is clear."""
         if self.model is not None:
             return repository.find(self.model, served=True)
         names = repository.names()
         if len(names) == 1:
             return repository.open_served(names[0])
         tasks = {name: repository.task_of(name) for name in names}
-        candidates = fitting if self.given else sorted({str(task) for task in tasks.values()})
-        if len(candidates) == 1:
-            of_task = [name for name, task in tasks.items() if task == candidates[0]]
-            if of_task:
-                return repository.open_served(
-                    defaults.get(candidates[0]) or oldest({name: repository.age(name) for name in of_task})
-                )
+        candidates = set(fitting if self.given else tasks.values())
+        orders = [list(specs.serving(route.path)) for route in specs.routes]
+        order = next((order for order in orders if candidates <= set(order)), [])
+        task = next((task for task in order if task in defaults or task in tasks.values()), None)
+        if task is not None and candidates.intersection(tasks.values()):
+            ages = {name: repository.age(name) for name, of_name in tasks.items() if of_name == task}
+            return repository.open_served(defaults.get(task) or oldest(ages))
         raise SetupError(f"which model? say --model NAME; published are: {', '.join(names) or 'none'}")
 
 

@@ -114,6 +114,7 @@ def _plugins(settings: Settings) -> list[Finding]:
     """What other packages bring; nothing where there are none. With tasks that cannot be taken no model could be loaded."""
     try:
         tasks = installed_tasks(settings.tasks)
+        tasks.check_defaults(settings.default_models)
     except HooperError as error:
         return [Finding("tasks", False, error.detail)]
     brought = [f"{task} by {spec.distribution} {_version(spec.distribution)}" for task, spec in tasks.items() if spec.is_plugin]

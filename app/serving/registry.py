@@ -316,7 +316,7 @@ class Registry:
 
     def _find(self, tasks: Sequence[str], name: str | None) -> LeasedDeployment:
         if name is None:
-            return self._default(next((task for task in tasks if task in self._defaults), tasks[0]))
+            return self._default(next((task for task in tasks if task in self._defaults), tasks[0]), tasks)
         short, _, version = name.partition("/")
         behind = self._entries.get(short), self._candidates.get(short)
         entry = next((leased for leased in behind if leased and version in ("", str(leased.version))), None)
@@ -332,10 +332,10 @@ class Registry:
             raise UnknownModel(f"model {name!r} is for {task}, not for {' or '.join(tasks)}")
         return entry
 
-    def _default(self, task: str) -> LeasedDeployment:
+    def _default(self, task: str, tasks: Sequence[str]) -> LeasedDeployment:
         name = self._defaults.get(task)
         entry = self._entries.get(name or "")
-        if entry is not None and entry.deployment.manifest.task == task:
+        if entry is not None and entry.deployment.manifest.task in tasks:  # the settings may name another of the route's
             return entry
         if name in self._failed:
             raise ModelFailed(f"{_reason(self._failed[name])}; it is the default for {task}: name another model")

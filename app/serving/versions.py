@@ -18,6 +18,7 @@ from app.serving.registry import Registry
 from app.serving.repository import Repository, is_path
 from app.serving.rollout.lease import MAIN, Role
 from app.serving.rollout.recovery import EngineRecovery
+from app.tasks.registry import Tasks
 
 Failure = tuple[FailedModel, Exception]
 
@@ -80,18 +81,19 @@ class Versions:
         name, version = deployment.manifest.name, deployment.manifest.version
         self._registry.saved(deployment, await asyncio.to_thread(self._repository.records.write, name, version, why))
 
-    async def load_all(self, serve: Sequence[str], defaults: Mapping[str, str]) -> list[tuple[str, Exception]]:
+    async def load_all(self, serve: Sequence[str], defaults: Mapping[str, str], specs: Tasks) -> list[tuple[str, Exception]]:
         """Try every model of a start, whatever becomes of the others; those that fail are listed in the registry.
 
         Args:
             serve: the models that must load, as `Repository.find` takes them; empty: all there are, none of which must.
             defaults: by task, the model that answers requests which name none; they must load as well.
+            specs: the tasks that are served.
 
         Returns:
             What failed, and with what.
 
         Raises:
-            InvalidSettings: a wish is no model's name, one is there twice, or a default does another task.
+            InvalidSettings: a wish is no model's name, one is there twice, or a default does a task of another route.
             InvalidArtefact: there is no model to load.
         """
         wishes = serve or await asyncio.to_thread(self._repository.names)
@@ -101,7 +103,7 @@ class Versions:
         artefacts, failures = await asyncio.to_thread(self._find_all, wishes, find)
         tasks = {artefact.manifest.name: artefact.manifest.task for artefact in artefacts}
         tasks |= {failed.name: failed.task for failed, _ in failures}
-        failures += _missing(defaults, tasks)
+        failures += _missing(defaults, tasks, specs)
         self._registry.expect(_ages(artefacts, failures), defaults, {*(tasks if serve else ()), *defaults.values()})
         for failed, error in failures:
             self._list(failed, error)
@@ -180,18 +182,18 @@ class Versions:
         return deployment
 
 
-def _missing(defaults: Mapping[str, str], tasks: Mapping[str, str]) -> list[Failure]:
+def _missing(defaults: Mapping[str, str], tasks: Mapping[str, str], specs: Tasks) -> list[Failure]:
     """Defaults that the settings name, of which there is no model.
 
     Raises:
-        InvalidSettings: there is one, for another task.
+        InvalidSettings: there is one, for a task of another route.
     """
     missing: list[Failure] = []
     for task, name in defaults.items():
         if name not in tasks:
             error = InvalidSettings("HOOPER_DEFAULT_MODELS names it, but it is none of the models that are served")
             missing.append((FailedModel(name, None, error.detail, task), error))
-        elif tasks[name] not in (task, ""):
+        elif tasks[name] and tasks[name] not in specs.beside(task):
             raise InvalidSettings(f"HOOPER_DEFAULT_MODELS names {name} for {task}, but it does {tasks[name]}")
     return missing
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from app.core.correction import Correction
-from app.core.errors import InvalidArtefact, SetupError
+from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
 from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZATION
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import NativeRoute, TaskSpec
@@ -69,6 +69,19 @@ class Tasks(Mapping[str, TaskSpec]):
     def serving(self, path: str) -> Sequence[str]:
         """Names of the tasks that answer under a native path, in the order in which their defaults are asked."""
         return self._serving.get(path, ())
+
+    def beside(self, task: str) -> set[str]:
+        """The task, and those that answer under one of its native paths: a default of the one may be a model of the other."""
+        return {task}.union(*(names for names in self._serving.values() if task in names))
+
+    def check_defaults(self, named: Iterable[str]) -> None:
+        """
+        Raises:
+            InvalidSettings: a default is named for a task that there is none of.
+        """
+        for task in named:
+            if task not in self:
+                raise InvalidSettings(f"HOOPER_DEFAULT_MODELS: there is no task {task!r}; there are {', '.join(self)}")
 
     def find(self, name: str) -> TaskSpec:
         """The task of a manifest.

@@ -18,6 +18,7 @@ from app.serving.repository import Repository
 from app.settings import Settings
 from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.requests import Service, check_problem
+from tests.support.tiny_model import publish_tiny
 
 ADMIN = {"Authorization": "Bearer admin"}
 ADMIN_HASH = hashlib.sha256(b"admin").hexdigest()
@@ -205,6 +206,17 @@ async def test_another_model_never_becomes_the_default_by_its_name(start: Any, m
         assert [(entry["name"], entry["default"]) for entry in shown] == [("aardvark", False), ("tiny", True)]
     async with start(default_models={"text-classification": "aardvark"}) as service:
         assert (await service.classify("good")).json()["model"]["name"] == "aardvark"
+
+
+async def test_a_regression_model_may_still_be_named_as_the_default_for_classification(start: Any, models: Path) -> None:
+    """Release 0.1.0 took regression for a kind of it, so settings name it so."""
+    publish_tiny(models, "stars", labels=["stars"], problem_type="regression")
+    async with start(default_models={"text-classification": "stars"}) as service:
+        for response in (await service.classify("good"), await service.ask("explain", "good")):
+            assert response.json()["model"]["name"] == "stars"
+        assert (await service.client.get("/info")).json()["model_id"] == "stars/1"
+        shown = (await service.client.get("/v1/models")).json()["models"]
+        assert [(entry["name"], entry["default"]) for entry in shown] == [("stars", True), ("tiny", False)]
 
 
 async def test_loading_another_model_does_not_change_the_default(start: Any, models: Path) -> None:

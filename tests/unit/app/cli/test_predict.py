@@ -184,6 +184,23 @@ def test_without_a_name_the_default_of_the_only_task_is_asked_in_the_version_tha
     assert predicted_by(models, capsys) == "good a"
 
 
+def test_without_a_name_the_default_of_the_only_route_is_asked(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny(models, "stars", labels=["stars"], problem_type="regression")
+    assert predicted_by(models, capsys) == "good"
+    monkeypatch.setenv("HOOPER_DEFAULT_MODELS", "text-classification=stars")
+    assert predicted_by(models, capsys) == "stars"
+
+
+def test_a_default_for_a_task_that_there_is_none_of_is_told(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOPER_DEFAULT_MODELS", "chat=tiny")
+    assert cli.main(["predict", "--models", str(models), "--text", "good"]) == 2
+    assert "HOOPER_DEFAULT_MODELS: there is no task 'chat'" in capsys.readouterr().err
+
+
 def test_a_question_without_a_name_is_for_the_model_that_answers_questions(
     published_tasks: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

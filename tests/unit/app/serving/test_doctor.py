@@ -111,6 +111,13 @@ def test_a_default_that_there_is_not_is_told(models: Path) -> None:
     assert found.detail == "HOOPER_DEFAULT_MODELS names nobody for summarization, but there is no such model"
 
 
+def test_a_default_for_a_task_that_there_is_none_of_is_told(models: Path) -> None:
+    found = examine(Settings(models=models, device="cpu", default_models={"chat": "tiny"}))
+    assert [(entry.what, entry.detail.split(";")[0]) for entry in found if not entry.ok] == [
+        ("tasks", "HOOPER_DEFAULT_MODELS: there is no task 'chat'")
+    ]
+
+
 def test_an_address_that_others_reach_without_a_key_is_bad(models: Path) -> None:
     found = {entry.what: entry for entry in examine(Settings(models=models, device="cpu", host="0.0.0.0"))}
     assert not found["keys"].ok
