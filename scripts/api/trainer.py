@@ -21,7 +21,7 @@ from scripts.export.torch_reference import TorchRunner, torch_reference
 from scripts.export.verify import Reference
 from scripts.report import page as pages
 from scripts.report.build import build
-from scripts.report.sections import ReportInput
+from scripts.tasks.spec import ReportInput
 from scripts.training.data import Example, data_notes, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
 from scripts.training.learning_rate import plot as draw

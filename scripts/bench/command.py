@@ -20,9 +20,9 @@ from app.core.exit_codes import EXIT_FAILED
 from app.core.manifest import read_manifest
 from app.runtime.providers import available_cores
 from scripts.bench.engine import can_read_graphs, matrix_gflop_per_s, measure_engine, provider_for
-from scripts.bench.load import LoadResult, measure_closed_loop, open_loop, text_requests
+from scripts.bench.load import PATH, LoadResult, measure_closed_loop, model_state, open_loop, text_requests
 from scripts.bench.report import OPTIONS, describe_machine, draw_bars, markdown_table, report_head, write_json
-from scripts.bench.service import OK, Address, start_service
+from scripts.bench.service import Address, start_service
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 from scripts.bench.tune import as_env_file, choices, compare_services, tune
 
@@ -34,7 +34,6 @@ EXAMPLES = """\
   hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
   hooper bench --output results                      keep results/bench.json, bench.md and a picture (needs the extra train)
 """
-PATH = "/v1/classify"
 
 
 @dataclass(frozen=True)
@@ -180,23 +179,6 @@ def service_settings(options: BenchOptions) -> dict[str, str]:
     """Environment variables of the service that is measured."""
     names = {"MODELS": options.models, "DEVICE": options.device, "SERVE": options.model, "PRECISION": options.precision}
     return {f"HOOPER_{name}": str(value) for name, value in names.items()}
-
-
-def model_state(address: Address, name: str) -> dict[str, Any]:
-    """What the service says of a model that classifies texts.
-
-    Raises:
-        SetupError: it has none of this name, or it does not classify.
-    """
-    try:
-        state: dict[str, Any] = address.get(f"/v1/models/{name.partition('/')[0]}")
-        status, answer = address.ask(PATH, "POST", {"model": name, "inputs": "a"})
-    except OSError as error:
-        raise SetupError(f"{address.url} does not tell of a model {name}: {error}") from error
-    if status != OK:
-        detail = json.loads(answer).get("detail", "")
-        raise SetupError(f"{name} does not classify texts, which is what the benchmark sends: {detail}")
-    return state
 
 
 def _engine(options: BenchOptions, state: Mapping[str, Any], report: BenchReport) -> Callable[[Any], float]:

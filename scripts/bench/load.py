@@ -18,8 +18,11 @@ from typing import Any
 
 import httptools
 
+from app.core.errors import SetupError
 from scripts.bench.service import OK, Address
 
+PATH = "/v1/classify"
+"""Where the benchmark sends its texts."""
 FAILED = 0
 """Status of a request whose connection broke."""
 MAX_CONNECTIONS = 512
@@ -27,6 +30,23 @@ FRESH_S = 4.0
 """Seconds that an idle connection is used after: the service closes it after five, and its request would be lost in between."""
 OnStatus = Callable[[int], None]
 """Called with the status, or `FAILED`, once the whole answer is there."""
+
+
+def model_state(address: Address, name: str) -> dict[str, Any]:
+    """What the service says of a model that classifies texts.
+
+    Raises:
+        SetupError: it has none of this name, or it does not classify.
+    """
+    try:
+        state: dict[str, Any] = address.get(f"/v1/models/{name.partition('/')[0]}")
+        status, answer = address.ask(PATH, "POST", {"model": name, "inputs": "a"})
+    except OSError as error:
+        raise SetupError(f"{address.url} does not tell of a model {name}: {error}") from error
+    if status != OK:
+        detail = json.loads(answer).get("detail", "")
+        raise SetupError(f"{name} does not classify texts, which is what the benchmark sends: {detail}")
+    return state
 
 
 def prepared_request(host: str, path: str, body: Any) -> bytes:

@@ -60,7 +60,7 @@ class EvalData:
     """Somebody chose them for this model; the built-in ones are like nobody's."""
 
 
-def load_eval_data(offline: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe) -> EvalData:
+def load_eval_data(training: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe) -> EvalData:
     """The examples that the recipe held out, where it names `data` too; else those of its `validation`; without any, the
     built-in ones.
 
@@ -68,18 +68,18 @@ def load_eval_data(offline: TrainingTask, task_options: Mapping[str, Any], recip
         InvalidSettings: no row can be used, too many are broken, or have labels that the model does not know.
     """
     if recipe.data:
-        examples = list(offline.prepare(recipe, read_all(recipe)).dataset.validation)
+        examples = list(training.prepare(recipe, read_all(recipe)).dataset.validation)
         return EvalData(examples, True, [], f"{len(examples):,} rows that were held out when it was trained")
     if not recipe.validation:
-        samples = sample_examples(offline)
+        samples = sample_examples(training)
         return EvalData(samples, False, [], f"{len(samples)} built-in texts, since none were given", is_own=False)
     records = {source: _read(source) for source in recipe.validation}
     columns = first_readable(records).columns
-    is_labelled = bool(recipe.label_column) or any(name.lower() in offline.label_columns for name in columns)
+    is_labelled = bool(recipe.label_column) or any(name.lower() in training.label_columns for name in columns)
     if is_labelled:
-        examples, broken = read_labelled(offline, task_options, recipe, records)
+        examples, broken = read_labelled(training, task_options, recipe, records)
     else:
-        examples, broken = _parse_all(lambda record, source: _parse_item(offline, recipe, record, source), recipe, records)
+        examples, broken = _parse_all(lambda record, source: _parse_item(training, recipe, record, source), recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     if not examples:
@@ -89,22 +89,22 @@ def load_eval_data(offline: TrainingTask, task_options: Mapping[str, Any], recip
 
 
 def read_labelled(
-    offline: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
+    training: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
 ) -> tuple[list[Example], list[Broken]]:
     """Examples with the labels of a model that is there already, and the rows that are none.
 
     Raises:
         InvalidSettings: too many rows are broken, or have labels that the model does not know.
     """
-    return _parse_all(offline.labelled_parser(recipe, records, task_options), recipe, records)
+    return _parse_all(training.labelled_parser(recipe, records, task_options), recipe, records)
 
 
-def sample_examples(offline: TrainingTask) -> list[Example]:
+def sample_examples(training: TrainingTask) -> list[Example]:
     """Built-in items of the task, short and long, alone and in pairs; they have no target."""
     texts = [*SENTENCES]  # and runs of them that begin at different places
     texts += [" ".join((SENTENCES * 2)[start : start + count]) for count in JOINED for start in range(0, len(SENTENCES), 6)]
     texts.append(" ".join((SENTENCES * 3)[:NUM_JOINED_IN_LONGEST]))
-    examples = enumerate(map(offline.item, offline.sample_items(texts, SENTENCES)), start=1)
+    examples = enumerate(map(training.item, training.sample_items(texts, SENTENCES)), start=1)
     return [Example(item, None, "built-in texts", f"built-in text {number}") for number, item in examples]
 
 
@@ -120,16 +120,16 @@ def _read(source: str) -> list[Record]:
     return list(records(Path(source), "text")) if Path(source).is_file() else read_records(source)
 
 
-def _parse_item(offline: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
+def _parse_item(training: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
     """An example without a target."""
     if record.broken:
         return Broken(record.where, record.broken)
-    named = {"text": recipe.text_column} if "text" in offline.fields else {}
-    matches = match_columns(offline.fields, record.columns, named)
+    named = {"text": recipe.text_column} if "text" in training.fields else {}
+    matches = match_columns(training.fields, record.columns, named)
     fields = {name: record.columns[column] for name, column in matches.items() if column in record.columns}
-    missing = [name for name, field in offline.fields.items() if field.required and name not in fields]
+    missing = [name for name, field in training.fields.items() if field.required and name not in fields]
     if missing:
         return Broken(record.where, f"no column of the {missing[0]}; say --text-column NAME")
     if not all(isinstance(value, str) and value.strip() for value in fields.values()):
         return Broken(record.where, "empty text")
-    return Example(offline.item(fields), None, source, record.where)
+    return Example(training.item(fields), None, source, record.where)

@@ -209,7 +209,7 @@ class Exported:
 
 def try_export(
     model: Any,
-    offline: TrainingTask,
+    training: TrainingTask,
     tokenizer: Tokenizer,
     task_options: Mapping[str, Any],
     folder: Path | None = None,
@@ -224,11 +224,11 @@ def try_export(
         ExportFailed: it cannot be served, and why.
     """
     try:
-        rows = sample_rows(offline, tokenizer, task_options)
+        rows = sample_rows(training, tokenizer, task_options)
         if folder is not None:
-            return export_model(model, offline.output_axis, rows, folder)
+            return export_model(model, training.output_axis, rows, folder)
         with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
-            return export_model(model, offline.output_axis, rows, Path(temporary))
+            return export_model(model, training.output_axis, rows, Path(temporary))
     except HooperError:
         raise
     except Exception as error:  # whatever it is: nothing was trained yet, and a sentence says more than a traceback
@@ -236,11 +236,11 @@ def try_export(
         raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
 
 
-def sample_rows(offline: TrainingTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
+def sample_rows(training: TrainingTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:
     """Rows of the built-in texts: short, long, pairs, and of texts that need several windows."""
-    serving = offline.serving_task(tokenizer, task_options)
-    items = [example.item for example in sample_examples(offline)]
-    return [row for encoded in encode_all(serving, offline.serving_options(), items) for row in encoded.rows]
+    serving = training.serving_task(tokenizer, task_options)
+    items = [example.item for example in sample_examples(training)]
+    return [row for encoded in encode_all(serving, training.serving_options(), items) for row in encoded.rows]
 
 
 def note_padding(model: Any, axis: Axis, rows: Sequence[Row]) -> None:

@@ -129,8 +129,8 @@ def _task(config: Any, source: BaseModel, requested: TaskName | None) -> TaskNam
     fitting = [
         name
         for head in heads
-        for name, offline in training_tasks().items()
-        if head.endswith(offline.heads) and offline.fits_head(config)
+        for name, training in training_tasks().items()
+        if head.endswith(training.heads) and training.fits_head(config)
     ]
     task = requested if requested in fitting else next(iter(fitting), None)
     if task is not None and (refusal := training_tasks()[task].head_refusal(config, is_named=requested == task)):
@@ -227,20 +227,20 @@ def import_checkpoint(request: ImportRequest, say: Say) -> Path:
     say("load", f"{type(checkpoint.model).__name__} for {checkpoint.task}, inputs of up to {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:
         say("", note)
-    offline = training_task(checkpoint.task)
-    data = load_eval_data(offline, checkpoint.task_options, request.recipe)
+    training = training_task(checkpoint.task)
+    data = load_eval_data(training, checkpoint.task_options, request.recipe)
     say("", f"compared on {data.origin}")
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
     model, options = checkpoint.model, checkpoint.task_options
     storage = request.storage or ("int8" if data.is_labelled else "fp16")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        exported = try_export(model, offline, tokenizer, options, Path(folder))
+        exported = try_export(model, training, tokenizer, options, Path(folder))
         say("export", describe_layout(exported.graph))
-        reference = torch_reference(offline, model, tokenizer, options, data.examples, data.is_labelled)
+        reference = torch_reference(training, model, tokenizer, options, data.examples, data.is_labelled)
         if data.is_labelled:
-            metrics = offline.evaluate(reference.predictions.answers, data.examples, reference.task_options)
+            metrics = training.evaluate(reference.predictions.answers, data.examples, reference.task_options)
             say("evaluate", describe_metrics(metrics["headline"]))
-        verified = make_graph(model, offline.output_axis, storage, reference, Path(folder), say, exported)
+        verified = make_graph(model, training.output_axis, storage, reference, Path(folder), say, exported)
         contents = _version_contents(request, checkpoint, data, reference, verified)
         published = publish(contents, Path(request.recipe.models))
     say("publish", str(published))

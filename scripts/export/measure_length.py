@@ -63,7 +63,7 @@ def measure_length(folder: Path, recipe: Recipe, say: Say) -> Manifest:
         raise InvalidSettings(f"--max-tokens is {max_tokens}; the service reads between {SHORTEST} and {SERVED}")
     if max_tokens == manifest.max_tokens:
         raise InvalidSettings(f"{folder} reads up to {max_tokens} tokens already")
-    data = load_eval_data(version.offline, manifest.task_options, recipe)
+    data = load_eval_data(version.training, manifest.task_options, recipe)
     _check_golden(version, max_tokens)
     _check_positions(version, data.examples[0], max_tokens)
     long = version.answers(_long_examples(version, data, max_tokens), max_tokens)
@@ -85,7 +85,7 @@ def _check_golden(version: OpenVersion, max_tokens: int) -> None:
         InvalidSettings: one of them would not.
     """
     golden = json.loads((version.folder / version.manifest.golden).read_text(encoding="utf-8"))
-    examples = [Example(version.offline.item(request["item"]), None, "golden", "golden") for request in golden]
+    examples = [Example(version.training.item(request["item"]), None, "golden", "golden") for request in golden]
     answers = version.answers(examples, max_tokens)
     pairs = zip(golden, answers.predictions.encoded, answers.predictions.outputs, strict=True)
     for number, (request, encoded, outputs) in enumerate(pairs):
@@ -102,7 +102,7 @@ def _check_positions(version: OpenVersion, example: Example, max_tokens: int) ->
     limit = None if positions is None else positions - version.manifest.graph.position_offset
     if limit is not None and max_tokens > limit:
         raise InvalidSettings(f"--max-tokens is {max_tokens}, but the model has positions for {limit} tokens at most")
-    (encoded,) = version.task.encode([example.item], version.offline.serving_options())
+    (encoded,) = version.task.encode([example.item], version.training.serving_options())
     if max_tokens > version.manifest.max_tokens:
         row = _stretched(encoded.rows[0], max_tokens)
         try:
@@ -148,7 +148,7 @@ def _stretched(row: Row, num_tokens: int) -> Row:
 def _long_examples(version: OpenVersion, data: EvalData, max_tokens: int) -> list[Example]:
     """Texts joined with others of the same predicted label, until they have between half of the limit and all of it."""
     generator = random.Random(0)
-    field, task, options = version.offline.long_field, version.task, version.offline.serving_options()
+    field, task, options = version.training.long_field, version.task, version.training.serving_options()
     examples = list(data.examples)
     some = examples if len(examples) <= NUM_TEXTS else generator.sample(examples, NUM_TEXTS)
     by_label: dict[str, list[Any]] = defaultdict(list)

@@ -72,7 +72,7 @@ def contents_of(
         evaluation: what evaluation.json says.
         card: README.md.
     """
-    offline, options = reference.offline, reference.offline.serving_options()
+    training, options = reference.training, reference.training.serving_options()
     session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
     return VersionContents(
         name=recipe.name,
@@ -85,7 +85,7 @@ def contents_of(
         task_options=reference.task_options,
         verified=verified,
         evaluation=evaluation,
-        golden=golden_answers(offline, reference.task, offline.golden_items(recipe), session),
+        golden=golden_answers(training, reference.task, training.golden_items(recipe), session),
         card=card,
         reference=drift_reference(reference.task, options, tokenizer, verified.predictions),
     )
@@ -127,12 +127,12 @@ def publish(contents: VersionContents, models: Path) -> Path:
 
 
 def golden_answers(
-    offline: TrainingTask, task: Task[Any, Any, Any], requests: Sequence[Mapping[str, Any]], runner: RowRunner
+    training: TrainingTask, task: Task[Any, Any, Any], requests: Sequence[Mapping[str, Any]], runner: RowRunner
 ) -> list[dict[str, Any]]:
     """Requests with the published graph's own answers, as JSON: what every load of the model is checked against."""
     try:
-        items = [offline.item(request) for request in requests]
-        predictions = predict(task, offline.serving_options(), items, runner)
+        items = [training.item(request) for request in requests]
+        predictions = predict(task, training.serving_options(), items, runner)
     except HooperError as error:
         raise InvalidSettings(f"a golden request cannot be answered: {error}") from error
     pairs = zip(requests, predictions.answers, strict=True)

@@ -31,7 +31,7 @@ class OpenVersion:
     """One published version with its graph loaded."""
 
     artefact: Artefact
-    offline: TrainingTask
+    training: TrainingTask
     task: Any
     """The production task, with the version's own limit."""
     session: EncoderEngine
@@ -57,10 +57,10 @@ class OpenVersion:
 
     def answers(self, examples: Sequence[Example], max_tokens: int = 0) -> Reference:
         """Of the loaded graph, with this limit or its own."""
-        task = self.offline.serving_task(self.tokenizer(max_tokens), self.manifest.task_options) if max_tokens else self.task
+        task = self.training.serving_task(self.tokenizer(max_tokens), self.manifest.task_options) if max_tokens else self.task
         items = [example.item for example in examples]
-        predictions = predict(task, self.offline.serving_options(), items, self.session)
-        return Reference(self.offline, task, self.manifest.task_options, examples, predictions)
+        predictions = predict(task, self.training.serving_options(), items, self.session)
+        return Reference(self.training, task, self.manifest.task_options, examples, predictions)
 
 
 def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> OpenVersion:
@@ -84,10 +84,10 @@ def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
     """
     artefact = open_artefact(folder)
     manifest = artefact.manifest
-    offline = training_task(manifest.task)
+    training = training_task(manifest.task)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     try:
-        task = offline.serving_task(tokenizer, manifest.task_options)
+        task = training.serving_task(tokenizer, manifest.task_options)
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     provider = choose_provider(device)
@@ -96,7 +96,7 @@ def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
     parity = manifest.parity.get(provider.precision)
     if provider.precision != "fp32" and not (parity and parity.passed):  # as the service does
         provider = provider.in_fp32("its own precision did not pass")
-    return OpenVersion(artefact, offline, task, EncoderEngine(folder / manifest.graph.file, manifest.graph, provider))
+    return OpenVersion(artefact, training, task, EncoderEngine(folder / manifest.graph.file, manifest.graph, provider))
 
 
 def find_version(wish: str, models: Path) -> Path:
@@ -140,7 +140,7 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         raise InvalidSettings(
             f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {variant.precision} variant"
         )
-    data = load_eval_data(version.offline, manifest.task_options, recipe)
+    data = load_eval_data(version.training, manifest.task_options, recipe)
     say("load", data.origin)
     examples = data.examples
     if 0 < variant.max_rows < len(examples):
@@ -184,14 +184,14 @@ def add_drift_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReferenc
         SetupError: the manifest cannot be written.
     """
     version = open_folder(folder)
-    manifest, offline = version.manifest, version.offline
-    data = load_eval_data(offline, manifest.task_options, recipe)
+    manifest, training = version.manifest, version.training
+    data = load_eval_data(training, manifest.task_options, recipe)
     say("load", data.origin)
     predictions = version.answers(data.examples).predictions
     if data.is_labelled:
-        figures = offline.evaluate(predictions.answers, data.examples, manifest.task_options)["headline"]
+        figures = training.evaluate(predictions.answers, data.examples, manifest.task_options)["headline"]
         card = f"its card says {describe_metrics(manifest.evaluation)}" if manifest.evaluation else "its card has no figures"
         say("evaluate", f"{describe_metrics(figures)}; {card}")
-    reference = drift_reference(version.task, offline.serving_options(), version.tokenizer(), predictions)
+    reference = drift_reference(version.task, training.serving_options(), version.tokenizer(), predictions)
     replace_manifest(version.artefact, manifest.model_copy(update={"reference": reference}))
     return reference

@@ -71,7 +71,7 @@ class TorchRunner:
 
 
 def torch_reference(
-    offline: TrainingTask,
+    training: TrainingTask,
     model: Any,
     tokenizer: Tokenizer,
     task_options: Mapping[str, Any],
@@ -81,19 +81,19 @@ def torch_reference(
     """The model's answers to the examples, through the production task.
 
     Args:
-        offline: the task.
+        training: the task's training half.
         model: a transformers model with its head.
         tokenizer: with the length of the longest input.
         task_options: what the manifest will say.
         examples: what it answers.
         is_labelled: whether their targets are the right answers; only then something can be calibrated.
     """
-    task = offline.serving_task(tokenizer, task_options)
-    runner = TorchRunner(model, offline.output_axis)
-    predictions = predict(task, offline.serving_options(), [example.item for example in examples], runner)
-    calibration = offline.calibrate(predictions, examples, tokenizer, task_options) if is_labelled else Calibration()
+    task = training.serving_task(tokenizer, task_options)
+    runner = TorchRunner(model, training.output_axis)
+    predictions = predict(task, training.serving_options(), [example.item for example in examples], runner)
+    calibration = training.calibrate(predictions, examples, tokenizer, task_options) if is_labelled else Calibration()
     options = {**task_options, **calibration.task_options}
     if calibration.task_options:
-        task = offline.serving_task(tokenizer, options)
-        predictions = read_again(task, offline.serving_options(), predictions)
-    return Reference(offline, task, options, examples, predictions, calibration.metrics)
+        task = training.serving_task(tokenizer, options)
+        predictions = read_again(task, training.serving_options(), predictions)
+    return Reference(training, task, options, examples, predictions, calibration.metrics)

@@ -108,7 +108,7 @@ def evaluation_of(verified: VerifiedGraph, reference: Reference, is_labelled: bo
     """What evaluation.json says of every model: metrics of the graph's own answers, calibration, and its parity."""
     metrics: dict[str, Any] = {"headline": {}}
     if is_labelled:
-        metrics = reference.offline.evaluate(verified.predictions.answers, reference.examples, reference.task_options)
+        metrics = reference.training.evaluate(verified.predictions.answers, reference.examples, reference.task_options)
     return {
         **metrics,
         **({"calibration": dict(reference.calibration)} if is_labelled and reference.calibration else {}),

@@ -74,7 +74,7 @@ class Comparison:
 class Reference:
     """The torch model's answers to the held-out examples, and the production task that reads them."""
 
-    offline: TrainingTask
+    training: TrainingTask
     task: Task[Any, Any, Any]
     task_options: Mapping[str, Any]
     examples: Sequence[Example]
@@ -88,7 +88,7 @@ class Reference:
         return [row for item in self.predictions.encoded for row in item.rows]
 
     def predict(self, runner: RowRunner, title: str) -> Predictions:
-        return predict(self.task, self.offline.serving_options(), [example.item for example in self.examples], runner, title)
+        return predict(self.task, self.training.serving_options(), [example.item for example in self.examples], runner, title)
 
     def verify(self, graph_file: Path, graph: Graph, gate: Gate) -> tuple[Parity, Predictions]:
         """Run the graph on the CPU in fp32; a packed one must also give each row the same answer whatever lies beside it.
@@ -144,7 +144,7 @@ class Reference:
             not_finite += not finite
             largest = max(largest, error) if finite else largest
             answers = self.predictions.answers[index], candidate.answers[index]
-            if not finite or not self.task.same_decision(*answers, self.offline.serving_options()):
+            if not finite or not self.task.same_decision(*answers, self.training.serving_options()):
                 disagreeing.append(example.where)
         agreement = 1 - len(disagreeing) / len(self.examples)
         passed = not not_finite and agreement >= gate.agreement and largest <= gate.max_abs_error

@@ -50,7 +50,7 @@ BETWEEN = "\n\n"
 """Parts contexts that are made one."""
 
 
-class PublishedModel(transformers.BertForQuestionAnswering):
+class JudgedModel(transformers.BertForQuestionAnswering):
     """The published graph as a model that the pipeline accepts; its torch weights are never used."""
 
     def __init__(self, version: OpenVersion) -> None:
@@ -127,7 +127,7 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
     options = AnswerOptions(stride=min(AnswerOptions().stride, length // 3), max_window_tokens=length)
     task = QuestionAnswering(version.tokenizer())  # scores at temperature 1, as those of both others are
     predictions = predict(task, options, [example.item for example in examples], version.session, "Hooper")
-    model = PublishedModel(version)
+    model = JudgedModel(version)
     pipe = _pipeline(version, model)
     differences, otherwise, of_pipeline, of_reference, largest = [], [], [], [], 0.0
     for index, example in enumerate(tqdm(examples, desc="others", disable=not sys.stderr.isatty())):
@@ -150,7 +150,7 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
             differences.append({"where": example.where, "reason": reason, "hooper": _span(own), "pipeline": _span(other)})
 
     def metrics(answers: Sequence[Answer]) -> dict[str, Any]:
-        headline = version.offline.evaluate([Answers([answer], 0.0) for answer in answers], examples, {})["headline"]
+        headline = version.training.evaluate([Answers([answer], 0.0) for answer in answers], examples, {})["headline"]
         return {name: headline[name] for name in ("exact_match", "f1")}
 
     return {
@@ -203,7 +203,7 @@ def difference_reason(context: str, own: Answer, others: Sequence[Answer], num_w
 
 
 def _examples(version: OpenVersion, source: str) -> list[Example]:
-    examples, _ = read_labelled(version.offline, {}, Recipe(max_bad_share=1.0), {source: read_records(source)})
+    examples, _ = read_labelled(version.training, {}, Recipe(max_bad_share=1.0), {source: read_records(source)})
     return [example for example in examples if example.target]
 
 
@@ -223,7 +223,7 @@ def _joined(examples: Sequence[Example], count: int) -> list[Example]:
     return joined
 
 
-def _pipeline(version: OpenVersion, model: PublishedModel) -> Any:
+def _pipeline(version: OpenVersion, model: JudgedModel) -> Any:
     transformers.logging.set_verbosity(logging.CRITICAL)  # it would name all classes that it knows better
     tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
     file = version.folder / version.manifest.tokenizer

@@ -21,8 +21,7 @@ from typing import Any
 
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
-from scripts.bench.command import model_state
-from scripts.bench.load import LoadResult, measure_closed_loop, prepared_request
+from scripts.bench.load import LoadResult, measure_closed_loop, model_state, prepared_request
 from scripts.bench.report import OPTIONS, draw_bars, markdown_table, report_head, write_json
 from scripts.bench.service import StartedService, start_service
 from scripts.bench.texts import PROFILES, profile_texts

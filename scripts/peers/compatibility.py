@@ -139,14 +139,14 @@ def largest_difference(version: OpenVersion, checkpoint: Checkpoint) -> float:
     Classifiers are compared from the text on, through transformers' own tokenizer; of others the rows are compared, since
     transformers has no windows of ours.
     """
-    offline, tokenizer = version.offline, version.tokenizer()
-    if offline.output_axis == "row":
+    training, tokenizer = version.training, version.tokenizer()
+    if training.output_axis == "row":
         texts: list[str | Pair] = [*SENTENCES[::3], " ".join(SENTENCES * 4), *zip(SENTENCES[::6], SENTENCES[1::6], strict=True)]
         rows = [Row(window.input_ids, window.token_type_ids) for window, *_ in tokenizer.windows(texts)]
         expected = [_by_transformers(checkpoint, text, version.manifest.max_tokens) for text in texts]
     else:
-        rows = spread(sample_rows(offline, tokenizer, version.manifest.task_options), NUM_ROWS)
-        runner = TorchRunner(checkpoint.model, offline.output_axis)
+        rows = spread(sample_rows(training, tokenizer, version.manifest.task_options), NUM_ROWS)
+        runner = TorchRunner(checkpoint.model, training.output_axis)
         expected = [runner.run_alone(row) for row in rows]
     alone = [version.session.run_together([row])[0] for row in rows]
     return float(np.maximum(largest_error(expected, alone), largest_error(expected, version.session.run_together(rows))))

@@ -147,8 +147,8 @@ def compare(models: Path, budget: int, scale: float = 1.0, seed: int = 1) -> dic
 def _passages(models: Path, model: str, items: Sequence[dict[str, str]]) -> list[ProbedPassage]:
     version = open_version(model, models)
     probed = []
-    for item in map(version.offline.item, items):
-        (encoded,) = encode_all(version.task, version.offline.serving_options(), [item])
+    for item in map(version.training.item, items):
+        (encoded,) = encode_all(version.task, version.training.serving_options(), [item])
         outputs = version.session.run_rows(encoded.rows)
         probed.append(ProbedPassage(version.session, version.task.passage(item, encoded, outputs, None)))
     return probed

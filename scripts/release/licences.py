@@ -97,8 +97,8 @@ def page(root: Path) -> str:
     """docs/licences.md."""
     licences = installed_licences()
     serving = needed(root, ["cpu"])
-    offline = [name for name in needed(root, ["cpu", "train", "dev"]) if name not in serving]
-    tables = [_table(("package", "licence"), [(name, licences[name]) for name in names]) for names in (serving, offline)]
+    training = [name for name in needed(root, ["cpu", "train", "dev"]) if name not in serving]
+    tables = [_table(("package", "licence"), [(name, licences[name]) for name in names]) for names in (serving, training)]
     return "\n".join([
         HEADER, models_section(root / "models"), BUNDLED, f"## What the service needs\n\n{tables[0]}", GPU,
         f"## What training and the tests need besides\n\n{tables[1]}",

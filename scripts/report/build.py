@@ -11,8 +11,7 @@ from app.core.manifest import Manifest, read_manifest
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import OpenVersion
 from scripts.report import page
-from scripts.report.sections import ReportInput
-from scripts.tasks.spec import Prepared
+from scripts.tasks.spec import Prepared, ReportInput
 from scripts.training.data import Broken, Example, data_notes
 from scripts.training.evaluation import RowRunner, predict
 from scripts.training.recipe import Recipe
@@ -65,7 +64,7 @@ def write_run_report(
     manifest = read_manifest(folder)
     evaluated = ReportInput(
         name=f"{manifest.name}/{manifest.version}",
-        training=reference.offline,
+        training=reference.training,
         task_options=manifest.task_options,
         task=reference.task,
         examples=reference.examples,
@@ -84,7 +83,7 @@ def read_data(version: OpenVersion, recipe: Recipe) -> tuple[Sequence[Example], 
         InvalidSettings: a source cannot be read, or too many of its rows cannot be used.
     """
     records = {source: read_records(source) for source in recipe.validation}
-    examples, broken = read_labelled(version.offline, version.manifest.task_options, recipe, records)
+    examples, broken = read_labelled(version.training, version.manifest.task_options, recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     return examples, broken
@@ -97,9 +96,9 @@ def evaluate_version(version: OpenVersion, examples: Sequence[Example], notes: S
         HooperError: an item cannot be encoded, or the engine failed.
     """
     items = [example.item for example in examples]
-    predictions = predict(version.task, version.offline.serving_options(), items, version.session)
+    predictions = predict(version.task, version.training.serving_options(), items, version.session)
     options = version.manifest.task_options
-    return ReportInput(version.name, version.offline, options, version.task, examples, predictions, version.session, notes)
+    return ReportInput(version.name, version.training, options, version.task, examples, predictions, version.session, notes)
 
 
 def facts_of(manifest: Manifest) -> dict[str, str]:

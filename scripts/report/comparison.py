@@ -43,9 +43,9 @@ def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int
         InvalidSettings: they cannot be compared, or the texts cannot be used.
     """
     wider = _wider(version.manifest, other.manifest)
-    data = load_eval_data(version.offline, wider.task_options, recipe)
+    data = load_eval_data(version.training, wider.task_options, recipe)
     items = [example.item for example in data.examples]
-    answered = [predict(each.task, each.offline.serving_options(), items, each.session) for each in (version, other)]
+    answered = [predict(each.task, each.training.serving_options(), items, each.session) for each in (version, other)]
     compared = ComparedVersions((version, other), data, answered)
     differing = [index for index in range(len(items)) if not _agree(compared, index)]
     differing.sort(key=lambda index: -_clarity(compared, index))
@@ -82,18 +82,18 @@ def _wider(version: Manifest, other: Manifest) -> Manifest:
 def _agree(compared: ComparedVersions, index: int) -> bool:
     version, other = (predictions.answers[index] for predictions in compared.predictions)
     version = compared.versions[0]
-    return bool(version.task.same_decision(version, other, version.offline.serving_options()))
+    return bool(version.task.same_decision(version, other, version.training.serving_options()))
 
 
 def _clarity(compared: ComparedVersions, index: int) -> float:
     """How far apart both answers are or, where that is no number, how sure the less sure of both is."""
     answers = [predictions.answers[index] for predictions in compared.predictions]
-    distance = compared.versions[0].offline.distance(*answers)
+    distance = compared.versions[0].training.distance(*answers)
     return min(map(_confidence, compared.versions, answers)) if distance is None else distance
 
 
 def _confidence(version: OpenVersion, answer: Any) -> float:
-    decision = version.task.decision(answer, version.offline.serving_options())
+    decision = version.task.decision(answer, version.training.serving_options())
     return 0.0 if decision is None else float(decision.confidence)
 
 
@@ -102,7 +102,7 @@ def _metrics(compared: ComparedVersions) -> list[dict[str, Any]]:
     if not compared.data.is_labelled:
         return []
     return [
-        version.offline.evaluate(found.answers, compared.data.examples, version.manifest.task_options)["headline"]
+        version.training.evaluate(found.answers, compared.data.examples, version.manifest.task_options)["headline"]
         for version, found in zip(compared.versions, compared.predictions, strict=True)
     ]
 
@@ -114,7 +114,7 @@ def _rates(compared: ComparedVersions, items: Sequence[Any]) -> list[float]:
     for number in range(ROUNDS):
         for line, version in enumerate(compared.versions):
             start = time.perf_counter()
-            predict(version.task, version.offline.serving_options(), timed, version.session)
+            predict(version.task, version.training.serving_options(), timed, version.session)
             seconds[line, number] = time.perf_counter() - start
     return [len(timed) / float(fastest) for fastest in seconds.min(1)]
 
@@ -124,7 +124,7 @@ def _right_alone(compared: ComparedVersions, differing: Sequence[int]) -> dict[s
     nothing where an answer is neither right nor wrong."""
     if not compared.data.is_labelled:
         return {}
-    training, examples = compared.versions[0].offline, compared.data.examples
+    training, examples = compared.versions[0].training, compared.data.examples
     if training.is_correct(compared.predictions[0].answers[0], examples[0]) is None:
         return {}
     hits = [
@@ -143,7 +143,7 @@ def _difference(compared: ComparedVersions, index: int) -> dict[str, Any]:
     return {
         "where": example.where,
         "fields": {name: value for name, value in values.items() if value is not None},
-        "said": [version.offline.answer_texts(answer, version.manifest.task_options) for version, answer in pairs],
+        "said": [version.training.answer_texts(answer, version.manifest.task_options) for version, answer in pairs],
         "confidence": [round(_confidence(version, answer), 4) for version, answer in pairs],
-        **({"right": compared.versions[0].offline.label_texts(example)} if compared.data.is_labelled else {}),
+        **({"right": compared.versions[0].training.label_texts(example)} if compared.data.is_labelled else {}),
     }

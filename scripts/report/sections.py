@@ -1,19 +1,16 @@
-"""What reports of several tasks have in common: their input, metrics by length of the text, the words behind an answer."""
+"""What reports of several tasks have in common: metrics by length of the text, the words behind an answer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from app.core.errors import HooperError
 from app.tasks.attribution import METHODS, Spending
-from scripts.tasks.spec import TrainingTask
-from scripts.training.data import Example
-from scripts.training.evaluation import Predictions, RowRunner
+from scripts.tasks.spec import ReportInput
 
 BUDGET = Spending(2048)
 MAX_ERRORS, NUM_EXPLAINED = 20, 8
@@ -23,30 +20,6 @@ MIN_ROWS = 10
 """Of fewer rows a mean says little."""
 Z = 1.96
 """Of a normal distribution 95 % lie within so many standard deviations."""
-
-
-@dataclass(frozen=True)
-class ReportInput:
-    """A model's answers to examples whose labels are known."""
-
-    name: str
-    """Of the model, with its version where it has one."""
-    training: TrainingTask
-    task_options: Mapping[str, Any]
-    """What the manifest says to the task: labels, temperature, …"""
-    task: Any
-    """The production task that read the answers."""
-    examples: Sequence[Example]
-    predictions: Predictions
-    runner: RowRunner
-    """What runs the model: explanations ask it again."""
-    notes: Sequence[str] = field(default=())
-    """Results of the data checks."""
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens that the model read of each item."""
-        return [encoded.num_tokens for encoded in self.predictions.encoded]
 
 
 def by_length(lengths: Sequence[int], values: Sequence[float], is_share: bool) -> list[dict[str, Any]]:

@@ -28,8 +28,8 @@ from app.tasks.extractive_summarization.task import (
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.report.sections import MAX_ERRORS, ReportInput, by_length
-from scripts.tasks.spec import IGNORED, Axis, Prepared, TrainingRow, TrainingTask
+from scripts.report.sections import MAX_ERRORS, by_length
+from scripts.tasks.spec import IGNORED, Axis, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge

@@ -17,13 +17,11 @@ from app.data import Record
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.data import Dataset, Example, Parse
-from scripts.training.evaluation import Predictions
+from scripts.training.evaluation import Predictions, RowRunner
 from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
-
-    from scripts.report.sections import ReportInput
 
 Axis = Literal["row", "token", "position"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""
@@ -57,6 +55,30 @@ class Calibration:
 
     task_options: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """A model's answers to examples whose labels are known."""
+
+    name: str
+    """Of the model, with its version where it has one."""
+    training: TrainingTask
+    task_options: Mapping[str, Any]
+    """What the manifest says to the task: labels, temperature, …"""
+    task: Any
+    """The production task that read the answers."""
+    examples: Sequence[Example]
+    predictions: Predictions
+    runner: RowRunner
+    """What runs the model: explanations ask it again."""
+    notes: Sequence[str] = field(default=())
+    """Results of the data checks."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens that the model read of each item."""
+        return [encoded.num_tokens for encoded in self.predictions.encoded]
 
 
 class TrainingTask(ABC):

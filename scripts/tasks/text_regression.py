@@ -15,8 +15,8 @@ from app.data import Record
 from app.data.cells import is_missing, plain
 from app.tasks.text_classification.task import Classification
 from app.tasks.text_regression import TextRegression
-from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, ReportInput, by_length, words_for
-from scripts.tasks.spec import Prepared, TrainingTask
+from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
+from scripts.tasks.spec import Prepared, ReportInput, TrainingTask
 from scripts.tasks.texts import TextColumns, TextTraining, fields_of
 from scripts.training.data import Dataset, Example, Parse, check_texts, load
 from scripts.training.recipe import Recipe

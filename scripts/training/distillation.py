@@ -34,20 +34,20 @@ class Teacher:
 
     model: Any
     tokenizer: Tokenizer
-    offline: TrainingTask
+    training: TrainingTask
     task_options: Mapping[str, Any]
     """Of the student, whose labels it knows."""
 
     def answers(self, examples: Sequence[Example]) -> np.ndarray:
         """Logits in the order of the student's labels. (examples, labels)"""
-        rows = [row.row for row in self.offline.training_rows(examples, self.tokenizer, self.task_options)]
-        outputs = TorchRunner(self.model, self.offline.output_axis).run_rows(rows)
+        rows = [row.row for row in self.training.training_rows(examples, self.tokenizer, self.task_options)]
+        outputs = TorchRunner(self.model, self.training.output_axis).run_rows(rows)
         own = _labels(self.model)
         order = [own.index(label) for label in self.task_options["labels"]]
         return np.stack([output["logits"].reshape(-1)[order] for output in outputs]).astype(np.float32)
 
 
-def open_teacher(wish: str, offline: TrainingTask, task_options: Mapping[str, Any]) -> Teacher:
+def open_teacher(wish: str, training: TrainingTask, task_options: Mapping[str, Any]) -> Teacher:
     """Load a finished run folder, a folder that transformers saved, or a hub id.
 
     Raises:
@@ -64,8 +64,8 @@ def open_teacher(wish: str, offline: TrainingTask, task_options: Mapping[str, An
     _check_labels(wish, _labels(model), task_options["labels"])
     start = pretrained.find_start(tokenizer_of)
     tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
-    note_padding(model, offline.output_axis, sample_rows(offline, tokenizer, task_options))
-    return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, offline, task_options)
+    note_padding(model, training.output_axis, sample_rows(training, tokenizer, task_options))
+    return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, training, task_options)
 
 
 def with_teacher_logits(

@@ -21,9 +21,9 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.spec import SPEC as SERVED
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.tokenizer import Tokenizer
-from scripts.report.sections import MAX_ERRORS, ReportInput, by_length
+from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.question_answering.answers import ANSWER_NAMES, Gold, Repair, parse, unanswered
-from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, TrainingRow, TrainingTask
+from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.data import Example, Parse, check_texts, first_readable, load
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves

@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, ReportInput, by_length, words_for
+from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
+from scripts.tasks.spec import ReportInput
 from scripts.tasks.text_classification import scores as class_scores
 from scripts.training.metrics import BINS, expected_calibration_error, halves
 

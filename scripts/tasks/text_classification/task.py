@@ -16,8 +16,7 @@ from app.data import Record
 from app.tasks.labels import clean_label
 from app.tasks.text_classification.task import Classification, ProblemType
 from app.tasks.tokenizer import Tokenizer
-from scripts.report.sections import ReportInput
-from scripts.tasks.spec import Calibration, Prepared, TrainingTask
+from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
 from scripts.tasks.text_classification import report, scores
 from scripts.tasks.text_classification.labels import NO_LABEL, LabelKind, check_labels, whole_number
 from scripts.tasks.text_regression import NUMBER_NAMES, number

@@ -23,8 +23,7 @@ from app.tasks.text_classification.task import ClassificationItem
 from scripts.export.export import export_graph
 from scripts.export.published import open_version
 from scripts.report.build import evaluate_version
-from scripts.report.sections import ReportInput
-from scripts.tasks.spec import Axis, TrainingRow
+from scripts.tasks.spec import Axis, ReportInput, TrainingRow
 from scripts.train_and_export import main
 from scripts.training import fine_tune
 from scripts.training.data import Example

@@ -320,13 +320,13 @@ def answers(folder: Path) -> list[tuple[Any, Any]]:
     """The golden answers of a published folder, with those it gives now."""
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    offline = training_task(manifest.task)
+    training = training_task(manifest.task)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
-    task, options = offline.serving_task(tokenizer, manifest.task_options), offline.serving_options()
+    task, options = training.serving_task(tokenizer, manifest.task_options), training.serving_options()
     session = EncoderEngine(folder / manifest.graph.file, manifest.graph, choose_provider("cpu"), num_threads=1)
     found = []
     for golden in json.loads((folder / manifest.golden).read_text(encoding="utf-8")):
-        (encoded,) = task.encode([offline.item(golden["item"])], options)
+        (encoded,) = task.encode([training.item(golden["item"])], options)
         assert not isinstance(encoded, Exception)
         found.append((golden["answer"], asdict(task.decode(encoded, session.run_rows(encoded.rows), options))))
     return found

@@ -12,8 +12,8 @@ import pytest
 
 from app.core.errors import SetupError
 from scripts.bench import command
-from scripts.bench.command import BenchReport, LoadLine, main, model_state
-from scripts.bench.load import LoadResult, Sample
+from scripts.bench.command import BenchReport, LoadLine, main
+from scripts.bench.load import LoadResult, Sample, model_state
 from scripts.bench.service import start_service
 from scripts.bench.texts import LONG_SHARE, PROFILES, profile_texts
 from tests.support.live_service import ROOT, free_port

@@ -21,14 +21,14 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def reference(export: Any) -> Reference:
     """The tiny BERT's answers to forty short texts."""
-    offline = TextClassificationTraining()
+    training = TextClassificationTraining()
     words = [word for word in WORDS if not word.startswith("#")]
     texts = [" ".join(words[(index * step) % len(words)] for step in range(1, 4 + index % 9)) for index in range(COUNT)]
     examples = [
         Example(ClassificationItem(text), "a", "films.csv", f"films.csv:{index}") for index, text in enumerate(texts, 2)
     ]
-    task = offline.serving_task(tiny_tokenizer(), OPTIONS)
+    task = training.serving_task(tiny_tokenizer(), OPTIONS)
     model = export("Bert").model
     runner = TorchRunner(model, "row")
-    predictions = predict(task, offline.serving_options(), [example.item for example in examples], runner)
-    return Reference(offline, task, OPTIONS, examples, predictions)
+    predictions = predict(task, training.serving_options(), [example.item for example in examples], runner)
+    return Reference(training, task, OPTIONS, examples, predictions)

@@ -241,10 +241,10 @@ def test_a_graph_that_differs_from_torch_is_not_published(
 ) -> None:
     ask = import_module.torch_reference
 
-    def worse(offline: Any, model: Any, *rest: Any) -> Any:
+    def worse(training: Any, model: Any, *rest: Any) -> Any:
         with torch.no_grad():
             model.classifier.weight.mul_(-1)  # what is asked is no longer what was exported
-        return ask(offline, model, *rest)
+        return ask(training, model, *rest)
 
     monkeypatch.setattr(import_module, "torch_reference", worse)
     assert add([str(save())]) == 2

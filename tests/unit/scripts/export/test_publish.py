@@ -177,20 +177,20 @@ def test_a_name_that_is_no_folder_name_is_refused(name: str, artefact: VersionCo
 
 
 def test_golden_answers_are_the_graph_s_own_as_json(export: Any) -> None:
-    offline = TextClassificationTraining()
-    task = offline.serving_task(tiny_tokenizer(), OPTIONS)
+    training = TextClassificationTraining()
+    task = training.serving_task(tiny_tokenizer(), OPTIONS)
     session = export("Bert").session()
-    (golden,) = golden_answers(offline, task, [{"text": "a good film"}], session)
+    (golden,) = golden_answers(training, task, [{"text": "a good film"}], session)
     assert golden["item"] == {"text": "a good film"}
-    (encoded,) = task.encode([ClassificationItem("a good film")], offline.serving_options())
-    answer = task.decode(encoded, session.run_rows(encoded.rows), offline.serving_options())
+    (encoded,) = task.encode([ClassificationItem("a good film")], training.serving_options())
+    answer = task.decode(encoded, session.run_rows(encoded.rows), training.serving_options())
     assert json.loads(json.dumps(golden["answer"])) == {
         "labels": [{"label": label.label, "score": pytest.approx(label.score)} for label in answer.labels]
     }
 
 
 def test_a_golden_request_that_cannot_be_answered_is_named(export: Any) -> None:
-    offline = TextClassificationTraining()
-    task = offline.serving_task(tiny_tokenizer(), OPTIONS)
+    training = TextClassificationTraining()
+    task = training.serving_task(tiny_tokenizer(), OPTIONS)
     with pytest.raises(InvalidSettings, match="golden request"):
-        golden_answers(offline, task, [{"text": " "}], export("Bert").session())
+        golden_answers(training, task, [{"text": " "}], export("Bert").session())

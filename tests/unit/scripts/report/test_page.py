@@ -105,14 +105,14 @@ def test_the_other_tasks_have_their_figures_lengths_and_worst_texts(task: Any, t
     version = open_version("tiny", tmp_path / "models")
     data = str(write_squad(tmp_path / "a.json") if task == "question-answering" else write_news(tmp_path / "a.jsonl"))
     recipe = Recipe(validation=[data])
-    examples, _ = read_labelled(version.offline, version.manifest.task_options, recipe, {data: read_records(data)})
+    examples, _ = read_labelled(version.training, version.manifest.task_options, recipe, {data: read_records(data)})
     evaluated = evaluate_version(version, examples)
     report = build(evaluated, {})
     page = Tags(to_html(report))
     assert page.open == []
     assert len(report["worst"]) == 20
     assert sum(entry["rows"] for entry in report["by_length"]) == len(examples)
-    (first,) = version.offline.worst_errors(evaluated, 1)
+    (first,) = version.training.worst_errors(evaluated, 1)
     assert first == report["worst"][0]
 
 

@@ -147,23 +147,23 @@ def test_several_labels_have_the_mean_binary_cross_entropy(tiny_model: MakeModel
 def test_the_loss_does_not_depend_on_how_rows_are_batched(
     task: Any, tiny_model: MakeModel, rows: list[Row], marked_rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offline = training_task(task)
-    if isinstance(offline, QuestionAnsweringTraining):
+    training = training_task(task)
+    if isinstance(training, QuestionAnsweringTraining):
         model = tiny_model("Bert", "QuestionAnswering")
         labelled = [TrainingRow(row, SpanLabel(1, [(1, row.num_tokens - 1, 1.0)])) for row in rows]
     else:
-        assert isinstance(offline, SummarizationTraining)
+        assert isinstance(training, SummarizationTraining)
         model = tiny_model("Bert", "TokenClassification")
         labelled = [TrainingRow(row, [0.2 * (index + 1) for index in range(len(row.output_positions))]) for row in marked_rows]
-    together = mean_loss(offline, model, labelled)
+    together = mean_loss(training, model, labelled)
     monkeypatch.setattr(module, "token_batches", lambda ones: [[index] for index in range(len(ones))])
-    assert mean_loss(offline, model, labelled) == pytest.approx(together, abs=1e-5)
+    assert mean_loss(training, model, labelled) == pytest.approx(together, abs=1e-5)
 
 
 def test_dropout_is_off(tiny_model: MakeModel, rows: list[Row]) -> None:
     model, labelled = tiny_model("Bert", hidden_dropout_prob=0.5).train(), [TrainingRow(row, 1) for row in rows]
-    offline = training_task("text-classification")
-    assert mean_loss(offline, model, labelled) == mean_loss(offline, model, labelled)
+    training = training_task("text-classification")
+    assert mean_loss(training, model, labelled) == mean_loss(training, model, labelled)
 
 
 def logits(model: Any, row: Row) -> torch.Tensor:
