@@ -80,9 +80,9 @@ def _wider(version: Manifest, other: Manifest) -> Manifest:
 
 
 def _agree(compared: ComparedVersions, index: int) -> bool:
-    version, other = (predictions.answers[index] for predictions in compared.predictions)
+    answer, other = (predictions.answers[index] for predictions in compared.predictions)
     version = compared.versions[0]
-    return bool(version.task.same_decision(version, other, version.training.serving_options()))
+    return bool(version.task.same_decision(answer, other, version.training.serving_options()))
 
 
 def _clarity(compared: ComparedVersions, index: int) -> float:
@@ -102,8 +102,8 @@ def _metrics(compared: ComparedVersions) -> list[dict[str, Any]]:
     if not compared.data.is_labelled:
         return []
     return [
-        version.training.evaluate(found.answers, compared.data.examples, version.manifest.task_options)["headline"]
-        for version, found in zip(compared.versions, compared.predictions, strict=True)
+        version.training.evaluate(predictions.answers, compared.data.examples, version.manifest.task_options)["headline"]
+        for version, predictions in zip(compared.versions, compared.predictions, strict=True)
     ]
 
 
@@ -128,8 +128,8 @@ def _right_alone(compared: ComparedVersions, differing: Sequence[int]) -> dict[s
     if training.is_correct(compared.predictions[0].answers[0], examples[0]) is None:
         return {}
     hits = [
-        [bool(training.is_correct(found.answers[index], examples[index])) for index in differing]
-        for found in compared.predictions
+        [bool(training.is_correct(predictions.answers[index], examples[index])) for index in differing]
+        for predictions in compared.predictions
     ]
     alone = [sum(a and not b for a, b in zip(*order, strict=True)) for order in (hits, hits[::-1])]
     p_value = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.0
@@ -138,7 +138,10 @@ def _right_alone(compared: ComparedVersions, differing: Sequence[int]) -> dict[s
 
 def _difference(compared: ComparedVersions, index: int) -> dict[str, Any]:
     example = compared.data.examples[index]
-    pairs = [(version, found.answers[index]) for version, found in zip(compared.versions, compared.predictions, strict=True)]
+    pairs = [
+        (version, predictions.answers[index])
+        for version, predictions in zip(compared.versions, compared.predictions, strict=True)
+    ]
     values = {name: getattr(example.item, name) for name in example.item.__slots__}
     return {
         "where": example.where,
