@@ -79,12 +79,12 @@ def main(
     ] = "",
 ) -> int:
     """Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model."""
-    chosen, file = read_recipe(overrides, sources or [], recipe)
+    settings, file = read_recipe(overrides, sources or [], recipe)
     from scripts.training.pipeline import Pipeline  # after the options are known to be right: torch takes seconds to import
 
-    pipeline = Pipeline(chosen, file, say)
+    pipeline = Pipeline(settings, file, say)
     if dry_run:
-        pipeline.load(read_all(chosen))
+        pipeline.load(read_all(settings))
         say("", "dry run: stopped before training")
         return 0
     if find_learning_rate:
@@ -97,23 +97,23 @@ def main(
         again = _command_again(main.command.words)
         raise SetupError(f"{error.detail}. The trained model is kept; resume with: {again}") from error
     if published is not None:
-        _report(published, chosen)
+        _report(published, settings)
     return 0
 
 
 def _find_learning_rate(pipeline: Pipeline, file: str) -> int:
     from scripts.training.learning_rate import check_plot, plot  # they import torch
 
-    where = Path(file) if file else pipeline.run_folder.path / "learning_rate.svg"
-    check_plot(where)
+    picture = Path(file) if file else pipeline.run_folder.path / "learning_rate.svg"
+    check_plot(picture)
     curve = pipeline.find_learning_rate(pipeline.load(read_all(pipeline.recipe)))
     pipeline.say("", f"steepest descent at {curve.steepest:.1e}, minimum at {curve.minimum:.1e}")
-    pipeline.say("plot", str(plot(curve, where)))
+    pipeline.say("plot", str(plot(curve, picture)))
     pipeline.say("suggest", f"--learning-rate {curve.suggestion:g}")
     return 0
 
 
-def read_recipe(overrides: dict[str, Any], sources: Sequence[str], wish: str) -> tuple[Recipe, Path | None]:
+def read_recipe(overrides: dict[str, Any], sources: Sequence[str], name: str) -> tuple[Recipe, Path | None]:
     """The recipe from its file and the options, with a name; and the file.
 
     Raises:
@@ -123,16 +123,16 @@ def read_recipe(overrides: dict[str, Any], sources: Sequence[str], wish: str) ->
         if "data" in overrides:
             raise InvalidSettings("name the data either before the options or with --data, not both")
         overrides = {**overrides, "data": list(sources)}
-    file = _recipe_file(wish) if wish else None
+    file = _recipe_file(name) if name else None
     recipe = load_recipe(file, overrides)
     return (recipe if recipe.name else replace(recipe, name=default_name(recipe.data[0]))), file
 
 
-def _recipe_file(wish: str) -> Path:
+def _recipe_file(name: str) -> Path:
     """A path, or the short name of a recipe in scripts/recipes."""
-    known = RECIPES / f"{wish}.toml"
-    if Path(wish).is_file() or not known.is_file():
-        return Path(wish)
+    known = RECIPES / f"{name}.toml"
+    if Path(name).is_file() or not known.is_file():
+        return Path(name)
     return known.relative_to(Path.cwd()) if known.is_relative_to(Path.cwd()) else known
 
 
@@ -144,10 +144,10 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
         f"{name} {Parity(**entry).agreement_to_show:.4f}" for name, entry in published.evaluation["parity"].items()
     )
     request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
-    where = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
+    models_option = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
     body = shlex.quote(json.dumps(request, ensure_ascii=False))
     print(f"\n{folder}: {figures}; same prediction as PyTorch: {parity}; {size / 1e6:.1f} MB")
-    print(f"serve it:  hooper serve{where}")
+    print(f"serve it:  hooper serve{models_option}")
     if published.report:
         print(f"look at it: hooper report {folder.parent.name}/{folder.name}")
     url = f"http://127.0.0.1:8000/{installed_tasks()[recipe.task].route.path}"

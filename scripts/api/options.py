@@ -128,20 +128,20 @@ class Script:
 
     def fitted(self, epochs: float, options: Mapping[str, Any]) -> Script:
         """With one more `fit`."""
-        given = "".join(f", {key}={value!r}" for key, value in options.items())
-        return replace(self, fits=(*self.fits, f"fit(epochs={epochs:g}{given})"))
+        arguments = "".join(f", {key}={value!r}" for key, value in options.items())
+        return replace(self, fits=(*self.fits, f"fit(epochs={epochs:g}{arguments})"))
 
     def to_save(self, path: str, options: Mapping[str, Any]) -> str:
         """The calls up to this `save`."""
         module = training_task(self.task).api_module
-        given = "".join(f", {key}={value!r}" for key, value in self.options.items())
+        arguments = "".join(f", {key}={value!r}" for key, value in self.options.items())
         saved = "".join(f", {key}={value!r}" for key, value in options.items())
         lines = [
             f"from hooper import get_dataset, {module}",
             "",
             f"model = {module}.get_model({self.model!r})",
             f"train, val = {self.data.call}",
-            f"trainer = {module}.create_trainer(model, train, val{given})",
+            f"trainer = {module}.create_trainer(model, train, val{arguments})",
             *(f"trainer.{fit}" for fit in self.fits),
             f"trainer.save({path!r}{saved})",
         ]

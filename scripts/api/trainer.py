@@ -139,9 +139,9 @@ class Trainer(Generic[F]):
             InvalidSettings: nothing was trained yet, or the source cannot be used.
         """
         report = self.report(part)
-        found = {"loss": report["loss"], **report["headline"]}
-        made: F = self._figures(**{name: found.get(name, nan) for name in self._figures._fields})
-        return made
+        values = {"loss": report["loss"], **report["headline"]}
+        metrics: F = self._figures(**{name: values.get(name, nan) for name in self._figures._fields})
+        return metrics
 
     def report(self, part: DataPart | Source) -> dict[str, Any]:
         """Everything that `evaluate` measures: `loss`, the `headline`, `by_source`, and for labels `per_class`.
@@ -245,9 +245,9 @@ class Trainer(Generic[F]):
             self._trained.model.save_pretrained(folder)
             yield replace(self._model.start, base=BaseModel(folder, self._model.start.base.name))
 
-    def _needed(self, wish: str) -> Trained:
+    def _needed(self, action: str) -> Trained:
         if self._trained is None:
-            raise InvalidSettings(f"there is nothing to {wish} yet: nothing was trained; call fit first")
+            raise InvalidSettings(f"there is nothing to {action} yet: nothing was trained; call fit first")
         return self._trained
 
     def _held_out(self, trained: Trained) -> Reference:

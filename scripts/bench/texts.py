@@ -21,10 +21,10 @@ DRAWN = 2000
 
 def profile_texts(profile: Profile, seed: int = 7) -> list[str]:
     """Texts of a profile in a random order, the same for the same seed."""
-    kept: dict[str, list[str]] = {"short": [], "long": []}
+    texts_of: dict[str, list[str]] = {"short": [], "long": []}
     for line in FILE.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        kept[row["length"]].append(row["text"])
+        texts_of[row["length"]].append(row["text"])
     generator = random.Random(seed)
     share = LONG_SHARE[profile]
-    return [generator.choice(kept["long" if generator.random() < share else "short"]) for _ in range(DRAWN)]
+    return [generator.choice(texts_of["long" if generator.random() < share else "short"]) for _ in range(DRAWN)]

@@ -164,9 +164,9 @@ def _data(card: CardInput) -> list[str]:
         paragraphs.append(f"{dataset.num_leaked} training rows removed: also in the validation set (leakage).")
     if not invalid:
         return [*paragraphs, "No invalid rows."]
-    named = "\n".join(f"- {row.where}: {row.why}" for row in invalid[:MAX_INVALID_ROWS])
+    listing = "\n".join(f"- {row.where}: {row.why}" for row in invalid[:MAX_INVALID_ROWS])
     more = f"\n- and {len(invalid) - MAX_INVALID_ROWS} more" if len(invalid) > MAX_INVALID_ROWS else ""
-    return [*paragraphs, f"{len(invalid)} invalid rows were left out:\n\n{named}{more}"]
+    return [*paragraphs, f"{len(invalid)} invalid rows were left out:\n\n{listing}{more}"]
 
 
 def _training(card: CardInput) -> str:

@@ -94,9 +94,9 @@ def add(
 def _import_checkpoint(source: str, name: str, models: Path, options: dict[str, Any]) -> Path:
     from scripts.export.import_checkpoint import ImportRequest, import_checkpoint  # here: torch takes seconds to import
 
-    chosen = dict(options)
-    task, labels, storage, data = (chosen.pop(key, None) for key in ("task", "labels", "storage", "data"))
-    recipe = Recipe(name=name or default_name(source), models=str(models), validation=data or [], **chosen)
+    values = dict(options)
+    task, labels, storage, data = (values.pop(key, None) for key in ("task", "labels", "storage", "data"))
+    recipe = Recipe(name=name or default_name(source), models=str(models), validation=data or [], **values)
     command = f"hooper models add {shlex.join(add.command.words)}"
     return import_checkpoint(ImportRequest(source, recipe, task, labels or [], storage, command), say)
 

@@ -124,8 +124,8 @@ def _parse_item(training: TrainingTask, recipe: Recipe, record: Record, source: 
     """An example without a target."""
     if record.broken:
         return Broken(record.where, record.broken)
-    named = {"text": recipe.text_column} if "text" in training.fields else {}
-    matches = match_columns(training.fields, record.columns, named)
+    columns = {"text": recipe.text_column} if "text" in training.fields else {}
+    matches = match_columns(training.fields, record.columns, columns)
     fields = {name: record.columns[column] for name, column in matches.items() if column in record.columns}
     missing = [name for name, field in training.fields.items() if field.required and name not in fields]
     if missing:

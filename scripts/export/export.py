@@ -293,8 +293,8 @@ def _torch_outputs(model: Any, axis: Axis, rows: Sequence[Row]) -> tuple[list[Ro
     """What transformers gives for each row alone, and on which side rows can be padded."""
     name = describe(model)
     try:
-        alone = TorchRunner(model, axis)
-        expected = [alone.run_alone(row) for row in rows]
+        runner = TorchRunner(model, axis)
+        expected = [runner.run_alone(row) for row in rows]
     except Exception as error:  # whatever the model's own code raises
         raise ExportFailed(
             f"{name} cannot be served: transformers itself stops at a plain text ({first_line(error)})"
@@ -340,15 +340,15 @@ def _export_as(
         if unread:
             raise ExportFailed(f"{name} becomes an ONNX graph that does not read {' and '.join(unread)}")
         session = EncoderEngine(folder / OPTIMIZED, graph, choose_provider("cpu"))
-        alone = _distance(expected, [session.run_together([row])[0] for row in rows])
+        distance = _distance(expected, [session.run_together([row])[0] for row in rows])
         together = _distance(expected, session.run_together(rows))
     except ExportFailed:
         raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
         raise ExportFailed(f"{name} becomes an ONNX graph that cannot be run for every text: {_cause(error)}") from error
-    if not alone <= TOLERANCE:
+    if not distance <= TOLERANCE:
         raise ExportFailed(
-            f"{name} becomes an ONNX graph that answers otherwise than transformers (a logit differs by {alone:.2g})"
+            f"{name} becomes an ONNX graph that answers otherwise than transformers (a logit differs by {distance:.2g})"
         )
     if not together <= TOLERANCE:
         raise ExportFailed(

@@ -99,9 +99,9 @@ def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[st
     options, notes = training_task(task).checkpoint_options(model.config, labels)
     unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
     if unknown:
-        named = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
+        listing = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
         notes.append(
-            f"the model has no vector for {len(unknown)} of its tokenizer's tokens ({named}):"
+            f"the model has no vector for {len(unknown)} of its tokenizer's tokens ({listing}):"
             " a text with one of them is answered by an error, as transformers does"
         )
     definition = definition_of(tokenizer, source.location)

@@ -285,14 +285,14 @@ def quantize(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)  # (channels, weights)
     largest = np.abs(rows).max(axis=1)
     largest[largest == 0] = 1  # a channel of zeros: any scale keeps them
-    least = np.full(len(rows), np.inf)
+    smallest_error = np.full(len(rows), np.inf)
     scale = largest / MAX_INT8
     for shrink in SHRINKS:
         candidate = largest * shrink / MAX_INT8
         rounded = np.clip(np.rint(rows / candidate[:, None]), -MAX_INT8, MAX_INT8) * candidate[:, None]
         error = np.square(rounded - rows).sum(axis=1)
-        better = error < least
-        scale[better], least[better] = candidate[better], error[better]
+        better = error < smallest_error
+        scale[better], smallest_error[better] = candidate[better], error[better]
     scale = scale.astype(np.float32)
     shape = [-1 if dim == axis else 1 for dim in range(weights.ndim)]
     return np.clip(np.rint(weights / scale.reshape(shape)), -MAX_INT8, MAX_INT8).astype(np.int8), scale

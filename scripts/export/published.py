@@ -63,18 +63,18 @@ class OpenVersion:
         return Reference(self.training, task, self.manifest.task_options, examples, predictions)
 
 
-def open_version(wish: str, models: Path, device: DeviceWish = "cpu") -> OpenVersion:
+def open_version(model: str, models: Path, device: DeviceWish = "cpu") -> OpenVersion:
     """Read, verify and load what a person named: `name`, `name/version`, or a folder's path.
 
     Raises:
         InvalidSettings: there is no such version.
         InvalidArtefact: the folder is broken or altered.
     """
-    for folder in (models / wish, Path(wish).expanduser()):
+    for folder in (models / model, Path(model).expanduser()):
         latest = latest_version(folder)
         if latest is not None:
             return open_folder(latest, device)
-    raise InvalidSettings(f"there is no model {wish} in {models}, nor a published folder of that path")
+    raise InvalidSettings(f"there is no model {model} in {models}, nor a published folder of that path")
 
 
 def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
@@ -99,16 +99,16 @@ def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
     return OpenVersion(artefact, training, task, EncoderEngine(folder / manifest.graph.file, manifest.graph, provider))
 
 
-def find_version(wish: str, models: Path) -> Path:
+def find_version(version: str, models: Path) -> Path:
     """Folder of a version that is named in full, `name/version` or a path: what changes a version never guesses which.
 
     Raises:
         InvalidSettings: no version is there.
     """
-    for folder in (Path(wish).expanduser(), models / wish):
+    for folder in (Path(version).expanduser(), models / version):
         if is_version(folder):
             return folder
-    raise InvalidSettings(f"there is no version {wish} in {models}; write NAME/VERSION, or the path of a version's folder")
+    raise InvalidSettings(f"there is no version {version} in {models}; write NAME/VERSION, or the path of a version's folder")
 
 
 def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:

@@ -63,9 +63,9 @@ class Comparison:
 
     def __str__(self) -> str:
         count = len(self.disagreeing)
-        named = f" ({', '.join(self.disagreeing[:MAX_NAMED])}{', …' if count > MAX_NAMED else ''})" if count else ""
+        examples = f" ({', '.join(self.disagreeing[:MAX_NAMED])}{', …' if count > MAX_NAMED else ''})" if count else ""
         return (
-            f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} predictions differ{named},"
+            f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} predictions differ{examples},"
             f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
         )
 
@@ -177,11 +177,11 @@ def check_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) 
     Raises:
         ParityFailed: a logit moved by more than the tolerance: a row felt its neighbours.
     """
-    drawn = _draw(rows, seed)
-    alone = [session.run_together([row])[0] for row in drawn]
-    together = session.run_together(drawn)
-    errors = [largest_error([expected], [output]) for expected, output in zip(alone, together, strict=True)]
-    _refuse_moved(errors, alone, "feel their neighbours")
+    sample = _draw(rows, seed)
+    single = [session.run_together([row])[0] for row in sample]
+    together = session.run_together(sample)
+    errors = [largest_error([expected], [output]) for expected, output in zip(single, together, strict=True)]
+    _refuse_moved(errors, single, "feel their neighbours")
 
 
 def check_other_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int = 0) -> None:
@@ -193,15 +193,17 @@ def check_other_neighbours(session: TensorRunner, rows: Sequence[Row], seed: int
     Raises:
         ParityFailed: a logit moved by more than the tolerance.
     """
-    drawn = _draw(rows, seed)
+    sample = _draw(rows, seed)
     generator = random.Random(seed)
-    words = [token for row in drawn for token in row.input_ids[1:-1]] or [0]
-    before = session.run_together(drawn)
+    words = [token for row in sample for token in row.input_ids[1:-1]] or [0]
+    before = session.run_together(sample)
     errors = []
-    for kept in (0, 1):
-        mixed = [row if number % 2 == kept else _with_other_words(row, words, generator) for number, row in enumerate(drawn)]
+    for position in (0, 1):
+        mixed = [
+            row if number % 2 == position else _with_other_words(row, words, generator) for number, row in enumerate(sample)
+        ]
         after = session.run_together(mixed)
-        errors += [largest_error([before[number]], [after[number]]) for number in range(kept, len(drawn), 2)]
+        errors += [largest_error([before[number]], [after[number]]) for number in range(position, len(sample), 2)]
     _refuse_moved(errors, before, "feel what their neighbours say")
 
 

@@ -148,8 +148,8 @@ def largest_difference(version: OpenVersion, checkpoint: Checkpoint) -> float:
         rows = spread(sample_rows(training, tokenizer, version.manifest.task_options), NUM_ROWS)
         runner = TorchRunner(checkpoint.model, training.output_axis)
         expected = [runner.run_alone(row) for row in rows]
-    alone = [version.session.run_together([row])[0] for row in rows]
-    return float(np.maximum(largest_error(expected, alone), largest_error(expected, version.session.run_together(rows))))
+    single = [version.session.run_together([row])[0] for row in rows]
+    return float(np.maximum(largest_error(expected, single), largest_error(expected, version.session.run_together(rows))))
 
 
 def _by_transformers(checkpoint: Checkpoint, text: str | Pair, max_tokens: int) -> RowOutput:
@@ -166,7 +166,7 @@ def describe(outcome: CheckpointOutcome) -> str:
     """A line for the terminal."""
     name = f"{outcome.kind}-{outcome.use}"
     if outcome.layout:
-        engines = "".join(f"; {engine} {said}" for engine, said in outcome.engines.items())
+        engines = "".join(f"; {engine} {verdict}" for engine, verdict in outcome.engines.items())
         return f"{name:<24}{outcome.layout:<8} {outcome.max_error:.1e}{engines}"
     return f"{name:<24}{'CRASH' if outcome.crash else 'refused'}: {outcome.crash or outcome.refusal}"
 
@@ -180,10 +180,10 @@ def table(outcomes: Sequence[CheckpointOutcome]) -> str:
     reasons: list[str] = []
     lines = [f"| kind | {' | '.join(uses)} | other engines |", f"|---|{'---|' * (len(uses) + 1)}"]
     for kind, by_use in sorted(cells.items()):
-        shown = [_cell(by_use.get(use), reasons) for use in uses]
+        row_cells = [_cell(by_use.get(use), reasons) for use in uses]
         results = [result for outcome in by_use.values() for result in outcome.engines.items()]
         engines = sorted({f"{engine} {'runs' if text.startswith('runs') else 'does not'}" for engine, text in results})
-        lines.append(f"| {kind} | {' | '.join(shown)} | {', '.join(engines)} |")
+        lines.append(f"| {kind} | {' | '.join(row_cells)} | {', '.join(engines)} |")
     return "\n".join([*lines, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
 
 

@@ -44,12 +44,12 @@ class LitServeClassifier(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
 
     def predict(self, texts: list[str]) -> Any:
         encoded = self._tokenizer.encode_batch(texts)
-        given = {
+        tensors = {
             "input_ids": np.array([encoding.ids for encoding in encoded], np.int64),
             "attention_mask": np.array([encoding.attention_mask for encoding in encoded], np.int64),
             "token_type_ids": np.array([encoding.type_ids for encoding in encoded], np.int64),
         }
-        (logits,) = self._session.run(["logits"], given)
+        (logits,) = self._session.run(["logits"], tensors)
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return powers / powers.sum(axis=-1, keepdims=True)
 

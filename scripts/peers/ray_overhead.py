@@ -58,11 +58,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         with services[name]() as service:
             for connections, of_services in results.items():
                 of_services[name].append(measure_closed_loop(service.address, requests, connections, options.seconds))
-    found = [overhead(connections, of_services) for connections, of_services in results.items()]
-    num_failed = sum(sum(row["failed"].values()) for row in found)
+    overheads = [overhead(connections, of_services) for connections, of_services in results.items()]
+    num_failed = sum(sum(row["failed"].values()) for row in overheads)
     return {
         "model": options.model, "device": options.device, "engine_threads": options.threads, "profile": options.profile,
-        "seconds": options.seconds * TURNS.count("ray"), "results": found,
+        "seconds": options.seconds * TURNS.count("ray"), "results": overheads,
         "complaints": [f"{num_failed} requests failed"] if num_failed else [],
     }  # fmt: skip
 

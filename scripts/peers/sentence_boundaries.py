@@ -41,13 +41,13 @@ class BoundaryCase:
 
 def cases(name: str) -> list[BoundaryCase]:
     """Those of a file."""
-    found = []
+    texts = []
     for line in (CASES / f"{name}.tsv").read_text(encoding="utf-8").splitlines():
-        language, kind, drawn = line.split("\t")
-        drawn = drawn.replace("\\n", "\n")
-        text = drawn.replace(f" {BOUNDARY} ", " ").replace(BOUNDARY, "")
-        found.append(BoundaryCase(language, kind, text, [part.strip() for part in drawn.split(BOUNDARY)]))
-    return found
+        language, kind, source = line.split("\t")
+        source = source.replace("\\n", "\n")
+        text = source.replace(f" {BOUNDARY} ", " ").replace(BOUNDARY, "")
+        texts.append(BoundaryCase(language, kind, text, [part.strip() for part in source.split(BOUNDARY)]))
+    return texts
 
 
 def hooper(text: str, language: str) -> list[str]:

@@ -65,14 +65,14 @@ def graph_weights(file: Path) -> dict[str, np.ndarray]:
         elif node.op_type == "Cast" and node.input[0] in stored:
             values[node.output[0]] = stored[node.input[0]].astype(np.float32)
     scales = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.input[1:]}
-    found = {
+    weights = {
         name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.") and name not in scales
     }
     for node in graph.node:
-        named = WEIGHT_OF_NODE.fullmatch(node.name)
-        if node.op_type == "MatMul" and named and node.input[1] in values:
-            found[f"{named['module'].replace('/', '.')}.weight"] = values[node.input[1]].T
-    return found
+        match = WEIGHT_OF_NODE.fullmatch(node.name)
+        if node.op_type == "MatMul" and match and node.input[1] in values:
+            weights[f"{match['module'].replace('/', '.')}.weight"] = values[node.input[1]].T
+    return weights
 
 
 def _dequantized(node: Any, stored: dict[str, np.ndarray]) -> np.ndarray:

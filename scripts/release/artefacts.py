@@ -72,19 +72,19 @@ def check_installed(environment: Environment, file: Path, root: Path, serve: str
     settings = {"HOOPER_MODELS": str(root / "models"), "HOOPER_SERVE": serve, "HOOPER_DEVICE": "cpu", "PYTHONPATH": ""}
     command = [str(environment.program("hooper")), "serve"]
     with start_service(settings, lambda _: command, folder=environment.folder) as service:
-        answered, problems = ask_models(service.address, root / "models")
+        models, problems = ask_models(service.address, root / "models")
     strangers = sorted(set(environment.licences()) & set(NEVER_SERVED))
     problems += [f"{name} came along, which serving does not need" for name in strangers]
     if file.suffix == ".whl":
         names = environment.run("python", "-m", "zipfile", "--list", str(file))
         problems += [f"{folder} is in the wheel" for folder in NOT_IN_WHEEL if folder in names]
     what = "wheel" if file.suffix == ".whl" else "sdist"
-    return finding(what, problems, f"{file.name}: installed where nothing else is, answers as {', '.join(answered)}")
+    return finding(what, problems, f"{file.name}: installed where nothing else is, answers as {', '.join(models)}")
 
 
 def ask_models(address: Address, models: Path) -> tuple[list[str], list[str]]:
     """Each loaded model gets the first item of its own golden requests: who answered, and what is wrong."""
-    answered, problems = [], []
+    models_up, problems = [], []
     for model in address.get("/v1/models")["models"]:
         name, manifest = f"{model['name']}/{model['version']}", read_manifest(models / model["name"] / str(model["version"]))
         golden = (models / name / manifest.golden).read_text(encoding="utf-8")
@@ -94,8 +94,8 @@ def ask_models(address: Address, models: Path) -> tuple[list[str], list[str]]:
         except OSError as error:
             problems.append(f"{name} does not answer: {error}")
         else:
-            answered.append(name)
-    return answered, problems if answered or problems else ["no model is loaded"]
+            models_up.append(name)
+    return models_up, problems if models_up or problems else ["no model is loaded"]
 
 
 def write_sbom(tools: Environment, served: Environment, root: Path, file: Path) -> CheckResult:

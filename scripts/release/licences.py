@@ -64,10 +64,10 @@ def needed(root: Path, extras: Iterable[str]) -> list[str]:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
             continue
         name = canonicalize_name(requirement.name)
-        for wanted in ("", *requirement.extras):
-            if (name, wanted) not in seen:
-                seen.add((name, wanted))
-                pending += [(Requirement(text), wanted) for text in _requirements(name)]
+        for extra_name in ("", *requirement.extras):
+            if (name, extra_name) not in seen:
+                seen.add((name, extra_name))
+                pending += [(Requirement(text), extra_name) for text in _requirements(name)]
     return sorted({name for name, _ in seen})
 
 

@@ -56,14 +56,14 @@ def read_modules(root: Path, packages: Sequence[str] = PACKAGES) -> list[Module]
 
 def imported_modules(module: Module, names: frozenset[str]) -> set[str]:
     """Those of `names` that a module imports anywhere; `from a import b` is of `a.b` where that is a module, else of `a`."""
-    found = set()
+    modules = set()
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= submodules & names or {node.module}
-    return (found & names) - {module.name}
+            modules |= submodules & names or {node.module}
+    return (modules & names) - {module.name}
 
 
 def figures(root: Path) -> dict[str, int | None]:

@@ -120,16 +120,16 @@ async def memory_figures(service: StartedService, kind: ClientKind, num_connecti
 
 def memory_complaints(case: Mapping[str, Any], budget_bytes: int) -> list[str]:
     """What a kind of client did to the service, or got from it, that must not be."""
-    found = []
+    problems = []
     wrong = {status: count for status, count in case["statuses"].items() if status not in case["expected"]}
     if wrong:
-        found.append(f"{case['case']}: {wrong}; expected were {', '.join(case['expected'])}")
+        problems.append(f"{case['case']}: {wrong}; expected were {', '.join(case['expected'])}")
     allowed = case["sent"] * CONNECTION_MB + (2 * budget_bytes / MB if "429" in case["expected"] else 0)
     if case["more_mb"] > allowed:
-        found.append(f"{case['case']}: {case['more_mb']} MB more were taken; {allowed:.0f} are allowed")
+        problems.append(f"{case['case']}: {case['more_mb']} MB more were taken; {allowed:.0f} are allowed")
     if not case["is_alive"]:
-        found.append(f"{case['case']}: the service did not answer afterwards")
-    return found
+        problems.append(f"{case['case']}: the service did not answer afterwards")
+    return problems
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:

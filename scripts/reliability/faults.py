@@ -148,33 +148,33 @@ def figures(fault: InjectedFault, counts: AnswerCounts, address: Address) -> dic
 
 def complaints(fault: InjectedFault, figures: dict[str, Any]) -> list[str]:
     """What was not as promised."""
-    found = []
+    problems = []
     if figures["without_exactly_one_answer"]:
-        found.append(f"{figures['without_exactly_one_answer']} requests without exactly one answer")
+        problems.append(f"{figures['without_exactly_one_answer']} requests without exactly one answer")
     if figures["sent"] != figures["answered"] + figures["left"]:
-        found.append(f"{figures['sent']} sent, but {figures['answered']} answered and {figures['left']} left")
+        problems.append(f"{figures['sent']} sent, but {figures['answered']} answered and {figures['left']} left")
     if unexpected := set(figures["statuses"]) - fault.statuses:
-        found.append(f"statuses {sorted(unexpected)}")
+        problems.append(f"statuses {sorted(unexpected)}")
     if fault.spares_innocents and figures["innocents_failed"]:
-        found.append(f"{figures['innocents_failed']} innocent requests failed")
+        problems.append(f"{figures['innocents_failed']} innocent requests failed")
     if (figures["ready_afterwards"], figures["live_afterwards"]) != (fault.ends_ready, fault.ends_live):
-        found.append(f"ready {figures['ready_afterwards']}, live {figures['live_afterwards']}")
-    return [f"{fault.name}: {complaint}" for complaint in found]
+        problems.append(f"ready {figures['ready_afterwards']}, live {figures['live_afterwards']}")
+    return [f"{fault.name}: {complaint}" for complaint in problems]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All faults in turn."""
     setup = FaultSetup.of(options.model, options.device, options.requests, options.connections, options.run_s)
-    faults, found = [], []
+    faults, problems = [], []
     for fault in FAULTS:
         faults.append(inject(fault, setup))
-        found += complaints(fault, faults[-1])
+        problems += complaints(fault, faults[-1])
         print(json.dumps(faults[-1]), file=sys.stderr, flush=True)
     return {
         "model": "/".join(setup.folder.parts[-2:]), "connections": setup.connections, "engine_run_s": setup.run_s,
         "requests": sum(result["sent"] for result in faults),
         "without_exactly_one_answer": sum(result["without_exactly_one_answer"] for result in faults),
-        "faults": faults, "complaints": found,
+        "faults": faults, "complaints": problems,
     }  # fmt: skip
 
 

@@ -70,14 +70,14 @@ def run_schemathesis(address: Address, count: int, seed: int, seconds: float) ->
 
 def left_behind(service: StartedService, num_sockets: int) -> list[str]:
     """What is not as it was before, once connections have had the time to end."""
-    left, until = [], time.monotonic() + SETTLE_S
+    leftovers, until = [], time.monotonic() + SETTLE_S
     while open_sockets(service) > num_sockets and time.monotonic() < until:
         time.sleep(0.2)
     if open_sockets(service) > num_sockets:
-        left.append(f"{open_sockets(service)} sockets are open, {num_sockets} were before")
+        leftovers.append(f"{open_sockets(service)} sockets are open, {num_sockets} were before")
     waiting = service.address.metric("hooper_waiting_rows")
-    left += [f"{count:g} rows wait {labels}" for labels, count in waiting.items() if count]
-    return left + ([] if service.address.status("/health/ready") == OK else ["the service is not ready any more"])
+    leftovers += [f"{count:g} rows wait {labels}" for labels, count in waiting.items() if count]
+    return leftovers + ([] if service.address.status("/health/ready") == OK else ["the service is not ready any more"])
 
 
 def open_sockets(service: StartedService) -> int:
@@ -106,16 +106,16 @@ def fuzz(count: int, models: Path, seed: int, seconds: float = math.inf) -> dict
             served, before = service.address.get("/health/ready")["models"], open_sockets(service)
             sockets = fuzz_sockets(service.address, count // 5, random.Random(seed), TIMEOUT_S)
             openapi = run_schemathesis(service.address, count - count // 5, seed, seconds - (time.monotonic() - began))
-            left = left_behind(service, before)
+            leftovers = left_behind(service, before)
         marks = marked_lines(log.read_text(encoding="utf-8", errors="replace").splitlines())
-    failed = openapi["failed"] + sockets.num_failures + len(left) + len(marks)
+    failed = openapi["failed"] + sockets.num_failures + len(leftovers) + len(marks)
     return {
         "models": served,
         "seed": seed,
         "seconds": round(time.monotonic() - began, 1),
         "cases": openapi["cases"] + sum(sockets.kinds.values()),
         "failed": failed,
-        "left_behind": left,
+        "left_behind": leftovers,
         "log_lines_that_should_not_be": marks,
         "parts": {"openapi": openapi, "sockets": sockets.figures()},
         "complaints": [f"{failed} failures"] if failed else [],

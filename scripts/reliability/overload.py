@@ -133,15 +133,15 @@ def take_step(setup: OverloadSetup, times: float) -> dict[str, Any]:
 def outcome_counts(result: LoadResult) -> dict[str, Any]:
     """How many were answered, turned away, or neither, and with which Retry-After."""
     statuses = result.statuses
-    answered, turned_away = statuses.get(OK, 0), statuses.get(TOO_MANY, 0)
+    num_ok, turned_away = statuses.get(OK, 0), statuses.get(TOO_MANY, 0)
     waits = [
         sample.retry_after_s for sample in result.samples if sample.status == TOO_MANY and sample.retry_after_s is not None
     ]
     return {
         "offered": len(result.samples),
-        "answered": answered,
+        "answered": num_ok,
         "turned_away": turned_away,
-        "others": len(result.samples) - answered - turned_away,
+        "others": len(result.samples) - num_ok - turned_away,
         "statuses": {str(status): number for status, number in sorted(statuses.items())},
         "retry_after_s": {f"{wait:g}": waits.count(wait) for wait in sorted(set(waits))},
         "without_plausible_retry_after": turned_away - sum(1 <= wait <= MAX_RETRY_S for wait in waits),
@@ -160,21 +160,21 @@ def goodput_kept(steps: Sequence[dict[str, Any]]) -> float | None:
 
 def complaints(steps: Sequence[dict[str, Any]]) -> list[str]:
     """What was not as promised."""
-    found = []
+    problems = []
     ratio = goodput_kept(steps)
     if ratio is not None and ratio < MIN_GOODPUT_KEPT:
-        found.append(f"goodput at 3 times the capacity is {ratio} of that at the capacity, less than {MIN_GOODPUT_KEPT}")
+        problems.append(f"goodput at 3 times the capacity is {ratio} of that at the capacity, less than {MIN_GOODPUT_KEPT}")
     for step in steps:
         at = f"at {step['times']:g} times the capacity"
         if step["others"]:
-            found.append(f"{at} {step['others']} requests were answered neither with 200 nor with 429")
+            problems.append(f"{at} {step['others']} requests were answered neither with 200 nor with 429")
         if step["answered_later"]:
-            found.append(f"{at} {step['answered_later']} answers came later than the queue limit implies")
+            problems.append(f"{at} {step['answered_later']} answers came later than the queue limit implies")
         if step["without_plausible_retry_after"]:
-            found.append(f"{at} Retry-After was missing or not within 1 to {MAX_RETRY_S} s")
+            problems.append(f"{at} Retry-After was missing or not within 1 to {MAX_RETRY_S} s")
         if step["health"]["failed"]:
-            found.append(f"{at} health failed {step['health']['failed']} of {step['health']['asked']} times")
-    return found
+            problems.append(f"{at} health failed {step['health']['failed']} of {step['health']['asked']} times")
+    return problems
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def run_locust(service: StartedService, options: argparse.Namespace, num_request
         so_far.lost.append(f"the service has ended after {so_far.sent:,} requests")
 
 
-def settled(service: StartedService, requests: int) -> Look:
+def settled_look(service: StartedService, requests: int) -> Look:
     """What is held when nobody is connected."""
     until = time.monotonic() + SETTLE_S
     look = Look.of(service.process.pid, requests)
@@ -143,7 +143,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             if not result.interrupted and not result.lost:
                 run_locust(service, options, num_requests, result)
             if not result.interrupted and not result.lost:
-                setattr(result, what, settled(service, result.sent))
+                setattr(result, what, settled_look(service, result.sent))
         seconds = time.monotonic() - began
     growth = memory_growth(result.looks, warm_up)
     report = {
@@ -177,18 +177,18 @@ def memory_growth(looks: Sequence[Look], warm_up: int) -> dict[str, float] | Non
 
 def complaints(result: SoakResult, growth: dict[str, float] | None) -> list[str]:
     """What was not as promised, as far as it came."""
-    found = []
+    problems = []
     if result.failed:
-        found.append(f"{result.failed} requests failed")
+        problems.append(f"{result.failed} requests failed")
     for name, share in (growth or {}).items():
         if abs(share) > MAX_MOVEMENT:
-            found.append(f"{name} moved by {100 * share:.1f} % after the warm-up, more than {100 * MAX_MOVEMENT:.0f} %")
+            problems.append(f"{name} moved by {100 * share:.1f} % after the warm-up, more than {100 * MAX_MOVEMENT:.0f} %")
     if result.warmed_up and result.ended:
         for what in ("open_files", "threads"):
             before, after = getattr(result.warmed_up, what), getattr(result.ended, what)
             if after > before:
-                found.append(f"{after} {what.replace('_', ' ')} in the end, {before} after the warm-up")
-    return found
+                problems.append(f"{after} {what.replace('_', ' ')} in the end, {before} after the warm-up")
+    return problems
 
 
 def draw_soak(report: dict[str, Any], file: Path) -> None:

@@ -222,36 +222,36 @@ def figures(name: str, counts: AnswerCounts, unanswered: int) -> dict[str, Any]:
 
 def complaints(step: UpgradeStep, result: Mapping[str, Any], version: int) -> list[str]:
     """What was not as promised; `version` answers now."""
-    found = []
+    problems = []
     if result["failed"]:
-        found.append(f"{result['failed']} requests failed")
+        problems.append(f"{result['failed']} requests failed")
     if result["load_status"] != step.status:
-        found.append(f"loading was answered with {result['load_status']}: {result['load_said']}")
+        problems.append(f"loading was answered with {result['load_status']}: {result['load_said']}")
     if set(result["versions"]) != step.versions:
-        found.append(f"versions {sorted(result['versions'])} answered")
+        problems.append(f"versions {sorted(result['versions'])} answered")
     if version != step.leaves:
-        found.append(f"version {version} answers afterwards")
+        problems.append(f"version {version} answers afterwards")
     if step.is_compared:
         counts = result["compared"]
         if not counts["agree"] or counts["disagree"] or counts["failed"]:
-            found.append(f"the shadow, a copy, was compared so: {counts}")
-    return [f"{step.name}: {complaint}" for complaint in found]
+            problems.append(f"the shadow, a copy, was compared so: {counts}")
+    return [f"{step.name}: {complaint}" for complaint in problems]
 
 
 def end_complaints(result: Mapping[str, Any]) -> list[str]:
-    found = []
+    problems = []
     if result["failed"]:
-        found.append(f"{result['failed']} requests failed")
+        problems.append(f"{result['failed']} requests failed")
     if result["exit_code"]:
-        found.append(f"exit code {result['exit_code']}")
+        problems.append(f"exit code {result['exit_code']}")
     if not result["answered_after_the_signal"]:
-        found.append("no request was under way when the signal came: nothing is shown")
-    return [f"SIGTERM: {complaint}" for complaint in found]
+        problems.append("no request was under way when the signal came: nothing is shown")
+    return [f"SIGTERM: {complaint}" for complaint in problems]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     texts = list(dict.fromkeys(profile_texts("short")))[:NUM_TEXTS]
-    steps, found, model = [], [], options.model.parent.name
+    steps, problems, model = [], [], options.model.parent.name
     with tempfile.TemporaryDirectory(prefix="hooper-upgrades-") as temporary:
         models, log = Path(temporary) / "models", Path(temporary) / "log"
         publish_versions(options.model, models)
@@ -265,14 +265,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             asyncio.run(drive(service.address.port, known, 1, setup.expected))
             for step in STEPS * options.rounds:
                 steps.append(asyncio.run(take_step(step, setup)))
-                found += complaints(step, steps[-1], service.address.get(f"/v1/models/{model}")["version"])
+                problems += complaints(step, steps[-1], service.address.get(f"/v1/models/{model}")["version"])
                 print(json.dumps(steps[-1]), file=sys.stderr, flush=True)
             steps.append(asyncio.run(end_service(setup, log)))
-            found += end_complaints(steps[-1])
+            problems += end_complaints(steps[-1])
     return {
         "model": "/".join(options.model.parts[-2:]), "device": options.device, "connections": options.connections,
         "requests": sum(step["sent"] for step in steps), "failed": sum(step["failed"] for step in steps),
-        "steps": steps, "complaints": found,
+        "steps": steps, "complaints": problems,
     }  # fmt: skip
 
 

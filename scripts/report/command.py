@@ -69,13 +69,13 @@ def main(
     return 0
 
 
-def _build(wish: str, recipe: Recipe, models: Path, runs: Path) -> Path:
+def _build(model: str, recipe: Recipe, models: Path, runs: Path) -> Path:
     from scripts.export.published import open_version  # here: what only opens a file needs none of these
     from scripts.report.build import build, evaluate_version, facts_of, read_data
 
-    if not wish:
+    if not model:
         raise InvalidSettings("say which model answers the texts of --data, as in `hooper report sentiment --data dev.csv`")
-    version = open_version(wish, models)
+    version = open_version(model, models)
     examples, broken = read_data(version, replace(recipe, task=version.manifest.task))
     notes = [describe_broken(broken)] if broken else []
     evaluated = evaluate_version(version, examples, notes)

@@ -51,66 +51,66 @@ def main(
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows}
     recipe = replace(Recipe(), task=version.manifest.task, validation=data or [], **columns)
     result = compare(version, other, recipe, most)
-    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else "\n".join(told(result)))
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else "\n".join(as_lines(result)))
     return 0
 
 
-def told(found: Mapping[str, Any]) -> Iterator[str]:
+def as_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The same for a person."""
-    yield f"{found['task']} on {found['data']}"
+    yield f"{result['task']} on {result['data']}"
     yield ""
-    table = [["", *found["versions"]], *_lines(found)]
+    table = [["", *result["versions"]], *_lines(result)]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     yield from ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
     yield ""
-    yield _agreement(found)
-    if found["differing"]:
-        shown, count = len(found["differing"]), found["num_differing"]
-        yield f"{'All' if shown == count else f'{shown} of {count:,}'} texts on which they differ, the surest first:"
-    for match in found["differing"]:
+    yield _agreement(result)
+    if result["differing"]:
+        num_listed, count = len(result["differing"]), result["num_differing"]
+        yield f"{'All' if num_listed == count else f'{num_listed} of {count:,}'} texts on which they differ, the surest first:"
+    for match in result["differing"]:
         yield ""
-        yield from _difference(found["versions"], match)
+        yield from _difference(result["versions"], match)
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
+def _lines(result: Mapping[str, Any]) -> Iterator[list[str]]:
     """Figures on these texts; where they have no labels, those at publishing."""
-    figures, where = found["figures"], ""
+    figures, suffix = result["figures"], ""
     if not figures:
-        figures, where = found["published_figures"], ", as published"
+        figures, suffix = result["published_figures"], ", as published"
     for name in figures[0]:
         if name in figures[1]:
-            yield [f"{metric_name(name)}{where}", *(format_value(figure[name]) for figure in figures)]
-    yield ["texts/s, side by side", *(f"{rate:,.1f}" for rate in found["items_per_s"])]
-    yield ["size", *(f"{size / 1e6:.1f} MB" for size in found["num_bytes"])]
+            yield [f"{metric_name(name)}{suffix}", *(format_value(figure[name]) for figure in figures)]
+    yield ["texts/s, side by side", *(f"{rate:,.1f}" for rate in result["items_per_s"])]
+    yield ["size", *(f"{size / 1e6:.1f} MB" for size in result["num_bytes"])]
 
 
-def _agreement(found: Mapping[str, Any]) -> str:
-    said = f"They agree on {found['agreement']:.2%} of {found['rows']:,} texts."
-    alone = found.get("right_alone")
-    if not alone or not sum(alone["rows"]):
-        return said
+def _agreement(result: Mapping[str, Any]) -> str:
+    agreement = f"They agree on {result['agreement']:.2%} of {result['rows']:,} texts."
+    right_alone = result.get("right_alone")
+    if not right_alone or not sum(right_alone["rows"]):
+        return agreement
     first, second = (
-        f"{name} alone is right on {count:,}" for name, count in zip(found["versions"], alone["rows"], strict=True)
+        f"{name} alone is right on {count:,}" for name, count in zip(result["versions"], right_alone["rows"], strict=True)
     )
-    verdict = "which may be chance" if alone["p_value"] > LIKELY_CHANCE else "which is hardly chance"
-    return f"{said} {first}, {second}, {verdict} (p = {alone['p_value']:.3g})."
+    verdict = "which may be chance" if right_alone["p_value"] > LIKELY_CHANCE else "which is hardly chance"
+    return f"{agreement} {first}, {second}, {verdict} (p = {right_alone['p_value']:.3g})."
 
 
 def _difference(names: Sequence[str], item: Mapping[str, Any]) -> Iterator[str]:
-    said = [
+    predicted = [
         f"{name} {_plain(', '.join(labels)) or '(nothing)'}" + (f" {sure:.2f}" if sure else "")
         for name, labels, sure in zip(names, item["said"], item["confidence"], strict=True)
     ]
     right = [f"right: {_plain(', '.join(item['right']))}"] if "right" in item else []
-    yield f"{item['where']}  {'  |  '.join([*said, *right])}"
+    yield f"{item['where']}  {'  |  '.join([*predicted, *right])}"
     for text in item["fields"].values():
         yield from textwrap.wrap(_plain(text), 110, initial_indent="    ", subsequent_indent="    ")
 
 
 def _plain(text: str) -> str:
     """In one line, without what could steer a terminal, and not too long."""
-    shown = "".join(entry if entry.isprintable() else " " for entry in text[:MOST_CHARACTERS])
-    return shown + ("…" if len(text) > MOST_CHARACTERS else "")
+    printable = "".join(entry if entry.isprintable() else " " for entry in text[:MOST_CHARACTERS])
+    return printable + ("…" if len(text) > MOST_CHARACTERS else "")
 
 
 if __name__ == "__main__":

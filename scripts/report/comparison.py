@@ -45,8 +45,8 @@ def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int
     wider = _wider(version.manifest, other.manifest)
     data = load_eval_data(version.training, wider.task_options, recipe)
     items = [example.item for example in data.examples]
-    answered = [predict(each.task, each.training.serving_options(), items, each.session) for each in (version, other)]
-    compared = ComparedVersions((version, other), data, answered)
+    predictions = [predict(each.task, each.training.serving_options(), items, each.session) for each in (version, other)]
+    compared = ComparedVersions((version, other), data, predictions)
     differing = [index for index in range(len(items)) if not _agree(compared, index)]
     differing.sort(key=lambda index: -_clarity(compared, index))
     return {
@@ -131,9 +131,9 @@ def _right_alone(compared: ComparedVersions, differing: Sequence[int]) -> dict[s
         [bool(training.is_correct(predictions.answers[index], examples[index])) for index in differing]
         for predictions in compared.predictions
     ]
-    alone = [sum(a and not b for a, b in zip(*order, strict=True)) for order in (hits, hits[::-1])]
-    p_value = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.0
-    return {"right_alone": {"rows": alone, "p_value": round(float(p_value), 4)}}
+    counts = [sum(a and not b for a, b in zip(*order, strict=True)) for order in (hits, hits[::-1])]
+    p_value = binomtest(counts[0], sum(counts)).pvalue if sum(counts) else 1.0
+    return {"right_alone": {"rows": counts, "p_value": round(float(p_value), 4)}}
 
 
 def _difference(compared: ComparedVersions, index: int) -> dict[str, Any]:

@@ -53,18 +53,18 @@ def to_html(report: Mapping[str, Any]) -> str:
 def marked(text: str, name: str, words: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """The text of a field in pieces, each with the class that it is marked by: empty, `for-1` to `for-3`, `against-…`."""
     heaviest = max((abs(word["weight"]) for word in words), default=0.0) or 1.0
-    shown = text[:MAX_CHARACTERS]
+    excerpt = text[:MAX_CHARACTERS]
     place = 0
     for word in words:
         level = sum(abs(word["weight"]) / heaviest >= limit for limit in LEVELS)
-        if word["field"] != name or not level or word["end"] > len(shown):
+        if word["field"] != name or not level or word["end"] > len(excerpt):
             continue
-        yield shown[place : word["start"]], ""
-        yield shown[word["start"] : word["end"]], f"{'for' if word['weight'] > 0 else 'against'}-{level}"
+        yield excerpt[place : word["start"]], ""
+        yield excerpt[word["start"] : word["end"]], f"{'for' if word['weight'] > 0 else 'against'}-{level}"
         place = word["end"]
-    yield shown[place:], ""
-    if len(text) > len(shown):
-        yield f" … ({len(text) - len(shown):,} characters more)", "cut"
+    yield excerpt[place:], ""
+    if len(text) > len(excerpt):
+        yield f" … ({len(text) - len(excerpt):,} characters more)", "cut"
 
 
 def _about_temperature(temperature: float | None) -> str:
@@ -104,24 +104,24 @@ def page_of(run: Path, version: int) -> Path:
     return run / f"report-{version}.html"
 
 
-def find(wanted: str, runs: Path) -> Path:
+def find(model: str, runs: Path) -> Path:
     """The page of `name/version`; the newest of a name, of a run's folder or, where nothing is named, of all; a page's path is
     itself.
 
     Raises:
         InvalidSettings: there is none.
     """
-    path = Path(wanted).expanduser()
-    if wanted and path.is_file():
+    path = Path(model).expanduser()
+    if model and path.is_file():
         return path.with_suffix(".html")
-    name, _, version = wanted.rpartition("/")
+    name, _, version = model.rpartition("/")
     if version.isdecimal() and page_of(runs / name, int(version)).is_file():
         return page_of(runs / name, int(version))
-    folders = [path, runs / wanted] if wanted else sorted(runs.glob("*/"))
+    folders = [path, runs / model] if model else sorted(runs.glob("*/"))
     pages = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if FILE.fullmatch(file.name)]
     if not pages or version.isdecimal():
         raise InvalidSettings(
-            f"there is no report {f'on {wanted} ' if wanted else ''}in {runs}; `hooper train` writes one,"
-            f" and `hooper report {wanted or 'NAME'} --data FILE` makes one of a published model and labelled texts"
+            f"there is no report {f'on {model} ' if model else ''}in {runs}; `hooper train` writes one,"
+            f" and `hooper report {model or 'NAME'} --data FILE` makes one of a published model and labelled texts"
         )
     return max(pages, key=lambda file: (file.stat().st_mtime_ns, file.name))

@@ -19,27 +19,27 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Markup:
         bins = calibration[name]["bins"]
         points = [(entry["score"], entry["right"]) for entry in bins]
         parts.append(_line(points, name))
-        most = max(entry["rows"] for entry in bins)
+        max_rows = max(entry["rows"] for entry in bins)
         for entry, (x, y) in zip(bins, points, strict=True):
-            said = f"{name}: score {entry['score']:.2f}, accuracy {entry['right']:.2f}, {entry['rows']:,} rows"
-            radius = 2.5 + 5 * (entry["rows"] / most) ** 0.5
+            title = f"{name}: score {entry['score']:.2f}, accuracy {entry['right']:.2f}, {entry['rows']:,} rows"
+            radius = 2.5 + 5 * (entry["rows"] / max_rows) ** 0.5
             parts.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
-                name, _x(x), _y(y), radius, said
+                name, _x(x), _y(y), radius, title
             ))  # fmt: skip
     return _svg(parts, "Accuracy by score, before and after temperature scaling")
 
 
 def lengths(groups: Sequence[Mapping[str, Any]], what: str, is_share: bool = True) -> Markup:
     """A bar for each group of lengths, with its 95 % interval; shares are drawn from 0 to 1."""
-    most = 1.0 if is_share else _round(max(group["high"] for group in groups) or 1.0)
-    parts = list(_axes("input length in tokens", what, with_x=False, up_to=most))
+    top = 1.0 if is_share else _round(max(group["high"] for group in groups) or 1.0)
+    parts = list(_axes("input length in tokens", what, with_x=False, up_to=top))
     step = 1 / len(groups)
     for number, group in enumerate(groups):
         left, right = _x(number * step + 0.12 * step), _x((number + 1) * step - 0.12 * step)
         middle, (first, last) = (left + right) / 2, group["tokens"]
         name = f"{first}" if first == last else f"{first}–{last}"
-        low, high = (min(1.0, max(0.0, group[key] / most)) for key in ("low", "high"))
-        mean = min(1.0, max(0.0, group["mean"] / most))
+        low, high = (min(1.0, max(0.0, group[key] / top)) for key in ("low", "high"))
+        mean = min(1.0, max(0.0, group["mean"] / top))
         parts.append(
             Markup(
                 '<g><title>{}</title><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
@@ -75,14 +75,14 @@ def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
         total = sum(row)
         for column, count in enumerate(row):
             if count:
-                said = f"{labels[line]} → {labels[column]}: {count:,} of {total:,}"
+                title = f"{labels[line]} → {labels[column]}: {count:,} of {total:,}"
                 cells.append(
                     Markup(
                         '<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" opacity="{:.2f}">'
                         "<title>{}</title></rect>"
                     ).format(
                         "hit" if line == column else "miss", column * size, line * size, size, size,
-                        0.35 + 0.65 * count / total, said,
+                        0.35 + 0.65 * count / total, title,
                     )
                 )  # fmt: skip
     return Markup(
@@ -95,12 +95,12 @@ def _axes(across: str, up: str, with_x: bool = True, up_from: float = 0.0, up_to
     """Five steps up, and the same across where there are numbers."""
     for number in range(6):
         place, y = number / 5, _y(number / 5)
-        said = f"{up_from + place * (up_to - up_from):.3g}"
+        tick = f"{up_from + place * (up_to - up_from):.3g}"
         yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
-        yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y + 4, said)
+        yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y + 4, tick)
         if with_x:
             yield Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text>').format(
-                _x(place), HEIGHT - BOTTOM + 14, said
+                _x(place), HEIGHT - BOTTOM + 14, tick
             )
     middle = (LEFT + WIDTH - RIGHT) / 2
     yield Markup('<text class="axis" text-anchor="middle" x="{}" y="{}">{}</text>').format(middle, HEIGHT - 6, across)
@@ -110,14 +110,14 @@ def _axes(across: str, up: str, with_x: bool = True, up_from: float = 0.0, up_to
 
 
 def _line(points: Sequence[tuple[float, float]], kind: str) -> Markup:
-    said = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
-    return Markup('<polyline class="{}" points="{}"/>').format(kind, said)
+    coordinates = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
+    return Markup('<polyline class="{}" points="{}"/>').format(kind, coordinates)
 
 
-def _round(most: float) -> float:
+def _round(highest: float) -> float:
     """The next larger number of which a fifth has one digit."""
-    unit: float = 10 ** math.floor(math.log10(most / 5))
-    return 5 * unit * math.ceil(most / 5 / unit)
+    unit: float = 10 ** math.floor(math.log10(highest / 5))
+    return 5 * unit * math.ceil(highest / 5 / unit)
 
 
 def _x(value: float) -> float:

@@ -30,14 +30,14 @@ def by_length(lengths: Sequence[int], values: Sequence[float], is_share: bool) -
         values: of each row, the larger the better.
         is_share: whether a mean of them is a share, of which a Wilson interval tells more; else a normal one is given.
     """
-    sizes, found = np.array(lengths), np.array(values, np.float64)
+    sizes, measured = np.array(lengths), np.array(values, np.float64)
     groups = max(1, min(MAX_GROUPS, len(sizes) // MIN_ROWS))
     edges = np.unique(np.quantile(sizes, np.linspace(0, 1, groups + 1)[1:], method="inverted_cdf"))
     numbers = np.searchsorted(edges, sizes)  # texts of one length stay together
     rows = []
     for number in range(len(edges)):
         inside = numbers == number
-        mean, low, high = _interval(found[inside], is_share)
+        mean, low, high = _interval(measured[inside], is_share)
         rows.append(
             {
                 "tokens": [int(sizes[inside].min()), int(sizes[inside].max())],

@@ -119,9 +119,9 @@ class SummarizationTraining(TrainingTask):
         logits = outputs["logits"][..., 0].float()[inside]
         counts = torch.bincount(numbers)
         means = torch.zeros(len(counts)).to(logits).index_add(0, numbers, logits) / counts
-        wanted = torch.zeros_like(means)
-        wanted[numbers] = labels[..., 1][inside].to(wanted)
-        return torch.nn.functional.binary_cross_entropy_with_logits(means, wanted)
+        targets = torch.zeros_like(means)
+        targets[numbers] = labels[..., 1][inside].to(targets)
+        return torch.nn.functional.binary_cross_entropy_with_logits(means, targets)
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -131,45 +131,47 @@ class SummarizationTraining(TrainingTask):
         on: documents are summed up by their beginnings, and later windows are many and alike."""
         rows = []
         generator = random.Random(len(examples))
-        said = said_by_usual_length(examples, task_options["usual_words"])
+        coverage = said_by_usual_length(examples, task_options["usual_words"])
         task = self.serving_task(tokenizer, task_options)
         encoded = encode_all(task, self.serving_options(), [example.item for example in examples])
         for example, coded in zip(examples, encoded, strict=True):
             reading: DocumentReading = coded.state
             texts = [reading.text[start:end] for start, end in reading.spans]
-            wanted = [said[example.source] * share for share in precision(example.target.sentences, texts)]
+            targets = [coverage[example.source] * share for share in precision(example.target.sentences, texts)]
             for number, (row, window) in enumerate(zip(coded.rows, reading.windows, strict=True)):
                 if number == 0 or generator.random() < LATER_WINDOWS:
-                    rows.append(TrainingRow(row, [wanted[index] for index in window]))
+                    rows.append(TrainingRow(row, [targets[index] for index in window]))
         return rows
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
         """(rows, width, 2): the number of each token's sentence in the batch, and how much of the sentence is wanted."""
-        made = np.full((len(rows), width, 2), IGNORED, np.float32)
+        padded = np.full((len(rows), width, 2), IGNORED, np.float32)
         number = 0
         for line, row in enumerate(rows):
-            for (start, end), wanted in zip(pairwise([*row.row.output_positions, row.row.num_tokens]), row.label, strict=True):
-                made[line, start:end] = number, wanted
+            for (start, end), target in zip(pairwise([*row.row.output_positions, row.row.num_tokens]), row.label, strict=True):
+                padded[line, start:end] = number, target
                 number += 1
-        return made
+        return padded
 
     def crop(self, item: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         """The first sentences that fit, at least one."""
         ends = [*item.row.output_positions[1:], item.row.num_tokens]
-        kept = max(1, sum(end <= limit for end in ends))
+        num_sentences = max(1, sum(end <= limit for end in ends))
         row = Row(
-            item.row.input_ids[: ends[kept - 1]], item.row.token_type_ids[: ends[kept - 1]], item.row.output_positions[:kept]
+            item.row.input_ids[: ends[num_sentences - 1]],
+            item.row.token_type_ids[: ends[num_sentences - 1]],
+            item.row.output_positions[:num_sentences],
         )
-        return TrainingRow(row, item.label[:kept])
+        return TrainingRow(row, item.label[:num_sentences])
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         """Sentences told right."""
         inside = labels[..., 0] != IGNORED
         numbers = labels[..., 0][inside].astype(np.int64)
         counts = np.bincount(numbers)
-        told = 1 / (1 + np.exp(-np.bincount(numbers, logits[..., 0][inside]) / counts))
-        wanted = np.bincount(numbers, labels[..., 1][inside]) / counts
-        return int((np.abs(told - wanted) < TOLD_RIGHT).sum()), len(counts)
+        predicted = 1 / (1 + np.exp(-np.bincount(numbers, logits[..., 0][inside]) / counts))
+        targets = np.bincount(numbers, labels[..., 1][inside]) / counts
+        return int((np.abs(predicted - targets) < TOLD_RIGHT).sum()), len(counts)
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
@@ -178,7 +180,7 @@ class SummarizationTraining(TrainingTask):
         sources: dict[str, list[dict[str, float]]] = defaultdict(list)
         for example, row in zip(examples, rows, strict=True):
             sources[example.source].append(row)
-        return {"headline": _means(rows), "by_source": {source: _means(found) for source, found in sources.items()}}
+        return {"headline": _means(rows), "by_source": {source: _means(members) for source, members in sources.items()}}
 
     def item(self, fields: Mapping[str, Any]) -> SummaryItem:
         return SummaryItem(**fields)
@@ -252,7 +254,7 @@ def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str,
     sources: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         sources[example.source].append(example)
-    return {source: min(1.0, words / usual_words(found)) for source, found in sources.items()}
+    return {source: min(1.0, words / usual_words(members)) for source, members in sources.items()}
 
 
 def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
@@ -297,9 +299,9 @@ def _scores(answer: Summary, example: Example, language: str) -> dict[str, float
 def _bounds(text: str, reference: tuple[str, ...], language: str) -> dict[str, float]:
     """Figures of the first sentences and of the oracle."""
     document = _sentences(text, language)
-    chosen = {"lead3_": document[:LEAD], "oracle_": [document[index] for index in oracle(reference, document, LEAD)]}
+    summaries = {"lead3_": document[:LEAD], "oracle_": [document[index] for index in oracle(reference, document, LEAD)]}
     return {
-        f"{whose}{metric}": value for whose, summary in chosen.items() for metric, value in rouge(reference, summary).items()
+        f"{whose}{metric}": value for whose, summary in summaries.items() for metric, value in rouge(reference, summary).items()
     }
 
 

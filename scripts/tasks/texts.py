@@ -116,8 +116,8 @@ class TextColumns:
         present = list(first.columns)
         # a person who names the text means it alone, unless they name a pair, too
         fields = {"text": FIELDS["text"]} if recipe.text_column else FIELDS
-        named = {"text": recipe.text_column, "text_pair": recipe.text_pair_column}
-        matches = match_columns(fields, present, named)
+        named_columns = {"text": recipe.text_column, "text_pair": recipe.text_pair_column}
+        matches = match_columns(fields, present, named_columns)
         text, pair = matches.get("text", ""), matches.get("text_pair", "")
         if not text:
             raise _unclear("text", present)

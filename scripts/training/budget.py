@@ -177,10 +177,10 @@ def length_cost(recipe: Recipe, model: Any, max_tokens: int) -> LengthCost | Non
         return None
     rows = recipe.micro_batch or micro_batch(recipe.batch_size, [max_tokens])
     scores = heads * max_tokens**2
-    kept = rows * layers * (ACTIVATIONS * hidden * max_tokens + SCORES * scores)
+    activations = rows * layers * (ACTIVATIONS * hidden * max_tokens + SCORES * scores)
     return LengthCost(
         max_tokens,
-        BYTES * (STATES * model.num_parameters() + kept),
+        BYTES * (STATES * model.num_parameters() + activations),
         BYTES * SCORES * scores,
         _work(max_tokens, hidden) / _work(DEFAULT_LIMIT, hidden),
     )

@@ -121,10 +121,10 @@ def measure(options: argparse.Namespace, known: Mapping[str, Mapping[str, Any]])
     results = {way: result for way, result in known.items() if result["options"] == ways.get(way, result["options"])}
     tasks = [(way, fold) for fold in range(options.folds) for way in ways if way not in results]
     with ThreadPoolExecutor(options.at_once) as pool:
-        judged = dict(zip(tasks, pool.map(lambda task: judge_in_subprocess(options, *task), tasks), strict=True))
+        outcomes = dict(zip(tasks, pool.map(lambda task: judge_in_subprocess(options, *task), tasks), strict=True))
     for way, words in ways.items():
         if way not in results:
-            results[way] = {"options": words, **_joined([judged[way, fold] for fold in range(options.folds)])}
+            results[way] = {"options": words, **_joined([outcomes[way, fold] for fold in range(options.folds)])}
     compared = compare({way: [int(digit) for digit in result["right"]] for way, result in results.items()})
     return {way: {**result, **compared[way]} for way, result in results.items()}
 
@@ -162,10 +162,10 @@ def judge_in_subprocess(options: argparse.Namespace, way: str, fold: int) -> dic
     words = ["scripts.training.cross_validation", *options.data, "--folds", str(options.folds), "--fold", str(fold)]
     words += ["--validation", *options.validation] if options.validation else []
     words += ["--way", way, dict(options.way)[way]]
-    judged = run_module(words, way, {"OMP_NUM_THREADS": str(max(1, available_cores() // options.at_once))})
-    rows = len(judged["right"])
-    print(f"fold {fold + 1}, {way}: {sum(judged['right']) / rows:.4f} of {rows} rows, {judged['seconds']:.0f} s", flush=True)
-    return judged
+    outcome = run_module(words, way, {"OMP_NUM_THREADS": str(max(1, available_cores() // options.at_once))})
+    rows = len(outcome["right"])
+    print(f"fold {fold + 1}, {way}: {sum(outcome['right']) / rows:.4f} of {rows} rows, {outcome['seconds']:.0f} s", flush=True)
+    return outcome
 
 
 def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) -> dict[str, Any]:
@@ -182,17 +182,17 @@ def recipe_values(data: Sequence[str], validation: Sequence[str], words: str) ->
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="cross_validation", description="Which options of `hooper train` learn better.")
-    made.add_argument("data", nargs="+", help="labelled texts, one label each, as for `hooper train`")
-    made.add_argument("--validation", nargs="+", default=[], help="what `hooper train` is given to hold out: left out here")
-    made.add_argument(
+    options = argparse.ArgumentParser(prog="cross_validation", description="Which options of `hooper train` learn better.")
+    options.add_argument("data", nargs="+", help="labelled texts, one label each, as for `hooper train`")
+    options.add_argument("--validation", nargs="+", default=[], help="what `hooper train` is given to hold out: left out here")
+    options.add_argument(
         "--way", nargs=2, action="append", metavar=("NAME", "OPTIONS"), help="options of `hooper train`; repeatable"
     )
-    made.add_argument("--folds", type=int, default=4, help="parts that the training rows are cut into")
-    made.add_argument("--at-once", type=int, default=1, help="trainings side by side, which share the cores")
-    made.add_argument("--fold", type=int, help="judge the one way on this fold here, and print it")
-    made.add_argument("--output", type=Path, help="file for the report")
-    return made
+    options.add_argument("--folds", type=int, default=4, help="parts that the training rows are cut into")
+    options.add_argument("--at-once", type=int, default=1, help="trainings side by side, which share the cores")
+    options.add_argument("--fold", type=int, help="judge the one way on this fold here, and print it")
+    options.add_argument("--output", type=Path, help="file for the report")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -103,13 +103,13 @@ def load(
     if not train or not held_out:
         raise InvalidSettings(_empty_part(train, held_out, recipe, group is not None))
     unseen = {normalized(entry.item) for entry in held_out}
-    kept = [entry for entry in train if normalized(entry.item) not in unseen]
-    if not kept:
+    unleaked = [entry for entry in train if normalized(entry.item) not in unseen]
+    if not unleaked:
         raise InvalidSettings("every training row is also held out")
     corrections = [entry for source in dict.fromkeys(recipe.from_feedback) for entry in examples.get(source, [])]
     fresh = [correction for correction in corrections if normalized(correction.item) not in unseen]
-    joined = join_corrections(_as_often(kept, recipe), held_out, fresh, group)
-    num_leaked = len(train) - len(kept) + len(corrections) - joined.num_corrections
+    joined = join_corrections(_as_often(unleaked, recipe), held_out, fresh, group)
+    num_leaked = len(train) - len(unleaked) + len(corrections) - joined.num_corrections
     return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
 
 
@@ -163,25 +163,25 @@ def split_groups(
     names = list(dict.fromkeys(group(example) for example in examples))
     random.Random(seed).shuffle(names)
     count = round(len(names) * share) if share == 1 else min(round(len(names) * share), len(names) - 1)
-    kept = set(names[: max(1, count)])
-    chosen = [example for example in examples if group(example) in kept]
-    return chosen, [example for example in examples if group(example) not in kept]
+    training_groups = set(names[: max(1, count)])
+    training = [example for example in examples if group(example) in training_groups]
+    return training, [example for example in examples if group(example) not in training_groups]
 
 
-def describe_broken(broken: Sequence[Broken], shown: int = 5) -> str:
+def describe_broken(broken: Sequence[Broken], limit: int = 5) -> str:
     """`3 invalid rows: data.csv:7 (empty text), …`; of many rows each reason once, with the places of the first."""
-    said = f"{len(broken):,} invalid row{'s' if len(broken) != 1 else ''}: "
-    if len(broken) <= shown:
-        return said + ", ".join(f"{entry.where} ({entry.why})" for entry in broken)
+    summary = f"{len(broken):,} invalid row{'s' if len(broken) != 1 else ''}: "
+    if len(broken) <= limit:
+        return summary + ", ".join(f"{entry.where} ({entry.why})" for entry in broken)
     reasons: dict[str, list[Broken]] = defaultdict(list)
     for entry in broken:
         reasons[_QUOTED.sub("", entry.why)].append(entry)  # reasons that differ in the cell they name are the same
-    ranked = sorted(reasons.values(), key=lambda found: -len(found))
-    named = "; ".join(
-        f"{len(found):,} × {_reason(found)} ({_first([match.where for match in found])})" for found in ranked[:shown]
+    ranked = sorted(reasons.values(), key=lambda rows: -len(rows))
+    listing = "; ".join(
+        f"{len(rows):,} × {_reason(rows)} ({_first([match.where for match in rows])})" for rows in ranked[:limit]
     )
-    more = f"; and {len(ranked) - shown:,} more reasons" if len(ranked) > shown else ""
-    return f"{said}{named}{more}"
+    more = f"; and {len(ranked) - limit:,} more reasons" if len(ranked) > limit else ""
+    return f"{summary}{listing}{more}"
 
 
 def data_notes(dataset: Dataset, notes: Sequence[str]) -> list[str]:
@@ -277,10 +277,10 @@ def _repeated(train: Sequence[Example]) -> Iterator[str]:
 def _huge(examples: Sequence[Example]) -> Iterator[str]:
     sizes = {example.where: len(example.item) for example in examples if len(example.item) > HUGE}
     if sizes:
-        where = max(sizes, key=lambda size: sizes[size])
+        place = max(sizes, key=lambda size: sizes[size])
         plural = "s have" if len(sizes) > 1 else " has"
         yield (
-            f"{len(sizes):,} text{plural} more than {HUGE:,} characters ({where}: {sizes[where]:,}), of which only the"
+            f"{len(sizes):,} text{plural} more than {HUGE:,} characters ({place}: {sizes[place]:,}), of which only the"
             " beginning is read; is a quote missing there?"
         )
 
@@ -310,15 +310,15 @@ def read_corrections(recipe: Recipe) -> Corrections:
         InvalidSettings: a file has none, or they are of another task.
         SetupError: a file cannot be read.
     """
-    found: list[tuple[Correction, str]] = []
+    corrections: list[tuple[Correction, str]] = []
     for path in dict.fromkeys(recipe.from_feedback):
-        found += [(entry, path) for entry in _of_model(path, recipe)]
-    found.sort(key=lambda match: match[0].at)  # stable: of one moment, the order of the file
-    last = latest(entry for entry, _ in found)
-    kept = {id(correction) for correction in last.corrections}
+        corrections += [(entry, path) for entry in _of_model(path, recipe)]
+    corrections.sort(key=lambda match: match[0].at)  # stable: of one moment, the order of the file
+    last = latest(entry for entry, _ in corrections)
+    last_ids = {id(correction) for correction in last.corrections}
     records: dict[str, list[Record]] = defaultdict(list)
-    for entry, path in found:
-        if id(entry) in kept:
+    for entry, path in corrections:
+        if id(entry) in last_ids:
             records[path].append(Record(f"{path}#{entry.id}", environment_tasks().training_row(entry)))
     notes = []
     if last.num_repeated:
@@ -338,10 +338,10 @@ def join_corrections(
     """Training rows and corrections; where both are of one item the correction stays. Of a group that is held out there is
     none, as of the data."""
     unseen = {group(entry) for entry in held_out} if group else set()
-    kept = [correction for correction in corrections if group is None or group(correction) not in unseen]
-    corrected = {repr(kept_item.item) for kept_item in kept}
+    unleaked = [correction for correction in corrections if group is None or group(correction) not in unseen]
+    corrected = {repr(kept_item.item) for kept_item in unleaked}
     rest = [entry for entry in train if repr(entry.item) not in corrected]
-    return Joined([*rest, *kept], len(kept), len(train) - len(rest))
+    return Joined([*rest, *unleaked], len(unleaked), len(train) - len(rest))
 
 
 def _of_model(path: str, recipe: Recipe) -> list[Correction]:
@@ -349,8 +349,8 @@ def _of_model(path: str, recipe: Recipe) -> list[Correction]:
     own = [entry for entry in everything if entry.model == recipe.name]
     if not own:
         models = Counter(entry.model for entry in everything)
-        told = ", ".join(f"{name} ({count})" for name, count in sorted(models.items())) or "none at all"
-        raise InvalidSettings(f"{path} holds no corrections of {recipe.name!r}; it holds {told}; say --name MODEL")
+        listing = ", ".join(f"{name} ({count})" for name, count in sorted(models.items())) or "none at all"
+        raise InvalidSettings(f"{path} holds no corrections of {recipe.name!r}; it holds {listing}; say --name MODEL")
     other = next((entry.task for entry in own if entry.task != recipe.task), None)
     if other is not None:
         raise InvalidSettings(f"the corrections of {recipe.name!r} in {path} are of {other}, not of {recipe.task}")

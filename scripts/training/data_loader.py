@@ -34,14 +34,16 @@ class Collator:
     def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
         batch = [self._cropped(entry) for entry in batch]
         rows = [entry.row for entry in batch]
-        where = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
-        tensors = to_tensors(rows, where, self._graph, fixed_shapes=False)
+        layout = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+        tensors = to_tensors(rows, layout, self._graph, fixed_shapes=False)
         self.num_tokens += sum(row.num_tokens for row in rows)
-        self._num_places += len(rows) * where.width
-        made = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
+        self._num_places += len(rows) * layout.width
+        arrays = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
         if batch[0].teacher is not None:
-            made["teacher_logits"] = torch.from_numpy(np.stack([entry.teacher for entry in batch if entry.teacher is not None]))
-        return {**made, "labels": torch.from_numpy(self._task.labels(batch, where.width))}
+            arrays["teacher_logits"] = torch.from_numpy(
+                np.stack([entry.teacher for entry in batch if entry.teacher is not None])
+            )
+        return {**arrays, "labels": torch.from_numpy(self._task.labels(batch, layout.width))}
 
     def forget(self) -> None:
         """Count from here."""
@@ -101,9 +103,9 @@ class LengthGroups(Sampler[int]):
 class EpochStart(TrainerCallback):
     """Tells collator and order which epoch begins, or is gone on with."""
 
-    def __init__(self, *told: Collator | LengthGroups) -> None:
-        self._told = told
+    def __init__(self, *listeners: Collator | LengthGroups) -> None:
+        self._listeners = listeners
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        for entry in self._told:
+        for entry in self._listeners:
             entry.start_epoch(math.floor(round(state.epoch or 0, 6)))

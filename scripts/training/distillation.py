@@ -47,21 +47,21 @@ class Teacher:
         return np.stack([output["logits"].reshape(-1)[order] for output in outputs]).astype(np.float32)
 
 
-def open_teacher(wish: str, training: TrainingTask, task_options: Mapping[str, Any]) -> Teacher:
+def open_teacher(name: str, training: TrainingTask, task_options: Mapping[str, Any]) -> Teacher:
     """Load a finished run folder, a folder that transformers saved, or a hub id.
 
     Raises:
         InvalidSettings: it cannot be loaded, or has other labels than the data.
     """
-    location, tokenizer_of = _places(wish)
+    location, tokenizer_of = _places(name)
     transformers.logging.set_verbosity_error()
     try:
         model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
             location, trust_remote_code=False, use_safetensors=True
         )
     except Exception as error:  # a broken file raises whatever its parser does
-        raise InvalidSettings(f"the teacher {wish} cannot be loaded: {pretrained.first_line(error)}") from error
-    _check_labels(wish, _labels(model), task_options["labels"])
+        raise InvalidSettings(f"the teacher {name} cannot be loaded: {pretrained.first_line(error)}") from error
+    _check_labels(name, _labels(model), task_options["labels"])
     start = pretrained.find_start(tokenizer_of)
     tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
     note_padding(model, training.output_axis, sample_rows(training, tokenizer, task_options))
@@ -79,7 +79,7 @@ def with_teacher_logits(
         file: where the logits are kept, until the run is forgotten; None: nowhere.
         resume: whether what is kept there is this run's.
     """
-    logits = _kept(file, len(rows)) if file and resume else None
+    logits = _stored_logits(file, len(rows)) if file and resume else None
     if logits is None:
         logits = ask()
         if file and is_main_process():
@@ -91,31 +91,31 @@ def _labels(model: Any) -> list[str]:
     return [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
 
 
-def _check_labels(wish: str, labels: Sequence[str], wanted: Sequence[str]) -> None:
-    unknown, lacking = sorted(set(labels) - set(wanted)), sorted(set(wanted) - set(labels))
+def _check_labels(name: str, labels: Sequence[str], data_labels: Sequence[str]) -> None:
+    unknown, lacking = sorted(set(labels) - set(data_labels)), sorted(set(data_labels) - set(labels))
     if unknown or lacking:
-        said = f"it knows {unknown[0]!r}, the data does not" if unknown else f"it lacks {lacking[0]!r}"
-        raise InvalidSettings(f"the teacher {wish} has other labels than the data: {said}")
+        difference = f"it knows {unknown[0]!r}, the data does not" if unknown else f"it lacks {lacking[0]!r}"
+        raise InvalidSettings(f"the teacher {name} has other labels than the data: {difference}")
 
 
-def _places(wish: str) -> tuple[str, str]:
+def _places(name: str) -> tuple[str, str]:
     """Where its weights are, and where its tokenizer: a run keeps that of its base model by name alone."""
-    run = RunFolder(Path(wish))
+    run = RunFolder(Path(name))
     if not run.is_finished:
-        return resolve(wish).location, wish
+        return resolve(name).location, name
     try:
         base = json.loads((run.path / RECIPE).read_text(encoding="utf-8"))["recipe"]["base_model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidSettings(f"{run.path / RECIPE} does not say which base model {wish} began with") from error
+        raise InvalidSettings(f"{run.path / RECIPE} does not say which base model {name} began with") from error
     return str(run.final), str(base)
 
 
-def _kept(file: Path, num_rows: int) -> np.ndarray | None:
+def _stored_logits(file: Path, num_rows: int) -> np.ndarray | None:
     try:
-        found: np.ndarray = np.load(file, allow_pickle=False)
+        logits: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError):
         return None
-    return found if len(found) == num_rows else None
+    return logits if len(logits) == num_rows else None
 
 
 def _keep(file: Path, logits: np.ndarray) -> None:

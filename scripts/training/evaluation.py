@@ -95,8 +95,8 @@ def _run(runner: RowRunner, rows: Sequence[Row], bar: Any, num_items: int) -> li
 def largest_error(reference: Sequence[RowOutput], candidate: Sequence[RowOutput]) -> float:
     """Largest absolute difference of any output of the rows; not finite where one of them is not."""
     differences = [
-        np.abs(np.asarray(given[name], np.float64) - expected[name]).max(initial=0.0)
-        for expected, given in zip(reference, candidate, strict=True)
+        np.abs(np.asarray(actual[name], np.float64) - expected[name]).max(initial=0.0)
+        for expected, actual in zip(reference, candidate, strict=True)
         for name in expected
     ]
     return float(np.max(differences))

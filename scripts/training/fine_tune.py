@@ -92,7 +92,7 @@ def fine_tune(
     if recipe.autofit:
         cost["autofit"] = autofit_record(trainer.state, len(validation_split))
     if recipe.budget:
-        cost["budget"] = {"asked": recipe.budget, **(run.settled or {})}
+        cost["budget"] = {"asked": recipe.budget, **(run.stored_length or {})}
     return cost
 
 
@@ -131,16 +131,16 @@ def _length(setup: TrainingSetup, model: Any, run: RunFolder, resume: bool) -> R
     if not recipe.budget:
         epochs = recipe.epochs or setup.default_epochs * (LONGER if recipe.autofit else 1)
         return RunLength(math.ceil(per_epoch * epochs))
-    settled = run.settled if resume else None
-    if settled is not None:  # what was left of the time is gone
-        return RunLength(settled["updates"])
+    stored = run.stored_length if resume else None
+    if stored is not None:  # what was left of the time is gone
+        return RunLength(stored["updates"])
     began = time.monotonic()
-    found = within_budget(setup, model, run.path)
-    run.settle(asdict(found))
+    length = within_budget(setup, model, run.path)
+    run.settle(asdict(length))
     deadline = Deadline(
-        recipe, began, seconds_of(recipe.budget), lambda updates: run.settle(asdict(replace(found, updates=updates)))
+        recipe, began, seconds_of(recipe.budget), lambda updates: run.settle(asdict(replace(length, updates=updates)))
     )
-    return RunLength(found.updates, [deadline])
+    return RunLength(length.updates, [deadline])
 
 
 def _trainer(
@@ -211,14 +211,14 @@ def split_for_autofit(examples: Sequence[Example]) -> tuple[list[Example], list[
         InvalidSettings: there are too few.
     """
     share = 1 - min(SHARE, MOST_ROWS / len(examples))
-    kept, validation_split = split_groups(
+    remaining, validation_split = split_groups(
         examples, share, 0, lambda example: getattr(example.item, "context", None) or repr(example.item)
     )
     if not validation_split or round(len(examples) * SHARE) == 0:
         raise InvalidSettings(
             f"autofit sets a tenth of the training texts aside, but there are only {len(examples)} rows; leave it out"
         )
-    return kept, validation_split
+    return remaining, validation_split
 
 
 def updates_between(setup: TrainingSetup) -> int:

@@ -47,13 +47,13 @@ class Curve:
     @property
     def minimum(self) -> float:
         """The rate of the least smoothed loss: about where training stops learning."""
-        return self.rates[self._least]
+        return self.rates[self._lowest]
 
     @property
     def steepest(self) -> float:
         """The rate below the minimum at which the smoothed loss falls fastest."""
         falling = np.gradient(np.array(self.smoothed), np.log(np.array(self.rates)))
-        return self.rates[SKIPPED + int(np.argmin(falling[SKIPPED : self._least + 1]))]
+        return self.rates[SKIPPED + int(np.argmin(falling[SKIPPED : self._lowest + 1]))]
 
     @property
     def suggestion(self) -> float:
@@ -61,7 +61,7 @@ class Curve:
         return float(f"{min(self.steepest, self.minimum / 10):.1e}")
 
     @property
-    def _least(self) -> int:
+    def _lowest(self) -> int:
         return SKIPPED + int(np.argmin(self.smoothed[SKIPPED:]))
 
 
@@ -115,8 +115,8 @@ def checked(curve: Curve) -> Curve:
     """
     if len(curve.rates) < SKIPPED + 3:
         raise InvalidSettings("no learning rate was found: the loss is no number from the first updates on")
-    first, least = curve.smoothed[SKIPPED], min(curve.smoothed[SKIPPED:])
-    if least >= first:
+    first, lowest = curve.smoothed[SKIPPED], min(curve.smoothed[SKIPPED:])
+    if lowest >= first:
         raise InvalidSettings("no learning rate was found: the loss does not fall at any of them")
     return curve
 

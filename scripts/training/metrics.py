@@ -69,30 +69,30 @@ def rouge(reference: Sequence[str], summary: Sequence[str]) -> dict[str, float]:
 
 def oracle(reference: Sequence[str], sentences: Sequence[str], count: int) -> list[int]:
     """Indices, in order, of at most `count` sentences that together come closest to the reference."""
-    wanted = _words_and_pairs(reference)
+    target = _words_and_pairs(reference)
     offered = [_words_and_pairs([sentence]) for sentence in sentences]
-    chosen: list[int] = []
+    picks: list[int] = []
     so_far: list[Grams] = [Counter(), Counter()]
     best = 0.0
-    while len(chosen) < count:
+    while len(picks) < count:
         gains = {
-            index: _closeness([so_far[0] + grams[0], so_far[1] + grams[1]], wanted)
+            index: _closeness([so_far[0] + grams[0], so_far[1] + grams[1]], target)
             for index, grams in enumerate(offered)
-            if index not in chosen
+            if index not in picks
         }
         top = max(gains, key=lambda index: gains[index], default=None)
         if top is None or gains[top] <= best:
             break
         best = gains[top]
-        chosen.append(top)
+        picks.append(top)
         so_far = [so_far[0] + offered[top][0], so_far[1] + offered[top][1]]
-    return sorted(chosen)
+    return sorted(picks)
 
 
 def precision(reference: Sequence[str], sentences: Sequence[str]) -> list[float]:
     """Of each sentence alone, the share of its words and of its word pairs that the reference has too, averaged: 0 to 1."""
-    wanted = _words_and_pairs(reference)
-    return [_precision(_words_and_pairs([sentence]), wanted) for sentence in sentences]
+    target = _words_and_pairs(reference)
+    return [_precision(_words_and_pairs([sentence]), target) for sentence in sentences]
 
 
 def _words_and_pairs(sentences: Sequence[str]) -> list[Grams]:
@@ -100,19 +100,19 @@ def _words_and_pairs(sentences: Sequence[str]) -> list[Grams]:
 
 
 def _grams(sentences: Sequence[str], size: int) -> Grams:
-    found: Grams = Counter()
+    grams: Grams = Counter()
     for sentence in sentences:
         words = _WORD.findall(sentence.lower())
-        found.update(zip(*(words[start:] for start in range(size)), strict=False))
-    return found
+        grams.update(zip(*(words[start:] for start in range(size)), strict=False))
+    return grams
 
 
-def _closeness(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
-    return sum(_overlap(gram, other) for gram, other in zip(grams, wanted, strict=True))
+def _closeness(grams: Sequence[Grams], target: Sequence[Grams]) -> float:
+    return sum(_overlap(gram, other) for gram, other in zip(grams, target, strict=True))
 
 
-def _precision(grams: Sequence[Grams], wanted: Sequence[Grams]) -> float:
-    shares = [(gram & other).total() / gram.total() if gram else 0.0 for gram, other in zip(grams, wanted, strict=True)]
+def _precision(grams: Sequence[Grams], target: Sequence[Grams]) -> float:
+    shares = [(gram & other).total() / gram.total() if gram else 0.0 for gram, other in zip(grams, target, strict=True)]
     return sum(shares) / len(shares)
 
 
@@ -149,8 +149,8 @@ def f1(prediction: str, truths: Sequence[str]) -> float:
 
 
 def _f1(prediction: str, truth: str) -> float:
-    guessed, wanted = normalized(prediction).split(), normalized(truth).split()
-    if not guessed or not wanted:  # as the v2.0 script: an empty answer only matches an empty one
-        return float(guessed == wanted)
-    shared = sum((Counter(guessed) & Counter(wanted)).values())
-    return 2 * shared / (len(guessed) + len(wanted))
+    guessed, gold = normalized(prediction).split(), normalized(truth).split()
+    if not guessed or not gold:  # as the v2.0 script: an empty answer only matches an empty one
+        return float(guessed == gold)
+    shared = sum((Counter(guessed) & Counter(gold)).values())
+    return 2 * shared / (len(guessed) + len(gold))

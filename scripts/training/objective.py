@@ -70,7 +70,7 @@ class Objective:
         return divergence * temperature**2
 
 
-def label_weights(wish: str, config: Any, rows: Sequence[TrainingRow], is_multi: bool) -> torch.Tensor | None:
+def label_weights(class_weights: str, config: Any, rows: Sequence[TrainingRow], is_multi: bool) -> torch.Tensor | None:
     """A weight per label, in the order of the head's outputs; none where all count alike. (labels,)
 
     `balanced` is what scikit-learn calls so: rows / (labels x rows of this label). For several labels a text it is how many
@@ -79,21 +79,21 @@ def label_weights(wish: str, config: Any, rows: Sequence[TrainingRow], is_multi:
     Raises:
         InvalidSettings: a label is unknown.
     """
-    if wish == "none":
+    if class_weights == "none":
         return None
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
-    if wish == "balanced":
+    if class_weights == "balanced":
         if is_multi:
             having = [sum(row.label[index] > 0.5 for row in rows) for index in range(len(names))]
         else:
             counted = Counter(row.label for row in rows)
             having = [counted[index] for index in range(len(names))]
         return torch.tensor([_balanced(count, len(rows), len(names), is_multi) for count in having])
-    given = weights_of(wish)
-    unknown = [name for name in given if name not in names]
+    weights_by_label = weights_of(class_weights)
+    unknown = [name for name in weights_by_label if name not in names]
     if unknown:
         raise InvalidSettings(f"class_weights names the label {unknown[0]!r}; the data has {', '.join(names[:20])}")
-    return torch.tensor([float(given.get(name, 1.0)) for name in names])
+    return torch.tensor([float(weights_by_label.get(name, 1.0)) for name in names])
 
 
 def _balanced(count: int, num_rows: int, num_labels: int, is_multi: bool) -> float:

@@ -94,10 +94,10 @@ class Pipeline:
         prepared = self.training.prepare(self.recipe, {**records, **corrections.records})
         dataset = prepared.dataset
         if self.recipe.from_feedback:
-            said = (
+            count_note = (
                 f"{dataset.num_corrections:,} corrections are trained on, in place of {dataset.num_replaced:,} rows of the data"
             )
-            prepared = replace(prepared, notes=[*prepared.notes, said, *corrections.notes])
+            prepared = replace(prepared, notes=[*prepared.notes, count_note, *corrections.notes])
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
         for note in data_notes(dataset, prepared.notes):
             self.say("", note)
@@ -209,16 +209,18 @@ class Pipeline:
         examples: Sequence[Example],
         prepared: Prepared,
         tokenizer: Tokenizer,
-        kept: Path | None = None,
+        logits_file: Path | None = None,
         resume: bool = False,
     ) -> list[TrainingRow]:
         """What is trained on, with a teacher's answers where the recipe names one."""
-        options, wish = prepared.task_options, self.recipe.teacher
+        options, teacher = prepared.task_options, self.recipe.teacher
         rows = self.training.training_rows(examples, tokenizer, options)
-        if not wish:
+        if not teacher:
             return rows
-        self.say("", f"the teacher, {wish}, answers {len(examples):,} rows")
-        return with_teacher_logits(rows, lambda: open_teacher(wish, self.training, options).answers(examples), kept, resume)
+        self.say("", f"the teacher, {teacher}, answers {len(examples):,} rows")
+        return with_teacher_logits(
+            rows, lambda: open_teacher(teacher, self.training, options).answers(examples), logits_file, resume
+        )
 
     def _evaluation(
         self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph

@@ -45,13 +45,13 @@ class Start:
     """Longest input by its tokenizer's own word, where that says one."""
 
 
-def find_start(wish: str) -> Start:
+def find_start(name: str) -> Start:
     """A base model by hub id, by folder, or the packaged one; its weights are only loaded once its head is known.
 
     Raises:
         InvalidSettings: there is no such model, or none with a fast tokenizer.
     """
-    base = resolve(wish)
+    base = resolve(name)
     tokenizer = fast_tokenizer(base)
     return Start(base, definition_of(tokenizer, base.location), longest_of_tokenizer(tokenizer))
 
@@ -224,29 +224,29 @@ class BaseModel:
     name: str
 
 
-def resolve(wish: str) -> BaseModel:
+def resolve(name: str) -> BaseModel:
     """Find the weights for a recipe's `base_model`.
 
     Raises:
         InvalidSettings: the packaged weights are missing or altered. A hub id is only checked when it is loaded.
     """
-    if wish in ("auto", "packaged"):
+    if name in ("auto", "packaged"):
         return BaseModel(str(_packaged()), PACKAGED_NAME)
-    if Path(wish).is_dir():
-        return BaseModel(wish, Path(wish).name)
-    if wish.startswith((".", "/", "~")) or wish.count("/") > 1:
-        raise InvalidSettings(f"the base model folder {wish} does not exist")
-    return BaseModel(wish, wish)
+    if Path(name).is_dir():
+        return BaseModel(name, Path(name).name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InvalidSettings(f"the base model folder {name} does not exist")
+    return BaseModel(name, name)
 
 
 def _packaged() -> Path:
     # the package imports torch and more at import time; only its folder is needed
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or package.origin is None:
         raise InvalidSettings(
             f"the packaged base model is not installed: run `make train-env`, or say --base-model ({PACKAGE} is missing)"
         )
-    folder = Path(found.origin).parent / "model"
+    folder = Path(package.origin).parent / "model"
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if digest != PACKAGE_SHA256:
         raise InvalidSettings(f"{folder / 'model.safetensors'} is not the expected MiniLM: its sha256 is {digest}")

@@ -79,11 +79,11 @@ class TrainingProgress(TrainerCallback):
     def _forecast(self, state: Any) -> None:
         tokens_per_s, left_s = self._rate(state)
         memory = peak_memory_bytes()
-        said = (
+        sentence = (
             f"training       about {spoken_time(left_s)} left for {state.max_steps - state.global_step:,} updates at"
             f" {tokens_per_s:,.0f} tokens/s; memory {memory / 2**30:.1f} GiB, longest texts included"
         )
-        tqdm.write(said, file=sys.stderr)
+        tqdm.write(sentence, file=sys.stderr)
 
     def _rate(self, state: Any) -> tuple[float, float]:
         """Tokens a second since the first update, and seconds that the rest takes at this rate."""

@@ -160,10 +160,10 @@ def recipe_options() -> dict[str, Any]:
 def to_command(recipe: Recipe, file: Path | None = None) -> str:
     """The `hooper train` line that repeats this recipe: the file it was read from, and every key that differs from it."""
     words = ["hooper train"] if file is None else [f"hooper train --recipe {shlex.quote(str(file))}"]
-    given = Recipe(**current_keys(_read(file)))
+    defaults = Recipe(**current_keys(_read(file)))
     for name in FIELDS:
         value = getattr(recipe, name)
-        if name in PLACES or value == getattr(given, name):
+        if name in PLACES or value == getattr(defaults, name):
             continue
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
@@ -291,23 +291,23 @@ def seconds_of(budget: str) -> float:
     return total
 
 
-def weights_of(wish: str) -> Mapping[str, float]:
+def weights_of(text: str) -> Mapping[str, float]:
     """The weights of the labels that are named; none for `none` and `balanced`.
 
     Raises:
         InvalidSettings: it is neither of these nor a JSON object of numbers above 0.
     """
-    if wish in ("none", "balanced"):
+    if text in ("none", "balanced"):
         return {}
     try:
-        found: Any = json.loads(wish)
+        weights: Any = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not found or not all(_is_weight(match) for match in found.values()):
+        weights = None
+    if not isinstance(weights, dict) or not weights or not all(_is_weight(match) for match in weights.values()):
         raise InvalidSettings(
-            f'class_weights must be none, balanced, or a weight above 0 for some labels as in {{"spam": 2.0}}, not {wish!r}'
+            f'class_weights must be none, balanced, or a weight above 0 for some labels as in {{"spam": 2.0}}, not {text!r}'
         )
-    return found
+    return weights
 
 
 def _is_weight(value: Any) -> bool:

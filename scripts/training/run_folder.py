@@ -62,8 +62,8 @@ class RunFolder:
     @property
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first. transformers writes a checkpoint's state last, so one without it was cut off."""
-        found = [path for path in self.path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-        return sorted(filter(_is_whole, found), key=lambda path: int(path.name.rpartition("-")[2]))
+        folders = [path for path in self.path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+        return sorted(filter(_is_whole, folders), key=lambda path: int(path.name.rpartition("-")[2]))
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -99,13 +99,13 @@ class RunFolder:
             _write(self.path / SETTLED, figures)
 
     @property
-    def settled(self) -> dict[str, Any] | None:
+    def stored_length(self) -> dict[str, Any] | None:
         """What was measured; none where nothing was."""
         try:
-            found: dict[str, Any] = json.loads((self.path / SETTLED).read_text(encoding="utf-8"))
+            stored: dict[str, Any] = json.loads((self.path / SETTLED).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found
+        return stored
 
     def check_same(self, recipe: Recipe, dataset: Dataset) -> None:
         """Refuse to go on with another recipe or other data than the run began with.
@@ -125,9 +125,9 @@ class RunFolder:
         before = current_keys({**dataclasses.asdict(Recipe()), **before})
         differing = [key for key in now if key not in FREE_KEYS and before[key] != now[key]]
         if differing:
-            named = ", ".join(f"{key} (was {before.get(key)!r}, is {now[key]!r})" for key in differing)
+            listing = ", ".join(f"{key} (was {before.get(key)!r}, is {now[key]!r})" for key in differing)
             raise InvalidSettings(
-                f"the run in {self.path} was made with another recipe: {named}; leave out --resume to start anew"
+                f"the run in {self.path} was made with another recipe: {listing}; leave out --resume to start anew"
             )
         if written.get("examples", {}).get("sha256") not in (None, fingerprint(dataset)):
             raise InvalidSettings(f"the data has changed since the run in {self.path} began; leave out --resume to start anew")
@@ -148,10 +148,10 @@ class RunFolder:
     def cost(self) -> dict[str, Any]:
         """What the finished run cost; empty where that was not written down."""
         try:
-            found: dict[str, Any] = json.loads((self.path / COST).read_text(encoding="utf-8"))
+            stored: dict[str, Any] = json.loads((self.path / COST).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found
+        return stored
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -222,13 +222,13 @@ def refusals_told(run: RunFolder) -> Iterator[None]:
         if refused is None:
             raise
         last = run.last_checkpoint
-        kept = f"; {last} is kept, and --resume goes on from it" if last and not run.is_finished else ""
-        raise SetupError(f"{refused}; nothing was published{kept}") from error
+        advice = f"; {last} is kept, and --resume goes on from it" if last and not run.is_finished else ""
+        raise SetupError(f"{refused}; nothing was published{advice}") from error
 
 
 def _number(text: str) -> int | None:
-    found = _RUST.search(text)
-    return int(found[1]) if found else None
+    match = _RUST.search(text)
+    return int(match[1]) if match else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -58,9 +58,9 @@ class HooperTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         to_steer: Any = optimizer or self.optimizer
-        made: Any = self._schedule(to_steer)
-        self.lr_scheduler = made
-        return made  # type: ignore[no-any-return]
+        scheduler: Any = self._schedule(to_steer)
+        self.lr_scheduler = scheduler
+        return scheduler  # type: ignore[no-any-return]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         loss, outputs = self._setup.objective(model, inputs)
@@ -186,5 +186,5 @@ def keep_freed_memory() -> bool:
         return False
     set_option = ctypes.CDLL(None).mallopt
     options = ((M_MMAP_THRESHOLD, KEPT_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, PAD_BYTES))
-    taken = [set_option(option, value) == 1 for option, value in options]  # each of them, whatever became of the others
-    return all(taken)
+    accepted = [set_option(option, value) == 1 for option, value in options]  # each of them, whatever became of the others
+    return all(accepted)

@@ -39,14 +39,16 @@ class Repair:
 
     @property
     def notes(self) -> list[str]:
-        said = []
+        sentences = []
         if self.num_moved:
-            said.append(
+            sentences.append(
                 f"{self.num_moved:,} answers are taken at the place where they stand that is nearest to their answer_start"
             )
         if self.num_first:
-            said.append(f"{self.num_first:,} answers without a place stand several times and are taken where they first do")
-        return said
+            sentences.append(
+                f"{self.num_first:,} answers without a place stand several times and are taken where they first do"
+            )
+        return sentences
 
 
 def parse(record: Record, source: str, repair: Repair | None = None) -> Example | Broken:
@@ -69,13 +71,13 @@ def parse(record: Record, source: str, repair: Repair | None = None) -> Example 
             return Broken(record.where, "not valid Unicode")
     item = QuestionItem(columns["question"].strip(), columns[name])
     try:
-        golds = tuple(_gold(item.context, *entry, repair) for entry in _given(columns) if entry[0].strip())
+        golds = tuple(_gold(item.context, *entry, repair) for entry in _answers_of(columns) if entry[0].strip())
     except ValueError as error:
         return Broken(record.where, str(error))
     return Example(item, golds, source, record.where)
 
 
-def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+def _answers_of(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
     """Answer texts with their offsets, as far as they are given.
 
     Raises:
@@ -86,8 +88,8 @@ def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
         raise ValueError("'is_impossible' is neither true nor false")
     if is_impossible:
         return []
-    named = next((columns[name] for name in ANSWER_NAMES if name in columns), None)
-    answers = _spelled(named)
+    cell = next((columns[name] for name in ANSWER_NAMES if name in columns), None)
+    answers = _spelled(cell)
     if isinstance(answers, str):
         answers = {"text": answers, "answer_start": spelled(columns.get("answer_start"))}
     elif isinstance(answers, list) and "answer_start" in columns and all(isinstance(answer, str) for answer in answers):
@@ -111,8 +113,8 @@ def _given(columns: Mapping[str, Any]) -> list[tuple[str, int | None]]:
 
 def _spelled(cell: Any) -> Any:
     """Answers that a cell spells; what is no list of texts is an answer itself, such as `(1903, 1911)`."""
-    found = spelled(cell)
-    return cell if isinstance(found, list) and not all(isinstance(match, str | dict) for match in found) else found
+    value = spelled(cell)
+    return cell if isinstance(value, list) and not all(isinstance(match, str | dict) for match in value) else value
 
 
 def _offset(cell: Any) -> int | None:
@@ -133,7 +135,7 @@ def _gold(context: str, text: str, start: int | None, repair: Repair | None) -> 
     begin = -1 if start is None else start + lead
     if begin >= 0 and context.startswith(text, begin):
         return Gold(text, begin, begin + len(text))
-    places = [found.start() for found in re.finditer(f"(?={re.escape(text)})", context)]
+    places = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
     if not places:
         raise ValueError("an answer does not stand in the context")
     if start is None:
@@ -163,25 +165,25 @@ def unanswered(examples: Sequence[Example], share: float, seed: int) -> list[Exa
     A context is passed over when it holds the text of an answer, whatever it means there.
     """
     generator = random.Random(seed)
-    drawn = generator.sample(range(len(examples)), min(len(examples), round(share * len(examples))))
+    indices = generator.sample(range(len(examples)), min(len(examples), round(share * len(examples))))
     contexts = list(dict.fromkeys(example.item.context for example in examples))
-    if not drawn or len(contexts) < 2:
+    if not indices or len(contexts) < 2:
         return []
     vectors = TfidfVectorizer(sublinear_tf=True, stop_words="english")
     try:
         matrix = vectors.fit_transform(contexts)  # (contexts, words)
     except ValueError:  # nothing but stop words
         return []
-    made = []
-    for index in drawn:
+    negatives = []
+    for index in indices:
         example = examples[index]
         near = (matrix @ vectors.transform([example.item.question]).T).toarray()[:, 0]  # (contexts,)
         ranked = np.argsort(-near, kind="stable")[: 4 * NEAREST]
         good = [contexts[i] for i in ranked if contexts[i] != example.item.context and not _holds(contexts[i], example)]
         if good:
             item = QuestionItem(example.item.question, generator.choice(good[:NEAREST]))
-            made.append(replace(example, item=item, target=(), where=f"{example.where} (another context)"))
-    return made
+            negatives.append(replace(example, item=item, target=(), where=f"{example.where} (another context)"))
+    return negatives
 
 
 def _holds(context: str, example: Example) -> bool:

@@ -97,11 +97,11 @@ class QuestionAnsweringTraining(TrainingTask):
         if own:
             notes.append(f"{own:,} questions without an answer in their context")
         else:
-            made = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
-            if made:
-                rows = "row" if len(made) == 1 else "rows"
-                notes.append(f"{len(made):,} {rows} added in which a similar context does not answer the question")
-            dataset = replace(dataset, train=[*dataset.train, *made])
+            negatives = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
+            if negatives:
+                rows = "row" if len(negatives) == 1 else "rows"
+                notes.append(f"{len(negatives):,} {rows} added in which a similar context does not answer the question")
+            dataset = replace(dataset, train=[*dataset.train, *negatives])
         return Prepared(dataset, {}, [*notes, *check_texts(dataset)])
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,13 +145,13 @@ class QuestionAnsweringTraining(TrainingTask):
 
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
         """Shares (rows, width, 2) of annotators per start and end token."""
-        made = np.full((len(rows), width, 2), IGNORED, np.float32)
+        padded = np.full((len(rows), width, 2), IGNORED, np.float32)
         for line, row in enumerate(rows):
-            made[line, : row.row.num_tokens] = 0
+            padded[line, : row.row.num_tokens] = 0
             for first, last, share in row.label.spans:
-                made[line, first, 0] += share
-                made[line, last, 1] += share
-        return made
+                padded[line, first, 0] += share
+                padded[line, last, 1] += share
+        return padded
 
     def crop(self, item: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         """The question, and a part of the context drawn at random around one of the answers."""
@@ -163,21 +163,21 @@ class QuestionAnsweringTraining(TrainingTask):
         if begin < first:  # not here: any part will do
             begin, end = first, first - 1
         offset = generator.randint(max(first, end + 1 - room), max(first, min(begin, length - 1 - room)))
-        kept = [*range(first), *range(offset, offset + room), *range(length - 1, length)]
+        positions = [*range(first), *range(offset, offset + room), *range(length - 1, length)]
         moved = [
             (s if s < first else s - offset + first, e if e < first else e - offset + first, share)
             for s, e, share in item.label.spans
             if s < first or (offset <= s and e < offset + room)
         ]
         total = sum(share for _, _, share in moved)
-        row = Row([item.row.input_ids[i] for i in kept], [item.row.token_type_ids[i] for i in kept])
+        row = Row([item.row.input_ids[i] for i in positions], [item.row.token_type_ids[i] for i in positions])
         return TrainingRow(row, SpanLabel(first, [(s, e, share / total) for s, e, share in moved]))
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         """Rows whose likeliest start and end somebody chose."""
         masked = np.where(labels == IGNORED, -np.inf, logits)  # (rows, tokens, 2)
-        chosen = np.take_along_axis(labels, masked.argmax(1)[:, None], 1)[:, 0]  # (rows, 2)
-        return int((chosen > 0).all(-1).sum()), len(labels)
+        predicted = np.take_along_axis(labels, masked.argmax(1)[:, None], 1)[:, 0]  # (rows, 2)
+        return int((predicted > 0).all(-1).sum()), len(labels)
 
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -227,12 +227,12 @@ class QuestionAnsweringTraining(TrainingTask):
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         """From JSON objects with `question` and `context`."""
         try:
-            made = [json.loads(entry) for entry in recipe.golden]
-            for entry in made:
+            requests = [json.loads(entry) for entry in recipe.golden]
+            for entry in requests:
                 QuestionItem(**entry)
         except (ValueError, TypeError) as error:
             raise InvalidSettings('golden must be JSON objects {"question": …, "context": …}, one per request') from error
-        return made or list(SAMPLE_ITEMS)
+        return requests or list(SAMPLE_ITEMS)
 
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         questions = cycle(SAMPLE_QUESTIONS)
@@ -290,16 +290,16 @@ def _pairs(evaluated: ReportInput) -> Iterator[tuple[Answers, Example]]:
 def labels_of(reading: QuestionReading, golds: Sequence[Gold]) -> list[SpanLabel]:
     """Which tokens of each window the annotators chose; of an answer that a window holds only a part of, none."""
     begins, ends = np.array(reading.context.offsets).reshape(-1, 2).T
-    chosen: Counter[tuple[int, int]] = Counter()
+    span_counts: Counter[tuple[int, int]] = Counter()
     for gold in golds:
         tokens = np.flatnonzero((ends > gold.start) & (begins < gold.end))
         if tokens.size:
-            chosen[int(tokens[0]), int(tokens[-1])] += 1
-    return [_label(window, reading.first_context, chosen) for window in reading.windows]
+            span_counts[int(tokens[0]), int(tokens[-1])] += 1
+    return [_label(window, reading.first_context, span_counts) for window in reading.windows]
 
 
-def _label(window: range, first_context: int, chosen: Mapping[tuple[int, int], int]) -> SpanLabel:
-    whole = {span: count for span, count in chosen.items() if window.start <= span[0] and span[1] < window.stop}
+def _label(window: range, first_context: int, span_counts: Mapping[tuple[int, int], int]) -> SpanLabel:
+    whole = {span: count for span, count in span_counts.items() if window.start <= span[0] and span[1] < window.stop}
     total, shift = sum(whole.values()), first_context - window.start
     spans = [(first + shift, last + shift, count / total) for (first, last), count in whole.items()]
     return SpanLabel(first_context, spans or [(0, 0, 1.0)])

@@ -55,7 +55,7 @@ class LabelKind:
             raw = [whole_number(text) for text in raw]
         counts = Counter(clean_label(text) for text in raw)
         if recipe.problem_type != "single_label_classification":
-            texts = [text for cell in cells if _listed(cell) is None for text in _texts(cell, multi, separator)]
+            texts = [text for cell in cells if _list_in(cell) is None for text in _texts(cell, multi, separator)]
             _refuse_joined({clean_label(text) for text in texts}, multi, separator)
         if multi:
             _refuse_indicators(cells)
@@ -69,7 +69,7 @@ class LabelKind:
         spellings = _merged(counts) if recipe.merge_labels else {}
         notes = [*_invisible(raw), *_alike(counts, spellings), *_doubtful(counts), *_perhaps_several(counts, multi)]
         if as_numbers:
-            notes.insert(0, f"labels written as decimals are whole numbers: {_named(map(repr, sorted(counts)))}")
+            notes.insert(0, f"labels written as decimals are whole numbers: {_quoted(map(repr, sorted(counts)))}")
         return cls(multi, separator, is_none, as_numbers, spellings, notes)
 
     def read(self, cell: Any) -> Any:
@@ -85,20 +85,20 @@ class LabelKind:
             return self._several(cell)
         if is_missing(cell):
             raise ValueError("no label")
-        found = _listed(cell)
-        if found is not None and len(found) != 1:
+        values = _list_in(cell)
+        if values is not None and len(values) != 1:
             raise ValueError("a list of labels where one is meant, which --problem-type multi_label_classification learns,")
-        return self._one(found[0] if found is not None else cell)
+        return self._label(values[0] if values is not None else cell)
 
     def _several(self, cell: Any) -> tuple[str, ...]:
-        found = _listed(cell)
-        if found is None:  # an empty cell of a csv file is a list of none
+        values = _list_in(cell)
+        if values is None:  # an empty cell of a csv file is a list of none
             if not isinstance(cell, str) or (cell.strip() and is_missing(cell)):
                 raise ValueError("no list of labels")
-            found = [part for part in cell.split(self.separator) if clean_label(part)]
-        return tuple(sorted({self._one(match) for match in found if not (isinstance(match, str) and not match.strip())}))
+            values = [part for part in cell.split(self.separator) if clean_label(part)]
+        return tuple(sorted({self._label(match) for match in values if not (isinstance(match, str) and not match.strip())}))
 
-    def _one(self, value: Any) -> str:
+    def _label(self, value: Any) -> str:
         if isinstance(value, list | dict):
             raise ValueError("a list or an object where a label is meant,")
         if is_missing(value):
@@ -114,29 +114,29 @@ class LabelKind:
 
 
 def _has_lists(cells: Sequence[Any]) -> bool:
-    return any(isinstance(cell, list) or len(_listed(cell) or ()) > 1 for cell in cells) or all_are_lists(cells)
+    return any(isinstance(cell, list) or len(_list_in(cell) or ()) > 1 for cell in cells) or all_are_lists(cells)
 
 
 def all_are_lists(cells: Sequence[Any]) -> bool:
     """Whether every cell that holds something spells a list, be it of one label."""
-    told = [cell for cell in cells if not is_missing(cell)]
-    return bool(told) and all(_listed(cell) is not None for cell in told)
+    present = [cell for cell in cells if not is_missing(cell)]
+    return bool(present) and all(_list_in(cell) is not None for cell in present)
 
 
-def _listed(cell: Any) -> list[Any] | None:
+def _list_in(cell: Any) -> list[Any] | None:
     if isinstance(cell, list):
         return cell
-    found = literal(cell) if isinstance(cell, str) else None
-    return found if isinstance(found, list) and not any(isinstance(match, list | dict) for match in found) else None
+    value = literal(cell) if isinstance(cell, str) else None
+    return value if isinstance(value, list) and not any(isinstance(match, list | dict) for match in value) else None
 
 
 def _texts(cell: Any, multi: bool, separator: str) -> list[str]:
-    found = _listed(cell)
-    if found is None:
+    values = _list_in(cell)
+    if values is None:
         if is_missing(cell) or isinstance(cell, dict):
             return []
-        found = str(_text(cell)).split(separator) if multi else [cell]
-    return [_text(match) for match in found if not is_missing(match) and clean_label(_text(match))]
+        values = str(_text(cell)).split(separator) if multi else [cell]
+    return [_text(match) for match in values if not is_missing(match) and clean_label(_text(match))]
 
 
 def _text(value: Any) -> str:
@@ -150,8 +150,8 @@ def _are_decimals(labels: Sequence[str]) -> bool:
 
 def whole_number(label: str) -> str:
     """The number without what stands behind its point; any other label as it is."""
-    found = _WHOLE.fullmatch(clean_label(label))
-    return str(int(found[1])) if found else label
+    match = _WHOLE.fullmatch(clean_label(label))
+    return str(int(match[1])) if match else label
 
 
 def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None:
@@ -160,11 +160,11 @@ def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None
         if multi and sign == separator:
             continue
         parts = {label: [clean_label(part) for part in label.split(sign)] for label in labels if sign in label}
-        where = Counter(part for found in parts.values() for part in set(found))
+        occurrences = Counter(part for pieces in parts.values() for part in set(pieces))
         again = [
             label
-            for label, found in parts.items()
-            if len(set(found)) > 1 and all(part and (where[part] > 1 or part in labels) for part in found)
+            for label, pieces in parts.items()
+            if len(set(pieces)) > 1 and all(part and (occurrences[part] > 1 or part in labels) for part in pieces)
         ]
         if again:
             again.sort()  # the same is named each time
@@ -179,7 +179,7 @@ def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None
 
 
 def _refuse_indicators(cells: Sequence[Any]) -> None:
-    rows = [found for cell in cells if (found := _listed(cell)) is not None]
+    rows = [values for cell in cells if (values := _list_in(cell)) is not None]
     width = len(rows[0]) if rows else 0
     is_matrix = width > 1 and all(len(row) == width and all(entry in (0, 1) for entry in row) for row in rows)
     if is_matrix and any(len(set(map(str, row))) < width for row in rows):
@@ -204,39 +204,39 @@ def _same_but_for_case(counts: Mapping[str, int]) -> list[list[str]]:
 def _invisible(raw: Sequence[str]) -> Iterator[str]:
     altered = Counter(clean_label(text) for text in raw if text.strip(" \t\r\n") != clean_label(text))
     if altered:
-        named = _named(repr(label) for label in altered)
+        listing = _quoted(repr(label) for label in altered)
         yield (
             f"{sum(altered.values()):,} labels are written with invisible characters, other blanks or decomposed letters; they"
-            f" count as what they look like: {named}"
+            f" count as what they look like: {listing}"
         )
 
 
 def _alike(counts: Mapping[str, int], spellings: Mapping[str, str]) -> Iterator[str]:
     groups = _same_but_for_case(counts)
-    named = _named(" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups)
+    listing = _quoted(" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups)
     if groups and spellings:
-        yield f"labels that differ in case alone are merged, the first of each stays: {named}"
+        yield f"labels that differ in case alone are merged, the first of each stays: {listing}"
     elif groups:
-        yield f"labels differ in case alone and are learnt as different ones: {named}; --merge-labels makes one of each"
+        yield f"labels differ in case alone and are learnt as different ones: {listing}; --merge-labels makes one of each"
 
 
 def _doubtful(counts: Mapping[str, int]) -> Iterator[str]:
-    found = [label for label in DOUBTFUL if label in counts]
-    if found:
-        named = _named(f"{label!r} ({counts[label]:,} rows)" for label in found)
-        yield f"{named} is learnt as a label; leave such rows out where it means that there is none"
+    doubtful = [label for label in DOUBTFUL if label in counts]
+    if doubtful:
+        listing = _quoted(f"{label!r} ({counts[label]:,} rows)" for label in doubtful)
+        yield f"{listing} is learnt as a label; leave such rows out where it means that there is none"
 
 
 def _perhaps_several(counts: Mapping[str, int], multi: bool) -> Iterator[str]:
-    found = [label for label in counts if any(sign in label for sign in SEPARATORS)]
-    if found and not multi:
+    joined = [label for label in counts if any(sign in label for sign in SEPARATORS)]
+    if joined and not multi:
         yield (
-            f"each of {_named(map(repr, found))} is learnt as one label; for several in a cell say --problem-type"
+            f"each of {_quoted(map(repr, joined))} is learnt as one label; for several in a cell say --problem-type"
             " multi_label_classification and their --label-separator"
         )
 
 
-def _named(labels: Any, limit: int = NUM_NAMED) -> str:
+def _quoted(labels: Any, limit: int = NUM_NAMED) -> str:
     names = list(labels)
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return f"{', '.join(names[:limit])}{more}"
@@ -246,19 +246,19 @@ def check_labels(dataset: Dataset, multi: bool) -> Iterator[str]:
     """For classifiers: labels that are uneven, rare or not judged, and texts that stand with several."""
     trained, held_out = (_counts(part, multi) for part in (dataset.train, dataset.validation))
     ranked = trained.most_common()
-    (most, high), (least, low) = ranked[0], ranked[-1]
+    (largest, high), (smallest, low) = ranked[0], ranked[-1]
     if high >= UNEVEN * low:
         yield (
-            f"labels are uneven: {most!r} has {high:,} training rows, {least!r} {low:,}; accuracy hides the small ones,"
+            f"labels are uneven: {largest!r} has {high:,} training rows, {smallest!r} {low:,}; accuracy hides the small ones,"
             " macro F1 does not"
         )
     rare = [label for label, count in ranked if count < FEW_ROWS]
     if rare:
-        yield f"{_labels(rare)} fewer than {FEW_ROWS} training rows: {_named(map(repr, rare), 5)}"
+        yield f"{_labels(rare)} fewer than {FEW_ROWS} training rows: {_quoted(map(repr, rare), 5)}"
     not_evaluated = [label for label in sorted(trained) if not held_out[label]]
     if not_evaluated:
         count = f"{len(not_evaluated):,} label{'s' if len(not_evaluated) > 1 else ''}"
-        yield f"{count} not in the validation set, not evaluated: {_named(map(repr, not_evaluated), 5)}"
+        yield f"{count} not in the validation set, not evaluated: {_quoted(map(repr, not_evaluated), 5)}"
     yield from _contradicted(dataset.train)
 
 
@@ -266,15 +266,15 @@ def _contradicted(train: Sequence[Example]) -> Iterator[str]:
     places: dict[str, dict[str, str]] = defaultdict(dict)
     for entry in train:
         places[normalized(entry.item)].setdefault(repr(entry.target), entry.where)
-    found = [list(place.values()) for place in places.values() if len(place) > 1]
-    if found:
-        (first, second, *_), plural = found[0], "s stand" if len(found) > 1 else " stands"
-        yield f"{len(found):,} text{plural} in the training data with different labels, for example {first} and {second}"
+    conflicts = [list(place.values()) for place in places.values() if len(place) > 1]
+    if conflicts:
+        (first, second, *_), plural = conflicts[0], "s stand" if len(conflicts) > 1 else " stands"
+        yield f"{len(conflicts):,} text{plural} in the training data with different labels, for example {first} and {second}"
 
 
 def _counts(examples: Sequence[Example], multi: bool) -> Counter[str]:
     return Counter(label for example in examples for label in (example.target if multi else [example.target]))
 
 
-def _labels(found: Sequence[str]) -> str:
-    return "1 label has" if len(found) == 1 else f"{len(found):,} labels have"
+def _labels(labels: Sequence[str]) -> str:
+    return "1 label has" if len(labels) == 1 else f"{len(labels):,} labels have"

@@ -48,7 +48,7 @@ class ClassScores:
         )
 
     @cached_property
-    def taken(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """1 where a label is decided for: (rows, labels)."""
         return (self.scores > 0.5).astype(int) if self.multi else np.eye(len(self.labels), dtype=int)[self.scores.argmax(-1)]
 
@@ -60,36 +60,36 @@ class ClassScores:
 def sections(evaluated: ReportInput) -> dict[str, Any]:
     """Everything beyond the figures."""
     scored = ClassScores.of(evaluated)
-    found: dict[str, Any] = {
-        "by_length": by_length(evaluated.lengths, (scored.taken == scored.truth).all(-1).tolist(), True),
+    result: dict[str, Any] = {
+        "by_length": by_length(evaluated.lengths, (scored.predicted == scored.truth).all(-1).tolist(), True),
         "calibration": _calibration(scored),
         "worst": worst(evaluated, scored, MAX_ERRORS, NUM_EXPLAINED),
     }
     if scored.multi:
-        found["thresholds"] = thresholds(scored.scores, scored.truth, scored.labels)
+        result["thresholds"] = thresholds(scored.scores, scored.truth, scored.labels)
     else:
-        found["confusion"] = _confusion(scored.truth.argmax(-1), scored.scores.argmax(-1), scored.labels)
-        found["suspects"] = list(_suspects(evaluated, scored))
-    return found
+        result["confusion"] = _confusion(scored.truth.argmax(-1), scored.scores.argmax(-1), scored.labels)
+        result["suspects"] = list(_suspects(evaluated, scored))
+    return result
 
 
 def worst(evaluated: ReportInput, scored: ClassScores, limit: int, num_explained: int) -> list[dict[str, Any]]:
     """Those decided wrongly, the largest loss first; of the first ones with the words that spoke for the wrong label."""
-    wrong = np.flatnonzero((scored.taken != scored.truth).any(-1))
+    wrong = np.flatnonzero((scored.predicted != scored.truth).any(-1))
     order = wrong[np.argsort(-scored.losses[wrong], kind="stable")][:limit]
     return [_error(evaluated, scored, int(index), number < num_explained) for number, index in enumerate(order)]
 
 
 def _error(evaluated: ReportInput, scored: ClassScores, index: int, is_explained: bool) -> dict[str, Any]:
     example, scores = evaluated.examples[index], scored.scores[index]
-    named = {"right": scored.truth[index], "guessed": scored.taken[index]}
+    indicators = {"right": scored.truth[index], "guessed": scored.predicted[index]}
     # the label that is furthest from where it should be; of one label a text, that which was taken
-    off = np.abs(scored.truth[index] - scores) * (scored.taken[index] != scored.truth[index])
+    off = np.abs(scored.truth[index] - scores) * (scored.predicted[index] != scored.truth[index])
     misled = int(off.argmax()) if scored.multi else int(scores.argmax())
     return {
         "where": example.where,
         "fields": fields_of(example.item),
-        **{whose: [scored.labels[int(i)] for i in np.flatnonzero(given)] for whose, given in named.items()},
+        **{whose: [scored.labels[int(i)] for i in np.flatnonzero(indicator)] for whose, indicator in indicators.items()},
         "score": round(float(scores[misled]), 4),
         "loss": round(float(scored.losses[index]), 4),
         "target": scored.labels[misled],
@@ -104,7 +104,7 @@ def fields_of(item: ClassificationItem) -> dict[str, str]:
 def _calibration(scored: ClassScores) -> dict[str, Any]:
     """As without a temperature, and as under one fitted on rows that it is not evaluated on."""
     truth, multi = scored.truth, scored.multi
-    told = {
+    stages = {
         "before": class_scores.scores_of(scored.logits, 1.0, multi),
         "after": class_scores.calibrated(scored.logits, truth, multi),
     }
@@ -114,7 +114,7 @@ def _calibration(scored: ClassScores) -> dict[str, Any]:
             "log_loss": round(class_scores.log_loss(scores, truth, multi), 4),
             "bins": _bins(best, right),
         }
-        for name, scores in told.items()
+        for name, scores in stages.items()
         for best, right in [class_scores.decisions(scores, truth, multi)]
     }
 
@@ -134,9 +134,9 @@ def _bins(scores: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _confusion(given: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def _confusion(gold: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """The whole matrix, rows by what is right, and the pairs that are taken for each other most often."""
-    matrix = confusion_matrix(given, guessed, labels=range(len(labels)))
+    matrix = confusion_matrix(gold, guessed, labels=range(len(labels)))
     wrong = matrix * (1 - np.eye(len(labels), dtype=int))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
     pairs = [divmod(int(entry), len(labels)) for entry in order]
@@ -152,20 +152,20 @@ def _confusion(given: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) ->
 
 
 def _suspects(evaluated: ReportInput, scored: ClassScores) -> Iterator[dict[str, Any]]:
-    given = scored.truth.argmax(-1)
-    for row, likely in likely_label_errors(scored.scores, given)[:MAX_SUSPECTS]:
+    gold = scored.truth.argmax(-1)
+    for row, likely in likely_label_errors(scored.scores, gold)[:MAX_SUSPECTS]:
         example = evaluated.examples[row]
         yield {
             "where": example.where,
             "fields": fields_of(example.item),
-            "given": scored.labels[given[row]],
+            "given": scored.labels[gold[row]],
             "likely": scored.labels[likely],
             "score": round(float(scored.scores[row, likely]), 4),
-            "score_of_given": round(float(scored.scores[row, given[row]]), 4),
+            "score_of_given": round(float(scored.scores[row, gold[row]]), 4),
         }
 
 
-def likely_label_errors(scores: np.ndarray, given: np.ndarray) -> list[tuple[int, int]]:
+def likely_label_errors(scores: np.ndarray, gold: np.ndarray) -> list[tuple[int, int]]:
     """Rows that are confidently counted under another label than their own, the clearest first.
 
     Confident learning: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels" (2021). The
@@ -173,7 +173,7 @@ def likely_label_errors(scores: np.ndarray, given: np.ndarray) -> list[tuple[int
 
     Args:
         scores: (rows, labels), each row adding up to 1.
-        given: the rows' own labels, as numbers: (rows,).
+        gold: the rows' own labels, as numbers: (rows,).
 
     Returns:
         Of each such row its number and that of the label it more likely has. A row counts under a label when its score
@@ -181,12 +181,12 @@ def likely_label_errors(scores: np.ndarray, given: np.ndarray) -> list[tuple[int
     """
     numbers = np.arange(scores.shape[1])
     usual = np.array(
-        [scores[given == number, number].mean() if (given == number).any() else np.inf for number in numbers]
+        [scores[gold == number, number].mean() if (gold == number).any() else np.inf for number in numbers]
     )  # (labels,)
     reached = np.where(scores >= usual, scores, -np.inf)
     better = reached.argmax(-1)
-    is_off = (reached.max(-1) > -np.inf) & (better != given) & (scores.argmax(-1) == better)
-    margin = np.take_along_axis(scores, better[:, None], 1)[:, 0] - np.take_along_axis(scores, given[:, None], 1)[:, 0]
+    is_off = (reached.max(-1) > -np.inf) & (better != gold) & (scores.argmax(-1) == better)
+    margin = np.take_along_axis(scores, better[:, None], 1)[:, 0] - np.take_along_axis(scores, gold[:, None], 1)[:, 0]
     return [(int(row), int(better[row])) for row in np.flatnonzero(is_off)[np.argsort(-margin[is_off], kind="stable")]]
 
 
@@ -197,12 +197,12 @@ def best_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def thresholds(scores: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """Fitted on all rows for use, and on the other half of the rows each time for the figures."""
-    chosen = best_thresholds(scores, truth)
-    taken = np.zeros_like(truth)
+    best = best_thresholds(scores, truth)
+    predicted = np.zeros_like(truth)
     for fitted, measured in halves(len(scores)):
-        taken[measured] = scores[measured] >= best_thresholds(scores[fitted], truth[fitted])
+        predicted[measured] = scores[measured] >= best_thresholds(scores[fitted], truth[fitted])
     usual = (scores > DEFAULT_THRESHOLD).astype(int)
-    per_label = zip(labels, chosen, _f1(truth, usual), _f1(truth, taken), truth.sum(0), strict=True)
+    per_label = zip(labels, best, _f1(truth, usual), _f1(truth, predicted), truth.sum(0), strict=True)
     return {
         "per_label": [
             {
@@ -215,7 +215,7 @@ def thresholds(scores: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> 
             for label, value, before, after, count in per_label
         ],
         "macro_f1_at_half": round(float(_f1(truth, usual).mean()), 4),
-        "macro_f1": round(float(_f1(truth, taken).mean()), 4),
+        "macro_f1": round(float(_f1(truth, predicted).mean()), 4),
         "method": "F1 of rows that the threshold was not fitted on: each half of the rows is judged by the other's",
     }
 
@@ -230,7 +230,7 @@ def _best(scores: np.ndarray, truth: np.ndarray) -> float:
     return float((cuts[best] + below.max()) / 2) if len(below) else float(cuts[best])  # between two scores, on neither
 
 
-def _f1(truth: np.ndarray, taken: np.ndarray) -> np.ndarray:
+def _f1(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Of each label: (labels,)."""
-    figures: np.ndarray = 2 * (truth * taken).sum(0) / np.maximum(truth.sum(0) + taken.sum(0), 1)
+    figures: np.ndarray = 2 * (truth * predicted).sum(0) / np.maximum(truth.sum(0) + predicted.sum(0), 1)
     return figures

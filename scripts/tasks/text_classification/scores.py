@@ -39,11 +39,11 @@ def scores_of(logits: np.ndarray, temperature: float, multi: bool) -> np.ndarray
 def truth_of(examples: Sequence[Example], task_options: Mapping[str, Any]) -> np.ndarray:
     """1 where a label is right, else 0: (items, labels)."""
     index = {label: number for number, label in enumerate(task_options["labels"])}
-    made = np.zeros((len(examples), len(index)), np.int64)
+    indicators = np.zeros((len(examples), len(index)), np.int64)
     for line, example in enumerate(examples):
         for label in example.target if isinstance(example.target, tuple) else (example.target,):
-            made[line, index[label]] = 1
-    return made
+            indicators[line, index[label]] = 1
+    return indicators
 
 
 def decisions(scores: np.ndarray, truth: np.ndarray, multi: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -60,10 +60,10 @@ def calibrated(logits: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray
     table = _table(logits, truth, multi)
     scores = np.zeros_like(logits)
     for fitted, measured in halves(len(logits)):
-        chosen = fit_temperature(
+        temperature = fit_temperature(
             {key: entry[fitted].ravel() for key, entry in table.items()}, _right(truth, multi)[fitted].ravel()
         )
-        scores[measured] = scores_of(logits[measured], chosen, multi)
+        scores[measured] = scores_of(logits[measured], temperature, multi)
     return scores
 
 
@@ -92,8 +92,8 @@ def losses(scores: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray:
     if multi:
         each: np.ndarray = -(truth * np.log(bounded) + (1 - truth) * np.log(1 - bounded)).mean(-1)
         return each
-    chosen: np.ndarray = -np.log((bounded * truth).sum(-1))
-    return chosen
+    log_loss: np.ndarray = -np.log((bounded * truth).sum(-1))
+    return log_loss
 
 
 def log_loss(scores: np.ndarray, truth: np.ndarray, multi: bool) -> float:

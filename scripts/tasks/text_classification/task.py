@@ -176,8 +176,8 @@ def _decided(answer: Classification, multi: bool) -> list[str]:
     return [answer.labels[0].label]
 
 
-def _indicator(chosen: Sequence[str], labels: Sequence[str]) -> list[int]:
-    return [int(label in chosen) for label in labels]
+def _indicator(members: Sequence[str], labels: Sequence[str]) -> list[int]:
+    return [int(label in members) for label in labels]
 
 
 def choose_columns(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> tuple[TextColumns, LabelKind]:
@@ -193,21 +193,21 @@ def _perhaps_numbers(labels: Sequence[str], multi: bool) -> Iterator[str]:
 
 def _without_unknown_labels(dataset: Dataset, known: set[str], multi: bool, limit: float) -> Dataset:
     """Held-out rows whose label training never saw cannot be evaluated: they count as invalid."""
-    kept, broken = [], list(dataset.broken)
+    readable, broken = [], list(dataset.broken)
     for example in dataset.validation:
         unknown = set(example.target if multi else [example.target]) - known
         if unknown:
             broken.append(Broken(example.where, f"label {min(unknown)!r} is not in the training data"))
         else:
-            kept.append(example)
-    num_unknown = len(dataset.validation) - len(kept)
-    if not kept or num_unknown > limit * len(dataset.validation):
+            readable.append(example)
+    num_unknown = len(dataset.validation) - len(readable)
+    if not readable or num_unknown > limit * len(dataset.validation):
         last = broken[-1]
         raise InvalidSettings(
             f"{num_unknown} of {len(dataset.validation)} held-out rows have a label that training never saw,"
             f" for example {last.where} ({last.why})"
         )
-    return replace(dataset, validation=kept, broken=broken)
+    return replace(dataset, validation=readable, broken=broken)
 
 
 def _with_known_labels(example: Example | Broken, labels: Sequence[str]) -> Example | Broken:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts.report import compare_command as command
-from scripts.report.compare_command import main, told
+from scripts.report.compare_command import as_lines, main
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 from tests.unit.scripts.conftest import write_news, write_squad
 
@@ -93,7 +93,7 @@ def test_no_text_steers_the_terminal() -> None:
         "task": "t", "data": "d", "versions": ["a", "b"], "figures": [{}, {}], "items_per_s": [1, 1], "num_bytes": [1, 1],
         "agreement": 0.5, "rows": 2, "num_differing": 5, "differing": [one],
     }  # fmt: skip
-    text = "\n".join(told(found))
+    text = "\n".join(as_lines(found))
     assert "\x1b" not in text
     assert "1 of 5 texts" in text
     assert "b (nothing)" in text
@@ -143,9 +143,9 @@ def test_what_cannot_be_compared_is_one_sentence(other: str, said: str, capsys: 
     publish_tiny(Path("models"), "multi", problem_type="multi_label_classification")
     publish_tiny(Path("models"), "others", labels=("good", "up"))
     assert main(["tiny/1", other, "--data", "dev.csv"]) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    as_lines = capsys.readouterr().err
+    assert said in as_lines
+    assert as_lines.count("\n") == 1
 
 
 def test_comparing_needs_no_torch() -> None:

@@ -66,9 +66,9 @@ def test_a_run_tells_what_its_budget_became_and_a_resumed_one_keeps_to_it(
 def test_a_new_run_forgets_what_an_earlier_one_settled(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.settle({"updates": 7})
-    assert run.settled == {"updates": 7}
+    assert run.stored_length == {"updates": 7}
     run.start(RECIPE)
-    assert run.settled is None
+    assert run.stored_length is None
 
 
 def test_a_run_is_shortened_once_it_would_be_late() -> None:

@@ -228,13 +228,13 @@ def test_a_source_that_is_named_twice_is_read_once(tmp_path: Any) -> None:
 def test_the_first_broken_rows_are_named_and_the_rest_counted() -> None:
     some = [Broken(f"rows.csv:{number}", "empty text") for number in range(2, 9)]
     assert describe_broken(some[:1]) == "1 invalid row: rows.csv:2 (empty text)"
-    assert describe_broken(some, shown=2) == "7 invalid rows: 7 × empty text (rows.csv:2, rows.csv:3, …)"
-    assert describe_broken(some[:2], shown=2) == "2 invalid rows: rows.csv:2 (empty text), rows.csv:3 (empty text)"
+    assert describe_broken(some, limit=2) == "7 invalid rows: 7 × empty text (rows.csv:2, rows.csv:3, …)"
+    assert describe_broken(some[:2], limit=2) == "2 invalid rows: rows.csv:2 (empty text), rows.csv:3 (empty text)"
 
 
 def test_of_many_broken_rows_each_reason_is_told_once_the_commonest_first() -> None:
     some = [Broken(f"a.csv:{number}", f"reason {number % 4 // 2 + number % 2}") for number in range(12)]
-    said = describe_broken(some, shown=2)
+    said = describe_broken(some, limit=2)
     assert said == "12 invalid rows: 6 × reason 1 (a.csv:1, a.csv:2, …); 3 × reason 0 (a.csv:0, a.csv:4, …); and 1 more reasons"
 
 
