@@ -99,5 +99,5 @@ def load(model: str | Path, *, models: str | Path | None = None, **settings: Any
         InvalidSettings: a setting is unknown or its value is refused.
         ProviderUnavailable: the device is not available.
     """
-    named = {"models": Path(models), **settings} if models is not None else settings
-    return LoadedModel(ModelChoice(str(model)).request("predict", {}, Settings(**named)))
+    values = {"models": Path(models), **settings} if models is not None else settings
+    return LoadedModel(ModelChoice(str(model)).request("predict", {}, Settings(**values)))

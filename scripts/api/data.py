@@ -105,8 +105,8 @@ def read(source: Source, prefix: str = "") -> Records:
 
 def _paths(source: Any) -> list[str]:
     """The paths and hub ids that the source consists of; none where it is data in memory."""
-    ones = source if isinstance(source, list | tuple) else [source]
-    return [str(one) for one in ones] if all(isinstance(one, str | Path) for one in ones) else []
+    parts = source if isinstance(source, list | tuple) else [source]
+    return [str(part) for part in parts] if all(isinstance(part, str | Path) for part in parts) else []
 
 
 def _rows(source: Any) -> tuple[str, list[dict[str, Any]]]:

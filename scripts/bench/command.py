@@ -141,7 +141,7 @@ _KINDS = get_type_hints(BenchOptions)
 @spread(
     "options",
     {name: annotated_option(name, _KINDS[name], text) for name, text in HELP.items()},
-    lambda given: BenchOptions(**given),
+    lambda values: BenchOptions(**values),
 )
 def main(options: BenchOptions) -> int:
     """Put load on a service and say how fast it answers, compared with its engine and the machine."""

@@ -40,7 +40,7 @@ NEWS = "../shared/data/cnn_dailymail/validation_100.jsonl.gz"
 Draw = Callable[[int, random.Random], list[dict[str, str]]]
 
 
-def drawn(file: str, *fields: str) -> Draw:
+def random_items(file: str, *fields: str) -> Draw:
     """Items of a file, drawn at random."""
 
     def draw(count: int, rng: random.Random) -> list[dict[str, str]]:
@@ -65,10 +65,10 @@ def reviews(count: int, rng: random.Random) -> list[dict[str, str]]:
 
 
 KINDS: dict[str, tuple[str, Draw, int]] = {
-    "sentence": ("sentiment", drawn(SST2, "text"), 40),
+    "sentence": ("sentiment", random_items(SST2, "text"), 40),
     "review": ("sentiment", reviews, 8),
-    "answer": ("qa", drawn(XQUAD, "question", "context"), 8),
-    "summary": ("summary", drawn(NEWS, "text"), 6),
+    "answer": ("qa", random_items(XQUAD, "question", "context"), 8),
+    "summary": ("summary", random_items(NEWS, "text"), 6),
 }
 """Kind of item to the model that reads it, and how many items are drawn from where."""
 

@@ -33,7 +33,7 @@ PANEL = "to make one of a published model"
 
 @program("hooper report", EXAMPLES, offline_errors("hooper report"))
 def main(
-    wish: Annotated[
+    model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="a model's name, a run's folder; default: the newest", show_default=False)
     ] = "",
     no_open: Annotated[bool, typer.Option("--no-open", help="print its path and open nothing")] = False,
@@ -59,9 +59,9 @@ def main(
     """Open the report on a model: what it gets right, what it gets wrong, and how sure it is."""
     if data:
         recipe = replace(Recipe(), validation=data, text_column=text_column, label_column=label_column, max_rows=max_rows)
-        page = _build(wish, recipe, models, runs)
+        page = _build(model, recipe, models, runs)
     else:
-        page = pages.find(wish, runs)
+        page = pages.find(model, runs)
     if as_json:
         print(_json(page), end="")
     else:

@@ -35,7 +35,7 @@ def main(
     data: Annotated[
         list[str] | None, typer.Option(metavar="FILE ...", help="texts, labelled or not; default: built-in ones")
     ] = None,
-    most: Annotated[int, typer.Option(metavar="N", help="tell at most so many texts on which they differ")] = 20,
+    limit: Annotated[int, typer.Option("--most", metavar="N", help="tell at most so many texts on which they differ")] = 20,
     max_rows: Annotated[int, typer.Option(metavar="N", help="take so many rows, drawn at random; 0: all")] = 0,
     device: Annotated[Literal["auto", "cpu", "openvino", "cuda", "tensorrt"], typer.Option(help="what both run on")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -47,10 +47,10 @@ def main(
     from scripts.export.published import open_version
     from scripts.report.comparison import compare  # here: completion needs the options alone
 
-    version, other = (open_version(wish, models, device) for wish in (first, second))
+    version, other = (open_version(name, models, device) for name in (first, second))
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows}
     recipe = replace(Recipe(), task=version.manifest.task, validation=data or [], **columns)
-    result = compare(version, other, recipe, most)
+    result = compare(version, other, recipe, limit)
     print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else "\n".join(as_lines(result)))
     return 0
 

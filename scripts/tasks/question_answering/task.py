@@ -194,7 +194,7 @@ class QuestionAnsweringTraining(TrainingTask):
             return np.array([_best_score(task, predictions, i) for i in known])
 
         table = {float(entry): scores(float(entry)) for entry in TEMPERATURES}
-        chosen = fit_temperature(table, right)
+        fitted_temperature = fit_temperature(table, right)
         before = expected_calibration_error(scores(1.0), right)
         after = np.zeros(len(known))
         for fitted, measured in halves(len(known)):
@@ -202,13 +202,13 @@ class QuestionAnsweringTraining(TrainingTask):
                 measured
             ]
         figures = {
-            "temperature": round(chosen, 4),
+            "temperature": round(fitted_temperature, 4),
             "expected_calibration_error_before": round(before, 4),
             "expected_calibration_error": round(expected_calibration_error(after, right), 4),
             "rows": len(known),
             "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
         }
-        return Calibration({"temperature": round(chosen, 4)}, figures)
+        return Calibration({"temperature": round(fitted_temperature, 4)}, figures)
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""
