@@ -49,7 +49,7 @@ def feedback(
         names = ("model", "answered", "right", "agrees")
         print_json([{**dict(zip(names, key, strict=True)), "count": count} for key, count in _ordered(counts)])
     else:
-        print_table([[*key[:3], str(count)] for key, count in _ordered(counts)], HEADER)
+        print_table([[*map(str, key[:3]), str(count)] for key, count in _ordered(counts)], HEADER)
     return 0
 
 

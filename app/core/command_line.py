@@ -245,7 +245,11 @@ class Command(_Help, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self.words = tuple(args)
-        return super().parse_args(ctx, list(self._expanded(args)))
+        try:
+            return super().parse_args(ctx, list(self._expanded(args)))
+        except TyperException as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]  # whose sentence it is
+            raise
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         from typer._click.shell_completion import CompletionItem  # typer keeps click's own to itself
@@ -255,6 +259,9 @@ class Command(_Help, TyperCommand):
 
     def _expanded(self, args: Sequence[str]) -> Iterator[str]:
         kinds = {name: str(getattr(param, "metavar", None) or "") for param in self.params for name in param.opts}
+        flags = {
+            name for param in self.params if getattr(param, "is_flag", False) for name in (*param.opts, *param.secondary_opts)
+        }
         option, num_values = "", 0
         for index, word in enumerate(args):
             if word == "--":
@@ -262,6 +269,10 @@ class Command(_Help, TyperCommand):
                 return
             if word.startswith("-") and word != "-":
                 option, num_values = (word if kinds.get(word, "").endswith(" ...") else ""), 0
+                following = args[index + 1].partition("=")[0] if index + 1 < len(args) else ""
+                is_option = following.startswith("--") and following in {*kinds, *flags, "--help"}
+                if is_option and word in kinds and word not in flags and not kinds[word].startswith("["):
+                    raise TyperException(f"Option {word!r} requires an argument.")  # click would take the next option for it
                 yield word
                 if kinds.get(word, "").startswith("[") and (index + 1 == len(args) or args[index + 1].startswith("-")):
                     yield ""

@@ -79,6 +79,13 @@ def test_corrections_of_every_task_are_read_and_more_are_added(release: Path) ->
     assert feedback.remove(path, request_id="request-1") == 1
 
 
+def test_corrections_of_every_task_are_counted_as_a_table(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hooper(["feedback", "--feedback", str(release / "feedback.db")]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("rating")] == [
+        ["rating", "stars", "4.5", "1"]
+    ]
+
+
 def test_a_file_of_corrections_takes_those_of_a_task_that_came_later(release: Path) -> None:
     path = release / "feedback.db"
     before = list(feedback.read(path))

@@ -94,6 +94,9 @@ def test_a_command_is_called_with_its_arguments_and_gives_its_exit_code(
         (["one", "--dat", "a"], "hooper try: '--dat' is not known here; did you mean '--data'? (`hooper try --help`"),
         (["one", "--share", "x"], "hooper try: invalid value for '--share': 'x' is not a valid float"),
         (["one", "two"], "hooper try: 'two' is not known here (`hooper try --help`"),
+        (["one", "--share"], "hooper try: option '--share' requires an argument (`hooper try --help`"),
+        (["one", "--storage", "--merge"], "hooper try: option '--storage' requires an argument (`hooper try --help`"),
+        (["one", "--data", "--share=1"], "hooper try: option '--data' requires an argument (`hooper try --help`"),
     ],
 )
 def test_a_mistake_is_one_sentence(words: Sequence[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
