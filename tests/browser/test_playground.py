@@ -34,9 +34,7 @@ def press(page: Page, verb: str) -> None:
 
 def facts(page: Page) -> dict[str, str]:
     """What stands beside the answer, by name."""
-    return {
-        entry.locator("dt").inner_text(): entry.locator("dd").inner_text() for entry in page.locator(".facts dl > div").all()
-    }
+    return {fact.locator("dt").inner_text(): fact.locator("dd").inner_text() for fact in page.locator(".facts dl > div").all()}
 
 
 def answer_of(page: Page, route: str) -> Any:
@@ -439,9 +437,8 @@ def test_it_is_readable_on_a_phone(open_page: Open, width: int) -> None:
             expect(page.get_by_role("heading", name="Answer", exact=True)).to_be_in_viewport()
             page.get_by_role("button", name="Copy as Python").click()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-        small = [
-            entry for entry in page.get_by_role("button").all() if entry.is_visible() and entry.bounding_box()["height"] < 32
-        ]  # type: ignore[index]
+        buttons = [button for button in page.get_by_role("button").all() if button.is_visible()]
+        small = [button for button in buttons if button.bounding_box()["height"] < 32]  # type: ignore[index]
         assert small == []
 
 
