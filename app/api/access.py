@@ -20,8 +20,8 @@ logger = logging.getLogger("hooper.access")
 
 def request_id_of(headers: Mapping[bytes, str]) -> str:
     """The caller's id for the request, or a new one where there is none or it is not of a plain form."""
-    wished = headers.get(b"x-request-id", "")
-    return wished if REQUEST_ID.match(wished) else uuid.uuid4().hex
+    client_id = headers.get(b"x-request-id", "")
+    return client_id if REQUEST_ID.match(client_id) else uuid.uuid4().hex
 
 
 def record(metrics: Metrics, method: str, path: str, log_fields: Mapping[str, str], status: int, seconds: float) -> None:

@@ -55,11 +55,11 @@ def check_key(state: Any, scope: Scope, headers: Mapping[bytes, str]) -> None:
     users, admins = state.settings.api_key_hashes, state.settings.admin_key_hashes
     if OPEN_PATHS.fullmatch(path) is not None or not (users or is_admins):
         return
-    known = matching(presented(headers), admins if is_admins else (*users, *admins))
-    if known is None:
+    key_hash = matching(presented(headers), admins if is_admins else (*users, *admins))
+    if key_hash is None:
         raise Unauthorized(_wanted(admins) if is_admins else NO_KEY)
-    state.key_rates.take(known)
-    scope[CALLER] = known
+    state.key_rates.take(key_hash)
+    scope[CALLER] = key_hash
 
 
 def presented(headers: Mapping[bytes, str]) -> str:
@@ -85,5 +85,5 @@ def _wanted(admins: Sequence[str]) -> str:
 def matching(key: str, hashes: Sequence[str]) -> str | None:
     """The listed hash that is the key's SHA-256; every entry is compared in the same time, whichever matches."""
     presented = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-    matches = [known for known in hashes if hmac.compare_digest(presented, known)]
+    matches = [key_hash for key_hash in hashes if hmac.compare_digest(presented, key_hash)]
     return matches[0] if matches else None

@@ -45,13 +45,13 @@ class BodyLimits:
     receive_s: float
 
 
-async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: BodyLimits, held: HeldBody) -> bytes:
+async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: BodyLimits, account: HeldBody) -> bytes:
     """The whole body; it is refused as soon as that is known.
 
     Args:
         scope, headers, receive: the request.
         limits: what its body may cost.
-        held: what it holds of the budget of all bodies; the caller releases it.
+        account: what it holds of the budget of all bodies; the caller releases it.
 
     Raises:
         ClientDisconnected: the client did not send all of it.
@@ -60,12 +60,12 @@ async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: Bo
     _check_type(scope, headers)
     try:
         async with asyncio.timeout(limits.receive_s):
-            body = await _read(headers, receive, limits.max_bytes, held)
+            body = await _read(headers, receive, limits.max_bytes, account)
     except TimeoutError:
         raise TooSlow(f"the body was not complete after {limits.receive_s:g} seconds") from None
     if body is None:
         raise TooLarge(f"the body exceeds {limits.max_bytes} bytes")
-    held.is_whole = True
+    account.is_whole = True
     return body
 
 
@@ -108,7 +108,7 @@ def _may_be_tensors(scope: Scope, headers: Headers, content_type: str) -> bool:
     return b"inference-header-content-length" in headers or headers.get(b"user-agent", "").startswith(TRITON_CLIENT)
 
 
-async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBody) -> bytes | None:
+async def _read(headers: Headers, receive: Receive, max_bytes: int, account: HeldBody) -> bytes | None:
     """The whole body, or None as soon as it exceeds the limit.
 
     Raises:
@@ -119,7 +119,7 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBo
     num_declared = int(declared[:MAX_DIGITS]) if declared.isdecimal() else 0
     if num_declared > max_bytes:
         return None
-    _hold(held, num_declared)
+    _hold(account, num_declared)
     body = bytearray()  # not the pieces: a client who sends one byte at a time would make thousands of objects
     while True:
         message = await receive()
@@ -128,13 +128,13 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int, held: HeldBo
         body += message.get("body", b"")
         if len(body) > max_bytes:
             return None
-        _hold(held, len(body))
+        _hold(account, len(body))
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _hold(held: HeldBody, num_bytes: int) -> None:
-    if not held.hold(num_bytes):
+def _hold(account: HeldBody, num_bytes: int) -> None:
+    if not account.hold(num_bytes):
         raise Overloaded("the bodies of other requests take all the memory there is for them; ask again", RETRY_AFTER_S)
 
 

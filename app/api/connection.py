@@ -354,9 +354,9 @@ class Connection(HttpToolsProtocol):
 
 
 def release_body(cycle: RequestResponseCycle) -> None:
-    held: object = dict(cycle.scope).get(HELD)
-    if isinstance(held, HeldBody):
-        held.release()
+    account: object = dict(cycle.scope).get(HELD)
+    if isinstance(account, HeldBody):
+        account.release()
 
 
 def limited(
@@ -370,8 +370,8 @@ def limited(
         load_shedder: turns requests away before anything is made of them.
         budget: what is buffered of bodies is counted there, and left out where there is no room for it.
     """
-    kept = None if load_shedder is None else staticmethod(load_shedder)
-    limits = {"receive_s": receive_s, "max_connections": max_connections, "load_shedder": kept, "budget": budget}
+    shedder = None if load_shedder is None else staticmethod(load_shedder)
+    limits = {"receive_s": receive_s, "max_connections": max_connections, "load_shedder": shedder, "budget": budget}
     return type("LimitedConnection", (Connection,), limits)
 
 

@@ -240,9 +240,9 @@ class PredictContext:
 
     async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
         """Ask for the items that are none of them an error already, and put those errors in their places."""
-        most = self._state.settings.max_items
-        if len(items) > most:
-            raise TooManyItems(f"{len(items)} items are too many; at most {most}", "inputs")
+        max_items = self._state.settings.max_items
+        if len(items) > max_items:
+            raise TooManyItems(f"{len(items)} items are too many; at most {max_items}", "inputs")
         if self._trace is not None:
             self._trace.attributes["hooper.num_items"] = len(items)
         good = [item for item in items if not isinstance(item, HooperError)]
@@ -290,13 +290,13 @@ ContextDep = Annotated[PredictContext, Depends(_context)]
 def _server_timing(timings: Timings) -> str:
     """Milliseconds, and the rows of the batch: a description, since the header knows no counts."""
     parts = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
-    spent = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
-    return ", ".join([*spent, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
+    entries = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items()]
+    return ", ".join([*entries, f'batch;desc="{timings.batch_rows} {"row" if timings.batch_rows == 1 else "rows"}"'])
 
 
 def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
-    spent = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
-    trace.spent(began, spent, {"hooper.batch_rows": timings.batch_rows, "hooper.batch_tokens": timings.batch_tokens})
+    seconds = {"tokenize": timings.tokenize_s, "queue": timings.queue_s, "inference": timings.inference_s}
+    trace.add_spans(began, seconds, {"hooper.batch_rows": timings.batch_rows, "hooper.batch_tokens": timings.batch_tokens})
 
 
 def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:

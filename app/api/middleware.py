@@ -79,8 +79,8 @@ class RequestContextMiddleware:
         status = CLIENT_DISCONNECTED
         trace = self._begun_trace(scope, headers)
         # a server that is not ours does not count
-        held: HeldBody = scope.get(HELD) or self._budget.account()
-        scope[HELD] = held
+        account: HeldBody = scope.get(HELD) or self._budget.account()
+        scope[HELD] = account
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -88,7 +88,7 @@ class RequestContextMiddleware:
                 status = message["status"]
                 own = (b"x-request-id", request_id.get().encode("latin-1")), NO_SNIFFING
                 message["headers"] = [*message["headers"], *own]
-                must_end = scope.get(ENDS_CONNECTION) or (not held.is_whole and ends_connection(headers))
+                must_end = scope.get(ENDS_CONNECTION) or (not account.is_whole and ends_connection(headers))
                 if must_end and CLOSE not in message["headers"]:
                     message["headers"].append(CLOSE)
             await send(message)
@@ -103,7 +103,7 @@ class RequestContextMiddleware:
                 raise  # the answer has begun: the server can only cut it off
             await _response_to(scope, error)(scope, receive, send_with_id)
         finally:
-            held.release()
+            account.release()
             path = scope["path"].removeprefix(self._root_path)
             record(self._metrics, scope["method"], path, log_fields, status, time.perf_counter() - began)
             if self._traces is not None and trace is not None:
@@ -155,12 +155,12 @@ class RequestContextMiddleware:
             self._refusals.count()
             raise
 
-    async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, held: HeldBody) -> None:
+    async def _post(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send, account: HeldBody) -> None:
         if ends_connection(headers) and not _is_routed(scope):  # 404 or 405: nobody wants the body
             await self._app(scope, _replay(b""), send)
             return
         shed_if_overloaded(scope, headers, scope[LOG_FIELDS])
-        body = await read_body(scope, headers, receive, self._limits, held)
+        body = await read_body(scope, headers, receive, self._limits, account)
         await _unless_client_leaves(lambda: self._reply(scope, body, receive, send), receive)
 
     async def _reply(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:

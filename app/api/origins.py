@@ -88,7 +88,7 @@ class Doors:
     def _knows(self, name: str) -> bool:
         if not self.hosts:
             return is_loopback(name)
-        return any(known in (ANY, name) or (known.startswith("*.") and name.endswith(known[1:])) for known in self.hosts)
+        return any(host in (ANY, name) or (host.startswith("*.") and name.endswith(host[1:])) for host in self.hosts)
 
     def _lets_in(self, origin: str, host: str, headers: Headers) -> bool:
         # browsers write it themselves; it holds where a proxy has put another name into `Host`

@@ -104,8 +104,8 @@ class SharedKeyRates(KeyRates):
         place = self._places[key_hash]
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            found = os.pread(self._file, BUCKET.size, place)
-            num_tokens, at_s = BUCKET.unpack(found) if len(found) == BUCKET.size else (0.0, 0.0)
+            packed = os.pread(self._file, BUCKET.size, place)
+            num_tokens, at_s = BUCKET.unpack(packed) if len(packed) == BUCKET.size else (0.0, 0.0)
             left = taken(Bucket(num_tokens, at_s) if at_s else None, self._clock(), self._per_minute)
             os.pwrite(self._file, BUCKET.pack(left.num_tokens, left.at_s), place)
         finally:

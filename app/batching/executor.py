@@ -93,28 +93,28 @@ class StepExecutor:
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            wanted = self._still_wanted(half)
-            if wanted:
-                await self._attempt(engine, phase, wanted)
+            pending = self._still_wanted(half)
+            if pending:
+                await self._attempt(engine, phase, pending)
 
     def _still_wanted(self, batch: abc.Sequence[SubmittedSequence]) -> list[SubmittedSequence]:
         """Those whose caller is still there: a batch that is run again may have outlived some."""
         now = time.monotonic()
-        wanted = []
+        pending = []
         for sequence in batch:
             reason = cancel_reason(sequence, now)
             if reason is None:
-                wanted.append(sequence)
+                pending.append(sequence)
             else:
                 self._listener(RowsDropped(1, reason))
-        return wanted
+        return pending
 
     def _deliver(self, phase: Phase, batch: abc.Sequence[SubmittedSequence], step: StepOutput) -> None:
         num_tokens = len(batch) if phase == "decode" else sum([sequence.row.num_tokens for sequence in batch])
         self._listener(BatchRan(len(batch), num_tokens, step.num_computed_tokens, step.inference_s, phase))
         for submission in {sequence.submission for sequence in batch}:
-            spent = submission.inference_s + step.inference_s
-            submission.inference_s = min(spent, time.monotonic() - submission.started) if submission.is_split else spent
+            total_s = submission.inference_s + step.inference_s
+            submission.inference_s = min(total_s, time.monotonic() - submission.started) if submission.is_split else total_s
             submission.batch_rows = max(submission.batch_rows, len(batch))
             submission.batch_tokens = max(submission.batch_tokens, num_tokens)
         is_finished = step.is_finished or [True] * len(batch)

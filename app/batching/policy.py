@@ -131,17 +131,17 @@ def select(lengths: Iterable[int], budget: Budget) -> list[int]:
     The first row always runs, so nothing waits for ever; the rows after it fill what the budget leaves, in order, and one
     that does not fit is passed over for this batch only.
     """
-    chosen: list[int] = []
+    indexes: list[int] = []
     longest = total = 0
     for index, length in enumerate(lengths):
-        if len(chosen) == budget.max_batch_rows or index == LOOKAHEAD_ROWS:
+        if len(indexes) == budget.max_batch_rows or index == LOOKAHEAD_ROWS:
             break
-        cost = budget.cost(len(chosen) + 1, max(longest, length), total + length)
-        if chosen and cost > budget.max_batch_tokens * budget.filled_share:
+        cost = budget.cost(len(indexes) + 1, max(longest, length), total + length)
+        if indexes and cost > budget.max_batch_tokens * budget.filled_share:
             continue
-        chosen.append(index)
+        indexes.append(index)
         longest, total = max(longest, length), total + length
-    return chosen
+    return indexes
 
 
 def offline_order(lengths: Sequence[int], layout: LayoutName, usual_width: int) -> list[int]:

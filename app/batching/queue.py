@@ -25,9 +25,9 @@ class ArrivalQueue:
         """The sequences that a batch may be chosen from."""
         return list(islice(self.sequences, LOOKAHEAD_ROWS))
 
-    def take(self, chosen: abc.Iterable[SubmittedSequence]) -> None:
+    def take(self, batch: abc.Iterable[SubmittedSequence]) -> None:
         """Remove these sequences of the head; those that they overtake keep their place."""
-        remaining = set(chosen)
+        remaining = set(batch)
         overtaken = []
         while remaining:
             sequence = self.sequences.popleft()
@@ -95,12 +95,12 @@ class PriorityQueue:
                 candidates = [sequence for sequence in candidates if sequence.sampling is None]
         return [candidates[index] for index in select([sequence.row.num_tokens for sequence in candidates], budget)]
 
-    def take(self, chosen: abc.Collection[SubmittedSequence]) -> None:
+    def take(self, batch: abc.Collection[SubmittedSequence]) -> None:
         """Remove what `choose` chose."""
         if not self.bulk.sequences:
             self.num_passed_over = 0
-            self.interactive.take(chosen)
+            self.interactive.take(batch)
             return
-        self.num_passed_over = 0 if self.bulk.sequences[0] in chosen else self.num_passed_over + 1
-        self.interactive.take(sequence for sequence in chosen if sequence.priority == "interactive")
-        self.bulk.take(sequence for sequence in chosen if sequence.priority == "bulk")
+        self.num_passed_over = 0 if self.bulk.sequences[0] in batch else self.num_passed_over + 1
+        self.interactive.take(sequence for sequence in batch if sequence.priority == "interactive")
+        self.bulk.take(sequence for sequence in batch if sequence.priority == "bulk")

@@ -304,24 +304,24 @@ class Scheduler:
 
     def _admit(self, budget: Budget) -> list[SubmittedSequence]:
         """Take sequences off the queue, those to generate with a slot each."""
-        chosen = self._queue.choose(budget, None if self._slots is None else self._slots.num_free)
+        batch = self._queue.choose(budget, None if self._slots is None else self._slots.num_free)
         if self._slots is not None:
-            for sequence in chosen:
+            for sequence in batch:
                 if sequence.sampling is not None:
                     sequence.cache_slot = self._slots.allocate()
-        self._queue.take(chosen)  # now that nothing can fail: what is in the queue is refused when the loop dies
-        for sequence in chosen:
+        self._queue.take(batch)  # now that nothing can fail: what is in the queue is refused when the loop dies
+        for sequence in batch:
             sequence.state = "running"
-        return chosen
+        return batch
 
     def _drop_unwanted(self) -> None:
         now = time.monotonic()
         if any(cancel_reason(sequence, now) for sequence in self._queue.head()):
-            gone: Counter[DropReason] = Counter(
+            num_dropped: Counter[DropReason] = Counter(
                 filter(None, (cancel_reason(sequence, now) for sequence in self._queue.sequences))
             )
             self._queue.drop(lambda sequence: cancel_reason(sequence, now) is not None)
-            for reason, num_rows in gone.items():
+            for reason, num_rows in num_dropped.items():
                 self._on_event(RowsDropped(num_rows, reason))
 
     def _leave(self, submission: Submission, reason: DropReason) -> None:

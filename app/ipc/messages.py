@@ -45,16 +45,16 @@ def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) ->
     return rows
 
 
-def result_to_blob(answered: SubmissionResult) -> tuple[dict[str, Any], bytes]:
+def result_to_blob(result: SubmissionResult) -> tuple[dict[str, Any], bytes]:
     parts: list[bytes] = []
     outputs: list[Any] = []
-    for output in answered.outputs:
+    for output in result.outputs:
         if isinstance(output, HooperError):
             outputs.append(error_to_json(output))
             continue
         outputs.append([[name, value.dtype.str, value.shape] for name, value in output.items()])
         parts.extend(np.ascontiguousarray(value).tobytes() for value in output.values())
-    timings = [answered.queue_s, answered.inference_s, answered.batch_rows, answered.batch_tokens]
+    timings = [result.queue_s, result.inference_s, result.batch_rows, result.batch_tokens]
     return {"outputs": outputs, "timings": timings}, b"".join(parts)
 
 
@@ -94,8 +94,8 @@ def error_to_json(error: HooperError) -> dict[str, Any]:
 def error_from_json(body: Mapping[str, Any]) -> HooperError:
     """The error that was sent; one of a kind that is not known here is `Unavailable`."""
     kind = _KINDS.get(body["kind"], Unavailable)
-    made: HooperError = kind(body["detail"], body["retry_after_s"]) if issubclass(kind, Overloaded) else kind(body["detail"])
-    return made
+    error: HooperError = kind(body["detail"], body["retry_after_s"]) if issubclass(kind, Overloaded) else kind(body["detail"])
+    return error
 
 
 def _tree(kind: type[HooperError]) -> Iterator[type[HooperError]]:

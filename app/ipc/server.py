@@ -83,12 +83,12 @@ class ClientSession:
         task.add_done_callback(lambda _: self._forget(number))
 
     async def submit(self, frame: Frame) -> Frame:
-        held, deadline, priority, lengths = frame.body
-        if held not in self._held:
+        number, deadline, priority, lengths = frame.body
+        if number not in self._held:
             raise Unavailable("the model was unloaded")
-        deployment, _ = self._held[held]
-        answered = await deployment.scheduler.submit(rows_from_blob(lengths, frame.blob), deadline, priority)
-        body, blob = result_to_blob(answered)
+        deployment, _ = self._held[number]
+        result = await deployment.scheduler.submit(rows_from_blob(lengths, frame.blob), deadline, priority)
+        body, blob = result_to_blob(result)
         return Frame("answer", frame.number, body, blob)
 
     def cancel(self, number: int) -> None:
@@ -175,8 +175,8 @@ class EngineServer:
     # --- what changes
 
     def _change(self) -> None:
-        known = {version.deployment: number for number, version in self._deployments.versions.items()}
-        versions = {known.get(live.deployment) or self._next_number(): live for live in self._registry.live}
+        number_of = {version.deployment: number for number, version in self._deployments.versions.items()}
+        versions = {number_of.get(live.deployment) or self._next_number(): live for live in self._registry.live}
         self._deployments = DeploymentList(
             self._deployments.generation + 1, versions, self._registry.is_loaded, self._registry.standing
         )

@@ -75,9 +75,9 @@ def _one_line(text: str) -> str:
     return _IN_A_LINE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escaped(match: re.Match[str]) -> str:
     """As JSON writes it; nothing of it stands outside a string there."""
-    return f"\\u{ord(found[0]):04x}"
+    return f"\\u{ord(match[0]):04x}"
 
 
 def set_up_logging(level: str, as_json: bool | None = None) -> None:

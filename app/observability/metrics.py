@@ -143,14 +143,14 @@ def _engine_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:
     for model in models:
         rows[model.model] = rows.get(model.model, 0) + model.num_waiting_rows
         tokens[model.model] = min(tokens.get(model.model, model.max_batch_tokens), model.max_batch_tokens)
-    waiting = _gauge("waiting_rows", "Rows waiting for the engine.", "model")
+    waiting_rows = _gauge("waiting_rows", "Rows waiting for the engine.", "model")
     budget = _gauge(
         "batch_token_budget", "Tokens that a batch may cost now: less than configured while memory is short.", "model"
     )
     for name in rows:
-        waiting.add_metric([name], rows[name])
+        waiting_rows.add_metric([name], rows[name])
         budget.add_metric([name], tokens[name])
-    yield waiting
+    yield waiting_rows
     yield budget
 
 

@@ -49,7 +49,7 @@ class Trace:
     attributes: dict[str, str | int] = field(default_factory=dict)
     parts: list[SpanPart] = field(default_factory=list)
 
-    def spent(self, began_s: float, seconds: Mapping[str, float], of_last: Attributes) -> None:
+    def add_spans(self, began_s: float, seconds: Mapping[str, float], of_last: Attributes) -> None:
         """Add parts that followed each other, the last of them with these attributes."""
         names = list(seconds)
         for name in names:

@@ -83,12 +83,12 @@ def on_stop_request(end: Callable[[], None]) -> None:
     """Call this when the supervisor closes standard input, which is how it tells a child to finish and leave."""
     loop = asyncio.get_running_loop()
 
-    def read() -> None:
+    def on_readable() -> None:
         if not os.read(STDIN, 1):
             loop.remove_reader(STDIN)
             end()
 
-    loop.add_reader(STDIN, read)
+    loop.add_reader(STDIN, on_readable)
 
 
 async def heartbeat() -> None:

@@ -197,7 +197,7 @@ def _first_fit_decreasing(lengths: Sequence[int], width: int) -> list[Place]:
     filled: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[index]
-        line = next((i for i, used in enumerate(filled) if used + length <= width), len(filled))
+        line = next((i for i, num_filled in enumerate(filled) if num_filled + length <= width), len(filled))
         if line == len(filled):
             filled.append(0)
         places[index] = Place(line, filled[line])

@@ -99,8 +99,8 @@ def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | N
     except Exception as error:  # onnxruntime raises a dozen unrelated types here
         if provider.device == "cpu":
             raise InvalidArtefact(f"{file.name} cannot be loaded: {_first_line(error)}") from error
-        asked = " with HOOPER_CUDA_GRAPHS=true" if provider.captures else ""
-        raise ProviderUnavailable(f"{provider.execution_provider} cannot run {file.name}{asked}: {cause_of(error)}") from error
+        mode = " with HOOPER_CUDA_GRAPHS=true" if provider.captures else ""
+        raise ProviderUnavailable(f"{provider.execution_provider} cannot run {file.name}{mode}: {cause_of(error)}") from error
     if provider.execution_provider not in session.get_providers():
         raise ProviderUnavailable(
             f"{provider.execution_provider} was asked for, but the engine chose {', '.join(session.get_providers())}"

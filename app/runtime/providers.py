@@ -1,4 +1,4 @@
-"""What this machine can run, and which execution provider a device wish means on it. Never a silent fallback: what is not there
+"""What this machine can run, and which execution provider a choice of device means on it. Never a silent fallback: what is not there
 is an error, and where `auto` takes another engine than the first, the reason says why."""
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from app.core.manifest import Manifest
 from app.core.types import Device, Precision
 from app.runtime.layout import Limits
 
-DeviceWish = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
-PrecisionWish = Literal["auto", "fp32"]
+DeviceChoice = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
+PrecisionChoice = Literal["auto", "fp32"]
 
 EXECUTION_PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -74,34 +74,34 @@ class Provider:
         return replace(self, captures=True)
 
 
-def choose_provider(wish: DeviceWish, machine: Machine | None = None) -> Provider:
-    """The provider for a wish on this machine.
+def choose_provider(choice: DeviceChoice, machine: Machine | None = None) -> Provider:
+    """The provider for a choice of device on this machine.
 
     `auto` takes CUDA where a driver answers, else OpenVINO in bf16 where the processor multiplies bf16, else the CPU.
 
     Raises:
-        ProviderUnavailable: the wish names a device that is not there; says what to install.
+        ProviderUnavailable: the choice is a device that is not there; says what to install.
     """
-    there = machine or detect_machine()
-    if wish == "auto":
-        return _candidates(there)[0]
-    missing = _missing(wish, there)
+    present = machine or detect_machine()
+    if choice == "auto":
+        return _candidates(present)[0]
+    missing = _missing(choice, present)
     if missing:
-        raise ProviderUnavailable(f"HOOPER_DEVICE={wish} cannot be had: {missing}")
-    precision: Precision = "bf16" if wish == "openvino" and there.has_bf16 else "fp32"
-    return Provider(wish, precision, "as asked for")
+        raise ProviderUnavailable(f"HOOPER_DEVICE={choice} cannot be had: {missing}")
+    precision: Precision = "bf16" if choice == "openvino" and present.has_bf16 else "fp32"
+    return Provider(choice, precision, "as asked for")
 
 
-def for_model(provider: Provider, manifest: Manifest, has_int8: bool, wish: PrecisionWish = "auto") -> Provider:
+def for_model(provider: Provider, manifest: Manifest, has_int8: bool, choice: PrecisionChoice = "auto") -> Provider:
     """The provider in the fastest precision whose parity this model has shown.
 
     Args:
         provider: what `choose_provider` chose.
         manifest: the model's.
         has_int8: whether the processor multiplies int8 exactly; see `app.runtime.providers.has_int8`.
-        wish: `fp32` takes no other.
+        choice: `fp32` takes no other.
     """
-    if wish == "fp32":
+    if choice == "fp32":
         return provider if provider.precision == "fp32" else provider.in_fp32(f"{provider.reason}; in fp32, as asked for")
     if provider.device in ("cuda", "tensorrt"):
         return _in_fp16(provider, manifest)

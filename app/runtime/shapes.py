@@ -45,7 +45,7 @@ def parts(lengths: Sequence[int], layout: LayoutName) -> list[Part]:
     falling = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     for num_long in sorted({sum(length > limit for length in lengths) for limit in LONG} - {0, len(lengths)}):
         groups = falling[:num_long], falling[num_long:]
-        if sum(_least(lengths, group) for group in groups) >= cost(best):
+        if sum(_lower_bound(lengths, group) for group in groups) >= cost(best):
             continue
         split = [Part(group, _tensor([lengths[index] for index in group], layout)) for group in groups]
         if cost(split) < cost(best):
@@ -57,13 +57,13 @@ def _tensor(lengths: Sequence[int], layout: LayoutName) -> Plan:
     best = plan(lengths, layout, fixed_shapes=False)
     if layout == "padded" or len(lengths) == 1:
         return best
-    least, total = _price(best), sum(lengths)
-    for width in sorted(_widths(max(lengths), total, len(lengths)), key=lambda width: _least_at(width, total)):
-        if _least_at(width, total) >= least:
+    lowest, total = _price(best), sum(lengths)
+    for width in sorted(_widths(max(lengths), total, len(lengths)), key=lambda width: _lower_bound_at(width, total)):
+        if _lower_bound_at(width, total) >= lowest:
             break
-        where = pack(lengths, width)
-        if _price(where) < least:
-            best, least = where, _price(where)
+        layout_plan = pack(lengths, width)
+        if _price(layout_plan) < lowest:
+            best, lowest = layout_plan, _price(layout_plan)
     return best
 
 
@@ -89,16 +89,16 @@ def _price_of(num_tokens: int, width: int) -> float:
     return num_tokens * (1 + width / ATTENTION_WIDTH) + TENSOR_TOKENS
 
 
-def _least_at(width: int, total: int) -> float:
+def _lower_bound_at(width: int, total: int) -> float:
     return _price_of(math.ceil(total / width) * width, width)
 
 
-def _least(lengths: Sequence[int], group: Sequence[int]) -> float:
+def _lower_bound(lengths: Sequence[int], group: Sequence[int]) -> float:
     """What the rows cost at the least, in a tensor without a gap."""
     of_group = [lengths[index] for index in group]
     return _price_of(sum(of_group), max(of_group))
 
 
-def cost(chosen: Sequence[Part]) -> float:
+def cost(tensors: Sequence[Part]) -> float:
     """What tensors cost, in tokens of a narrow one."""
-    return sum(_price(part.where) for part in chosen)
+    return sum(_price(part.where) for part in tensors)

@@ -49,13 +49,13 @@ def profile(graph: Graph, limits: Limits) -> dict[str, str]:
     width = min(PACKED_WIDTH, maximum.width)
     usual = min(bucket(max(1, limits.max_batch_tokens // width), HEIGHTS), maximum.height)
     return {
-        "trt_profile_min_shapes": _named(graph, HEIGHTS[0], WIDTHS[0], HEIGHTS[0]),
-        "trt_profile_opt_shapes": _named(graph, usual, width, maximum.gathered),
-        "trt_profile_max_shapes": _named(graph, maximum.height, maximum.width, maximum.gathered),
+        "trt_profile_min_shapes": _profile_shapes(graph, HEIGHTS[0], WIDTHS[0], HEIGHTS[0]),
+        "trt_profile_opt_shapes": _profile_shapes(graph, usual, width, maximum.gathered),
+        "trt_profile_max_shapes": _profile_shapes(graph, maximum.height, maximum.width, maximum.gathered),
     }
 
 
-def _named(graph: Graph, height: int, width: int, gathered: int) -> str:
+def _profile_shapes(graph: Graph, height: int, width: int, gathered: int) -> str:
     return ",".join(f"{name}:{gathered}" if name == "gather" else f"{name}:{height}x{width}" for name in graph.inputs)
 
 

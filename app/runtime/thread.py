@@ -121,10 +121,10 @@ class EngineThread:
     def _refuse(self, current: _Call | None) -> None:
         with self._lock:
             self._is_over = True
-        lost = EngineLost(f"the thread {self._name} has died")
+        error = EngineLost(f"the thread {self._name} has died")
         if current is not None:
-            current.fail(lost)
+            current.fail(error)
         while not self._calls.empty():
             call = self._calls.get()
             if call is not None:
-                call.fail(lost)
+                call.fail(error)

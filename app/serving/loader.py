@@ -34,7 +34,7 @@ from app.observability.metrics import Metrics
 from app.runtime.encoder_engine import EngineSet, open_engines
 from app.runtime.layout import Limits
 from app.runtime.onnx_session import SessionFactory, open_session
-from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model, has_int8
+from app.runtime.providers import DeviceChoice, PrecisionChoice, Provider, choices_of_auto, choose_provider, for_model, has_int8
 from app.serving.deployment import Deployment, Timings, rows_of
 from app.serving.drift import Drift
 from app.settings import Settings
@@ -55,14 +55,14 @@ logger = logging.getLogger(__name__)
 class LoadOptions:
     """What the settings say about loading a model."""
 
-    device: DeviceWish
+    device: DeviceChoice
     num_threads: int
     max_batch_tokens: int
     max_batch_rows: int
     queue: QueueLimit
     engine_run_s: float = 60.0
     """Seconds that one batch may take."""
-    precision: PrecisionWish = "auto"
+    precision: PrecisionChoice = "auto"
     num_streams: int = 0
     """Batches that the CPU computes at the same time; 0: see `open_engines`."""
     cuda_graphs: bool = False

@@ -19,7 +19,7 @@ from app.core.errors import ProviderUnavailable
 from app.core.manifest import Manifest, read_manifest
 from app.core.types import Row
 from app.runtime.encoder_engine import EncoderEngine, open_engines
-from app.runtime.providers import DeviceWish, PrecisionWish, Provider, choices_of_auto, choose_provider, for_model, has_int8
+from app.runtime.providers import DeviceChoice, PrecisionChoice, Provider, choices_of_auto, choose_provider, for_model, has_int8
 from app.tasks.tokenizer import Tokenizer
 
 PRODUCT = (1024, 384, 1536)
@@ -43,7 +43,7 @@ def can_read_graphs() -> bool:
     return find_spec("onnx") is not None
 
 
-def provider_for(manifest: Manifest, device: DeviceWish, precision: PrecisionWish) -> Provider:
+def provider_for(manifest: Manifest, device: DeviceChoice, precision: PrecisionChoice) -> Provider:
     """What the service would compute with, `HOOPER_CUDA_GRAPHS` included."""
     first = choose_provider(device)
     first = choices_of_auto(first, manifest)[0] if device == "auto" else first

@@ -12,7 +12,7 @@ from app.core.artefact import Artefact, is_version, latest_version, next_release
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
 from app.core.manifest import DriftReference, Manifest
 from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import DeviceWish, choices_of_auto, choose_provider
+from app.runtime.providers import DeviceChoice, choices_of_auto, choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.eval_data import load_eval_data
@@ -63,7 +63,7 @@ class OpenVersion:
         return Reference(self.training, task, self.manifest.task_options, examples, predictions)
 
 
-def open_version(model: str, models: Path, device: DeviceWish = "cpu") -> OpenVersion:
+def open_version(model: str, models: Path, device: DeviceChoice = "cpu") -> OpenVersion:
     """Read, verify and load what a person named: `name`, `name/version`, or a folder's path.
 
     Raises:
@@ -77,7 +77,7 @@ def open_version(model: str, models: Path, device: DeviceWish = "cpu") -> OpenVe
     raise InvalidSettings(f"there is no model {model} in {models}, nor a published folder of that path")
 
 
-def open_folder(folder: Path, device: DeviceWish = "cpu") -> OpenVersion:
+def open_folder(folder: Path, device: DeviceChoice = "cpu") -> OpenVersion:
     """
     Raises:
         InvalidArtefact: the folder is broken or altered, or its tokenizer or its options are nonsense.

@@ -22,7 +22,7 @@ from app.core.types import LayoutName, Row, RowOutput, TaskName
 from app.runtime.cuda_graphs import CudaGraphSession
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.onnx_session import OrtSession, open_session
-from app.runtime.providers import PrecisionWish, Provider, choose_provider, for_model, has_int8
+from app.runtime.providers import PrecisionChoice, Provider, choose_provider, for_model, has_int8
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.task import SummaryItem
 from app.tasks.question_answering.task import QuestionItem
@@ -120,9 +120,9 @@ def on_cpu(folder: Path) -> Sequence[RowOutput]:
 @pytest.fixture(params=["fp32", "auto"])
 def provider(request: pytest.FixtureRequest, device: Device, model: Model) -> Provider:
     """The device in fp32 and, where the manifest allows another, in that."""
-    wish: PrecisionWish = request.param
-    chosen = for_model(choose_provider(device), model.manifest, has_int8(), wish)
-    if wish == "auto" and chosen.precision == "fp32":
+    choice: PrecisionChoice = request.param
+    chosen = for_model(choose_provider(device), model.manifest, has_int8(), choice)
+    if choice == "auto" and chosen.precision == "fp32":
         pytest.skip(f"the manifest allows no other precision than fp32 on {device}")
     return chosen
 

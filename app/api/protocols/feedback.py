@@ -58,17 +58,17 @@ class FeedbackRequest(Request):
 
     def items(self, spec: TaskSpec) -> Sequence[SentCorrection | HooperError]:
         """The corrections of this task; one of another shape is an error in its place."""
-        return [self._corrected(sent, spec) for sent in as_list(self.inputs)]
+        return [self._corrected(entry, spec) for entry in as_list(self.inputs)]
 
-    def _corrected(self, sent: Any, spec: TaskSpec) -> SentCorrection | HooperError:
-        if isinstance(sent, HooperError):
-            return sent
+    def _corrected(self, entry: Any, spec: TaskSpec) -> SentCorrection | HooperError:
+        if isinstance(entry, HooperError):
+            return entry
         codec = spec.correction
         if codec is None:
             return InvalidInput(f"the model is for {spec.name}, of which no corrections are kept")
-        if not isinstance(sent, codec.schema):
+        if not isinstance(entry, codec.schema):
             return InvalidInput(f"should have {codec.wanted}: the model is for {spec.name}")
-        return SentCorrection(codec.item(sent), sent, codec, self.allow_new_labels)
+        return SentCorrection(codec.item(entry), entry, codec, self.allow_new_labels)
 
 
 def feedback_request(tasks: Tasks) -> type[FeedbackRequest]:
@@ -99,8 +99,8 @@ def _kind_of(codecs: Sequence[CorrectionCodec]) -> Callable[[Any], str]:
 
     def kind(value: Any) -> str:
         fields = value if isinstance(value, dict) else vars(value) if isinstance(value, Request) else {}
-        meant = next((codec for codec in codecs if codec.marks & set(fields)), None)
-        return (meant or next((codec for codec in codecs if not codec.marks), codecs[0])).schema.__name__
+        codec_of_fields = next((codec for codec in codecs if codec.marks & set(fields)), None)
+        return (codec_of_fields or next((codec for codec in codecs if not codec.marks), codecs[0])).schema.__name__
 
     return kind
 

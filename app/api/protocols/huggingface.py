@@ -61,9 +61,9 @@ def parameters_model(codecs: Sequence[HuggingFaceCodec]) -> type[BaseModel]:
     fields: dict[str, tuple[Any, Any]] = {}
     for codec in codecs:
         for name, (kind, field) in codec.parameters.items():
-            known = fields.get(name)
-            if known is not None and field is not None and known[1].description != field.description:
-                field = Field(None, description=f"{known[1].description} {field.description}")
+            existing = fields.get(name)
+            if existing is not None and field is not None and existing[1].description != field.description:
+                field = Field(None, description=f"{existing[1].description} {field.description}")
             fields[name] = (kind, field)
     return create_model("Parameters", __base__=Request, __doc__=_PARAMETERS, **fields)  # type: ignore[call-overload, no-any-return]
 
@@ -118,8 +118,8 @@ def parse_options(spec: TaskSpec, codec: HuggingFaceCodec, parameters: Any) -> A
     """
     for name in type(parameters).model_fields:
         if name not in codec.parameters and getattr(parameters, name) is not None:
-            known = ", ".join(codec.parameters) or "none"
-            raise InvalidInput(f"is not a parameter of {spec.name}, which has {known}", f"parameters.{name}")
+            accepted = ", ".join(codec.parameters) or "none"
+            raise InvalidInput(f"is not a parameter of {spec.name}, which has {accepted}", f"parameters.{name}")
     return codec.options(parameters)
 
 

@@ -134,7 +134,7 @@ def _read_headers(headers: Mapping[bytes, str]) -> tuple[dict[str, Any], list[An
 def _located(error: ValidationError, *place: str) -> list[dict[str, Any]]:
     """What is wrong, with the place of the value before the place in it."""
     errors = error.errors(include_url=False, include_input=False)
-    return [{**found, "loc": (*place, *found["loc"])} for found in errors]
+    return [{**error, "loc": (*place, *error["loc"])} for error in errors]
 
 
 class _DocumentedRoute(APIRoute):
@@ -173,12 +173,12 @@ def operations(tasks: Tasks) -> Mapping[str, Operation]:
     ]
     explain = NativeEndpoint(f"{PREFIX}explain", explain_request(tasks), explain_result(tasks), PredictContext.explain)
     correct = NativeEndpoint(f"{PREFIX}feedback", feedback_request(tasks), FeedbackResult, PredictContext.correct)
-    found = [
+    endpoints = [
         *predicting,
         Operation(explain, "Explain an answer", EXPLAIN, errors),
         Operation(correct, "Correct a model", FEEDBACK, ANSWERED | errors),
     ]
-    return {operation.endpoint.path: operation for operation in found}
+    return {operation.endpoint.path: operation for operation in endpoints}
 
 
 def _predict(tasks: Tasks, path: str) -> Answer:

@@ -83,25 +83,25 @@ def read_texts(inputs: Sequence[RequestInput], tail: bytes, signature: OpenInfer
     Raises:
         InvalidInput: an input is unknown, missing or there twice; its type, shape or data is wrong; bytes are left over.
     """
-    found: dict[str, list[str]] = {}
+    texts_by_name: dict[str, list[str]] = {}
     for entry in inputs:
         if entry.name not in (*signature.inputs, *signature.optional):
-            known = ", ".join((*signature.inputs, *signature.optional))
-            raise InvalidInput(f"{entry.name!r} is not an input of this model, which has {known}", "inputs")
-        if entry.name in found:
+            accepted = ", ".join((*signature.inputs, *signature.optional))
+            raise InvalidInput(f"{entry.name!r} is not an input of this model, which has {accepted}", "inputs")
+        if entry.name in texts_by_name:
             raise InvalidInput("is there twice", f"inputs.{entry.name}")
         size = entry.parameters.binary_data_size if entry.parameters else None
         elements, tail = _elements(entry, size, tail)
-        found[entry.name] = _checked(entry, elements)
-    missing = [name for name in signature.inputs if name not in found]
+        texts_by_name[entry.name] = _checked(entry, elements)
+    missing = [name for name in signature.inputs if name not in texts_by_name]
     if missing:
         raise InvalidInput("is required", f"inputs.{missing[0]}")
-    if len({len(texts) for texts in found.values()}) > 1:
-        counted = ", ".join(f"{name} has {len(texts)}" for name, texts in found.items())
-        raise InvalidInput(f"need one row per item in each: {counted}", "inputs")
+    if len({len(texts) for texts in texts_by_name.values()}) > 1:
+        row_counts = ", ".join(f"{name} has {len(texts)}" for name, texts in texts_by_name.items())
+        raise InvalidInput(f"need one row per item in each: {row_counts}", "inputs")
     if tail:
         raise InvalidInput(f"{len(tail)} bytes after the JSON belong to no input", "inputs")
-    return found
+    return texts_by_name
 
 
 def write_response(answer: InferResponse, outputs: Mapping[str, Tensor], binary: Sequence[str]) -> tuple[bytes, int | None]:
@@ -115,7 +115,7 @@ def write_response(answer: InferResponse, outputs: Mapping[str, Tensor], binary:
     Returns:
         The body, and the length of its JSON where bytes follow.
     """
-    told: list[ResponseOutput] = []
+    entries: list[ResponseOutput] = []
     tails: list[bytes] = []
     for name, tensor in outputs.items():
         output = ResponseOutput(name=name, datatype=tensor.datatype, shape=list(tensor.shape), data=None, parameters=None)
@@ -124,8 +124,8 @@ def write_response(answer: InferResponse, outputs: Mapping[str, Tensor], binary:
             output.parameters = {"binary_data_size": len(tails[-1])}
         else:
             output.data = list(tensor.data)
-        told.append(output)
-    head = answer.model_copy(update={"outputs": told}).model_dump_json(exclude_none=True).encode()
+        entries.append(output)
+    head = answer.model_copy(update={"outputs": entries}).model_dump_json(exclude_none=True).encode()
     return b"".join((head, *tails)), len(head) if binary else None
 
 

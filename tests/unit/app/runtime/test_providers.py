@@ -1,4 +1,4 @@
-"""Device wish to execution provider: never a silent fallback."""
+"""Device choice to execution provider: never a silent fallback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial, FileEntry, Graph, Manifest, Output, Parity
 from app.runtime import providers
-from app.runtime.providers import DeviceWish, Machine, Provider, choices_of_auto, choose_provider, for_model
+from app.runtime.providers import DeviceChoice, Machine, Provider, choices_of_auto, choose_provider, for_model
 
 BARE = Machine(
     execution_providers=frozenset({"CPUExecutionProvider"}),
@@ -65,29 +65,29 @@ def test_auto_takes_the_best_that_is_there(machine: Machine, device: str, precis
     assert (chosen.device, chosen.precision) == (device, precision)
 
 
-@pytest.mark.parametrize("wish", get_args(DeviceWish))
-def test_a_wish_is_fulfilled_to_the_letter_or_refused_on_every_machine(wish: DeviceWish) -> None:
+@pytest.mark.parametrize("choice", get_args(DeviceChoice))
+def test_a_choice_of_device_is_followed_to_the_letter_or_refused_on_every_machine(choice: DeviceChoice) -> None:
     for machine in EVERY_MACHINE:
-        match _outcome(wish, machine):
+        match _outcome(choice, machine):
             case Provider(device=device, reason=reason):
-                assert wish in ("auto", device)
+                assert choice in ("auto", device)
                 assert reason
             case str(refusal):
-                assert wish not in ("auto", "cpu")
-                assert refusal.startswith(f"HOOPER_DEVICE={wish} cannot be had: ")
+                assert choice not in ("auto", "cpu")
+                assert refusal.startswith(f"HOOPER_DEVICE={choice} cannot be had: ")
                 assert "install" in refusal or "HOOPER_DEVICE=cpu" in refusal
                 assert "\n" not in refusal
 
 
-def _outcome(wish: DeviceWish, machine: Machine) -> Provider | str:
+def _outcome(choice: DeviceChoice, machine: Machine) -> Provider | str:
     try:
-        return choose_provider(wish, machine)
+        return choose_provider(choice, machine)
     except ProviderUnavailable as error:
         return error.detail
 
 
 @pytest.mark.parametrize(
-    ("wish", "machine", "what_to_do"),
+    ("choice", "machine", "what_to_do"),
     [
         ("openvino", BARE, "pip install onnxruntime-ep-openvino"),
         ("openvino", AMD, "HOOPER_DEVICE=cpu"),
@@ -99,17 +99,17 @@ def _outcome(wish: DeviceWish, machine: Machine) -> Provider | str:
         ("tensorrt", GPU, "install TensorRT 10"),
     ],
 )
-def test_a_refusal_says_what_to_do(wish: DeviceWish, machine: Machine, what_to_do: str) -> None:
+def test_a_refusal_says_what_to_do(choice: DeviceChoice, machine: Machine, what_to_do: str) -> None:
     with pytest.raises(ProviderUnavailable, match=what_to_do):
-        choose_provider(wish, machine)
+        choose_provider(choice, machine)
 
 
 @pytest.mark.parametrize(
-    ("wish", "machine", "precision"),
+    ("choice", "machine", "precision"),
     [("cpu", INTEL, "fp32"), ("openvino", INTEL, "bf16"), ("openvino", OLD_INTEL, "fp32"), ("tensorrt", TENSORRT, "fp32")],
 )
-def test_bf16_is_for_processors_that_multiply_it(wish: DeviceWish, machine: Machine, precision: str) -> None:
-    assert choose_provider(wish, machine).precision == precision
+def test_bf16_is_for_processors_that_multiply_it(choice: DeviceChoice, machine: Machine, precision: str) -> None:
+    assert choose_provider(choice, machine).precision == precision
 
 
 def test_auto_on_a_machine_with_an_unused_gpu_says_why() -> None:
@@ -129,9 +129,11 @@ def test_cuda_graphs_are_for_cuda_alone_and_want_few_shapes() -> None:
     capturing = cuda.capturing()
     assert (capturing.captures, capturing.fixed_shapes, capturing.device) == (True, True, "cuda")
     assert for_model(replace(capturing, precision="fp16"), model(fp32=ALIKE), has_int8=False).captures
-    for wish in ("cpu", "openvino", "tensorrt"):
-        with pytest.raises(ProviderUnavailable, match=f"^HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda; here it is {wish}"):
-            choose_provider(wish, TENSORRT).capturing()
+    for choice in ("cpu", "openvino", "tensorrt"):
+        with pytest.raises(
+            ProviderUnavailable, match=f"^HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda; here it is {choice}"
+        ):
+            choose_provider(choice, TENSORRT).capturing()
 
 
 def test_going_back_to_fp32_keeps_the_device_and_tells_why() -> None:
@@ -219,7 +221,7 @@ def test_the_fp16_form_is_for_gpus_alone(provider: Provider) -> None:
 @pytest.mark.parametrize("provider", [CPU, OPENVINO, CUDA, TRT])
 def test_who_wants_fp32_gets_fp32(provider: Provider) -> None:
     manifest = model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE, fp16=ALIKE)
-    chosen = for_model(provider, manifest, has_int8=True, wish="fp32")
+    chosen = for_model(provider, manifest, has_int8=True, choice="fp32")
     assert (chosen.device, chosen.precision) == (provider.device, "fp32")
 
 

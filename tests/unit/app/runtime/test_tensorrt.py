@@ -115,7 +115,7 @@ def test_graphs_of_other_content_have_other_folders(file: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative"}])
-def test_without_a_wish_it_lies_at_home(
+def test_by_default_it_lies_at_home(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
