@@ -82,8 +82,8 @@ def batch(
     _check_files(source, target)
     request = choice.request("bulk", request_values, settings)
     if request.schema.is_whole:
-        given = request.schema.given_options
-        raise SetupError(f"{given} are already a whole input; leave one of them out to read it from INPUT")
+        option_names = request.schema.given_options
+        raise SetupError(f"{option_names} are already a whole input; leave one of them out to read it from INPUT")
     writer = row_writer(target, request.spec.table, request.options.get("top_k") or 1)
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source))

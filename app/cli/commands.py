@@ -140,7 +140,7 @@ class Hooper(Group):
         if entry is None and ctx.resilient_parsing:
             return None, None, args
         if entry is None:
-            raise TyperException(f"hooper: there is no command {_wish(args)} (`hooper --help` lists them)")
+            raise TyperException(f"hooper: there is no command {_suggestion(args)} (`hooper --help` lists them)")
         return entry.name, load(entry), args[len(entry.name.split()) :]
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -165,20 +165,20 @@ class _Foreign(Command):
 def commands() -> list[Entry]:
     """The commands that are here: our own, and those that installed packages bring."""
     offline = _offline()
-    known = [entry for entry in ENTRIES if entry.target or entry.name in offline]
-    return [*known, *(Entry(name, name) for name in offline if name not in {entry.name for entry in known})]
+    entries = [entry for entry in ENTRIES if entry.target or entry.name in offline]
+    return [*entries, *(Entry(name, name) for name in offline if name not in {entry.name for entry in entries})]
 
 
 def find(words: Sequence[str]) -> Entry | None:
     """The command that these words begin with; none for a group's name before an unknown word, as in `models shwo`."""
-    known = {entry.name: entry for entry in commands()}
+    entries = {entry.name: entry for entry in commands()}
     two = " ".join(words[:2])
-    if two in known:
-        return known[two]
-    is_group = any(name.startswith(f"{words[0]} ") for name in known)
+    if two in entries:
+        return entries[two]
+    is_group = any(name.startswith(f"{words[0]} ") for name in entries)
     if is_group and len(words) > 1 and not words[1].startswith("-"):
         return None
-    return known.get(words[0])
+    return entries.get(words[0])
 
 
 def load(entry: Entry) -> Command:
@@ -201,12 +201,12 @@ def load(entry: Entry) -> Command:
     return command
 
 
-def _wish(words: Sequence[str]) -> str:
+def _suggestion(words: Sequence[str]) -> str:
     """What was typed, and the command that is nearest to it, where one is near."""
     names = [entry.name for entry in commands()]
-    wish = " ".join(words[:2]) if words[0] in names and len(words) > 1 else words[0]  # of a group: `models shwo`
-    near = difflib.get_close_matches(wish, names, n=1)
-    return f"{wish!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    command = " ".join(words[:2]) if words[0] in names and len(words) > 1 else words[0]  # of a group: `models shwo`
+    near = difflib.get_close_matches(command, names, n=1)
+    return f"{command!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _offline() -> dict[str, EntryPoint]:

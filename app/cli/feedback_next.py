@@ -107,7 +107,7 @@ class _Search:
             for source in sources:
                 fresh = (item for item in read(source, self._schema) if not self._is_known(item))
                 for chunk in chunks(fresh, CHUNK, CHUNK_CHARACTERS):
-                    yield from self._answered(model, chunk, len(sources) > 1)
+                    yield from self._candidates(model, chunk, len(sources) > 1)
                     progress.update(self.num_done, self.num_failed)
         finally:
             progress.clear()
@@ -127,7 +127,7 @@ class _Search:
         self.num_known += is_known
         return is_known
 
-    def _answered(self, model: LocalModel, chunk: list[Input], with_file: bool) -> Iterator[Candidate]:
+    def _candidates(self, model: LocalModel, chunk: list[Input], with_file: bool) -> Iterator[Candidate]:
         for item, answer in zip(chunk, model.answer(chunk), strict=True):
             self.num_done += 1
             if "error" in answer or not isinstance(item.fields, Mapping):
@@ -179,13 +179,13 @@ def uncertainty(answer: Mapping[str, Any], measure: Measure, is_multi: bool = Fa
 
 def varied(candidates: Iterable[Candidate], count: int) -> Iterator[Candidate]:
     """The first `count` candidates of which no two are alike, in their order."""
-    chosen: list[list[frozenset[str]]] = []
+    selected: list[list[frozenset[str]]] = []
     for candidate in candidates:
-        if len(chosen) == count:
+        if len(selected) == count:
             return
         words = [frozenset(_WORD.findall(text.casefold())) for text in candidate.texts]
-        if not any(_are_alike(words, other) for other in chosen):
-            chosen.append(words)
+        if not any(_are_alike(words, other) for other in selected):
+            selected.append(words)
             yield candidate
 
 

@@ -47,10 +47,10 @@ def as_columns(lines: Any, limit: int, columns: int, item: Input, answer: Mappin
     fields = item.fields if isinstance(item.fields, Mapping) else {}
     for index, line in enumerate(lines(fields, answer, limit)):
         score = " " * SCORE if line.score is None else f"{line.score:{SCORE}.3f}"
-        shown = pad(clip(line.answer, line.width), line.width) if line.width else plain(line.answer)
+        text = pad(clip(line.answer, line.width), line.width) if line.width else plain(line.answer)
         room = max(10, columns - NUMBER - 2 - SCORE - line.width - 4)
         source = clip(line.source, room) if index == 0 else ""
-        yield f"{number if index == 0 else ' ' * len(number)}{score}  {shown}  {source}".rstrip()
+        yield f"{number if index == 0 else ' ' * len(number)}{score}  {text}  {source}".rstrip()
 
 
 def as_bars(columns: int, item: Input, answer: Mapping[str, Any]) -> Iterator[str]:

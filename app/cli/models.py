@@ -195,6 +195,6 @@ def export(
         raise SetupError(f"{file} exists; say --force to replace it")
     artefact = Repository(settings.models).find(model)
     pack(artefact.folder, file)
-    written = describe_file(file)
-    print(f"{artefact.id} -> {file}, {written.num_bytes / 1e6:.1f} MB, sha256 {written.sha256}")
+    file_info = describe_file(file)
+    print(f"{artefact.id} -> {file}, {file_info.num_bytes / 1e6:.1f} MB, sha256 {file_info.sha256}")
     return 0

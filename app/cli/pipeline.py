@@ -74,11 +74,11 @@ class Prefetch:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._is_over)
-            taken, self._ready, self._num_characters = self._ready, [], 0
+            inputs, self._ready, self._num_characters = self._ready, [], 0
             self._changed.notify_all()
-        if not taken and self._failure is not None:
+        if not inputs and self._failure is not None:
             raise self._failure
-        return taken
+        return inputs
 
     def close(self) -> None:
         """Let the thread end, wherever it is."""

@@ -76,16 +76,16 @@ def _fit_to_travel(job: Job) -> Job:
 
 def _dataset(job: Job) -> Any:
     num_cpus, num_gpus = job.request.settings.engine_threads, 1 if job.request.settings.device in GPU_DEVICES else 0
-    here = {NODE_LABEL: ray.get_runtime_context().get_node_id()}
+    this_node = {NODE_LABEL: ray.get_runtime_context().get_node_id()}
     # no core is set aside for reading: where engines have taken all of this node, it would never begin
-    read = ray.data.from_items([0]).map_batches(_read, fn_args=(job,), num_cpus=0, label_selector=here)
+    source_blocks = ray.data.from_items([0]).map_batches(_read, fn_args=(job,), num_cpus=0, label_selector=this_node)
     engines = ray.data.ActorPoolStrategy(
         min_size=1,
         initial_size=_room(num_cpus, num_gpus),
         max_concurrent_calls_per_actor=UNDER_WAY,
         enable_true_multi_threading=True,
     )
-    return read.map_batches(
+    return source_blocks.map_batches(
         RayEngine, fn_constructor_args=(job,), batch_size=None, compute=engines, num_cpus=num_cpus, num_gpus=num_gpus
     )
 
@@ -155,8 +155,8 @@ def _room(num_cpus: int, num_gpus: int) -> int:
     cores, gpus = [node.get("CPU", 0) for node in nodes], [node.get("GPU", 0) for node in nodes]
     room = sum(int(min(cpu // num_cpus, gpu if num_gpus else cpu)) for cpu, gpu in zip(cores, gpus, strict=True))
     if not room:
-        wanted = f"{num_cpus} cores" + " and a GPU" * num_gpus
-        raise SetupError(f"an engine takes {wanted}; the cluster's nodes have at most {max(cores):g} cores, {max(gpus):g} GPUs")
+        needs = f"{num_cpus} cores" + " and a GPU" * num_gpus
+        raise SetupError(f"an engine takes {needs}; the cluster's nodes have at most {max(cores):g} cores, {max(gpus):g} GPUs")
     return room
 
 

@@ -181,8 +181,8 @@ def _os_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = "; what was answered is kept, and the same command resumes it" if _sibling(target, JOURNAL).exists() else ""
-        raise SetupError(f"{target} cannot be written: {error.strerror or error}{kept}") from error
+        hint = "; what was answered is kept, and the same command resumes it" if _sibling(target, JOURNAL).exists() else ""
+        raise SetupError(f"{target} cannot be written: {error.strerror or error}{hint}") from error
 
 
 def _sibling(target: Path, suffix: str) -> Path:

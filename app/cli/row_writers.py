@@ -130,11 +130,11 @@ class Delimited:
         return self._lines(self.table.cells(*pair) for pair in zip(inputs, answers, strict=True))
 
     def _lines(self, rows: Any) -> bytes:
-        written = io.StringIO()
-        csv.writer(written, delimiter=self.delimiter, lineterminator="\n").writerows(
+        buffer = io.StringIO()
+        csv.writer(buffer, delimiter=self.delimiter, lineterminator="\n").writerows(
             [str(cell).lower() if isinstance(cell, bool) else cell for cell in row] for row in rows
         )
-        return written.getvalue().encode()
+        return buffer.getvalue().encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> No
 def figures(evaluation: Mapping[str, Any], limit: int = 3) -> str:
     """The first figures of a model and on how many rows they were measured; all of them are in its card."""
     names = [name for name in evaluation if name != "rows"][:limit]
-    said = ", ".join(f"{name} {evaluation[name]}" for name in [*names, "rows"] if name in evaluation)
-    return said or "not measured"
+    metrics = ", ".join(f"{name} {evaluation[name]}" for name in [*names, "rows"] if name in evaluation)
+    return metrics or "not measured"
 
 
 def on_terminal() -> bool:
@@ -65,13 +65,13 @@ def clip(text: str, size: int) -> str:
     text = plain(" ".join(text[: 4 * size].split()))
     if width(text) <= size:
         return text
-    taken, kept = 0, []
+    num_columns, characters = 0, []
     for character in text:
-        taken += _width(character)
-        if taken > size - 1:
+        num_columns += _width(character)
+        if num_columns > size - 1:
             break
-        kept.append(character)
-    return "".join(kept) + "…"
+        characters.append(character)
+    return "".join(characters) + "…"
 
 
 def _width(character: str) -> int:

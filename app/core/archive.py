@@ -109,12 +109,12 @@ def _read_members(tar: tarfile.TarFile, archive: Path, folder: Path) -> Manifest
 
 def _plain_members(tar: tarfile.TarFile, archive: Path) -> Iterator[tuple[tarfile.TarInfo, re.Match[str]]]:
     """Regular files named `name/version/file`, each once; anything else ends it."""
-    seen = set()
+    names = set()
     for member in tar:
         parts = _MEMBER.fullmatch(member.name)
-        if parts is None or not member.isreg() or member.name in seen:
+        if parts is None or not member.isreg() or member.name in names:
             raise InvalidArtefact(f"{archive} holds {member.name!r}, which is no plain file of a published version")
-        seen.add(member.name)
+        names.add(member.name)
         yield member, parts
 
 

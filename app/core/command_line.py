@@ -132,8 +132,8 @@ def spread(
 
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            given = {name: value for name in options if (value := values.pop(name)) not in (None, [])}
-            return function(**values, **{parameter: build(given)})
+            option_values = {name: value for name in options if (value := values.pop(name)) not in (None, [])}
+            return function(**values, **{parameter: build(option_values)})
 
         keyword_only: Any = inspect.Parameter.KEYWORD_ONLY
         own = [own.replace(kind=keyword_only) for name, own in signature.parameters.items() if name != parameter]
@@ -179,12 +179,12 @@ def parse_options(options: Mapping[str, Any], words: Sequence[str]) -> dict[str,
     Raises:
         InvalidSettings: one of them is unknown, or its value is none of its kind.
     """
-    given: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
 
     @program("options")
     @spread("values", options, dict)
     def collect(values: dict[str, Any]) -> int:
-        given.update(values)
+        parsed.update(values)
         return 0
 
     try:
@@ -192,7 +192,7 @@ def parse_options(options: Mapping[str, Any], words: Sequence[str]) -> dict[str,
             collect.command.invoke(context)
     except TyperException as error:
         raise InvalidSettings(error.format_message()) from error
-    return given
+    return parsed
 
 
 class _Help:
@@ -298,13 +298,13 @@ def _sentence(error: TyperException) -> str:
     option, param = getattr(error, "option_name", None), getattr(error, "param", None)
     if hasattr(error, "possibilities"):
         near = list(error.possibilities or [])
-        said = f"{option!r} is not known here" + (f"; did you mean {near[0]!r}?" if near else "")
+        sentence = f"{option!r} is not known here" + (f"; did you mean {near[0]!r}?" if near else "")
     elif type(error).__name__ == "MissingParameter" and param is not None:
         missing = param.opts[-1] if param.param_type_name == "option" else param.human_readable_name
-        said = f"the following arguments are required: {missing}"
+        sentence = f"the following arguments are required: {missing}"
     else:
         message = error.format_message().rstrip(".")
         if message.startswith("Got unexpected extra"):  # …argument(s) (a b)
             message = f"{message.rpartition('(')[2].rstrip(')')!r} is not known here"
-        said = f"{message[0].lower()}{message[1:]}"
-    return f"{path}: {said} (`{path} --help` tells what there is)"
+        sentence = f"{message[0].lower()}{message[1:]}"
+    return f"{path}: {sentence} (`{path} --help` tells what there is)"

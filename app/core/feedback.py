@@ -96,7 +96,7 @@ class FeedbackFile:
             with self._opened():
                 self._file = self.path.stat()
         except (sqlite3.Error, OSError, _Unfit) as error:
-            raise _refused(path, error) from error
+            raise _setup_error(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +186,7 @@ def read(path: Path, model: str | None = None) -> Iterator[Correction]:
                 before = rows[-1][0]
                 yield from map(_correction, rows)
     except (sqlite3.Error, OSError, _Unfit) as error:
-        raise _refused(path, error) from error
+        raise _setup_error(path, error) from error
 
 
 def remove(path: Path, model: str | None = None, request_id: str | None = None, before: str | None = None) -> int:
@@ -218,7 +218,7 @@ def remove(path: Path, model: str | None = None, request_id: str | None = None, 
                 _overwrite(connection, count)
                 return count
     except (sqlite3.Error, OSError, _Unfit) as error:
-        raise _refused(path, error) from error
+        raise _setup_error(path, error) from error
 
 
 def _overwrite(connection: sqlite3.Connection, count: int) -> None:
@@ -356,13 +356,13 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _is_at(path: Path, known: os.stat_result) -> bool:
+def _is_at(path: Path, status: os.stat_result) -> bool:
     with suppress(OSError):
-        return os.path.samestat(path.stat(), known)
+        return os.path.samestat(path.stat(), status)
     return False
 
 
-def _refused(path: Path, error: Exception) -> SetupError:
+def _setup_error(path: Path, error: Exception) -> SetupError:
     if path.exists() and not path.is_file():
         return SetupError(f"the feedback file {path} is no file")
     if isinstance(error, _Unfit):

@@ -83,7 +83,7 @@ def is_strangers_journal(path: Path, identity: re.Pattern[bytes]) -> bool:
     before = _page_before(Path(f"{path}-journal"))
     if before is None:
         return False
-    if _found(identity, before) != _found(identity, page[: len(before)]):
+    if _search(identity, before) != _search(identity, page[: len(before)]):
         return True
     return _counter(page) - _counter(before) not in (0, 1)
 
@@ -107,7 +107,7 @@ def _first_bytes(path: Path, count: int) -> bytes:
         return stream.read(count)
 
 
-def _found(identity: re.Pattern[bytes], page: bytes) -> bytes | None:
+def _search(identity: re.Pattern[bytes], page: bytes) -> bytes | None:
     match = identity.search(page)
     return match.group() if match else None
 

@@ -187,9 +187,9 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         InvalidArtefact: a file is missing, is a link, or differs from the manifest.
     """
-    for needed in (manifest.graph.file, *manifest.graph.variants.values(), manifest.tokenizer, manifest.golden):
-        if needed not in manifest.files:
-            raise InvalidArtefact(f"{folder / MANIFEST}: {needed} is used but has no checksum")
+    for file in (manifest.graph.file, *manifest.graph.variants.values(), manifest.tokenizer, manifest.golden):
+        if file not in manifest.files:
+            raise InvalidArtefact(f"{folder / MANIFEST}: {file} is used but has no checksum")
     for name, entry in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():

@@ -27,9 +27,9 @@ def describe_validation(errors: Sequence[Mapping[str, Any]]) -> str:
 def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The first wrong field, empty for the value itself, and what is wrong; a union's branches are joined by "or"."""
     # of a union's branches the one that got past the type, or else deepest, is the one that was meant
-    meant = [error for error in errors if not error["type"].endswith("_type")] or errors
-    field = max((_field(error) for error in meant), key=len)
-    messages = dict.fromkeys(_reworded(error) for error in meant if _field(error) == field)
+    branch_errors = [error for error in errors if not error["type"].endswith("_type")] or errors
+    field = max((_field(error) for error in branch_errors), key=len)
+    messages = dict.fromkeys(_reworded(error) for error in branch_errors if _field(error) == field)
     return ".".join(field), " or ".join(messages).replace(" or should be ", " or ")
 
 
@@ -46,9 +46,9 @@ def _field(error: Mapping[str, Any]) -> tuple[str, ...]:
     if parts and parts[0] in _SOURCES:
         del parts[0]
     # the last part of these is what the caller wrote, whatever it looks like
-    known = parts.pop() if error["type"] in ("extra_forbidden", "missing") and parts else None
-    named = [part for part in parts if not _is_tag(part)]
-    return (*named, known) if known is not None else tuple(named)
+    field = parts.pop() if error["type"] in ("extra_forbidden", "missing") and parts else None
+    names = [part for part in parts if not _is_tag(part)]
+    return (*names, field) if field is not None else tuple(names)
 
 
 def _is_tag(part: str) -> bool:

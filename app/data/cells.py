@@ -46,30 +46,30 @@ def literal(text: str) -> Any:
         return [quoted[1:-1] for quoted in re.findall(r"""'[^']*'|"[^"]*\"""", text)]
     if _NUMPY_NUMBERS.fullmatch(text):
         return [int(number.rstrip(".")) for number in text[1:-1].split()]
-    for read in (json.loads, lambda value: ast.literal_eval(_ARRAY.sub(r"\1", value))):
+    for parse in (json.loads, lambda value: ast.literal_eval(_ARRAY.sub(r"\1", value))):
         try:
-            found = read(text)
+            value = parse(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, set):  # of no order: the same each time
-            found = sorted(found, key=str)
-        if isinstance(found, list | tuple | dict):
-            return plain(found)
+        if isinstance(value, set):  # of no order: the same each time
+            value = sorted(value, key=str)
+        if isinstance(value, list | tuple | dict):
+            return plain(value)
     return None
 
 
 def spelled(cell: Any) -> Any:
     """The cell, or the list or mapping that its text spells."""
-    found = literal(cell) if isinstance(cell, str) else None
-    return cell if found is None else found
+    value = literal(cell) if isinstance(cell, str) else None
+    return cell if value is None else value
 
 
 def truth(cell: Any) -> bool | None:
     """Yes or no, in any spelling that files have for it; nothing is no. None where it is neither."""
     if is_missing(cell):
         return False
-    said = str(cell).strip().lower()
-    return True if said in YES else False if said in NO else None
+    text = str(cell).strip().lower()
+    return True if text in YES else False if text in NO else None
 
 
 def offset(cell: Any) -> int | None:
@@ -82,10 +82,10 @@ def offset(cell: Any) -> int | None:
         return None
     if isinstance(cell, bool) or not isinstance(cell, int | float | str):
         raise ValueError(cell)
-    found = float(cell)
-    if not found.is_integer():
+    number = float(cell)
+    if not number.is_integer():
         raise ValueError(cell)
-    return int(found)
+    return int(number)
 
 
 def in_lower_case(columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,20 +96,20 @@ def in_lower_case(columns: Mapping[str, Any]) -> dict[str, Any]:
 def with_names(columns: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
     """The columns with the names of classes in place of their numbers, as Hugging Face's description of a data set tells them,
     however deep they stand; None for -1, which says that there is no label."""
-    return {name: _named(value, features.get(name)) for name, value in columns.items()}
+    return {name: _with_class_names(value, features.get(name)) for name, value in columns.items()}
 
 
-def _named(value: Any, feature: Any) -> Any:
+def _with_class_names(value: Any, feature: Any) -> Any:
     if value is None or feature is None:
         return value
     if isinstance(feature, list):  # an old way of writing a sequence
-        return [_named(item, feature[0]) for item in value]
+        return [_with_class_names(item, feature[0]) for item in value]
     names = feature.get("names")
     if feature.get("_type") == "ClassLabel" and isinstance(names, Sequence):
         return (names[value] if 0 <= value < len(names) else None) if isinstance(value, int) else value
     inner = feature.get("feature")
     if inner is not None and isinstance(value, dict):  # a sequence of mappings is kept as a mapping of lists
-        return {name: [_named(item, inner.get(name)) for item in items] for name, items in value.items()}
+        return {name: [_with_class_names(item, inner.get(name)) for item in items] for name, items in value.items()}
     if inner is not None:
-        return [_named(item, inner) for item in value]
+        return [_with_class_names(item, inner) for item in value]
     return with_names(value, feature) if isinstance(value, dict) else value

@@ -70,8 +70,8 @@ def records(path: Path, text_name: str = "") -> Iterator[Record]:
         return
     kind = format_of(str(path))
     if kind == "auto" or (kind == "lines" and not text_name):
-        known = [suffix for suffix in FORMATS if suffix != ".txt"]
-        raise InvalidSettings(f"{path} has no known format; known are {', '.join(known)} (also with .gz) and class folders")
+        suffixes = [suffix for suffix in FORMATS if suffix != ".txt"]
+        raise InvalidSettings(f"{path} has no known format; known are {', '.join(suffixes)} (also with .gz) and class folders")
     options = ReadOptions(kind, text_name=text_name, choose=lambda names: _checked(path, kind, names))
     try:
         with open_source(str(path)) as stream:
@@ -275,10 +275,10 @@ def _delimited(delimiter: str, source: str, options: ReadOptions, lines: Lines) 
 def cells_by_name(header: Sequence[str], cells: Sequence[str]) -> dict[str, str] | InvalidInput:
     """The cells under their names, or why they do not fit. Spreadsheets write commas for columns that hold nothing: what stands
     under no name is left out, and cells that are missing or too many are no fault as long as nothing is lost by it."""
-    named = len(header)
-    while named and not header[named - 1].strip():
-        named -= 1
-    if len(cells) < named or any(cell.strip() for cell in cells[max(named, len(header)) :]):
+    num_named = len(header)
+    while num_named and not header[num_named - 1].strip():
+        num_named -= 1
+    if len(cells) < num_named or any(cell.strip() for cell in cells[max(num_named, len(header)) :]):
         return InvalidInput(f"the row has {len(cells)} columns where the header has {len(header)}")
     return {name: cell for name, cell in zip(header, cells, strict=False) if name.strip()}
 
@@ -374,9 +374,9 @@ def _checked(path: Path, kind: Format, header: Sequence[str]) -> Sequence[str]:
 
 def _parquet(stream: BinaryIO, source: str, options: ReadOptions) -> Iterator[Record]:
     names = parquet.columns(stream, source)
-    wanted = options.choose(names)
-    chosen = [name for name in names if name in wanted]
-    for number, row in enumerate(parquet.rows(stream, source, chosen), start=1):
+    needed_columns = options.choose(names)
+    columns = [name for name in names if name in needed_columns]
+    for number, row in enumerate(parquet.rows(stream, source, columns), start=1):
         num_characters = sum(len(cell) for cell in row.values() if isinstance(cell, str))
         too_large = num_characters > options.max_bytes
         error = TooLarge(f"the row has more than {options.max_bytes} characters") if too_large else None

@@ -1,4 +1,4 @@
-"""What this machine can run, and which execution provider a choice of device means on it. Never a silent fallback: what is not there
+"""What this machine can run, and the execution provider for a choice of device. Never a silent fallback: what is not there
 is an error, and where `auto` takes another engine than the first, the reason says why."""
 
 from __future__ import annotations

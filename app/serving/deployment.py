@@ -247,8 +247,8 @@ class Deployment:
         ]
         if self._drift is not None and not is_repeated:
             pairs = zip(encoded, results, strict=True)
-            answered = [(a, b.answer) for a, b in pairs if isinstance(a, Encoded) and isinstance(b, Result)]
-            self._drift.count(answered, options)
+            answers = [(a, b.answer) for a, b in pairs if isinstance(a, Encoded) and isinstance(b, Result)]
+            self._drift.count(answers, options)
         return results
 
     def _decode(self, encoded: Encoded, outputs: Sequence[RowOutput | HooperError], options: Any) -> Result | HooperError:

@@ -26,9 +26,9 @@ MEMINFO = Path("/proc/meminfo")
 def available_bytes() -> int | None:
     """Memory that is free to take, None where the system does not say."""
     machine = _meminfo(_read(MEMINFO)).get("MemAvailable")
-    limit, used = _number(_read(CGROUP / "memory.max")), _number(_read(CGROUP / "memory.current"))
-    left = None if limit is None or used is None else max(0, limit - used)
-    return min((free for free in (machine, left) if free is not None), default=None)
+    limit, used_bytes = _number(_read(CGROUP / "memory.max")), _number(_read(CGROUP / "memory.current"))
+    free_bytes = None if limit is None or used_bytes is None else max(0, limit - used_bytes)
+    return min((free for free in (machine, free_bytes) if free is not None), default=None)
 
 
 def _meminfo(text: str) -> Mapping[str, int]:
@@ -65,8 +65,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at the installation, the machine and the settings, and let the version of each model that serves answer."""
     machine = detect_machine()
-    found = [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_plugins(settings)]
-    return [*found, *_models(settings)] if all(match.ok for match in found if match.what == "tasks") else found
+    findings = [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_plugins(settings)]
+    return [*findings, *_models(settings)] if all(finding.ok for finding in findings if finding.what == "tasks") else findings
 
 
 def _packages() -> Finding:
@@ -117,8 +117,8 @@ def _plugins(settings: Settings) -> list[Finding]:
         tasks.check_defaults(settings.default_models)
     except HooperError as error:
         return [Finding("tasks", False, error.detail)]
-    brought = [f"{task} by {spec.distribution} {_version(spec.distribution)}" for task, spec in tasks.items() if spec.is_plugin]
-    return [Finding("tasks", True, ", ".join(brought))] if brought else []
+    plugins = [f"{task} by {spec.distribution} {_version(spec.distribution)}" for task, spec in tasks.items() if spec.is_plugin]
+    return [Finding("tasks", True, ", ".join(plugins))] if plugins else []
 
 
 def _device(settings: Settings, machine: Machine) -> Finding:
@@ -145,23 +145,23 @@ def _models(settings: Settings) -> list[Finding]:
 
 
 def _versions(repository: Repository, name: str, settings: Settings) -> Iterator[Finding]:
-    served, numbers = None, []
+    served_version, numbers = None, []
     try:
         numbers = repository.versions(name)
-        named = [number for number in numbers if f"{name}/{number}" in settings.serve]
-        served = named[0] if named else repository.served_version(name)
+        configured = [number for number in numbers if f"{name}/{number}" in settings.serve]
+        served_version = configured[0] if configured else repository.served_version(name)
     except HooperError as error:
         yield Finding(name, False, error.detail)
     for number in numbers:
         # loading other versions as well would take long, and say little: they are not served unless somebody names them
-        passed_over = "" if number == served else _why_not(name, served, numbers)
+        passed_over = "" if number == served_version else _why_not(name, served_version, numbers)
         yield _model(repository, name, number, settings, passed_over)
 
 
-def _why_not(name: str, served: int | None, numbers: Sequence[int]) -> str:
-    if served is None:
+def _why_not(name: str, served_version: int | None, numbers: Sequence[int]) -> str:
+    if served_version is None:
         return "no version serves"
-    return "not the latest" if served == numbers[-1] else f"{name}/{served} serves"
+    return "not the latest" if served_version == numbers[-1] else f"{name}/{served_version} serves"
 
 
 def _model(repository: Repository, name: str, number: int, settings: Settings, passed_over: str) -> Finding:

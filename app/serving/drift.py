@@ -32,14 +32,14 @@ class Drift:
         # made now, so that a label's first item is an increase and not the beginning of a series
         self._labels = {label: metrics.drift_labels.labels(*version, label) for label in named_labels(manifest)}
 
-    def count(self, answered: Iterable[tuple[Encoded, Any]], options: Any) -> None:
+    def count(self, answers: Iterable[tuple[Encoded, Any]], options: Any) -> None:
         """Items with their answers, and the options they were asked with."""
-        sums = summed(self._task, self._unknown_id, answered, options)
+        sums = summed(self._task, self._unknown_id, answers, options)
         self._items.inc(sums.num_items)
         self._tokens.inc(sums.num_tokens)
         self._unknown.inc(sums.num_unknown)
         self._decisions.inc(sums.num_decisions)
         self._confidence.inc(sums.confidence)
         for label, count in sums.labels.items():
-            named = self._labels.get(label)
-            (named or self._all_labels.labels(*self._version, OTHER)).inc(count)
+            counter = self._labels.get(label)
+            (counter or self._all_labels.labels(*self._version, OTHER)).inc(count)

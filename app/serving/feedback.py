@@ -187,19 +187,21 @@ async def _store(
 ) -> Prediction:
     manifest = deployment.manifest
     golds = [_gold(correction, manifest.task_options) for correction in corrections]
-    valid = [(sent, gold) for sent, gold in zip(corrections, golds, strict=True) if not isinstance(gold, HooperError)]
+    valid = [
+        (correction, gold) for correction, gold in zip(corrections, golds, strict=True) if not isinstance(gold, HooperError)
+    ]
     prediction = Prediction([], Timings(0, 0, 0))
     if valid:
-        items, options = [sent.item for sent, _ in valid], deployment.spec.options()
+        items, options = [correction.item for correction, _ in valid], deployment.spec.options()
         prediction = await deployment.predict(items, options, deadline, priority, is_repeated=True)
     pairs = zip(valid, prediction.results, strict=True)
-    answered = [
-        (_correction(sent, gold, result, manifest, note), result) if isinstance(result, Result) else result
-        for (sent, gold), result in pairs
+    entries = [
+        (_correction(correction, gold, result, manifest, note), result) if isinstance(result, Result) else result
+        for (correction, gold), result in pairs
     ]
-    to_store = [entry[0] for entry in answered if not isinstance(entry, HooperError)]
+    to_store = [entry[0] for entry in entries if not isinstance(entry, HooperError)]
     ids = iter(await writer.store(to_store) if to_store else [])
-    results = (entry if isinstance(entry, HooperError) else _stored(next(ids), *entry) for entry in answered)
+    results = (entry if isinstance(entry, HooperError) else _stored(next(ids), *entry) for entry in entries)
     return Prediction([gold if isinstance(gold, HooperError) else next(results) for gold in golds], prediction.timings)
 
 

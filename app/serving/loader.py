@@ -127,9 +127,9 @@ async def _deployed_on_first(
     artefact: Artefact, providers: Sequence[Provider], options: LoadOptions, metrics: Metrics, session_factory: SessionFactory
 ) -> Deployment:
     """On the first of the providers that runs the model and answers as published; what is in fp16 is tried in fp32, too."""
-    waiting = list(providers)
+    remaining = list(providers)
     while True:
-        provider = waiting.pop(0)
+        provider = remaining.pop(0)
         try:
             return await _deployed(artefact, provider, options, metrics, session_factory)
         except (SetupError, Unavailable) as error:
@@ -137,9 +137,9 @@ async def _deployed_on_first(
                 logger.warning(
                     "%s fails in fp16 on this device and is loaded in fp32", artefact.id, extra={"reason": error.detail}
                 )
-                waiting.insert(0, provider.in_fp32(f"{provider.reason}; in fp32, since fp16 failed here: {error.detail}"))
-            elif waiting:
-                later = waiting[0]
+                remaining.insert(0, provider.in_fp32(f"{provider.reason}; in fp32, since fp16 failed here: {error.detail}"))
+            elif remaining:
+                later = remaining[0]
                 logger.warning(
                     "%s fails on %s and is loaded on %s",
                     artefact.id,
@@ -148,7 +148,7 @@ async def _deployed_on_first(
                     extra={"reason": error.detail},
                 )
                 why = f"{provider.device} left out: it failed here ({error.detail})"
-                waiting = [replace(other, reason=f"{why}; {other.reason}") for other in waiting]
+                remaining = [replace(following, reason=f"{why}; {following.reason}") for following in remaining]
             elif isinstance(error, ProviderUnavailable):
                 raise ProviderUnavailable(
                     f"{artefact.id} cannot be served with HOOPER_DEVICE={options.device}: {error.detail}"
@@ -216,15 +216,15 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     runs = [ran.outputs]
     runs += [[(await engine.forward(Batch.of_rows([row]))).outputs[0] for row in rows] for engine in engines]
     for outputs in runs:
-        rest = iter(outputs)
+        remaining = iter(outputs)
         for number, (item, answer) in enumerate(zip(encoded, expected, strict=True)):
-            of_item = [next(rest) for _ in item.rows] if isinstance(item, Encoded) else []
-            what = f"{artefact.id}: golden request {number}"
-            await asyncio.to_thread(_compare, what, deployment.task, item, of_item, answer, tolerance)
+            of_item = [next(remaining) for _ in item.rows] if isinstance(item, Encoded) else []
+            description = f"{artefact.id}: golden request {number}"
+            await asyncio.to_thread(_compare, description, deployment.task, item, of_item, answer, tolerance)
 
 
 def _compare(
-    what: str,
+    description: str,
     task: Task[Any, Any, Any],
     encoded: Encoded | HooperError,
     outputs: Sequence[RowOutput | HooperError],
@@ -233,14 +233,14 @@ def _compare(
 ) -> None:
     errors = [part for part in (encoded, *outputs) if isinstance(part, HooperError)]
     if errors or isinstance(encoded, HooperError):
-        raise InvalidArtefact(f"{what} failed: {errors[0].detail}")
+        raise InvalidArtefact(f"{description} failed: {errors[0].detail}")
     good = [output for output in outputs if not isinstance(output, HooperError)]
     try:
         difference = task.golden_difference(encoded, good, expected, tolerance)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise InvalidArtefact(f"{what} cannot be compared with the published answer: {type(error).__name__}") from error
+        raise InvalidArtefact(f"{description} cannot be compared with the published answer: {type(error).__name__}") from error
     if difference:
-        raise InvalidArtefact(f"{what} is answered differently than when it was published: {difference}")
+        raise InvalidArtefact(f"{description} is answered differently than when it was published: {difference}")
 
 
 def _observer(metrics: Metrics, model: str) -> EventListener:

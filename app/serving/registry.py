@@ -134,17 +134,17 @@ class Registry:
         return self._loaded
 
     def expect(
-        self, first_published: Mapping[str, Mapping[str, str]], named: Mapping[str, str], required: Iterable[str]
+        self, first_published: Mapping[str, Mapping[str, str]], defaults: Mapping[str, str], required: Iterable[str]
     ) -> None:
         """Settle, before anything is loaded, which model answers requests of a task that name none; it stays that one.
 
         Args:
             first_published: for each task the models that are to be loaded, with the time since when they are published.
-            named: for each task the model that the settings name.
+            defaults: for each task the model that the settings name.
             required: models without which the service is not ready.
         """
-        self._defaults = {**{task: oldest(models) for task, models in first_published.items() if task}, **named}
-        self._pinned, self._required = frozenset(named), frozenset(required)
+        self._defaults = {**{task: oldest(models) for task, models in first_published.items() if task}, **defaults}
+        self._pinned, self._required = frozenset(defaults), frozenset(required)
 
     def default_of(self, task: str) -> str | None:
         """The model that answers requests of this task that name none."""
@@ -341,10 +341,10 @@ class Registry:
             raise ModelFailed(f"{_reason(self._failed[name])}; it is the default for {task}: name another model")
         if not self._loaded or self._draining:
             raise Unavailable(self.not_ready_reason)
-        others = [other.manifest.name for other in self.deployments if other.manifest.task == task]
-        if not others:
+        candidates = [deployment.manifest.name for deployment in self.deployments if deployment.manifest.task == task]
+        if not candidates:
             raise UnknownModel(f"no loaded model does {task}")
-        raise UnknownModel(f"{name!r}, the default for {task}, is not loaded; name another: {', '.join(others)}")
+        raise UnknownModel(f"{name!r}, the default for {task}, is not loaded; name another: {', '.join(candidates)}")
 
     def _retire(self, entry: LeasedDeployment | None) -> None:
         if entry is None:

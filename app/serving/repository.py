@@ -76,8 +76,8 @@ class Repository:
         """
         versions = self.versions(name) if name in self.names() else []
         if not versions or (version is not None and version not in versions):
-            wanted = name if version is None else f"{name}/{version}"
-            raise UnknownModel(f"there is no model {wanted} in {self.root}")
+            model_id = name if version is None else f"{name}/{version}"
+            raise UnknownModel(f"there is no model {model_id} in {self.root}")
         folder = self.root / name / str(version or versions[-1])
         if folder.is_symlink() or folder.parent.is_symlink():
             raise InvalidArtefact(f"{folder} is a symbolic link; models must be plain folders")
@@ -101,7 +101,7 @@ class Repository:
         """As `open`, the version that a start loads."""
         return self.open(name, self.served_version(name))
 
-    def find(self, wish: str, served: bool = False) -> Artefact:
+    def find(self, reference: str, served: bool = False) -> Artefact:
         """What a person named: `name`, `name/version`, or a folder's path: of a version, or of a model, then its latest.
 
         With `served`, a name alone stands for the version that serves after a start, not for the latest.
@@ -112,20 +112,21 @@ class Repository:
             InvalidSettings: it is none of these, or both a model of the repository and another folder.
             UnknownModel, InvalidArtefact: as for `open`.
         """
-        path = Path(wish).expanduser()
+        path = Path(reference).expanduser()
         folder = latest_version(path) or path  # of a model's folder the latest
-        if is_path(wish):
+        if is_path(reference):
             return open_artefact(folder)
-        name, _, version = wish.partition("/")
+        name, _, version = reference.partition("/")
         if (folder / MANIFEST).is_file():
             if not self.versions(name):
                 return open_artefact(folder)
             if not folder.resolve().is_relative_to((self.root / name).resolve()):
                 raise InvalidSettings(
-                    f"{wish} is a model of {self.root} and also a folder here; write ./{wish} or {self.root / wish}"
+                    f"{reference} is a model of {self.root} and also a folder here; "
+                    f"write ./{reference} or {self.root / reference}"
                 )
         if version and not version.isdecimal():
-            raise InvalidSettings(f"{wish!r} is no model: write `name`, `name/version`, or a folder as `./folder`")
+            raise InvalidSettings(f"{reference!r} is no model: write `name`, `name/version`, or a folder as `./folder`")
         if served and not version:
             return self.open_served(name)
         return self.open(name, int(version) if version else None)
@@ -146,21 +147,21 @@ class Repository:
                     manifests[f"{name}/{version}"] = error
         return manifests
 
-    def folder(self, wish: str) -> Path:
+    def folder(self, reference: str) -> Path:
         """Where `name/version` lies, sound or not.
 
         Raises:
-            SetupError: the wish names no version.
+            SetupError: the reference names no version.
             UnknownModel: there is no such version.
         """
-        name, _, version = wish.partition("/")
+        name, _, version = reference.partition("/")
         if not VERSION.fullmatch(version):
-            raise SetupError(f"{wish!r} names no version; write `name/version`")
+            raise SetupError(f"{reference!r} names no version; write `name/version`")
         if name not in self.names() or int(version) not in self.versions(name):
-            raise UnknownModel(f"there is no model {wish} in {self.root}")
+            raise UnknownModel(f"there is no model {reference} in {self.root}")
         return self.root / name / version
 
 
-def is_path(wish: str) -> bool:
-    """Whether a wish for a model is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
-    return wish.startswith((".", "/", "~")) or wish.count("/") > 1
+def is_path(reference: str) -> bool:
+    """Whether it is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
+    return reference.startswith((".", "/", "~")) or reference.count("/") > 1

@@ -70,8 +70,8 @@ class Versions:
         except UnknownModel:
             raise
         except Exception as error:
-            tried = version or await asyncio.to_thread(self._latest, name)
-            self._list(await asyncio.to_thread(failed_model, name, tried, self._repository.root / name, error), error)
+            number = version or await asyncio.to_thread(self._latest, name)
+            self._list(await asyncio.to_thread(failed_model, name, number, self._repository.root / name, error), error)
             raise
         await self.save(deployment, "loaded")
         return deployment
@@ -93,7 +93,7 @@ class Versions:
             What failed, and with what.
 
         Raises:
-            InvalidSettings: a wish is no model's name, one is there twice, or a default does a task of another route.
+            InvalidSettings: a reference is no model's name, one is there twice, or a default does a task of another route.
             InvalidArtefact: there is no model to load.
         """
         wishes = serve or await asyncio.to_thread(self._repository.names)
@@ -117,12 +117,12 @@ class Versions:
                 failures.append((failed, error))
         return [(failed.id, error) for failed, error in failures]
 
-    def _find_all(self, wishes: Sequence[str], find: Callable[[str], Artefact]) -> tuple[list[Artefact], list[Failure]]:
+    def _find_all(self, references: Sequence[str], find: Callable[[str], Artefact]) -> tuple[list[Artefact], list[Failure]]:
         artefacts: list[Artefact] = []
         failures: list[Failure] = []
         names: set[str] = set()
-        for wish in wishes:
-            result = self._try_find(wish, find)
+        for reference in references:
+            result = self._try_find(reference, find)
             name = result.manifest.name if isinstance(result, Artefact) else result[0].name
             if name in names:
                 raise InvalidSettings(f"{name} is named twice; one version of a model can be served at a time")
@@ -133,16 +133,16 @@ class Versions:
                 failures.append(result)
         return artefacts, failures
 
-    def _try_find(self, wish: str, find: Callable[[str], Artefact]) -> Artefact | Failure:
+    def _try_find(self, reference: str, find: Callable[[str], Artefact]) -> Artefact | Failure:
         try:
-            return find(wish)
+            return find(reference)
         except InvalidSettings:
             raise
         except Exception as error:
-            name, _, number = wish.partition("/")
+            name, _, number = reference.partition("/")
             folder = self._repository.root / name
-            if is_path(wish):  # by its own name, and its parent's where that is a version's number
-                path = Path(wish).expanduser().absolute()
+            if is_path(reference):  # by its own name, and its parent's where that is a version's number
+                path = Path(reference).expanduser().absolute()
                 folder, number = (path.parent, path.name) if VERSION.fullmatch(path.name) else (path, "")
                 name = folder.name
             version = int(number) if VERSION.fullmatch(number) else None

@@ -59,7 +59,7 @@ class Branch:
     def halves(self, middle: int) -> tuple[Branch, Branch]:
         return Branch(self.start, middle, self.is_beside), Branch(middle, self.stop, self.is_beside)
 
-    def asked(self, count: int) -> Keep:
+    def keep_mask(self, count: int) -> Keep:
         """What the model reads to tell the branch's gain: only its words, or all but them."""
         keep = np.full(count, self.is_beside)
         keep[self.start : self.stop] = not self.is_beside
@@ -98,15 +98,15 @@ def shapley(passage: Passage, spending: Spending) -> Search:
     left = [(0, len(weights), tree.whole - tree.empty)]
     while left:
         start, stop, total = left.pop()
-        seen = [entry for entry in _both(start, stop) if entry in tree.middles]
-        if not seen:  # a word, or words that share what they add together
+        followed = [entry for entry in _both(start, stop) if entry in tree.middles]
+        if not followed:  # a word, or words that share what they add together
             weights[start:stop] = total / max(1, stop - start)
             continue
-        middle = tree.middles[seen[0]]
+        middle = tree.middles[followed[0]]
         difference = float(
-            np.mean([tree.gains[first] - tree.gains[last] for first, last in (entry.halves(middle) for entry in seen)])
+            np.mean([tree.gains[first] - tree.gains[last] for first, last in (entry.halves(middle) for entry in followed)])
         )
-        together = float(np.mean([tree.gains[entry] for entry in seen]))
+        together = float(np.mean([tree.gains[entry] for entry in followed]))
         # what the halves add together in these companies is not all that they were given above: all words share the rest
         rest = (total - together) / (stop - start)
         left.append((start, middle, (together + difference) / 2 + rest * (middle - start)))
@@ -144,7 +144,7 @@ def _explore(
     frontier.push([root])
     while wave := frontier.next_wave():
         halves = [half for entry in wave for half in entry.halves(tree.middles[entry])]
-        for half, log_odds in zip(halves, (yield [half.asked(count) for half in halves]), strict=True):
+        for half, log_odds in zip(halves, (yield [half.keep_mask(count) for half in halves]), strict=True):
             tree.learn(half, log_odds)
         if wave == [root] and len(companies) > 1:  # without the one half, the other is alone
             mirrored = Branch(0, count, False).halves(tree.middles[root])

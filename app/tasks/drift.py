@@ -33,18 +33,18 @@ class Sums:
     """How many of them each label was best for; empty where the task has no labels."""
 
 
-def summed(task: Task[Any, Any, Any], unknown_id: int | None, answered: Iterable[tuple[Encoded, Any]], options: Any) -> Sums:
+def summed(task: Task[Any, Any, Any], unknown_id: int | None, answers: Iterable[tuple[Encoded, Any]], options: Any) -> Sums:
     """
     Args:
         task: what encoded the items and read the answers.
         unknown_id: the token that stands for what the vocabulary lacks; None: it lacks nothing.
-        answered: items with their answers.
+        answers: items with their answers.
         options: those that the items were asked with.
     """
     num_items = num_tokens = num_unknown = num_decisions = 0
     confidence = 0.0
     labels: Counter[str] = Counter()
-    for encoded, answer in answered:
+    for encoded, answer in answers:
         num_items += 1
         num_tokens += encoded.num_tokens
         if unknown_id is not None:
@@ -64,17 +64,17 @@ def reference_of(sums: Sums) -> DriftReference:
         return NO_REFERENCE
     ranked = sorted(sums.labels.items(), key=lambda label: (-label[1], label[0]))
     rest = sum(count for _, count in ranked[MAX_LABELS:])
-    named = [*ranked[:MAX_LABELS], *([(OTHER, rest)] if rest else [])]
+    counts = [*ranked[:MAX_LABELS], *([(OTHER, rest)] if rest else [])]
     return DriftReference(
         num_items=sums.num_items,
         tokens_per_item=round(sums.num_tokens / sums.num_items, 2),
         unknown_token_share=round(sums.num_unknown / sums.num_tokens, 6),
         confidence=round(sums.confidence / sums.num_decisions, 4) if sums.num_decisions else None,
-        label_shares={label: round(count / sums.num_decisions, 4) for label, count in named},
+        label_shares={label: round(count / sums.num_decisions, 4) for label, count in counts},
     )
 
 
 def named_labels(manifest: Manifest) -> tuple[str, ...]:
     """The labels that are told one by one: the reference's, then the model's others in its order."""
-    known = dict.fromkeys([*manifest.reference.label_shares, *manifest.task_options.get("labels", ())])
-    return tuple(label for label in known if label != OTHER)[:MAX_LABELS]
+    labels = dict.fromkeys([*manifest.reference.label_shares, *manifest.task_options.get("labels", ())])
+    return tuple(label for label in labels if label != OTHER)[:MAX_LABELS]

@@ -66,13 +66,13 @@ class Passage:
 
     def without(self, keep: Keep) -> Row:
         """The row with only these words in it."""
-        shown = np.append(keep, True)[self._word_of]  # (tokens,)
+        visible = np.append(keep, True)[self._word_of]  # (tokens,)
         ids, types = self._tokens
         if self.mask_id is not None:
-            return Row(np.where(shown, ids, self.mask_id).tolist(), self.row.token_type_ids, self.row.output_positions)
-        places = np.cumsum(shown) - 1
+            return Row(np.where(visible, ids, self.mask_id).tolist(), self.row.token_type_ids, self.row.output_positions)
+        places = np.cumsum(visible) - 1
         positions = tuple(int(places[position]) for position in self.row.output_positions)
-        return Row(ids[shown].tolist(), types[shown].tolist(), positions)
+        return Row(ids[visible].tolist(), types[visible].tolist(), positions)
 
     @cached_property
     def _tokens(self) -> NDArray[np.int64]:
@@ -101,11 +101,11 @@ def words_of(field: str, text: str, tokens: Sequence[tuple[int, Span]]) -> list[
         end += 1
     begin = min((start for _, (start, _) in tokens), default=0)
     spans = [(begin + start, begin + stop) for start, stop in words(text[begin:end])]
-    found = with_tokens(spans, tokens)
-    gaps = [gap(text, span, following) for (span, _), (following, _) in pairwise(found)]
+    spans_with_tokens = with_tokens(spans, tokens)
+    gaps = [gap(text, span, following) for (span, _), (following, _) in pairwise(spans_with_tokens)]
     return [
         Word(field, text[start:stop], start, stop, positions, parted)
-        for ((start, stop), positions), parted in zip(found, [*gaps, FIELD_GAP], strict=False)
+        for ((start, stop), positions), parted in zip(spans_with_tokens, [*gaps, FIELD_GAP], strict=False)
     ]
 
 
@@ -120,7 +120,7 @@ def words_of_window(fields: Mapping[str, str], sequence_ids: Sequence[int | None
 
 def mask_of(tokenizer: Tokenizer) -> int | None:
     """The token that stands for one the model is not to read."""
-    return next((found for found in map(tokenizer.token_id, MASKS) if found is not None), None)
+    return next((token_id for token_id in map(tokenizer.token_id, MASKS) if token_id is not None), None)
 
 
 def _of_sequence(number: int, sequence_ids: Sequence[int | None], offsets: Offsets) -> Iterator[tuple[int, Span]]:

@@ -145,12 +145,12 @@ def installed_tasks(plugins: tuple[str, ...] = (ALL,)) -> Tasks:
             that is taken; or a name in `plugins` is installed nowhere. A package that is left out is never imported.
     """
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (_distribution(point), point.name))
-    chosen = [point for point in points if {ALL, _distribution(point), point.name} & set(plugins)]
-    known = {name for point in points for name in (_distribution(point), point.name)}
-    unknown = [name for name in plugins if name not in (ALL, *known)]
+    selected = [point for point in points if {ALL, _distribution(point), point.name} & set(plugins)]
+    names = {name for point in points for name in (_distribution(point), point.name)}
+    unknown = [name for name in plugins if name not in (ALL, *names)]
     if unknown:
         raise SetupError(f"{VARIABLE}: no installed package brings tasks under the name {unknown[0]!r}")
-    return Tasks([*BUILT_IN, *(_load(point) for point in chosen)])
+    return Tasks([*BUILT_IN, *(_load(point) for point in selected)])
 
 
 def environment_tasks() -> Tasks:
@@ -159,8 +159,8 @@ def environment_tasks() -> Tasks:
     Raises:
         SetupError: as for `installed_tasks`.
     """
-    wish = next((value for name, value in os.environ.items() if name.upper() == VARIABLE), ALL)
-    return installed_tasks(tuple(filter(None, (part.strip() for part in wish.split(",")))))
+    setting = next((value for name, value in os.environ.items() if name.upper() == VARIABLE), ALL)
+    return installed_tasks(tuple(filter(None, (part.strip() for part in setting.split(",")))))
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -181,7 +181,7 @@ def _load(point: EntryPoint) -> TaskSpec:
         raise SetupError(f"{name}: {point.value} is no TaskSpec but a {type(spec).__name__}")
     if spec.name != point.name:
         raise SetupError(f"{name}: its entry point {point.name!r} gives a task of another name, {spec.name!r}")
-    brought = [package for package in TRAINING_PACKAGES if package in sys.modules and package not in before]
-    if brought:
-        raise SetupError(f"{name}: its task {point.name!r} imports {brought[0]}, which only its training half may")
+    imported = [package for package in TRAINING_PACKAGES if package in sys.modules and package not in before]
+    if imported:
+        raise SetupError(f"{name}: its task {point.name!r} imports {imported[0]}, which only its training half may")
     return replace(spec, distribution=name)

@@ -67,15 +67,15 @@ def sentences(text: str, language: str = LANGUAGE) -> list[Span]:
             Japanese rules of their own; others are split as `sentencex` does: what that does not know, by English rules.
     """
     code = language.partition("-")[0].lower()
-    found: list[Span] = []
+    spans: list[Span] = []
     for start, end in _blocks(text):
         item = _LIST_ITEM.match(text, start, end)
         first = item.end() if item and text[item.end() : end].strip() else start  # the full stop of "1." ends no sentence
         begin = start
         for begin_next in (*_starts(text[first:end], code), end - first):
-            found += _bounded(text, begin, first + begin_next)
+            spans += _bounded(text, begin, first + begin_next)
             begin = first + begin_next
-    return found
+    return spans
 
 
 def _blocks(text: str) -> Iterator[Span]:
@@ -112,12 +112,12 @@ def _bounded(text: str, start: int, end: int) -> Iterator[Span]:
     while end > start and text[end - 1].isspace():
         end -= 1
     while end - start > LONGEST:
-        cut = max(text.rfind(" ", start, start + LONGEST), text.rfind("\n", start, start + LONGEST))
-        cut = cut if cut > start else start + LONGEST
-        stripped = len(text[start:cut].rstrip())
+        stop = max(text.rfind(" ", start, start + LONGEST), text.rfind("\n", start, start + LONGEST))
+        stop = stop if stop > start else start + LONGEST
+        stripped = len(text[start:stop].rstrip())
         if stripped:
             yield start, start + stripped
-        start = cut
+        start = stop
         while start < end and text[start].isspace():
             start += 1
     if start < end:
@@ -164,14 +164,14 @@ def _is_start(text: str, start: int, mark: re.Match[str] | None, code: str) -> b
         return True if not mark[2] and word and word[0].isupper() else None
     if ")" in mark[2]:
         return True if word and word[0].isupper() and _is_sentence_in_brackets(before) else None
-    found = _DROW.match(before[::-1])
-    if mark[2] and found and after and (after["word"] or "").replace("’", "'") in TABLES[code].starters:
-        said = found[0][::-1].lower()  # by somebody, unless an abbreviation was quoted
-        return True if said in TABLES[code].words or said not in _ENTRIES[code] else None
-    if mark[2] or found is None or after is None or not (word or after["inverted"]):
+    word_before = _DROW.match(before[::-1])
+    if mark[2] and word_before and after and (after["word"] or "").replace("’", "'") in TABLES[code].starters:
+        last_word = word_before[0][::-1].lower()  # by somebody, unless an abbreviation was quoted
+        return True if last_word in TABLES[code].words or last_word not in _ENTRIES[code] else None
+    if mark[2] or word_before is None or after is None or not (word or after["inverted"]):
         return None
-    last, known = found[0][::-1], _ENTRIES[code]
-    if last in known or last.lower() in known or last.isdecimal() or _INITIALS.fullmatch(last):
+    last, entries = word_before[0][::-1], _ENTRIES[code]
+    if last in entries or last.lower() in entries or last.isdecimal() or _INITIALS.fullmatch(last):
         return _after_word(last, before[: len(before) - len(last)], after, TABLES[code])
     return None
 

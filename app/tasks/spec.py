@@ -265,4 +265,4 @@ class TaskSpec:
 
     def served(self, path: str) -> Served:
         """How it serves a path that is one of its routes'."""
-        return next(served for served in self.routes if served.route.path == path)
+        return next(entry for entry in self.routes if entry.route.path == path)

@@ -154,8 +154,8 @@ class Tokenizer:
         return Pieces(self.definition)
 
     def token_id(self, token: str) -> int | None:
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
 
     def unknown_id(self) -> int | None:
         """The token that stands for what the vocabulary lacks; None where it lacks nothing, as one made of bytes."""
@@ -246,10 +246,10 @@ def _words_of_one_letter(post_processor: Any) -> _Tokenizer:
 def _template(tokenizer: _Tokenizer, *texts: str) -> Template:
     """What the post-processor puts around sequences, seen at sequences of one token."""
     state = None if tokenizer.post_processor is None else json.loads(tokenizer.post_processor.__getstate__())
-    seen = _words_of_one_letter(state).encode(*texts)
+    encoding = _words_of_one_letter(state).encode(*texts)
     specials: list[list[tuple[int, int]]] = [[]]
     types: list[int] = []
-    for number, kind, sequence in zip(seen.ids, seen.type_ids, seen.sequence_ids, strict=True):
+    for number, kind, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
         if sequence is None:
             specials[-1].append((number, kind))
         elif sequence == len(types):

@@ -20,7 +20,7 @@ def words(text: str) -> list[Span]:
     A run of letters and digits is a word, apostrophes within it included; so is an ideograph, and a run of one sign.
     Characters that a reader sees as one, such as a letter with its accent or a joined emoji, are never parted.
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     kind = ""
     for place, character in enumerate(text):
         if character.isspace():
@@ -29,10 +29,10 @@ def words(text: str) -> list[Span]:
         if not kind or not continues(text[place - 1], character):
             before, kind = kind, _kind(text, place, kind)
             if kind != before or kind == IDEOGRAPH:
-                found.append((place, place + 1))
+                spans.append((place, place + 1))
                 continue
-        found[-1] = found[-1][0], place + 1
-    return found
+        spans[-1] = spans[-1][0], place + 1
+    return spans
 
 
 def continues(before: str, character: str) -> bool:
@@ -59,19 +59,19 @@ def with_tokens(spans: Sequence[Span], offsets: Sequence[tuple[int, Span]]) -> l
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
     # the words that a token covers: from the first that ends after its start to the last that starts before its end
     covered = [(where, bisect_right(ends, start), bisect_left(starts, end) - 1) for where, (start, end) in offsets]
-    found: list[tuple[Span, list[int]]] = []
+    spans_with_tokens: list[tuple[Span, list[int]]] = []
     last = -1
     for position, first, final in covered:
         if first > final:  # nothing but whitespace
             continue
-        if found and first <= last:
+        if spans_with_tokens and first <= last:
             last = max(last, final)
-            (start, _), positions = found[-1]
-            found[-1] = (start, ends[last]), [*positions, position]
+            (start, _), positions = spans_with_tokens[-1]
+            spans_with_tokens[-1] = (start, ends[last]), [*positions, position]
         else:
             last = final
-            found.append(((starts[first], ends[last]), [position]))
-    return found
+            spans_with_tokens.append(((starts[first], ends[last]), [position]))
+    return spans_with_tokens
 
 
 def _kind(text: str, place: int, before: str) -> str:

@@ -118,22 +118,22 @@ class SummarizedText(Request):
     language: LanguageField = None
 
 
-def _gold(sent: SummarizedText, item: SummaryItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
-    for number, sentence in enumerate(sent.sentences):
-        refused = refuse_text(sentence, f"sentences.{number}")
-        if refused is not None:
-            raise refused
+def _gold(correction: SummarizedText, item: SummaryItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+    for number, sentence in enumerate(correction.sentences):
+        error = refuse_text(sentence, f"sentences.{number}")
+        if error is not None:
+            raise error
         if sentence.strip() not in item.text:
             raise InvalidInput("does not stand in the text", f"sentences.{number}")
-    return {"sentences": _stripped(sent.sentences)}
+    return {"sentences": _stripped(correction.sentences)}
 
 
 def _stripped(sentences: Sequence[str]) -> list[str]:
     return [sentence.strip() for sentence in sentences]
 
 
-def _agrees(answer: Summary, sent: SummarizedText) -> bool:
-    return [sentence.text for sentence in answer.sentences] == _stripped(sent.sentences)
+def _agrees(answer: Summary, correction: SummarizedText) -> bool:
+    return [sentence.text for sentence in answer.sentences] == _stripped(correction.sentences)
 
 
 CORRECTION = CorrectionCodec(

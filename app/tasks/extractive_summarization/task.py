@@ -126,9 +126,9 @@ class ExtractiveSummarization:
         reading: DocumentReading = encoded.state
         scores = sentence_scores(encoded, outputs)
         texts = [reading.text[start:end] for start, end in reading.spans]
-        chosen = select(texts, scores, options, self._usual_words)
-        found = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in chosen]
-        return Summary(" ".join(sentence.text for sentence in found), found)
+        indexes = select(texts, scores, options, self._usual_words)
+        summary_sentences = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in indexes]
+        return Summary(" ".join(sentence.text for sentence in summary_sentences), summary_sentences)
 
     def decision(self, answer: Summary, options: SummaryOptions) -> Decision | None:
         """The score of the summary's best sentence."""
@@ -136,7 +136,7 @@ class ExtractiveSummarization:
 
     def same_decision(self, answer: Summary, other: Summary, options: SummaryOptions) -> bool:
         """Whether the same sentences were chosen."""
-        return [found.start for found in answer.sentences] == [found.start for found in other.sentences]
+        return [sentence.start for sentence in answer.sentences] == [sentence.start for sentence in other.sentences]
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """Each published sentence must score alike, and together they must still be a summary that may be chosen: the set that
@@ -151,11 +151,11 @@ class ExtractiveSummarization:
             if shared[index] <= 0 or not abs(scores[index] - was["score"]) <= tolerance:
                 return f"the sentence {was['text'][:SHOWN]!r} scores {scores[index]:.4f}, was {was['score']:.4f}"
             published.add(index)
-        chosen = select(texts, scores, SummaryOptions(), self._usual_words)
+        indexes = select(texts, scores, SummaryOptions(), self._usual_words)
         in_favour = scores + np.where([i in published for i in range(len(scores))], tolerance, -tolerance)
         favoured = select(texts, np.clip(in_favour, 0.0, 1.0), SummaryOptions(), self._usual_words)
-        if published not in (set(chosen), set(favoured)):
-            return f"sentences {chosen} are chosen, were {sorted(published)}, counted from 0"
+        if published not in (set(indexes), set(favoured)):
+            return f"sentences {indexes} are chosen, were {sorted(published)}, counted from 0"
         return ""
 
     def passage(self, item: SummaryItem, encoded: Encoded, outputs: Sequence[RowOutput], target: str | None) -> Passage:
@@ -175,39 +175,39 @@ class ExtractiveSummarization:
         tokens = list(self._tokens([reading.encodings[i] for i in window], [reading.spans[i][0] for i in window]))
         start, end = reading.spans[sentence]
         place = sentence - window.start
-        found = words_of("text", item.text, tokens)
+        words = words_of("text", item.text, tokens)
         row = encoded.rows[number]
         return Passage(
-            row, found, item.text[start:end], lambda output: float(sentence_logits(row, output)[place]), self._mask_id
+            row, words, item.text[start:end], lambda output: float(sentence_logits(row, output)[place]), self._mask_id
         )
 
     def _tokens(self, encodings: Sequence[Tokens], starts: Sequence[int]) -> Iterator[tuple[int, Span]]:
         """Position in the row and span in the text of each token of a row's sentences, which begin at `starts`."""
         position = 0
         for encoding, begin in zip(encodings, starts, strict=True):
-            read = encoding.offsets[: self._max_sentence]
+            offsets = encoding.offsets[: self._max_sentence]
             first = position + self._template.start()
-            for number, (start, end) in enumerate(read):
+            for number, (start, end) in enumerate(offsets):
                 yield first + number, (begin + start, begin + end)
-            position += len(read) + self._template.num_special_tokens
+            position += len(offsets) + self._template.num_special_tokens
 
     def _encoded(self, item: SummaryItem, options: SummaryOptions) -> Encoded | HooperError:
         text = item.text
         spans = sentences(text, item.language or options.language or self._language)
         encodings = self._pieces.encode([text[start:end] for start, end in spans])
-        cut = any(len(encoding) > self._max_sentence for encoding in encodings)
+        is_cut = any(len(encoding) > self._max_sentence for encoding in encodings)
         windows = self._windows([min(len(encoding), self._max_sentence) for encoding in encodings])
-        if options.truncation == "error" and (cut or len(windows) > 1):
+        if options.truncation == "error" and (is_cut or len(windows) > 1):
             return TooLarge(
                 f"the text has more than {self._max_tokens} tokens, the longest this model reads at once, or a sentence of"
                 f" more than {self._max_sentence}",
                 ("window", "truncate"),
             )
         if options.truncation == "truncate" and len(windows) > 1:
-            cut, windows = True, windows[:1]
+            is_cut, windows = True, windows[:1]
         rows = [self._row([encodings[i] for i in window], number > 0) for number, window in enumerate(windows)]
         reading = DocumentReading(text, spans[: windows[-1].stop], windows, encodings)
-        return Encoded(rows, sum(row.num_tokens for row in rows), cut, reading)
+        return Encoded(rows, sum(row.num_tokens for row in rows), is_cut, reading)
 
     def _windows(self, lengths: Sequence[int]) -> list[range]:
         """Runs of sentences that fit into a row; the last one reaches back as far as it can."""
@@ -257,8 +257,10 @@ def _sentence_saying(target: str | None, reading: DocumentReading, scores: Array
         return int(scores.argmax())
     texts = [reading.text[start:end] for start, end in reading.spans]
     if target not in texts:
-        named = ", ".join(repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…") for text in texts[:3])
-        raise InvalidInput(f"is none of the {len(texts)} sentences that are read, verbatim; they begin with {named}", "target")
+        first_texts = ", ".join(repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…") for text in texts[:3])
+        raise InvalidInput(
+            f"is none of the {len(texts)} sentences that are read, verbatim; they begin with {first_texts}", "target"
+        )
     return texts.index(target)
 
 
@@ -276,27 +278,27 @@ def select(texts: Sequence[str], scores: Array, options: SummaryOptions, usual_w
         usual_words: words wanted of a summary of up to `USUAL_SENTENCES`.
     """
     lengths = np.array([max(1, len(_WORD.findall(text))) for text in texts])
-    wanted = usual_words * options.max_sentences / USUAL_SENTENCES
+    target_words = usual_words * options.max_sentences / USUAL_SENTENCES
     trigrams = [_trigrams(text) for text in texts]
     holders = defaultdict(list)  # trigram to the sentences that hold it
     for place, own in enumerate(trigrams):
         for trigram in own:
             holders[trigram].append(place)
     free = np.ones(len(texts), bool)
-    chosen: list[int] = []
+    indexes: list[int] = []
     matched = best = 0.0
     num_words = 0
-    while len(chosen) < options.max_sentences and free.any():
-        gains = NOVELTY ** len(chosen) * scores * lengths  # (sentences,)
-        f1 = np.where(free, (matched + gains) / (num_words + lengths + wanted), -1.0)
+    while len(indexes) < options.max_sentences and free.any():
+        gains = NOVELTY ** len(indexes) * scores * lengths  # (sentences,)
+        f1 = np.where(free, (matched + gains) / (num_words + lengths + target_words), -1.0)
         index = int(np.argmax(f1))
-        if f1[index] <= best and len(chosen) >= options.min_sentences:
+        if f1[index] <= best and len(indexes) >= options.min_sentences:
             break
-        chosen.append(index)
+        indexes.append(index)
         best, matched, num_words = float(f1[index]), matched + float(gains[index]), num_words + int(lengths[index])
         for trigram in trigrams[index]:
             free[holders[trigram]] = False
-    return sorted(chosen)
+    return sorted(indexes)
 
 
 def _trigrams(text: str) -> set[tuple[str, ...]]:
@@ -307,8 +309,8 @@ def _trigrams(text: str) -> set[tuple[str, ...]]:
 
 def _fill(costs: Sequence[int], start: int, budget: int) -> int:
     """How far sentences from `start` on fit into the budget; at least one of them."""
-    stop, used = start, 0
-    while stop < len(costs) and used + costs[stop] <= budget:
-        used += costs[stop]
+    stop, num_tokens = start, 0
+    while stop < len(costs) and num_tokens + costs[stop] <= budget:
+        num_tokens += costs[stop]
         stop += 1
     return max(stop, start + 1)

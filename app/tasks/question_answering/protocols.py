@@ -168,25 +168,25 @@ class AnsweredQuestion(Request):
     )
 
 
-def _gold(sent: AnsweredQuestion, item: QuestionItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
-    if not sent.answer:
+def _gold(correction: AnsweredQuestion, item: QuestionItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+    if not correction.answer:
         return {"answer": "", "start": 0}
-    refused = refuse_text(sent.answer, "answer")
-    if refused is not None:
-        raise refused
-    start = item.context.find(sent.answer) if sent.start is None else sent.start
-    if item.context[start : start + len(sent.answer)] != sent.answer:
-        where = "in the context" if sent.start is None else f"in the context at {sent.start}"
+    error = refuse_text(correction.answer, "answer")
+    if error is not None:
+        raise error
+    start = item.context.find(correction.answer) if correction.start is None else correction.start
+    if item.context[start : start + len(correction.answer)] != correction.answer:
+        where = "in the context" if correction.start is None else f"in the context at {correction.start}"
         raise InvalidInput(f"does not stand {where}", "answer")
-    if sent.start is None and item.context.find(sent.answer, start + 1) >= 0:
+    if correction.start is None and item.context.find(correction.answer, start + 1) >= 0:
         raise InvalidInput("stands in the context more than once; say which one is meant with `start`", "answer")
-    return {"answer": sent.answer, "start": start}
+    return {"answer": correction.answer, "start": start}
 
 
-def _agrees(answer: Answers, sent: AnsweredQuestion) -> bool:
-    if not sent.answer:
+def _agrees(answer: Answers, correction: AnsweredQuestion) -> bool:
+    if not correction.answer:
         return not answer.answers or answer.no_answer_score > answer.answers[0].score
-    return bool(answer.answers) and answer.answers[0].answer == sent.answer
+    return bool(answer.answers) and answer.answers[0].answer == correction.answer
 
 
 def _training_row(item: Mapping[str, Any], gold: Gold) -> dict[str, Any]:

@@ -162,25 +162,25 @@ class QuestionAnswering:
 
     def same_decision(self, answer: Answers, other: Answers, options: AnswerOptions) -> bool:
         """Whether the best answers have the same words, wherever they stand."""
-        return [found.answer for found in answer.answers[:1]] == [found.answer for found in other.answers[:1]]
+        return [entry.answer for entry in answer.answers[:1]] == [entry.answer for entry in other.answers[:1]]
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """An answer is the same where it shares characters with the published one, or reads like it, and scores alike: where a
         word ends is a rule that may change from release to release. Nearly tied answers may change places."""
-        found = self.decode(encoded, outputs, AnswerOptions(top_k=GOLDEN_ANSWERS))
+        current = self.decode(encoded, outputs, AnswerOptions(top_k=GOLDEN_ANSWERS))
         no_answer = expected["no_answer_score"]
-        if not abs(found.no_answer_score - no_answer) <= tolerance:
-            return f"no_answer_score is {found.no_answer_score:.4f}, was {no_answer:.4f}"
-        best = found.answers[0].score if found.answers else 0.0
+        if not abs(current.no_answer_score - no_answer) <= tolerance:
+            return f"no_answer_score is {current.no_answer_score:.4f}, was {no_answer:.4f}"
+        best = current.answers[0].score if current.answers else 0.0
         published: list[Answer] = [Answer(**entry) for entry in expected["answers"]]
         for number, was in enumerate(published):
-            same = [answer for answer in found.answers if _is_same(answer, was) and _scores_alike(answer, was, tolerance)]
-            if not same:
-                return f"{was.answer!r} scored {was.score:.4f}; now the answers are {_shown(found.answers[:3])}"
-            if number == 0 and not best <= max(entry.score for entry in same) + tolerance:
-                return f"{was.answer!r} was the best answer; now that is {_shown(found.answers[:1])}"
+            matches = [answer for answer in current.answers if _is_same(answer, was) and _scores_alike(answer, was, tolerance)]
+            if not matches:
+                return f"{was.answer!r} scored {was.score:.4f}; now the answers are {_quoted(current.answers[:3])}"
+            if number == 0 and not best <= max(entry.score for entry in matches) + tolerance:
+                return f"{was.answer!r} was the best answer; now that is {_quoted(current.answers[:1])}"
         if not published and best > tolerance:
-            return f"there was no answer; now there is {_shown(found.answers[:1])}"
+            return f"there was no answer; now there is {_quoted(current.answers[:1])}"
         return ""
 
     def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
@@ -197,13 +197,13 @@ class QuestionAnswering:
             InvalidInput: the target stands nowhere in what was read of the context, or nothing there can be an answer.
         """
         if target is None:
-            found = self.decode(encoded, outputs, AnswerOptions()).answers
-            target = found[0].answer if found else ""
+            answers = self.decode(encoded, outputs, AnswerOptions()).answers
+            target = answers[0].answer if answers else ""
         reading: QuestionReading = encoded.state
         spans = self._spans_saying(target, reading, outputs)
         if not spans:
             raise InvalidInput("must be words of the context, as `answer` gives them, in the part that is read", "target")
-        readers = {number: self._log_odds(reading, number, found) for number, found in spans.items()}
+        readers = {number: self._log_odds(reading, number, window_spans) for number, window_spans in spans.items()}
         best = max(readers, key=lambda number: readers[number](outputs[number]))
         return Passage(encoded.rows[best], _words_read(reading, best), target, readers[best], self._mask_id)
 
@@ -215,28 +215,28 @@ class QuestionAnswering:
         windows = self._probabilities(reading, outputs)
         options = AnswerOptions()
         boundaries = WordBoundaries(reading.context.text, options.align_to_words)
-        found: dict[int, list[tuple[int, int]]] = {}
+        spans_by_window: dict[int, list[tuple[int, int]]] = {}
         for number, window in enumerate(reading.windows):
             scores = span_scores(reading.windows, number, windows, options.max_answer_tokens)
             for first, last in _best(scores, MERGED_SPANS):
                 start, end = boundaries.widened(_characters(reading, window, first, last))
                 if reading.context.text[start:end].lower() == target.lower() != "":
-                    found.setdefault(number, []).append((first, last))
+                    spans_by_window.setdefault(number, []).append((first, last))
         verbatim = {number: _verbatim(target, reading, window) for number, window in enumerate(reading.windows)}
-        return found or {number: spans for number, spans in verbatim.items() if spans}
+        return spans_by_window or {number: spans for number, spans in verbatim.items() if spans}
 
     def _log_odds(
         self, reading: QuestionReading, number: int, spans: Sequence[tuple[int, int]]
     ) -> Callable[[RowOutput], float]:
-        """Reads the log-odds of spans of a window together."""
+        """A function from a window's output to the log-odds of these spans together."""
         first, last = np.array(spans).T
 
-        def read(output: RowOutput) -> float:
+        def log_odds(output: RowOutput) -> float:
             window = self._read(reading, number, output)
             probability = float(np.clip((window.start[first] * window.end[last]).sum(), SMALLEST, 1 - SMALLEST))
             return math.log(probability / (1 - probability))
 
-        return read
+        return log_odds
 
     def _probabilities(self, reading: QuestionReading, outputs: Sequence[RowOutput]) -> list[Probabilities]:
         """Of each window."""
@@ -293,11 +293,11 @@ def probabilities(logits: Array, first: int, num_tokens: int, temperature: float
     return Probabilities(start[1:], end[1:], float(start[0] * end[0]))
 
 
-def span_scores(windows: Sequence[range], number: int, said: Sequence[Probabilities], longest: int) -> Floats:
+def span_scores(windows: Sequence[range], number: int, probs: Sequence[Probabilities], longest: int) -> Floats:
     """Probability of each span of at most `longest` tokens, 0 for what is none and where another window counts: (tokens,
     tokens more than one)."""
     window = windows[number]
-    start, end = said[number].start, said[number].end
+    start, end = probs[number].start, probs[number].end
     if not len(window):
         return np.zeros((0, 1))
     padded = np.concatenate((end, np.zeros(min(longest, len(window)) - 1)))
@@ -313,7 +313,7 @@ def span_scores(windows: Sequence[range], number: int, said: Sequence[Probabilit
         here, there = (_context(part, starts, ends, windows[-1].stop) for part in (window, windows[other]))
         shared = scores[first - window.start : stop - window.start]
         shared[(ends < stop) & loses(here, there)] = 0
-        if other > number and stop - first <= scores.shape[1] and _goes_on(said[other].end, stop - first, longest):
+        if other > number and stop - first <= scores.shape[1] and _goes_on(probs[other].end, stop - first, longest):
             shared[0, stop - first - 1] = 0
     return scores
 
@@ -333,27 +333,31 @@ def _goes_on(end: Floats, num_shared: int, longest: int) -> bool:
 
 
 def _read_window(
-    reading: QuestionReading, number: int, said: Sequence[Probabilities], boundaries: WordBoundaries, options: AnswerOptions
+    reading: QuestionReading,
+    number: int,
+    probs: Sequence[Probabilities],
+    boundaries: WordBoundaries,
+    options: AnswerOptions,
 ) -> dict[str, Answer]:
     """The window's answers by what they read, in lower case; the scores of its best spans that read the same are added."""
     window, text = reading.windows[number], reading.context.text
-    scores = span_scores(reading.windows, number, said, options.max_answer_tokens)
-    found: dict[str, Answer] = {}
+    scores = span_scores(reading.windows, number, probs, options.max_answer_tokens)
+    answers: dict[str, Answer] = {}
     for first, last in _best(scores, MERGED_SPANS):
         start, end = boundaries.widened(_characters(reading, window, first, last))
         answer, score = text[start:end], float(scores[first, last - first])
         key = answer.lower()
-        known = found.get(key)
-        if known is not None:
-            found[key] = replace(known, score=min(1.0, known.score + score))
+        earlier = answers.get(key)
+        if earlier is not None:
+            answers[key] = replace(earlier, score=min(1.0, earlier.score + score))
         elif answer:
-            found[key] = Answer(answer, score, start, end)
+            answers[key] = Answer(answer, score, start, end)
     for first, last in _apart(scores, options.top_k) if options.top_k > 1 else ():
         start, end = boundaries.widened(_characters(reading, window, first, last))
         answer = text[start:end]
         if answer:
-            found.setdefault(answer.lower(), Answer(answer, float(scores[first, last - first]), start, end))
-    return found
+            answers.setdefault(answer.lower(), Answer(answer, float(scores[first, last - first]), start, end))
+    return answers
 
 
 def _verbatim(target: str, reading: QuestionReading, window: range) -> list[tuple[int, int]]:
@@ -362,19 +366,19 @@ def _verbatim(target: str, reading: QuestionReading, window: range) -> list[tupl
         return []
     spans = reading.context.spans[window.start : window.stop]
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
-    found = []
+    matches = []
     for match in re.finditer(re.escape(target), reading.context.text[: max(ends)]):
         first, last = bisect_right(ends, match.start()), bisect_left(starts, match.end()) - 1
         if match.start() >= starts[0] and first <= last:
-            found.append((first, last))
-    return found
+            matches.append((first, last))
+    return matches
 
 
 def _best(scores: Floats, count: int) -> Iterator[tuple[int, int]]:
     """First and last token of the likeliest spans, best first; of equal ones the first in the text."""
     flat = scores.ravel()
-    kept = np.sort(np.argpartition(-flat, count)[:count]) if count < flat.size else np.arange(flat.size)
-    for index in kept[np.argsort(-flat[kept], kind="stable")]:
+    top = np.sort(np.argpartition(-flat, count)[:count]) if count < flat.size else np.arange(flat.size)
+    for index in top[np.argsort(-flat[top], kind="stable")]:
         if flat[index] <= 0:
             return
         first, more = divmod(int(index), scores.shape[1])
@@ -421,15 +425,18 @@ def _scores_alike(answer: Answer, was: Answer, tolerance: float) -> bool:
     return was.score - tolerance <= answer.score and (is_wider or answer.score <= was.score + tolerance)
 
 
-def _shown(answers: Sequence[Answer]) -> str:
+def _quoted(answers: Sequence[Answer]) -> str:
     return ", ".join(f"{answer.answer!r} ({answer.score:.4f})" for answer in answers) or "none"
 
 
 def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:
-    taken: list[Answer] = []
+    selected: list[Answer] = []
     for answer in ranked:
-        if len(taken) == count:
+        if len(selected) == count:
             return
-        if all(answer.end <= entry.start or answer.start >= entry.end for entry in taken if entry.answer) or not answer.answer:
-            taken.append(answer)
+        if (
+            all(answer.end <= entry.start or answer.start >= entry.end for entry in selected if entry.answer)
+            or not answer.answer
+        ):
+            selected.append(answer)
             yield answer

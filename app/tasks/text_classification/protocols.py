@@ -196,11 +196,11 @@ class PredictRequest(Request):
         return [ClassificationItem(*sequence) for sequence in sequences]
 
     def options(self) -> ClassificationOptions:
-        sent = "truncation_direction" in self.model_fields_set
+        is_given = "truncation_direction" in self.model_fields_set
         return ClassificationOptions(
             activation="none" if self.raw_scores else None,
             truncation="truncate" if self.truncate else "error",
-            truncation_side=("left" if self.truncation_direction == "Left" else "right") if sent else None,
+            truncation_side=("left" if self.truncation_direction == "Left" else "right") if is_given else None,
         )
 
     def place(self, number: int, field: str) -> str:
@@ -267,41 +267,42 @@ class LabelledText(Request):
         return [self.label] if self.label is not None else self.labels or []
 
 
-def _gold(sent: LabelledText, item: ClassificationItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+def _gold(correction: LabelledText, item: ClassificationItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
     is_multi = task_options.get("problem_type") == "multi_label_classification"
-    if sent.field == "labels" and not is_multi:
+    if correction.field == "labels" and not is_multi:
         raise InvalidInput("the model gives each text one label; send it as `label`", "labels")
-    known: Sequence[str] = task_options["labels"]
-    for label in sent.all_labels:
-        _check_label(label, sent.field, known, allows_new)
-    named = sorted({_spelled(label, known) for label in sent.all_labels})
-    return {"labels": named} if is_multi else {"label": named[0]}
+    model_labels: Sequence[str] = task_options["labels"]
+    for label in correction.all_labels:
+        _check_label(label, correction.field, model_labels, allows_new)
+    labels = sorted({_spelled(label, model_labels) for label in correction.all_labels})
+    return {"labels": labels} if is_multi else {"label": labels[0]}
 
 
-def _check_label(label: str, field: str, known: Sequence[str], allows_new: bool) -> None:
-    refused = refuse_text(label, field)
-    if refused is not None:
-        raise refused
+def _check_label(label: str, field: str, model_labels: Sequence[str], allows_new: bool) -> None:
+    error = refuse_text(label, field)
+    if error is not None:
+        raise error
     if not clean_label(label):
         raise InvalidInput("must not be empty", field)
-    if _spelled(label, known) not in known and not allows_new:
-        more = f" and {len(known) - NUM_NAMED} more" if len(known) > NUM_NAMED else ""
+    if _spelled(label, model_labels) not in model_labels and not allows_new:
+        more = f" and {len(model_labels) - NUM_NAMED} more" if len(model_labels) > NUM_NAMED else ""
         raise InvalidInput(
-            f"is none of the model's labels ({', '.join(known[:NUM_NAMED])}{more}); with `allow_new_labels` it is kept", field
+            f"is none of the model's labels ({', '.join(model_labels[:NUM_NAMED])}{more}); with `allow_new_labels` it is kept",
+            field,
         )
 
 
-def _spelled(label: str, known: Sequence[str]) -> str:
+def _spelled(label: str, model_labels: Sequence[str]) -> str:
     """The model's own spelling of a label that looks the same, else the label as it looks."""
     cleaned = clean_label(label)
-    return next((name for name in known if clean_label(name) == cleaned), cleaned)
+    return next((name for name in model_labels if clean_label(name) == cleaned), cleaned)
 
 
-def _agrees(answer: Classification, sent: LabelledText) -> bool:
-    if sent.label is not None:
-        return clean_label(answer.labels[0].label) == clean_label(sent.label)
+def _agrees(answer: Classification, correction: LabelledText) -> bool:
+    if correction.label is not None:
+        return clean_label(answer.labels[0].label) == clean_label(correction.label)
     likely = {clean_label(label.label) for label in answer.labels if label.score > LIKELY}
-    return likely == {clean_label(label) for label in sent.all_labels}
+    return likely == {clean_label(label) for label in correction.all_labels}
 
 
 def _training_row(item: Mapping[str, Any], gold: Gold) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class TextClassification:
         """
         self._tokenizer = tokenizer
         # of a pair whose texts are both long a window holds half of each, which must be more than what windows share
-        most = (tokenizer.max_tokens - tokenizer.num_special_tokens(pair=True)) // 2 - 1
-        overlap = max(0, min(window_overlap, tokenizer.max_tokens // 4, most))
+        max_overlap = (tokenizer.max_tokens - tokenizer.num_special_tokens(pair=True)) // 2 - 1
+        overlap = max(0, min(window_overlap, tokenizer.max_tokens // 4, max_overlap))
         self._windowed = tokenizer.with_windows(tokenizer.max_tokens, overlap)
         self._cutting: Mapping[Side, Tokenizer] = {
             side: tokenizer if side == tokenizer.side else tokenizer.cut_on(side) for side in ("right", "left")
@@ -103,32 +103,32 @@ class TextClassification:
 
     def encode(self, items: Sequence[ClassificationItem], options: ClassificationOptions) -> list[Encoded | HooperError]:
         """One row per item, or one per window with `truncation="window"`."""
-        errors = self._refused(items)
+        errors = self._errors_of(items)
         texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]
         cutting = self._cutting[options.truncation_side or self._tokenizer.side]
         tokenizer = self._windowed if options.truncation == "window" else cutting
         windows = iter(tokenizer.windows(texts) if texts else [])
         return [error or self._encoded(next(windows), options.truncation) for error in errors]
 
-    def _refused(self, items: Sequence[ClassificationItem]) -> list[HooperError | None]:
+    def _errors_of(self, items: Sequence[ClassificationItem]) -> list[HooperError | None]:
         """Why an item is not read; pairs together cost at most what one of the longest does, be they ever so many."""
         errors: list[HooperError | None] = []
-        spent = 0
+        total_cost = 0
         for item in items:
             error = _refuse(item)
             # what has fewer characters than a window has tokens fits into one, or into a few of them
             cost = len(item.text) * len(item.text_pair or "") if len(item) > self._tokenizer.max_tokens else 0
-            if error is None and spent + cost > MAX_PAIR_COST * self._tokenizer.max_tokens**2:
-                error = self._too_much(spent)
-            spent += cost if error is None else 0
+            if error is None and total_cost + cost > MAX_PAIR_COST * self._tokenizer.max_tokens**2:
+                error = self._too_much(total_cost)
+            total_cost += cost if error is None else 0
             errors.append(error)
         return errors
 
-    def _too_much(self, spent: int) -> TooLarge:
-        if spent:
+    def _too_much(self, total_cost: int) -> TooLarge:
+        if total_cost:
             return TooLarge("the long pairs of this request are too many together; send them in several requests")
-        most = self._tokenizer.max_tokens
-        return TooLarge(f"both texts of the pair are too long for a model that reads {most} tokens at once")
+        max_tokens = self._tokenizer.max_tokens
+        return TooLarge(f"both texts of the pair are too long for a model that reads {max_tokens} tokens at once")
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: ClassificationOptions) -> Classification:
         """Scores from the logits, averaged over windows by the tokens each one read."""
@@ -202,14 +202,14 @@ class TextClassification:
         if label not in self.labels:
             raise InvalidInput(f"{label!r} is no label of this model; it knows {', '.join(self.labels)}", "target")
 
-        def read(output: RowOutput) -> float:
+        def read_score(output: RowOutput) -> float:
             return self._evidence(output[OUTPUT], self.labels.index(label))
 
-        number = max(range(len(outputs)), key=lambda index: read(outputs[index]))
+        number = max(range(len(outputs)), key=lambda index: read_score(outputs[index]))
         window: Window = encoded.state[number]
         fields = {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
-        found = words_of_window(fields, window.sequence_ids, window.offsets)
-        return Passage(encoded.rows[number], found, label, read, to_score=self._to_score)
+        words = words_of_window(fields, window.sequence_ids, window.offsets)
+        return Passage(encoded.rows[number], words, label, read_score, to_score=self._to_score)
 
     def _evidence(self, logits: Array, index: int) -> float:
         """What speaks for a label, on a scale on which words add up."""
@@ -219,15 +219,15 @@ class TextClassification:
         return sigmoid(evidence)
 
     def _encoded(self, windows: Sequence[Window], truncation: Truncation) -> Encoded | HooperError:
-        cut = len(windows) > 1
-        if cut and truncation == "error":
+        is_cut = len(windows) > 1
+        if is_cut and truncation == "error":
             return TooLarge(
                 f"the text has more than {self._tokenizer.max_tokens} tokens, the longest this model reads",
                 ("truncate", "window"),
             )
-        read = windows if truncation == "window" else windows[:1]
-        rows = [Row(window.input_ids, window.token_type_ids) for window in read]
-        return Encoded(rows, sum(row.num_tokens for row in rows), cut and truncation == "truncate", read)
+        row_windows = windows if truncation == "window" else windows[:1]
+        rows = [Row(window.input_ids, window.token_type_ids) for window in row_windows]
+        return Encoded(rows, sum(row.num_tokens for row in rows), is_cut and truncation == "truncate", row_windows)
 
 
 def _difference_of_shape(now: Array, was: Array) -> str:
@@ -259,16 +259,16 @@ def log_odds(logits: Array, index: int, activation: Activation) -> float:
     wide = logits.astype(np.float64)
     if activation != "softmax":
         return float(wide[index])
-    others = np.delete(wide, index)
-    return float(wide[index] - others.max() - np.log(np.exp(others - others.max()).sum()))
+    other_logits = np.delete(wide, index)
+    return float(wide[index] - other_logits.max() - np.log(np.exp(other_logits - other_logits.max()).sum()))
 
 
 def _refuse(item: ClassificationItem) -> HooperError | None:
-    refused = refuse_text(item.text, "text")
-    if refused is None and item.text_pair is not None:
-        refused = refuse_text(item.text_pair, "text_pair")
-    if refused is not None:
-        return refused
+    error = refuse_text(item.text, "text")
+    if error is None and item.text_pair is not None:
+        error = refuse_text(item.text_pair, "text_pair")
+    if error is not None:
+        return error
     if item.text_pair is not None and len(item) > MAX_PAIR_CHARACTERS:
         return TooLarge(f"the pair has {len(item)} characters, at most {MAX_PAIR_CHARACTERS} are read")
     return None

@@ -309,7 +309,7 @@ def test_a_pair_whose_windows_would_be_countless_is_refused() -> None:
 def test_a_pair_is_refused_by_the_windows_that_it_would_take_of_this_model() -> None:
     pair = Item("a " * 1500, "a " * 1500)
     assert "reads 32 tokens at once" in refusal(pair.text, text_pair=pair.text_pair).detail
-    assert TextClassification(tiny_tokenizer(512), ("bad", "good"))._refused([pair]) == [None]
+    assert TextClassification(tiny_tokenizer(512), ("bad", "good"))._errors_of([pair]) == [None]
 
 
 def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_nothing() -> None:
@@ -317,7 +317,7 @@ def test_long_pairs_cost_together_what_one_of_the_longest_does_and_short_ones_no
     most = int(MAX_PAIR_COST * MAX_TOKENS**2 / (200 * 200))
     assert most > 1
     short = Item("good", "bad")
-    found = TASK._refused([*[long] * most, short, long, short, Item("a " * 9000)])
+    found = TASK._errors_of([*[long] * most, short, long, short, Item("a " * 9000)])
     assert [type(match) for match in found[:most]] == [type(None)] * most
     assert [type(match) for match in found[most:]] == [type(None), TooLarge, type(None), type(None)]
 
