@@ -118,8 +118,8 @@ def offered(interactive: Sequence[WaitingT], bulk: Sequence[WaitingT], num_passe
     """Waiting rows in the order in which they may join the next batch: interactive ones, then bulk.
 
     Args:
-        interactive, bulk: the waiting rows of either lane, oldest first.
-        num_passed_over: batches since the bulk lane's oldest row first waited in vain; `BULK_PATIENCE` of them put it first.
+        interactive, bulk: the waiting rows of either priority, oldest first.
+        num_passed_over: batches since the oldest bulk row first waited in vain; `BULK_PATIENCE` of them put it first.
     """
     num_first = int(num_passed_over >= BULK_PATIENCE)
     return [*bulk[:num_first], *interactive, *bulk[num_first:]]

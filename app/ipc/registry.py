@@ -94,7 +94,7 @@ class RegistryFollower:
         self._target: _Target | None = None
         self._changed, self.has_followed = asyncio.Event(), asyncio.Event()
         self._client = EngineClient(path, name, self._on_message, self._engine_gone)
-        self._following = asyncio.create_task(self._follow(), name="mirror")
+        self._following = asyncio.create_task(self._follow(), name="registry follower")
 
     async def load(self, name: str, version: int | None, role: Role = MAIN) -> Deployment:
         """Have a version loaded; once every front end answers with it, the deployment of this one."""

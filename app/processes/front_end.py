@@ -36,16 +36,16 @@ FIRST_S = 5.0
 class FrontEndState(AppState):
     """As in one process, but the models are the engine process's, and a name is forgotten by all front ends."""
 
-    mirror: RegistryFollower = field(kw_only=True)
+    follower: RegistryFollower = field(kw_only=True)
 
     async def engine_answers(self) -> None:
-        await self.mirror.ping()
+        await self.follower.ping()
 
     async def promote(self, name: str) -> Deployment:
-        return await self.mirror.promote(name)
+        return await self.follower.promote(name)
 
     async def unload(self, name: str, version: int | None) -> None:
-        await self.mirror.unload(name, version)
+        await self.follower.unload(name, version)
 
 
 def create_front_end(config: ChildConfig, settings: Settings, metrics: SharedMetrics, stop: Callable[[], None]) -> Any:
@@ -57,17 +57,19 @@ def create_front_end(config: ChildConfig, settings: Settings, metrics: SharedMet
     async def follow_engine(app: Any, settings: Settings, metrics: Metrics) -> AsyncIterator[AppState]:
         beating = asyncio.create_task(heartbeat(), name="heartbeat")
         on_stop_request(stop)
-        mirror = RegistryFollower(config.engine_socket, config.name, settings.drain_s, metrics, stop, tasks)
+        follower = RegistryFollower(config.engine_socket, config.name, settings.drain_s, metrics, stop, tasks)
         rates = SharedKeyRates(settings.key_requests_per_minute, config.rates_file, hashes)
-        shadows, feedback = Shadows(mirror.registry, metrics), FeedbackWriter(metrics)
+        shadows, feedback = Shadows(follower.registry, metrics), FeedbackWriter(metrics)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
-                await mirror.has_followed.wait()
+                await follower.has_followed.wait()
         try:
-            yield FrontEndState(settings, tasks, mirror.registry, metrics, mirror.load, shadows, rates, feedback, mirror=mirror)
+            yield FrontEndState(
+                settings, tasks, follower.registry, metrics, follower.load, shadows, rates, feedback, follower=follower
+            )
         finally:
             await shadows.aclose()
-            await mirror.aclose()
+            await follower.aclose()
             await feedback.aclose()
             rates.close()
             beating.cancel()

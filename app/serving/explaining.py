@@ -1,4 +1,4 @@
-"""Explaining: which words of an item made the model decide, asked of the engine in the bulk lane."""
+"""Explaining: which words of an item made the model decide, asked of the engine at bulk priority."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def explain(
         items: the task's own item type; at least one.
         options: what is explained, and how.
         deadline: `time.monotonic()` seconds after which nobody wants the answer.
-        priority: the lane in which rows wait for the engine.
+        priority: in which rows wait for the engine.
 
     Raises:
         UnknownModel: the model's task cannot be explained.
