@@ -32,9 +32,6 @@ class BodyExample:
     value: Any
 
 
-Example = BodyExample  # the former name, which packages with tasks import; for one release
-
-
 @dataclass(frozen=True, slots=True)
 class NativeRoute:
     """A path under which tasks answer in Hooper's own way; several tasks may share one."""
