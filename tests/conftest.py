@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -24,3 +25,9 @@ def shipped_service() -> Iterator[LiveService]:
     """The service over the models of this repository, one for all tests that only ask it."""
     with serving(ROOT / "models", device=None, engine_threads=None) as running:
         yield running
+
+
+def pytest_configure() -> None:
+    """What a test starts inherits this: under `nohup` services would not hear that their terminal has closed."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
