@@ -217,6 +217,7 @@ def test_whatever_a_text_looks_like_some_of_it_is_kept(client: httpx.Client, tex
     assert summarize(client, text)["sentences"]
 
 
+@pytest.mark.slow
 def test_two_hundred_kilobytes_are_summed_up(client: httpx.Client) -> None:
     text = " ".join(
         f"On day {number} the expedition walked {number % 17} miles and saw {number % 5} birds." for number in range(3500)
