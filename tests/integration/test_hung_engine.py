@@ -49,6 +49,7 @@ sys.exit(app.server.serve(settings))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_signal_ends_a_service_whose_engine_hangs(tmp_path: Path) -> None:
     publish_tiny(tmp_path)

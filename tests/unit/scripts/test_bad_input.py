@@ -88,6 +88,7 @@ def run(
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_full_disk(place: Path, base_folder: Path) -> None:
     write_reviews(Path("reviews.csv"))
     ran = run(place, base_folder, limit_bytes=8 * 1024)  # no graph fits, not even of the trial before training

@@ -134,6 +134,7 @@ def test_an_archive_is_looked_into(tmp_path: Path, kind: str) -> None:
     assert scan(archive(file)) == ["bad: is compiled code", "link: is a link, not a plain file"]
 
 
+@pytest.mark.slow
 def test_this_repository_has_nothing_of_it() -> None:
     members = list(tree(ROOT))
     assert len(members) > 200

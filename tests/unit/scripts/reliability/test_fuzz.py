@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,31 +67,27 @@ def test_every_kind_of_client_sends_something_and_says_what_it_is(kind: Any) -> 
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[Address]:
-    """A server that answers every connection so, whatever it is sent."""
+    """A server that answers every connection so, whatever it is sent; it waits for all of them in the end."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        writer.write_eof()
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(answer)
+            self.request.shutdown(socket.SHUT_WR)
+            while self.request.recv(65_536):  # until the client has left: what is unread when a socket is closed resets it
+                pass
+
+    class Server(socketserver.ThreadingTCPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that goes away in the middle is what is played here."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
         try:
-            await reader.read()  # until the client has left: what is unread when a socket is closed resets it
+            yield Address("127.0.0.1", server.server_address[1])
         finally:
-            writer.close()
-
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        conversations = asyncio.all_tasks(loop)
-        for conversation in conversations:
-            conversation.cancel()
-        loop.run_until_complete(asyncio.gather(*conversations, return_exceptions=True))
-        loop.close()
+            server.shutdown()
+            thread.join()
 
 
 def test_a_5xx_on_a_socket_is_a_failure() -> None:
