@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.extractive_summarization.task import SummaryItem, SummaryOptions
-from app.tasks.schemas import MANY, ItemOrError, LanguageField, ModelField, Request
+from app.tasks.schemas import MANY, ItemOrError, LanguageField, ModelField, Request, as_list
 
 MAX_SENTENCES = 1000
 EXAMPLE = (
@@ -71,8 +71,7 @@ class SummarizeRequest(Request):
         return self
 
     def items(self) -> Sequence[SummaryItem | HooperError]:
-        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [_item(entry) for entry in inputs]
+        return [_item(entry) for entry in as_list(self.inputs)]
 
 
 class SummarySentence(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.question_answering.task import AnswerOptions, QuestionItem
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
 
 MAX_TOP_K = 100
 MAX_ANSWER_TOKENS = 512
@@ -90,8 +90,10 @@ class AnswerRequest(Request):
         )
 
     def items(self) -> Sequence[QuestionItem | HooperError]:
-        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [entry if isinstance(entry, HooperError) else QuestionItem(entry.question, entry.context) for entry in inputs]
+        return [
+            entry if isinstance(entry, HooperError) else QuestionItem(entry.question, entry.context)
+            for entry in as_list(self.inputs)
+        ]
 
 
 class AnswerSpan(BaseModel):

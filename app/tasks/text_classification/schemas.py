@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
 
 
@@ -54,8 +54,7 @@ class ClassifyRequest(Request):
         return ClassificationOptions(self.top_k, self.activation, self.truncation)
 
     def items(self) -> Sequence[ClassificationItem | HooperError]:
-        inputs = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [_item(entry) for entry in inputs]
+        return [_item(entry) for entry in as_list(self.inputs)]
 
 
 class Label(BaseModel):
