@@ -74,6 +74,7 @@ class SummarizationTraining(TrainingTask):
     api_module = "summarizer"
     metrics_type = SummaryMetrics
     length_metric = "ROUGE-1"
+    primary_metric = "rouge1"
     has_language = True
     output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
@@ -208,11 +209,11 @@ class SummarizationTraining(TrainingTask):
 
     def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
         """ROUGE-1 by length, and the summaries that have least in common with their references."""
-        shares = [value / 100 for value in _rouge1(evaluated)]
+        shares = [value / 100 for value in _rouge1(evaluated.predictions.answers, evaluated.examples)]
         return {"by_length": by_length(evaluated.lengths, shares, False), "worst": self.worst_errors(evaluated, MAX_ERRORS)}
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
-        scores = _rouge1(evaluated)
+        scores = _rouge1(evaluated.predictions.answers, evaluated.examples)
         return [
             {
                 "where": example.where,
@@ -226,6 +227,9 @@ class SummarizationTraining(TrainingTask):
             for example in [evaluated.examples[index]]
         ]
 
+    def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
+        return np.array(_rouge1(answers, examples))
+
     def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
         return [" ".join(sentence.text for sentence in answer.sentences)]
 
@@ -236,10 +240,10 @@ class SummarizationTraining(TrainingTask):
 SPEC: TrainingTask = SummarizationTraining()
 
 
-def _rouge1(evaluated: ReportInput) -> list[float]:
-    pairs = zip(evaluated.predictions.answers, evaluated.examples, strict=True)
+def _rouge1(answers: Sequence[Summary], examples: Sequence[Example]) -> list[float]:
     return [
-        rouge(example.target.sentences, [sentence.text for sentence in answer.sentences])["rouge1"] for answer, example in pairs
+        rouge(example.target.sentences, [sentence.text for sentence in answer.sentences])["rouge1"]
+        for answer, example in zip(answers, examples, strict=True)
     ]
 
 

@@ -230,9 +230,20 @@ class TrainingTask(ABC):
     length_metric: str
     """What the report's `by_length` measures."""
 
+    primary_metric: str = "accuracy"
+    """The figure of the headline that two models are compared by, row by row: what `row_scores` average to."""
+
     def is_correct(self, answer: Any, example: Example) -> bool | None:
         """Whether an answer is right; None where an answer is neither right nor wrong."""
         return None
+
+    def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
+        """How good each answer is in the unit of `primary_metric`, the larger the better; an error is negative; (examples,).
+
+        NaN where answers are neither right nor wrong and the task says no more.
+        """
+        hits = [self.is_correct(answer, example) for answer, example in zip(answers, examples, strict=True)]
+        return np.array([np.nan if hit is None else float(hit) for hit in hits])
 
     def distance(self, answer: Any, other: Any) -> float | None:
         """How far apart two answers are; None: they are compared by how sure the model is of them."""

@@ -48,6 +48,7 @@ class TextRegressionTraining(TextTraining):
     metrics_type = RegressionMetrics
     label_columns = frozenset(NUMBER_NAMES)
     length_metric = "mean absolute error"
+    primary_metric = "mae"
     serving_class = TextRegression
 
     def fits_head(self, config: Any) -> bool:
@@ -105,6 +106,11 @@ class TextRegressionTraining(TextTraining):
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
         return _worst(evaluated, limit, num_explained=0)
+
+    def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
+        predicted = np.array(list(map(value_of, answers)))
+        scores: np.ndarray = -np.abs(predicted - np.array([example.target for example in examples]))
+        return scores
 
     def distance(self, answer: Any, other: Any) -> float:
         return abs(value_of(answer) - value_of(other))

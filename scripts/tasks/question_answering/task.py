@@ -86,6 +86,7 @@ class QuestionAnsweringTraining(TrainingTask):
     label_columns = frozenset(ANSWER_NAMES)
     long_field = "context"
     length_metric = "F1"
+    primary_metric = "f1"
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Read SQuAD's forms; questions about one context stay on one side of the split."""
@@ -272,6 +273,12 @@ class QuestionAnsweringTraining(TrainingTask):
 
     def is_correct(self, answer: Any, example: Example) -> bool:
         return bool(exact_match(_first(answer), _texts(example)))
+
+    def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
+        """F1 in percent; where some contexts have no answer, of what is decided: as SQuAD v2.0."""
+        decide = not all(example.target for example in examples)
+        texts = ["" if decide and _says_none(answer) else _first(answer) for answer in answers]
+        return np.array([100 * f1(text, _texts(example)) for text, example in zip(texts, examples, strict=True)])
 
     def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
         return [_first(answer)]
