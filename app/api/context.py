@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 
 from app.api.protocols.envelope import Envelope, ModelRef, Usage, failed
-from app.api.protocols.explain import ExplainRequest, ExplainResult
-from app.api.protocols.feedback import FeedbackRequest, FeedbackResult
+from app.api.protocols.explain import ExplainRequest
+from app.api.protocols.feedback import FeedbackRequest
+from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.api.rates import KeyRates
 from app.api.scope import LOG_FIELDS, TRACE
 from app.core.errors import HooperError, InvalidInput, TooLarge, TooManyItems, Unavailable, UnknownModel

@@ -27,6 +27,7 @@ from app.core.errors import (
     Unavailable,
     UnknownHost,
     UnknownModel,
+    brief,
 )
 from app.core.validation import describe_validation
 
@@ -46,14 +47,8 @@ STATUS: dict[type[HooperError], int] = {
     NotJson: 415,
     TooSlow: 408,
 }
-MAX_DETAIL = 1000
 
 logger = logging.getLogger(__name__)
-
-
-def brief(detail: str) -> str:
-    """A sentence without the end of what is too long for one: it may quote a name that a caller made up."""
-    return detail if len(detail) <= MAX_DETAIL else f"{detail[: MAX_DETAIL - 1]}…"
 
 
 def status_of(error: HooperError, error_format: ErrorFormat = NATIVE) -> int:

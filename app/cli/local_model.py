@@ -15,7 +15,8 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from app.api.protocols.envelope import failed
-from app.api.protocols.explain import ExplainResult, explain_request
+from app.api.protocols.explain import explain_request
+from app.api.protocols.results import ExplainResult
 from app.batching.admission import QueueLimit
 from app.cli.options import model_names
 from app.core.artefact import Artefact, oldest

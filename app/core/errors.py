@@ -32,11 +32,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MAX_DETAIL = 1000
+
+
+def brief(detail: str) -> str:
+    """A sentence without the end of what is too long for one: it may quote a name that a caller made up."""
+    return detail if len(detail) <= MAX_DETAIL else f"{detail[: MAX_DETAIL - 1]}…"
+
 
 class HooperError(Exception):
     """Base of everything Hooper raises on purpose; `detail` is safe to show to a caller."""
 
     type = "error"
+    status: int | None = None
+    """HTTP status of the answer that it came with, where a service told it: see `hooper.Client`."""
+    request_id = ""
+    """Of that answer: what the service's log has it under."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)

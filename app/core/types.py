@@ -28,6 +28,10 @@ RowOutput = Mapping[str, Array]
 `row` -> (features,), `token` -> (num_tokens, features), `position` -> (num_positions, features)."""
 
 
+RoleName = Literal["main", "share", "shadow"]
+"""The part that a loaded version plays for its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One sequence of tokens for the model, special tokens included."""

@@ -104,7 +104,7 @@ TASK_NAME = re.compile(rf"(?<![\w-])({'|'.join(spec.name for spec in BUILT_IN)})
 NAMED = {
     "app/api/application.py": "a sentence of the docs page",
     "app/api/protocols/text_embeddings.py": "a sentence of the docs page",
-    "app/api/routes/models.py": "an example of a field",
+    "app/api/protocols/state.py": "an example of a field",
     "app/core/manifest.py": "what release 0.1.0 called a model of numbers",
     "scripts/api/question_answering.py": "the Python API of this task",
     "scripts/api/summarizer.py": "the Python API of this task",

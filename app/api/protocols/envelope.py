@@ -6,8 +6,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
-from app.api.errors import brief
-from app.core.errors import HooperError
+from app.core.errors import HooperError, brief
 
 ResultT = TypeVar("ResultT")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, create_model
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, create_model
 
 from app.core.errors import HooperError, InvalidInput
 from app.serving.feedback import SentCorrection
-from app.tasks.base import Result
 from app.tasks.registry import Tasks
 from app.tasks.schemas import MANY, ItemOrError, Request, as_list, union
 from app.tasks.spec import CorrectionCodec, TaskSpec
@@ -103,22 +102,3 @@ def _kind_of(codecs: Sequence[CorrectionCodec]) -> Callable[[Any], str]:
         return (codec_of_fields or next((codec for codec in codecs if not codec.marks), codecs[0])).schema.__name__
 
     return kind
-
-
-class FeedbackResult(BaseModel):
-    """A correction that is on the disk."""
-
-    id: int = Field(description="Its number in the file of corrections.", examples=[1])
-    agrees: bool = Field(description="Whether the model was right.", examples=[False])
-    predicted: dict[str, Any] = Field(
-        description="What the model answers to the item, as its own route tells it; of labels the 20 best."
-    )
-    num_tokens: int = Field(description="Tokens that the model read for this item.", examples=[8])
-    truncated: bool = Field(description="Whether a part of the item was cut off unread.", examples=[False])
-
-    @classmethod
-    def of(cls, result: Result) -> FeedbackResult:
-        kept = result.answer
-        return cls.model_construct(
-            id=kept.id, agrees=kept.agrees, predicted=kept.predicted, num_tokens=result.num_tokens, truncated=result.truncated
-        )

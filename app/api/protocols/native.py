@@ -23,7 +23,8 @@ from app.api.json_body import JSON_VALUE
 from app.api.openapi_responses import ANSWERED, EVERY_PREDICTION, openapi_responses
 from app.api.protocols.envelope import Envelope
 from app.api.protocols.explain import explain_request, explain_result
-from app.api.protocols.feedback import FeedbackResult, feedback_request
+from app.api.protocols.feedback import feedback_request
+from app.api.protocols.results import FeedbackResult
 from app.api.scope import HEADERS, LOG_FIELDS, TRACE, app_state_in
 from app.core.errors import InvalidInput
 from app.core.validation import describe_validation

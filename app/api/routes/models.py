@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,93 +11,9 @@ from app.api.auth import require_admin
 from app.api.context import AppState, app_state
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
-from app.api.routes.health import Failed
+from app.api.protocols.state import Failed, ModelList, ModelState, Published, SizeLimits
 from app.core.errors import UnknownModel
-from app.serving.deployment import Deployment
-from app.serving.rollout.lease import MAIN, SHADOW, LiveVersion, Role, RoleName, canary_role
-
-
-class ModelState(BaseModel):
-    """A loaded model: what it is, what it runs on, and how well it did on data that training never saw."""
-
-    name: str = Field(description="Its name, by which requests ask for it.", examples=["sentiment"])
-    version: int = Field(description="Its version, counted from 1.", examples=[1])
-    task: str = Field(description="What it does, by the name of the Hugging Face task.", examples=["text-classification"])
-    description: str = Field(
-        description="One sentence for a person.", examples=["Whether an English sentence or review is positive or negative."]
-    )
-    labels: list[str] | None = Field(
-        description="For classification: every label, in the model's order; else null.", examples=[["negative", "positive"]]
-    )
-    default: bool = Field(description="Whether requests of its task that name no model come to it.", examples=[True])
-    state: Literal["ready", "down"] = Field(description="`down`: its engine has died and requests get 503.")
-    role: RoleName = Field(
-        description="`main`: answers for its name. Beside it `share`: answers a share of the requests that name no version;"
-        " `shadow`: is asked what the main one has answered, and its own answers are only compared.",
-        examples=["main"],
-    )
-    share: float = Field(description="Share of the requests naming no version that come to this one.", examples=[1.0])
-    execution_providers: list[str] = Field(
-        description="The chain really in use, as the engine reports it.", examples=[["CPUExecutionProvider"]]
-    )
-    device_reason: str = Field(
-        description="Why this device and precision were chosen.", examples=["the only provider on this machine"]
-    )
-    precision: str = Field(description="Arithmetic of the engine.", examples=["fp32"])
-    layout: str = Field(
-        description="`packed`: several texts share a tensor row, nothing is computed for padding.", examples=["packed"]
-    )
-    engine_threads: int = Field(description="Threads that the engine computes with.", examples=[2])
-    limits: dict[str, int] = Field(
-        description="In tokens: the longest input read at once, a batch, the queue. In rows: a batch, the queue.",
-        examples=[{"max_tokens": 512, "max_batch_tokens": 1024, "max_batch_rows": 64, "max_waiting_rows": 2048}],
-    )
-    parity: dict[str, Any] = Field(
-        description="Measured agreement with the trained model, per precision, as a share of the rows compared.",
-        examples=[{"fp32": {"rows": 2148, "agreement": 0.9986, "max_abs_error": 0.74, "passed": True}}],
-    )
-    evaluation: dict[str, Any] = Field(
-        description="Headline figures on held-out data, named in the model card.", examples=[{"accuracy": 0.9111, "rows": 2148}]
-    )
-
-    @classmethod
-    def of(cls, live: LiveVersion, default: str | None) -> ModelState:
-        """`default`: the name of its task's default model."""
-        deployment, manifest = live.deployment, live.deployment.manifest
-        budget, queue = deployment.scheduler.budget, deployment.scheduler.limit
-        return cls(
-            name=manifest.name,
-            version=manifest.version,
-            task=manifest.task,
-            description=manifest.description,
-            labels=manifest.task_options.get("labels"),
-            default=manifest.name == default,
-            state="ready" if deployment.is_alive else "down",
-            role=live.role.name,
-            share=live.role.share,
-            execution_providers=deployment.execution_providers,
-            device_reason=deployment.provider.reason,
-            precision=deployment.provider.precision,
-            layout=manifest.graph.layout,
-            engine_threads=deployment.num_threads,
-            limits={
-                "max_tokens": manifest.max_tokens,
-                "max_batch_tokens": budget.max_batch_tokens,
-                "max_batch_rows": budget.max_batch_rows,
-                "max_waiting_rows": queue.max_rows,
-                "max_waiting_tokens": queue.max_tokens,
-            },
-            parity={name: parity.model_dump() for name, parity in manifest.parity.items()},
-            evaluation=manifest.evaluation,
-        )
-
-
-class ModelList(BaseModel):
-    """Every loaded model, by name; where two versions of one are, the main one first. And those that could not be loaded."""
-
-    models: list[ModelState] = Field(description="The loaded models.")
-    failed: list[Failed] = Field(description="Models that could not be loaded.")
-
+from app.serving.rollout.lease import MAIN, SHADOW, LiveVersion, Role, canary_role
 
 LOAD_EXAMPLES: dict[str, Any] = {
     "share": {"summary": "Answer a tenth of the requests", "value": {"share": 0.1}},
@@ -132,24 +48,6 @@ class LoadRequest(BaseModel):
         return SHADOW if self.shadow else MAIN if self.share is None else canary_role(self.share)
 
 
-class Published(BaseModel):
-    """A version that was loaded, promoted or unloaded."""
-
-    name: str = Field(description="The model's name.", examples=["sentiment"])
-    version: int | None = Field(description="The version; null after unloading the model.", examples=[1])
-    state: Literal["ready", "unloaded"] = Field(description="Whether it plays its role from now on, or is gone.")
-    role: RoleName | None = Field(description="Its role from now on; null where it is gone.", examples=["main"])
-    persistent: bool = Field(
-        description="Whether it stays so when the service is started again: only a main version does, and only where it can be"
-        " written down, in the model repository or below `HOOPER_STATE`."
-    )
-
-    @classmethod
-    def of(cls, deployment: Deployment, role: Role, persistent: bool) -> Published:
-        manifest = deployment.manifest
-        return cls(name=manifest.name, version=manifest.version, state="ready", role=role.name, persistent=persistent)
-
-
 router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]
 State = Annotated[AppState, Depends(app_state)]
@@ -164,7 +62,8 @@ Candidate = Annotated[int | None, Query(ge=1, description="A version beside the 
 async def list_models(state: State) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is. And those that could not be loaded."""
     models = [_state_of(version, state) for version in state.registry.live]
-    return ModelList(models=models, failed=[Failed.of(failure) for failure in state.registry.failed])
+    limits = SizeLimits(max_items=state.settings.max_items, max_body_bytes=state.settings.max_body_bytes)
+    return ModelList(models=models, failed=[Failed.of(failure) for failure in state.registry.failed], limits=limits)
 
 
 @router.get("/models/{name}", summary="Show a model", responses=openapi_responses(401, 404, 421, 422, 429, 503))

@@ -7,11 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
+from app.core.types import RoleName
 from app.serving.deployment import Deployment
-
-RoleName = Literal["main", "share", "shadow"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         "parity": {"fp32": {"rows": 5, "agreement": 1.0, "max_abs_error": 0.0, "passed": True}},
         "evaluation": {"accuracy": 1.0, "macro_f1": 1.0, "rows": 5},
     }
-    assert (await service.client.get("/v1/models")).json() == {"models": [shown], "failed": []}
+    limits = {"max_items": 256, "max_body_bytes": 2_097_152}
+    assert (await service.client.get("/v1/models")).json() == {"models": [shown], "failed": [], "limits": limits}
 
 
 async def test_only_the_models_that_were_named_are_loaded(start: Any, models: Path) -> None:

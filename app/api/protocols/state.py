@@ -1,0 +1,147 @@
+"""What the service says of itself: its health, and the models that it has loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.core.types import RoleName
+
+if TYPE_CHECKING:  # the client reads these schemas, and needs nothing that serves
+    from app.serving.deployment import Deployment
+    from app.serving.failures import FailedModel
+    from app.serving.rollout.lease import LiveVersion, Role
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = Field(default="live", description="Always `live`: otherwise there is no answer.")
+
+
+class Failed(BaseModel):
+    """A model that could not be loaded. Requests for it get 503 with the reason; it is tried again by `load`."""
+
+    model: str = Field(description="Its name and the version, where that is known.", examples=["topics/2"])
+    detail: str = Field(description="Why, in one sentence.", examples=["model.onnx differs from the checksum in manifest.json"])
+
+    @classmethod
+    def of(cls, failed: FailedModel) -> Failed:
+        return cls(model=failed.id, detail=failed.detail)
+
+
+class Ready(BaseModel):
+    """Every model was tried, one at least is loaded, all that the settings name are, and every engine would answer."""
+
+    status: Literal["ready"] = Field(default="ready", description="Always `ready`: otherwise the answer is a 503.")
+    models: list[str] = Field(description="The loaded models, as name/version.", examples=[["sentiment/1"]])
+    failed: list[Failed] = Field(description="Models that could not be loaded.")
+
+
+class ModelState(BaseModel):
+    """A loaded model: what it is, what it runs on, and how well it did on data that training never saw."""
+
+    name: str = Field(description="Its name, by which requests ask for it.", examples=["sentiment"])
+    version: int = Field(description="Its version, counted from 1.", examples=[1])
+    task: str = Field(description="What it does, by the name of the Hugging Face task.", examples=["text-classification"])
+    description: str = Field(
+        description="One sentence for a person.", examples=["Whether an English sentence or review is positive or negative."]
+    )
+    labels: list[str] | None = Field(
+        description="For classification: every label, in the model's order; else null.", examples=[["negative", "positive"]]
+    )
+    default: bool = Field(description="Whether requests of its task that name no model come to it.", examples=[True])
+    state: Literal["ready", "down"] = Field(description="`down`: its engine has died and requests get 503.")
+    role: RoleName = Field(
+        description="`main`: answers for its name. Beside it `share`: answers a share of the requests that name no version;"
+        " `shadow`: is asked what the main one has answered, and its own answers are only compared.",
+        examples=["main"],
+    )
+    share: float = Field(description="Share of the requests naming no version that come to this one.", examples=[1.0])
+    execution_providers: list[str] = Field(
+        description="The chain really in use, as the engine reports it.", examples=[["CPUExecutionProvider"]]
+    )
+    device_reason: str = Field(
+        description="Why this device and precision were chosen.", examples=["the only provider on this machine"]
+    )
+    precision: str = Field(description="Arithmetic of the engine.", examples=["fp32"])
+    layout: str = Field(
+        description="`packed`: several texts share a tensor row, nothing is computed for padding.", examples=["packed"]
+    )
+    engine_threads: int = Field(description="Threads that the engine computes with.", examples=[2])
+    limits: dict[str, int] = Field(
+        description="In tokens: the longest input read at once, a batch, the queue. In rows: a batch, the queue.",
+        examples=[{"max_tokens": 512, "max_batch_tokens": 1024, "max_batch_rows": 64, "max_waiting_rows": 2048}],
+    )
+    parity: dict[str, Any] = Field(
+        description="Measured agreement with the trained model, per precision, as a share of the rows compared.",
+        examples=[{"fp32": {"rows": 2148, "agreement": 0.9986, "max_abs_error": 0.74, "passed": True}}],
+    )
+    evaluation: dict[str, Any] = Field(
+        description="Headline figures on held-out data, named in the model card.", examples=[{"accuracy": 0.9111, "rows": 2148}]
+    )
+
+    @classmethod
+    def of(cls, live: LiveVersion, default: str | None) -> ModelState:
+        """`default`: the name of its task's default model."""
+        deployment, manifest = live.deployment, live.deployment.manifest
+        budget, queue = deployment.scheduler.budget, deployment.scheduler.limit
+        return cls(
+            name=manifest.name,
+            version=manifest.version,
+            task=manifest.task,
+            description=manifest.description,
+            labels=manifest.task_options.get("labels"),
+            default=manifest.name == default,
+            state="ready" if deployment.is_alive else "down",
+            role=live.role.name,
+            share=live.role.share,
+            execution_providers=deployment.execution_providers,
+            device_reason=deployment.provider.reason,
+            precision=deployment.provider.precision,
+            layout=manifest.graph.layout,
+            engine_threads=deployment.num_threads,
+            limits={
+                "max_tokens": manifest.max_tokens,
+                "max_batch_tokens": budget.max_batch_tokens,
+                "max_batch_rows": budget.max_batch_rows,
+                "max_waiting_rows": queue.max_rows,
+                "max_waiting_tokens": queue.max_tokens,
+            },
+            parity={name: parity.model_dump() for name, parity in manifest.parity.items()},
+            evaluation=manifest.evaluation,
+        )
+
+
+class SizeLimits(BaseModel):
+    """What one request may hold; a longer list is sent as several requests."""
+
+    max_items: int = Field(description="Items in `inputs`.", examples=[256])
+    max_body_bytes: int = Field(description="Bytes of the body.", examples=[2097152])
+
+
+class ModelList(BaseModel):
+    """Every loaded model, by name; where two versions of one are, the main one first. And those that could not be loaded."""
+
+    models: list[ModelState] = Field(description="The loaded models.")
+    failed: list[Failed] = Field(description="Models that could not be loaded.")
+    limits: SizeLimits = Field(description="What one request may hold, whichever model it asks.")
+
+
+class Published(BaseModel):
+    """A version that was loaded, promoted or unloaded."""
+
+    name: str = Field(description="The model's name.", examples=["sentiment"])
+    version: int | None = Field(description="The version; null after unloading the model.", examples=[1])
+    state: Literal["ready", "unloaded"] = Field(description="Whether it plays its role from now on, or is gone.")
+    role: RoleName | None = Field(description="Its role from now on; null where it is gone.", examples=["main"])
+    persistent: bool = Field(
+        description="Whether it stays so when the service is started again: only a main version does, and only where it can be"
+        " written down, in the model repository or below `HOOPER_STATE`."
+    )
+
+    @classmethod
+    def of(cls, deployment: Deployment, role: Role, persistent: bool) -> Published:
+        manifest = deployment.manifest
+        return cls(name=manifest.name, version=manifest.version, state="ready", role=role.name, persistent=persistent)
