@@ -110,13 +110,16 @@ def _job(source: str, request: ModelRequest) -> dict[str, Any]:
     """All that decides what the rows of the output are; journals of earlier releases have the same keys."""
     state = Path(source).stat()
     manifest = (request.artefact.folder / MANIFEST).read_bytes()
-    schema = request.schema
+    schema, reading = request.schema, request.schema.reading
+    named = (reading.encoding, reading.delimiter, reading.sheet)
     return {
         "input": str(Path(source).resolve()),
         "input's size or time": [state.st_size, state.st_mtime_ns],
         "model": [request.artefact.id, hashlib.sha256(manifest).hexdigest()],
         "set of options": dict(request.options),
-        "way to read the input": [schema.format, schema.text_column, dict(schema.given), schema.max_bytes],
+        "way to read the input": [reading.format, schema.text_column, dict(schema.given), reading.max_bytes],
+        # as absent from the journals of earlier releases, where it is left to detection
+        "encoding, delimiter or sheet": list(named) if any(named) else None,
     }
 
 

@@ -20,10 +20,10 @@ from app.api.protocols.results import ExplainResult
 from app.batching.admission import QueueLimit
 from app.cli.options import model_names
 from app.core.artefact import Artefact, oldest
-from app.core.command_line import annotated_option
+from app.core.command_line import FILE_OPTIONS, annotated_option
 from app.core.errors import HooperError, InvalidSettings, SetupError
 from app.core.validation import wrong_field
-from app.data import Input, InputSchema
+from app.data import Input, InputSchema, ReadOptions
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, offline_predict
 from app.serving.explaining import ExplainOptions, explain
@@ -178,6 +178,8 @@ class ModelChoice:
     model: str | None = None
     format: InputFormat = "auto"
     text_column: str = ""
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """`encoding`, `delimiter` and `sheet`, where they are not as detected."""
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Fields that are the same for every input."""
 
@@ -197,7 +199,8 @@ class ModelChoice:
             raise SetupError(
                 f"--{wrong} is for {' and '.join(fitting).replace('-', ' ')}; {artefact.id} does {artefact.manifest.task}"
             )
-        schema = InputSchema(fields, settings.max_body_bytes, self.format, self.text_column, self.given)
+        reading = ReadOptions(self.format, settings.max_body_bytes, **self.reading)
+        schema = InputSchema(fields, reading, self.text_column, self.given)
         return ModelRequest(artefact, mode, dict(options), schema, settings)
 
     def _artefact(self, repository: Repository, defaults: Mapping[str, str], specs: Tasks, fitting: Sequence[str]) -> Artefact:
@@ -242,12 +245,16 @@ def model_options() -> dict[str, Any]:
         **{name: Annotated[str | None, typer.Option(f"--{name}", metavar="TEXT", help=text)] for name, text in shared.items()},
         "format": Annotated[InputFormat | None, typer.Option(help="of the input; auto, unless said otherwise: by its name")],
         "text_column": Annotated[str | None, typer.Option(metavar="NAME", help="of the text or context; default: guessed")],
+        **FILE_OPTIONS,
     }
 
 
 def model_choice(values: Mapping[str, Any]) -> ModelChoice:
     own = {name: values[name] for name in ("model", "format", "text_column") if name in values}
-    return ModelChoice(**own, given={name: value for name, value in values.items() if name not in own})
+    reading = {name: values[name] for name in FILE_OPTIONS if name in values}
+    return ModelChoice(
+        **own, reading=reading, given={name: value for name, value in values.items() if name not in {**own, **reading}}
+    )
 
 
 def option_names(spec: TaskSpec) -> list[str]:

@@ -173,6 +173,16 @@ def annotated_option(
     return Annotated[kind | None, typer.Option(word, metavar=metavar, help=text, rich_help_panel=panel or None)]
 
 
+FILE_OPTIONS: Mapping[str, Any] = {
+    "encoding": annotated_option("encoding", str, "of the text, such as cp1252 or utf-16; default: detected", metavar="NAME"),
+    "delimiter": annotated_option(
+        "delimiter", str, "between the columns of a csv file, such as ';' or tab; default: detected", metavar="CHARACTER"
+    ),
+    "sheet": annotated_option("sheet", str, "of a spreadsheet, by name or number; default: the first", metavar="NAME"),
+}
+"""How a data file is read where that is not as detected: for every command that reads data."""
+
+
 def parse_options(options: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """What words give of these options, as `spread` collects them.
 

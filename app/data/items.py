@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
@@ -30,9 +30,8 @@ class InputSchema:
     """Which fields items have, and how files that hold them are read."""
 
     specs: Mapping[str, FieldSpec]
-    max_bytes: int
-    """Of one line, and of one row of a csv file."""
-    format: Format = "auto"
+    reading: ReadOptions = ReadOptions()
+    """How files are read; what the task decides is not yet in it."""
     text_column: str = ""
     given: Mapping[str, str] = field(default_factory=dict)
     """Fields that are the same for every input, such as the question."""
@@ -89,7 +88,8 @@ def inputs_of(stream: BinaryIO, source: str, schema: InputSchema) -> Iterator[In
 
     matches: dict[tuple[str, ...], dict[str, str]] = {}  # objects of json lines may differ, most do not
     optional = {name for name, spec in schema.specs.items() if not spec.required and kind in TABLES}
-    options = ReadOptions(kind, schema.max_bytes, schema.text_column or schema.text_field, choose)
+    text_name = schema.text_column or schema.text_field
+    options = replace(schema.reading, format=kind, text_name=text_name, choose=choose)
     for record in read_stream(stream, source, options):
         columns = tuple(record.columns)
         if columns not in matches:
@@ -103,8 +103,8 @@ def input_format(source: str, schema: InputSchema) -> Format:
     Raises:
         InvalidSettings: it is known by its name to be nothing that is read one row at a time.
     """
-    if schema.format != "auto" or source == STANDARD_INPUT:
-        return schema.format
+    if schema.reading.format != "auto" or source == STANDARD_INPUT:
+        return schema.reading.format
     kind = format_of(source)
     if kind == "json":
         raise InvalidSettings(f"{source} cannot be read line by line; write it as json lines, csv or tsv, or say --format")

@@ -10,7 +10,7 @@ import re
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -55,11 +55,17 @@ class ReadOptions:
     max_bytes: int = MAX_ROW_BYTES
     text_name: str = ""
     """The column that a plain line of text, or a JSON string, stands for; empty: there is none."""
+    encoding: str = ""
+    """Of text files; empty: detected."""
+    delimiter: str = ""
+    """Between the columns of a csv file; empty: detected."""
+    sheet: str = ""
+    """Of a spreadsheet, by name or by number from 1; empty: the first that has rows."""
     choose: Callable[[Sequence[str]], Collection[str]] = list
     """Refuses a header before any row is read, and says which of its columns are wanted: a parquet file has others unread."""
 
 
-def records(path: Path, text_name: str = "") -> Iterator[Record]:
+def records(path: Path, options: ReadOptions = ReadOptions()) -> Iterator[Record]:
     """All rows of a file, known by its name, or of a folder of classes; lines of text where their column has a name.
 
     Raises:
@@ -69,10 +75,10 @@ def records(path: Path, text_name: str = "") -> Iterator[Record]:
         yield from _class_folder(path)
         return
     kind = format_of(str(path))
-    if kind == "auto" or (kind == "lines" and not text_name):
+    if kind == "auto" or (kind == "lines" and not options.text_name):
         suffixes = [suffix for suffix in FORMATS if suffix != ".txt"]
         raise InvalidSettings(f"{path} has no known format; known are {', '.join(suffixes)} (also with .gz) and class folders")
-    options = ReadOptions(kind, text_name=text_name, choose=lambda names: _checked(path, kind, names))
+    options = replace(options, format=kind, choose=lambda names: _checked(path, kind, names))
     try:
         with open_source(str(path)) as stream:
             yield from read_stream(stream, str(path), options)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
+from app.core.command_line import FILE_OPTIONS
 from app.core.errors import InvalidSettings
-from app.data import Record
+from app.data import ReadOptions, Record
 from app.data.cells import plain
 from scripts.training.records import read_records
 
@@ -60,7 +61,13 @@ class DataPart:
 
 
 def get_dataset(
-    source: Source, split_ratio: float | None = None, validation: Source | None = None
+    source: Source,
+    split_ratio: float | None = None,
+    validation: Source | None = None,
+    *,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
 ) -> tuple[DataPart, DataPart]:
     """Read labelled data; which columns are needed, and how they may be called, depends on the task.
 
@@ -68,6 +75,9 @@ def get_dataset(
         source: what is trained on, and split.
         split_ratio: share of the rows to train on, the rest is held out; None: 0.8, or 1 where there is `validation`.
         validation: what is held out besides, of the same form.
+        encoding: of text files; empty: detected.
+        delimiter: between the columns of csv files; empty: detected.
+        sheet: of spreadsheets, by name or by number from 1; empty: the first that has rows.
 
     Returns:
         The rows to train on, and those held out.
@@ -77,17 +87,19 @@ def get_dataset(
     """
     if split_ratio is not None and not (0 < split_ratio < 1 or (split_ratio == 1 and validation is not None)):
         raise InvalidSettings(f"split_ratio is {split_ratio}; it must be between 0 and 1, or 1 where validation is given")
-    own = read(source)
-    held_out = {} if validation is None else read(validation, "validation ")
+    options = ReadOptions(encoding=encoding, delimiter=delimiter, sheet=sheet)
+    own = read(source, options=options)
+    held_out = {} if validation is None else read(validation, "validation ", options)
     words = [_spelled(source, own)]
     words += [] if split_ratio is None else [f"split_ratio={split_ratio!r}"]
     words += [] if validation is None else [f"validation={_spelled(validation, held_out)}"]
+    words += [f"{name}={value!r}" for name in FILE_OPTIONS if (value := getattr(options, name))]
     call = f"get_dataset({', '.join(words)})"
     data = Data({**own, **held_out}, list(own), list(held_out), float(split_ratio or 0), call)
     return DataPart(data, "train"), DataPart(data, "validation")
 
 
-def read(source: Source, prefix: str = "") -> Records:
+def read(source: Source, prefix: str = "", options: ReadOptions = ReadOptions()) -> Records:
     """The records of each of the source's files, or of the one thing in memory, which is named by its kind.
 
     Raises:
@@ -95,7 +107,7 @@ def read(source: Source, prefix: str = "") -> Records:
     """
     paths = _paths(source)
     if paths:
-        return {path: read_records(path) for path in paths}
+        return {path: read_records(path, options) for path in paths}
     kind, rows = _rows(source)
     if not rows:
         raise InvalidSettings(f"the data ({kind}) has no rows")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.core.command_line import FILE_OPTIONS
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.api.data import Data, DataPart
@@ -42,6 +43,7 @@ ELSEWHERE = {
     "data": "get_dataset takes it",
     "validation": "get_dataset takes it",
     "split": "get_dataset takes it as split_ratio",
+    **dict.fromkeys(FILE_OPTIONS, "get_dataset takes it"),
     "epochs": "fit takes it",
     "models": "save takes it, within its path",
 }

@@ -12,7 +12,7 @@ import typer
 
 from app.core.archive import copy, is_archive, unpack
 from app.core.artefact import STAGING, is_version, next_release
-from app.core.command_line import annotated_option, offline_errors, program, spread
+from app.core.command_line import FILE_OPTIONS, annotated_option, offline_errors, program, spread
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
@@ -37,6 +37,7 @@ _CHECKPOINT: dict[str, Any] = {
     "text_column": annotated_option("text_column", str, "column of the text; default: guessed", _PANEL),
     "text_pair_column": annotated_option("text_pair_column", str, "of a second text; default: guessed, or none", _PANEL),
     "label_column": annotated_option("label_column", str, "column of the label; default: guessed, or none", _PANEL),
+    **FILE_OPTIONS,
     "max_rows": annotated_option("max_rows", int, "use so many rows, drawn at random; 0: all", _PANEL),
     "max_tokens": annotated_option("max_tokens", int, "longest input; 0: what it reads, at most 512", _PANEL),
     "storage": annotated_option(
@@ -49,7 +50,7 @@ _CHECKPOINT: dict[str, Any] = {
     "license": annotated_option("license", str, "licence of the weights, for the model card", _PANEL),
     "limits": annotated_option("limits", str, "known limits, for the model card", _PANEL),
 }
-COLUMNS = ("text_column", "text_pair_column", "label_column")
+COLUMNS = ("text_column", "text_pair_column", "label_column", *FILE_OPTIONS)
 """Options that a published version is not refused for: scripts name them for every source."""
 
 
@@ -144,6 +145,7 @@ _ITEMS: dict[str, Any] = {
     "recipe": annotated_option("recipe", Path, "the recipe that the version was trained by", metavar="FILE"),
     "text_column": annotated_option("text_column", str, "column of the text; default: guessed", metavar="NAME"),
     "max_rows": annotated_option("max_rows", int, "take so many rows of --data, drawn; 0: all"),
+    **FILE_OPTIONS,
 }
 """Which items a version is compared on."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.core.fields import match_columns
-from app.data import Record, records
+from app.data import ReadOptions, Record, records
 from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
@@ -73,7 +73,7 @@ def load_eval_data(training: TrainingTask, task_options: Mapping[str, Any], reci
     if not recipe.validation:
         samples = sample_examples(training)
         return EvalData(samples, False, [], f"{len(samples)} built-in texts, since none were given", is_own=False)
-    records = {source: _read(source) for source in recipe.validation}
+    records = {source: _read(source, recipe.read_options) for source in recipe.validation}
     columns = first_readable(records).columns
     is_labelled = bool(recipe.label_column) or any(name.lower() in training.label_columns for name in columns)
     if is_labelled:
@@ -115,9 +115,11 @@ def _parse_all(parse: Parse, recipe: Recipe, records: dict[str, list[Record]]) -
     return [row for row in parsed if isinstance(row, Example)], broken
 
 
-def _read(source: str) -> list[Record]:
+def _read(source: str, options: ReadOptions) -> list[Record]:
     """As for training, and plain text files of one text a line."""
-    return list(records(Path(source), "text")) if Path(source).is_file() else read_records(source)
+    if Path(source).is_file():
+        return list(records(Path(source), replace(options, text_name="text")))
+    return read_records(source, options)
 
 
 def _parse_item(training: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:

@@ -7,11 +7,11 @@ import sys
 import webbrowser
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.core.command_line import offline_errors, program
+from app.core.command_line import FILE_OPTIONS, offline_errors, program, spread
 from app.core.errors import InvalidSettings
 from scripts.report import page as pages
 from scripts.training.data import describe_broken
@@ -32,7 +32,9 @@ PANEL = "to make one of a published model"
 
 
 @program("hooper report", EXAMPLES, offline_errors("hooper report"))
+@spread("reading", FILE_OPTIONS, dict)
 def main(
+    reading: dict[str, str],
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="a model's name, a run's folder; default: the newest", show_default=False)
     ] = "",
@@ -58,7 +60,8 @@ def main(
 ) -> int:
     """Open the report on a model: what it gets right, what it gets wrong, and how sure it is."""
     if data:
-        recipe = replace(Recipe(), validation=data, text_column=text_column, label_column=label_column, max_rows=max_rows)
+        columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, **reading}
+        recipe = replace(Recipe(), validation=data, max_rows=max_rows, **columns)
         page = _build(model, recipe, models, runs)
     else:
         page = pages.find(model, runs)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from app.core.command_line import offline_errors, program
+from app.core.command_line import FILE_OPTIONS, offline_errors, program, spread
 from scripts.export.formatting import format_value, metric_name
 from scripts.training.recipe import Recipe
 
@@ -29,7 +29,9 @@ the two is right where they differ. The texts on which both are surest of differ
 
 
 @program("hooper compare", EXAMPLES, offline_errors("hooper compare"))
+@spread("reading", FILE_OPTIONS, dict)
 def main(
+    reading: dict[str, str],
     first: Annotated[str, typer.Argument(metavar="ONE", help="a published version, or a published folder's path")],
     second: Annotated[str, typer.Argument(metavar="OTHER", help="the one to compare it with")],
     data: Annotated[
@@ -48,7 +50,7 @@ def main(
     from scripts.report.comparison import compare  # here: completion needs the options alone
 
     version, other = (open_version(name, models, device) for name in (first, second))
-    columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows}
+    columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows, **reading}
     recipe = replace(Recipe(), task=version.manifest.task, validation=data or [], **columns)
     result = compare(version, other, recipe, limit)
     print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else "\n".join(as_lines(result)))

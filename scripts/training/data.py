@@ -125,7 +125,8 @@ def read_all(recipe: Recipe) -> dict[str, list[Record]]:
     Raises:
         InvalidSettings: a source cannot be read, or is empty.
     """
-    records = {source: read_records(source) for source in dict.fromkeys([*recipe.data, *recipe.validation])}
+    sources = dict.fromkeys([*recipe.data, *recipe.validation])
+    records = {source: read_records(source, recipe.read_options) for source in sources}
     for source, rows in records.items():
         if not rows:
             raise InvalidSettings(f"{source} has no rows")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from app.core.command_line import annotated_option
 from app.core.errors import InvalidSettings
+from app.data import ReadOptions
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE
 from scripts.tasks import current_keys, task_names, training_tasks
 
@@ -44,6 +45,9 @@ class Recipe:
     split: float = option(0.0, "share of `data` to train on, the rest is held out; 0: 0.8, or 1 where `validation` is given")
     repeat: list[int] = option([], "how often each source of `data` is seen in an epoch, in order; default: once")
     max_rows: int = option(0, "use at most so many rows, drawn at random; 0: all")
+    encoding: str = option("", "of text files, such as cp1252 or utf-16; default: detected")
+    delimiter: str = option("", "between the columns of csv files, such as ';' or tab; default: detected")
+    sheet: str = option("", "of spreadsheets, by name or number; default: the first that has rows")
     text_column: str = option("", "column of the text; default: guessed")
     text_pair_column: str = option("", "column of the second text of a pair; default: guessed, or none")
     label_column: str = option("", "column of the label; default: guessed")
@@ -111,6 +115,11 @@ class Recipe:
     golden: list[str] = option([], "texts replayed at every load of the model; default: a few neutral sentences")
     models: str = option("models", "model repository to publish into")
     runs: str = option("runs", "folder for checkpoints and logs")
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How files of data are read."""
+        return ReadOptions(encoding=self.encoding, delimiter=self.delimiter, sheet=self.sheet)
 
 
 PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage": "publishing"}

@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.core.errors import InvalidSettings
-from app.data import Record, records
+from app.data import ReadOptions, Record, records
 from app.data.cells import with_names
 
 
-def read_records(source: str) -> list[Record]:
+def read_records(source: str, options: ReadOptions = ReadOptions()) -> list[Record]:
     """All records of a file, a class folder or a hub data set (`id` or `id:split`).
+
+    Args:
+        source: its path, or the data set's id.
+        options: how a file is read.
 
     Raises:
         InvalidSettings: there is no such source, or its format is not known.
     """
     path = Path(source)
     if path.is_dir() or path.is_file():
-        return list(records(path))
+        return list(records(path, options))
     if path.suffix or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise InvalidSettings(f"{source} does not exist")
     return _hub(source)

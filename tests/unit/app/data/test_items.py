@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.core.command_line import FILE_OPTIONS
 from app.core.errors import HooperError, InvalidInput, SetupError
 from app.core.fields import FieldSpec
-from app.data import Input, InputSchema, read
+from app.data import Input, InputSchema, ReadOptions, read
 from app.data.items import check_sources
 
 PAIRS = {
@@ -22,7 +23,8 @@ QUESTIONS = {"question": FieldSpec(("question",)), "context": FieldSpec(("contex
 
 
 def schema(specs: Any = PAIRS, **more: Any) -> InputSchema:
-    return InputSchema(specs, **{"max_bytes": 1000, **more})
+    reading = {name: more.pop(name) for name in ("format", "max_bytes", *FILE_OPTIONS) if name in more}
+    return InputSchema(specs, ReadOptions(**{"max_bytes": 1000, **reading}), **more)
 
 
 def told(item: Input) -> Any:
