@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from app.core.manifest import Manifest, read_manifest
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import OpenVersion
 from scripts.report import page
+from scripts.report.overlap import Overlap, overlap_sections
 from scripts.tasks.spec import Prepared, ReportInput
-from scripts.training.data import Broken, Example, data_notes
+from scripts.training.data import Broken, Dataset, Example, data_notes, describe_broken
 from scripts.training.evaluation import RowRunner, predict
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
+from scripts.training.run_folder import fingerprint
+from scripts.training.trained_rows import weights_id
 
 if TYPE_CHECKING:  # they import torch, which a report on a published version does without
     from scripts.export.verified_graph import VerifiedGraph
     from scripts.export.verify import Reference
 
 
-def build(evaluated: ReportInput, model_facts: Mapping[str, str]) -> dict[str, Any]:
+def build(
+    evaluated: ReportInput, model_facts: Mapping[str, str], more: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Measure everything.
 
     Args:
         evaluated: a model's answers, with the labels.
         model_facts: what the page says of the model, by what it is called there.
+        more: sections that are not measured on these answers alone.
     """
     training, options = evaluated.training, evaluated.task_options
     return {
@@ -38,6 +46,7 @@ def build(evaluated: ReportInput, model_facts: Mapping[str, str]) -> dict[str, A
         **({"temperature": options["temperature"]} if "temperature" in options else {}),
         **({"metric_names": dict(names)} if (names := training.metric_names(options)) else {}),
         **training.evaluate(evaluated.predictions.answers, evaluated.examples, options),
+        **more,
         **training.report_sections(evaluated),
     }
 
@@ -73,7 +82,43 @@ def write_run_report(
         notes=data_notes(prepared.dataset, prepared.notes),
     )
     facts = {**facts_of(manifest), "trained on": f"{len(prepared.dataset.train):,} rows"}
-    return page.write(build(evaluated, facts), page.page_of(run, manifest.version))
+    weights = weights_id(manifest)
+    path = page.page_of(run, manifest.version)
+    page.keep_older(path, weights)
+    return page.write(build(evaluated, facts, {"weights": weights}), path)
+
+
+def write_data_report(version: OpenVersion, recipe: Recipe, runs: Path) -> Path:
+    """Report on how a published version does on the recipe's `validation`; no earlier report is written over.
+
+    Args:
+        version: what answers.
+        recipe: names data and columns.
+        runs: folder of the runs, into which the report goes, and where trainings keep which rows they had.
+
+    Returns:
+        The page.
+
+    Raises:
+        InvalidSettings: the data cannot be used.
+        SetupError: it cannot be written.
+    """
+    manifest = version.manifest
+    examples, broken = read_data(version, recipe)
+    overlap = Overlap.of(manifest, examples, runs)
+    notes = [describe_broken(broken)] if broken else []
+    evaluated = evaluate_version(version, examples, [overlap.sentence, *notes])
+    weights = weights_id(manifest)
+    rows = Dataset([], examples, [])
+    identity = hashlib.sha256(f"{weights} {fingerprint(rows)}".encode()).hexdigest()[:16]
+    more = {"weights": weights, "fingerprint": identity, "evaluated_on": _rows_of(examples, recipe)}
+    more |= overlap_sections(overlap, evaluated)
+    report = build(evaluated, {**facts_of(manifest), "data": ", ".join(recipe.validation)}, more)
+    return page.write(report, page.page_of_data(runs / manifest.name, manifest.version, recipe.validation, identity))
+
+
+def _rows_of(examples: Sequence[Example], recipe: Recipe) -> str:
+    return f"{len(examples):,} rows of {', '.join(Path(source).name for source in recipe.validation)}"
 
 
 def read_data(version: OpenVersion, recipe: Recipe) -> tuple[Sequence[Example], Sequence[Broken]]:

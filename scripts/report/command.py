@@ -14,7 +14,6 @@ import typer
 from app.core.command_line import FILE_OPTIONS, offline_errors, program, spread
 from app.core.errors import InvalidSettings
 from scripts.report import page as pages
-from scripts.training.data import describe_broken
 from scripts.training.recipe import Recipe
 
 EXAMPLES = """\
@@ -24,6 +23,7 @@ EXAMPLES = """\
   hooper report sentiment --data dev.csv     make one: the model answers these texts, and is judged by their labels
 
 A report is one file that needs no network. It holds texts of the data, so it stays in the run's folder and is not published.
+That of the training is report-VERSION; one of other data has the data's name too, and says which rows were trained on.
 """
 
 
@@ -74,16 +74,12 @@ def main(
 
 def _build(model: str, recipe: Recipe, models: Path, runs: Path) -> Path:
     from scripts.export.published import open_version  # here: what only opens a file needs none of these
-    from scripts.report.build import build, evaluate_version, facts_of, read_data
+    from scripts.report.build import write_data_report
 
     if not model:
         raise InvalidSettings("say which model answers the texts of --data, as in `hooper report sentiment --data dev.csv`")
     version = open_version(model, models)
-    examples, broken = read_data(version, replace(recipe, task=version.manifest.task))
-    notes = [describe_broken(broken)] if broken else []
-    evaluated = evaluate_version(version, examples, notes)
-    report = build(evaluated, {**facts_of(version.manifest), "data": ", ".join(recipe.validation)})
-    return pages.write(report, pages.page_of(runs / version.manifest.name, version.manifest.version))
+    return write_data_report(version, replace(recipe, task=version.manifest.task), runs)
 
 
 def _json(page: Path) -> str:

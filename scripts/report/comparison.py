@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
 from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.published import OpenVersion
+from scripts.report.overlap import Overlap
+from scripts.training.bootstrap import paired_difference
 from scripts.training.evaluation import Predictions, predict
 from scripts.training.recipe import Recipe
 
+RUNS = Path(Recipe().runs)
 ROUNDS, TIMED_ITEMS = 3, 256
 """Both are timed in turn on the same items, so many times; the fastest of each counts."""
 
@@ -30,7 +34,7 @@ class ComparedVersions:
     predictions: Sequence[Predictions]
 
 
-def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int) -> dict[str, Any]:
+def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int, runs: Path = RUNS) -> dict[str, Any]:
     """Everything that `hooper compare` tells.
 
     Args:
@@ -38,6 +42,7 @@ def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int
         other: another of the same task.
         recipe: `validation` names the texts; without any, built-in ones are taken.
         limit: so many texts at most on which they differ.
+        runs: folder of the runs, where trainings keep which rows they had.
 
     Raises:
         InvalidSettings: they cannot be compared, or the texts cannot be used.
@@ -54,7 +59,9 @@ def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int
         "task": version.manifest.task,
         "data": data.origin,
         "rows": len(items),
-        "figures": _metrics(compared),
+        "figures": _metrics(compared, range(len(items))),
+        **_difference_of_scores(compared, range(len(items)), "difference"),
+        **_without_trained(compared, runs),
         "published_figures": [each.manifest.evaluation for each in compared.versions],
         "items_per_s": [round(rate, 1) for rate in _rates(compared, items)],
         "num_bytes": [sum(entry.num_bytes for entry in each.manifest.files.values()) for each in compared.versions],
@@ -97,14 +104,48 @@ def _confidence(version: OpenVersion, answer: Any) -> float:
     return 0.0 if decision is None else float(decision.confidence)
 
 
-def _metrics(compared: ComparedVersions) -> list[dict[str, Any]]:
+def _metrics(compared: ComparedVersions, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Of labelled texts alone."""
     if not compared.data.is_labelled:
         return []
+    examples = [compared.data.examples[row] for row in rows]
     return [
-        version.training.evaluate(predictions.answers, compared.data.examples, version.manifest.task_options)["headline"]
+        version.training.evaluate([predictions.answers[row] for row in rows], examples, version.manifest.task_options)[
+            "headline"
+        ]
         for version, predictions in zip(compared.versions, compared.predictions, strict=True)
     ]
+
+
+def _difference_of_scores(compared: ComparedVersions, rows: Sequence[int], key: str) -> dict[str, Any]:
+    """By how much the second is better, with its interval; nothing where that is no number."""
+    if not compared.data.is_labelled:
+        return {}
+    training, examples = compared.versions[0].training, [compared.data.examples[row] for row in rows]
+    first, second = (
+        training.row_scores([predictions.answers[row] for row in rows], examples) for predictions in compared.predictions
+    )
+    difference = paired_difference(second, first)
+    metric = {"metric": training.primary_metric, "is_error": training.primary_is_error}
+    return {} if difference is None else {key: {**metric, **difference.as_json()}}
+
+
+def _without_trained(compared: ComparedVersions, runs: Path) -> dict[str, Any]:
+    """How many texts each was trained on, None where that is not known; and the figures on those that neither was."""
+    if not compared.data.is_own:
+        return {}
+    examples = compared.data.examples
+    overlaps = [Overlap.of(version.manifest, examples, runs) for version in compared.versions]
+    counts = [None if overlap.parts is None else overlap.count("train") for overlap in overlaps]
+    result: dict[str, Any] = {"trained_on": counts}
+    if any(counts):
+        known = [overlap.parts for overlap in overlaps if overlap.parts is not None]
+        rows = [row for row in range(len(examples)) if not any(parts[row] == "train" for parts in known)]
+        result["rows_not_trained_on"] = len(rows)
+        if rows:
+            result["figures_not_trained_on"] = _metrics(compared, rows)
+            result |= _difference_of_scores(compared, rows, "difference_not_trained_on")
+    return result
 
 
 def _rates(compared: ComparedVersions, items: Sequence[Any]) -> list[float]:

@@ -1,6 +1,7 @@
 """The report's page, one file without scripts and without requests, and where reports lie on disk.
 
-`report-<version>.html` and `.json` lie in a run's folder, never beside the model, since they hold texts of the data.
+`report-<version>.html` and `.json` lie in a run's folder, never beside the model, since they hold texts of the data; what
+`hooper report --data` makes is `report-<version>-<data>`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from scripts.export.formatting import format_value, metric_name
 from scripts.report import plots
 from scripts.tasks import training_task
 
-FILE = re.compile(r"report-([1-9][0-9]*)\.html")
+FILE = re.compile(r"report-([1-9][0-9]*)(-[\w.-]+)?\.html")
+"""Of a training, `report-<version>`; of other data, with the name of that."""
 FOLDER = Path(__file__).parent
 MAX_CHARACTERS = 1200
 """Of a text that are shown."""
+MAX_SLUG = 40
+"""Characters of the data's name in a file's name."""
 FEW_LABELS = 12
 """So many rows and columns of a matrix can be read as a table."""
 LEVELS = (0.7, 0.4, 0.15)
@@ -31,8 +36,8 @@ LEVELS = (0.7, 0.4, 0.15)
 
 FACT_NAMES = {"made from": "base model", "reads": "max input length", "trained on": "training data"}
 """What the page calls facts that have another name in the json."""
-OPTIONAL = ("per_class", "confusion", "calibration", "thresholds", "points", "suspects")
-"""Parts that only some tasks have."""
+OPTIONAL = ("per_class", "confusion", "calibration", "thresholds", "points", "suspects", "trained_on", "evaluated_on")
+"""Parts that only some tasks or reports have."""
 
 
 def to_html(report: Mapping[str, Any]) -> str:
@@ -101,12 +106,46 @@ def write(report: Mapping[str, Any], page: Path) -> Path:
 
 
 def page_of(run: Path, version: int) -> Path:
+    """The page of the training that published the version."""
     return run / f"report-{version}.html"
+
+
+def page_of_data(run: Path, version: int, sources: Sequence[str], fingerprint: str) -> Path:
+    """A page of other data: that of an earlier report on the very same, else one that is not there yet.
+
+    Args:
+        run: the run's folder.
+        version: of the model.
+        sources: the data's files.
+        fingerprint: of the report: what it says under `fingerprint`.
+    """
+    stem = f"report-{version}-{_slug(sources)}"
+    pages = (run / f"{stem}{f'-{number}' if number > 1 else ''}.html" for number in count(1))
+    return next(page for page in pages if not page.exists() or _value(page, "fingerprint") == fingerprint)
+
+
+def keep_older(page: Path, weights: str) -> None:
+    """Give a report on other weights another name: that of a version that was removed, or of another repository's.
+
+    Raises:
+        SetupError: the folder refuses it.
+    """
+    if not page.exists() or _value(page, "weights") == weights:
+        return
+    names = (page.with_name(f"{page.stem}-older{f'-{number}' if number > 1 else ''}.html") for number in count(1))
+    older = next(name for name in names if not name.exists())
+    try:
+        page.rename(older)
+        page.with_suffix(".json").rename(older.with_suffix(".json"))
+    except FileNotFoundError:  # it had no json
+        return
+    except OSError as error:
+        raise SetupError(f"the older report {page} cannot be renamed: {error.strerror}") from error
 
 
 def find(model: str, runs: Path) -> Path:
     """The page of `name/version`; the newest of a name, of a run's folder or, where nothing is named, of all; a page's path is
-    itself.
+    itself. One of a training goes before those of other data.
 
     Raises:
         InvalidSettings: there is none.
@@ -115,13 +154,34 @@ def find(model: str, runs: Path) -> Path:
     if model and path.is_file():
         return path.with_suffix(".html")
     name, _, version = model.rpartition("/")
-    if version.isdecimal() and page_of(runs / name, int(version)).is_file():
-        return page_of(runs / name, int(version))
-    folders = [path, runs / model] if model else sorted(runs.glob("*/"))
-    pages = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if FILE.fullmatch(file.name)]
-    if not pages or version.isdecimal():
+    if not version.isdecimal():
+        name, version = model, ""
+    folders = [path, runs / name] if model else sorted(runs.glob("*/"))
+    matches = [
+        (file, match)
+        for folder in folders
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if (match := FILE.fullmatch(file.name)) and version in ("", match[1])
+    ]
+    if not matches:
         raise InvalidSettings(
             f"there is no report {f'on {model} ' if model else ''}in {runs}; `hooper train` writes one,"
             f" and `hooper report {model or 'NAME'} --data FILE` makes one of a published model and labelled texts"
         )
-    return max(pages, key=lambda file: (file.stat().st_mtime_ns, file.name))
+    newest, _ = max(matches, key=lambda entry: (not entry[1][2], entry[0].stat().st_mtime_ns, entry[0].name))
+    return newest
+
+
+def _slug(sources: Sequence[str]) -> str:
+    """The files' names without their endings, as a part of a file's name."""
+    joined = "+".join(Path(source).name.split(".")[0] for source in sources)
+    return re.sub(r"[^\w-]+", "-", joined, flags=re.ASCII).strip("-")[:MAX_SLUG] or "data"
+
+
+def _value(page: Path, key: str) -> Any:
+    """What the report's json says under a key; None where it says nothing or cannot be read."""
+    try:
+        return json.loads(page.with_suffix(".json").read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -232,6 +232,8 @@ class TrainingTask(ABC):
 
     primary_metric: str = "accuracy"
     """The figure of the headline that two models are compared by, row by row: what `row_scores` average to."""
+    primary_is_error = False
+    """Whether less of it is better; then `row_scores` are negative."""
 
     def is_correct(self, answer: Any, example: Example) -> bool | None:
         """Whether an answer is right; None where an answer is neither right nor wrong."""

@@ -49,6 +49,7 @@ class TextRegressionTraining(TextTraining):
     label_columns = frozenset(NUMBER_NAMES)
     length_metric = "mean absolute error"
     primary_metric = "mae"
+    primary_is_error = True
     serving_class = TextRegression
 
     def fits_head(self, config: Any) -> bool:

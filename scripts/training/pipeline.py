@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from app.core.artefact import check_name
+from app.core.manifest import read_manifest
 from app.data import Record
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
@@ -26,9 +27,9 @@ from scripts.export.verify import Reference
 from scripts.report.build import write_run_report
 from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow
-from scripts.training import pretrained
+from scripts.training import pretrained, trained_rows
 from scripts.training.budget import length_cost
-from scripts.training.data import Example, data_notes, read_all, read_corrections
+from scripts.training.data import Dataset, Example, data_notes, read_all, read_corrections
 from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
@@ -163,6 +164,7 @@ class Pipeline:
         )
         folder = publish(contents, Path(recipe.models))
         self.say("publish", str(folder))
+        self._keep_rows(folder, prepared.dataset)
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
         report = self._report(folder, prepared, reference, verified, session)
         return PublishedModel(folder, evaluation, contents.golden[0]["item"], report)
@@ -238,6 +240,13 @@ class Pipeline:
             "training": trained.cost,
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
+
+    def _keep_rows(self, folder: Path, dataset: Dataset) -> None:
+        """For reports on other data, which say what of it was trained on."""
+        try:
+            trained_rows.keep(self.run_folder.path, read_manifest(folder), dataset)
+        except OSError as error:  # the model is published, and answers without it
+            self.say("", f"which rows were trained on could not be written down: {error.strerror or error}")
 
     def _report(
         self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: EncoderEngine

@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from app.core.errors import SetupError
+from app.core.manifest import read_manifest
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.report import command, page
 from scripts.report.command import main
+from scripts.training.data import Dataset, Example
+from scripts.training.trained_rows import keep
 from tests.support.tiny_model import publish_tiny
 from tests.unit.scripts.conftest import write_reviews
 
@@ -43,7 +47,7 @@ def judged(place: Path) -> Path:
     publish_tiny(place / "models")
     Path("dev.csv").write_text(DATA)
     assert main(["tiny", "--data", "dev.csv"]) == 0
-    return Path("runs/tiny/report-1.html")
+    return Path("runs/tiny/report-1-dev.html")
 
 
 def test_a_report_is_made_of_a_published_model_and_labelled_texts(judged: Path) -> None:
@@ -51,7 +55,7 @@ def test_a_report_is_made_of_a_published_model_and_labelled_texts(judged: Path) 
     assert (report["model"], report["headline"]["rows"], report["about"]["data"]) == ("tiny/1", 3, "dev.csv")
     assert report["worst"][0]["fields"] == {"text": "very bad"}
     assert "very bad" not in (Path("models") / "tiny" / "1" / "evaluation.json").read_text()  # no text goes to the model
-    assert sorted(path.name for path in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]
+    assert sorted(path.name for path in judged.parent.iterdir()) == ["report-1-dev.html", "report-1-dev.json"]
 
 
 def test_the_same_is_printed_as_json(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,4 +153,75 @@ def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(judged: Path
     with pytest.raises(SetupError, match="No space left on device"):
         page.write(report, judged)
     assert judged.read_bytes() == before
-    assert sorted(path.name for path in judged.parent.iterdir()) == ["report-1.html", "report-1.json"]
+    assert sorted(path.name for path in judged.parent.iterdir()) == ["report-1-dev.html", "report-1-dev.json"]
+
+
+def train_on(texts: list[str], held_out: list[str]) -> None:
+    """As if the tiny model had been trained on some texts."""
+
+    def examples(part: list[str]) -> list[Example]:
+        return [Example(ClassificationItem(text), "good", "a.csv", "a.csv:2") for text in part]
+
+    keep(Path("runs/tiny"), read_manifest(Path("models/tiny/1")), Dataset(examples(texts), examples(held_out), []))
+
+
+def report_of(page: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(Path(page).with_suffix(".json").read_text(encoding="utf-8"))
+    return report
+
+
+def test_a_report_on_other_data_leaves_that_of_the_training(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish_tiny(place / "models")
+    training = leave("runs/tiny/report-1.html")
+    Path("dev.csv").write_text(DATA)
+    Path("Test set.csv").write_text(DATA)
+    assert main(["tiny", "--data", "dev.csv"]) == 0
+    assert main(["tiny", "--data", "dev.csv", "Test set.csv"]) == 0
+    assert training.read_text() == "<!doctype html>"
+    assert capsys.readouterr().out.splitlines() == ["runs/tiny/report-1-dev.html", "runs/tiny/report-1-dev-Test-set.html"]
+    assert main(["tiny", "--no-open"]) == 0
+    assert main(["tiny/1", "--no-open"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["runs/tiny/report-1.html"] * 2
+
+
+def test_the_same_data_again_is_the_same_report_and_changed_data_another(place: Path) -> None:
+    publish_tiny(place / "models")
+    Path("dev.csv").write_text(DATA)
+    assert main(["tiny", "--data", "dev.csv"]) == 0
+    assert main(["tiny", "--data", "dev.csv"]) == 0
+    assert not Path("runs/tiny/report-1-dev-2.html").exists()
+    Path("dev.csv").write_text(DATA + "a film,good\n")
+    assert main(["tiny", "--data", "dev.csv"]) == 0
+    assert report_of("runs/tiny/report-1-dev.html")["headline"]["rows"] == 3
+    assert report_of("runs/tiny/report-1-dev-2.html")["headline"]["rows"] == 4
+
+
+def test_rows_that_were_trained_on_are_named_and_left_out_of_a_second_figure(place: Path) -> None:
+    publish_tiny(place / "models")
+    Path("dev.csv").write_text(DATA)
+    train_on(["A good  film"], ["a bad film"])
+    assert main(["tiny", "--data", "dev.csv"]) == 0
+    report = report_of("runs/tiny/report-1-dev.html")
+    trained = report["trained_on"]
+    assert (trained["known"], trained["rows"], trained["held_out_rows"], trained["where"]) == (True, 1, 1, ["dev.csv:2"])
+    assert (report["headline"]["accuracy"], trained["headline_without"]["accuracy"]) == (0.6667, 0.5)
+    sentence = "1 of the 3 rows was trained on: metrics on all rows are too good; 1 was held out in training"
+    assert sentence in report["notes"]
+    page = Path("runs/tiny/report-1-dev.html").read_text(encoding="utf-8")
+    assert "evaluated on 3 rows of dev.csv" in page
+    assert "rows not trained on" in page
+
+
+def test_where_nothing_is_known_of_the_training_that_is_said(judged: Path) -> None:
+    report = report_of(str(judged))
+    assert report["trained_on"]["known"] is False
+    assert any("is not known: runs has no record of it" in note for note in report["notes"])
+
+
+def test_a_report_on_the_weights_of_a_removed_version_is_kept_under_another_name(place: Path) -> None:
+    older = leave("runs/tiny/report-1.html")
+    page.keep_older(older, "new weights")
+    assert not older.exists()
+    assert Path("runs/tiny/report-1-older.html").exists()
+    assert Path("runs/tiny/report-1-older.json").exists()
+    page.keep_older(older, "new weights")  # there is none

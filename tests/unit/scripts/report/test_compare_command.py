@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from app.core.manifest import read_manifest
+from app.tasks.text_classification.task import ClassificationItem
 from scripts.report import compare_command as command
 from scripts.report.compare_command import as_lines, main
+from scripts.training.data import Dataset, Example
+from scripts.training.trained_rows import keep
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 from tests.unit.scripts.conftest import write_news, write_squad
 
@@ -75,16 +79,17 @@ def test_texts_without_labels_tell_agreement_alone(labelled: bool, capsys: pytes
 def test_a_person_reads_a_table_and_the_texts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tiny/1", "tiny", "--data", "dev.csv"]) == 0
     same = capsys.readouterr().out
-    assert "They agree on 100.00% of 4 texts." in same
+    assert "Agreement: 100.00% of 4 texts." in same
     assert main(["tiny/1", "tiny/2", "--data", "dev.csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == ["tiny/1", "tiny/2"]
     assert lines[3].split() == ["accuracy", "0.7500", "0.2500"]
     assert any(
-        "tiny/1 alone is right on 3, tiny/2 alone is right on 1, which may be chance (p = 0.625)" in line for line in lines
+        "Only tiny/1 is correct on 3, only tiny/2 is correct on 1: this may be chance (McNemar, p = 0.625)" in line
+        for line in lines
     )
-    assert "All texts on which they differ, the surest first:" in lines
-    assert any(line.startswith("dev.csv:2  tiny/1 good") and line.endswith("right: good") for line in lines)
+    assert "All texts on which the predictions differ, highest confidence first:" in lines
+    assert any(line.startswith("dev.csv:2  tiny/1 good") and line.endswith("true: good") for line in lines)
 
 
 def test_no_text_steers_the_terminal() -> None:
@@ -155,3 +160,21 @@ def test_comparing_needs_no_torch() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(command.__file__).parents[2])}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "False"
+
+
+def test_rows_that_one_was_trained_on_are_counted_and_left_out_of_second_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    publish_tiny(Path("models"), "other", labels=("good", "bad", "new"))
+    rows = [Example(ClassificationItem(text), "good", "a.csv", "a.csv:2") for text in ("Good good good", "a bad film")]
+    keep(Path("runs/tiny"), read_manifest(Path("models/tiny/1")), Dataset(rows, [], []))
+    result = compared(capsys, "tiny/1", "other", "--data", "dev.csv")
+    assert result["trained_on"] == [2, None]
+    assert (result["rows"], result["rows_not_trained_on"]) == (4, 2)
+    assert [entry["rows"] for entry in result["figures_not_trained_on"]] == [2, 2]
+    assert result["difference"]["metric"] == "accuracy"
+    assert result["difference"]["mean"] == pytest.approx(result["figures"][1]["accuracy"] - result["figures"][0]["accuracy"])
+    assert main(["tiny/1", "other", "--data", "dev.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "tiny/1 was trained on 2 of these texts" in text
+    assert "Which of these texts other/1 was trained on is not known" in text
+    assert "accuracy, rows not trained on" in text
+    assert "95 % interval" in text
