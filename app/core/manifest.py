@@ -40,6 +40,9 @@ class Output(_Frozen):
 
     name: str
     axis: Literal["row", "token", "position"]
+    pooling: Literal["first", "mean"] = "first"
+    """What the head reads to give the vector of a `row`: its first token, or the mean over its tokens. The graph does it; a
+    training that starts from its weights needs to know."""
 
 
 class Graph(_Frozen):

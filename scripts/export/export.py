@@ -38,6 +38,7 @@ from scripts.export.layouts import (
     takes_token_types,
 )
 from scripts.export.optimize import optimize
+from scripts.export.pooling import pooling_of, restore_pooling
 from scripts.export.torch_reference import TorchRunner
 from scripts.tasks.spec import Axis, TrainingTask
 from scripts.training.evaluation import encode_all, largest_error
@@ -94,7 +95,7 @@ def export_graph(
         file=file.name,
         layout="packed" if packed else "padded",
         inputs=tuple(inputs),
-        outputs=(Output(name="logits", axis=axis),),
+        outputs=(Output(name="logits", axis=axis, pooling=pooling_of(model)),),
         pad_token_id=padding_id(model.config),
         position_offset=position_offset(model) if packed else 0,
         padding_side="right" if packed else padding_side,
@@ -167,6 +168,7 @@ def _eager_copy(model: Any) -> Any:
             setattr(config, name, value)
     twin = type(model)._from_config(config, attn_implementation="eager", dtype=torch.float32)
     twin.load_state_dict(model.state_dict())
+    restore_pooling(twin)
     return twin.eval()
 
 

@@ -22,6 +22,7 @@ from scripts.export.export import try_export
 from scripts.export.formatting import Say, describe_metrics
 from scripts.export.layouts import accepted_inputs, head_logits, takes_token_types
 from scripts.export.optimize import num_bytes
+from scripts.export.pooling import restore_pooling
 from scripts.export.publish import VersionContents, contents_of, publish
 from scripts.export.tokenizer_definition import definition_of
 from scripts.export.torch_reference import torch_reference
@@ -169,6 +170,7 @@ def _model(source: BaseModel, auto_class: str) -> Any:
             f"{source.location} lacks {len(missing)} of the weights of {type(model).__name__}, for example {missing[0]}:"
             " it was saved without its head, or for another architecture"
         )
+    restore_pooling(model)
     return model
 
 

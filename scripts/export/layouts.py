@@ -12,6 +12,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from app.core.manifest import Graph, Output
+from scripts.export import pooling
 from scripts.tasks.spec import Axis
 
 TABLE = "position_embeddings"
@@ -214,14 +215,14 @@ class PackedModel(torch.nn.Module):
             input_ids, position_ids, segment_ids, token_type_ids: (lines, tokens); segment 0 is padding.
             gather: (rows or positions,): flat indices of the tokens whose outputs are read.
         """
-        same = segment_ids[:, :, None] == segment_ids[:, None, :]
+        same = segment_ids[:, :, None] == segment_ids[:, None, :]  # (lines, tokens, tokens)
         # padding attends to padding: a row of the mask is never empty, so that no softmax gives NaN
         mask = torch.where(same, 0.0, MASKED)[:, None]  # (lines, 1, tokens, tokens)
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
         accepted = accepted_inputs(self.model)
         if "token_type_ids" in accepted:  # left to itself, the model would slice a buffer of fixed length
             inputs["token_type_ids"] = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        with _packing(self.model.base_model, mask, position_ids, gather if self.axis == "row" else None):
+        with _packing(self.model.base_model, mask, position_ids), self._gathering(same, gather):
             if "position_ids" in accepted:
                 inputs["position_ids"] = position_ids
             logits = head_logits(self.model(**inputs, return_dict=True))
@@ -229,10 +230,24 @@ class PackedModel(torch.nn.Module):
             logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
         return {"logits": logits}
 
+    @contextmanager
+    def _gathering(self, same: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:
+        """Meanwhile the encoder of a model of the axis `row` gives one vector a row: its first token's, or the mean."""
+        base = self.model.base_model
+        with ExitStack() as stack:
+            if self.axis == "row" and gather is not None:
+                mean = getattr(base, pooling.KEY, None)
+                if mean is not None:
+                    stack.enter_context(mean.packed(same, gather))
+                else:
+                    hook = pooling.encoder_of(base).register_forward_hook(_first_tokens(gather))  # type: ignore[union-attr]
+                    stack.callback(hook.remove)
+            yield
+
 
 @contextmanager
-def _packing(base: Any, mask: torch.Tensor, position_ids: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:
-    """Meanwhile the base model's encoder attends under this mask, and gives the gathered tokens only."""
+def _packing(base: Any, mask: torch.Tensor, position_ids: torch.Tensor) -> Iterator[None]:
+    """Meanwhile the base model's encoder attends under this mask."""
     encoder = base.transformer if _is_distilbert(base) else base.encoder
     with ExitStack() as stack:
         if _is_distilbert(base):
@@ -242,8 +257,6 @@ def _packing(base: Any, mask: torch.Tensor, position_ids: torch.Tensor, gather: 
         else:
             hook = encoder.register_forward_pre_hook(_masking(encoder, mask), with_kwargs=True)
             stack.callback(hook.remove)
-        if gather is not None:
-            stack.callback(encoder.register_forward_hook(_gathering(gather)).remove)
         yield
 
 
@@ -258,13 +271,10 @@ def _masking(encoder: Any, mask: torch.Tensor) -> Callable[..., tuple[tuple[Any,
     return hook
 
 
-def _gathering(gather: torch.Tensor) -> Callable[..., Any]:
+def _first_tokens(gather: torch.Tensor) -> Callable[..., Any]:
     def hook(_: Any, __: Any, output: Any) -> Any:
         hidden = output[0].reshape(-1, output[0].shape[-1])[gather][:, None]  # (rows, 1, hidden)
-        if isinstance(output, tuple):
-            return (hidden, *output[1:])
-        output["last_hidden_state"] = hidden
-        return output
+        return pooling.with_hidden(output, hidden)
 
     return hook
 

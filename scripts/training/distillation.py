@@ -16,6 +16,7 @@ from app.core.errors import InvalidSettings
 from app.core.files import atomic_writer
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.export import note_padding, sample_rows
+from scripts.export.pooling import restore_pooling
 from scripts.export.torch_reference import TorchRunner
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training import pretrained
@@ -61,6 +62,7 @@ def open_teacher(name: str, training: TrainingTask, task_options: Mapping[str, A
         )
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the teacher {name} cannot be loaded: {pretrained.first_line(error)}") from error
+    restore_pooling(model)
     _check_labels(name, _labels(model), task_options["labels"])
     start = pretrained.find_start(tokenizer_of)
     tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))

@@ -17,6 +17,7 @@ import transformers
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.export.layouts import num_positions
+from scripts.export.pooling import restore_pooling
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.spec import TrainingTask
 from scripts.training.recipe import Recipe
@@ -80,6 +81,7 @@ def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, An
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the base model {base.location} cannot be loaded: {first_line(error)}") from error
     _check_weights(model, report, base)
+    restore_pooling(model)
     return model
 
 
@@ -94,6 +96,7 @@ def load_finished(task: TrainingTask, task_options: Mapping[str, Any], folder: A
     for key, value in task.head_config(task_options).items():
         if getattr(model.config, key) != value:
             raise InvalidSettings(f"{folder} was trained with another {key} than the data has now; leave out --resume")
+    restore_pooling(model)
     return model
 
 
