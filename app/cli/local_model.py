@@ -200,7 +200,8 @@ class ModelChoice:
                 f"--{wrong} is for {' and '.join(fitting).replace('-', ' ')}; {artefact.id} does {artefact.manifest.task}"
             )
         reading = ReadOptions(self.format, settings.max_body_bytes, **self.reading)
-        schema = InputSchema(fields, reading, self.text_column, self.given)
+        trained_columns = artefact.manifest.data_format.columns
+        schema = InputSchema(fields, reading, self.text_column, self.given, trained_columns)
         return ModelRequest(artefact, mode, dict(options), schema, settings)
 
     def _artefact(self, repository: Repository, defaults: Mapping[str, str], specs: Tasks, fitting: Sequence[str]) -> Artefact:

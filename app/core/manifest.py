@@ -108,6 +108,24 @@ class DriftReference(_Frozen):
 NO_REFERENCE = DriftReference()
 
 
+class DataFormat(_Frozen):
+    """How the data that a model was trained on is written, as it was said or guessed. Names alone, never a cell."""
+
+    columns: dict[str, str] = {}
+    """Item fields, and `label`, to the columns that held them."""
+    label_separator: str = ""
+    """Between several labels of a cell; empty where a text has one, or cells hold lists."""
+    delimiter: str = ""
+    """Of a csv file that is written otherwise than with commas."""
+    encoding: str = ""
+    """Of a file that is not UTF-8."""
+    sheet: str = ""
+    """Of a workbook, where one was named."""
+
+
+UNKNOWN_FORMAT = DataFormat()
+
+
 class Manifest(_Frozen):
     """Everything the service needs to know of a model version without opening its graph."""
 
@@ -136,6 +154,8 @@ class Manifest(_Frozen):
     engines: dict[Device, EngineTrial] = {}
     """Engines that were tried when publishing; of others nothing is known, as of models published before this was tried."""
     reference: DriftReference = NO_REFERENCE
+    data_format: DataFormat = UNKNOWN_FORMAT
+    """Of the training data: files like it are read without options. Empty in versions published before this was kept."""
     evaluation: dict[str, Any] = {}
     """Headline figures; all of them are in evaluation.json."""
     files: dict[FileName, FileEntry]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
-from app.core.fields import FieldSpec, match_columns
+from app.core.fields import FieldSpec, match_columns, same_column
 from app.data.readers import STANDARD_INPUT, Format, ReadOptions, Record, format_of, open_source, read_stream
 
 TABLES = ("csv", "tsv", "parquet")
@@ -35,6 +35,8 @@ class InputSchema:
     text_column: str = ""
     given: Mapping[str, str] = field(default_factory=dict)
     """Fields that are the same for every input, such as the question."""
+    trained_columns: Mapping[str, str] = field(default_factory=dict)
+    """Fields to the columns that the model was trained on: where a file has these, nothing is guessed."""
 
     @property
     def text_field(self) -> str:
@@ -54,8 +56,23 @@ class InputSchema:
 
     def match(self, columns: Sequence[str]) -> dict[str, str]:
         """The column of each field that is not given."""
-        matches = match_columns(self.specs, columns, {self.text_field: self.text_column})
+        known = {name: same_column(self.trained_columns.get(name, ""), columns) or "" for name in self.specs}
+        known = {name: column for name, column in known.items() if column and name not in self.given}
+        if known and not self.text_column and not self.missing(known):
+            return known  # of a model that read one text, a second column is no partner of it
+        matches = match_columns(
+            self.specs, columns, {**known, self.text_field: self.text_column or known.get(self.text_field, "")}
+        )
         return {name: column for name, column in matches.items() if name not in self.given and column in columns}
+
+    def question(self, missing: str, columns: Sequence[str], source: str) -> str:
+        """What a person is asked where no column, or one of several, holds a field."""
+        candidates = self.specs[missing].candidates(columns)
+        present = ", ".join(map(repr, candidates if len(candidates) > 1 else columns)) or "no column"
+        trained = self.trained_columns.get(missing)
+        hint = f"; the model was trained on {trained!r}" if trained else ""
+        verb = "It may be any of" if len(candidates) > 1 else "It has"
+        return f"which column of {source} holds the {missing}? {verb} {present}{hint}; say --text-column NAME"
 
     def missing(self, matches: Mapping[str, str]) -> str:
         """The first field that is neither among the matches nor given; empty: there is none."""
@@ -82,8 +99,7 @@ def inputs_of(stream: BinaryIO, source: str, schema: InputSchema) -> Iterator[In
         matches = schema.match(columns)
         missing = schema.missing(matches)
         if missing:
-            present = ", ".join(map(repr, columns)) or "no column"
-            raise InvalidSettings(f"which column of {source} holds the {missing}? It has {present}; say --text-column NAME")
+            raise InvalidSettings(schema.question(missing, columns, source))
         return [*matches.values(), "id"]
 
     matches: dict[tuple[str, ...], dict[str, str]] = {}  # objects of json lines may differ, most do not

@@ -10,7 +10,7 @@ from app.core.fields import FieldSpec
 from app.tasks.extractive_summarization.protocols import CORRECTION, HUGGING_FACE, NAME, NATIVE, OPEN_INFERENCE
 from app.tasks.extractive_summarization.schemas import SummarizeRequest, SummarizeResult
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
-from app.tasks.fields import TEXT_COLUMNS
+from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
 from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
 
 SUMMARIZE = NativeRoute(
@@ -37,7 +37,7 @@ SPEC = TaskSpec(
     item=SummaryItem,
     options=SummaryOptions,
     routes=(Served(SUMMARIZE, SummarizeResult.of),),
-    fields={"text": FieldSpec(TEXT_COLUMNS)},
+    fields={"text": FieldSpec(TEXT_COLUMNS, possible=POSSIBLE_TEXTS)},
     table=TableSpec({"summary": str, "num_tokens": int, "truncated": bool}),
     lines=_lines,
     native=NATIVE,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.fields import FieldSpec
+from app.tasks.fields import CONTEXT_COLUMNS, QUESTION_COLUMNS
 from app.tasks.question_answering.protocols import CORRECTION, HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.question_answering.schemas import AnswerRequest, AnswerResult
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
@@ -44,8 +45,8 @@ SPEC = TaskSpec(
     options=AnswerOptions,
     routes=(Served(ANSWER, AnswerResult.of),),
     fields={
-        "question": FieldSpec(("question",), description="the question to ask of every context"),
-        "context": FieldSpec(("context", "passage", "paragraph", "text"), description="the context of every question"),
+        "question": FieldSpec(QUESTION_COLUMNS, description="the question to ask of every context"),
+        "context": FieldSpec(CONTEXT_COLUMNS, description="the context of every question"),
     },
     table=TableSpec(
         {"no_answer_score": float, "num_tokens": int, "truncated": bool},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.fields import FieldSpec
-from app.tasks.fields import TEXT_COLUMNS
+from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
 from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
 from app.tasks.text_classification.protocols import CORRECTION, HUGGING_FACE, OPEN_INFERENCE, TEXT_EMBEDDINGS, native_items
 from app.tasks.text_classification.schemas import ClassifyRequest, ClassifyResult
@@ -26,7 +26,7 @@ CLASSIFY = NativeRoute(
 In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
 )
 FIELDS = {
-    "text": FieldSpec((*TEXT_COLUMNS, "sentence1", "premise", "question1")),
+    "text": FieldSpec((*TEXT_COLUMNS, "sentence1", "premise", "question1"), possible=POSSIBLE_TEXTS),
     "text_pair": FieldSpec(
         ("text_pair", "sentence2", "hypothesis", "question2"),
         required=False,

@@ -191,3 +191,26 @@ def test_a_file_that_cannot_be_opened_is_told_before_anything_is_answered(name: 
 def test_what_is_not_made_of_lines_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be read line by line"):
         read_file(tmp_path / name, "[]")
+
+
+# --- the columns that a model was trained on
+
+
+def test_the_columns_that_a_model_was_trained_on_are_read_without_options(tmp_path: Path) -> None:
+    trained = {"text": "Beschreibung", "label": "Kategorie"}
+    table = "text,beschreibung,hypothesis\nx,a,y\n"
+    assert read_file(tmp_path / "a.csv", table, trained_columns=trained) == [(2, {"text": "a"})]
+    assert read_file(tmp_path / "a.csv", table, trained_columns=trained, text_column="text") == [
+        (2, {"text": "x", "text_pair": "y"})
+    ]
+    assert read_file(tmp_path / "a.csv", "review\nb\n", trained_columns=trained) == [(2, {"text": "b"})]
+    assert read_file(tmp_path / "a.txt", "c\n", trained_columns=trained) == [(1, {"text": "c"})]
+
+
+def test_a_column_that_is_not_clear_is_asked_for_with_the_candidates_and_what_was_trained_on(tmp_path: Path) -> None:
+    specs = {"text": FieldSpec(("text",), possible=(("comment", "note"),))}
+    with pytest.raises(SetupError) as caught:
+        read_file(tmp_path / "a.csv", "id,Note,Comment\n1,a,b\n", specs=specs, trained_columns={"text": "Betreff"})
+    assert caught.value.detail.endswith(
+        "holds the text? It may be any of 'Note', 'Comment'; the model was trained on 'Betreff'; say --text-column NAME"
+    )
