@@ -52,3 +52,11 @@ def test_time_spent_on_steps_that_take_nothing_off_the_queue_counts_once() -> No
     assert rate.seconds_for(900) == pytest.approx(10.0)  # 0.8 of 100 tokens/s, and 0.2 of 50
     rate.ran(100, 1.0)
     assert rate.seconds_for(920) == pytest.approx(10.0)
+
+
+def test_the_time_of_every_decoding_step_counts_until_the_next_batch() -> None:
+    rate = DrainRate()
+    for _ in range(3):
+        rate.decoded(1.0)
+    rate.ran(10, 1.0)  # 10 tokens in 4 s
+    assert rate.seconds_for(25) == pytest.approx(10.0)

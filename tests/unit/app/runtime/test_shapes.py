@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core.types import LayoutName
-from app.runtime.layout import num_computed_tokens, plan
-from app.runtime.shapes import Part, cost, parts
+from app.runtime.layout import Plan, num_computed_tokens, pack, plan
+from app.runtime.shapes import ATTENTION_WIDTH, LONG, MAX_WIDTH, SLACKS, TENSOR_TOKENS, Part, cost, parts
 
 layouts = st.sampled_from(get_args(LayoutName))
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)
@@ -70,3 +71,58 @@ def test_padded_short_rows_are_not_padded_to_a_long_one() -> None:
 def test_a_second_tensor_must_pay() -> None:
     assert len(parts([300, 290, 310, 280], "packed")) == 1
     assert len(parts([66, 62], "packed")) == 1, "the second tensor costs more than the two tokens of width"
+
+
+# --- against a search without a short cut
+
+
+def tensor_cost(where: Plan) -> float:
+    return num_computed_tokens(where) * (1 + where.width / ATTENTION_WIDTH) + TENSOR_TOKENS
+
+
+def cheapest_tensor(sizes: list[int], layout: LayoutName) -> float:
+    """The usual tensor, or any whose rows hold all tokens with one of the slacks."""
+    longest, costs = max(sizes), [tensor_cost(plan(sizes, layout, fixed_shapes=False))]
+    if layout == "packed" and len(sizes) > 1:
+        for height in range(1, len(sizes) + 1):
+            width = math.ceil(sum(sizes) / height)
+            if width <= max(MAX_WIDTH, longest):
+                costs += [tensor_cost(pack(sizes, max(longest, math.ceil(width * slack)))) for slack in SLACKS]
+    return min(costs)
+
+
+def cheapest(sizes: list[int], layout: LayoutName) -> float:
+    """One tensor, or two: rows longer than one of the limits, and the others."""
+    costs = [cheapest_tensor(sizes, layout)]
+    for limit in LONG:
+        groups = [size for size in sizes if size > limit], [size for size in sizes if size <= limit]
+        if all(groups):
+            costs.append(sum(cheapest_tensor(group, layout) for group in groups))
+    return min(costs)
+
+
+mixed = st.lists(
+    st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 128, 129, 192, 256, 300])), min_size=1, max_size=24
+)
+
+
+@given(mixed, layouts)
+@example([64, 65, 1, 1], "padded")
+@example([60, 60, 60, 12], "packed")
+def test_it_is_as_cheap_as_the_best_of_all_candidates(sizes: list[int], layout: LayoutName) -> None:
+    made = parts(sizes, layout)
+    assert sum(tensor_cost(part.where) for part in made) == pytest.approx(cheapest(sizes, layout))
+    assert cost(made) == pytest.approx(sum(tensor_cost(part.where) for part in made))
+
+
+@given(mixed)
+def test_padded_rows_never_share_a_tensor_row(sizes: list[int]) -> None:
+    for part in parts(sizes, "padded"):
+        assert [place.line for place in part.where.places] == list(range(len(part.indices)))
+
+
+@given(mixed, layouts)
+def test_of_tensors_that_cost_the_same_there_is_one(sizes: list[int], layout: LayoutName) -> None:
+    made = parts(sizes, layout)
+    whole = cheapest_tensor(sizes, layout)
+    assert len(made) == (1 if whole <= cheapest(sizes, layout) else 2)
