@@ -21,6 +21,7 @@ from app.core.command_line import program, spread  # noqa: E402
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
+from app.settings import Settings, read_settings  # noqa: E402
 from app.tasks.registry import installed_tasks  # noqa: E402
 from scripts.export.formatting import format_value, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
@@ -137,21 +138,37 @@ def _recipe_file(name: str) -> Path:
 
 
 def _report(published: PublishedModel, recipe: Recipe) -> None:
-    folder, headline = published.folder, published.evaluation["headline"]
+    folder, headline, succession = published.folder, published.evaluation["headline"], published.succession
     size = sum(path.stat().st_size for path in folder.iterdir())
     figures = ", ".join(f"{metric_name(key)} {format_value(value)}" for key, value in headline.items())
     parity = ", ".join(
         f"{name} {Parity(**entry).agreement_to_show:.4f}" for name, entry in published.evaluation["parity"].items()
     )
-    request: dict[str, Any] = {"model": recipe.name, "inputs": [published.request]}
+    version = f"{recipe.name}/{folder.name}"
     models_option = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
-    body = shlex.quote(json.dumps(request, ensure_ascii=False))
+    url = f"http://127.0.0.1:{_port()}"
+    body = json.dumps({"model": recipe.name, "inputs": [published.request]}, ensure_ascii=False)
+    request, path = (json.dumps(value, ensure_ascii=False) for value in (published.request, str(folder)))
+    script = f"from hooper import load; print(load({path}).predict([{request}]))"  # strings of JSON are Python's
     print(f"\n{folder}: {figures}; same prediction as PyTorch: {parity}; {size / 1e6:.1f} MB")
-    print(f"serve it:  hooper serve{models_option}")
     if published.report:
-        print(f"look at it: hooper report {folder.parent.name}/{folder.name}")
-    url = f"http://127.0.0.1:8000/{installed_tasks()[recipe.task].route.path}"
-    print(f"ask it:    curl -s {url} -H 'content-type: application/json' -d {body}")
+        print(f"report:     {published.report}  # hooper report {version}{models_option}")
+    if not succession.serves:
+        print(f"promote it: {succession.promotion(recipe.models)}  # until then {succession.predecessor} serves")
+    print(f"serve it:   hooper serve{models_option}  # on {url}")
+    route = installed_tasks()[recipe.task].route.path
+    print(f"ask it:     curl -s {url}/{route} -H 'content-type: application/json' -d {shlex.quote(body)}")
+    print(f"in Python:  python -c {shlex.quote(script)}")
+
+
+def _port() -> int:
+    """The port on which the service of this environment listens."""
+    try:
+        return read_settings().port
+    except (
+        HooperError
+    ):  # what is wrong with the settings is told when the service starts, and changes nothing of what was trained
+        return Settings.model_fields["port"].default  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`hooper models`, `models show`, `models remove` and `export`."""
+"""`hooper models`, `models show`, `models promote`, `models remove` and `export`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ HEADER = ("MODEL", "TASK", "SIZE", "FIGURES")
   hooper models --json | jq -r '.[].name'
   hooper models show sentiment                 everything about one of them
   hooper models add ./my-checkpoint            publish a checkpoint of transformers
+  hooper models promote sentiment/1            let this version serve from the next start on
   hooper models remove sentiment/1             take a version away
 """,
 )
@@ -125,6 +126,40 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
 
 def _size(manifest: Manifest) -> str:
     return f"{sum(entry.num_bytes for entry in manifest.files.values()) / 1e6:.1f} MB"
+
+
+@program(
+    "hooper models promote",
+    """  hooper models promote tickets/2              this version serves from the next start on
+  hooper models promote tickets/1              back to it
+
+A running service goes on with the version that it has loaded; its answer to
+`POST /v1/models/tickets/load?version=2` says when it has changed.
+""",
+)
+@with_settings("models", "state")
+def promote(
+    settings: Settings,
+    model: Annotated[
+        str,
+        typer.Argument(metavar="NAME/VERSION", help="the version that shall serve", autocompletion=model_names),
+    ],
+) -> int:
+    """Let a published version serve from the next start on."""
+    repository = Repository(settings.models, settings.state)
+    folder = repository.folder(model)
+    name, number = folder.parent.name, int(folder.name)
+    repository.open(name, number)  # a broken version must not be what the next start finds
+    before = None
+    with suppress(InvalidArtefact):  # a broken record is what this mends
+        before = repository.served_version(name)
+    if not repository.records.write(name, number, "promoted"):
+        raise SetupError(
+            f"which version serves cannot be written below {settings.state or settings.models}: nothing was changed"
+        )
+    instead = f" in place of {name}/{before}" if before not in (None, number) else ""
+    print(f"{name}/{number} serves from the next start on{instead}")
+    return 0
 
 
 @program(

@@ -36,6 +36,8 @@ READABLE = 0o755
 SERVING = "serving.json"
 PUBLISHED = "published"
 """Why a version serves that nobody chose: it was the latest when it was published."""
+KEPT = "kept"
+"""Why a version goes on serving: a later one was published without taking its place."""
 BY_HAND = "written by hand"
 
 
@@ -157,8 +159,14 @@ class Release:
 
 
 @contextlib.contextmanager
-def next_release(models: Path, name: str) -> Iterator[Release]:
+def next_release(models: Path, name: str, serves: bool = True) -> Iterator[Release]:
     """An empty folder that becomes the next version under `models/name` by one rename when the block ends.
+
+    Args:
+        models: the model repository.
+        name: of the model.
+        serves: whether the version serves from the next start on; without it the one that serves now does. A name's first
+            version always serves.
 
     Raises:
         InvalidSettings: the name cannot be a model's.
@@ -175,9 +183,12 @@ def next_release(models: Path, name: str) -> Iterator[Release]:
         since = first_published(parent) or datetime.now(UTC).isoformat(timespec="milliseconds")
         yield Release(staging, folder, since)
         staging.chmod(READABLE)  # mkdtemp lets only its maker in
+        if not serves:  # before it can be seen: a start in between must not take it
+            _keep_serving(parent)
         _reveal(staging, folder)
-        with suppress(OSError):  # it is published all the same
-            write_serving(parent, int(folder.name), PUBLISHED)
+        if serves:
+            with suppress(OSError):  # it is published all the same
+                write_serving(parent, int(folder.name), PUBLISHED)
     except OSError as error:
         raise SetupError(f"{parent} cannot be written: {error.strerror or error}") from error
     finally:  # however it ended, nothing half-written stays
@@ -262,7 +273,7 @@ class Serving:
 
     version: int
     why: str
-    """What made it so: `published`, `loaded`, `promoted`, that another one was removed, or who writes no reason."""
+    """What made it so: `published`, `kept`, `loaded`, `promoted`, that another one was removed, or who writes no reason."""
     at: str = ""
     """When, in ISO 8601: of two records the later one counts."""
 
@@ -297,9 +308,49 @@ def write_serving(folder: Path, version: int, why: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    serving = Serving(version, why, datetime.now(UTC).isoformat(timespec="milliseconds"))
+    _write_record(folder, Serving(version, why, datetime.now(UTC).isoformat(timespec="milliseconds")))
+
+
+def _write_record(folder: Path, record: Serving) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SERVING, json.dumps(asdict(serving)) + "\n")
+    write_atomically(folder / SERVING, json.dumps(asdict(record)) + "\n")
+
+
+def serving_version(folder: Path, record: Serving | None) -> int | None:
+    """The version of a model that a start loads: the one that was loaded, promoted or published last, else the latest. A folder
+    that was put beside a published version since then is a later publication. None where the model has no version.
+
+    Args:
+        folder: of the model.
+        record: which version serves, if that is written down.
+
+    Raises:
+        InvalidArtefact: the version that the record names is gone: another one is not taken for it.
+    """
+    versions = versions_in(folder)
+    if not versions or record is None or (record.why == PUBLISHED and versions[-1] > record.version):
+        return versions[-1] if versions else None
+    if record.version not in versions:
+        raise InvalidArtefact(
+            f"the {SERVING} of {folder.name} names version {record.version} ({record.why}), which is not there; load another"
+            " version by its number, or remove the file: then the latest serves"
+        )
+    return record.version
+
+
+def _keep_serving(folder: Path) -> None:
+    """Write down that the version which serves now goes on serving, whatever is published after it.
+
+    Raises:
+        OSError: it cannot be written.
+        InvalidArtefact: the record that is there cannot be read, or names a version that is gone.
+    """
+    record = read_serving(folder)
+    version = serving_version(folder, record)
+    if version is None or (record is not None and record.why != PUBLISHED):
+        return
+    # as old as it was: in another folder a service may have noted since then which version it loaded, which counts for more
+    _write_record(folder, Serving(version, KEPT, record.at if record else ""))
 
 
 class ServingRecords:

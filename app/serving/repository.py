@@ -6,13 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.core.artefact import (
-    PUBLISHED,
-    SERVING,
     Artefact,
     ServingRecords,
     first_published,
     latest_version,
     open_artefact,
+    serving_version,
     versions_in,
 )
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError, UnknownModel
@@ -57,15 +56,7 @@ class Repository:
         Raises:
             InvalidArtefact: the record cannot be read, or the version that it names is gone: another one is not taken for it.
         """
-        versions, serving = self.versions(name), self.records.read(name)
-        if not versions or serving is None or (serving.why == PUBLISHED and versions[-1] > serving.version):
-            return versions[-1] if versions else None
-        if serving.version not in versions:
-            raise InvalidArtefact(
-                f"the {SERVING} of {name} names version {serving.version} ({serving.why}), which is not there; load another"
-                " version by its number, or remove the file: then the latest serves"
-            )
-        return serving.version
+        return serving_version(self.root / name, self.records.read(name)) if self.versions(name) else None
 
     def open(self, name: str, version: int | None = None) -> Artefact:
         """Read and verify one version, by default the latest.

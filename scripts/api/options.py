@@ -54,7 +54,7 @@ FITTING = (
     "teacher_share", "teacher_temperature", "warmup_share", "weight_decay",
 )  # fmt: skip
 """Recipe keys that each `fit` may choose for itself."""
-PUBLISHING = ("storage", "description", "license", "limits", "golden")
+PUBLISHING = ("storage", "description", "license", "limits", "golden", "serve_anyway")
 """Recipe keys that decide nothing about training, and can wait until `save`."""
 
 

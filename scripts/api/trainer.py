@@ -189,9 +189,12 @@ class Trainer(Generic[F]):
     def save(self, path: str | Path, **options: Any) -> Path:
         """Export, verify and publish as the next version in this folder: `hooper serve --model PATH` serves the latest.
 
+        A version that is worse on the same held-out rows than the one that serves is published without serving, as is said.
+
         Args:
             path: the model's folder; its last part is the model's name.
-            options: keys of a recipe that can wait until now: `storage`, `description`, `license`, `limits`, `golden`.
+            options: keys of a recipe that can wait until now: `storage`, `description`, `license`, `limits`, `golden`,
+                `serve_anyway`.
 
         Returns:
             The version's folder, `path/<version>`.

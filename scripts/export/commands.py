@@ -174,8 +174,12 @@ def _publish_variant(precision: Precision, model: str, recipe: Recipe, models: P
     from scripts.export.published import find_version, publish_variant  # here, as below: it takes seconds to import
     from scripts.export.variants import VARIANTS
 
-    published = publish_variant(VARIANTS[precision], find_version(model, models), recipe, models, say)
-    print(f"\n{published}\nserve it:  hooper serve")
+    source = find_version(model, models)
+    published = publish_variant(VARIANTS[precision], source, recipe, models, say)
+    version = f"{published.parent.name}/{published.name}"
+    option = "" if models == MODELS else f" --models {shlex.quote(str(models))}"
+    print(f"\n{published}\nthe version that served before goes on serving; to let this one serve:")
+    print(f"  hooper models promote {version}{option}")
     return 0
 
 

@@ -91,8 +91,13 @@ def contents_of(
     )
 
 
-def publish(contents: VersionContents, models: Path) -> Path:
+def publish(contents: VersionContents, models: Path, serves: bool = True) -> Path:
     """Write the next version under `models/<name>` and make it visible by one rename.
+
+    Args:
+        contents: what it is made of.
+        models: the model repository.
+        serves: whether it serves from the next start on, in place of an earlier version.
 
     Returns:
         The version's folder.
@@ -102,7 +107,7 @@ def publish(contents: VersionContents, models: Path) -> Path:
         SetupError: the folder cannot be written; nothing is left behind.
     """
     verified = contents.verified
-    with next_release(models, contents.name) as release:
+    with next_release(models, contents.name, serves) as release:
         _write_files(release.staging, contents)
         variants = {precision: file.name for precision, file in verified.variants.items()}
         manifest = Manifest(

@@ -147,7 +147,8 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         examples = random.Random(recipe.seed).sample(list(examples), variant.max_rows)
         say("", f"{len(examples):,} of them are drawn")
     reference = version.answers(examples)
-    with next_release(models, manifest.name) as release:
+    # its predictions are nearly those of the version that it is made from, which is no reason to serve another one
+    with next_release(models, manifest.name, serves=False) as release:
         release.add_files(version.artefact)
         file = release.staging / variant.file
         if not variant.write(release.staging / graph.file, file, graph):

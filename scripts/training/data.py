@@ -6,6 +6,7 @@ after stay comparable.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import unicodedata
@@ -117,6 +118,14 @@ def normalized(item: Any) -> str:
     """What two items have in common that differ in nothing but case, spaces and the form of their characters."""
     parts = astuple(item) if is_dataclass(item) and not isinstance(item, type) else (item,)
     return "\x1f".join(" ".join(unicodedata.normalize("NFKC", str(part or "")).casefold().split()) for part in parts)
+
+
+def held_out_fingerprint(examples: Sequence[Example]) -> str:
+    """sha256 over the items, whatever their order and labels: versions with the same one were judged on the same rows."""
+    digest = hashlib.sha256()
+    for text in sorted(normalized(example.item) for example in examples):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\x1e")
+    return digest.hexdigest()
 
 
 def read_all(recipe: Recipe) -> dict[str, list[Record]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from scripts.export.export import try_export
 from scripts.export.formatting import Say, describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import contents_of, publish
+from scripts.export.succession import FINGERPRINT, Succession, judge_succession
 from scripts.export.torch_reference import torch_reference
 from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference
@@ -29,7 +31,7 @@ from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained, trained_rows
 from scripts.training.budget import length_cost
-from scripts.training.data import Dataset, Example, data_notes, read_all, read_corrections
+from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
 from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
@@ -37,6 +39,11 @@ from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
 from scripts.training.recipe import Recipe, to_command
 from scripts.training.run_folder import RunFolder, refusals_told
+
+SHOWN_FROM = 50
+"""Held-out items of which one is shown as a request."""
+EASILY_TYPED = 160
+"""Characters of a request that is short enough."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class PublishedModel:
     folder: Path
     evaluation: dict[str, Any]
     request: dict[str, Any]
-    """An item to try it with."""
+    """A held-out item to try it with, as its fields."""
+    succession: Succession
     report: Path | None = None
     """The page of its report, if it could be written."""
 
@@ -156,18 +164,26 @@ class Pipeline:
     def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> PublishedModel:
         """card > publish, with the figures of the very graph that is published."""
         recipe = self.recipe
+        answers, options = verified.predictions.answers, dict(reference.task_options)
+        succession = judge_succession(recipe, self.training, reference.examples, answers, options)
         evaluation = self._evaluation(prepared, trained, reference, verified)
+        if succession.record:
+            evaluation["replaces"] = succession.record
         card = self._card(prepared, trained, verified, evaluation)
         tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
         contents = contents_of(
             recipe, recipe.task, trained.base.name, trained.tokenizer, tokenizer, verified, reference, evaluation, card
         )
-        folder = publish(contents, Path(recipe.models))
+        folder = publish(contents, Path(recipe.models), succession.serves)
         self.say("publish", str(folder))
+        if succession.sentence:
+            self.say("", succession.sentence)
+        if not succession.serves:
+            self.say("", f"to let it serve: {succession.promotion(recipe.models)}")
         self._keep_rows(folder, prepared.dataset)
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
         report = self._report(folder, prepared, reference, verified, session)
-        return PublishedModel(folder, evaluation, contents.golden[0]["item"], report)
+        return PublishedModel(folder, evaluation, request_of(reference.examples), succession, report)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
@@ -233,6 +249,7 @@ class Pipeline:
             "data": {
                 "trained_on": len(dataset.train),
                 "held_out": len(dataset.validation),
+                FINGERPRINT: held_out_fingerprint(dataset.validation),
                 "broken": len(dataset.broken),
                 "left_out_because_held_out": dataset.num_leaked,
                 **({"corrections": dataset.num_corrections} if self.recipe.from_feedback else {}),
@@ -278,6 +295,15 @@ class Pipeline:
                 notes=prepared.notes,
             )
         )
+
+
+def request_of(examples: Sequence[Example]) -> dict[str, Any]:
+    """The fields of a held-out item that is easily typed: of the first ones the first that is short, else the shortest."""
+    items = [
+        {field: value for field in example.item.__slots__ if (value := getattr(example.item, field)) is not None}
+        for example in examples[:SHOWN_FROM]
+    ]
+    return min(items, key=lambda fields: max(EASILY_TYPED, len(json.dumps(fields))))
 
 
 def _device() -> str:

@@ -112,6 +112,9 @@ class Recipe:
     storage: Literal["int8", "fp16", "fp32"] = option(
         "int8", "how weights lie on disk; int8 takes a quarter of the room, fp16 half and rounds less"
     )
+    serve_anyway: bool = option(
+        False, "serve from the next start on, also where it is worse on the same held-out rows than the version that serves now"
+    )
     golden: list[str] = option([], "texts replayed at every load of the model; default: a few neutral sentences")
     models: str = option("models", "model repository to publish into")
     runs: str = option("runs", "folder for checkpoints and logs")
@@ -124,8 +127,8 @@ class Recipe:
 
 PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage": "publishing"}
 """Headings of the help, by the first key below each."""
-PLACES = ("models", "runs")
-"""Keys that say where things are put on one machine."""
+PLACES = ("models", "runs", "serve_anyway")
+"""Keys that say where things are put on one machine, and what becomes of them there."""
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
 _TYPES = typing.get_type_hints(Recipe)
 

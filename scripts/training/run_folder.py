@@ -21,7 +21,9 @@ from scripts.training.data import Dataset
 from scripts.training.processes import is_main_process
 from scripts.training.recipe import Recipe
 
-FREE_KEYS = frozenset({"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage"})
+FREE_KEYS = frozenset(
+    {"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage", "serve_anyway"}
+)
 """Recipe keys that decide nothing about the training: they may change when a run is resumed."""
 RECIPE = "recipe.json"
 COST = "cost.json"

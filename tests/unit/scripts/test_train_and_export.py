@@ -163,9 +163,20 @@ def test_the_end_says_how_good_it_is_and_how_to_ask_it(made: Made) -> None:
     headline = made.json("evaluation.json")["headline"]
     assert f"models/reviews/1: accuracy {headline['accuracy']:.4f}, macro F1 {headline['macro_f1']:.4f}, rows 12" in end
     assert re.search(r"same prediction as PyTorch: fp32 1\.0000(, bf16 [01]\.\d{4})?, fp16 1\.0000; 0\.\d MB", end)
-    assert "serve it:  hooper serve\n" in end
-    body = shlex.split(end.splitlines()[-1].partition("curl")[2])[-1]
-    assert json.loads(body) == {"model": "reviews", "inputs": [made.json("golden.json")[0]["item"]]}
+    assert "serve it:   hooper serve  # on http://127.0.0.1:8000\n" in end
+    (line,) = [line for line in end.splitlines() if line.startswith("ask it:")]
+    body = json.loads(shlex.split(line.partition("curl")[2])[-1])
+    (request,) = body["inputs"]
+    assert body["model"] == "reviews"
+    assert any(row.startswith(f"{request['text']},") for row in made.reviews.read_text(encoding="utf-8").splitlines())
+
+
+def test_the_line_of_python_that_it_ends_with_runs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = [line for line in made.printed.splitlines() if line.startswith("in Python:")]
+    *_, script = shlex.split(line.partition(": ")[2])
+    with contextlib.chdir(made.reviews.parent):
+        exec(script, {})
+    assert "'label'" in capsys.readouterr().out
 
 
 def test_the_figures_are_those_of_the_published_graph(made: Made) -> None:

@@ -84,6 +84,27 @@ def test_which_version_serves_is_told_with_the_reason(models: Path, tmp_path: Pa
     assert served(models, capsys).startswith("no version (")
 
 
+def test_a_version_is_promoted_and_back(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sign_again(Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")), version=2)
+    write_serving(models / "tiny", 1, "kept")
+    assert cli.main(["models", "promote", "tiny/2", "--models", str(models)]) == 0
+    assert capsys.readouterr().out == "tiny/2 serves from the next start on in place of tiny/1\n"
+    assert served(models, capsys).startswith("version 2 (promoted 2")
+    assert cli.main(["models", "promote", "tiny/1", "--models", str(models), "--state", str(tmp_path / "state")]) == 0
+    assert Repository(models, str(tmp_path / "state")).served_version("tiny") == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"), [("tiny", "names no version"), ("tiny/7", "there is no model tiny/7"), ("tiny/2", "differs from")]
+)
+def test_what_cannot_serve_is_not_promoted(models: Path, version: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = Path(shutil.copytree(models / "tiny" / "1", models / "tiny" / "2"))
+    (broken / "golden.json").write_text("[]")
+    assert cli.main(["models", "promote", version, "--models", str(models)]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (models / "tiny" / "serving.json").exists()
+
+
 def test_a_record_beside_the_versions_is_no_version(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_serving(models / "tiny", 1, "loaded")
     assert cli.main(["models", "--models", str(models)]) == 0

@@ -200,6 +200,35 @@ def test_publishing_moves_on_from_a_rollback_and_a_folder_put_beside_moves_on_fr
     assert Repository(models).served_version("tiny") == 4
 
 
+@pytest.mark.parametrize("record", [None, "published", "loaded"])
+def test_a_version_that_is_published_without_serving_leaves_the_one_that_does(models: Path, record: str | None) -> None:
+    if record:
+        write_serving(models / "tiny", 1, record)
+    with next_release(models, "tiny", serves=False) as release:
+        shutil.copytree(models / "tiny" / "1", release.staging, dirs_exist_ok=True)
+        sign_again(release.staging, version=release.version)
+    assert (release.version, Repository(models).served_version("tiny")) == (2, 1)
+    publish_as(models, "tiny", 3)  # by hand, which nobody is to take for more than it is
+    assert Repository(models).served_version("tiny") == 1
+
+
+def test_a_name_s_first_version_serves_in_any_case(models: Path) -> None:
+    with next_release(models, "new", serves=False) as release:
+        shutil.copytree(models / "tiny" / "1", release.staging, dirs_exist_ok=True)
+        sign_again(release.staging, version=1, name="new")
+    assert Repository(models).served_version("new") == 1
+
+
+def test_what_a_service_has_loaded_since_counts_for_more_than_a_version_that_was_kept(models: Path, tmp_path: Path) -> None:
+    publish_as(models, "tiny", 2)
+    write_serving(models / "tiny", 2, "published")
+    assert ServingRecords(models, str(tmp_path / "state")).write("tiny", 1, "loaded")
+    with next_release(models, "tiny", serves=False) as release:
+        shutil.copytree(models / "tiny" / "1", release.staging, dirs_exist_ok=True)
+        sign_again(release.staging, version=release.version)
+    assert Repository(models, str(tmp_path / "state")).served_version("tiny") == 1
+
+
 @pytest.mark.parametrize("why", ["loaded", "published"])
 def test_a_version_that_is_gone_is_replaced_by_no_other(models: Path, why: str) -> None:
     write_serving(models / "tiny", 7, why)

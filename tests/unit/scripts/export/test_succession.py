@@ -1,0 +1,88 @@
+"""A version that is worse on the same held-out rows is published and does not serve, until somebody says so."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from app.cli import commands
+from app.core.artefact import read_serving
+from app.serving.repository import Repository
+from tests.unit.scripts.conftest import Train, write_reviews
+
+NAMED = ("--name", "reviews")
+GOOD = (*NAMED, "--epochs", "6", "--learning-rate", "3e-3")
+BAD = (*NAMED, "--epochs", "0.2", "--learning-rate", "1e-6")
+
+
+@pytest.fixture
+def train_many(train: Train, tmp_path: Path) -> Train:
+    """Trains on three hundred reviews, so that a fifth of them tells good from bad."""
+    write_reviews(tmp_path / "many.csv", 300)
+    return lambda *arguments: train(*arguments, data="many.csv")
+
+
+def served(folder: Path) -> int | None:
+    return Repository(folder / "models").served_version("reviews")
+
+
+def replaces(folder: Path, version: int) -> dict[str, object]:
+    body = json.loads((folder / "models" / "reviews" / str(version) / "evaluation.json").read_text(encoding="utf-8"))
+    return dict(body.get("replaces", {}))
+
+
+def test_a_worse_version_does_not_serve_until_it_is_promoted_as_is_printed(
+    train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_many(*GOOD) == 0
+    assert "serves" not in capsys.readouterr().out.split("report ")[0]  # nothing came before it
+    assert train_many(*BAD) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"reviews/2 is worse than reviews/1 and does not serve: accuracy 0\.\d{4} against [01]\.\d{4} on the same 60"
+        r" held-out rows \(95 % interval of how much better it is: -0\.\d+ to -0\.\d+\)",
+        out,
+    )
+    assert served(tmp_path) == 1
+    assert replaces(tmp_path, 2)["serves"] is False
+    (line,) = [line for line in out.splitlines() if line.startswith("promote it:")]
+    command = shlex.split(line.partition(": ")[2], comments=True)
+    assert commands.main(command[1:]) == 0
+    assert served(tmp_path) == 2
+    assert train_many(*GOOD) == 0
+    assert served(tmp_path) == 3
+    assert "reviews/3 serves from the next start on, in place of reviews/2: accuracy" in capsys.readouterr().out
+
+
+def test_a_worse_version_serves_where_somebody_says_so(
+    train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_many(*GOOD) == train_many(*BAD, "--serve-anyway") == 0
+    assert served(tmp_path) == 2
+    out = capsys.readouterr().out
+    assert "in place of reviews/1 although it is worse" in out
+    assert "promote" not in out
+    assert "--serve-anyway" not in (tmp_path / "models" / "reviews" / "2" / "README.md").read_text(encoding="utf-8")
+
+
+def test_on_other_rows_it_is_only_said(train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_many(*GOOD) == train_many(*BAD, "--seed", "3") == 0
+    assert served(tmp_path) == 2
+    assert "these are other rows than reviews/1 was judged on" in capsys.readouterr().out
+    assert (replaces(tmp_path, 2)["same_rows"], replaces(tmp_path, 2)["serves"]) == (False, True)
+
+
+def test_a_version_before_it_that_cannot_be_opened_keeps_nobody_from_serving(
+    train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_many(*GOOD) == 0
+    (tmp_path / "models" / "reviews" / "1" / "golden.json").write_text("[]")
+    assert train_many(*BAD) == 0
+    record = read_serving(tmp_path / "models" / "reviews")
+    assert record is not None
+    assert (record.version, record.why) == (2, "published")
+    assert "differs from the checksum" in capsys.readouterr().out
