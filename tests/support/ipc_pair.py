@@ -28,7 +28,7 @@ class IpcPair:
     def __init__(self, folder: Path, num_front_ends: int) -> None:
         self.path = folder / "engine.sock"
         self.num_front_ends = num_front_ends
-        self.mirrors: list[RegistryFollower] = []
+        self.followers: list[RegistryFollower] = []
         self.loadable: dict[str, Callable[[], Deployment]] = {}
         self._numbers = itertools.count(1)
         self.registry, self.side = self._new_engine()
@@ -57,33 +57,33 @@ class IpcPair:
     async def restart_engine(self) -> None:
         """Another engine process, with nothing loaded yet, in the place of this one, which ends without a word."""
         await self.side.aclose()
-        await until(lambda: not any(mirror.registry.is_connected for mirror in self.mirrors))
+        await until(lambda: not any(follower.registry.is_connected for follower in self.followers))
         self.registry, self.side = self._new_engine()
         await self.listen()
 
     def open(self, give_up: Callable[[], None] = lambda: None) -> RegistryFollower:
-        mirror = RegistryFollower(self.path, f"front end {next(self._numbers)}", 5, Metrics(), give_up)
-        self.mirrors.append(mirror)
-        return mirror
+        follower = RegistryFollower(self.path, f"front end {next(self._numbers)}", 5, Metrics(), give_up)
+        self.followers.append(follower)
+        return follower
 
     async def ready(self, *deployments: Deployment) -> list[RegistryFollower]:
         """As many front ends as there are to be, all of them ready to answer from these."""
         for deployment in deployments:
             self.registry.replace(deployment)
         self.registry.loading_finished()
-        mirrors = [self.open() for _ in range(self.num_front_ends)]
-        await until(lambda: all(mirror.registry.is_ready for mirror in mirrors))
-        return mirrors
+        followers = [self.open() for _ in range(self.num_front_ends)]
+        await until(lambda: all(follower.registry.is_ready for follower in followers))
+        return followers
 
-    def kill(self, mirror: RegistryFollower) -> None:
+    def kill(self, follower: RegistryFollower) -> None:
         """End it as SIGKILL does: its connection closes, and nobody says why."""
-        mirror._client._connecting.cancel()
-        channel = mirror._client.channel
+        follower._client._connecting.cancel()
+        channel = follower._client.channel
         assert channel is not None
         channel.close()
 
     async def aclose(self) -> None:
-        for mirror in self.mirrors:
-            await mirror.aclose()
+        for follower in self.followers:
+            await follower.aclose()
         await self.side.aclose()
         await self.registry.aclose()

@@ -24,17 +24,17 @@ def row(first: int, num_tokens: int = 10) -> Row:
     return Row([first] + [0] * (num_tokens - 1), [0] * num_tokens)
 
 
-def scheduler_of(mirror: RegistryFollower, name: str = "tiny") -> RowQueue:
-    return next(deployment.scheduler for deployment in mirror.registry.deployments if deployment.manifest.name == name)
+def scheduler_of(follower: RegistryFollower, name: str = "tiny") -> RowQueue:
+    return next(deployment.scheduler for deployment in follower.registry.deployments if deployment.manifest.name == name)
 
 
-def submit(mirror: RegistryFollower, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
-    return asyncio.create_task(scheduler_of(mirror).submit(rows, deadline, priority))
+def submit(follower: RegistryFollower, *rows: Row, deadline: float | None = None, priority: Priority = "interactive") -> Submit:
+    return asyncio.create_task(scheduler_of(follower).submit(rows, deadline, priority))
 
 
-async def busy(mirror: RegistryFollower, gated: Gated) -> Submit:
+async def busy(follower: RegistryFollower, gated: Gated) -> Submit:
     """A caller whose row is in the engine, so that everybody else waits."""
-    first = submit(mirror, row(99))
+    first = submit(follower, row(99))
     await until(lambda: gated.engine.has_batch)
     return first
 

@@ -19,14 +19,14 @@ from tests.support.ipc_pair import IpcPair, until
 ROW = Row([1, 2, 3], [0, 0, 0])
 
 
-def names(mirror: RegistryFollower) -> list[str]:
-    return [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in mirror.registry.deployments]
+def names(follower: RegistryFollower) -> list[str]:
+    return [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in follower.registry.deployments]
 
 
 async def test_a_front_end_knows_of_each_model_what_the_engine_process_knows(pair: IpcPair, deploy: Deploy) -> None:
     there = deploy().deployment
-    mirror, _ = await pair.ready(there)
-    [here] = mirror.registry.deployments
+    follower, _ = await pair.ready(there)
+    [here] = follower.registry.deployments
     assert here.manifest == there.manifest
     assert here.provider == there.provider
     assert here.execution_providers == list(there.execution_providers)
@@ -117,10 +117,10 @@ async def test_a_dead_front_end_holds_nothing_open(pair: IpcPair, deploy: Deploy
 # --- two versions of a name
 
 
-def roles(mirror: RegistryFollower) -> list[tuple[str, str, float]]:
+def roles(follower: RegistryFollower) -> list[tuple[str, str, float]]:
     return [
         (f"{version.deployment.manifest.name}/{version.deployment.manifest.version}", version.role.name, version.role.share)
-        for version in mirror.registry.live
+        for version in follower.registry.live
     ]
 
 
@@ -143,7 +143,7 @@ async def test_a_candidate_is_promoted_on_every_front_end_and_stays_open(pair: I
     one, other = await pair.ready(first.deployment)
     pair.loadable["tiny"] = lambda: second.deployment
     await one.load("tiny", 2, SHADOW)
-    there = [mirror.registry.live[1].deployment for mirror in (one, other)]
+    there = [follower.registry.live[1].deployment for follower in (one, other)]
     assert (await other.promote("tiny")) is there[1]
     assert roles(one) == roles(other) == [("tiny/2", "main", 1.0)]
     assert one.registry.deployments == [there[0]]
