@@ -7,7 +7,7 @@ import hashlib
 import sys
 import time
 from contextlib import ExitStack, aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -84,10 +84,13 @@ def batch(
     if request.schema.is_whole:
         option_names = request.schema.given_options
         raise SetupError(f"{option_names} are already a whole input; leave one of them out to read it from INPUT")
-    writer = row_writer(target, request.spec.table, request.options.get("top_k") or 1)
+    writer = row_writer(target, request.spec.table, request.options.get("top_k") or 1, request.artefact.manifest.task_options)
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source))
         job = _job(source, request)
+        if writer.joined:  # columns that are made of all that is ranked: the writer cuts, not the model
+            job["columns of whole answers"] = list(writer.joined)
+            request = replace(request, options={name: value for name, value in request.options.items() if name != "top_k"})
         output = stack.enter_context(resumable_writer(target, job, overwrite=overwrite, restart=restart))
         if isinstance(output, Mark):  # an earlier run was stopped when all was done
             run = BatchRun(output, output.num_rows)

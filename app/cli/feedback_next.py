@@ -146,7 +146,7 @@ def _suggested(answer: Mapping[str, Any], is_multi: bool) -> dict[str, Any]:
         best = answer["answers"][0] if answer["answers"] else {"answer": "", "score": answer["no_answer_score"]}
         return {"answer": None, "predicted": best["answer"], "score": best["score"]}
     labels = answer["labels"]
-    predicted = [label["label"] for label in labels if label["score"] > 0.5] if is_multi else labels[0]["label"]
+    predicted = [label["label"] for label in labels if label["selected"]] if is_multi else labels[0]["label"]
     return {"label": None, "predicted": predicted, "score": labels[0]["score"]}
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -25,6 +25,11 @@ Answers = Sequence[Mapping[str, Any]]
 
 class RowWriter(Protocol):
     """How a kind of file is written."""
+
+    @property
+    def joined(self) -> Sequence[str]:
+        """Columns that are made of a whole answer, with all of its labels."""
+        ...
 
     def head(self) -> bytes:
         """What stands before the first row."""
@@ -53,12 +58,13 @@ def written(writer: RowWriter, inputs: Sequence[Input], answers: Answers, share:
     return WrittenRows(writer.rows(inputs, answers), len(inputs), sum("error" in answer for answer in answers), share)
 
 
-def row_writer(target: Path, table: TableSpec, limit: int) -> RowWriter:
+def row_writer(target: Path, table: TableSpec, limit: int, task_options: Mapping[str, Any]) -> RowWriter:
     """
     Args:
         target: its name says what kind of file it is.
         table: the columns of the task's answers.
         limit: labels or answers in a table's row.
+        task_options: of the model's manifest.
 
     Raises:
         SetupError: no such kind of file is written, or what it needs is not installed.
@@ -70,8 +76,8 @@ def row_writer(target: Path, table: TableSpec, limit: int) -> RowWriter:
         return JsonLines()
     if kind == "parquet":
         parquet.check()
-        return Parquet(AnswerTable(table, limit))
-    return Delimited(AnswerTable(table, limit), "," if kind == "csv" else "\t")
+        return Parquet(AnswerTable(table, limit, table.joined(task_options)))
+    return Delimited(AnswerTable(table, limit, table.joined(task_options)), "," if kind == "csv" else "\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,22 @@ class AnswerTable:
 
     spec: TableSpec
     limit: int
+    joined: Mapping[str, Callable[[Mapping[str, Any]], str]] = field(default_factory=dict)
+    """Columns that are made of a whole answer, which the task's table says the model has."""
 
     @property
     def types(self) -> dict[str, type]:
         per_rank = self.spec.per_rank
         numbered = {f"{name}_{number}": kind for number in range(2, self.limit + 1) for name, kind in per_rank.items()}
-        return {"line": int, "id": str, **per_rank, **numbered, **self.spec.single, "error": str}
+        return {
+            "line": int,
+            "id": str,
+            **dict.fromkeys(self.joined, str),
+            **per_rank,
+            **numbered,
+            **self.spec.single,
+            "error": str,
+        }
 
     def cells(self, item: Input, answer: Mapping[str, Any]) -> list[Any]:
         """None where there is nothing to tell: an error has no answer, and an answer no error."""
@@ -94,7 +110,8 @@ class AnswerTable:
         best = [ranked[rank].get(name) if rank < len(ranked) else None for rank in ranks for name in self.spec.per_rank]
         own = item.id if item.id is None or isinstance(item.id, str) else json.dumps(item.id, ensure_ascii=False)
         error = answer["error"]["detail"] if "error" in answer else None
-        cells = [item.line, own, *best, *(answer.get(name) for name in self.spec.single), error]
+        joined = [None if "error" in answer else join(answer) for join in self.joined.values()]
+        cells = [item.line, own, *joined, *best, *(answer.get(name) for name in self.spec.single), error]
         # a lone surrogate, of an id or a label, is written as its escape
         return [cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell for cell in cells]
 
@@ -103,6 +120,7 @@ class JsonLines:
     """What `hooper predict` prints, and the service answers."""
 
     convert = None
+    joined = ()
 
     def head(self) -> bytes:
         return b""
@@ -118,6 +136,10 @@ class Delimited:
 
     table: AnswerTable
     delimiter: str
+
+    @property
+    def joined(self) -> Sequence[str]:
+        return list(self.table.joined)
 
     @property
     def convert(self) -> None:
@@ -142,6 +164,10 @@ class Parquet:
     """A parquet file cannot be resumed: cells are kept as json lines until all of them are there."""
 
     table: AnswerTable
+
+    @property
+    def joined(self) -> Sequence[str]:
+        return list(self.table.joined)
 
     def head(self) -> bytes:
         return b""

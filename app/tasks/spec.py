@@ -16,7 +16,7 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.schemas import NativeRequest, Request
 from app.tasks.tokenizer import Tokenizer
 
-Datatype = Literal["BYTES", "FP32", "INT64"]
+Datatype = Literal["BYTES", "FP32", "INT64", "BOOL"]
 """Types of tensors in the Open Inference Protocol; `BYTES` are texts."""
 Gold = dict[str, Any]
 """A right answer as it is kept: see `Correction.right`."""
@@ -117,6 +117,12 @@ class OpenInferenceCodec:
     optional: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     """Options of the native route that are no parameters here, since outputs have one answer per item."""
+    model_outputs: Callable[[Mapping[str, Any]], Mapping[str, Datatype]] = lambda task_options: {}
+    """Outputs that only some models have besides, by the manifest's task options."""
+
+    def outputs_of(self, task_options: Mapping[str, Any]) -> dict[str, Datatype]:
+        """All outputs of a model."""
+        return {**self.outputs, **self.model_outputs(task_options)}
 
 
 class TextEmbeddingsRequest(Protocol):
@@ -196,6 +202,8 @@ class TableSpec:
     """Key of a result's list, best first, whose elements have columns of their own; empty: there is none."""
     per_rank: Mapping[str, type] = field(default_factory=dict)
     """Keys of such an element."""
+    joined: Callable[[Mapping[str, Any]], Mapping[str, Callable[[Mapping[str, Any]], str]]] = lambda task_options: {}
+    """From the manifest's task options to columns of text, each made of a whole result with all elements of its list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,10 +130,12 @@ def _limits(recipe: Recipe) -> list[str]:
 
 
 def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
-    headline = evaluation["headline"]
+    headline, names = evaluation["headline"], evaluation.get("metric_names", {})
     rows = [["all", *headline.values()]]
     rows += [[source, *(metrics.get(key, "") for key in headline)] for source, metrics in evaluation["by_source"].items()]
-    paragraphs = [f"{measured_on}:\n\n" + _table(["rows from", *map(metric_name, headline)], rows)]
+    paragraphs = [
+        f"{measured_on}:\n\n" + _table(["rows from", *(names.get(key) or metric_name(key) for key in headline)], rows)
+    ]
     classes = list(evaluation.get("per_class", {}).items())
     if classes:
         title = "Per class:"
@@ -142,15 +144,32 @@ def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
             classes = sorted(classes, key=lambda item: item[1]["f1"])[:WORST_CLASSES]
         header = ["class", *map(metric_name, classes[0][1])]
         paragraphs.append(f"{title}\n\n" + _table(header, [[label, *metrics.values()] for label, metrics in classes]))
-    calibration = evaluation.get("calibration")
-    if calibration:
+    calibration = evaluation.get("calibration", {})
+    if "temperature" in calibration:
         paragraphs.append(
             f"Scores are calibrated: the logits are divided by a temperature of {calibration['temperature']:g}, fitted on"
             f" held-out rows. The expected calibration error is {calibration['expected_calibration_error']:.4f} after"
             f" temperature scaling, {calibration['expected_calibration_error_before']:.4f} before"
             f" ({calibration['method']}, {calibration['rows']:,} rows)."
         )
+    if "thresholds" in calibration:
+        paragraphs += _thresholds(calibration["thresholds"])
     return paragraphs
+
+
+def _thresholds(metrics: Mapping[str, Any]) -> list[str]:
+    """By how much they help, on rows that they were not fitted on."""
+    labels = metrics["per_label"]
+    paragraph = (
+        "The figures above count a label from a score of 0.5 on. The model has a threshold for each label, that of the best F1"
+        f" on the held-out rows, by which the service says whether a label is `selected`. Macro F1 is {metrics['macro_f1']:.4f}"
+        f" at these thresholds, {metrics['macro_f1_at_half']:.4f} at 0.5; subset accuracy {metrics['accuracy']:.4f},"
+        f" {metrics['accuracy_at_half']:.4f} at 0.5 (each half of the rows under thresholds fitted on the other half)."
+    )
+    if len(labels) > MAX_CLASSES:
+        return [f"{paragraph} All {len(labels)} thresholds are in evaluation.json."]
+    rows = [[entry["label"], f"{entry['threshold']:g}", entry["f1_at_half"], entry["f1"], entry["rows"]] for entry in labels]
+    return [paragraph, "Best threshold per label:\n\n" + _table(["label", "threshold", "F1 at 0.5", "F1", "rows"], rows)]
 
 
 def _data(card: CardInput) -> list[str]:

@@ -109,8 +109,10 @@ def evaluation_of(verified: VerifiedGraph, reference: Reference, is_labelled: bo
     metrics: dict[str, Any] = {"headline": {}}
     if is_labelled:
         metrics = reference.training.evaluate(verified.predictions.answers, reference.examples, reference.task_options)
+    names = reference.training.metric_names(reference.task_options)
     return {
         **metrics,
+        **({"metric_names": dict(names)} if names and is_labelled else {}),
         **({"calibration": dict(reference.calibration)} if is_labelled and reference.calibration else {}),
         "parity": {name: parity.model_dump() for name, parity in verified.parity.items()},
         "parity_before_compaction": verified.exported.model_dump(),

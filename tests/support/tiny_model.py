@@ -207,6 +207,7 @@ def publish_tiny(
     layout: LayoutName = "packed",
     max_tokens: int = MAX_TOKENS,
     problem_type: str = "single_label_classification",
+    **task_options: Any,
 ) -> Path:
     """Write a complete model folder, `models_dir/name/version`: "bad" pushes the first label, "good" the last.
 
@@ -219,7 +220,7 @@ def publish_tiny(
     graph = make(folder / "model.onnx", len(labels))
     if problem_type == "regression":
         return _publish(folder, "text-regression", graph, {"labels": list(labels)}, max_tokens)
-    task_options = {"labels": list(labels), "problem_type": problem_type}
+    task_options = {"labels": list(labels), "problem_type": problem_type, **task_options}
     return _publish(folder, "text-classification", graph, task_options, max_tokens)
 
 

@@ -33,7 +33,7 @@ from app.core.validation import wrong_field
 from app.serving.deployment import Deployment
 from app.tasks.base import Result
 from app.tasks.registry import Tasks
-from app.tasks.spec import OpenInferenceCodec, TaskSpec
+from app.tasks.spec import Datatype, OpenInferenceCodec, TaskSpec
 
 ADVICE = '"parameters": {"truncation": "truncate"}'
 BYTES = "application/octet-stream"
@@ -69,11 +69,14 @@ class Inference:
     timeout_s: float | None
 
 
-def parse_request(spec: TaskSpec, codec: OpenInferenceCodec, request: InferRequest, tail: bytes) -> Inference:
+def parse_request(
+    spec: TaskSpec, codec: OpenInferenceCodec, outputs: Sequence[str], request: InferRequest, tail: bytes
+) -> Inference:
     """
     Args:
         spec: the model's task.
         codec: its own for this protocol.
+        outputs: names of those that the model has.
         request: the JSON.
         tail: the bytes after it.
 
@@ -85,11 +88,11 @@ def parse_request(spec: TaskSpec, codec: OpenInferenceCodec, request: InferReque
     timeout_s = _timeout(parameters.pop("timeout", None))
     if "content_type" in parameters:  # MLServer's: how a tensor's data is to be read
         check_content_type(parameters.pop("content_type"))
-    outputs = _requested_outputs(codec, request.outputs)
+    names = _requested_outputs(outputs, request.outputs)
     texts = read_texts(request.inputs, tail, codec)
     wishes = {output.name: output.parameters.binary_data for output in request.outputs or () if output.parameters}
-    binary = [name for name in outputs if (all_binary if wishes.get(name) is None else wishes[name])]
-    return Inference(codec.items(texts), _options(spec, codec, parameters), outputs, binary, timeout_s)
+    binary = [name for name in names if (all_binary if wishes.get(name) is None else wishes[name])]
+    return Inference(codec.items(texts), _options(spec, codec, parameters), names, binary, timeout_s)
 
 
 def field_path(number: int, field: str) -> str:
@@ -97,17 +100,17 @@ def field_path(number: int, field: str) -> str:
     return f"inputs.{field}.{number}"
 
 
-def tensors(codec: OpenInferenceCodec, results: Sequence[Result]) -> dict[str, Tensor]:
-    """All outputs of a task."""
+def tensors(codec: OpenInferenceCodec, outputs: Mapping[str, Datatype], results: Sequence[Result]) -> dict[str, Tensor]:
+    """All outputs of a model."""
     columns, shape = codec.columns(results)
-    return {name: Tensor(datatype, shape, columns[name]) for name, datatype in codec.outputs.items()}
+    return {name: Tensor(datatype, shape, columns[name]) for name, datatype in outputs.items()}
 
 
-def _requested_outputs(codec: OpenInferenceCodec, outputs: Sequence[RequestOutput] | None) -> list[str]:
-    names = [output.name for output in outputs] if outputs else list(codec.outputs)
+def _requested_outputs(existing: Sequence[str], requested: Sequence[RequestOutput] | None) -> list[str]:
+    names = [output.name for output in requested] if requested else list(existing)
     for name in names:
-        if name not in codec.outputs:
-            raise InvalidInput(f"{name!r} is not an output of this model, which has {', '.join(codec.outputs)}", "outputs")
+        if name not in existing:
+            raise InvalidInput(f"{name!r} is not an output of this model, which has {', '.join(existing)}", "outputs")
         if names.count(name) > 1:
             raise InvalidInput("is there twice", f"outputs.{name}")
     return names
@@ -259,9 +262,10 @@ async def _infer(name: str, body: bytes, json_length: int | None, context: Predi
     request, tail = await read_request(body, json_length, context.max_items)
     with context.lease((), name) as deployment:
         manifest, codec = deployment.manifest, _codec(deployment)
-        inference = parse_request(deployment.spec, codec, request, tail)
+        types = codec.outputs_of(manifest.task_options)
+        inference = parse_request(deployment.spec, codec, list(types), request, tail)
         results = await context.results(deployment, inference.items, inference.options, field_path, ADVICE, inference.timeout_s)
-        outputs = tensors(codec, results)
+        outputs = tensors(codec, types, results)
     answer = InferResponse(
         model_name=manifest.name,
         model_version=str(manifest.version),

@@ -75,7 +75,7 @@ class ModelMetadata(BaseModel):
             inputs=[TensorMetadata(name=name, datatype="BYTES", shape=[-1]) for name in codec.inputs],
             outputs=[
                 TensorMetadata(name=name, datatype=datatype, shape=[-1] * codec.rank)
-                for name, datatype in codec.outputs.items()
+                for name, datatype in codec.outputs_of(deployment.manifest.task_options).items()
             ],
         )
 
@@ -84,7 +84,7 @@ class ConfiguredTensor(BaseModel):
     """A tensor, as the model configuration extension tells it."""
 
     name: str = Field(description="What the tensor is called in requests and answers.")
-    data_type: Literal["TYPE_STRING", "TYPE_FP32", "TYPE_INT64"] = Field(
+    data_type: Literal["TYPE_STRING", "TYPE_FP32", "TYPE_INT64", "TYPE_BOOL"] = Field(
         description="The type of its elements; strings are texts in UTF-8."
     )
     dims: list[int] = Field(description="Its axes; -1: of any length. The first one counts the items.")
@@ -105,7 +105,7 @@ class ModelConfig(BaseModel):
 
     @classmethod
     def of(cls, deployment: Deployment, codec: OpenInferenceCodec) -> ModelConfig:
-        types: dict[Datatype, Any] = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT64": "TYPE_INT64"}
+        types: dict[Datatype, Any] = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BOOL": "TYPE_BOOL"}
         return cls(
             name=deployment.manifest.name,
             input=[
@@ -114,7 +114,7 @@ class ModelConfig(BaseModel):
             ],
             output=[
                 ConfiguredTensor(name=name, data_type=types[datatype], dims=[-1] * codec.rank)
-                for name, datatype in codec.outputs.items()
+                for name, datatype in codec.outputs_of(deployment.manifest.task_options).items()
             ],
         )
 

@@ -23,7 +23,7 @@ from app.tasks.spec import Datatype, OpenInferenceCodec
 
 HEADER = "Inference-Header-Content-Length"
 _LENGTH = struct.Struct("<I")
-_DTYPES: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8"}
+_DTYPES: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,17 +31,21 @@ from app.tasks.spec import (
     TextEmbeddingsCodec,
 )
 from app.tasks.text_classification.schemas import Label, TextPair
-from app.tasks.text_classification.task import Classification, ClassificationItem, ClassificationOptions
+from app.tasks.text_classification.task import Classification, ClassificationItem, ClassificationOptions, SelectableLabel
 
 SENTENCE = "A warm, funny film that I would happily watch again."
+MULTI_LABEL = "multi_label_classification"
 NUM_NAMED = 10
 """Labels of the model that an error names."""
-LIKELY = 0.5
-"""Score above which a label of a multi-label model is said to hold."""
 MAX_LABELS = 1000
 
 
 def labels_of(result: Result) -> list[Label]:
+    return [Label.of(label) for label in result.answer.labels]
+
+
+def _plain_labels(result: Result) -> list[Label]:
+    """As protocols whose shape has no room for more."""
     return [Label.model_construct(label=label.label, score=label.score) for label in result.answer.labels]
 
 
@@ -103,6 +107,7 @@ def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], li
     columns = {
         "label": [label.label for labels in rows for label in labels],
         "score": [label.score for labels in rows for label in labels],
+        "selected": [isinstance(label, SelectableLabel) and label.selected for labels in rows for label in labels],
     }
     return columns, [len(rows), len(rows[0])]
 
@@ -111,11 +116,13 @@ OPEN_INFERENCE = OpenInferenceCodec(
     inputs=("text",),
     optional=("text_pair",),
     outputs={"label": "BYTES", "score": "FP32"},
+    model_outputs=lambda options: {"selected": "BOOL"} if options.get("problem_type") == MULTI_LABEL else {},
     rank=2,
     items=_tensor_items,
     columns=_tensor_columns,
     native_item="a",
-    description="Classification: `text`, and `text_pair` for pairs, to `label` and `score`, (items, labels).",
+    description="Classification: `text`, and `text_pair` for pairs, to `label` and `score`, (items, labels); of models that"
+    " give a text any number of labels also `selected`.",
     example=BodyExample(
         "sentiment",
         {
@@ -210,7 +217,7 @@ class PredictRequest(Request):
 
     def shaped(self, results: Sequence[Result]) -> list[Label] | list[list[Label]]:
         """Labels, best first; for a batch a list of them."""
-        each = [labels_of(result) for result in results]
+        each = [_plain_labels(result) for result in results]
         return each if self.is_batch else each[0]
 
 
@@ -268,7 +275,7 @@ class LabelledText(Request):
 
 
 def _gold(correction: LabelledText, item: ClassificationItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
-    is_multi = task_options.get("problem_type") == "multi_label_classification"
+    is_multi = task_options.get("problem_type") == MULTI_LABEL
     if correction.field == "labels" and not is_multi:
         raise InvalidInput("the model gives each text one label; send it as `label`", "labels")
     model_labels: Sequence[str] = task_options["labels"]
@@ -301,8 +308,8 @@ def _spelled(label: str, model_labels: Sequence[str]) -> str:
 def _agrees(answer: Classification, correction: LabelledText) -> bool:
     if correction.label is not None:
         return clean_label(answer.labels[0].label) == clean_label(correction.label)
-    likely = {clean_label(label.label) for label in answer.labels if label.score > LIKELY}
-    return likely == {clean_label(label) for label in correction.all_labels}
+    selected = {clean_label(label.label) for label in answer.labels if isinstance(label, SelectableLabel) and label.selected}
+    return selected == {clean_label(label) for label in correction.all_labels}
 
 
 def _training_row(item: Mapping[str, Any], gold: Gold) -> dict[str, Any]:

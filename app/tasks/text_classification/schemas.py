@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
-from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
+from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, LabelScore, SelectableLabel
 
 
 class TextPair(Request):
@@ -49,9 +49,15 @@ class ClassifyRequest(Request):
         None, description="Turns the model's logits into scores; null: what the model was trained with."
     )
     truncation: TruncationField = "window"
+    threshold: Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)] | None = Field(
+        None,
+        description="For models that give a text any number of labels: the probability from which on a label is `selected`;"
+        " null: the model's own threshold for each label, 0.5 where it has none. Nothing is left out because of it. A model"
+        " that gives each text one label refuses it.",
+    )
 
     def options(self) -> ClassificationOptions:
-        return ClassificationOptions(self.top_k, self.activation, self.truncation)
+        return ClassificationOptions(self.top_k, self.activation, self.truncation, threshold=self.threshold)
 
     def items(self) -> Sequence[ClassificationItem | HooperError]:
         return [_item(entry) for entry in as_list(self.inputs)]
@@ -66,6 +72,18 @@ class Label(BaseModel):
         " label, it is the number.",
         examples=[0.9989],
     )
+    selected: bool | None = Field(
+        None,
+        description="Only of models that give a text any number of labels: whether the label's probability reaches the"
+        " threshold.",
+        examples=[True],
+        exclude_if=lambda value: value is None,
+    )
+
+    @classmethod
+    def of(cls, label: LabelScore) -> Label:
+        selected = label.selected if isinstance(label, SelectableLabel) else None
+        return cls.model_construct(label=label.label, score=label.score, selected=selected)
 
 
 class ClassifyResult(BaseModel):
@@ -77,7 +95,7 @@ class ClassifyResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> ClassifyResult:
-        labels = [Label.model_construct(label=label.label, score=label.score) for label in result.answer.labels]
+        labels = [Label.of(label) for label in result.answer.labels]
         return cls.model_construct(labels=labels, num_tokens=result.num_tokens, truncated=result.truncated)
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.core.fields import FieldSpec
 from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
 from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
-from app.tasks.text_classification.protocols import CORRECTION, HUGGING_FACE, OPEN_INFERENCE, TEXT_EMBEDDINGS, native_items
+from app.tasks.text_classification.protocols import (
+    CORRECTION,
+    HUGGING_FACE,
+    MULTI_LABEL,
+    OPEN_INFERENCE,
+    TEXT_EMBEDDINGS,
+    native_items,
+)
 from app.tasks.text_classification.schemas import ClassifyRequest, ClassifyResult
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 
@@ -33,13 +40,31 @@ FIELDS = {
         partners=("text", "sentence1", "premise", "question1"),
     ),
 }
-TABLE = TableSpec({"num_tokens": int, "truncated": bool}, "labels", {"label": str, "score": float})
+SEPARATOR = "|"
+"""Between the selected labels in a cell: as training reads them."""
+
+
+def joined_columns(task_options: Mapping[str, Any]) -> Mapping[str, Callable[[Mapping[str, Any]], str]]:
+    return {"selected": selected_labels} if task_options.get("problem_type") == MULTI_LABEL else {}
+
+
+def selected_labels(result: Mapping[str, Any]) -> str:
+    return SEPARATOR.join(label["label"] for label in result["labels"] if label["selected"])
+
+
+TABLE = TableSpec({"num_tokens": int, "truncated": bool}, "labels", {"label": str, "score": float}, joined_columns)
 
 
 def lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int) -> Sequence[TextLine]:
-    labels = result["labels"][:max_labels]
+    ranked = result["labels"]
+    labels = [label for rank, label in enumerate(ranked) if rank < max_labels or label.get("selected")]
     return [
-        TextLine(label["score"], label["label"], LABEL_WIDTH, str(fields.get("text", "")) if rank == 0 else "")
+        TextLine(
+            label["score"],
+            f"{'✓ ' if label.get('selected') else ''}{label['label']}",
+            LABEL_WIDTH,
+            str(fields.get("text", "")) if rank == 0 else "",
+        )
         for rank, label in enumerate(labels)
     ]
 

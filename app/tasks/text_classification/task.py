@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, sigmoid, words_of_window
 from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
+Probability = Annotated[float, Field(ge=0, le=1)]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 OUTPUT = "logits"
 MAX_PAIR_CHARACTERS = 16_000
@@ -30,6 +31,7 @@ was seen to change them by 0.11), their pattern is compared, and may change by s
 
 EVEN: Mapping[Activation, float] = {"sigmoid": 0.5, "none": 0.0}
 """The score of a label that is as likely as not; softmax has none, since its scores depend on the other labels."""
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,22 @@ class ClassificationOptions:
     truncation: Truncation = "window"
     truncation_side: Side | None = None
     """Which end of a longer text `truncate` cuts off; None: the one that the model's tokenizer cuts off."""
+    threshold: float | None = None
+    """Probability from which on a label is selected, of a model that may give a text several; None: the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
     label: str
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelectableLabel(LabelScore):
+    """Of a model that may give a text several labels."""
+
+    selected: bool
+    """Whether its probability reaches the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class TextClassification:
         problem_type: ProblemType = "single_label_classification",
         window_overlap: Annotated[int, Field(ge=0)] = 64,
         temperature: Annotated[float, Field(ge=1e-6)] = 1.0,
+        thresholds: Mapping[str, Probability] | None = None,
     ) -> None:
         """
         Args:
@@ -86,6 +99,11 @@ class TextClassification:
             problem_type: one label a text, or any number of them.
             window_overlap: tokens that neighbouring windows of a long text share.
             temperature: what logits are divided by before they become scores, so that those are probabilities of being right.
+            thresholds: by label, the probability from which on it is selected where a text may have several; of labels that it
+                does not name, one half.
+
+        Raises:
+            InvalidArtefact: a threshold is for no label, or for labels of which a text has one.
         """
         self._tokenizer = tokenizer
         # of a pair whose texts are both long a window holds half of each, which must be more than what windows share
@@ -100,9 +118,13 @@ class TextClassification:
         self._may_have_several = problem_type == "multi_label_classification"
         several = self._may_have_several or len(labels) == 1
         self._default_activation: Activation = "sigmoid" if several else "softmax"
+        self._thresholds = self._checked_thresholds(thresholds or {})  # (labels,)
 
     def encode(self, items: Sequence[ClassificationItem], options: ClassificationOptions) -> list[Encoded | HooperError]:
         """One row per item, or one per window with `truncation="window"`."""
+        refusal = self._refuse_threshold(options)
+        if refusal is not None:
+            return [refusal] * len(items)
         errors = self._errors_of(items)
         texts = [item.sequences for item, error in zip(items, errors, strict=True) if error is None]
         cutting = self._cutting[options.truncation_side or self._tokenizer.side]
@@ -138,11 +160,34 @@ class TextClassification:
             logits = np.average([output[OUTPUT] for output in outputs], axis=0, weights=weights)
         logits = self._scaled(logits)
         activation = options.activation or self._default_activation
-        if activation != "none":
-            logits = logits / self._temperature
-        scores = activate(logits, activation)
+        calibrated = logits / self._temperature
+        scores = activate(logits if activation == "none" else calibrated, activation)
         order = np.argsort(-scores, kind="stable")[: options.top_k]
-        return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
+        if not self._may_have_several:
+            return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
+        # a threshold is of the model's own probabilities, in whatever scale the caller reads the scores
+        probabilities = scores if activation == "sigmoid" else activate(calibrated, "sigmoid")
+        selected = probabilities >= (self._thresholds if options.threshold is None else options.threshold)
+        return Classification([SelectableLabel(self.labels[i], float(scores[i]), bool(selected[i])) for i in order])
+
+    def _checked_thresholds(self, thresholds: Mapping[str, float]) -> Array:
+        """In the order of the labels: (labels,)."""
+        if thresholds and not self._may_have_several:
+            raise InvalidArtefact("task_options.thresholds: a model that gives each text one label has no thresholds")
+        unknown = sorted(thresholds.keys() - set(self.labels))
+        if unknown:
+            raise InvalidArtefact(f"task_options.thresholds: {unknown[0]!r} is no label of this model")
+        return np.array([thresholds.get(label, DEFAULT_THRESHOLD) for label in self.labels])
+
+    def _refuse_threshold(self, options: ClassificationOptions) -> InvalidInput | None:
+        if options.threshold is None:
+            return None
+        if not self._may_have_several:
+            return InvalidInput("is for models that give a text any number of labels; this one gives exactly one", "threshold")
+        if options.activation not in (None, "sigmoid"):
+            reason = "is compared with probabilities, which `sigmoid` gives; leave out `activation` or send that"
+            return InvalidInput(reason, "threshold")
+        return None
 
     def _scaled(self, logits: Array) -> Array:
         """What the model's outputs stand for."""

@@ -8,18 +8,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_curve
+from sklearn.metrics import confusion_matrix
 
-from app.tasks.text_classification.task import ClassificationItem
+from app.tasks.text_classification.task import DEFAULT_THRESHOLD, ClassificationItem
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
 from scripts.tasks.spec import ReportInput
 from scripts.tasks.text_classification import scores as class_scores
-from scripts.training.metrics import BINS, expected_calibration_error, halves
+from scripts.tasks.text_classification import thresholds
+from scripts.training.metrics import BINS, expected_calibration_error
 
 MAX_PAIRS, MAX_SUSPECTS = 20, 30
-DEFAULT_THRESHOLD = 0.5
-MIN_LABEL_ROWS = 5
-"""Of a label with fewer texts the default threshold is kept: another would fit these texts alone."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,18 @@ def sections(evaluated: ReportInput) -> dict[str, Any]:
         "worst": worst(evaluated, scored, MAX_ERRORS, NUM_EXPLAINED),
     }
     if scored.multi:
-        result["thresholds"] = thresholds(scored.scores, scored.truth, scored.labels)
+        result["thresholds"] = _thresholds(evaluated, scored)
     else:
         result["confusion"] = _confusion(scored.truth.argmax(-1), scored.scores.argmax(-1), scored.labels)
         result["suspects"] = list(_suspects(evaluated, scored))
     return result
+
+
+def _thresholds(evaluated: ReportInput, scored: ClassScores) -> dict[str, Any]:
+    """Of these rows, beside those that the model is published with."""
+    own = evaluated.task_options.get("thresholds", {})
+    result = thresholds.evaluate(scored.scores, scored.truth, scored.labels)
+    return {**result, "published": {label: own.get(label, DEFAULT_THRESHOLD) for label in scored.labels} if own else {}}
 
 
 def worst(evaluated: ReportInput, scored: ClassScores, limit: int, num_explained: int) -> list[dict[str, Any]]:
@@ -188,49 +193,3 @@ def likely_label_errors(scores: np.ndarray, gold: np.ndarray) -> list[tuple[int,
     is_off = (reached.max(-1) > -np.inf) & (better != gold) & (scores.argmax(-1) == better)
     margin = np.take_along_axis(scores, better[:, None], 1)[:, 0] - np.take_along_axis(scores, gold[:, None], 1)[:, 0]
     return [(int(row), int(better[row])) for row in np.flatnonzero(is_off)[np.argsort(-margin[is_off], kind="stable")]]
-
-
-def best_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Of each label that of the best F1: (labels,). Scores and truth: (rows, labels)."""
-    return np.array([_best(scores[:, label], truth[:, label]) for label in range(scores.shape[1])])
-
-
-def thresholds(scores: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """Fitted on all rows for use, and on the other half of the rows each time for the figures."""
-    best = best_thresholds(scores, truth)
-    predicted = np.zeros_like(truth)
-    for fitted, measured in halves(len(scores)):
-        predicted[measured] = scores[measured] >= best_thresholds(scores[fitted], truth[fitted])
-    usual = (scores > DEFAULT_THRESHOLD).astype(int)
-    per_label = zip(labels, best, _f1(truth, usual), _f1(truth, predicted), truth.sum(0), strict=True)
-    return {
-        "per_label": [
-            {
-                "label": label,
-                "threshold": round(float(value), 4),
-                "f1_at_half": round(float(before), 4),
-                "f1": round(float(after), 4),
-                "rows": int(count),
-            }
-            for label, value, before, after, count in per_label
-        ],
-        "macro_f1_at_half": round(float(_f1(truth, usual).mean()), 4),
-        "macro_f1": round(float(_f1(truth, predicted).mean()), 4),
-        "method": "F1 of rows that the threshold was not fitted on: each half of the rows is judged by the other's",
-    }
-
-
-def _best(scores: np.ndarray, truth: np.ndarray) -> float:
-    if truth.sum() < MIN_LABEL_ROWS:
-        return DEFAULT_THRESHOLD
-    precision, recall, cuts = precision_recall_curve(truth, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(f1[:-1].argmax())  # the last point has no threshold
-    below = scores[scores < cuts[best]]
-    return float((cuts[best] + below.max()) / 2) if len(below) else float(cuts[best])  # between two scores, on neither
-
-
-def _f1(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Of each label: (labels,)."""
-    figures: np.ndarray = 2 * (truth * predicted).sum(0) / np.maximum(truth.sum(0) + predicted.sum(0), 1)
-    return figures

@@ -14,10 +14,10 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from app.core.errors import InvalidSettings
 from app.data import Record
 from app.tasks.labels import clean_label
-from app.tasks.text_classification.task import Classification, ProblemType
+from app.tasks.text_classification.task import DEFAULT_THRESHOLD, Classification, ProblemType
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
-from scripts.tasks.text_classification import report, scores
+from scripts.tasks.text_classification import report, scores, thresholds
 from scripts.tasks.text_classification.labels import NO_LABEL, LabelKind, check_labels, whole_number
 from scripts.tasks.text_regression import NUMBER_NAMES, number
 from scripts.tasks.texts import TextColumns, TextTraining
@@ -107,11 +107,18 @@ class TextClassificationTraining(TextTraining):
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> Calibration:
-        """The temperature under which scores are probabilities of being right, where enough rows show that it makes them so."""
-        if len(examples) < scores.MIN_ROWS:
-            return Calibration()
-        truth = scores.truth_of(examples, task_options)
-        return scores.fit(scores.logits_of(predictions), truth, _is_multi(task_options))
+        """The temperature under which scores are probabilities of being right, where enough rows show that it makes them so;
+        where a text may have several labels, then the threshold of each."""
+        truth, logits, multi = scores.truth_of(examples, task_options), scores.logits_of(predictions), _is_multi(task_options)
+        scaled = scores.fit(logits, truth, multi) if len(examples) >= scores.MIN_ROWS else Calibration()
+        if not multi:
+            return scaled
+        probabilities = scores.scores_of(logits, scaled.task_options.get("temperature", 1.0), multi)
+        metrics = thresholds.evaluate(probabilities, truth, task_options["labels"])
+        own = {entry["label"]: entry["threshold"] for entry in metrics["per_label"]}
+        if all(threshold == DEFAULT_THRESHOLD for threshold in own.values()):
+            return scaled
+        return Calibration({**scaled.task_options, "thresholds": own}, {**scaled.metrics, "thresholds": metrics})
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Accuracy (multi-label: of the whole set), macro F1, a table per class, and the same per source."""

@@ -255,7 +255,13 @@ def test_several_labels_per_text_and_fp32_storage(train: Train, tmp_path: Path) 
     (tmp_path / "multi.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert train("--storage", "fp32", data="multi.jsonl") == 0
     manifest = read_manifest(tmp_path / "models" / "multi" / "1")
+    thresholds = manifest.task_options.pop("thresholds")
     assert manifest.task_options == {"labels": ["all", "down", "up"], "problem_type": "multi_label_classification"}
+    assert 0 < thresholds.pop("all") < 1
+    assert thresholds == {"down": 0.5, "up": 0.5}  # of four held-out rows each none is fitted
+    card = (tmp_path / "models" / "multi" / "1" / "README.md").read_text(encoding="utf-8")
+    assert "| rows from | subset accuracy (exact match) |" in card
+    assert "Best threshold per label:" in card
     assert manifest.graph.storage == "fp32"
 
 

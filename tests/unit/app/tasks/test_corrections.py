@@ -15,7 +15,7 @@ from app.tasks.question_answering import protocols as answers
 from app.tasks.question_answering.task import Answer, Answers, QuestionItem
 from app.tasks.spec import CorrectionCodec
 from app.tasks.text_classification import protocols as labels_of
-from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
+from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore, SelectableLabel
 
 SINGLE = {"labels": ["bad", "good"], "problem_type": "single_label_classification"}
 MULTI = {"labels": ["bad", "good"], "problem_type": "multi_label_classification"}
@@ -56,6 +56,10 @@ def summing(sentences: Sequence[str]) -> Sent:
 
 def scored(**scores: float) -> Classification:
     return Classification([LabelScore(label, score) for label, score in scores.items()])
+
+
+def chosen(**selected: bool) -> Classification:
+    return Classification([SelectableLabel(label, 0.5, is_selected) for label, is_selected in selected.items()])
 
 
 def answered(answer: str, start: int, no_answer_score: float = 0.0) -> Answers:
@@ -117,9 +121,9 @@ def test_a_model_of_many_labels_names_some_of_them() -> None:
     [
         (labelled(["good"]), scored(good=0.6, bad=0.4), True),
         (labelled(["bad"]), scored(good=0.6, bad=0.4), False),
-        (labelled(["good", "bad"], "labels"), scored(good=0.9, bad=0.8), True),
-        (labelled(["good"], "labels"), scored(good=0.9, bad=0.8), False),
-        (labelled([], "labels"), scored(good=0.4, bad=0.1), True),
+        (labelled(["good", "bad"], "labels"), chosen(good=True, bad=True), True),
+        (labelled(["good"], "labels"), chosen(good=True, bad=True), False),
+        (labelled([], "labels"), chosen(good=False, bad=False), True),
         (answering("1903"), answered("1903", 3), True),
         (answering("1903"), answered("1904", 15), False),
         (answering("1903"), Answers([], 1.0), False),

@@ -95,7 +95,7 @@ def test_several_labels_a_text_have_thresholds_and_no_confusion(evaluate_tiny: E
     assert [entry["label"] for entry in report["thresholds"]["per_label"]] == ["bad", "good"]
     assert "confusion" not in report
     page = Tags(to_html(report))
-    assert "Thresholds" in page.words
+    assert "Best threshold per label" in page.words
     assert page.open == []
 
 

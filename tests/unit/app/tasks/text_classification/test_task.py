@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
 from app.core.manifest import read_manifest
 from app.core.types import Row, Truncation
 from app.tasks.base import Encoded
@@ -23,6 +23,7 @@ from app.tasks.text_classification.task import (
     Classification,
     ClassificationItem,
     ClassificationOptions,
+    SelectableLabel,
     TextClassification,
     activate,
 )
@@ -407,3 +408,60 @@ def test_a_long_golden_text_published_when_texts_were_cut_still_answers_alike() 
         published = TASK.decode(Encoded(encoded.rows[:kept], 0, False), outputs[:kept], Options())
         assert TASK.golden_difference(encoded, outputs, asdict(published), 0.02) == ""
     assert TASK.golden_difference(encoded, outputs, asdict(decode([0.0, 2.0])), 0.02) != ""
+
+
+def several_labels(**options: Any) -> TextClassification:
+    return three_labels(problem_type="multi_label_classification", **options)
+
+
+def selected(answer: Classification) -> list[str]:
+    return [label.label for label in answer.labels if isinstance(label, SelectableLabel) and label.selected]
+
+
+def test_each_label_is_selected_by_its_own_threshold_and_one_half_without_one() -> None:
+    task = several_labels(thresholds={"b": 0.9, "c": 0.1})
+    answer = decode([0.0, 2.0, -2.0], task=task)  # 0.5, 0.88, 0.12
+    assert [label.label for label in answer.labels] == ["b", "a", "c"]  # nothing is left out
+    assert selected(answer) == ["a", "c"]
+    assert selected(decode([0.0, 2.0, -2.0], task=task, threshold=0.6)) == ["b"]
+    assert selected(decode([0.0, 2.0, -2.0], task=task, top_k=2)) == ["a"]
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "none", None])
+def test_a_threshold_is_of_the_models_own_probabilities_whatever_the_caller_reads(activation: Activation | None) -> None:
+    task = several_labels(thresholds={"c": 0.3}, temperature=2.0)
+    # sigmoid(-1.6 / 2) is 0.31, sigmoid(-1.6) is not
+    assert selected(decode([-3.0, 3.0, -1.6], task=task, activation=activation)) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "reason"),
+    [
+        (TASK, {}, "exactly one"),
+        (several_labels(), {"activation": "none"}, "probabilities"),
+        (several_labels(), {"activation": "softmax"}, "probabilities"),
+    ],
+)
+def test_a_threshold_that_means_nothing_is_refused(task: TextClassification, options: dict[str, Any], reason: str) -> None:
+    (error,) = task.encode([Item("good")], Options(threshold=0.5, **options))
+    assert isinstance(error, InvalidInput)
+    assert error.field == "threshold"
+    assert reason in error.reason
+
+
+def test_labels_of_a_model_that_gives_one_are_not_selected() -> None:
+    assert not any(isinstance(label, SelectableLabel) for label in decode([0.0, 2.0]).labels)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "thresholds", "reason"),
+    [
+        ("multi_label_classification", {"unknown": 0.5}, "'unknown' is no label"),
+        ("single_label_classification", {"a": 0.5}, "has no thresholds"),
+    ],
+)
+def test_thresholds_of_a_manifest_that_do_not_fit_are_refused(
+    problem_type: str, thresholds: dict[str, float], reason: str
+) -> None:
+    with pytest.raises(InvalidArtefact, match=reason):
+        three_labels(problem_type=problem_type, thresholds=thresholds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scripts.report.build import build
-from scripts.tasks.text_classification.report import likely_label_errors, thresholds
+from scripts.tasks.text_classification.report import likely_label_errors
 from scripts.tasks.text_classification.task import SPEC
 from tests.unit.scripts.conftest import Evaluate
 
@@ -42,16 +42,3 @@ def test_a_label_that_the_model_confidently_denies_is_suspected() -> None:
 
 def test_a_label_without_rows_suspects_nobody() -> None:
     assert likely_label_errors(np.array([[0.5, 0.5], [0.6, 0.4]]), np.array([0, 0])) == []
-
-
-def test_a_threshold_lies_between_the_scores_that_it_parts() -> None:
-    scores = np.array([[0.1], [0.2], [0.3], [0.4]] * 10)
-    truth = (scores >= 0.3).astype(int)
-    found = thresholds(scores, truth, ["a"])
-    assert found["per_label"] == [{"label": "a", "threshold": 0.25, "f1_at_half": 0.0, "f1": 1.0, "rows": 20}]
-    assert (found["macro_f1_at_half"], found["macro_f1"]) == (0.0, 1.0)
-
-
-def test_a_rare_label_keeps_the_usual_threshold() -> None:
-    scores, truth = np.array([[0.1], [0.2], [0.3]]), np.array([[0], [0], [1]])
-    assert thresholds(scores, truth, ["a"])["per_label"][0]["threshold"] == 0.5
