@@ -104,11 +104,12 @@ def _tensor_items(texts: Mapping[str, Sequence[str]]) -> list[Any]:
 
 def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
     rows = [result.answer.labels for result in results]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "label": [label.label for labels in rows for label in labels],
         "score": [label.score for labels in rows for label in labels],
-        "selected": [isinstance(label, SelectableLabel) and label.selected for labels in rows for label in labels],
     }
+    if isinstance(rows[0][0], SelectableLabel):
+        columns["selected"] = [label.selected for labels in rows for label in labels]
     return columns, [len(rows), len(rows[0])]
 
 

@@ -20,7 +20,7 @@ from app.tasks.text_classification.protocols import (
     native_items,
 )
 from app.tasks.text_classification.schemas import TextPair
-from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
+from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore, SelectableLabel
 
 SINGLE = {"labels": ["bad", "Good"], "problem_type": "single_label_classification"}
 MULTI = {"labels": ["bad", "Good"], "problem_type": "multi_label_classification"}
@@ -133,8 +133,9 @@ def test_a_list_of_labels_is_refused_by_a_model_that_gives_one() -> None:
         gold({"labels": ["bad"]})
 
 
-def test_an_answer_agrees_where_its_best_label_or_all_likely_ones_are_right() -> None:
-    answer = result(good=0.9, bad=0.6).answer
+def test_an_answer_agrees_where_its_best_label_or_all_selected_ones_are_right() -> None:
+    labels = [SelectableLabel("good", 0.9, True), SelectableLabel("bad", 0.3, True), SelectableLabel("dull", 0.6, False)]
+    answer = Classification(labels)
     assert CORRECTION.agrees(answer, LabelledText(text="a", label="good "))
     assert not CORRECTION.agrees(answer, LabelledText(text="a", label="bad"))
     assert CORRECTION.agrees(answer, LabelledText(text="a", labels=["bad", "good"]))
