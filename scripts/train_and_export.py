@@ -98,7 +98,7 @@ def main(
         again = _command_again(main.command.words)
         raise SetupError(f"{error.detail}. The trained model is kept; resume with: {again}") from error
     if published is not None:
-        _report(published, settings)
+        _report(published, pipeline.recipe)
     return 0
 
 

@@ -108,6 +108,7 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
         yield "description", manifest.description
     for key, value in manifest.task_options.items():
         yield key.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    yield from _data_format(manifest)
     yield "max input length", f"{manifest.max_tokens} tokens"
     yield "figures", figures(manifest.evaluation, limit=100)
     for precision, parity in manifest.parity.items():
@@ -122,6 +123,19 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     yield "base model", f"{manifest.base_model}, {manifest.created[:10]}"
     yield "licence", manifest.license or "not stated"
     yield "folder", f"{artefact.folder}, {_size(manifest)}, checksums match"
+
+
+def _data_format(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    form = manifest.data_format
+    if form.columns:
+        yield "trained on columns", ", ".join(f"{field.replace('_', ' ')} = {name!r}" for field, name in form.columns.items())
+    others = {
+        "label separator": form.label_separator,
+        "delimiter": form.delimiter,
+        "encoding": form.encoding,
+        "sheet": form.sheet,
+    }
+    yield from ((name, repr(value)) for name, value in others.items() if value)
 
 
 def _size(manifest: Manifest) -> str:

@@ -22,6 +22,7 @@ from scripts.export.verify import Reference
 from scripts.report import page as pages
 from scripts.report.build import build
 from scripts.tasks.spec import ReportInput
+from scripts.training.columns import data_format
 from scripts.training.data import Example, data_notes, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
 from scripts.training.learning_rate import plot as draw
@@ -269,7 +270,8 @@ class Trainer(Generic[F]):
     def _others(self, source: Source) -> Sequence[Example]:
         """Examples that are no part of the data, with a word on those that training saw all the same."""
         recipe = self._line().recipe
-        examples, broken = read_labelled(self._training, self._prepared.task_options, recipe, read(source))
+        known = data_format(recipe, self._prepared)
+        examples, broken = read_labelled(self._training, self._prepared.task_options, recipe, read(source), known)
         say("load", f"{len(examples):,} rows to evaluate")
         if broken:
             say("", describe_broken(broken))

@@ -10,8 +10,10 @@ from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.core.fields import match_columns
+from app.core.manifest import UNKNOWN_FORMAT, DataFormat
 from app.data import ReadOptions, Record, records
 from scripts.tasks.spec import TrainingTask
+from scripts.training.columns import known_columns
 from scripts.training.data import Broken, Example, Parse, describe_broken, first_readable, read_all, stop_if_too_many
 from scripts.training.recipe import Recipe
 from scripts.training.records import read_records
@@ -60,9 +62,17 @@ class EvalData:
     """Somebody chose them for this model; the built-in ones are like nobody's."""
 
 
-def load_eval_data(training: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe) -> EvalData:
+def load_eval_data(
+    training: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe, known: DataFormat = UNKNOWN_FORMAT
+) -> EvalData:
     """The examples that the recipe held out, where it names `data` too; else those of its `validation`; without any, the
     built-in ones.
+
+    Args:
+        training: the training half of the model's task.
+        task_options: what the model's manifest says to its task.
+        recipe: names the sources, and perhaps columns.
+        known: how the data that the model was trained on was written.
 
     Raises:
         InvalidSettings: no row can be used, too many are broken, or have labels that the model does not know.
@@ -75,7 +85,8 @@ def load_eval_data(training: TrainingTask, task_options: Mapping[str, Any], reci
         return EvalData(samples, False, [], f"{len(samples)} built-in texts, since none were given", is_own=False)
     records = {source: _read(source, recipe.read_options) for source in recipe.validation}
     columns = first_readable(records).columns
-    is_labelled = bool(recipe.label_column) or any(name.lower() in training.label_columns for name in columns)
+    recipe = known_columns(recipe, known, records)
+    is_labelled = bool(recipe.label_column) or training.label_field.find(columns) is not None
     if is_labelled:
         examples, broken = read_labelled(training, task_options, recipe, records)
     else:
@@ -89,13 +100,19 @@ def load_eval_data(training: TrainingTask, task_options: Mapping[str, Any], reci
 
 
 def read_labelled(
-    training: TrainingTask, task_options: Mapping[str, Any], recipe: Recipe, records: dict[str, list[Record]]
+    training: TrainingTask,
+    task_options: Mapping[str, Any],
+    recipe: Recipe,
+    records: dict[str, list[Record]],
+    known: DataFormat = UNKNOWN_FORMAT,
 ) -> tuple[list[Example], list[Broken]]:
-    """Examples with the labels of a model that is there already, and the rows that are none.
+    """Examples with the labels of a model that is there already, and the rows that are none. The arguments are those of
+    `load_eval_data`, and the records of each source.
 
     Raises:
         InvalidSettings: too many rows are broken, or have labels that the model does not know.
     """
+    recipe = known_columns(recipe, known, records)
     return _parse_all(training.labelled_parser(recipe, records, task_options), recipe, records)
 
 
@@ -126,8 +143,11 @@ def _parse_item(training: TrainingTask, recipe: Recipe, record: Record, source: 
     """An example without a target."""
     if record.broken:
         return Broken(record.where, record.broken)
-    columns = {"text": recipe.text_column} if "text" in training.fields else {}
-    matches = match_columns(training.fields, record.columns, columns)
+    text_field = [name for name, field in training.fields.items() if field.required][-1]
+    columns = {text_field: recipe.text_column, "text_pair": recipe.text_pair_column}
+    named = {name: column for name, column in columns.items() if column and name in training.fields}
+    specs = {name: field for name, field in training.fields.items() if field.required or not named or name in named}
+    matches = match_columns(specs, record.columns, named)
     fields = {name: record.columns[column] for name, column in matches.items() if column in record.columns}
     missing = [name for name, field in training.fields.items() if field.required and name not in fields]
     if missing:

@@ -63,7 +63,7 @@ def measure_length(folder: Path, recipe: Recipe, say: Say) -> Manifest:
         raise InvalidSettings(f"--max-tokens is {max_tokens}; the service reads between {SHORTEST} and {SERVED}")
     if max_tokens == manifest.max_tokens:
         raise InvalidSettings(f"{folder} reads up to {max_tokens} tokens already")
-    data = load_eval_data(version.training, manifest.task_options, recipe)
+    data = load_eval_data(version.training, manifest.task_options, recipe, manifest.data_format)
     _check_golden(version, max_tokens)
     _check_positions(version, data.examples[0], max_tokens)
     long = version.answers(_long_examples(version, data, max_tokens), max_tokens)

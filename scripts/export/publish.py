@@ -13,7 +13,7 @@ from typing import Any
 
 from app.core.artefact import next_release
 from app.core.errors import HooperError, InvalidSettings
-from app.core.manifest import NO_REFERENCE, DriftReference, Manifest
+from app.core.manifest import NO_REFERENCE, UNKNOWN_FORMAT, DataFormat, DriftReference, Manifest
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.base import Task
@@ -46,6 +46,7 @@ class VersionContents:
     card: str
     reference: DriftReference = NO_REFERENCE
     """What the held-out items were like; without it, drift is compared with nothing."""
+    data_format: DataFormat = UNKNOWN_FORMAT
 
 
 def contents_of(
@@ -124,6 +125,7 @@ def publish(contents: VersionContents, models: Path, serves: bool = True) -> Pat
             parity=verified.parity,
             engines=dict(verified.engines),
             reference=contents.reference,
+            data_format=contents.data_format,
             evaluation=dict(contents.evaluation["headline"]),
             files={},
         )

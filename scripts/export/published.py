@@ -140,7 +140,7 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         raise InvalidSettings(
             f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {variant.precision} variant"
         )
-    data = load_eval_data(version.training, manifest.task_options, recipe)
+    data = load_eval_data(version.training, manifest.task_options, recipe, manifest.data_format)
     say("load", data.origin)
     examples = data.examples
     if 0 < variant.max_rows < len(examples):
@@ -186,7 +186,7 @@ def add_drift_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReferenc
     """
     version = open_folder(folder)
     manifest, training = version.manifest, version.training
-    data = load_eval_data(training, manifest.task_options, recipe)
+    data = load_eval_data(training, manifest.task_options, recipe, manifest.data_format)
     say("load", data.origin)
     predictions = version.answers(data.examples).predictions
     if data.is_labelled:

@@ -128,7 +128,9 @@ def read_data(version: OpenVersion, recipe: Recipe) -> tuple[Sequence[Example], 
         InvalidSettings: a source cannot be read, or too many of its rows cannot be used.
     """
     records = {source: read_records(source, recipe.read_options) for source in recipe.validation}
-    examples, broken = read_labelled(version.training, version.manifest.task_options, recipe, records)
+    examples, broken = read_labelled(
+        version.training, version.manifest.task_options, recipe, records, version.manifest.data_format
+    )
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     return examples, broken

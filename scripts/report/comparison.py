@@ -48,7 +48,7 @@ def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int
         InvalidSettings: they cannot be compared, or the texts cannot be used.
     """
     wider = _wider(version.manifest, other.manifest)
-    data = load_eval_data(version.training, wider.task_options, recipe)
+    data = load_eval_data(version.training, wider.task_options, recipe, wider.data_format)
     items = [example.item for example in data.examples]
     predictions = [predict(each.task, each.training.serving_options(), items, each.session) for each in (version, other)]
     compared = ComparedVersions((version, other), data, predictions)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
@@ -25,12 +24,14 @@ from app.tasks.extractive_summarization.task import (
     SummaryItem,
     SummaryOptions,
 )
+from app.tasks.fields import SUMMARY_COLUMNS
 from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.spec import IGNORED, Axis, Prepared, ReportInput, TrainingRow, TrainingTask
-from scripts.training.data import Broken, Example, Parse, check_texts, first_readable, load
+from scripts.training.columns import LABEL, Columns, TableSample, choose_columns, describe, finds
+from scripts.training.data import Broken, Example, Parse, check_texts, load
 from scripts.training.evaluation import encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
 from scripts.training.recipe import Recipe
@@ -38,7 +39,7 @@ from scripts.training.recipe import Recipe
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
     import torch
 
-SUMMARY = FieldSpec(("summary", "highlights", "abstract", "target", "synopsis"))
+SUMMARY = FieldSpec(SUMMARY_COLUMNS, description="summary")
 LATER_WINDOWS = 0.1
 TOLD_RIGHT = 0.1
 """How near to its label a sentence counts as told right."""
@@ -81,20 +82,24 @@ class SummarizationTraining(TrainingTask):
     has_own_loss = True
     heads: tuple[str, ...] = ("ForTokenClassification",)
     fields = SERVED.fields
-    label_columns = frozenset(SUMMARY.columns)
+    label_field = SUMMARY
+
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """A document, and a shorter text that is called a summary."""
+        found = finds(self, recipe, table)
+        if not {"text", LABEL} <= found.keys() or not all(column.is_free_text for column in found.values()):
+            return 0.0
+        return 0.8 if 0 < found[LABEL].mean_length < found["text"].mean_length else 0.0
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """A document and its summary per record; columns by the names everybody uses."""
-        columns = choose_columns(recipe, records)
-        dataset = load(
-            recipe,
-            records,
-            lambda record, source: parse(record, source, *columns, recipe.language),
-            correction=lambda record, source: parse_correction(record, source, recipe.language),
-        )
+        columns = choose_columns(self.fields, SUMMARY, recipe, records, "text")
+        parsers = [partial(parser, names=columns, language=recipe.language) for parser in (parse, parse_correction)]
+        dataset = load(recipe, records, parsers[0], correction=parsers[1])
         words = recipe.summary_words or usual_words(dataset.train)
-        notes = [f"document from column {columns[0]!r}, summary from {columns[1]!r}; summaries of about {words:.0f} words"]
-        return Prepared(dataset, {"usual_words": words, "language": recipe.language}, [*notes, *check_texts(dataset)])
+        names = describe({"document": columns.matches["text"], LABEL: columns.matches[LABEL]}, "summary")
+        notes = [f"{names}; summaries of about {words:.0f} words", *columns.notes, *check_texts(dataset)]
+        return Prepared(dataset, {"usual_words": words, "language": recipe.language}, notes, columns.matches)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}
@@ -201,8 +206,8 @@ class SummarizationTraining(TrainingTask):
         return [{"text": text} for text in texts]
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
-        text, summary = choose_columns(recipe, records)
-        return partial(parse, text=text, summary=summary, language=task_options.get("language", LANGUAGE))
+        columns = choose_columns(self.fields, SUMMARY, recipe, records, "text")
+        return partial(parse, names=columns, language=task_options.get("language", LANGUAGE))
 
     def hub_metrics(self) -> list[str]:
         return ["rouge"]
@@ -261,20 +266,11 @@ def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str,
     return {source: min(1.0, words / usual_words(members)) for source, members in sources.items()}
 
 
-def choose_columns(recipe: Recipe, records: dict[str, list[Record]]) -> tuple[str, str]:
-    first = first_readable(records)
-    text = recipe.text_column or SERVED.fields["text"].find(first.columns) or ""
-    summary = recipe.label_column or SUMMARY.find(first.columns) or ""
-    for what, option, name in (("document", "--text-column", text), ("summary", "--label-column", summary)):
-        if name not in first.columns:
-            present = ", ".join(map(repr, first.columns))
-            raise InvalidSettings(f"which column holds the {what}? The data has {present}; say {option} NAME")
-    return text, summary
-
-
-def parse(record: Record, source: str, text: str, summary: str, language: str) -> Example | Broken:
+def parse(record: Record, source: str, names: Columns, language: str) -> Example | Broken:
     if record.broken:
         return Broken(record.where, record.broken)
+    columns = names.of(source)
+    text, summary = columns["text"], columns[LABEL]
     for column in (text, summary):
         value = record.columns.get(column)
         if not isinstance(value, str) or is_missing(value):
@@ -285,9 +281,9 @@ def parse(record: Record, source: str, text: str, summary: str, language: str) -
     return Example(SummaryItem(record.columns[text]), target, source, record.where)
 
 
-def parse_correction(record: Record, source: str, language: str) -> Example | Broken:
+def parse_correction(record: Record, source: str, names: Columns, language: str) -> Example | Broken:
     """As `parse`, but the sentences may be of another language than the model's; the document is read as the model reads it."""
-    return parse(record, source, "text", "summary", record.columns.get("language") or language)
+    return parse(record, source, names, record.columns.get("language") or language)
 
 
 def _sentences(text: str, language: str) -> tuple[str, ...]:

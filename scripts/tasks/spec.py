@@ -23,6 +23,8 @@ from scripts.training.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
+    from scripts.training.columns import TableSample
+
 Axis = Literal["row", "token", "position"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""
 IGNORED = -1.0
@@ -47,6 +49,10 @@ class Prepared:
     task_options: dict[str, Any]
     notes: Sequence[str] = field(default=())
     """Sentences for the person at the terminal and for the card."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Item fields and `label` to the columns that held them, kept with the model."""
+    label_separator: str = ""
+    """Between the labels of a cell, where there may be several; kept with the model."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,21 @@ class TrainingTask(ABC):
 
     fields: Mapping[str, FieldSpec]
     """Of an item, with the columns that may hold them: those of the task's serving half."""
-    label_columns: frozenset[str]
-    """Columns that may hold what is right, in lower case."""
+    label_field: FieldSpec
+    """What is right, with the columns that may hold it."""
     long_field = "text"
     """The item's field that may hold a text of any length."""
     has_language = False
     """Whether the language of its texts matters: a recipe may then name it."""
+
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """How surely data is for this task, between 0 and 1, where nobody says which task is meant: the surest one is taken.
+
+        Args:
+            recipe: the columns that a person named.
+            table: the columns of the first rows of the data.
+        """
+        return 0.0
 
     @abstractmethod
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:

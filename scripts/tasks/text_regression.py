@@ -11,19 +11,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
 from app.data import Record
 from app.data.cells import is_missing, plain
+from app.tasks.fields import LABEL_COLUMNS, NUMBER_COLUMNS, POSSIBLE_NUMBERS
+from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_classification.task import Classification
 from app.tasks.text_regression import TextRegression
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
 from scripts.tasks.spec import Prepared, ReportInput, TrainingTask
 from scripts.tasks.texts import TextColumns, TextTraining, fields_of
+from scripts.training.columns import LABEL as LABEL_FIELD
+from scripts.training.columns import TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, check_texts, load
 from scripts.training.recipe import Recipe
 
 LABEL = "score"
 """What the one output is called in the service's answers."""
-NUMBER_NAMES = ("score", "value", "rating", "similarity", "stars", "target", "label")
+NUMBER = FieldSpec(NUMBER_COLUMNS, possible=POSSIBLE_NUMBERS)
 TOLERANCE = 0.5
 """In standard deviations of the training data: so near the true value counts as right for the progress bar."""
 MAX_POINTS = 1000
@@ -46,7 +51,7 @@ class TextRegressionTraining(TextTraining):
     name = "text-regression"
     api_module = "text_regressor"
     metrics_type = RegressionMetrics
-    label_columns = frozenset(NUMBER_NAMES)
+    label_field = NUMBER
     length_metric = "mean absolute error"
     primary_metric = "mae"
     primary_is_error = True
@@ -58,15 +63,31 @@ class TextRegressionTraining(TextTraining):
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {**super().head_config(task_options), "problem_type": "regression"}
 
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """Numbers with fractions, or many different ones in a column that is called as numbers are."""
+        found = finds(self, recipe, table)
+        if (
+            "text" not in found
+            or LABEL_FIELD not in found
+            or recipe.problem_type != "auto"
+            or not found[LABEL_FIELD].is_measure
+        ):
+            return 0.0
+        label = found[LABEL_FIELD]
+        is_fractional = any(not value.is_integer() for value in label.numbers)
+        is_label_elsewhere = FieldSpec(LABEL_COLUMNS).find([label.name]) is not None
+        return 0.8 if is_fractional or not is_label_elsewhere else 0.0
+
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
-        columns = TextColumns.choose(recipe, records, NUMBER_NAMES)
+        columns = _columns(recipe, records)
         dataset = load(recipe, records, partial(columns.parse, read_label=read_number))
         values = np.array([example.target for example in dataset.train])
         notes = [f"{columns}; numbers from {values.min():g} to {values.max():g}, {values.mean():.4g} on average"]
-        return Prepared(dataset, _task_options(dataset, recipe), [*notes, *check_texts(dataset)])
+        notes += check_texts(dataset)
+        return Prepared(dataset, _task_options(dataset, recipe), notes, columns.columns.matches)
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
-        return partial(TextColumns.choose(recipe, records, NUMBER_NAMES).parse, read_label=read_number)
+        return partial(_columns(recipe, records).parse, read_label=read_number)
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if config.num_labels != 1:
@@ -154,6 +175,10 @@ def read_number(cell: Any) -> float:
 
 def value_of(answer: Classification) -> float:
     return answer.labels[0].score
+
+
+def _columns(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> TextColumns:
+    return TextColumns(choose_columns(FIELDS, NUMBER, recipe, records, "number"))
 
 
 def _task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:

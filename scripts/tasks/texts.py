@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.core.errors import InvalidSettings
-from app.core.fields import FieldSpec, match_columns
+from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
 from app.data.cells import plain
@@ -25,7 +24,8 @@ from app.tasks.text_classification.task import (
 )
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.tasks.spec import Axis, TrainingRow, TrainingTask
-from scripts.training.data import Broken, Example, first_readable
+from scripts.training.columns import LABEL, Columns, describe
+from scripts.training.data import Broken, Example
 from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
 
@@ -97,42 +97,24 @@ class TextTraining(TrainingTask):
 class TextColumns:
     """Which columns hold text, pair and label."""
 
-    text: str
-    pair: str
-    label: str
+    columns: Columns
 
     def __str__(self) -> str:
-        pair = f" and {self.pair!r}" if self.pair else ""
-        return f"text from column {self.text!r}{pair}, label from {self.label!r}"
+        return "; ".join([describe(self.columns.matches), *self.columns.notes])
 
-    @classmethod
-    def choose(cls, recipe: Recipe, records: Mapping[str, Sequence[Record]], label_names: Sequence[str]) -> TextColumns:
-        """From the recipe, else by the usual names, else with a clear question.
+    @property
+    def label(self) -> str:
+        """Of the first source."""
+        return self.columns.matches[LABEL]
 
-        Raises:
-            InvalidSettings: a named column does not exist, or the right one is not obvious.
-        """
-        first = first_readable(records)
-        present = list(first.columns)
-        # a person who names the text means it alone, unless they name a pair, too
-        fields = {"text": FIELDS["text"]} if recipe.text_column else FIELDS
-        named_columns = {"text": recipe.text_column, "text_pair": recipe.text_pair_column}
-        matches = match_columns(fields, present, named_columns)
-        text, pair = matches.get("text", ""), matches.get("text_pair", "")
-        if not text:
-            raise _unclear("text", present)
-        others = [name for name in present if name not in (text, pair)]
-        label = recipe.label_column or FieldSpec(tuple(label_names)).find(others)
-        if not label:
-            raise _unclear("label", others)
-        for option, name in (("--text-column", text), ("--text-pair-column", pair), ("--label-column", label)):
-            if name and name not in present:
-                raise InvalidSettings(f"{option}: {first.where} has no column {name!r}; it has {', '.join(present)}")
-        return cls(text, pair, label)
-
-    def of_corrections(self) -> TextColumns:
-        """The same for corrections, whose columns have the names of the service's own fields."""
-        return TextColumns("text", "text_pair" if self.pair else "", "label")
+    def labels(self, records: Mapping[str, Sequence[Record]]) -> list[Any]:
+        """The cells of the label's column, wherever it is called so."""
+        return [
+            row.columns.get(self.columns.of(source)[LABEL])
+            for source, rows in records.items()
+            for row in rows
+            if not row.broken
+        ]
 
     def parse(self, record: Record, source: str, read_label: Callable[[Any], Any]) -> Example | Broken:
         """A record as an example, or why it is none.
@@ -144,8 +126,9 @@ class TextColumns:
         """
         if record.broken:
             return Broken(record.where, record.broken)
+        columns = self.columns.of(source)
         texts = []
-        for column in filter(None, (self.text, self.pair)):
+        for column in (columns[name] for name in FIELDS if name in columns):
             value = plain(record.columns.get(column))
             if value is None:
                 return Broken(record.where, f"missing column {column!r}")
@@ -160,16 +143,10 @@ class TextColumns:
         if len(texts) == 2 and size > MAX_PAIR_CHARACTERS:
             return Broken(record.where, f"the pair has {size:,} characters, at most {MAX_PAIR_CHARACTERS:,} are read")
         try:
-            target = read_label(record.columns.get(self.label))
+            target = read_label(record.columns.get(columns[LABEL]))
         except ValueError as error:
-            return Broken(record.where, f"{error} in column {self.label!r}")
+            return Broken(record.where, f"{error} in column {columns[LABEL]!r}")
         return Example(ClassificationItem(*texts), target, source, record.where)
-
-
-def _unclear(what: str, present: Sequence[str]) -> InvalidSettings:
-    return InvalidSettings(
-        f"which column holds the {what}? The data has {', '.join(map(repr, present))}; say --{what}-column NAME"
-    )
 
 
 def head_and_tail(row: Row, limit: int) -> Row:

@@ -31,6 +31,7 @@ from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained, trained_rows
 from scripts.training.budget import length_cost
+from scripts.training.columns import data_format, with_task
 from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
 from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.fine_tune import fine_tune, split_for_autofit
@@ -82,8 +83,11 @@ class Pipeline:
             script: the Python that repeats this run, for the card, where no `hooper train` line does.
         """
         check_name(recipe.name)
-        self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
         self.say: Say = say if is_main_process() else lambda stage, text: None
+        recipe, task_note = with_task(recipe)
+        if task_note:
+            self.say("task", task_note)
+        self.recipe, self.recipe_file, self.script = recipe, recipe_file, script
         self.training = training_task(recipe.task)
         self.run_folder = RunFolder(Path(recipe.runs) / recipe.name)
         self.is_trained = False
@@ -174,6 +178,7 @@ class Pipeline:
         contents = contents_of(
             recipe, recipe.task, trained.base.name, trained.tokenizer, tokenizer, verified, reference, evaluation, card
         )
+        contents = replace(contents, data_format=data_format(recipe, prepared))
         folder = publish(contents, Path(recipe.models), succession.serves)
         self.say("publish", str(folder))
         if succession.sentence:

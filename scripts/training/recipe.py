@@ -28,12 +28,16 @@ def option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+AUTO = "auto"
+"""The task that the data is for."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
 
     name: str = option("", "name to publish under; default: the first data file's or folder's name")
-    task: str = option(task_names()[0], "what the model does")
+    task: str = option(task_names()[0], "what the model does; default: auto, what the columns of the data are for")
     description: str = option("", "one sentence for the model card")
     license: str = option("", "licence of the published weights, for the model card")
     limits: str = option("", "known limits and licences of the data, for the model card")
@@ -55,7 +59,7 @@ class Recipe:
         "auto",
         "one label per text or any number; auto: any number where labels are lists; regression: as --task text-regression",
     )
-    label_separator: str = option("|", "separates the labels of one cell in multi-label csv files")
+    label_separator: str = option("", "several labels a cell, with this between them: the problem is multi-label; default: |")
     minus_one: Literal["no-label", "class"] = option(
         "no-label", "what the label -1 means beside 0, 1, 2, …: no label, as in Hugging Face's data sets, or a class"
     )
@@ -134,12 +138,12 @@ _TYPES = typing.get_type_hints(Recipe)
 
 
 def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
-    """The defaults, changed by the file, changed by the overrides.
+    """The defaults, changed by the file, changed by the overrides; the task is `auto` where neither names it.
 
     Raises:
         InvalidSettings: the file cannot be read, or a key is unknown or of the wrong type.
     """
-    recipe = Recipe(**current_keys({**_read(path), **overrides}))
+    recipe = Recipe(**{"task": AUTO, **current_keys({**_read(path), **overrides})})
     _check_ranges(recipe)
     return recipe
 
@@ -163,7 +167,7 @@ def recipe_options() -> dict[str, Any]:
     panel, options = "", {}
     for name, field_ in FIELDS.items():
         panel = PANELS.get(name, panel)
-        kind = Literal[task_names()] if name == "task" else _TYPES[name]
+        kind = Literal[(AUTO, *task_names())] if name == "task" else _TYPES[name]
         # what a file switches on, the command line may switch off
         options[name] = annotated_option(name, kind, field_.metadata["help"], panel, default=kind is bool)
     return options
@@ -172,7 +176,7 @@ def recipe_options() -> dict[str, Any]:
 def to_command(recipe: Recipe, file: Path | None = None) -> str:
     """The `hooper train` line that repeats this recipe: the file it was read from, and every key that differs from it."""
     words = ["hooper train"] if file is None else [f"hooper train --recipe {shlex.quote(str(file))}"]
-    defaults = Recipe(**current_keys(_read(file)))
+    defaults = Recipe(**{"task": AUTO, **current_keys(_read(file))})
     for name in FIELDS:
         value = getattr(recipe, name)
         if name in PLACES or value == getattr(defaults, name):
@@ -206,7 +210,7 @@ def _checked(key: str, value: Any) -> Any:
     kind = _TYPES[key]
     origin = typing.get_origin(kind)
     if origin is Literal or key == "task":
-        choices = task_names() if key == "task" else typing.get_args(kind)
+        choices = (AUTO, *task_names()) if key == "task" else typing.get_args(kind)
         if value not in choices:
             raise InvalidSettings(f"{key} must be one of {', '.join(map(str, choices))}, not {value!r}")
         return value
@@ -328,6 +332,6 @@ def _is_weight(value: Any) -> bool:
 
 def _with_language(recipe: Recipe) -> list[str]:
     """The tasks that may have the recipe's language."""
-    if recipe.language == LANGUAGE:
+    if recipe.language == LANGUAGE or recipe.task == AUTO:
         return [recipe.task]
     return [name for name, task in training_tasks().items() if task.has_language]

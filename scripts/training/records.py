@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from app.core.errors import InvalidSettings
@@ -19,15 +21,28 @@ def read_records(source: str, options: ReadOptions = ReadOptions()) -> list[Reco
     Raises:
         InvalidSettings: there is no such source, or its format is not known.
     """
+    return list(_iterate(source, options))
+
+
+def first_records(source: str, limit: int, options: ReadOptions = ReadOptions()) -> list[Record]:
+    """The first records of a source; of a file that is read row by row no more is read.
+
+    Raises:
+        InvalidSettings: as for `read_records`.
+    """
+    return list(islice(_iterate(source, options), limit))
+
+
+def _iterate(source: str, options: ReadOptions) -> Iterable[Record]:
     path = Path(source)
     if path.is_dir() or path.is_file():
-        return list(records(path, options))
+        return records(path, options)
     if path.suffix or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise InvalidSettings(f"{source} does not exist")
     return _hub(source)
 
 
-def _hub(source: str) -> list[Record]:
+def _hub(source: str) -> Iterable[Record]:
     from datasets import load_dataset
 
     name, _, split = source.partition(":")

@@ -19,7 +19,7 @@ from app.core.files import write_atomically
 from scripts.tasks import current_keys
 from scripts.training.data import Dataset
 from scripts.training.processes import is_main_process
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import AUTO, Recipe
 
 FREE_KEYS = frozenset(
     {"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage", "serve_anyway"}
@@ -125,6 +125,10 @@ class RunFolder:
         now = dataclasses.asdict(recipe)
         # a run that was begun before there was a key knows nothing of it; what the key does to the data shows in the examples
         before = current_keys({**dataclasses.asdict(Recipe()), **before})
+        if before["task"] == AUTO:
+            before["task"] = recipe.task
+        if not recipe.label_separator and before["label_separator"] == "|":
+            before["label_separator"] = ""  # as release 0.1.0 wrote the default
         differing = [key for key in now if key not in FREE_KEYS and before[key] != now[key]]
         if differing:
             listing = ", ".join(f"{key} (was {before.get(key)!r}, is {now[key]!r})" for key in differing)

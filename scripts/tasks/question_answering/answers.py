@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from app.core.fields import FieldSpec
 from app.data import Record
 from app.data.cells import in_lower_case, offset, plain, spelled, truth
+from app.tasks.fields import ANSWER_COLUMNS
 from app.tasks.question_answering.spec import SPEC
 from app.tasks.question_answering.task import QuestionItem
 from app.tasks.tokenizer import encodable
+from scripts.training.columns import LABEL, Columns
 from scripts.training.data import Broken, Example
 
 ANSWER_NAMES = ("answers", "answer", "answer_text")
+ANSWERS = FieldSpec(ANSWER_COLUMNS, required=False, description="answers")  # of questions without any there may be no column
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +55,22 @@ class Repair:
         return sentences
 
 
-def parse(record: Record, source: str, repair: Repair | None = None) -> Example | Broken:
+def parse(record: Record, source: str, repair: Repair | None = None, names: Columns | None = None) -> Example | Broken:
     """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`.
 
     Args:
         record: the row.
         source: where it is from.
+        names: the columns that hold the fields and the answers, where they are called otherwise.
         repair: None: an answer that does not stand where it is said to, or stands several times without a place, is a fault.
     """
     if record.broken:
         return Broken(record.where, record.broken)
     columns = {key: plain(value) for key, value in in_lower_case(record.columns).items()}
-    name = SPEC.fields["context"].find(columns) or "context"
+    if names:
+        called = {"answers" if field == LABEL else field: column for field, column in names.of(source).items()}
+        columns |= {field: plain(record.columns[column]) for field, column in called.items() if column in record.columns}
+    name = "context" if names else SPEC.fields["context"].find(columns) or "context"
     for column in ("question", name):
         value = columns.get(column)
         if not isinstance(value, str) or not value.strip():

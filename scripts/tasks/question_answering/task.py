@@ -22,9 +22,10 @@ from app.tasks.question_answering.spec import SPEC as SERVED
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.question_answering.answers import ANSWER_NAMES, Gold, Repair, parse, unanswered
+from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, parse, unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, ReportInput, TrainingRow, TrainingTask
-from scripts.training.data import Example, Parse, check_texts, first_readable, load
+from scripts.training.columns import LABEL, TableSample, choose_columns, finds
+from scripts.training.data import Example, Parse, check_texts, load
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
 from scripts.training.recipe import Recipe
@@ -83,17 +84,23 @@ class QuestionAnsweringTraining(TrainingTask):
     has_own_loss = True
     heads: tuple[str, ...] = ("ForQuestionAnswering",)
     fields: Mapping[str, FieldSpec] = SERVED.fields
-    label_columns = frozenset(ANSWER_NAMES)
+    label_field = ANSWERS
     long_field = "context"
     length_metric = "F1"
     primary_metric = "f1"
 
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """A question, a context and answers to it."""
+        found = finds(self, recipe, table)
+        return 0.9 if {"question", "context", LABEL} <= found.keys() and found["context"].mean_length > 0 else 0.0
+
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Read SQuAD's forms; questions about one context stay on one side of the split."""
-        first_readable(records)
+        columns = choose_columns(self.fields, ANSWERS, recipe, records, "any")
         repair = Repair() if recipe.repair_offsets else None
-        dataset = load(recipe, records, partial(parse, repair=repair), group=lambda entry: entry.item.context)
-        notes = repair.notes if repair else list[str]()
+        parser = partial(parse, repair=repair, names=columns)
+        dataset = load(recipe, records, parser, group=lambda entry: entry.item.context)
+        notes = [*columns.notes, *(repair.notes if repair else [])]
         own = sum(not entry.target for entry in dataset.train)
         if own:
             notes.append(f"{own:,} questions without an answer in their context")
@@ -103,7 +110,7 @@ class QuestionAnsweringTraining(TrainingTask):
                 rows = "row" if len(negatives) == 1 else "rows"
                 notes.append(f"{len(negatives):,} {rows} added in which a similar context does not answer the question")
             dataset = replace(dataset, train=[*dataset.train, *negatives])
-        return Prepared(dataset, {}, [*notes, *check_texts(dataset)])
+        return Prepared(dataset, {}, [*notes, *check_texts(dataset)], columns.matches)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 2}
@@ -241,7 +248,7 @@ class QuestionAnsweringTraining(TrainingTask):
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         # nothing is learnt from them, and figures compare texts: where an answer stands does not matter
-        return partial(parse, repair=Repair())
+        return partial(parse, repair=Repair(), names=choose_columns(self.fields, ANSWERS, recipe, records, "any"))
 
     def hub_metrics(self) -> list[str]:
         return ["exact_match", "f1"]

@@ -15,6 +15,9 @@ from scripts.training.data import Dataset, Example, normalized
 from scripts.training.recipe import Recipe
 
 SEPARATORS = (",", ";", "|")
+SEPARATOR = "|"
+"""Between several labels of a cell, where none is named."""
+MULTI = "multi_label_classification"
 NO_LABEL = "-1"
 DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a", "-", "?")
 """Words that may be a label, and may say that there is none."""
@@ -32,7 +35,9 @@ class LabelKind:
     """How a cell of the label's column is read."""
 
     multi_label: bool = False
-    separator: str = "|"
+    separator: str = SEPARATOR
+    is_separated: bool = False
+    """Whether a cell holds several with the separator between them, and not as a list."""
     minus_one_is_none: bool = False
     as_numbers: bool = False
     """Every label is a whole number, some as `1.0`, which is 1."""
@@ -47,8 +52,15 @@ class LabelKind:
             InvalidSettings: the labels can be meant in two ways, and which options there are.
         """
         cells = [plain(cell) for cell in cells]
-        multi = recipe.problem_type.startswith("multi") if recipe.problem_type != "auto" else _has_lists(cells)
-        separator = recipe.label_separator
+        if recipe.label_separator and recipe.problem_type not in ("auto", MULTI):
+            raise InvalidSettings(
+                f"label_separator ({recipe.label_separator!r}) is for several labels a text, and problem_type is"
+                f" {recipe.problem_type}; leave one of them out"
+            )
+        multi = recipe.problem_type == MULTI or bool(recipe.label_separator)
+        if recipe.problem_type == "auto" and not multi:
+            multi = _has_lists(cells)
+        separator = recipe.label_separator or SEPARATOR
         raw = [text for cell in cells for text in _texts(cell, multi, separator)]
         as_numbers = _are_decimals(raw)
         if as_numbers:
@@ -68,9 +80,14 @@ class LabelKind:
         )
         spellings = _merged(counts) if recipe.merge_labels else {}
         notes = [*_invisible(raw), *_alike(counts, spellings), *_doubtful(counts), *_perhaps_several(counts, multi)]
+        num_separated = sum(isinstance(cell, str) and _list_in(cell) is None and separator in cell for cell in cells)
+        if recipe.label_separator:
+            notes.insert(
+                0, f"several labels a text, with {separator!r} between them (--label-separator), in {num_separated:,} cells"
+            )
         if as_numbers:
             notes.insert(0, f"labels written as decimals are whole numbers: {_quoted(map(repr, sorted(counts)))}")
-        return cls(multi, separator, is_none, as_numbers, spellings, notes)
+        return cls(multi, separator, bool(multi and num_separated), is_none, as_numbers, spellings, notes)
 
     def read(self, cell: Any) -> Any:
         """One label, or a tuple of them.
@@ -170,7 +187,7 @@ def _refuse_joined(labels: Collection[str], multi: bool, separator: str) -> None
             again.sort()  # the same is named each time
             raise InvalidSettings(
                 f"the label {again[0]!r} looks like {len(parts[again[0]])} labels in one cell, for its parts stand in other"
-                f" cells too; say --problem-type multi_label_classification --label-separator {sign!r}, or, where it is one,"
+                f" cells too; say --label-separator {sign!r} to learn several labels a text, or, where it is one,"
                 " --problem-type single_label_classification"
                 if not multi
                 else f"the label {again[0]!r} looks like {len(parts[again[0]])} labels, for its parts stand in other cells too;"
@@ -231,8 +248,8 @@ def _perhaps_several(counts: Mapping[str, int], multi: bool) -> Iterator[str]:
     joined = [label for label in counts if any(sign in label for sign in SEPARATORS)]
     if joined and not multi:
         yield (
-            f"each of {_quoted(map(repr, joined))} is learnt as one label; for several in a cell say --problem-type"
-            " multi_label_classification and their --label-separator"
+            f"each of {_quoted(map(repr, joined))} is learnt as one label; for several in a cell say --label-separator and what"
+            " stands between them"
         )
 
 

@@ -12,21 +12,24 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
 from app.data import Record
+from app.tasks.fields import LABEL_COLUMNS, POSSIBLE_LABELS, RATING_COLUMNS
 from app.tasks.labels import clean_label
+from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_classification.task import DEFAULT_THRESHOLD, Classification, ProblemType
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
 from scripts.tasks.text_classification import report, scores, thresholds
-from scripts.tasks.text_classification.labels import NO_LABEL, LabelKind, check_labels, whole_number
-from scripts.tasks.text_regression import NUMBER_NAMES, number
+from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, check_labels, whole_number
+from scripts.tasks.text_regression import number
 from scripts.tasks.texts import TextColumns, TextTraining
+from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Broken, Dataset, Example, Parse, check_texts, load
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
 
-LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "sentiment", "topic", "tag", "tags")
-MULTI = "multi_label_classification"
+LABEL_FIELD = FieldSpec((*LABEL_COLUMNS, *RATING_COLUMNS), possible=POSSIBLE_LABELS)
 MAX_NUMBERS = 10
 """Of more labels that are numbers it is asked whether they are not meant as such."""
 
@@ -46,7 +49,7 @@ class TextClassificationTraining(TextTraining):
     name = "text-classification"
     api_module = "text_classifier"
     metrics_type = ClassificationMetrics
-    label_columns = frozenset(LABEL_NAMES + NUMBER_NAMES)
+    label_field = LABEL_FIELD
     length_metric = "accuracy"
 
     def fits_head(self, config: Any) -> bool:
@@ -55,16 +58,19 @@ class TextClassificationTraining(TextTraining):
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {**super().head_config(task_options), "problem_type": task_options["problem_type"]}
 
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """A text and a label; of other data the question which column is which is this task's, too."""
+        return 0.5 if {"text", LABEL} <= finds(self, recipe, table).keys() else 0.1
+
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Choose columns, parse, split, and take the label set from the training part."""
-        columns, kind = choose_columns(recipe, records)
+        columns, kind = read_columns(recipe, records)
         multi = kind.multi_label
         dataset = load(
             recipe,
             records,
             partial(columns.parse, read_label=kind.read),
             lambda example: repr(example.target),
-            correction=partial(columns.of_corrections().parse, read_label=kind.read),
         )
         labels = sorted({label for example in dataset.train for label in (example.target if multi else [example.target])})
         if len(labels) < 2:
@@ -73,12 +79,13 @@ class TextClassificationTraining(TextTraining):
         problem: ProblemType = "multi_label_classification" if multi else "single_label_classification"
         notes = [f"{columns}; {len(labels)} labels", *_perhaps_numbers(labels, multi), *kind.notes]
         notes += [*check_labels(dataset, multi), *check_texts(dataset)]
-        return Prepared(dataset, {"labels": labels, "problem_type": problem}, notes)
+        options = {"labels": labels, "problem_type": problem}
+        return Prepared(dataset, options, notes, columns.columns.matches, kind.separator if kind.is_separated else "")
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         labels = task_options["labels"]
         minus_one = "class" if NO_LABEL in map(whole_number, labels) else recipe.minus_one
-        columns, kind = choose_columns(replace(recipe, problem_type=task_options["problem_type"], minus_one=minus_one), records)
+        columns, kind = read_columns(replace(recipe, problem_type=task_options["problem_type"], minus_one=minus_one), records)
         return lambda record, source: _with_known_labels(columns.parse(record, source, kind.read), labels)
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -187,10 +194,9 @@ def _indicator(members: Sequence[str], labels: Sequence[str]) -> list[int]:
     return [int(label in members) for label in labels]
 
 
-def choose_columns(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> tuple[TextColumns, LabelKind]:
-    columns = TextColumns.choose(recipe, records, LABEL_NAMES)
-    cells = [record.columns.get(columns.label) for rows in records.values() for record in rows if not record.broken]
-    return columns, LabelKind.of(recipe, cells)
+def read_columns(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> tuple[TextColumns, LabelKind]:
+    columns = TextColumns(choose_columns(FIELDS, LABEL_FIELD, recipe, records))
+    return columns, LabelKind.of(recipe, columns.labels(records))
 
 
 def _perhaps_numbers(labels: Sequence[str], multi: bool) -> Iterator[str]:

@@ -117,6 +117,7 @@ def test_each_arrow_says_what_came_of_it(made: Made) -> None:
     lines = made.printed.split("\n\n")[0].splitlines()
     arrows = [line.split()[0] for line in lines if not line.startswith(" ")]
     assert arrows == [
+        "task",
         "load",
         "trial",
         "fine-tune",
@@ -283,7 +284,7 @@ def test_a_dry_run_reads_the_data_and_touches_nothing(train: Train, tmp_path: Pa
         (["reviews.csv", "--max-tokens", "999"], "reads at most 64 tokens"),
         (["reviews.csv", "--text-column", "body"], "has no column 'body'"),
         (["reviews.csv", "--task", "summarization"], "which column holds the summary?"),
-        (["reviews.csv", "--task", "question-answering"], "no text in column 'question'"),
+        (["reviews.csv", "--task", "question-answering"], "which column holds the question?"),
         (["reviews.csv", "--resume"], "there is nothing to resume"),
         (["reviews.csv", "--models", "reviews.csv"], "cannot be written"),
     ],

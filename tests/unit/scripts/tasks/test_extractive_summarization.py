@@ -15,6 +15,7 @@ from app.data import Record
 from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
 from scripts.tasks.extractive_summarization import SummarizationTraining, Target, parse_correction
 from scripts.tasks.spec import IGNORED, Prepared, TrainingRow
+from scripts.training.columns import Columns
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe, recipe_of
@@ -55,9 +56,9 @@ def test_the_recipe_overrules_the_guess_and_a_wrong_name_is_told() -> None:
     row = {"text": "a", "story": DOCUMENT, "tldr": "b"}
     prepared = prepare(row, {**row, "story": "Other."}, text_column="story", label_column="tldr")
     assert {entry.item.text for entry in [*prepared.dataset.train, *prepared.dataset.validation]} == {DOCUMENT, "Other."}
-    with pytest.raises(InvalidSettings, match=r"--label-column NAME"):
-        prepare(row, row)
-    with pytest.raises(InvalidSettings, match=r"--text-column NAME"):
+    with pytest.raises(InvalidSettings, match=r"which column holds the summary\? The data has 'story', 'gist'"):
+        prepare({"text": "a", "story": DOCUMENT, "gist": "b"})
+    with pytest.raises(InvalidSettings, match=r"--text-column: .* has no column 'novel'; it has text, story, tldr"):
         prepare(row, row, text_column="novel", label_column="tldr")
 
 
@@ -180,7 +181,7 @@ def test_the_language_decides_where_sentences_end_and_is_kept_for_serving() -> N
 
 def test_a_correction_is_split_by_the_language_that_it_was_sent_with() -> None:
     record = Record("f#1", {"text": "Am 3. Quartal.", "summary": "Am 3. Quartal.", "language": "de"})
-    told = parse_correction(record, "f", "en")
+    told = parse_correction(record, "f", Columns({"text": "text", "label": "summary"}), "en")
     assert isinstance(told, Example)
     assert (told.item, told.target) == (SummaryItem("Am 3. Quartal."), Target(("Am 3. Quartal.",)))
 

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from app.core.command_line import parse_options
 from app.core.errors import InvalidSettings
-from scripts.training.recipe import FIELDS, Recipe, load_recipe, recipe_of, recipe_options, seconds_of, to_command, weights_of
+from scripts.training.recipe import (
+    AUTO,
+    FIELDS,
+    Recipe,
+    load_recipe,
+    recipe_of,
+    recipe_options,
+    seconds_of,
+    to_command,
+    weights_of,
+)
 
 SHIPPED = sorted(Path(__file__).parents[4].joinpath("scripts", "recipes").glob("*.toml"))
 
@@ -37,7 +47,7 @@ def from_file(folder: Path, text: str, **overrides: Any) -> Recipe:
 
 
 def test_an_empty_recipe_has_the_defaults(tmp_path: Path) -> None:
-    assert from_file(tmp_path, "") == Recipe(**DATA) == from_command("--data", "a.csv")
+    assert from_file(tmp_path, "") == Recipe(**DATA, task=AUTO) == from_command("--data", "a.csv")
 
 
 def test_the_file_changes_defaults_and_the_command_line_changes_the_file(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_labels_that_are_joined_in_a_cell_are_refused_with_the_way_out(sign: str
     cells = [f"positive{sign}film", f"negative{sign}film", f"positive{sign}book", f"negative{sign}book"]
     with pytest.raises(InvalidSettings) as caught:
         kind(*cells)
-    assert f"--problem-type multi_label_classification --label-separator {sign!r}" in caught.value.detail
+    assert f"say --label-separator {sign!r}" in caught.value.detail
     assert "--problem-type single_label_classification" in caught.value.detail
     assert read(*cells, problem_type="single_label_classification") == cells
     several = read(*cells, problem_type="multi_label_classification", label_separator=sign)

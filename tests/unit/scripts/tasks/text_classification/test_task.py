@@ -14,8 +14,9 @@ from app.core.types import Row
 from app.data import Record
 from app.tasks.text_classification.task import Classification, ClassificationItem, LabelScore
 from scripts.tasks.spec import Prepared, TrainingRow
-from scripts.tasks.text_classification.task import LABEL_NAMES, TextClassificationTraining, choose_columns
-from scripts.tasks.texts import TextColumns, head_and_tail
+from scripts.tasks.text_classification.task import LABEL_FIELD, TextClassificationTraining, read_columns
+from scripts.tasks.texts import head_and_tail
+from scripts.training.columns import choose_columns
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import tiny_tokenizer
@@ -34,18 +35,20 @@ def records(*rows: dict[str, Any], source: str = "train") -> dict[str, list[Reco
     return {source: [Record(f"{source}:{number}", row) for number, row in enumerate(rows, start=2)]}
 
 
-def choose(*names: str, **fields: Any) -> TextColumns:
-    return TextColumns.choose(recipe(**fields), records(dict.fromkeys(names, "x")), LABEL_NAMES)
+def choose(*names: str, **fields: Any) -> tuple[str, str, str]:
+    rows = records(dict.fromkeys(names, "x"))
+    matches = choose_columns(TASK.fields, LABEL_FIELD, recipe(**fields), rows).matches
+    return matches["text"], matches.get("text_pair", ""), matches["label"]
 
 
 def parse(row: dict[str, Any], **fields: Any) -> Example | Broken:
     given_recipe = recipe(**fields)
-    columns, kind = choose_columns(given_recipe, records({"text": "x", "label": "y"}))
+    columns, kind = read_columns(given_recipe, records({"text": "x", "label": "y"}))
     return columns.parse(Record("train:2", row), "train", kind.read)
 
 
 def is_multi_label(value: Any, **fields: Any) -> bool:
-    return choose_columns(recipe(**fields), records({"text": value, "label": value}))[1].multi_label
+    return read_columns(recipe(**fields), records({"text": value, "label": value}))[1].multi_label
 
 
 def prepare(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None, **fields: Any) -> Prepared:
@@ -77,32 +80,30 @@ def answer(*scores: float, labels: list[str]) -> Classification:
     ],
 )
 def test_names_that_everybody_uses_are_guessed(names: tuple[str, ...], text: str, pair: str, label: str) -> None:
-    columns = choose(*names)
-    assert (columns.text, columns.pair, columns.label) == (text, pair, label)
+    assert choose(*names) == (text, pair, label)
 
 
 def test_the_recipe_overrules_the_guess() -> None:
-    columns = choose(
-        "text", "body", "title", "label", "topic", text_column="body", text_pair_column="title", label_column="topic"
-    )
-    assert (columns.text, columns.pair, columns.label) == ("body", "title", "topic")
+    names = ("text", "body", "title", "label", "topic")
+    chosen = choose(*names, text_column="body", text_pair_column="title", label_column="topic")
+    assert chosen == ("body", "title", "topic")
 
 
 def test_a_named_text_column_is_not_given_a_second_text_by_guessing() -> None:
-    assert choose("premise", "hypothesis", "label", text_column="premise").pair == ""
+    assert choose("premise", "hypothesis", "label", text_column="premise") == ("premise", "", "label")
 
 
 @pytest.mark.parametrize(
     ("names", "question"),
     [
-        (("a", "b"), "which column holds the text? The data has 'a', 'b'; say --text-column NAME"),
-        (("text", "b"), "which column holds the label? The data has 'b'; say --label-column NAME"),
+        (("a", "b"), "which column holds the text? The data has 'a', 'b'; say which, for example: … --text-column a"),
+        (("text", "b"), "which column holds the label? The data has 'b' (text from column 'text'); say which, for example: …"),
     ],
 )
 def test_what_is_not_obvious_is_asked_for(names: tuple[str, ...], question: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
         choose(*names)
-    assert caught.value.detail == question
+    assert caught.value.detail.replace("hooper train train", "…").startswith(question)
 
 
 @pytest.mark.parametrize("option", ["text_column", "text_pair_column", "label_column"])
@@ -114,10 +115,10 @@ def test_a_named_column_that_is_not_there_is_a_mistake(option: str) -> None:
 
 def test_columns_are_chosen_from_the_first_row_that_could_be_read() -> None:
     torn = Record("train:2", {}, InvalidInput("torn"))
-    columns = TextColumns.choose(recipe(), {"train": [torn, Record("train:3", {"text": "x", "label": "y"})]}, LABEL_NAMES)
-    assert columns.text == "text"
+    rows = [torn, Record("train:3", {"text": "x", "label": "y"})]
+    assert choose_columns(TASK.fields, LABEL_FIELD, recipe(), {"train": rows}).matches["text"] == "text"
     with pytest.raises(InvalidSettings, match="no row of the data could be read"):
-        TextColumns.choose(recipe(), {"train": [torn]}, LABEL_NAMES)
+        choose_columns(TASK.fields, LABEL_FIELD, recipe(), {"train": [torn]})
 
 
 def test_lists_of_labels_make_a_multi_label_problem_unless_the_recipe_says_otherwise() -> None:
@@ -135,7 +136,7 @@ def test_a_row_becomes_an_example() -> None:
 
 
 def test_a_pair_becomes_an_example_of_two_texts() -> None:
-    columns = choose("premise", "hypothesis", "label")
+    columns, _ = read_columns(recipe(), records({"premise": "a", "hypothesis": "b", "label": "c"}))
     made = columns.parse(Record("train:2", {"premise": "a", "hypothesis": "b", "label": "c"}), "train", str)
     assert made == Example(ClassificationItem("a", "b"), "c", "train", "train:2")
 
@@ -164,7 +165,7 @@ def test_a_broken_row_says_why(row: dict[str, Any], why: str) -> None:
 
 
 def test_a_row_that_could_not_be_read_keeps_its_reason() -> None:
-    columns = choose("text", "label")
+    columns, _ = read_columns(recipe(), records({"text": "x", "label": "y"}))
     assert columns.parse(Record("train:7", {}, InvalidInput("not UTF-8")), "train", str) == Broken("train:7", "not UTF-8")
 
 
