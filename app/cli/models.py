@@ -129,13 +129,8 @@ def _data_format(manifest: Manifest) -> Iterator[tuple[str, str]]:
     form = manifest.data_format
     if form.columns:
         yield "trained on columns", ", ".join(f"{field.replace('_', ' ')} = {name!r}" for field, name in form.columns.items())
-    others = {
-        "label separator": form.label_separator,
-        "delimiter": form.delimiter,
-        "encoding": form.encoding,
-        "sheet": form.sheet,
-    }
-    yield from ((name, repr(value)) for name, value in others.items() if value)
+    others = form.model_dump(exclude={"columns"})
+    yield from ((name.replace("_", " "), repr(value)) for name, value in others.items() if value)
 
 
 def _size(manifest: Manifest) -> str:

@@ -130,7 +130,7 @@ def test_each_arrow_says_what_came_of_it(made: Made) -> None:
         "publish",
         "report",
     ]
-    assert "48 rows to train on, 12 held out" in lines[0]
+    assert "48 rows to train on, 12 held out" in lines[1]
     assert "the untrained model becomes a graph in packed layout" in next(line for line in lines if line.startswith("trial"))
 
 

@@ -54,6 +54,16 @@ def test_labels_that_are_joined_in_a_cell_are_refused_with_the_way_out(sign: str
     assert several[0] == ("film", "positive")
 
 
+def test_a_separator_that_is_named_means_several_labels_and_it_is_told() -> None:
+    assert read("a;b", "b", "", label_separator=";") == [("a", "b"), ("b",), ()]
+    found = kind("a;b", "b", label_separator=";")
+    assert found.notes[0] == "several labels a text, with ';' between them (--label-separator), in 1 cells"
+    assert found.is_separated
+    assert "in 0 cells" in kind("a", "b", label_separator=";").notes[0]
+    with pytest.raises(InvalidSettings, match="leave one of them out"):
+        kind("a;b", "b", label_separator=";", problem_type="single_label_classification")
+
+
 def test_a_separator_that_is_another_than_said_is_told() -> None:
     with pytest.raises(InvalidSettings, match="--label-separator ','"):
         kind("positive,film", "positive", "film", problem_type="multi_label_classification")
