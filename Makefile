@@ -27,7 +27,7 @@ RECIPES := $(wildcard scripts/recipes/*.toml)
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test test-fast test-slow gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi settings licences lock container-test release-check clean
+.PHONY: help serve test test-fast test-slow gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -86,6 +86,10 @@ train-shipped: train-env  ## train and publish every model of scripts/recipes (h
 openapi:  ## regenerate docs/openapi.json
 	@$(ENVIRONMENT) serve
 	@$(BIN)/hooper openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+client-methods:  ## regenerate hooper/client/methods.pyi
+	@$(ENVIRONMENT) serve
+	@$(BIN)/python -m scripts.release.client_methods > hooper/client/methods.pyi.new && mv hooper/client/methods.pyi.new hooper/client/methods.pyi
 
 settings:  ## regenerate docs/settings.md
 	@$(ENVIRONMENT) serve

@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hooper.client import AsyncClient as AsyncClient
+    from hooper.client import Client as Client
     from hooper.loaded_model import LoadedModel as LoadedModel
     from hooper.loaded_model import load as load
     from scripts.api import get_dataset as get_dataset
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
     from scripts.api import text_regressor as text_regressor
 
 _TRAINING = ("get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_regressor")
-_MODULES = {**dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"), **dict.fromkeys(_TRAINING, "scripts.api")}
+_MODULES = {
+    **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),
+    **dict.fromkeys(("AsyncClient", "Client"), "hooper.client"),
+    **dict.fromkeys(_TRAINING, "scripts.api"),
+}
 __all__ = sorted(_MODULES)  # noqa: PLE0605  # the same names as above, kept in one place
 
 

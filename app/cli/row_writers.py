@@ -91,27 +91,15 @@ class AnswerTable:
 
     @property
     def types(self) -> dict[str, type]:
-        per_rank = self.spec.per_rank
-        numbered = {f"{name}_{number}": kind for number in range(2, self.limit + 1) for name, kind in per_rank.items()}
-        return {
-            "line": int,
-            "id": str,
-            **dict.fromkeys(self.joined, str),
-            **per_rank,
-            **numbered,
-            **self.spec.single,
-            "error": str,
-        }
+        joined = dict.fromkeys(self.joined, str)
+        return {"line": int, "id": str, **joined, **self.spec.columns(self.limit), "error": str}
 
     def cells(self, item: Input, answer: Mapping[str, Any]) -> list[Any]:
         """None where there is nothing to tell: an error has no answer, and an answer no error."""
-        ranked = answer.get(self.spec.ranked) or []
-        ranks = range(self.limit)
-        best = [ranked[rank].get(name) if rank < len(ranked) else None for rank in ranks for name in self.spec.per_rank]
         own = item.id if item.id is None or isinstance(item.id, str) else json.dumps(item.id, ensure_ascii=False)
         error = answer["error"]["detail"] if "error" in answer else None
         joined = [None if "error" in answer else join(answer) for join in self.joined.values()]
-        cells = [item.line, own, *joined, *best, *(answer.get(name) for name in self.spec.single), error]
+        cells = [item.line, own, *joined, *self.spec.cells(answer, self.limit), error]
         # a lone surrogate, of an id or a label, is written as its escape
         return [cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell for cell in cells]
 

@@ -205,6 +205,17 @@ class TableSpec:
     joined: Callable[[Mapping[str, Any]], Mapping[str, Callable[[Mapping[str, Any]], str]]] = lambda task_options: {}
     """From the manifest's task options to columns of text, each made of a whole result with all elements of its list."""
 
+    def columns(self, limit: int) -> dict[str, type]:
+        """The columns and their types, for the best `limit` of each answer's list: `label`, `score`, `label_2`, …."""
+        numbered = {f"{name}_{rank}": kind for rank in range(2, limit + 1) for name, kind in self.per_rank.items()}
+        return {**self.per_rank, **numbered, **self.single}
+
+    def cells(self, result: Mapping[str, Any], limit: int) -> list[Any]:
+        """The cells of a result as JSON; None where it has nothing, as an error has no answer."""
+        ranked = result.get(self.ranked) or []
+        best = [ranked[rank].get(name) if rank < len(ranked) else None for rank in range(limit) for name in self.per_rank]
+        return [*best, *(result.get(name) for name in self.single)]
+
 
 @dataclass(frozen=True, slots=True)
 class TextLine:

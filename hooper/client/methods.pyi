@@ -1,0 +1,473 @@
+"""The methods of the built-in tasks' routes. Made by `make client-methods`: change the tasks, not this file."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, Literal, overload
+
+from app.api.protocols.envelope import FailedItem
+from app.api.protocols.results import ExplainResult, FeedbackResult
+from app.tasks.extractive_summarization.schemas import SummarizeResult
+from app.tasks.question_answering.schemas import AnswerResult
+from app.tasks.text_classification.schemas import ClassifyResult
+from hooper.client.results import Answers
+
+class Methods:
+    @overload
+    def classify(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ClassifyResult]: ...
+    @overload
+    def classify(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ClassifyResult | FailedItem]: ...
+    def classify_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[ClassifyResult | FailedItem]: ...
+    @overload
+    def answer(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 30,
+        align_to_words: bool = True,
+        allow_no_answer: bool = False,
+        stride: int = 128,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[AnswerResult]: ...
+    @overload
+    def answer(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 30,
+        align_to_words: bool = True,
+        allow_no_answer: bool = False,
+        stride: int = 128,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[AnswerResult | FailedItem]: ...
+    def answer_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 30,
+        align_to_words: bool = True,
+        allow_no_answer: bool = False,
+        stride: int = 128,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[AnswerResult | FailedItem]: ...
+    @overload
+    def summarize(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        method: Literal["extractive", "abstractive"] | None = None,
+        max_sentences: int = 3,
+        min_sentences: int = 1,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        language: str | None = None,
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[SummarizeResult]: ...
+    @overload
+    def summarize(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        method: Literal["extractive", "abstractive"] | None = None,
+        max_sentences: int = 3,
+        min_sentences: int = 1,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[SummarizeResult | FailedItem]: ...
+    def summarize_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        method: Literal["extractive", "abstractive"] | None = None,
+        max_sentences: int = 3,
+        min_sentences: int = 1,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[SummarizeResult | FailedItem]: ...
+    @overload
+    def explain(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        target: str | None = None,
+        method: Literal["shapley", "occlusion"] | None = None,
+        budget: int = 4096,
+        truncation: Literal["error", "truncate", "window"] | None = None,
+        language: str | None = None,
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ExplainResult]: ...
+    @overload
+    def explain(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        target: str | None = None,
+        method: Literal["shapley", "occlusion"] | None = None,
+        budget: int = 4096,
+        truncation: Literal["error", "truncate", "window"] | None = None,
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ExplainResult | FailedItem]: ...
+    def explain_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        target: str | None = None,
+        method: Literal["shapley", "occlusion"] | None = None,
+        budget: int = 4096,
+        truncation: Literal["error", "truncate", "window"] | None = None,
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[ExplainResult | FailedItem]: ...
+    @overload
+    def feedback(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        allow_new_labels: bool = False,
+        request_id: str | None = None,
+        source: str = "",
+        comment: str = "",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[FeedbackResult]: ...
+    @overload
+    def feedback(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        allow_new_labels: bool = False,
+        request_id: str | None = None,
+        source: str = "",
+        comment: str = "",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[FeedbackResult | FailedItem]: ...
+    def feedback_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        allow_new_labels: bool = False,
+        request_id: str | None = None,
+        source: str = "",
+        comment: str = "",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[FeedbackResult | FailedItem]: ...
+
+class AsyncMethods:
+    @overload
+    async def classify(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ClassifyResult]: ...
+    @overload
+    async def classify(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ClassifyResult | FailedItem]: ...
+    def classify_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        activation: Literal["softmax", "sigmoid", "none"] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[ClassifyResult | FailedItem]: ...
+    @overload
+    async def answer(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 30,
+        align_to_words: bool = True,
+        allow_no_answer: bool = False,
+        stride: int = 128,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[AnswerResult]: ...
+    @overload
+    async def answer(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 30,
+        align_to_words: bool = True,
+        allow_no_answer: bool = False,
+        stride: int = 128,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[AnswerResult | FailedItem]: ...
+    def answer_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 30,
+        align_to_words: bool = True,
+        allow_no_answer: bool = False,
+        stride: int = 128,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[AnswerResult | FailedItem]: ...
+    @overload
+    async def summarize(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        method: Literal["extractive", "abstractive"] | None = None,
+        max_sentences: int = 3,
+        min_sentences: int = 1,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        language: str | None = None,
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[SummarizeResult]: ...
+    @overload
+    async def summarize(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        method: Literal["extractive", "abstractive"] | None = None,
+        max_sentences: int = 3,
+        min_sentences: int = 1,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[SummarizeResult | FailedItem]: ...
+    def summarize_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        method: Literal["extractive", "abstractive"] | None = None,
+        max_sentences: int = 3,
+        min_sentences: int = 1,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[SummarizeResult | FailedItem]: ...
+    @overload
+    async def explain(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        target: str | None = None,
+        method: Literal["shapley", "occlusion"] | None = None,
+        budget: int = 4096,
+        truncation: Literal["error", "truncate", "window"] | None = None,
+        language: str | None = None,
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ExplainResult]: ...
+    @overload
+    async def explain(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        target: str | None = None,
+        method: Literal["shapley", "occlusion"] | None = None,
+        budget: int = 4096,
+        truncation: Literal["error", "truncate", "window"] | None = None,
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[ExplainResult | FailedItem]: ...
+    def explain_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        target: str | None = None,
+        method: Literal["shapley", "occlusion"] | None = None,
+        budget: int = 4096,
+        truncation: Literal["error", "truncate", "window"] | None = None,
+        language: str | None = None,
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[ExplainResult | FailedItem]: ...
+    @overload
+    async def feedback(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        allow_new_labels: bool = False,
+        request_id: str | None = None,
+        source: str = "",
+        comment: str = "",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[FeedbackResult]: ...
+    @overload
+    async def feedback(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        allow_new_labels: bool = False,
+        request_id: str | None = None,
+        source: str = "",
+        comment: str = "",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[FeedbackResult | FailedItem]: ...
+    def feedback_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        allow_new_labels: bool = False,
+        request_id: str | None = None,
+        source: str = "",
+        comment: str = "",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[FeedbackResult | FailedItem]: ...
