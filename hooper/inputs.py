@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
-from app.core.fields import FieldSpec
 from app.data import InputSchema
 from app.data.cells import plain
 
@@ -42,23 +41,24 @@ class WrongType(InvalidInput):
     """Neither a text nor the fields of an item."""
 
 
-def read_inputs(inputs: Any, fields: Mapping[str, FieldSpec]) -> Inputs:
+def read_inputs(inputs: Any, schema: InputSchema) -> Inputs:
     """
     Args:
         inputs: a text; a mapping of fields; or an iterable of these, of sequences of texts in the order of the fields, an array
             of numpy, (items,) or (items, fields), a series or a data frame of pandas or polars, whose columns are matched as
             those of files are.
-        fields: of the task's items; none: mappings have other keys.
+        schema: the fields of the task's items, and the columns that hold them; without fields, items are whatever they are.
 
     Raises:
         InvalidInput: it is nothing that has items.
         InvalidSettings: a data frame has no column for a field.
     """
+    fields = list(schema.specs)
     if isinstance(inputs, str | Mapping):
         return Inputs([entry_of(inputs, fields)], is_single=True)
     records = _frame_records(inputs)
     if records is not None:
-        return Inputs(_of_frame(records, fields), False, _index(inputs))
+        return Inputs(_of_frame(records, schema), False, _index(inputs))
     num_axes = getattr(inputs, "ndim", 1)
     if num_axes == 0:
         return Inputs([entry_of(inputs, fields)], is_single=True)
@@ -95,12 +95,11 @@ def _frame_records(inputs: Any) -> list[dict[str, Any]] | None:
     return None
 
 
-def _of_frame(records: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldSpec]) -> Iterator[Entry]:
+def _of_frame(records: Sequence[Mapping[str, Any]], schema: InputSchema) -> Iterator[Entry]:
     if not records:
         return iter(())
-    if not fields:
+    if not schema.specs:
         return (entry_of(record, ()) for record in records)
-    schema = InputSchema(fields, max_bytes=0)
     columns = [str(name) for name in records[0]]
     matches = schema.match(columns)
     missing = schema.missing(matches)
@@ -111,7 +110,7 @@ def _of_frame(records: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldSp
             f"which column holds the {missing}? The data frame has {', '.join(map(repr, columns)) or 'none'}; rename it to"
             f" {missing!r}, or give the column alone"
         )
-    required = [name for name, field in fields.items() if field.required]
+    required = [name for name, field in schema.specs.items() if field.required]
     return (_of_row({str(name): cell for name, cell in record.items()}, matches, required) for record in records)
 
 

@@ -93,7 +93,7 @@ class AsyncClient(ClientBase, AsyncMethods):
     async def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> Answers[Any]:
         own, options = CallOptions.split(keywords)
         call = self._call(route, own, options)
-        items = read_inputs(inputs, route.fields)
+        items = read_inputs(inputs, route.schema)
         if items.is_single:
             (entry,) = items.entries
             return answers_of(route, items, await self._run(ask_single(call, entry)), own.errors)
@@ -165,7 +165,7 @@ class AsyncClient(ClientBase, AsyncMethods):
 
 
 def _entries(call: Call, inputs: Any) -> Iterable[Any]:
-    items: Inputs = read_inputs(inputs, call.route.fields)
+    items: Inputs = read_inputs(inputs, call.route.schema)
     return items.entries
 
 
@@ -178,7 +178,7 @@ async def _parts_as_they_come(call: Call, inputs: AsyncIterable[Any]) -> AsyncIt
     """Parts of what is itself awaited."""
     waiting: list[Piece] = []
     async for value in inputs:
-        waiting.append(piece_of(entry_of(value, call.route.fields)))
+        waiting.append(piece_of(entry_of(value, call.route.schema.specs)))
         *whole, waiting = call.parts(waiting)
         for part in whole:
             yield part

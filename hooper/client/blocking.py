@@ -126,7 +126,7 @@ class Client(ClientBase, Methods):
 
     def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> Answers[Any]:
         own, options = CallOptions.split(keywords)
-        call, items = self._call(route, own, options), read_inputs(inputs, route.fields)
+        call, items = self._call(route, own, options), read_inputs(inputs, route.schema)
         if items.is_single:
             (entry,) = items.entries
             return answers_of(route, items, self._run(ask_single(call, entry)), own.errors)
@@ -137,7 +137,7 @@ class Client(ClientBase, Methods):
 
     def _ask_many(self, route: ClientRoute, inputs: Iterable[Any], **keywords: Any) -> Iterator[Any]:
         own, options = CallOptions.split(keywords)
-        call, items = self._call(route, own, options), read_inputs(inputs, route.fields)
+        call, items = self._call(route, own, options), read_inputs(inputs, route.schema)
         return self._results(call, map(piece_of, items.entries), own)
 
     def _results(self, call: Call, pieces: Iterable[Piece], own: CallOptions) -> Iterator[Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from pydantic import BaseModel
 
 from app.api.protocols.results import MAX_EXPLAINED, ExplainResult, FeedbackResult
-from app.core.fields import FieldSpec
+from app.data import InputSchema
 from app.tasks.registry import environment_tasks
 from app.tasks.spec import TableSpec
 
 PREFIX = "v1/"
+NO_FIELDS = InputSchema({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class ClientRoute:
     result: type[BaseModel]
     """What stands in `results` for one item."""
     table: TableSpec
-    fields: Mapping[str, FieldSpec] = field(default_factory=dict)
-    """Of its items; none: of any task's."""
+    schema: InputSchema = NO_FIELDS
+    """The fields of its items; none: those of any task."""
     max_items: int | None = None
     """That one request may hold, where that is less than the service's limit."""
     is_idempotent: bool = True
@@ -61,5 +62,5 @@ def routes() -> Mapping[str, ClientRoute]:
     own = []
     for route in tasks.routes:
         spec = tasks[tasks.serving(route.path)[0]]
-        own.append(ClientRoute(route.path, route.result, spec.table, spec.fields, description=route.description))
+        own.append(ClientRoute(route.path, route.result, spec.table, InputSchema(spec.fields), description=route.description))
     return {route.name: route for route in (*own, EXPLAIN, FEEDBACK)}

@@ -9,15 +9,16 @@ import pandas
 import pytest
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
+from app.data import InputSchema
 from app.tasks.registry import installed_tasks
 from hooper.inputs import read_inputs
 
-FIELDS = installed_tasks()["text-classification"].fields
-QUESTION_FIELDS = installed_tasks()["question-answering"].fields
+FIELDS = InputSchema(installed_tasks()["text-classification"].fields)
+QUESTION_FIELDS = InputSchema(installed_tasks()["question-answering"].fields)
 
 
-def listed(inputs: Any, fields: Any = FIELDS) -> list[Any]:
-    entries = read_inputs(inputs, fields).entries
+def listed(inputs: Any, schema: Any = FIELDS) -> list[Any]:
+    entries = read_inputs(inputs, schema).entries
     return [entry.detail if isinstance(entry, HooperError) else entry for entry in entries]
 
 
