@@ -11,7 +11,7 @@ from http import HTTPStatus
 from app.observability.metrics import Metrics
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
-QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
+QUIET_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """An answer may repeat a word of its request: no browser may take it for a page."""
 

@@ -16,7 +16,7 @@ from app.core.errors import Unauthorized
 
 CALLER = "hooper.caller"
 """Key of the scope under which stands the hash of the key that a request brought."""
-OPEN_PATHS = re.compile(r"|docs|openapi\.json|metrics|health/.*|static/.*|v2/?|v2/health/.*")
+OPEN_PATHS = re.compile(r"|docs|openapi\.json|metrics|health(?:/.*)?|static/.*|v2/?|v2/health/.*")
 """Read without a key: probes, metrics, pages. Every other path wants one, whatever will be added."""
 ADMIN_PATHS = re.compile(r"v1/models/[^/]+/(load|promote|unload)")
 

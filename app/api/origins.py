@@ -18,7 +18,7 @@ from app.core.errors import ForbiddenOrigin, UnknownHost
 from app.settings import Settings, is_loopback
 
 ANY = "*"
-EXEMPT_PATHS = re.compile(r"metrics|health/.*|v2/health/.*")
+EXEMPT_PATHS = re.compile(r"metrics|health(?:/.*)?|v2/health/.*")
 """Probes and Prometheus come by an address that nobody knows before."""
 PORTS = {"http": "80", "https": "443"}
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -120,6 +120,7 @@ class DeploymentInfo:
     num_threads: int
     budget: Budget
     limit: QueueLimit
+    examples: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, deployment: Deployment) -> DeploymentInfo:
@@ -131,12 +132,17 @@ class DeploymentInfo:
             deployment.num_threads,
             queue.budget,
             queue.limit,
+            deployment.examples,
         )
 
     def to_json(self) -> dict[str, Any]:
         provider = replace(self.provider, limits=None)  # these are for who opens an engine
         values = {"provider": asdict(provider), "budget": asdict(self.budget), "limit": asdict(self.limit)}
-        rest = {"execution_providers": self.execution_providers, "num_threads": self.num_threads}
+        rest = {
+            "execution_providers": self.execution_providers,
+            "num_threads": self.num_threads,
+            "examples": list(self.examples),
+        }
         return {"manifest": self.manifest.model_dump(mode="json"), **values, **rest}
 
     @classmethod
@@ -148,6 +154,7 @@ class DeploymentInfo:
             body["num_threads"],
             Budget(**body["budget"]),
             QueueLimit(**body["limit"]),
+            body["examples"],
         )
 
 

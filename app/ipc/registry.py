@@ -212,6 +212,7 @@ class RegistryFollower:
         scheduler = RemoteScheduler(self._client, number, info)
         engine = RemoteEngine(info.provider, info.execution_providers, info.num_threads)
         deployment = Deployment(manifest, self._tasks[manifest.task], task, engine, scheduler, self._metrics, definition)
+        deployment.examples = info.examples
         deployment.watch(Drift(manifest, task, unknown_id, self._metrics))
         self._schedulers[number] = scheduler
         load = self.registry.state.loads.get(number)

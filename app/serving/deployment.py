@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -132,6 +132,8 @@ class Deployment:
         self._session, self._metrics = session, metrics
         self._label = {"model": manifest.name}
         self._drift: Drift | None = None
+        self.examples: Sequence[Mapping[str, Any]] = ()
+        """Items of its own that it can be tried with, by their fields."""
 
     @property
     def provider(self) -> Provider:

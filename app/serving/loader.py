@@ -42,6 +42,8 @@ from app.tasks.base import Encoded, Task
 from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
+MAX_EXAMPLES, EXAMPLE_CHARACTERS = 4, 4000
+"""Golden requests that a model is shown with, and how long they may be."""
 GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1}
 """How far a golden answer's scores may lie from those at publishing."""
 
@@ -206,6 +208,9 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
         raise InvalidArtefact(f"{path} cannot be read: {error}") from error
     if not items:
         raise InvalidArtefact(f"{path} holds no golden request")
+    deployment.examples = [request["item"] for request in golden if len(json.dumps(request["item"])) <= EXAMPLE_CHARACTERS][
+        :MAX_EXAMPLES
+    ]
     tolerance = GOLDEN_TOLERANCE[deployment.provider.precision]
     began = time.monotonic()
     encoded = await deployment.encode(items, spec.options())

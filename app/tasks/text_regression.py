@@ -31,6 +31,7 @@ class TextRegression(TextClassification):
         window_overlap: Annotated[int, Field(ge=0)] = 64,
         scale: float = 1.0,
         offset: float = 0.0,
+        value_range: Annotated[Sequence[float], Field(min_length=2, max_length=2)] | None = None,
     ) -> None:
         """
         Args:
@@ -39,6 +40,7 @@ class TextRegression(TextClassification):
             window_overlap: tokens that neighbouring windows of a long text share.
             scale: what the output is multiplied by, since models learn numbers of deviation 1,
             offset: and what is then added to it, since those have the mean 0.
+            value_range: the lowest and the highest number of the training data, for whoever shows an answer; it limits none.
         """
         super().__init__(tokenizer, labels, window_overlap=window_overlap)
         self._default_activation = "none"

@@ -189,6 +189,7 @@ def _task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
         raise InvalidSettings(f"every training row has the number {values[0]:g}; two different ones are needed")
     return {
         "labels": [LABEL],
+        "value_range": [float(f"{values.min():.6g}"), float(f"{values.max():.6g}")],
         "scale": float(f"{values.std():.6g}"),
         "offset": float(f"{values.mean():.6g}"),
     }

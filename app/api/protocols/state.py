@@ -81,6 +81,18 @@ class ModelState(BaseModel):
     evaluation: dict[str, Any] = Field(
         description="Headline figures on held-out data, named in the model card.", examples=[{"accuracy": 0.9111, "rows": 2148}]
     )
+    license: str = Field("", description="Of the model, as its maker named it; may be empty.", examples=["apache-2.0"])
+    examples: list[dict[str, Any]] = Field(
+        [],
+        description="A few items that the model can be tried with: those of its golden requests, by their fields.",
+        examples=[[{"text": "A warm, funny film that I would happily watch again."}]],
+    )
+    task_options: dict[str, Any] = Field(
+        {},
+        description="What else the manifest says to the model's task, such as `problem_type`, `temperature`, `thresholds` or"
+        " `value_range`.",
+        examples=[{"problem_type": "single_label_classification"}],
+    )
 
     @classmethod
     def of(cls, live: LiveVersion, default: str | None) -> ModelState:
@@ -111,6 +123,9 @@ class ModelState(BaseModel):
             },
             parity={name: parity.model_dump() for name, parity in manifest.parity.items()},
             evaluation=manifest.evaluation,
+            license=manifest.license,
+            examples=[dict(example) for example in deployment.examples],
+            task_options={name: value for name, value in manifest.task_options.items() if name != "labels"},
         )
 
 

@@ -1,4 +1,4 @@
-"""`/health/*` and `/metrics`."""
+"""`/health`, `/health/*` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from app.observability.metrics import CONTENT_TYPE
 
 router = APIRouter()
 State = Annotated[AppState, Depends(app_state)]
+
+
+@router.get("/health", summary="How does it stand?", responses=openapi_responses(503))
+async def health(state: State) -> Ready:
+    """The same as `/health/ready`, under the name that is tried first."""
+    return await is_ready(state)
 
 
 @router.get("/health/live", summary="Is the process alive?", responses=openapi_responses(503))

@@ -105,6 +105,8 @@ def test_an_error_that_is_not_known_here_is_one_that_may_pass() -> None:
 def test_a_description_comes_back_but_for_the_limits_of_tensors(models: Path) -> None:
     provider = Provider("cuda", "fp32", "a GPU answers", captures=True, limits=Limits(512, 1024, 64))
     budget, limit = Budget(1024, 64, "packed"), QueueLimit(1, 2)
-    info = DeploymentInfo(read_manifest(models / "tiny" / "1"), provider, ["CUDAExecutionProvider"], 2, budget, limit)
+    info = DeploymentInfo(
+        read_manifest(models / "tiny" / "1"), provider, ["CUDAExecutionProvider"], 2, budget, limit, [{"text": "a"}]
+    )
     back = DeploymentInfo.from_json(json.loads(json.dumps(info.to_json())))
     assert back == replace(info, provider=replace(provider, limits=None))

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from app.observability.metrics import CONTENT_TYPE
-from tests.support.requests import Service
+from tests.support.requests import Service, check_problem
+from tests.unit.app.conftest import Start
 
 CONTRACT = """
 hooper_requests_total{task,model,status} hooper_request_seconds hooper_tokenize_seconds hooper_queue_seconds
@@ -32,7 +33,16 @@ OF_FAULTS = {
 
 async def test_alive_and_ready(service: Service) -> None:
     assert (await service.client.get("/health/live")).json() == {"status": "live"}
-    assert (await service.client.get("/health/ready")).json() == {"status": "ready", "models": ["tiny/1"], "failed": []}
+    for path in ("/health/ready", "/health"):
+        assert (await service.client.get(path)).json() == {"status": "ready", "models": ["tiny/1"], "failed": []}
+        assert (await service.client.head(path)).status_code == 200
+
+
+async def test_health_needs_no_key_and_no_name_and_says_why_it_is_not_ready(start: Start, models: Path) -> None:
+    async with start(models=models, api_key_hashes=("0" * 64,), allowed_hosts=("hooper.example",)) as service:
+        assert (await service.client.get("/health", headers={"Host": "10.0.0.1"})).status_code == 200
+        service.live.registry.remove("tiny")
+        check_problem(await service.client.get("/health"), 503, "unavailable")
 
 
 async def test_metrics_have_the_names_of_the_contract_and_no_others(service: Service) -> None:

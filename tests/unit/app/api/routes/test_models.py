@@ -17,7 +17,8 @@ from app.serving.rollout.shadow import MAX_IN_FLIGHT
 from tests.support.gated_engine import GatedEngine, output_of, turn
 from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.requests import Service, check_problem
-from tests.support.tiny_model import publish_tiny
+from tests.support.tiny_model import GOLDEN_TEXTS, publish_tiny
+from tests.unit.app.conftest import Start
 
 ADMIN = {"Authorization": "Bearer admin"}
 ADMIN_HASH = hashlib.sha256(b"admin").hexdigest()
@@ -55,6 +56,9 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         },
         "parity": {"fp32": {"rows": 5, "agreement": 1.0, "max_abs_error": 0.0, "passed": True}},
         "evaluation": {"accuracy": 1.0, "macro_f1": 1.0, "rows": 5},
+        "license": "Apache-2.0",
+        "examples": [{"text": text} for text in GOLDEN_TEXTS[:4]],
+        "task_options": {"problem_type": "single_label_classification"},
     }
     limits = {"max_items": 256, "max_body_bytes": 2_097_152}
     assert (await service.client.get("/v1/models")).json() == {"models": [shown], "failed": [], "limits": limits}
@@ -369,3 +373,11 @@ async def test_a_shadow_that_is_stuck_keeps_nobody_waiting(two: Service, monkeyp
     while engine.has_batch:  # or the end of the service would wait for what it drains
         (await engine.batch()).finish()
         await turn()
+
+
+async def test_a_model_brings_its_own_examples_and_options(start: Start, tmp_path: Path) -> None:
+    publish_tiny(tmp_path / "m", "topics", problem_type="multi_label_classification", thresholds={"bad": 0.2})
+    async with start(models=tmp_path / "m") as service:
+        model = (await service.client.get("/v1/models/topics")).json()
+    assert model["examples"][0]["text"] == GOLDEN_TEXTS[0]
+    assert model["task_options"] == {"problem_type": "multi_label_classification", "thresholds": {"bad": 0.2}}
