@@ -49,9 +49,9 @@ ELSEWHERE = {
 }
 """Recipe keys that have a place of their own in this flow."""
 FITTING = (
-    "autofit", "batch_size", "budget", "class_weights", "epoch_tokens", "freeze", "gradual_unfreezing", "label_smoothing",
-    "learning_rate", "lora_alpha", "lora_dropout", "lora_rank", "max_grad_norm", "micro_batch", "schedule", "teacher",
-    "teacher_share", "teacher_temperature", "warmup_share", "weight_decay",
+    "autofit", "batch_size", "budget", "class_weights", "epoch_tokens", "freeze", "gradual_unfreezing", "head",
+    "label_smoothing", "learning_rate", "lora_alpha", "lora_dropout", "lora_rank", "max_grad_norm", "micro_batch", "pooling",
+    "schedule", "teacher", "teacher_share", "teacher_temperature", "warmup_share", "weight_decay",
 )  # fmt: skip
 """Recipe keys that each `fit` may choose for itself."""
 PUBLISHING = ("storage", "description", "license", "limits", "golden", "serve_anyway")

@@ -193,9 +193,10 @@ def _training(card: CardInput) -> str:
     if not cost:
         return f"Fine-tuned from {card.base_model}; what it cost was not written down."
     epochs = f"{cost['epochs']:g} epoch{'s' if cost['epochs'] != 1 else ''}"
+    batch_size = cost.get("batch_size", card.recipe.update_size)  # costs of earlier releases lack it
     text = (
         f"Fine-tuned from {card.base_model}: {epochs}, {cost['updates']:,} updates of"
-        f" {card.recipe.batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
+        f" {batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
     )
     text += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
     after = cost.get("resumed_after_updates")

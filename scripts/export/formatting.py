@@ -65,6 +65,8 @@ def describe_cost(cost: Mapping[str, Any]) -> list[str]:
 def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
     """What was decided while it ran, and by what."""
     sentences = []
+    if "probe" in cost:
+        sentences.append(describe_probe(cost["probe"]))
     if "autofit" in cost:
         tuned = cost["autofit"]
         sentences.append(
@@ -74,6 +76,14 @@ def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
     if "budget" in cost:
         sentences.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")
     return sentences
+
+
+def describe_probe(probe: Mapping[str, Any]) -> str:
+    """How the head began, from a `Probe` of `scripts.training.small_data` as a mapping."""
+    judged = f" (C = {probe['strength']:g}"
+    if probe["accuracy"] is not None:
+        judged += f", accuracy {format_value(probe['accuracy'])} in {probe['folds']}-fold cross-validation on the training rows"
+    return f"the head began as a linear probe of the frozen base model{judged}), then all weights were trained"
 
 
 def describe_parity(parity: Parity, reference: str = "PyTorch") -> str:

@@ -175,7 +175,7 @@ def length_cost(recipe: Recipe, model: Any, max_tokens: int) -> LengthCost | Non
     )
     if not (layers and heads and hidden):
         return None
-    rows = recipe.micro_batch or micro_batch(recipe.batch_size, [max_tokens])
+    rows = recipe.micro_batch or micro_batch(recipe.update_size, [max_tokens])
     scores = heads * max_tokens**2
     activations = rows * layers * (ACTIVATIONS * hidden * max_tokens + SCORES * scores)
     return LengthCost(

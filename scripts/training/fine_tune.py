@@ -33,8 +33,9 @@ from scripts.training.trainer import (
 from scripts.training.training_setup import TrainingSetup, set_up_training
 from scripts.training.weights import add_adapters, freeze, merge_adapters, unfreezing
 
-CHECKPOINTS = 10
-"""How many times a run saves its state; a crash costs at most this share of it."""
+CHECKPOINTS, PROBE_CHECKPOINTS = 10, 2
+"""How many times a run saves its state; a crash costs at most this share of it. Where the head began as a probe the run is
+short, and ten checkpoints would take as long as it."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def _trainer(
         *length.callbacks,
         *(autofit_callbacks(setup, updates) if recipe.autofit else []),
     ]
-    more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / CHECKPOINTS))}
+    checkpoints = PROBE_CHECKPOINTS if recipe.head == "probe" else CHECKPOINTS
+    more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / checkpoints))}
     if recipe.autofit:
         more = autofit_arguments(setup)
     arguments = make_arguments(setup, updates, run.path, **more)
@@ -182,6 +184,7 @@ def _cost(setup: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: in
     return {
         "epochs": round(result.global_step / setup.updates_per_epoch, 2),
         "updates": result.global_step,
+        "batch_size": setup.recipe.update_size,
         "seconds": round(seconds, 1),
         "loss": round(result.training_loss, 4),
         "precision": "bf16" if trainer.args.bf16 else "fp32",

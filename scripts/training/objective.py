@@ -30,7 +30,7 @@ class Objective:
         """
         self.num_labels: int = config.num_labels
         self._task, self._recipe = task, recipe
-        self._kind = _kind(task, config)
+        self._kind = kind_of(task, config)
         _check(recipe, self._kind)
         self._weights = label_weights(recipe.class_weights, config, rows, self._kind == MULTI)
 
@@ -102,7 +102,7 @@ def _balanced(count: int, num_rows: int, num_labels: int, is_multi: bool) -> flo
     return max(1, num_rows - count) / count if is_multi else num_rows / (num_labels * count)
 
 
-def _kind(task: TrainingTask, config: Any) -> str:
+def kind_of(task: TrainingTask, config: Any) -> str:
     """The problem type of transformers, or empty where the task has a loss of its own."""
     if task.has_own_loss:
         return ""

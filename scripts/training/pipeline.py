@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
 from scripts.training.recipe import Recipe, to_command
 from scripts.training.run_folder import RunFolder, refusals_told
+from scripts.training.small_data import begin_with_probe, resolved
 
 SHOWN_FROM = 50
 """Held-out items of which one is shown as a request."""
@@ -120,9 +121,10 @@ class Pipeline:
         """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left."""
         recipe, options, dataset = self.recipe, prepared.task_options, prepared.dataset
         if resume:
-            self.run_folder.check_same(recipe, dataset)
+            recipe = self.run_folder.check_same(recipe, dataset)
         start = start or pretrained.find_start(recipe.base_model)
         model, max_tokens = self._model(prepared, start)
+        recipe = self._resolved(recipe, model, prepared, start)
         tokenizer = Tokenizer(start.tokenizer, max_tokens)
         if not (resume and self.run_folder.is_finished):
             self._try_out(model, tokenizer, options)
@@ -133,7 +135,7 @@ class Pipeline:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
             with refusals_told(self.run_folder):
-                self._fine_tune(model, prepared, tokenizer, resume)
+                self._fine_tune(recipe, model, prepared, tokenizer, resume)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
@@ -143,11 +145,14 @@ class Pipeline:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
         start = start or pretrained.find_start(self.recipe.base_model)
         model, max_tokens = self._model(prepared, start)
+        recipe = self._resolved(self.recipe, model, prepared, start)
         tokenizer = Tokenizer(start.tokenizer, max_tokens)
         self._try_out(model, tokenizer, prepared.task_options)
         self.say("find", f"learning rate of {start.base.name}, inputs of up to {max_tokens} tokens")
         rows = self._rows(prepared.dataset.train, prepared, tokenizer)
-        return find_learning_rate(self.recipe, self.training, model, rows, self.run_folder.path)
+        if recipe.head == "probe":
+            begin_with_probe(model, self.training, rows)
+        return find_learning_rate(recipe, self.training, model, rows, self.run_folder.path)
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
@@ -201,12 +206,16 @@ class Pipeline:
             max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
         return model, max_tokens
 
+    def _resolved(self, recipe: Recipe, model: Any, prepared: Prepared, start: pretrained.Start) -> Recipe:
+        """The recipe by which this data is trained; the model pools as it says."""
+        return resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train))
+
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
         tried = try_export(model, self.training, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
-    def _fine_tune(self, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
+    def _fine_tune(self, recipe: Recipe, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
         if checkpoint is not None:
             self.say("", f"resuming from {checkpoint}")
@@ -220,7 +229,11 @@ class Pipeline:
             self.say("", f"autofit: {len(validation_split):,} training rows are the validation split that decides when to stop")
         rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
         tuned_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
-        cost = fine_tune(self.recipe, self.training, model, rows, self.run_folder, resume, tuned_on)
+        # also before a run is resumed, whose weights come from its checkpoint: the record of the probe is not kept there
+        probe = begin_with_probe(model, self.training, rows) if recipe.head == "probe" else None
+        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, tuned_on)
+        if probe is not None:
+            cost["probe"] = asdict(probe)
         if is_main_process():
             self.run_folder.save_final(model, cost)
         wait_for_all()

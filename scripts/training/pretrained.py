@@ -58,7 +58,8 @@ def find_start(name: str) -> Start:
 
 
 def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:
-    """The base model with the task's head, initialised from torch's seed; dropout as in the recipe.
+    """The base model with the task's head, initialised from torch's seed; dropout as in the recipe. Its attribute
+    `head_is_new` says whether the base model had no head that fits.
 
     Raises:
         InvalidSettings: there is no such model, or its weights do not fit its architecture.
@@ -81,6 +82,8 @@ def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, An
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the base model {base.location} cannot be loaded: {first_line(error)}") from error
     _check_weights(model, report, base)
+    prefix = model.base_model_prefix + "."
+    model.head_is_new = any(not key.startswith(prefix) for key in [*report["missing_keys"], *_names_of(report)])
     restore_pooling(model)
     return model
 
@@ -189,6 +192,11 @@ def _dropouts(recipe: Recipe, config: Any) -> dict[str, float]:
         **dict.fromkeys(ATTENTION_DROPOUTS, recipe.attention_dropout),
     }
     return {key: value for key, value in wished.items() if hasattr(config, key)}
+
+
+def _names_of(report: Mapping[str, Any]) -> list[str]:
+    """Weights of another shape, which transformers names with both shapes."""
+    return [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
 
 
 def _check_weights(model: Any, report: Mapping[str, Any], base: BaseModel) -> None:

@@ -83,7 +83,15 @@ class Recipe:
     autofit: bool = option(
         False, "stop when the loss on training rows set aside no longer falls, halve the rate before, keep the best"
     )
-    batch_size: int = option(32, "texts per update")
+    head: Literal["auto", "random", "probe"] = option(
+        "auto",
+        "how the head begins: at random, or as a linear probe (logistic regression on the frozen base model's vectors); auto:"
+        " probe for at most 1,000 training rows with one label each and a sentence encoder",
+    )
+    pooling: Literal["auto", "first", "mean"] = option(
+        "auto", "what the head reads of a text: its first token, or the mean over all; auto: mean where a probe begins"
+    )
+    batch_size: int = option(0, "texts per update; 0: 16 where the head begins as a probe, else 32")
     micro_batch: int = option(0, "texts of an update that are computed at once, their gradients summed; 0: by their length")
     learning_rate: float = option(1e-4, "peak learning rate of AdamW")
     schedule: Literal["linear", "cosine", "one-cycle", "constant"] = option(
@@ -124,11 +132,17 @@ class Recipe:
     runs: str = option("runs", "folder for checkpoints and logs")
 
     @property
+    def update_size(self) -> int:
+        """Texts per update: `batch_size`, or what is chosen in its place."""
+        return self.batch_size or (PROBE_BATCH if self.head == "probe" else USUAL_BATCH)
+
+    @property
     def read_options(self) -> ReadOptions:
         """How files of data are read."""
         return ReadOptions(encoding=self.encoding, delimiter=self.delimiter, sheet=self.sheet)
 
 
+USUAL_BATCH, PROBE_BATCH = 32, 16
 PANELS = {"name": "what is made", "data": "data", "epochs": "training", "storage": "publishing"}
 """Headings of the help, by the first key below each."""
 PLACES = ("models", "runs", "serve_anyway")
@@ -242,7 +256,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("language must be a code such as de or pt-BR", re.match(LANGUAGE_CODE, recipe.language) is not None),
         (f"language is for {' and '.join(_with_language(recipe))}", recipe.task in _with_language(recipe)),
         ("epochs must not be negative", recipe.epochs >= 0),
-        ("batch_size must be at least 1", recipe.batch_size >= 1),
+        ("batch_size must not be negative", recipe.batch_size >= 0),
         ("learning_rate must be above 0", recipe.learning_rate > 0),
         ("max_tokens must be 0 or at least 8", recipe.max_tokens == 0 or recipe.max_tokens >= 8),
         ("repeat must have one number per source of data", not recipe.repeat or len(recipe.repeat) == len(recipe.data)),
@@ -269,8 +283,8 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
         ("max_grad_norm must not be negative", recipe.max_grad_norm >= 0),
         ("label_smoothing must be at least 0 and below 1", 0 <= recipe.label_smoothing < 1),
         (
-            f"micro_batch is {step}: batch_size ({recipe.batch_size}) must be a multiple of it",
-            step == 0 or (step > 0 and recipe.batch_size % step == 0),
+            f"micro_batch is {step}: batch_size ({recipe.update_size}) must be a multiple of it",
+            step == 0 or (step > 0 and recipe.update_size % step == 0),
         ),
         ("epochs and budget both say how long training lasts: leave one out", not (recipe.epochs and recipe.budget)),
         ("budget and autofit both decide when training ends: leave one out", not (recipe.autofit and recipe.budget)),

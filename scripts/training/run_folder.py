@@ -25,6 +25,9 @@ FREE_KEYS = frozenset(
     {"models", "runs", "golden", "description", "license", "limits", "max_bad_share", "storage", "serve_anyway"}
 )
 """Recipe keys that decide nothing about the training: they may change when a run is resumed."""
+FIRST_WITH_PROBES = "head"
+BEFORE_PROBES: Mapping[str, Any] = {"head": "random", "pooling": "first", "batch_size": 32}
+"""What release 0.1.0 did, which knew no key `head`."""
 RECIPE = "recipe.json"
 COST = "cost.json"
 FINAL = "final"
@@ -109,8 +112,11 @@ class RunFolder:
             return None
         return stored
 
-    def check_same(self, recipe: Recipe, dataset: Dataset) -> None:
+    def check_same(self, recipe: Recipe, dataset: Dataset) -> Recipe:
         """Refuse to go on with another recipe or other data than the run began with.
+
+        Returns:
+            The recipe to go on with: a run of an earlier release goes on by what was its default then.
 
         Raises:
             InvalidSettings: something that decides the training differs, or there is nothing to resume.
@@ -122,6 +128,9 @@ class RunFolder:
             raise InvalidSettings(f"there is nothing to resume: {self.path / RECIPE} does not exist") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidSettings(f"{self.path / RECIPE} cannot be read: {error}") from error
+        if FIRST_WITH_PROBES not in before:
+            unsaid = {key: value for key, value in BEFORE_PROBES.items() if getattr(recipe, key) == getattr(Recipe(), key)}
+            recipe, before = dataclasses.replace(recipe, **unsaid), {**BEFORE_PROBES, **before}
         now = dataclasses.asdict(recipe)
         # a run that was begun before there was a key knows nothing of it; what the key does to the data shows in the examples
         before = current_keys({**dataclasses.asdict(Recipe()), **before})
@@ -137,6 +146,7 @@ class RunFolder:
             )
         if written.get("examples", {}).get("sha256") not in (None, fingerprint(dataset)):
             raise InvalidSettings(f"the data has changed since the run in {self.path} began; leave out --resume to start anew")
+        return recipe
 
     def save_final(self, model: Any, cost: Mapping[str, Any]) -> None:
         """Keep the finished model (safetensors) and what it cost."""

@@ -87,7 +87,7 @@ def make_arguments(setup: TrainingSetup, updates: int, folder: Path, **more: Any
         "output_dir": str(folder),
         "max_steps": updates,
         "per_device_train_batch_size": setup.at_once,
-        "gradient_accumulation_steps": recipe.batch_size // (setup.at_once * num_processes()),
+        "gradient_accumulation_steps": recipe.update_size // (setup.at_once * num_processes()),
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,

@@ -15,6 +15,7 @@ from scripts.training.objective import Objective
 from scripts.training.pretrained import usual_length
 from scripts.training.processes import num_processes
 from scripts.training.recipe import Recipe
+from scripts.training.small_data import default_epochs as probe_epochs
 
 MICRO_BATCH_TOKENS = 4096
 
@@ -34,11 +35,13 @@ class TrainingSetup:
 
     @property
     def updates_per_epoch(self) -> int:
-        return math.ceil(len(self.rows) / self.recipe.batch_size)
+        return math.ceil(len(self.rows) / self.recipe.update_size)
 
     @property
     def default_epochs(self) -> int:
-        return default_epochs(len(self.rows), self.recipe.batch_size, self.objective.num_labels)
+        if self.recipe.head == "probe":
+            return probe_epochs(len(self.rows), self.recipe.update_size)
+        return default_epochs(len(self.rows), self.recipe.update_size, self.objective.num_labels)
 
     @property
     def workload(self) -> Workload:
@@ -83,9 +86,9 @@ def _cropped(lengths: Sequence[int], recipe: Recipe) -> list[int]:
 
 
 def _at_once(recipe: Recipe, lengths: Sequence[int], processes: int) -> int:
-    if recipe.batch_size % processes:
-        raise InvalidSettings(f"batch_size is {recipe.batch_size}; {processes} processes need a multiple of their number")
-    share = recipe.batch_size // processes
+    if recipe.update_size % processes:
+        raise InvalidSettings(f"batch_size is {recipe.update_size}; {processes} processes need a multiple of their number")
+    share = recipe.update_size // processes
     if not recipe.micro_batch:
         return micro_batch(share, lengths)
     if share % recipe.micro_batch:

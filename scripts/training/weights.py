@@ -95,8 +95,8 @@ def add_adapters(recipe: Recipe, model: Any) -> Any:
         lora_alpha=recipe.lora_alpha or 2 * recipe.lora_rank,
         lora_dropout=recipe.lora_dropout,
         target_modules="all-linear",
-        modules_to_save=_head(model),
-        exclude_modules=_head(model),
+        modules_to_save=head_of(model),
+        exclude_modules=head_of(model),
     )
     try:
         return peft.get_peft_model(model, settings)
@@ -109,7 +109,7 @@ def merge_adapters(model: Any) -> None:
     model.merge_and_unload()
 
 
-def _head(model: Any) -> list[str]:
+def head_of(model: Any) -> list[str]:
     """What transformers puts on top of the body, and the pooler, which is as new as that in many bodies."""
     own = [name for name, part in model.named_children() if name != model.base_model_prefix and list(part.parameters())]
     body = getattr(model, model.base_model_prefix)

@@ -130,7 +130,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         ({"split": 1.0}, "nothing would be held out"),
         ({"max_bad_share": 1.5}, "max_bad_share"),
         ({"epochs": -1.0}, "epochs"),
-        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": -1}, "batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"max_tokens": 7}, "max_tokens"),
@@ -156,7 +156,7 @@ def test_a_recipe_without_data_is_refused() -> None:
         {"max_bad_share": 1.0},
         {"max_tokens": 0},
         {"max_tokens": 8},
-        {"batch_size": 1},
+        {"batch_size": 0},
     ],
 )
 def test_the_ends_of_a_range_belong_to_it(overrides: dict[str, Any]) -> None:

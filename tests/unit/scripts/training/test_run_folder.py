@@ -83,7 +83,7 @@ def test_what_decides_nothing_about_the_training_may_change(key: str, value: obj
 
 def test_another_recipe_is_refused_with_every_key_that_differs(run: RunFolder) -> None:
     run.start(RECIPE, DATASET)
-    with pytest.raises(InvalidSettings, match=r"batch_size \(was 32, is 8\), seed \(was 13, is 1\)"):
+    with pytest.raises(InvalidSettings, match=r"batch_size \(was 0, is 8\), seed \(was 13, is 1\)"):
         run.check_same(replace(RECIPE, batch_size=8, seed=1), DATASET)
 
 
@@ -96,6 +96,18 @@ def test_a_run_that_was_begun_before_there_was_an_option_goes_on_with_its_defaul
     run.check_same(RECIPE, DATASET)
     with pytest.raises(InvalidSettings, match=r"merge_labels \(was False, is True\)"):
         run.check_same(replace(RECIPE, merge_labels=True), DATASET)
+
+
+def test_a_run_of_the_release_before_probes_goes_on_by_what_was_the_default_then(run: RunFolder) -> None:
+    run.start(replace(RECIPE, batch_size=32), DATASET)
+    file = run.path / "recipe.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    del written["recipe"]["head"], written["recipe"]["pooling"]
+    file.write_text(json.dumps(written), encoding="utf-8")
+    recipe = run.check_same(RECIPE, DATASET)
+    assert (recipe.head, recipe.pooling, recipe.batch_size) == ("random", "first", 32)
+    with pytest.raises(InvalidSettings, match=r"head \(was 'random', is 'probe'\)"):
+        run.check_same(replace(RECIPE, head="probe"), DATASET)
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
