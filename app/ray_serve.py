@@ -10,10 +10,11 @@ from typing import Any
 import ray
 from ray import serve
 
+from app.configuration import read_settings
 from app.core.errors import HooperError, InvalidSettings, Unavailable
 from app.main import create_app
 from app.observability.logging import set_up_logging
-from app.settings import Settings, read_settings
+from app.settings import Settings
 
 NAME = "Hooper"
 REQUEST_ID = b"x-request-id"
@@ -25,7 +26,7 @@ class Replica:
     """One engine per model in a process of its own. Invariant: it gets no request before every model was tried."""
 
     def __init__(self, settings: Settings) -> None:
-        set_up_logging(settings.log_level, as_json=True)
+        set_up_logging(settings.log_level, "json" if settings.log_format == "auto" else settings.log_format)
         self._failures: list[HooperError] = []
         self._app = create_app(with_threads(settings, assigned_cores()), self._failures.append)
         self._app.add_middleware(OneRequestId)
@@ -109,6 +110,8 @@ def check_fit_for_many(settings: Settings) -> None:
             "HOOPER_ADMIN_KEY_HASHES cannot be used under Ray Serve: loading a model would reach one replica of many; "
             "change `serve` in the configuration and deploy it again"
         )
+    if settings.ssl_certfile or settings.ssl_keyfile:
+        raise InvalidSettings("HOOPER_SSL_CERTFILE cannot be used under Ray Serve, whose proxies listen; end TLS before them")
     if settings.front_ends > 1:
         raise InvalidSettings(
             "HOOPER_FRONT_ENDS cannot be used under Ray Serve, whose proxies are the front ends; leave it at 1"

@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from app.configuration import check_tls
 from app.core.errors import HooperError, SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.main import create_app, tasks_of
@@ -22,11 +23,12 @@ def serve(settings: Settings) -> int:
         sentence on standard error.
 
     Raises:
-        InvalidSettings: others would reach it without a key, and that was not said.
+        InvalidSettings: others would reach it without a key, which no setting allows, or a file for TLS cannot be used.
         SetupError: an installed task cannot be taken.
     """
     check_exposure(settings)
-    set_up_logging(settings.log_level)
+    check_tls(settings)
+    set_up_logging(settings.log_level, settings.log_format)
     tasks_of(settings)
     if settings.front_ends > 1:
         return _serve_from_several(settings)

@@ -1,16 +1,13 @@
-"""Every knob of the service: type, default, one sentence with its unit. Read once, frozen, passed down by hand."""
+"""Every setting of the service: type, default, one sentence with its unit. `app.configuration` reads them, once."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import ModelName
@@ -18,26 +15,36 @@ from app.core.types import DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_ITEMS
 
 PREFIX = "HOOPER_"
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Words = Annotated[tuple[str, ...], NoDecode]
-Pairs = Annotated[dict[str, ModelName], NoDecode]
-Hashes = Annotated[tuple[KeyHash, ...], NoDecode]
+Words = tuple[str, ...]
+Pairs = dict[str, ModelName]
+Hashes = tuple[KeyHash, ...]
 HostName = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[^\s/*@]+)$")]
-Hosts = Annotated[tuple[HostName, ...], NoDecode]
+Hosts = tuple[HostName, ...]
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/*@]+)$")]
-Origins = Annotated[tuple[Origin, ...], NoDecode]
+Origins = tuple[Origin, ...]
+IS_PATH = object()
+"""Marks a setting that is a path: in a file of settings it is relative to the folder of that file."""
+PathText = Annotated[str, IS_PATH]
+IS_SECRET = object()
+"""Marks a setting whose value is never printed."""
 
 
-class Settings(BaseSettings):
-    """Settings of `hooper serve`; each is an environment variable with the prefix `HOOPER_`."""
+class Settings(BaseModel):
+    """Settings of `hooper serve`; each is an option, an environment variable with the prefix `HOOPER_`, and a key of a file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
+    config: str = Field(
+        "",
+        description="TOML file of settings, by their names without the prefix, as `port = 9000`; options and variables win over"
+        " it, and its relative paths begin in its own folder; empty: none is looked for.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     published_host: str = Field(
         "", description="Address under which others reach the port where that is not `host`, as in a container; empty: `host`."
     )
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
-    models: Path = Field(Path("models"), description="Folder of the model repository.")
+    models: Annotated[Path, IS_PATH] = Field(Path("models"), description="Folder of the model repository.")
     serve: Words = Field(
         (), description="Models to load, as `name`, `name/version` or a folder's path, separated by commas; empty: all, latest."
     )
@@ -51,7 +58,7 @@ class Settings(BaseSettings):
         description="Installed packages, or tasks that they bring, to take beside the built-in tasks, separated by commas; `*`:"
         " all; empty: none.",
     )
-    state: str = Field(
+    state: PathText = Field(
         "",
         description="Folder that keeps which version of each model serves after a restart, for a model repository that is"
         " read-only; empty: `serving.json` in each model's folder.",
@@ -125,13 +132,16 @@ class Settings(BaseSettings):
         le=1000,
         description="Stuck or dead engines that one process replaces; at one more `/health/live` fails, to have it restarted.",
     )
-    feedback: str = Field(
+    feedback: PathText = Field(
         "", description="File in which `POST /v1/feedback` keeps corrections, texts included; empty: none are kept."
     )
     feedback_max_bytes: int = Field(
         1_073_741_824, ge=65_536, description="Bytes that the file of corrections may grow to; then they are refused with 503."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines to print.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="How log lines are written; `auto`: as text on a terminal, one JSON object a line elsewhere."
+    )
     traces_endpoint: str = Field(
         "",
         pattern=r"^(https?://[^/?#\s]+\S*)?$",
@@ -153,10 +163,17 @@ class Settings(BaseSettings):
     api_key_hashes: Hashes = Field(
         (), description="SHA-256 (hex) of each key that may call the service, separated by commas; empty: no key is needed."
     )
+    api_key_hashes_file: PathText = Field(
+        "",
+        description="File with these hashes in place of `api_key_hashes`, such as a mounted secret: one a line, `#` begins a"
+        " comment; read once, at the start.",
+    )
     admin_key_hashes: Hashes = Field(
         (), description="SHA-256 (hex) of each key that may load and unload models, separated by commas; empty: nobody may."
     )
-
+    admin_key_hashes_file: PathText = Field(
+        "", description="File with these hashes in place of `admin_key_hashes`, as `api_key_hashes_file`."
+    )
     key_requests_per_minute: int = Field(
         0,
         ge=0,
@@ -165,6 +182,13 @@ class Settings(BaseSettings):
     )
     allow_no_keys: bool = Field(
         False, description="Whether to start without API keys where others reach the service: then everybody may call it."
+    )
+    ssl_certfile: PathText = Field(
+        "", description="PEM file of the certificate, with its chain: the port speaks HTTPS then, and no HTTP; empty: HTTP."
+    )
+    ssl_keyfile: PathText = Field("", description="PEM file of the certificate's private key; empty: it is in `ssl_certfile`.")
+    ssl_keyfile_password: Annotated[str, IS_SECRET] = Field(
+        "", description="Password of an encrypted private key; empty: it is not encrypted."
     )
 
     @field_validator("default_models", mode="before")
@@ -184,42 +208,20 @@ class Settings(BaseSettings):
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
 
-def read_settings(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment, changed by the overrides.
-
-    Raises:
-        InvalidSettings: a variable with the prefix is unknown (pydantic-settings lets those pass), or a value is nonsense.
-    """
-    for name in environment if environment is not None else os.environ:
-        upper = name.upper()  # pydantic-settings reads variables in either case
-        if upper.startswith(PREFIX) and upper.removeprefix(PREFIX).lower() not in Settings.model_fields:
-            known = ", ".join(PREFIX + field.upper() for field in Settings.model_fields)
-            raise InvalidSettings(f"{name} is not a setting; known are {known}")
-    try:
-        return Settings(**(overrides or {}))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if len(first["loc"]) > 1 and isinstance(first["loc"][1], str):  # of `task=name`
-            first["msg"] = f"{first['loc'][1]}: {first['msg']}"
-        name = PREFIX + str(first["loc"][0]).upper()
-        if name.endswith("_HASHES"):  # what was given may be the key itself
-            raise InvalidSettings(f"{name}: an entry is no SHA-256 of a key in lower-case hex") from None
-        raise InvalidSettings(f"{name}={first['input']!r}: {first['msg']}") from error
-
-
 def check_exposure(settings: Settings) -> None:
     """
     Raises:
-        InvalidSettings: others than this machine would reach the service, it asks nobody for a key, and that was not said.
+        InvalidSettings: others than this machine would reach the service without an API key, and no setting allows that.
     """
     host = settings.published_host or settings.host
     if settings.api_key_hashes or settings.allow_no_keys or is_loopback(host):
         return
     name = PREFIX + ("PUBLISHED_HOST" if settings.published_host else "HOST")
     raise InvalidSettings(
-        f"{name}={host} lets others reach the service, and it would ask nobody for a key. Set {PREFIX}API_KEY_HASHES to the"
-        f" SHA-256 of each key (docs/how-to/keys.md), or {PREFIX}PUBLISHED_HOST=127.0.0.1 if this is a container whose port is"
-        f" published to its own machine alone, or {PREFIX}ALLOW_NO_KEYS=true if everybody may call"
+        f"{name}={host} lets others reach the service, and no API key is configured. Set {PREFIX}API_KEY_HASHES to the"
+        f" SHA-256 of each key, or {PREFIX}API_KEY_HASHES_FILE to a file of them (docs/how-to/keys.md), or"
+        f" {PREFIX}PUBLISHED_HOST=127.0.0.1 if this is a container whose port is published to its own machine alone, or"
+        f" {PREFIX}ALLOW_NO_KEYS=true if everybody may call"
     )
 
 

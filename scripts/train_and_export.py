@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
     sys.path.insert(0, str(ROOT))
 
+from app.configuration import read_settings  # noqa: E402
 from app.core.command_line import program, spread  # noqa: E402
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
-from app.settings import Settings, read_settings  # noqa: E402
+from app.settings import Settings  # noqa: E402
 from app.tasks.registry import installed_tasks  # noqa: E402
 from scripts.export.formatting import format_value, metric_name, say  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
@@ -164,7 +165,7 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
 def _port() -> int:
     """The port on which the service of this environment listens."""
     try:
-        return read_settings().port
+        return read_settings(with_keys=False).port
     except (
         HooperError
     ):  # what is wrong with the settings is told when the service starts, and changes nothing of what was trained

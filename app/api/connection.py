@@ -317,6 +317,10 @@ class Connection(HttpToolsProtocol):
             self._linger()
         else:
             self._wire.close()
+            if self._is_stopping and not self._wire.get_write_buffer_size():
+                self._restart_patience(
+                    BODY_GRACE_S
+                )  # over TLS it stays open until the client says goodbye, which an idle one may not
 
     def _linger(self) -> None:
         """Say that nothing more will be written, and forget what comes until the client closes its side too.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from app.configuration import read_settings
 from app.core.command_line import spread
-from app.settings import Settings, read_settings
+from app.settings import Settings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 COMPUTING = ("models", "state", "device", "precision", "engine_threads", "max_body_bytes")
@@ -17,8 +19,11 @@ COMPUTING = ("models", "state", "device", "precision", "engine_threads", "max_bo
 
 
 def with_settings(*names: str) -> Callable[[_Function], _Function]:
-    """One option for each of these settings; the function's `settings` are the environment's, changed by them."""
-    return spread("settings", setting_options(*names), read_settings)
+    """One option for each of these settings, and `--config`; the function's `settings` are those of all sources.
+
+    Files of key hashes are not read: only what answers callers needs them.
+    """
+    return spread("settings", setting_options("config", *names), partial(read_settings, with_keys=False))
 
 
 def setting_options(*names: str) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def _setting(name: str, field: Any) -> Any:
 def model_names() -> list[str]:
     """What the shell completes a model's name with: models and versions of the repository that the environment names."""
     try:
-        root = read_settings({}).models
+        root = read_settings(with_keys=False).models
         folders = (folder for pattern in ("*", "*/*") for folder in root.glob(pattern) if folder.is_dir())
         return sorted(str(folder.relative_to(root)) for folder in folders)
     except Exception:  # a completion never fails: there is nobody to tell

@@ -10,8 +10,9 @@ import typer
 from app.cli.commands import COMPLETE
 from app.cli.options import JsonOption, model_names, setting_options, with_settings
 from app.cli.terminal import print_json, print_table
+from app.configuration import read_settings, shown_value, sourced_values, validated
 from app.core.command_line import program, spread
-from app.settings import Settings, read_settings, settings_table
+from app.settings import Settings, settings_table
 
 
 @program(
@@ -21,6 +22,7 @@ from app.settings import Settings, read_settings, settings_table
   hooper serve --model ./exported/topics/3     a published folder, wherever it lies
   hooper serve --model ./exported/topics       the latest version in a model's folder
   HOOPER_PORT=9000 hooper serve                each option is an environment variable too
+  hooper serve --config hooper.toml            and a key of a file: port = 9000
 """,
 )
 @spread("overrides", setting_options(), dict)
@@ -49,7 +51,10 @@ def serve(
   hooper doctor --json | jq '.[] | select(.ok | not)'
 """,
 )
-@with_settings("models", "state", "tasks", "device", "precision", "serve", "host", "engine_threads")
+@with_settings(
+    "models", "state", "tasks", "device", "precision", "serve", "host", "engine_threads", "ssl_certfile", "ssl_keyfile",
+    "api_key_hashes_file", "admin_key_hashes_file",
+)  # fmt: skip
 def doctor(settings: Settings, as_json: JsonOption = False) -> int:
     """Say what this machine can run and whether the models are sound."""
     from app.serving.doctor import examine
@@ -66,11 +71,30 @@ def doctor(settings: Settings, as_json: JsonOption = False) -> int:
     "hooper settings",
     """  hooper settings                              variables, defaults, meanings
   HOOPER_PORT=9000 hooper serve                how one is set; or: hooper serve --port 9000
+  hooper settings --values                     the value of each here, and where it comes from
+  hooper settings --values --config hooper.toml
 """,
 )
-def settings() -> int:
-    """Print every setting as a markdown table."""
-    print(settings_table())
+@spread("overrides", setting_options("config"), dict)
+def settings(
+    overrides: dict[str, Any],
+    values: Annotated[bool, typer.Option("--values", help="print the value of each and where it comes from")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Print every setting as a markdown table, or the values that hold here."""
+    if not (values or as_json or overrides):
+        print(settings_table())
+        return 0
+    sourced = sourced_values(overrides)
+    validated_settings = validated(sourced)
+    rows = [
+        [name, shown_value(name, getattr(validated_settings, name)), sourced[name].source if name in sourced else "default"]
+        for name in Settings.model_fields
+    ]
+    if as_json:
+        print_json([dict(zip(("setting", "value", "source"), row, strict=True)) for row in rows])
+    else:
+        print_table([["setting", "value", "from"], *rows])
     return 0
 
 

@@ -236,3 +236,8 @@ def describe_file(path: Path) -> FileEntry:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FileEntry(sha256=digest, num_bytes=path.stat().st_size)
+
+
+def is_path(reference: str) -> bool:
+    """Whether it is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
+    return reference.startswith((".", "/", "~")) or reference.count("/") > 1

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each on a pipe, plain on a terminal. Never a request's text."""
+"""Log lines: one JSON object each, or plain text for people. Never a request's text."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def set_up_logging(level: str, as_json: bool | None = None) -> None:
-    """Send everything to standard error; JSON unless that is a terminal."""
+def set_up_logging(level: str, log_format: str = "auto") -> None:
+    """Send everything to standard error, as `HOOPER_LOG_FORMAT` says: `auto` is JSON unless that is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
-    use_json = not sys.stderr.isatty() if as_json is None else as_json
+    use_json = not sys.stderr.isatty() if log_format == "auto" else log_format == "json"
     handler.setFormatter(JsonFormatter() if use_json else PlainFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

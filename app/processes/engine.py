@@ -51,7 +51,8 @@ def main() -> int:
     for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: front ends still need this process
     config = receive_config()
-    set_up_logging(config.read_settings().log_level)
+    settings = config.read_settings()
+    set_up_logging(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         failure = runner.run(answer(config))
     if failure is not None:

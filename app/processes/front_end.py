@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
 def main() -> int:
     config = receive_config()
     settings = config.read_settings()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     metrics = SharedMetrics(config.metrics_folder, config.place, "front_end", config.is_successor)
 
     def stop() -> None:

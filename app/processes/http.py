@@ -29,6 +29,10 @@ def freeze_heap() -> None:
     gc.freeze()
 
 
+TLS_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2; those of TLS 1.3 are fixed, and nothing older is spoken. uvicorn's default takes some that are broken."""
+
+
 def uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -39,6 +43,10 @@ def uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        ssl_ciphers=TLS_CIPHERS,
+        ssl_certfile=settings.ssl_certfile or None,
+        ssl_keyfile=settings.ssl_keyfile or None,
+        ssl_keyfile_password=settings.ssl_keyfile_password or None,
         timeout_graceful_shutdown=int(settings.drain_s) + 1,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from app.configuration import check_tls, with_key_files
 from app.core.artefact import Artefact
 from app.core.errors import HooperError
 from app.observability.metrics import Metrics
@@ -65,7 +66,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at the installation, the machine and the settings, and let the version of each model that serves answer."""
     machine = detect_machine()
-    findings = [_packages(), _machine(machine), _memory(), _device(settings, machine), _keys(settings), *_plugins(settings)]
+    findings = [_packages(), _machine(machine), _memory(), _device(settings, machine), *_configured(settings)]
+    findings += [_keys(settings), *_plugins(settings)]
     return [*findings, *_models(settings)] if all(finding.ok for finding in findings if finding.what == "tasks") else findings
 
 
@@ -98,8 +100,22 @@ def _memory() -> Finding:
     return Finding("memory", not enough, f"{free / 1e6:.0f} MB are free to this process{enough}")
 
 
+def _configured(settings: Settings) -> Iterator[Finding]:
+    """The file of settings, and what HTTPS needs; nothing where neither is used."""
+    if settings.config:
+        detail = f"{settings.config} is read; `hooper settings --values` shows each value and where it comes from"
+        yield Finding("settings", True, detail)
+    if settings.ssl_certfile or settings.ssl_keyfile:
+        try:
+            check_tls(settings)
+            yield Finding("tls", True, f"HTTPS with the certificate in {settings.ssl_certfile}")
+        except HooperError as error:
+            yield Finding("tls", False, error.detail)
+
+
 def _keys(settings: Settings) -> Finding:
     try:
+        settings = with_key_files(settings)
         check_exposure(settings)
     except HooperError as error:
         return Finding("keys", False, error.detail)

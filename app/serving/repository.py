@@ -15,7 +15,7 @@ from app.core.artefact import (
     versions_in,
 )
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError, UnknownModel
-from app.core.manifest import MANIFEST, VERSION, Manifest, read_manifest
+from app.core.manifest import MANIFEST, VERSION, Manifest, is_path, read_manifest
 
 
 class Repository:
@@ -151,8 +151,3 @@ class Repository:
         if name not in self.names() or int(version) not in self.versions(name):
             raise UnknownModel(f"there is no model {reference} in {self.root}")
         return self.root / name / version
-
-
-def is_path(reference: str) -> bool:
-    """Whether it is a folder's path: a model's name begins with a letter or digit and holds one `/` at most."""
-    return reference.startswith((".", "/", "~")) or reference.count("/") > 1

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from app.core.artefact import Artefact
 from app.core.errors import HooperError, InvalidArtefact, InvalidSettings, SetupError, UnknownModel
-from app.core.manifest import VERSION
+from app.core.manifest import VERSION, is_path
 from app.serving.deployment import Deployment
 from app.serving.failures import FailedModel, failed_model, without_paths
 from app.serving.registry import Registry
-from app.serving.repository import Repository, is_path
+from app.serving.repository import Repository
 from app.serving.rollout.lease import MAIN, Role
 from app.serving.rollout.recovery import EngineRecovery
 from app.tasks.registry import Tasks

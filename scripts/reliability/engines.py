@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import uvicorn
 
+from app.configuration import read_settings
 from app.core.manifest import Graph
 from app.core.types import Ints
 from app.main import create_app
 from app.runtime.onnx_session import InputInfo, OrtSession, RunOptions, SessionFactory, open_session
 from app.runtime.providers import Provider
-from app.settings import read_settings
 from scripts.reliability.callers import CountedRequest
 
 Outputs = Sequence[np.ndarray]

@@ -160,6 +160,7 @@ def test_rays_proxies_may_be_reached_under_any_name_unless_some_are_given(
         ({"state": "state"}, "HOOPER_STATE=state must be an absolute path under Ray Serve"),
         ({"models": "/m", "admin_key_hashes": "0" * 64}, "loading a model would reach one replica of many"),
         ({"models": "/m", "front_ends": 2}, "HOOPER_FRONT_ENDS cannot be used under Ray Serve"),
+        ({"models": "/m", "ssl_certfile": "/c"}, "HOOPER_SSL_CERTFILE cannot be used under Ray Serve"),
         ({"models": "/m", "devise": "cpu"}, "HOOPER_DEVISE"),
         ({"models": "/m", "drain_s": -1}, "HOOPER_DRAIN_S=-1"),
     ],

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from app.api.routes import health
+from app.configuration import read_settings
 from app.observability.metrics import LiveModel, Metrics
-from app.settings import PREFIX, Settings, check_exposure, read_settings
+from app.settings import PREFIX, Settings, check_exposure
 from tests.support.kustomize import MERGED_BY, Resource, build, documents
 from tests.support.live_service import ROOT
 

@@ -10,8 +10,9 @@ import pytest
 
 from app.api.openapi import operations
 from app.api.origins import Doors
+from app.configuration import read_settings
 from app.core.errors import InvalidSettings
-from app.settings import Settings, read_settings
+from app.settings import Settings
 from tests.support.requests import Service, check_problem
 
 PROTOCOLS = ["/v1/classify", "/models/tiny", "/predict", "/v2/models/tiny/infer"]

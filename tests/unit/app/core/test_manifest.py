@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.core.errors import InvalidArtefact
-from app.core.manifest import MANIFEST, Parity, describe_file, read_manifest, verify_files
+from app.core.manifest import MANIFEST, Parity, describe_file, is_path, read_manifest, verify_files
 from tests.support.tiny_model import publish_tiny
 
 
@@ -188,3 +188,11 @@ def test_an_agreement_that_misses_a_gate_by_a_row_does_not_look_as_if_it_had_rea
 ) -> None:
     parity = Parity(rows=rows, agreement=alike / rows, max_abs_error=0.1, passed=False)
     assert f"{parity.agreement_to_show:.2%}" == shown
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [("a", False), ("a/1", False), ("./a", True), ("../a", True), ("/a", True), ("~/a", True), ("a/b/1", True)],
+)
+def test_a_path_is_distinguished_from_a_name(reference: str, expected: bool) -> None:
+    assert is_path(reference) is expected

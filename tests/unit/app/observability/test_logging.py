@@ -131,3 +131,14 @@ def test_a_terminal_gets_plain_lines_and_a_pipe_json(
     (handler,) = logging.root.handlers
     assert isinstance(handler.formatter, kind)
     assert logging.root.level == logging.WARNING
+
+
+@pytest.mark.parametrize(("log_format", "kind"), [("text", PlainFormatter), ("json", JsonFormatter)])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_format_that_is_asked_for_is_taken_wherever_the_lines_go(
+    restored: None, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, log_format: str, kind: type
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    set_up_logging("info", log_format)
+    (handler,) = logging.root.handlers
+    assert isinstance(handler.formatter, kind)

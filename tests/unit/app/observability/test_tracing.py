@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from app.configuration import read_settings
 from app.core.errors import InvalidSettings, SetupError
 from app.main import create_app
 from app.observability.tracing import Trace, Traces, address_of, open_traces
-from app.settings import Settings, read_settings
+from app.settings import Settings
 from scripts.bench.service import free_port
 from tests.support.live_service import ROOT
 from tests.support.requests import Service

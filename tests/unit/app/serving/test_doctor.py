@@ -124,6 +124,17 @@ def test_an_address_that_others_reach_without_a_key_is_bad(models: Path) -> None
     assert "HOOPER_API_KEY_HASHES" in found["keys"].detail
 
 
+def test_the_file_of_settings_and_what_is_wrong_with_keys_or_a_certificate_are_findings(models: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        models=models, device="cpu", config="/a.toml", api_key_hashes_file=str(tmp_path / "no"), ssl_keyfile="/k.pem"
+    )
+    found = {entry.what: entry for entry in examine(settings)}
+    assert found["settings"].detail.startswith("/a.toml is read; `hooper settings --values` shows each value")
+    assert (found["keys"].ok, found["tls"].ok) == (False, False)
+    assert "cannot be read: No such file or directory" in found["keys"].detail
+    assert found["tls"].detail.startswith("HOOPER_SSL_KEYFILE=/k.pem is set without HOOPER_SSL_CERTFILE")
+
+
 @pytest.mark.parametrize(
     ("machine", "limit", "used", "free"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.errors import InvalidArtefact, SetupError, UnknownModel
 from app.core.manifest import MANIFEST
-from app.serving.repository import Repository, is_path
+from app.serving.repository import Repository
 from tests.support.mutated_model import sign_again
 
 
@@ -208,12 +208,6 @@ def test_a_model_of_the_repository_and_a_folder_of_its_name_must_be_told_apart(
     assert Repository(models).find("./tiny").folder == Path("tiny/1")
     monkeypatch.chdir(models)
     assert Repository(models).find("tiny").folder == models / "tiny" / "1"
-
-
-@pytest.mark.parametrize(("wish", "is_one"), [("a", False), ("a/1", False), ("./a", True), ("../a", True), ("/a", True),
-                                              ("~/a", True), ("a/b/1", True)])  # fmt: skip
-def test_a_path_is_told_from_a_name(wish: str, is_one: bool) -> None:
-    assert is_path(wish) is is_one
 
 
 def test_every_version_is_listed_with_what_is_wrong_with_it(models: Path) -> None:

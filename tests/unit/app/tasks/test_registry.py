@@ -11,9 +11,10 @@ import pytest
 
 from app.api.application import build_application
 from app.api.protocols.native import operations
+from app.configuration import read_settings
 from app.core.errors import InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
-from app.settings import Settings, read_settings
+from app.settings import Settings
 from app.tasks.registry import BUILT_IN, HOUSE_PATHS, ROOT_PATHS, Tasks, environment_tasks, installed_tasks
 from tests.support.plugins import POLARITY, install, install_example, on_path
 
