@@ -157,6 +157,10 @@ class Tokenizer:
         number: int | None = self._tokenizer.token_to_id(token)
         return number
 
+    def vocabulary_size(self) -> int:
+        """Different tokens, added ones too."""
+        return int(self._tokenizer.get_vocab_size())
+
     def unknown_id(self) -> int | None:
         """The token that stands for what the vocabulary lacks; None where it lacks nothing, as one made of bytes."""
         model = json.loads(self.definition)["model"]

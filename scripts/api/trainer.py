@@ -232,7 +232,7 @@ class Trainer(Generic[F]):
             examples=reference.examples,
             predictions=reference.predictions,
             runner=TorchRunner(trained.model, self._training.output_axis),
-            notes=data_notes(self._prepared.dataset, self._prepared.notes),
+            notes=data_notes(self._prepared.dataset, self._prepared.sentences),
         )
 
     def _line(self, script: str = "", **values: Any) -> Pipeline:

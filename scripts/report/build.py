@@ -79,13 +79,15 @@ def write_run_report(
         examples=reference.examples,
         predictions=verified.predictions,
         runner=runner,
-        notes=data_notes(prepared.dataset, prepared.notes),
+        notes=data_notes(prepared.dataset, prepared.sentences),
     )
     facts = {**facts_of(manifest), "trained on": f"{len(prepared.dataset.train):,} rows"}
     weights = weights_id(manifest)
     path = page.page_of(run, manifest.version)
     page.keep_older(path, weights)
-    return page.write(build(evaluated, facts, {"weights": weights}), path)
+    return page.write(
+        build(evaluated, facts, {"weights": weights, "checks": [check.as_dict() for check in prepared.checks]}), path
+    )
 
 
 def write_data_report(version: OpenVersion, recipe: Recipe, runs: Path) -> Path:

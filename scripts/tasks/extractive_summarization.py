@@ -31,7 +31,8 @@ from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.spec import IGNORED, Axis, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, Columns, TableSample, choose_columns, describe, finds
-from scripts.training.data import Broken, Example, Parse, check_texts, load
+from scripts.training.data import Broken, Example, Parse, load
+from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
 from scripts.training.recipe import Recipe
@@ -98,8 +99,9 @@ class SummarizationTraining(TrainingTask):
         dataset = load(recipe, records, parsers[0], correction=parsers[1])
         words = recipe.summary_words or usual_words(dataset.train)
         names = describe({"document": columns.matches["text"], LABEL: columns.matches[LABEL]}, "summary")
-        notes = [f"{names}; summaries of about {words:.0f} words", *columns.notes, *check_texts(dataset)]
-        return Prepared(dataset, {"usual_words": words, "language": recipe.language}, notes, columns.matches)
+        notes = [f"{names}; summaries of about {words:.0f} words", *columns.notes]
+        options = {"usual_words": words, "language": recipe.language}
+        return Prepared(dataset, options, notes, list(check_texts(dataset)), columns.matches)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}

@@ -17,6 +17,7 @@ from app.data import Record
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.data import Dataset, Example, Parse
+from scripts.training.data_checks import Check
 from scripts.training.evaluation import Predictions, RowRunner
 from scripts.training.recipe import Recipe
 
@@ -49,10 +50,17 @@ class Prepared:
     task_options: dict[str, Any]
     notes: Sequence[str] = field(default=())
     """Sentences for the person at the terminal and for the card."""
+    checks: Sequence[Check] = field(default=())
+    """What may be wrong with the data."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Item fields and `label` to the columns that held them, kept with the model."""
     label_separator: str = ""
     """Between the labels of a cell, where there may be several; kept with the model."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """The notes, and what the checks found."""
+        return [*self.notes, *map(str, self.checks)]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from scripts.tasks.spec import Prepared, ReportInput, TrainingTask
 from scripts.tasks.texts import TextColumns, TextTraining, fields_of
 from scripts.training.columns import LABEL as LABEL_FIELD
 from scripts.training.columns import TableSample, choose_columns, finds
-from scripts.training.data import Dataset, Example, Parse, check_texts, load
+from scripts.training.data import Dataset, Example, Parse, load
+from scripts.training.data_checks import check_texts
 from scripts.training.recipe import Recipe
 
 LABEL = "score"
@@ -83,8 +84,8 @@ class TextRegressionTraining(TextTraining):
         dataset = load(recipe, records, partial(columns.parse, read_label=read_number))
         values = np.array([example.target for example in dataset.train])
         notes = [f"{columns}; numbers from {values.min():g} to {values.max():g}, {values.mean():.4g} on average"]
-        notes += check_texts(dataset)
-        return Prepared(dataset, _task_options(dataset, recipe), notes, columns.columns.matches)
+        checks = list(check_texts(dataset))
+        return Prepared(dataset, _task_options(dataset, recipe), notes, checks, columns.columns.matches)
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         return partial(_columns(recipe, records).parse, read_label=read_number)

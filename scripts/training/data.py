@@ -11,7 +11,7 @@ import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -262,37 +262,6 @@ def _as_often(train: Sequence[Example], recipe: Recipe) -> list[Example]:
         return list(train)
     times = dict(zip(recipe.data, recipe.repeat, strict=True))
     return [entry for entry in train for _ in range(times[entry.source])]
-
-
-HUGE = 100_000
-"""Characters of a text of which a model reads the beginning alone."""
-
-
-def check_texts(dataset: Dataset) -> Iterator[str]:
-    """For any task: repeated and huge texts."""
-    yield from _repeated(dataset.train)
-    yield from _huge([*dataset.train, *dataset.validation])
-
-
-def _repeated(train: Sequence[Example]) -> Iterator[str]:
-    """Rows of one place are one row, however often a recipe repeats it."""
-    rows = {entry.where: entry for entry in train}.values()
-    counts = Counter((normalized(row.item), repr(row.target)) for row in rows)
-    extra = sum(count - 1 for count in counts.values())
-    if extra:
-        plural = "s" if extra > 1 else ""
-        yield f"{extra:,} duplicate{plural} in the training data (ignoring case and whitespace)"
-
-
-def _huge(examples: Sequence[Example]) -> Iterator[str]:
-    sizes = {example.where: len(example.item) for example in examples if len(example.item) > HUGE}
-    if sizes:
-        place = max(sizes, key=lambda size: sizes[size])
-        plural = "s have" if len(sizes) > 1 else " has"
-        yield (
-            f"{len(sizes):,} text{plural} more than {HUGE:,} characters ({place}: {sizes[place]:,}), of which only the"
-            " beginning is read; is a quote missing there?"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from scripts.training import pretrained, trained_rows
 from scripts.training.budget import length_cost
 from scripts.training.columns import data_format, with_task
 from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
+from scripts.training.data_checks import check_vocabulary
 from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
@@ -97,7 +98,9 @@ class Pipeline:
     def run(self, resume: bool) -> PublishedModel | None:
         """All stages, from data to a published version; none from a process that only helps another to train."""
         prepared = self.load(read_all(self.recipe))
-        trained = self.train(prepared, resume)
+        start = pretrained.find_start(self.recipe.base_model)
+        prepared = self.check_vocabulary(prepared, start)
+        trained = self.train(prepared, resume, start)
         if not is_main_process():
             return None
         return self.export(prepared, trained, self.evaluate(prepared, trained))
@@ -113,9 +116,16 @@ class Pipeline:
             )
             prepared = replace(prepared, notes=[*prepared.notes, count_note, *corrections.notes])
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
-        for note in data_notes(dataset, prepared.notes):
+        for note in data_notes(dataset, prepared.sentences):
             self.say("", note)
         return prepared
+
+    def check_vocabulary(self, prepared: Prepared, start: pretrained.Start) -> Prepared:
+        """With a check more where the base model hardly knows the language of the data."""
+        checks = list(check_vocabulary(prepared.dataset, Tokenizer(start.tokenizer, pretrained.DEFAULT_LIMIT)))
+        for check in checks:
+            self.say("", str(check))
+        return replace(prepared, checks=[*prepared.checks, *checks])
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
         """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left."""
@@ -310,7 +320,7 @@ class Pipeline:
                 cost=trained.cost,
                 command=self.script or evaluation["command"],
                 language="python" if self.script else "sh",
-                notes=prepared.notes,
+                notes=prepared.sentences,
             )
         )
 

@@ -63,7 +63,9 @@ class Recipe:
     minus_one: Literal["no-label", "class"] = option(
         "no-label", "what the label -1 means beside 0, 1, 2, …: no label, as in Hugging Face's data sets, or a class"
     )
-    merge_labels: bool = option(False, "labels that differ in case alone are one: the spelling that most rows have")
+    merge_labels: bool = option(
+        False, "labels that differ in case, `_`, `-` or spaces alone are one: the spelling that most rows have"
+    )
     repair_offsets: bool = option(
         False,
         "question answering: an answer that does not stand where it is said to is taken at the nearest place where it does, and"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,19 @@ from app.tasks.question_answering.spec import SPEC
 from app.tasks.question_answering.task import QuestionItem
 from app.tasks.tokenizer import encodable
 from scripts.training.columns import LABEL, Columns
-from scripts.training.data import Broken, Example
+from scripts.training.data import Broken, Dataset, Example
+from scripts.training.data_checks import NUM_EXAMPLES, Check
 
 ANSWER_NAMES = ("answers", "answer", "answer_text")
 ANSWERS = FieldSpec(ANSWER_COLUMNS, required=False, description="answers")  # of questions without any there may be no column
+
+
+MISPLACED = (
+    "an answer without 'answer_start' stands several times in the context",
+    "an answer stands in the context, but not at its 'answer_start'",
+    "an answer does not stand in the context",
+)
+"""Why a row is broken whose answer is not where it is said to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +154,27 @@ def _gold(context: str, text: str, start: int | None, repair: Repair | None) -> 
         return Gold(text, begin, begin + len(text))
     places = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
     if not places:
-        raise ValueError("an answer does not stand in the context")
+        raise ValueError(MISPLACED[2])
     if start is None:
         if len(places) > 1 and repair is None:
-            raise ValueError(
-                "an answer without 'answer_start' stands several times in the context; --repair-offsets takes the first"
-            )
+            raise ValueError(f"{MISPLACED[0]}; --repair-offsets takes the first")
         if repair is not None:
             repair.num_first += len(places) > 1
         return Gold(text, places[0], places[0] + len(text))
     if repair is None:
-        raise ValueError(
-            "an answer stands in the context, but not at its 'answer_start'; --repair-offsets takes the nearest place"
-        )
+        raise ValueError(f"{MISPLACED[1]}; --repair-offsets takes the nearest place")
     repair.num_moved += 1
     begin = min(places, key=lambda place: abs(place - begin))
     return Gold(text, begin, begin + len(text))
+
+
+def check_offsets(dataset: Dataset) -> Iterator[Check]:
+    """Answers that are not where they are said to be."""
+    rows = [row for row in dataset.broken if row.why.startswith(MISPLACED)]
+    if rows:
+        finding = f"{len(rows):,} answer{'s are' if len(rows) > 1 else ' is'} not at the given place in the context"
+        places = tuple(row.where for row in rows[:NUM_EXAMPLES])
+        yield Check("wrong-offsets", len(rows), finding, "left out; --repair-offsets takes the nearest place", places)
 
 
 NEAREST = 5

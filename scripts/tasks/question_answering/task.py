@@ -22,10 +22,11 @@ from app.tasks.question_answering.spec import SPEC as SERVED
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, parse, unanswered
+from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, check_offsets, parse, unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
-from scripts.training.data import Example, Parse, check_texts, load
+from scripts.training.data import Example, Parse, load
+from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
 from scripts.training.recipe import Recipe
@@ -101,6 +102,7 @@ class QuestionAnsweringTraining(TrainingTask):
         parser = partial(parse, repair=repair, names=columns)
         dataset = load(recipe, records, parser, group=lambda entry: entry.item.context)
         notes = [*columns.notes, *(repair.notes if repair else [])]
+        checks = list(check_texts(dataset))  # before rows are added that nobody wrote
         own = sum(not entry.target for entry in dataset.train)
         if own:
             notes.append(f"{own:,} questions without an answer in their context")
@@ -110,7 +112,7 @@ class QuestionAnsweringTraining(TrainingTask):
                 rows = "row" if len(negatives) == 1 else "rows"
                 notes.append(f"{len(negatives):,} {rows} added in which a similar context does not answer the question")
             dataset = replace(dataset, train=[*dataset.train, *negatives])
-        return Prepared(dataset, {}, [*notes, *check_texts(dataset)], columns.matches)
+        return Prepared(dataset, {}, notes, [*check_offsets(dataset), *checks], columns.matches)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 2}

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.errors import InvalidSettings
 from app.data.cells import is_missing, literal, plain, spelled
 from app.tasks.labels import clean_label
-from scripts.training.data import Dataset, Example, normalized
+from scripts.training.data_checks import label_key, quoted
 from scripts.training.recipe import Recipe
 
 SEPARATORS = (",", ";", "|")
 SEPARATOR = "|"
 """Between several labels of a cell, where none is named."""
+MIN_IDENTIFIERS = 20
+"""Of fewer rows with a label each, the data may just be small."""
 MULTI = "multi_label_classification"
 NO_LABEL = "-1"
 DOUBTFUL = ("None", "none", "null", "NULL", "NA", "N/A", "#N/A", "n/a", "-", "?")
 """Words that may be a label, and may say that there is none."""
-NUM_NAMED = 3
-UNEVEN = 10
-"""The largest label has so many times the rows of the smallest."""
-FEW_ROWS = 10
-"""Of a label with fewer training rows little can be learnt."""
 _WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")
 """A whole number, also as pandas writes it into a csv file where its column has a gap."""
 
@@ -86,7 +83,7 @@ class LabelKind:
                 0, f"several labels a text, with {separator!r} between them (--label-separator), in {num_separated:,} cells"
             )
         if as_numbers:
-            notes.insert(0, f"labels written as decimals are whole numbers: {_quoted(map(repr, sorted(counts)))}")
+            notes.insert(0, f"labels written as decimals are whole numbers: {quoted(map(repr, sorted(counts)))}")
         return cls(multi, separator, bool(multi and num_separated), is_none, as_numbers, spellings, notes)
 
     def read(self, cell: Any) -> Any:
@@ -206,22 +203,45 @@ def _refuse_indicators(cells: Sequence[Any]) -> None:
         )
 
 
+def refuse_identifiers(column: str, cells: Sequence[Any], multi: bool) -> None:
+    """
+    Raises:
+        InvalidSettings: no label comes twice, so that nothing can be learnt.
+    """
+    labels = [str(cell).strip() for cell in map(plain, cells) if not is_missing(cell) and not isinstance(cell, list | dict)]
+    if not multi and len(labels) >= MIN_IDENTIFIERS and len(set(labels)) == len(labels):
+        numbers = " where it is a number, --task text-regression learns it as such;" if all(map(_is_number, labels)) else ""
+        raise InvalidSettings(
+            f"each of the {len(labels):,} rows has a label of its own in column {column!r}, as an ID or a date has, and a label"
+            f" that never comes again cannot be learnt;{numbers} say --label-column NAME where another column holds the label"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _merged(counts: Mapping[str, int]) -> dict[str, str]:
-    """Labels that differ in case alone, with the spelling that most rows have."""
-    return {label: max(group, key=lambda entry: counts[entry]) for group in _same_but_for_case(counts) for label in group}
+    """Labels that look the same or differ in case, `_`, `-` and spaces alone, with the spelling that most rows have."""
+    groups = _same_but_for_case(counts, label_key)
+    return {label: max(group, key=lambda entry: counts[entry]) for group in groups for label in group}
 
 
-def _same_but_for_case(counts: Mapping[str, int]) -> list[list[str]]:
+def _same_but_for_case(counts: Mapping[str, int], key: Callable[[str], str] = str.casefold) -> list[list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for label in counts:
-        groups[label.casefold()].append(label)
+        groups[key(label)].append(label)
     return [sorted(group, key=lambda entry: -counts[entry]) for group in groups.values() if len(group) > 1]
 
 
 def _invisible(raw: Sequence[str]) -> Iterator[str]:
     altered = Counter(clean_label(text) for text in raw if text.strip(" \t\r\n") != clean_label(text))
     if altered:
-        listing = _quoted(repr(label) for label in altered)
+        listing = quoted(repr(label) for label in altered)
         yield (
             f"{sum(altered.values()):,} labels are written with invisible characters, other blanks or decomposed letters; they"
             f" count as what they look like: {listing}"
@@ -229,10 +249,10 @@ def _invisible(raw: Sequence[str]) -> Iterator[str]:
 
 
 def _alike(counts: Mapping[str, int], spellings: Mapping[str, str]) -> Iterator[str]:
-    groups = _same_but_for_case(counts)
-    listing = _quoted(" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups)
+    groups = _same_but_for_case(counts, label_key if spellings else str.casefold)
+    listing = quoted(" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups)
     if groups and spellings:
-        yield f"labels that differ in case alone are merged, the first of each stays: {listing}"
+        yield f"labels that differ in case, signs or spaces alone are merged, the first of each stays: {listing}"
     elif groups:
         yield f"labels differ in case alone and are learnt as different ones: {listing}; --merge-labels makes one of each"
 
@@ -240,7 +260,7 @@ def _alike(counts: Mapping[str, int], spellings: Mapping[str, str]) -> Iterator[
 def _doubtful(counts: Mapping[str, int]) -> Iterator[str]:
     doubtful = [label for label in DOUBTFUL if label in counts]
     if doubtful:
-        listing = _quoted(f"{label!r} ({counts[label]:,} rows)" for label in doubtful)
+        listing = quoted(f"{label!r} ({counts[label]:,} rows)" for label in doubtful)
         yield f"{listing} is learnt as a label; leave such rows out where it means that there is none"
 
 
@@ -248,50 +268,6 @@ def _perhaps_several(counts: Mapping[str, int], multi: bool) -> Iterator[str]:
     joined = [label for label in counts if any(sign in label for sign in SEPARATORS)]
     if joined and not multi:
         yield (
-            f"each of {_quoted(map(repr, joined))} is learnt as one label; for several in a cell say --label-separator and what"
+            f"each of {quoted(map(repr, joined))} is learnt as one label; for several in a cell say --label-separator and what"
             " stands between them"
         )
-
-
-def _quoted(labels: Any, limit: int = NUM_NAMED) -> str:
-    names = list(labels)
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return f"{', '.join(names[:limit])}{more}"
-
-
-def check_labels(dataset: Dataset, multi: bool) -> Iterator[str]:
-    """For classifiers: labels that are uneven, rare or not judged, and texts that stand with several."""
-    trained, held_out = (_counts(part, multi) for part in (dataset.train, dataset.validation))
-    ranked = trained.most_common()
-    (largest, high), (smallest, low) = ranked[0], ranked[-1]
-    if high >= UNEVEN * low:
-        yield (
-            f"labels are uneven: {largest!r} has {high:,} training rows, {smallest!r} {low:,}; accuracy hides the small ones,"
-            " macro F1 does not"
-        )
-    rare = [label for label, count in ranked if count < FEW_ROWS]
-    if rare:
-        yield f"{_labels(rare)} fewer than {FEW_ROWS} training rows: {_quoted(map(repr, rare), 5)}"
-    not_evaluated = [label for label in sorted(trained) if not held_out[label]]
-    if not_evaluated:
-        count = f"{len(not_evaluated):,} label{'s' if len(not_evaluated) > 1 else ''}"
-        yield f"{count} not in the validation set, not evaluated: {_quoted(map(repr, not_evaluated), 5)}"
-    yield from _contradicted(dataset.train)
-
-
-def _contradicted(train: Sequence[Example]) -> Iterator[str]:
-    places: dict[str, dict[str, str]] = defaultdict(dict)
-    for entry in train:
-        places[normalized(entry.item)].setdefault(repr(entry.target), entry.where)
-    conflicts = [list(place.values()) for place in places.values() if len(place) > 1]
-    if conflicts:
-        (first, second, *_), plural = conflicts[0], "s stand" if len(conflicts) > 1 else " stands"
-        yield f"{len(conflicts):,} text{plural} in the training data with different labels, for example {first} and {second}"
-
-
-def _counts(examples: Sequence[Example], multi: bool) -> Counter[str]:
-    return Counter(label for example in examples for label in (example.target if multi else [example.target]))
-
-
-def _labels(labels: Sequence[str]) -> str:
-    return "1 label has" if len(labels) == 1 else f"{len(labels):,} labels have"

@@ -21,11 +21,12 @@ from app.tasks.text_classification.task import DEFAULT_THRESHOLD, Classification
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
 from scripts.tasks.text_classification import report, scores, thresholds
-from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, check_labels, whole_number
+from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, refuse_identifiers, whole_number
 from scripts.tasks.text_regression import number
 from scripts.tasks.texts import TextColumns, TextTraining
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
-from scripts.training.data import Broken, Dataset, Example, Parse, check_texts, load
+from scripts.training.data import Broken, Dataset, Example, Parse, load
+from scripts.training.data_checks import check_labels, check_texts
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
 
@@ -66,6 +67,7 @@ class TextClassificationTraining(TextTraining):
         """Choose columns, parse, split, and take the label set from the training part."""
         columns, kind = read_columns(recipe, records)
         multi = kind.multi_label
+        refuse_identifiers(columns.label, columns.labels(records), multi)
         dataset = load(
             recipe,
             records,
@@ -78,9 +80,9 @@ class TextClassificationTraining(TextTraining):
         dataset = _without_unknown_labels(dataset, set(labels), multi, recipe.max_bad_share)
         problem: ProblemType = "multi_label_classification" if multi else "single_label_classification"
         notes = [f"{columns}; {len(labels)} labels", *_perhaps_numbers(labels, multi), *kind.notes]
-        notes += [*check_labels(dataset, multi), *check_texts(dataset)]
+        checks = [*check_labels(dataset, multi), *check_texts(dataset)]
         options = {"labels": labels, "problem_type": problem}
-        return Prepared(dataset, options, notes, columns.columns.matches, kind.separator if kind.is_separated else "")
+        return Prepared(dataset, options, notes, checks, columns.columns.matches, kind.separator if kind.is_separated else "")
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         labels = task_options["labels"]
