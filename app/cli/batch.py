@@ -22,7 +22,7 @@ from app.cli.terminal import Progress, print_json
 from app.core.command_line import program, spread
 from app.core.errors import SetupError
 from app.core.manifest import MANIFEST
-from app.data.readers import STANDARD_INPUT, open_source
+from app.data.sources import STANDARD_INPUT, open_source
 from app.settings import Settings
 
 CHUNK, CHUNK_CHARACTERS = 256, 250_000
@@ -145,7 +145,7 @@ def _run(
 
 def _answer_here(output: ResumableWriter, source: str, stream: BinaryIO, request: ModelRequest, writer: RowWriter) -> float:
     """When it began: once the model was loaded."""
-    progress = Progress(output.mark.num_rows, share_read(stream, source, request.schema))
+    progress = Progress(output.mark.num_rows, share_read(stream, source))
     rows = rows_after(stream, source, request.schema, output.mark.num_rows)
     with opened(request) as model, closing(Prefetch(rows, CHUNK, CHUNK_CHARACTERS)) as prefetch:
         began = time.monotonic()

@@ -29,7 +29,7 @@ from app.core.errors import SetupError
 from app.core.feedback import read as read_feedback
 from app.data import Input, read
 from app.data.items import check_sources
-from app.data.readers import STANDARD_INPUT
+from app.data.sources import STANDARD_INPUT
 from app.settings import Settings
 
 Measure = Literal["margin", "entropy", "least-confidence"]

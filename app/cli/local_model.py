@@ -53,6 +53,11 @@ class Route:
     """From a request to the task's own items."""
 
 
+def as_option(name: str) -> str:
+    """How the command line writes an option."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """A model, what is asked of it, and how inputs are read for it."""
@@ -80,8 +85,11 @@ class ModelRequest:
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
         return Route(self.spec.route.request, option_names(self.spec), self.spec.routes[0].wrap, predict)
 
-    def checked_options(self) -> dict[str, Any]:
+    def checked_options(self, spelled: Callable[[str], str] = as_option) -> dict[str, Any]:
         """The options, once the service's own schema has taken them.
+
+        Args:
+            spelled: how the caller writes an option, for errors.
 
         Raises:
             InvalidSettings: an option is not one of the task's, or its value is refused.
@@ -89,15 +97,13 @@ class ModelRequest:
         for name in self.options:
             if name not in self.route.option_names:
                 task = self.artefact.manifest.task
-                raise InvalidSettings(
-                    f"--{name.replace('_', '-')} is no option of {task}, which is what {self.artefact.id} does"
-                )
+                raise InvalidSettings(f"{spelled(name)} is no option of {task}, which is what {self.artefact.id} does")
         required = {name: name for name, field in self.spec.fields.items() if field.required}
         try:
             self.route.request.model_validate({"inputs": [_as_sent(required)], **self.options})
         except ValidationError as error:
             name, message = wrong_field(error.errors(include_url=False))
-            raise InvalidSettings(f"--{name.replace('_', '-')}: {message}") from error
+            raise InvalidSettings(f"{spelled(name)}: {message}") from error
         return dict(self.options)
 
 
@@ -111,16 +117,17 @@ class LocalModel:
         self._deployment, self._request, self._options = deployment, request, options
         self._route = request.route
 
-    def answer(self, inputs: Sequence[Input], options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """For each input what stands in `results` of the service's answer: a result, or an error in its place.
+    def with_options(self, options: Mapping[str, Any], spelled: Callable[[str], str]) -> LocalModel:
+        """The same model, asked with other options.
 
         Raises:
-            InvalidSettings: as for `ModelRequest.checked_options`, where other options are given than it was opened with.
+            InvalidSettings: as for `ModelRequest.checked_options`.
         """
-        if options:
-            request = replace(self._request, options=options)
-            model = LocalModel(self._deployment, request, request.checked_options(), self.runner)
-            return model.answer(inputs)
+        request = replace(self._request, options=options)
+        return LocalModel(self._deployment, request, request.checked_options(spelled), self.runner)
+
+    def answer(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
+        """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
         return self.runner.run(self.answers(inputs))
 
     async def answers(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 
 from app.cli.terminal import share_of
 from app.core.errors import HooperError
-from app.data import Input, InputSchema, parquet
-from app.data.items import input_format, inputs_of
+from app.data import Input, InputSchema
+from app.data.arrow import PARQUET, ArrowFile
+from app.data.items import inputs_of
 
 MAX_ITEMS = 256
 MAX_CHARACTERS = 1_000_000
@@ -26,12 +27,12 @@ def rows_after(stream: BinaryIO, source: str, schema: InputSchema, num_before: i
     yield from islice(inputs_of(stream, source, schema), num_before, None)
 
 
-def share_read(stream: BinaryIO, source: str, schema: InputSchema) -> Callable[[int], float]:
+def share_read(stream: BinaryIO, source: str) -> Callable[[int], float]:
     """Which part of the input so many rows are, as far as can be told."""
-    if input_format(source, schema) == "parquet":
-        total = parquet.num_rows(stream, source)
-        return lambda num_rows: num_rows / max(total, 1)
-    return share_of(stream)
+    is_parquet = stream.read(len(PARQUET)) == PARQUET
+    total = (ArrowFile(stream, source, "parquet").num_rows or 1) if is_parquet else 0
+    stream.seek(0)
+    return (lambda num_rows: num_rows / total) if total else share_of(stream)
 
 
 def chunks(rows: Iterable[Input], max_items: int, max_characters: int) -> Iterator[list[Input]]:

@@ -28,7 +28,7 @@ from app.core.command_line import program, spread
 from app.core.errors import SetupError
 from app.data import Input, InputSchema, read
 from app.data.items import check_sources
-from app.data.readers import STANDARD_INPUT
+from app.data.sources import STANDARD_INPUT
 from app.settings import Settings
 
 Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="what to answer; `-`: standard input")]

@@ -26,7 +26,7 @@ from app.cli.pipeline import UNDER_WAY, chunks, rows_after, share_read
 from app.cli.row_writers import RowWriter, WrittenRows, written
 from app.core.errors import HooperError, SetupError
 from app.core.manifest import verify_files
-from app.data.readers import open_source
+from app.data.sources import open_source
 
 GPU_DEVICES = ("cuda", "tensorrt")
 NODE_LABEL = "ray.io/node-id"
@@ -95,7 +95,7 @@ def _read(_: Batch, job: Job) -> Iterator[Batch]:
     schema, num_rows = job.request.schema, job.num_before
     with open_source(job.source) as stream:
         try:
-            share = share_read(stream, job.source, schema)
+            share = share_read(stream, job.source)
             for inputs in chunks(rows_after(stream, job.source, schema, num_rows), *job.chunk_limits):
                 num_rows += len(inputs)
                 yield _packed((inputs, share(num_rows)))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from app.cli.formatting import as_json
 from app.core.errors import SetupError
-from app.data import Input, parquet
+from app.data import Input, arrow
 from app.tasks.spec import TableSpec
 
 Kind = Literal["jsonl", "csv", "tsv", "parquet"]
@@ -75,7 +75,7 @@ def row_writer(target: Path, table: TableSpec, limit: int, task_options: Mapping
     if kind == "jsonl":
         return JsonLines()
     if kind == "parquet":
-        parquet.check()
+        arrow.check()
         return Parquet(AnswerTable(table, limit, table.joined(task_options)))
     return Delimited(AnswerTable(table, limit, table.joined(task_options)), "," if kind == "csv" else "\t")
 
@@ -166,7 +166,7 @@ class Parquet:
 
     @property
     def convert(self) -> Callable[[Path, Path], None]:
-        return lambda partial, target: parquet.write(target, self.table.types, _kept_rows(partial))
+        return lambda partial, target: arrow.write(target, self.table.types, _kept_rows(partial))
 
 
 def _kept_rows(path: Path) -> Iterator[Sequence[Any]]:

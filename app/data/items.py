@@ -8,10 +8,9 @@ from typing import Any, BinaryIO
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
 from app.core.fields import FieldSpec, match_columns, same_column
-from app.data.readers import STANDARD_INPUT, Format, ReadOptions, Record, format_of, open_source, read_stream
-
-TABLES = ("csv", "tsv", "parquet")
-"""Where every row has every column: an empty cell of an optional field is none."""
+from app.data.readers import read_stream
+from app.data.record import ReadOptions, Record
+from app.data.sources import STANDARD_INPUT, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +22,8 @@ class Input:
     fields: Mapping[str, Any] | HooperError
     id: Any = None
     num_characters: int = 0
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """Other columns of its row, for those who join the answer with it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class InputSchema:
     """Fields that are the same for every input, such as the question."""
     trained_columns: Mapping[str, str] = field(default_factory=dict)
     """Fields to the columns that the model was trained on: where a file has these, nothing is guessed."""
+    id_column: str = ""
+    """Of each row's own id; empty: `id`, where there is one."""
+    kept_columns: Sequence[str] = ()
+    """Columns that inputs keep."""
 
     @property
     def text_field(self) -> str:
@@ -78,6 +83,21 @@ class InputSchema:
         """The first field that is neither among the matches nor given; empty: there is none."""
         return next((n for n, spec in self.specs.items() if spec.required and n not in matches and n not in self.given), "")
 
+    def choose(self, columns: Sequence[str], source: str) -> list[str]:
+        """The columns that are read of a file which has these.
+
+        Raises:
+            InvalidSettings: one is missing.
+        """
+        matches = self.match(columns)
+        missing = self.missing(matches)
+        if missing:
+            raise InvalidSettings(self.question(missing, columns, source))
+        for name in (*self.kept_columns, *filter(None, [self.id_column])):
+            if name not in columns:
+                raise InvalidSettings(f"{source} has no column {name!r}; it has {', '.join(map(repr, columns))}")
+        return [*matches.values(), self.id_column or "id", *self.kept_columns]
+
 
 def read(source: str, schema: InputSchema) -> Iterator[Input]:
     """The inputs of a file or of standard input, `-`. A line that cannot be read becomes an error in its place; blank ones
@@ -93,38 +113,15 @@ def read(source: str, schema: InputSchema) -> Iterator[Input]:
 
 def inputs_of(stream: BinaryIO, source: str, schema: InputSchema) -> Iterator[Input]:
     """The same of an open file; whoever opened it closes it."""
-    kind = input_format(source, schema)
-
-    def choose(columns: Sequence[str]) -> list[str]:
-        matches = schema.match(columns)
-        missing = schema.missing(matches)
-        if missing:
-            raise InvalidSettings(schema.question(missing, columns, source))
-        return [*matches.values(), "id"]
-
     matches: dict[tuple[str, ...], dict[str, str]] = {}  # objects of json lines may differ, most do not
-    optional = {name for name, spec in schema.specs.items() if not spec.required and kind in TABLES}
+    optional = {name for name, spec in schema.specs.items() if not spec.required}
     text_name = schema.text_column or schema.text_field
-    options = replace(schema.reading, format=kind, text_name=text_name, choose=choose)
+    options = replace(schema.reading, text_name=text_name, choose=lambda names: schema.choose(names, source))
     for record in read_stream(stream, source, options):
         columns = tuple(record.columns)
         if columns not in matches:
             matches[columns] = schema.match(columns)
-        yield _input(source, record, schema, matches[columns], optional)
-
-
-def input_format(source: str, schema: InputSchema) -> Format:
-    """How the source is read; `auto` where its first line decides.
-
-    Raises:
-        InvalidSettings: it is known by its name to be nothing that is read one row at a time.
-    """
-    if schema.reading.format != "auto" or source == STANDARD_INPUT:
-        return schema.reading.format
-    kind = format_of(source)
-    if kind == "json":
-        raise InvalidSettings(f"{source} cannot be read line by line; write it as json lines, csv or tsv, or say --format")
-    return kind
+        yield _input(source, record, schema, matches[columns], optional if record.is_table_row else ())
 
 
 def check_sources(sources: Sequence[str]) -> None:
@@ -140,11 +137,12 @@ def check_sources(sources: Sequence[str]) -> None:
 def _input(
     source: str, record: Record, schema: InputSchema, matches: Mapping[str, str], may_be_empty: Collection[str]
 ) -> Input:
-    own_id = record.columns.get("id")
+    own_id = record.columns.get(schema.id_column or "id")
+    kept = {name: record.columns.get(name) for name in schema.kept_columns}
     missing = "" if record.error is not None else schema.missing(matches)
     error = InvalidInput(f"the line has no {missing!r}") if missing else record.error
     if error is not None:
-        return Input(source, record.line, error, own_id)
+        return Input(source, record.line, error, own_id, 0, kept)
     values = {name: record.columns[column] for name, column in matches.items()}
     fields = {**schema.given, **{name: value for name, value in values.items() if value or name not in may_be_empty}}
-    return Input(source, record.line, fields, own_id, record.num_characters)
+    return Input(source, record.line, fields, own_id, record.num_characters, kept)

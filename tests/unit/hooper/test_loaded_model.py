@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 
 import hooper
 from app.core.errors import InvalidInput, InvalidSettings, UnknownModel
 from hooper import LoadedModel
+from hooper.errors import ItemsFailed
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 
@@ -53,12 +57,74 @@ def test_other_tasks_take_mappings(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_said_in_one_sentence(model: LoadedModel, tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match="--depth is no option of text-classification"):
+    with pytest.raises(InvalidSettings, match=r"^depth is no option of text-classification"):
         model.predict("a film", depth=3)
     with pytest.raises(InvalidInput, match="an input must be a text or a mapping of fields, not int"):
-        model.predict([5])  # type: ignore[list-item]
+        model.predict([5])
     with pytest.raises(UnknownModel):
         hooper.load("other", models=tmp_path)
+
+
+def test_whatever_holds_texts_is_answered_and_tables_keep_its_index(model: LoadedModel) -> None:
+    texts = pandas.Series(["a good film", None, "a bad film"], index=["x", "y", "z"])
+    frame = model.predict(texts, as_="pandas", top_k=2)
+    assert list(frame.index) == ["x", "y", "z"]
+    assert list(frame["label"].fillna("")) == ["good", "", "bad"]
+    assert {"score", "label_2", "score_2", "num_tokens", "error"} <= set(frame.columns)
+    array = model.predict(texts, as_="numpy")
+    assert list(array["label"]) == ["good", None, "bad"]
+    assert np.isnan(array["score"][1])
+    assert "nothing to read" in array["error"][1]
+    assert model.predict(pandas.DataFrame({"id": [1], "Comment": ["good"]}), as_="numpy")["label"][0] == "good"
+    assert model.predict([]) == []
+
+
+def test_what_cannot_be_answered_is_raised_where_it_is_asked_for(model: LoadedModel) -> None:
+    with pytest.raises(
+        ItemsFailed, match=r"1 of 2 items could not be answered; the first is inputs\[1\]: there is nothing"
+    ) as raised:
+        model.predict(["good", float("nan")], errors="raise")
+    assert len(raised.value.results) == 2
+
+
+def test_probabilities_have_the_order_of_the_labels(model: LoadedModel) -> None:
+    scores = model.predict_proba(["good", "bad", ""])
+    assert model.labels == ["bad", "good"]
+    assert scores.shape == (3, 2)
+    assert list(scores[:2].argmax(axis=1)) == [1, 0]
+    assert np.isnan(scores[2]).all()
+
+
+def test_a_model_without_labels_has_no_probabilities(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "stars", labels=["score"], problem_type="regression")
+    with hooper.load("stars", models=tmp_path) as model:
+        assert model.predict("good", as_="numpy").dtype["score"] == np.float64
+        with pytest.raises(InvalidSettings, match="stars/1 does text-regression, and has no probabilities"):
+            model.predict_proba("good")
+
+
+def test_many_texts_get_the_same_answers_as_each_alone_from_any_thread(model: LoadedModel) -> None:
+    texts = [f"{'good ' * (number % 7)}bad film" for number in range(3000)]
+    alone = {text: model.predict(text)[0]["labels"][0]["label"] for text in dict.fromkeys(texts)}
+    with ThreadPoolExecutor(4) as pool:
+        for results in pool.map(lambda _: model.predict(iter(texts)), range(4)):
+            assert [result["labels"][0]["label"] for result in results] == [alone[text] for text in texts]
+
+
+def test_a_closed_model_says_so(model: LoadedModel) -> None:
+    model.close()
+    model.close()
+    with pytest.raises(InvalidSettings, match="tiny/1 is closed; load it again"):
+        model.predict("good")
+
+
+def test_choices_are_checked(model: LoadedModel) -> None:
+    with pytest.raises(InvalidSettings, match="as_ must be one of objects, pandas, numpy, not 'polars'"):
+        model.predict("good", as_="polars")  # type: ignore[call-overload]
+    with pytest.raises(InvalidSettings, match="errors must be one of return, raise, not 'ignore'"):
+        model.predict("good", errors="ignore")  # type: ignore[call-overload]
+    with pytest.raises(InvalidSettings, match=r"^top_k: should be greater than or equal to 1"):
+        model.predict("good", top_k=0)
 
 
 def test_loading_needs_no_torch(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from app import cli
 from app.cli import batch as command
 from app.cli import resumable_writer
 from app.cli.resumable_writer import JOURNAL, PARTIAL
-from app.data import parquet as our_parquet
+from app.data import arrow as our_parquet
 from tests.support.live_service import ROOT
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}

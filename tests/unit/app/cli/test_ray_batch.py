@@ -13,7 +13,7 @@ from app.cli.local_model import ModelChoice
 from app.cli.pipeline import chunks, rows_after
 from app.cli.row_writers import JsonLines, WrittenRows
 from app.core.errors import InvalidArtefact, InvalidInput
-from app.data.readers import open_source
+from app.data.sources import open_source
 from app.settings import Settings
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'hooper[ray]')")
