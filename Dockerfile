@@ -19,7 +19,7 @@ RUN python deploy/requirements.py cpu > cpu.txt && python deploy/requirements.py
 FROM python AS builder
 WORKDIR /build
 # without pip of its own: the environment is copied as it is into what is shipped
-RUN python -m venv --without-pip /opt/hooper
+RUN python -m venv --without-pip /opt/hooper && mkdir /opt/empty
 COPY constraints.txt ./
 
 
@@ -87,6 +87,8 @@ FROM runtime AS service
 ENV HOOPER_HOST=0.0.0.0 HOOPER_MODELS=/models
 EXPOSE 8000
 COPY deploy/healthcheck.py /opt/healthcheck.py
+# a fresh volume that is mounted here belongs to the service's user, as this folder does: for feedback, and HOOPER_STATE
+COPY --from=builder --chown=10001:10001 /opt/empty /data
 # -I -S: nothing but the standard library is looked for
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["python", "-I", "-S", "/opt/healthcheck.py"]
 # Hooper is process 1 and obeys SIGTERM itself: it answers what it has accepted, then ends with 0

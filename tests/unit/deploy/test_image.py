@@ -170,8 +170,27 @@ def test_a_service_is_confined_and_gets_time_to_drain(name: str) -> None:
     assert one["cap_drop"] == ["ALL"]
     assert one["security_opt"] == ["no-new-privileges:true"]
     assert one["tmpfs"][0].startswith("/tmp:")
-    assert one["volumes"] == ["./models:/models:ro"]
+    models, data = one["volumes"]
+    assert (models, data.partition(":")[2]) == ("./models:/models:ro", "/data")
+    assert data.partition(":")[0] in COMPOSE["volumes"]
     assert int(one["stop_grace_period"].removesuffix("s")) > 2 * Settings.model_fields["drain_s"].default + 1
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_a_fresh_volume_for_corrections_belongs_to_the_user_who_writes_them(target: str) -> None:
+    lines = stages()[target]
+    (user,) = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert f"COPY --from=builder --chown={user} /opt/empty /data" in lines
+    assert any(line.startswith("RUN ") and line.endswith("mkdir /opt/empty") for line in stages()["builder"])
+
+
+def test_each_service_has_a_volume_of_its_own_since_one_process_writes_corrections() -> None:
+    volumes = [COMPOSE["services"][name]["volumes"][1] for name in OURS]
+    assert len(set(volumes)) == len(volumes)
+
+
+def test_what_watches_the_service_does_not_wait_for_it() -> None:
+    assert "depends_on" not in COMPOSE["services"]["prometheus"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -201,7 +220,6 @@ def test_an_image_alone_lets_nobody_in_unasked(target: str) -> None:
 
 def test_services_start_in_order_and_the_gpu_is_asked_for() -> None:
     services = COMPOSE["services"]
-    assert services["prometheus"]["depends_on"] == {"hooper": {"condition": "service_healthy"}}
     assert services["grafana"]["depends_on"] == {"prometheus": {"condition": "service_healthy"}}
     (device,) = services["hooper-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])

@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from app.api.auth import OPEN_PATHS
 from app.api.routes import health
 from app.configuration import read_settings
 from app.observability.metrics import LiveModel, Metrics
@@ -23,7 +24,10 @@ from tests.support.live_service import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "gpu")
-COMPONENTS = ("models-volume", "models-init")
+MODEL_COMPONENTS = ("models-volume", "models-init")
+COMPONENTS = (*MODEL_COMPONENTS, "ingress", "service-monitor")
+OF_OPERATORS = {"ServiceMonitor"}
+"""Kinds that Kubernetes does not know by itself."""
 VERSIONS = ("1.30", "1.37")
 """The first Kubernetes in which `preStop` can sleep without a program in the image, and the latest that is known here."""
 UVICORN_EXTRA_S = 1
@@ -73,7 +77,8 @@ def kserve_pod() -> Resource:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_supported_kubernetes_takes_every_resource(resources: list[Resource], version: str) -> None:
     for resource in resources:
-        kubernetes_validate.validate(resource, version, strict=True)
+        if resource["kind"] not in OF_OPERATORS:
+            kubernetes_validate.validate(resource, version, strict=True)
 
 
 def test_a_field_that_kubernetes_does_not_know_would_be_told(resources: list[Resource]) -> None:
@@ -208,7 +213,10 @@ def test_an_update_never_takes_the_last_ready_pod(resources: list[Resource]) -> 
 
 
 def footprints() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((ROOT / "docs" / "measurements" / "footprint.json").read_text())
+    """Of the shipped models, and of eight like them."""
+    files = (ROOT / "docs" / "measurements" / f"footprint{suffix}.json" for suffix in ("", "_eight"))
+    found: list[dict[str, Any]] = [run for file in files for run in json.loads(file.read_text())]
+    assert max(len(footprint["models"]) for footprint in found) == 8
     return found
 
 
@@ -279,7 +287,31 @@ def test_everything_that_selects_pods_selects_these(resources: list[Resource]) -
 # --- models and images
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+def test_what_comes_from_outside_reaches_the_service_over_https(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "cpu", "ingress")
+    ingress, service = only(found, "Ingress"), only(found, "Service")
+    (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]]
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    for path in rule["http"]["paths"]:
+        target = path["backend"]["service"]
+        assert (target["name"], target["port"]["name"] in ports) == (service["metadata"]["name"], True)
+        assert not OPEN_PATHS.fullmatch(f"{path['path'].strip('/')}/models"), "every path below it needs a key"
+    limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert int(limit.removesuffix("m")) * 2**20 >= Settings.model_fields["max_body_bytes"].default
+
+
+def test_the_operator_of_prometheus_finds_the_service_and_its_metrics(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "cpu", "service-monitor")
+    monitor, service = only(found, "ServiceMonitor"), only(found, "Service")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["path"] in {route.path for route in health.router.routes}  # type: ignore[attr-defined]
+    assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
+
+
+@pytest.mark.parametrize("component", MODEL_COMPONENTS)
 def test_models_from_elsewhere_are_mounted_where_the_service_looks_and_cannot_be_written(
     tmp_path: Path, component: str
 ) -> None:

@@ -15,7 +15,11 @@ from tests.support.live_service import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-WRITES = {"attest": {"id-token": "write", "attestations": "write"}, "publish": {"id-token": "write"}}
+WRITES = {
+    "attest": {"id-token": "write", "attestations": "write"},
+    "publish": {"id-token": "write"},
+    "images": {"contents": "read", "packages": "write"},
+}
 """Jobs that may do more than read the repository, and what."""
 
 
@@ -67,6 +71,25 @@ def test_the_slow_tests_run_every_night() -> None:
     slow = workflow["jobs"]["slow"]
     assert "github.event.schedule == '43 2 * * *'" in slow["if"]
     assert "make test-slow" in [step.get("run") for step in slow["steps"]]
+
+
+def test_images_bear_the_versions_tag_and_go_where_the_repository_says() -> None:
+    job = loaded("release")["jobs"]["images"]
+    assert (job["needs"], job["environment"]) == ("attest", "release")
+    assert job["if"] == "vars.IMAGE_REGISTRY != ''"
+    script = next(step["run"] for step in job["steps"] if "docker push" in step.get("run", ""))
+    pushed = subprocess.run(
+        ["bash", "-euc", f'docker() {{ echo "$@"; }}\n{script}'],
+        env={**os.environ, "REGISTRY": "registry.test", "REPOSITORY": "Some/Hooper", "TAG": "v1.2.3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    image = "registry.test/some/hooper:1.2.3"
+    assert [line for line in pushed if line.startswith("push")] == [
+        f"push {image}", f"push {image}-gpu", f"push {image}-train"
+    ]  # fmt: skip
+    assert "latest" not in script
 
 
 def test_nothing_is_published_that_was_not_checked_and_attested() -> None:
