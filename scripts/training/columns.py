@@ -15,6 +15,7 @@ from app.core.fields import FieldSpec, match_columns, same_column
 from app.core.manifest import DataFormat
 from app.data import Record
 from app.data.cells import is_missing, plain
+from app.tasks.sentences import LANGUAGE
 from scripts.tasks import training_tasks
 from scripts.training.data import first_readable
 from scripts.training.recipe import AUTO, Recipe
@@ -367,10 +368,12 @@ def with_task(recipe: Recipe) -> tuple[Recipe, str]:
     if recipe.task != AUTO:
         return recipe, ""
     table = TableSample.of(first_records(recipe.data[0], SAMPLED, recipe.read_options))
-    scores = {name: task.recognizes(recipe, table) for name, task in training_tasks().items()}
+    tasks = {name: task for name, task in training_tasks().items() if task.has_language or recipe.language == LANGUAGE}
+    scores = {name: task.recognizes(recipe, table) for name, task in tasks.items()}
     best = max(scores, key=lambda name: scores[name])  # of equal ones the first, which is the default
-    present = _listed(table.names[:8]) + (" …" if len(table.names) > 8 else "")
-    return replace(recipe, task=best), f"{best}, by the columns {present}; --task NAME says otherwise"
+    matches = finds(tasks[best], recipe, table).values()
+    reason = f"by the columns {_listed([column.name for column in matches])}" if matches else "which is the default"
+    return replace(recipe, task=best), f"{best}, {reason}; --task NAME says otherwise"
 
 
 def finds(task: TrainingTask, recipe: Recipe, table: TableSample, label: FieldSpec | None = None) -> dict[str, ColumnSample]:
