@@ -28,7 +28,7 @@ class ArrowFile:
         self._arrow, parquet = _pyarrow("parquet and feather files")
         self._source, self._kind = source, kind
         try:
-            self._file = parquet.ParquetFile(stream) if kind == "parquet" else _feather(self._arrow, stream)
+            self._file = parquet.ParquetFile(stream) if kind == "parquet" else _feather(stream)
         except (self._arrow.ArrowException, OSError) as error:
             raise InvalidSettings(f"{source} is no {kind} file: {error}") from error
         self._schema = self._file.schema_arrow if kind == "parquet" else self._file.schema
@@ -38,11 +38,9 @@ class ArrowFile:
         return list(self._schema.names)
 
     @property
-    def num_rows(self) -> int | None:
-        """None where only reading the file tells."""
-        if self._kind == "parquet":
-            return int(self._file.metadata.num_rows)
-        return int(self._file.num_rows) if hasattr(self._file, "num_rows") else None
+    def num_rows(self) -> int:
+        """Of a parquet file."""
+        return int(self._file.metadata.num_rows)
 
     @property
     def types(self) -> dict[str, type]:
@@ -69,20 +67,16 @@ class ArrowFile:
             yield from self._file.iter_batches(ROWS_READ, columns=names)
         elif hasattr(self._file, "num_record_batches"):
             yield from (self._file.get_batch(index).select(names) for index in range(self._file.num_record_batches))
-        elif hasattr(self._file, "to_batches"):
-            yield from self._file.select(names).to_batches(ROWS_READ)
         else:
             yield from (batch.select(names) for batch in self._file)
 
 
-def _feather(arrow: Any, stream: Any) -> Any:
-    """Arrow's file format, its stream format, or the first version of feather, which is read as a whole."""
-    from pyarrow import feather, ipc
+def _feather(stream: Any) -> Any:
+    """Arrow's file format, which feather is since its second version, or its stream format."""
+    from pyarrow import ipc
 
     head = stream.read(6)
     stream.seek(0)
-    if head.startswith(b"FEA1"):
-        return feather.read_table(stream)
     return ipc.open_file(stream) if head == b"ARROW1" else ipc.open_stream(stream)
 
 

@@ -100,12 +100,14 @@ def unpacked(stream: Any, source: str, options: ReadOptions, stack: ExitStack) -
 
 
 def _kind(head: bytes, stream: Any, name: str, source: str, options: ReadOptions) -> Format:
-    for magic, kind in ((arrow.PARQUET, "parquet"), (b"ARROW1", "feather"), (b"FEA1", "feather"), (OLE, "spreadsheet")):
+    for magic, kind in ((arrow.PARQUET, "parquet"), (b"ARROW1", "feather"), (OLE, "spreadsheet")):
         if head.startswith(magic):
             return _settled(kind, name, source, options)  # type: ignore[arg-type]
     by_name = options.format if options.format != "auto" else format_of(name)
-    if by_name != "spreadsheet" or not head:
+    if by_name != "spreadsheet":
         return by_name
+    if not head:
+        raise InvalidSettings(f"{source} is empty")
     if _MARKUP.match(stream.peek(1024)[:1024]):
         raise InvalidSettings(
             f"{source} is a web page or XML, though its name says that it is a spreadsheet; open it in a spreadsheet program"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import datetime
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,10 +19,9 @@ MAX_CELLS = 50_000_000
 """Of the rectangle that a sheet's cells span: it is held in memory as a whole."""
 _PIECE = 4_000_000
 _CELL = re.compile(rb'<c [^>]*?\br="([A-Z]{1,3})(\d{1,7})"')
-_UNCOMPUTED = re.compile(rb'<c [^>]*?\br="([A-Z]{1,3}\d+)"[^>]*>(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)(?:<v\s*/>|<v></v>)?</c>')
-_ODS_ROW = re.compile(rb"<table:table-row([^>]*)>(.*?)</table:table-row>", re.DOTALL)
-_ODS_CELL = re.compile(rb"<table:(?:covered-)?table-cell([^>]*)")
-_REPEATED = re.compile(rb'number-(?:rows|columns)-repeated="(\d+)"')
+_UNCOMPUTED = re.compile(
+    rb'<c (?![^>]*\bt="str")[^>]*?\br="([A-Z]{1,3}\d+)"[^>]*>(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)(?:<v\s*/>|<v></v>)?</c>'
+)
 
 
 def read_spreadsheet(stream: Any, source: str, options: ReadOptions) -> Iterator[Record]:
@@ -90,7 +91,7 @@ def _text(cell: Any) -> str:
 def _merged(sheet: Any, header: int) -> Mapping[int, Sequence[int]]:
     """The columns in which a row is part of a cell that is merged over several rows below the header."""
     columns: dict[int, list[int]] = {}
-    first_column = sheet.start[1]
+    first_column = sheet.start[1] if sheet.start else 0
     for (top, left), (bottom, _) in sheet.merged_cell_ranges or ():
         if bottom > top >= header and 0 <= left - first_column < sheet.width:
             for row in range(top, bottom + 1):
@@ -103,8 +104,13 @@ def _sheet(stream: Any, source: str, options: ReadOptions) -> tuple[Any, bool]:
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
     try:
-        stream.seek(0)
-        workbook = CalamineWorkbook.from_filelike(stream)
+        with tempfile.NamedTemporaryFile(
+            suffix=_suffix(stream)
+        ) as copy:  # by its name alone calamine tells what is wrong with a file
+            stream.seek(0)
+            shutil.copyfileobj(stream, copy)
+            copy.flush()
+            workbook = CalamineWorkbook.from_path(copy.name)
         metadata = workbook.sheets_metadata
         names = [sheet.name for sheet in metadata if sheet.typ == SheetTypeEnum.WorkSheet]
         if options.sheet:
@@ -121,6 +127,15 @@ def _sheet(stream: Any, source: str, options: ReadOptions) -> tuple[Any, bool]:
         others = ", ".join(repr(sheet.name) for sheet in filled[1:])
         options.say(f"{source}: the sheet {filled[0].name!r} is read; say --sheet NAME for another: {others}")
     return filled[0], len(filled) > 1
+
+
+def _suffix(stream: Any) -> str:
+    if zipfile.is_zipfile(stream):
+        with zipfile.ZipFile(stream) as archive:
+            return ".ods" if "content.xml" in archive.namelist() else ".xlsx"
+    stream.seek(0)
+    is_encrypted = "EncryptedPackage".encode("utf-16-le") in stream.read(MAX_WHOLE_BYTES)  # an .xlsx within an .xls's container
+    return ".xlsx" if is_encrypted else ".xls"
 
 
 def _named(names: Sequence[str], wanted: str, source: str) -> str:
@@ -157,9 +172,7 @@ def _check_size(stream: Any, source: str, options: ReadOptions) -> None:
 
 def _check_part(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str, options: ReadOptions) -> None:
     with archive.open(info) as part:
-        if info.filename == "content.xml":
-            _check_ods(part.read(), source)
-        elif info.filename.startswith("xl/worksheets/") and info.filename.endswith(".xml"):
+        if info.filename.startswith("xl/worksheets/") and info.filename.endswith(".xml"):
             _check_xlsx(part, source, options)
         else:
             while part.read(_PIECE):
@@ -182,20 +195,6 @@ def _check_xlsx(part: Any, source: str, options: ReadOptions) -> None:
             )
     width = max(map(_column_number, columns))
     _check_span(last_row * width, source)
-
-
-def _check_ods(content: bytes, source: str) -> None:
-    num_cells = 0
-    for row in _ODS_ROW.finditer(content):
-        if b"office:value-type" in row.group(2):
-            cells = _ODS_CELL.findall(row.group(2).rpartition(b"office:value-type")[0])
-            num_cells += _repeated(row.group(1)) * sum(map(_repeated, cells))
-        _check_span(num_cells, source)
-
-
-def _repeated(attributes: bytes) -> int:
-    times = _REPEATED.search(attributes)
-    return int(times.group(1)) if times else 1
 
 
 def _column_number(letters: bytes) -> int:
