@@ -20,8 +20,10 @@ from app.cli.resumable_writer import Mark, ResumableWriter, is_own, resumable_wr
 from app.cli.row_writers import RowWriter, WrittenRows, row_writer, written
 from app.cli.terminal import Progress, print_json
 from app.core.command_line import program, spread
-from app.core.errors import SetupError
+from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST
+from app.data import InputSchema
+from app.data.items import columns_of
 from app.data.sources import STANDARD_INPUT, open_source
 from app.settings import Settings
 
@@ -44,13 +46,16 @@ class BatchRun:
     "hooper batch",
     """  hooper batch --model sentiment reviews.csv answers.jsonl
   hooper batch --model sentiment --top-k 2 reviews.jsonl.gz labels.csv.gz   label, score, label_2, score_2
+  hooper batch --model sentiment --keep all reviews.xlsx answers.xlsx       the rows as they were, with answers beside them
+  hooper batch --model sentiment --id-column ticket --keep date,branch reviews.csv answers.csv
   hooper batch --model qa --question "Who won?" reports.parquet answers.parquet
   hooper batch --model summary --max-sentences 2 articles.jsonl summaries.tsv
   hooper batch --model sentiment reviews.csv answers.jsonl --ray            the same, by all nodes of a Ray cluster
 
-INPUT is read as `hooper predict` reads a file, and parquet too (`pip install 'hooper[batch]'`). OUTPUT is json lines with
-whole answers, or a table with the best of each; its name says which. Every row of INPUT gives one row, in order; one that
-cannot be answered holds the error in its place and is counted, and then the exit code is 1.
+INPUT is read as `hooper predict` reads a file. OUTPUT is json lines with whole answers, or a table with the best of each; its
+name says which. Every row of INPUT gives one row, in order; one that cannot be answered holds the error in its place and is
+counted, and then the exit code is 1. `line` is the row that a spreadsheet shows, with the header in row 1. Columns that --keep
+names stand under their own names, as `input_NAME` where answers have that name, and in json lines under `input`.
 
 OUTPUT appears when it is whole. Until then OUTPUT.partial and OUTPUT.journal stand beside it: stopped or killed, the same
 command resumes where they end.
@@ -65,12 +70,19 @@ def batch(
     choice: ModelChoice,
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="what to answer: csv, tsv, json lines, texts (also gzipped), parquet"),
+        typer.Argument(metavar="INPUT", help="what to answer: csv, spreadsheets, JSON, texts, parquet; also packed"),
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet"),
+        typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet, .xlsx"),
     ],
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMNS", help="columns of INPUT to write beside the answers: `all`, or names as in a,b"),
+    ] = None,
+    id_column: Annotated[
+        str, typer.Option(metavar="NAME", help="column of INPUT that is written as `id`; default: `id`, where there is one")
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUTPUT, once the new one is whole")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="begin again, whatever an earlier run has left")] = False,
     ray: Annotated[
@@ -84,7 +96,10 @@ def batch(
     if request.schema.is_whole:
         option_names = request.schema.given_options
         raise SetupError(f"{option_names} are already a whole input; leave one of them out to read it from INPUT")
-    writer = row_writer(target, request.spec.table, request.options.get("top_k") or 1, request.artefact.manifest.task_options)
+    kept = _kept_columns(keep, source, request.schema)
+    request = replace(request, schema=replace(request.schema, id_column=id_column, kept_columns=kept))
+    limit, task_options = request.options.get("top_k") or 1, request.artefact.manifest.task_options
+    writer = row_writer(target, request.spec.table, limit, task_options, kept)
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source))
         job = _job(source, request)
@@ -109,12 +124,29 @@ def _check_files(source: str, target: Path) -> None:
         raise SetupError(f"{target} is no file")
 
 
+def _kept_columns(keep: str | None, source: str, schema: InputSchema) -> tuple[str, ...]:
+    """
+    Raises:
+        InvalidSettings: the input cannot be read, or has no such column.
+    """
+    if keep is None:
+        return ()
+    columns = columns_of(source, schema.reading, schema.text_column or schema.text_field)
+    if keep == "all" and keep not in columns:
+        return tuple(columns)
+    names = [keep] if keep in columns else [name.strip() for name in keep.split(",") if name.strip()]
+    missing = next((name for name in names if name not in columns), None)
+    if missing is not None:
+        raise InvalidSettings(f"--keep: {source} has no column {missing!r}; it has {', '.join(map(repr, columns)) or 'none'}")
+    return tuple(dict.fromkeys(names))
+
+
 def _job(source: str, request: ModelRequest) -> dict[str, Any]:
     """All that decides what the rows of the output are; journals of earlier releases have the same keys."""
     state = Path(source).stat()
     manifest = (request.artefact.folder / MANIFEST).read_bytes()
     schema, reading = request.schema, request.schema.reading
-    named = (reading.encoding, reading.delimiter, reading.sheet)
+    named, kept = (reading.encoding, reading.delimiter, reading.sheet), schema.id_column or schema.kept_columns
     return {
         "input": str(Path(source).resolve()),
         "input's size or time": [state.st_size, state.st_mtime_ns],
@@ -123,6 +155,7 @@ def _job(source: str, request: ModelRequest) -> dict[str, Any]:
         "way to read the input": [reading.format, schema.text_column, dict(schema.given), reading.max_bytes],
         # as absent from the journals of earlier releases, where it is left to detection
         "encoding, delimiter or sheet": list(named) if any(named) else None,
+        "choice of columns to keep": [*schema.kept_columns, schema.id_column] if kept else None,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.cli.terminal import clip, pad, plain, width
 from app.data import Input
+from app.data.cells import plain as plain_cell
 from app.tasks.tokenizer import encodable
 
 NUMBER, SCORE = 5, 6
@@ -25,9 +26,11 @@ def as_json(several_sources: bool, item: Input, answer: Mapping[str, Any]) -> It
     where: dict[str, Any] = {"file": item.source} if several_sources else {}
     where["line"] = item.line
     if item.id is not None:
-        where["id"] = item.id
-    line = json.dumps({**where, **answer}, ensure_ascii=False)
-    yield line if encodable(line) else json.dumps({**where, **answer})  # an id may be no Unicode
+        where["id"] = plain_cell(item.id)
+    if item.kept:
+        where["input"] = {name: plain_cell(cell) for name, cell in item.kept.items()}
+    line = json.dumps({**where, **answer}, ensure_ascii=False, default=str)
+    yield line if encodable(line) else json.dumps({**where, **answer}, default=str)  # an id may be no Unicode
 
 
 def as_columns(lines: Any, limit: int, columns: int, item: Input, answer: Mapping[str, Any]) -> Iterator[str]:

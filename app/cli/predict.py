@@ -47,8 +47,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="json lines on a terminal, 
   hooper predict --model qa questions.jsonl                            {"id": …, "question": …, "context": …} a line
   hooper predict --model summary --max-sentences 2 articles.jsonl.gz
 
-A FILE is one text a line, json lines, csv or tsv (by its name; also gzipped); `-`, or no FILE, is standard input. Blank lines
-are passed over. Every other input gives one line, in order: a table on a terminal, json lines elsewhere. What cannot be
+A FILE is one text a line, json lines or an array, csv, a spreadsheet, parquet or feather, by its name, also as .gz, .zip or
+.zst; `-`, or no FILE, is standard input. Encoding and delimiter are detected, and said where that may be wrong. Blank lines are
+passed over. Every other input gives one line, in order: a table on a terminal, json lines elsewhere. What cannot be
 answered gives {"error": …} in its place, and then the exit code is 1.
 """,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,15 @@ from typing import Any, Literal, Protocol
 from app.cli.formatting import as_json
 from app.core.errors import SetupError
 from app.data import Input, arrow
+from app.data.cells import plain
+from app.data.record import say_once
+from app.data.spreadsheet import MAX_CELL_CHARACTERS, check_writer, write_spreadsheet
 from app.tasks.spec import TableSpec
 
-Kind = Literal["jsonl", "csv", "tsv", "parquet"]
+Kind = Literal["jsonl", "csv", "tsv", "parquet", "xlsx"]
 KINDS: Mapping[str, Kind] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonl.gz": "jsonl", ".ndjson.gz": "jsonl", ".csv": "csv", ".csv.gz": "csv",
-    ".tsv": "tsv", ".tsv.gz": "tsv", ".parquet": "parquet",
+    ".tsv": "tsv", ".tsv.gz": "tsv", ".parquet": "parquet", ".xlsx": "xlsx",
 }  # fmt: skip
 Answers = Sequence[Mapping[str, Any]]
 
@@ -58,13 +62,16 @@ def written(writer: RowWriter, inputs: Sequence[Input], answers: Answers, share:
     return WrittenRows(writer.rows(inputs, answers), len(inputs), sum("error" in answer for answer in answers), share)
 
 
-def row_writer(target: Path, table: TableSpec, limit: int, task_options: Mapping[str, Any]) -> RowWriter:
+def row_writer(
+    target: Path, table: TableSpec, limit: int, task_options: Mapping[str, Any], kept_columns: Sequence[str] = ()
+) -> RowWriter:
     """
     Args:
         target: its name says what kind of file it is.
         table: the columns of the task's answers.
         limit: labels or answers in a table's row.
         task_options: of the model's manifest.
+        kept_columns: of the input, which stand beside the answers.
 
     Raises:
         SetupError: no such kind of file is written, or what it needs is not installed.
@@ -74,10 +81,14 @@ def row_writer(target: Path, table: TableSpec, limit: int, task_options: Mapping
         raise SetupError(f"{target}: a name must say what to write, with one of {', '.join(KINDS)}")
     if kind == "jsonl":
         return JsonLines()
+    answers = AnswerTable(table, limit, table.joined(task_options), tuple(kept_columns))
     if kind == "parquet":
         arrow.check()
-        return Parquet(AnswerTable(table, limit, table.joined(task_options)))
-    return Delimited(AnswerTable(table, limit, table.joined(task_options)), "," if kind == "csv" else "\t")
+        return Converted(answers, _write_parquet)
+    if kind == "xlsx":
+        check_writer()
+        return Converted(answers, _write_xlsx)
+    return Delimited(answers, "," if kind == "csv" else "\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +99,54 @@ class AnswerTable:
     limit: int
     joined: Mapping[str, Callable[[Mapping[str, Any]], str]] = field(default_factory=dict)
     """Columns that are made of a whole answer, which the task's table says the model has."""
+    kept_columns: tuple[str, ...] = ()
+    """Of the input."""
+
+    @property
+    def kept_names(self) -> dict[str, str]:
+        """What each column of the input is called here: by its own name, or `input_…` where an answer has that name."""
+        taken = {*self._answer_types, *self.kept_columns}
+        names: dict[str, str] = {}
+        for column in self.kept_columns:
+            name = column
+            while name in self._answer_types or (name != column and name in taken):
+                name = f"input_{name}"
+            names[column] = name
+            taken.add(name)
+        return names
 
     @property
     def types(self) -> dict[str, type]:
+        answer = self._answer_types
+        position = {name: answer.pop(name) for name in ("line", "id")}
+        return {**position, **dict.fromkeys(self.kept_names.values(), str), **answer}
+
+    @property
+    def _answer_types(self) -> dict[str, type]:
         joined = dict.fromkeys(self.joined, str)
         return {"line": int, "id": str, **joined, **self.spec.columns(self.limit), "error": str}
 
     def cells(self, item: Input, answer: Mapping[str, Any]) -> list[Any]:
         """None where there is nothing to tell: an error has no answer, and an answer no error."""
-        own = item.id if item.id is None or isinstance(item.id, str) else json.dumps(item.id, ensure_ascii=False)
+        own = _text(item.id)
+        kept = [_cell(item.kept.get(column)) for column in self.kept_columns]
         error = answer["error"]["detail"] if "error" in answer else None
         joined = [None if "error" in answer else join(answer) for join in self.joined.values()]
-        cells = [item.line, own, *joined, *self.spec.cells(answer, self.limit), error]
+        cells = [item.line, own, *kept, *joined, *self.spec.cells(answer, self.limit), error]
         # a lone surrogate, of an id or a label, is written as its escape
         return [cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell for cell in cells]
+
+
+def _cell(value: Any) -> Any:
+    value = plain(value)
+    return value if value is None or isinstance(value, bool | int | float) else _text(value)
+
+
+def _text(value: Any) -> str | None:
+    """A text as it is; of lists and the like their JSON."""
+    value = plain(value)
+    is_scalar = isinstance(value, str | datetime.date | datetime.time)
+    return None if value is None else str(value) if is_scalar else json.dumps(value, ensure_ascii=False, default=str)
 
 
 class JsonLines:
@@ -148,10 +193,11 @@ class Delimited:
 
 
 @dataclass(frozen=True, slots=True)
-class Parquet:
-    """A parquet file cannot be resumed: cells are kept as json lines until all of them are there."""
+class Converted:
+    """A parquet or xlsx file cannot be resumed: cells are kept as json lines until all of them are there."""
 
     table: AnswerTable
+    write: Callable[[Path, AnswerTable, Path], None]
 
     @property
     def joined(self) -> Sequence[str]:
@@ -166,7 +212,31 @@ class Parquet:
 
     @property
     def convert(self) -> Callable[[Path, Path], None]:
-        return lambda partial, target: arrow.write(target, self.table.types, _kept_rows(partial))
+        return lambda partial, target: self.write(target, self.table, partial)
+
+
+def _write_parquet(target: Path, table: AnswerTable, partial: Path) -> None:
+    names = list(table.types)
+    own = {names.index(name): _common_type(partial, names.index(name)) for name in table.kept_names.values()}
+    types = {name: own.get(index, kind) for index, (name, kind) in enumerate(table.types.items())}
+    rows = ([_as_kind(own.get(index), cell) for index, cell in enumerate(row)] for row in _kept_rows(partial))
+    arrow.write(target, types, rows)
+
+
+def _write_xlsx(target: Path, table: AnswerTable, partial: Path) -> None:
+    num_cut = write_spreadsheet(target, list(table.types), _kept_rows(partial))
+    if num_cut:
+        say_once(f"{num_cut:,} texts were cut: a cell of a spreadsheet holds {MAX_CELL_CHARACTERS:,} characters")
+
+
+def _common_type(partial: Path, index: int) -> type:
+    """Of a column that was kept: a number or a boolean where all of its cells are such, else a text."""
+    kinds = {type(row[index]) for row in _kept_rows(partial)} - {type(None)}
+    return int if kinds == {int} else float if kinds and kinds <= {int, float} else bool if kinds == {bool} else str
+
+
+def _as_kind(kind: type | None, cell: Any) -> Any:
+    return cell if kind is None or cell is None else kind(cell)
 
 
 def _kept_rows(path: Path) -> Iterator[Sequence[Any]]:

@@ -42,6 +42,9 @@ _OTHER_SCRIPTS = (
     "cp1251", "koi8_r", "cp866", "iso8859_5", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "euc_jp",
     "gb18030", "big5", "cp949", "cp1258",
 )  # fmt: skip
+MULTIBYTE = ("cp932", "euc_jp", "gb18030", "big5", "cp949")
+MIN_COHERENCE = 0.1
+"""charset-normalizer's own measure of letters that are as frequent as in some language."""
 MIN_SHARE = 0.85
 """Of characters beyond ASCII that belong to one language."""
 MIN_SHARE_OF_KANA = 0.3
@@ -144,8 +147,13 @@ def _japanese(sample: bytes) -> str:
 def _other_script(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample, cp_isolation=list(_OTHER_SCRIPTS), threshold=MAX_CHAOS, preemptive_behaviour=False).best()
-    return "" if best is None or not _decoded(sample, best.encoding) else best.encoding
+    matches = from_bytes(sample, cp_isolation=list(_OTHER_SCRIPTS), threshold=MAX_CHAOS, preemptive_behaviour=False)
+    fitting = [match for match in matches if _decoded(sample, match.encoding)]  # the likeliest first
+    best = max(fitting, key=lambda match: match.coherence, default=None)
+    if best is not None and best.coherence >= MIN_COHERENCE:
+        return best.encoding
+    # of languages with thousands of characters it knows no frequencies
+    return next((match.encoding for match in fitting if match.encoding in MULTIBYTE), "")
 
 
 def _of_any_language(sample: bytes) -> str:

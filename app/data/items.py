@@ -99,6 +99,28 @@ class InputSchema:
         return [*matches.values(), self.id_column or "id", *self.kept_columns]
 
 
+def columns_of(source: str, reading: ReadOptions, text_name: str) -> list[str]:
+    """The columns of a file: those of its header, or of all of its JSON objects.
+
+    Raises:
+        InvalidSettings: it cannot be read.
+        InvalidInput: it ends in the middle of what was compressed.
+    """
+    header: list[str] = []
+
+    def note(names: Sequence[str]) -> Sequence[str]:
+        header.extend(names)
+        return names
+
+    columns: dict[str, None] = {}
+    with open_source(source) as stream:
+        for record in read_stream(stream, source, replace(reading, text_name=text_name, choose=note)):
+            if header:
+                break
+            columns |= dict.fromkeys(record.columns)
+    return header or list(columns)
+
+
 def read(source: str, schema: InputSchema) -> Iterator[Input]:
     """The inputs of a file or of standard input, `-`. A line that cannot be read becomes an error in its place; blank ones
     are passed over.

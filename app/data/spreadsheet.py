@@ -1,14 +1,17 @@
 """Rows of .xlsx, .xls and .ods files, as the csv file would hold them that a spreadsheet program saves of a sheet; the one door
-to `python-calamine`."""
+to `python-calamine` and `xlsxwriter`."""
 
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidSettings, TooLarge
@@ -17,6 +20,8 @@ from app.data.record import MAX_WHOLE_BYTES, ReadOptions, Record
 
 MAX_CELLS = 50_000_000
 """Of the rectangle that a sheet's cells span: it is held in memory as a whole."""
+MAX_SHEET_ROWS, MAX_CELL_CHARACTERS = 1_048_576, 32_767
+"""What Excel opens."""
 _PIECE = 4_000_000
 _CELL = re.compile(rb'<c [^>]*?\br="([A-Z]{1,3})(\d{1,7})"')
 _UNCOMPUTED = re.compile(
@@ -147,6 +152,59 @@ def _named(names: Sequence[str], wanted: str, source: str) -> str:
     if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
         return names[int(wanted) - 1]
     raise InvalidSettings(f"{source} has no sheet {wanted!r}; it has {', '.join(map(repr, names)) or 'none'}")
+
+
+def write_spreadsheet(target: Path, names: Sequence[str], table: Iterable[Sequence[Any]]) -> int:
+    """Rows of cells as an .xlsx file, in as many sheets as are needed. What begins with `=` stays a text.
+
+    Returns:
+        How many texts were cut: a cell holds 32,767 characters.
+
+    Raises:
+        InvalidSettings: xlsxwriter is not installed.
+        OSError: the file cannot be written.
+    """
+    check_writer()
+    import xlsxwriter
+    from xlsxwriter.exceptions import XlsxFileError
+
+    num_cut, row, sheet = 0, MAX_SHEET_ROWS, None
+    try:
+        with xlsxwriter.Workbook(str(target), {"constant_memory": True, "nan_inf_to_errors": True}) as workbook:
+            for cells in chain([names], table):
+                if row == MAX_SHEET_ROWS:
+                    sheet, row = workbook.add_worksheet(), 0
+                    if workbook.worksheets()[1:]:
+                        row = _write_row(sheet, 0, names)
+                num_cut += sum(isinstance(cell, str) and len(cell) > MAX_CELL_CHARACTERS for cell in cells)
+                row = _write_row(sheet, row, cells)
+    except XlsxFileError as error:
+        raise OSError(str(error)) from error
+    return num_cut
+
+
+def check_writer() -> None:
+    """
+    Raises:
+        InvalidSettings: xlsxwriter is not installed.
+    """
+    if importlib.util.find_spec("xlsxwriter") is None:
+        raise InvalidSettings(
+            "writing .xlsx needs xlsxwriter, which is not installed; run `pip install 'hooper[batch]'`, or write .csv"
+        )
+
+
+def _write_row(sheet: Any, row: int, cells: Sequence[Any]) -> int:
+    """The number of the next row."""
+    for column, cell in enumerate(cells):
+        match cell:
+            case str():
+                sheet.write_string(row, column, cell[:MAX_CELL_CHARACTERS])
+            case bool():
+                sheet.write_boolean(row, column, cell)
+            case int() | float():
+                sheet.write_number(row, column, cell)
+    return row + 1
 
 
 # --- before anything is held in memory

@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings, TooLarge
-from app.data.encodings import BYTE_ORDER_MARKS, HEAD_BYTES, checked_encoding, detect_encoding, encoding_of_head, is_ascii_based
+from app.data.encodings import (
+    BYTE_ORDER_MARKS,
+    HEAD_BYTES,
+    MULTIBYTE,
+    checked_encoding,
+    detect_encoding,
+    encoding_of_head,
+    is_ascii_based,
+)
 from app.data.record import ReadOptions
 
 Lines = Iterator[tuple[int, str | HooperError]]
@@ -20,7 +28,6 @@ SAMPLE_LINES, SAMPLE_BYTES = 2_000, 500_000
 SAMPLE_DETECTED = 60_000
 """Bytes, of lines beyond ASCII, from which an encoding is told."""
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
-_MULTIBYTE_CODECS = ("cp932", "euc_jp", "gb18030", "big5", "cp949")
 
 
 def text_lines(stream: Any, source: str, options: ReadOptions) -> Lines:
@@ -173,7 +180,7 @@ class _Detecting:
             if encoding:
                 say(f"{source}:{number}: the line is not UTF-8 as others are; such lines are read as {encoding}")
         elif encoding:
-            self._encodings = (encoding,) if encoding in _MULTIBYTE_CODECS else ("utf-8", encoding)
+            self._encodings = (encoding,) if encoding in MULTIBYTE else ("utf-8", encoding)
             say(f"{source} is read as {encoding}, for it is not UTF-8; say --encoding NAME if that is wrong")
         else:
             raise InvalidSettings(

@@ -378,7 +378,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(batc
     [
         ("-", "out.jsonl", "INPUT must be a file"),
         ("missing.csv", "out.jsonl", "missing.csv cannot be read: No such file"),
-        ("texts.jsonl", "out.xlsx", "out.xlsx: a name must say what to write, with one of .jsonl, "),
+        ("texts.jsonl", "out.ods", "out.ods: a name must say what to write, with one of .jsonl, "),
         ("texts.jsonl", "missing/out.csv", "missing/out.csv cannot be written: No such file"),
         ("texts.jsonl", "folder.csv", "folder.csv is no file"),
         ("texts.jsonl", "/proc/out.csv", "/proc/out.csv cannot be written: No such file"),
