@@ -139,6 +139,8 @@ def _recipe_file(name: str) -> Path:
 
 
 def _report(published: PublishedModel, recipe: Recipe) -> None:
+    from scripts.training.baselines import unbeaten  # here: it imports scikit-learn
+
     folder, headline, succession = published.folder, published.evaluation["headline"], published.succession
     size = sum(path.stat().st_size for path in folder.iterdir())
     figures = ", ".join(f"{metric_name(key)} {format_value(value)}" for key, value in headline.items())
@@ -152,6 +154,8 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
     request, path = (json.dumps(value, ensure_ascii=False) for value in (published.request, str(folder)))
     script = f"from hooper import load; print(load({path}).predict([{request}]))"  # strings of JSON are Python's
     print(f"\n{folder}: {figures}; same prediction as PyTorch: {parity}; {size / 1e6:.1f} MB")
+    for sentence in unbeaten(published.evaluation.get("baselines", {})):
+        print(f"note:       {sentence}")
     if published.report:
         print(f"report:     {published.report}  # hooper report {version}{models_option}")
     if not succession.serves:

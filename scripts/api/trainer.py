@@ -22,6 +22,7 @@ from scripts.export.verify import Reference
 from scripts.report import page as pages
 from scripts.report.build import build
 from scripts.tasks.spec import ReportInput
+from scripts.training.baselines import measure_baselines
 from scripts.training.columns import data_format
 from scripts.training.data import Example, data_notes, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
@@ -184,7 +185,10 @@ class Trainer(Generic[F]):
             InvalidSettings: as for `evaluate`.
             SetupError: it cannot be written.
         """
-        report = build(self._report_input(part), {"made from": self._model.name})
+        evaluated = self._report_input(part)
+        train, answers = self._prepared.dataset.train, evaluated.predictions.answers
+        baselines = measure_baselines(self._training, train, evaluated.examples, answers, evaluated.task_options)
+        report = build(evaluated, {"made from": self._model.name}, {"baselines": baselines})
         return pages.write(report, Path(path).expanduser())
 
     def save(self, path: str | Path, **options: Any) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from app.core.manifest import Parity
 from scripts.export.formatting import describe_decisions, format_value, metric_name
 from scripts.tasks import training_task
+from scripts.training.baselines import unbeaten
 from scripts.training.data import Dataset, default_name
 from scripts.training.recipe import Recipe
 
@@ -51,6 +52,7 @@ def write_card(card: CardInput) -> str:
     sections = [
         *_head(recipe, default, card.num_bytes, card.max_tokens, "Made and served by Hooper."),
         *_metrics(card.evaluation, "On rows that training did not see"),
+        *_baselines(card.evaluation),
         "These figures repeat with",
         f"```{card.language}\n{card.command}\n```",
         "## Data",
@@ -170,6 +172,21 @@ def _thresholds(metrics: Mapping[str, Any]) -> list[str]:
         return [f"{paragraph} All {len(labels)} thresholds are in evaluation.json."]
     rows = [[entry["label"], f"{entry['threshold']:g}", entry["f1_at_half"], entry["f1"], entry["rows"]] for entry in labels]
     return [paragraph, "Best threshold per label:\n\n" + _table(["label", "threshold", "F1 at 0.5", "F1", "rows"], rows)]
+
+
+def _baselines(evaluation: Mapping[str, Any]) -> list[str]:
+    """Methods without a transformer beside the model, and where it is not clearly better."""
+    baselines = evaluation.get("baselines", {})
+    if not baselines:
+        return []
+    metrics = list(next(iter(baselines.values()))["headline"])
+    rows = [["this model", *(evaluation["headline"][key] for key in metrics)]]
+    rows += [[name, *(result["headline"][key] for key in metrics)] for name, result in baselines.items()]
+    sentences = "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in unbeaten(baselines))
+    return [
+        f"Baselines, on the same rows:\n\n{_table(['', *map(metric_name, metrics)], rows)}",
+        *filter(None, [sentences.strip()]),
+    ]
 
 
 def _data(card: CardInput) -> list[str]:

@@ -15,6 +15,7 @@ from scripts.export.published import OpenVersion
 from scripts.report import page
 from scripts.report.overlap import Overlap, overlap_sections
 from scripts.tasks.spec import Prepared, ReportInput
+from scripts.training.baselines import measure_baselines
 from scripts.training.data import Broken, Dataset, Example, data_notes, describe_broken
 from scripts.training.evaluation import RowRunner, predict
 from scripts.training.recipe import Recipe
@@ -52,7 +53,13 @@ def build(
 
 
 def write_run_report(
-    folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, runner: RowRunner, run: Path
+    folder: Path,
+    prepared: Prepared,
+    reference: Reference,
+    verified: VerifiedGraph,
+    runner: RowRunner,
+    run: Path,
+    sections: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Report on what was just published.
 
@@ -63,6 +70,7 @@ def write_run_report(
         verified: the published graph's answers to them.
         runner: the graph itself.
         run: where the report is written.
+        sections: of the report that were measured before.
 
     Returns:
         The page.
@@ -85,9 +93,8 @@ def write_run_report(
     weights = weights_id(manifest)
     path = page.page_of(run, manifest.version)
     page.keep_older(path, weights)
-    return page.write(
-        build(evaluated, facts, {"weights": weights, "checks": [check.as_dict() for check in prepared.checks]}), path
-    )
+    checks = [check.as_dict() for check in prepared.checks]
+    return page.write(build(evaluated, facts, {"weights": weights, "checks": checks, **sections}), path)
 
 
 def write_data_report(version: OpenVersion, recipe: Recipe, runs: Path) -> Path:
@@ -113,8 +120,9 @@ def write_data_report(version: OpenVersion, recipe: Recipe, runs: Path) -> Path:
     weights = weights_id(manifest)
     rows = Dataset([], examples, [])
     identity = hashlib.sha256(f"{weights} {fingerprint(rows)}".encode()).hexdigest()[:16]
-    more = {"weights": weights, "fingerprint": identity, "evaluated_on": _rows_of(examples, recipe)}
+    more: dict[str, Any] = {"weights": weights, "fingerprint": identity, "evaluated_on": _rows_of(examples, recipe)}
     more |= overlap_sections(overlap, evaluated)
+    more["baselines"] = measure_baselines(version.training, [], examples, evaluated.predictions.answers, evaluated.task_options)
     report = build(evaluated, {**facts_of(manifest), "data": ", ".join(recipe.validation)}, more)
     return page.write(report, page.page_of_data(runs / manifest.name, manifest.version, recipe.validation, identity))
 

@@ -21,6 +21,7 @@ from app.core.files import write_atomically
 from scripts.export.formatting import format_value, metric_name
 from scripts.report import plots
 from scripts.tasks import training_task
+from scripts.training.baselines import is_reference, unbeaten
 
 FILE = re.compile(r"report-([1-9][0-9]*)(-[\w.-]+)?\.html")
 """Of a training, `report-<version>`; of other data, with the name of that."""
@@ -36,7 +37,17 @@ LEVELS = (0.7, 0.4, 0.15)
 
 FACT_NAMES = {"made from": "base model", "reads": "max input length", "trained on": "training data"}
 """What the page calls facts that have another name in the json."""
-OPTIONAL = ("per_class", "confusion", "calibration", "thresholds", "points", "suspects", "trained_on", "evaluated_on")
+OPTIONAL = (
+    "per_class",
+    "confusion",
+    "calibration",
+    "thresholds",
+    "points",
+    "suspects",
+    "trained_on",
+    "evaluated_on",
+    "baselines",
+)
 """Parts that only some tasks or reports have."""
 
 
@@ -48,11 +59,12 @@ def to_html(report: Mapping[str, Any]) -> str:
     environment.filters |= {"metric_name": metric_name, "format_value": format_value, "share": _share, "marked": marked}
     environment.globals |= {"plots": plots, "few_labels": FEW_LABELS, "fact_names": FACT_NAMES}
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
+    training = training_task(report["task"])
+    full["tiles"] = {key: value for key, value in report["headline"].items() if not is_reference(training, key)}
+    full["unbeaten"] = unbeaten(report.get("baselines") or {})
     full["metric_names"] = defaultdict(str, report.get("metric_names", {}))
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
-        report=full, style=style, length_metric=training_task(report["task"]).length_metric
-    )
+    return environment.get_template("page.html.j2").render(report=full, style=style, length_metric=training.length_metric)
 
 
 def marked(text: str, name: str, words: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -20,6 +20,7 @@ from app.tasks.extractive_summarization.spec import SPEC as SERVED
 from app.tasks.extractive_summarization.task import (
     DocumentReading,
     ExtractiveSummarization,
+    Sentence,
     Summary,
     SummaryItem,
     SummaryOptions,
@@ -211,6 +212,15 @@ class SummarizationTraining(TrainingTask):
         columns = choose_columns(self.fields, SUMMARY, recipe, records, "text")
         return partial(parse, names=columns, language=task_options.get("language", LANGUAGE))
 
+    reference_prefixes = ("lead3_", "oracle_")
+
+    def baselines(
+        self, train: Sequence[Example], examples: Sequence[Example], task_options: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """The first three sentences."""
+        language = task_options.get("language", LANGUAGE)
+        yield "lead-3", [_lead(example.item.text, language) for example in examples]
+
     def hub_metrics(self) -> list[str]:
         return ["rouge"]
 
@@ -252,6 +262,11 @@ def _rouge1(answers: Sequence[Summary], examples: Sequence[Example]) -> list[flo
         rouge(example.target.sentences, [sentence.text for sentence in answer.sentences])["rouge1"]
         for answer, example in zip(answers, examples, strict=True)
     ]
+
+
+def _lead(text: str, language: str) -> Summary:
+    spans = sentences(text, language)[:LEAD]
+    return Summary(text[: spans[-1][1]] if spans else "", [Sentence(text[start:end], start, end, 1.0) for start, end in spans])
 
 
 def usual_words(examples: Sequence[Example]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -233,6 +233,21 @@ class TrainingTask(ABC):
     @abstractmethod
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Metrics of production answers against the held-out labels; `headline` holds those for the manifest."""
+
+    def baselines(
+        self, train: Sequence[Example], examples: Sequence[Example], task_options: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Answers to `examples` of methods that need no transformer, each with a name for a person.
+
+        Args:
+            train: what they may learn from; where it is empty, only those come that learn nothing.
+            examples: what they answer; their targets are not looked at.
+            task_options: as the manifest has them.
+        """
+        yield from ()
+
+    reference_prefixes: Sequence[str] = ()
+    """Beginnings of the headline's figures that are those of a baseline or a bound, and not the model's own."""
 
     def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
         """Metrics that have another name for a person than `formatting.metric_name` gives them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from app.data import Record
 from app.data.cells import is_missing, plain
 from app.tasks.fields import LABEL_COLUMNS, NUMBER_COLUMNS, POSSIBLE_NUMBERS
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_classification.task import Classification
+from app.tasks.text_classification.task import Classification, LabelScore
 from app.tasks.text_regression import TextRegression
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
 from scripts.tasks.spec import Prepared, ReportInput, TrainingTask
-from scripts.tasks.texts import TextColumns, TextTraining, fields_of
+from scripts.tasks.texts import TextColumns, TextTraining, fields_of, joined_text
+from scripts.training.baselines import fit_regressor
 from scripts.training.columns import LABEL as LABEL_FIELD
 from scripts.training.columns import TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, load
@@ -114,6 +115,19 @@ class TextRegressionTraining(TextTraining):
             "by_source": {source: _metrics(predicted[rows], true[rows]) for source, rows in sources.items()},
         }
 
+    def baselines(
+        self, train: Sequence[Example], examples: Sequence[Example], task_options: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """The mean of the training rows, and TF-IDF with ridge regression."""
+        if not train:
+            return
+        targets = np.array([example.target for example in train])
+        yield "mean of the training rows", [_answer(float(targets.mean()))] * len(examples)
+        predict = fit_regressor([joined_text(example.item) for example in train], targets)
+        if predict is not None:
+            numbers = predict([joined_text(example.item) for example in examples])
+            yield "TF-IDF + ridge regression", [_answer(float(value)) for value in numbers]
+
     def hub_metrics(self) -> list[str]:
         return ["mse", "mae", "pearsonr", "spearmanr"]
 
@@ -172,6 +186,10 @@ def read_number(cell: Any) -> float:
     if not math.isfinite(value):
         raise ValueError(f"no finite number ({str(cell)[:20]!r})")
     return value
+
+
+def _answer(value: float) -> Classification:
+    return Classification([LabelScore(LABEL, value)])
 
 
 def value_of(answer: Classification) -> float:

@@ -159,5 +159,10 @@ def head_and_tail(row: Row, limit: int) -> Row:
     return Row(ids[:head] + ids[-tail:], types[:head] + types[-tail:])
 
 
+def joined_text(item: ClassificationItem) -> str:
+    """The text, and that of a pair after it."""
+    return item.text if item.text_pair is None else f"{item.text}\n{item.text_pair}"
+
+
 def fields_of(item: ClassificationItem) -> dict[str, str]:
     return {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}

@@ -30,6 +30,7 @@ from scripts.report.build import write_run_report
 from scripts.tasks import training_task
 from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained, trained_rows
+from scripts.training.baselines import describe_baselines, measure_baselines, unbeaten
 from scripts.training.budget import length_cost
 from scripts.training.columns import data_format, with_task
 from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
@@ -202,7 +203,7 @@ class Pipeline:
             self.say("", f"to let it serve: {succession.promotion(recipe.models)}")
         self._keep_rows(folder, prepared.dataset)
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-        report = self._report(folder, prepared, reference, verified, session)
+        report = self._report(folder, prepared, reference, verified, session, {"baselines": evaluation["baselines"]})
         return PublishedModel(folder, evaluation, request_of(reference.examples), succession, report)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
@@ -274,6 +275,7 @@ class Pipeline:
         dataset = prepared.dataset
         return {
             **evaluation_of(verified, reference),
+            "baselines": self._baselines(prepared, verified.predictions.answers, reference),
             "data": {
                 "trained_on": len(dataset.train),
                 "held_out": len(dataset.validation),
@@ -286,6 +288,15 @@ class Pipeline:
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
 
+    def _baselines(self, prepared: Prepared, answers: Sequence[Any], reference: Reference) -> dict[str, dict[str, Any]]:
+        """What methods without a transformer reach on the same held-out rows."""
+        dataset, options = prepared.dataset, reference.task_options
+        baselines = measure_baselines(self.training, dataset.train, dataset.validation, answers, options)
+        lines = [*describe_baselines(baselines, self.training.metric_names(options)), *unbeaten(baselines)]
+        for number, line in enumerate(lines):
+            self.say("" if number else "baseline", line)
+        return baselines
+
     def _keep_rows(self, folder: Path, dataset: Dataset) -> None:
         """For reports on other data, which say what of it was trained on."""
         try:
@@ -294,10 +305,16 @@ class Pipeline:
             self.say("", f"which rows were trained on could not be written down: {error.strerror or error}")
 
     def _report(
-        self, folder: Path, prepared: Prepared, reference: Reference, verified: VerifiedGraph, session: EncoderEngine
+        self,
+        folder: Path,
+        prepared: Prepared,
+        reference: Reference,
+        verified: VerifiedGraph,
+        session: EncoderEngine,
+        sections: Mapping[str, Any],
     ) -> Path | None:
         try:
-            page = write_run_report(folder, prepared, reference, verified, session, self.run_folder.path)
+            page = write_run_report(folder, prepared, reference, verified, session, self.run_folder.path, sections)
         except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
             self.say("", f"no report was written: {error}")
             return None

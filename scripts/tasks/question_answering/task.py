@@ -252,6 +252,12 @@ class QuestionAnsweringTraining(TrainingTask):
         # nothing is learnt from them, and figures compare texts: where an answer stands does not matter
         return partial(parse, repair=Repair(), names=choose_columns(self.fields, ANSWERS, recipe, records, "any"))
 
+    def baselines(
+        self, train: Sequence[Example], examples: Sequence[Example], task_options: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """That no context answers its question."""
+        yield "no answer", [Answers((), 1.0)] * len(examples)
+
     def hub_metrics(self) -> list[str]:
         return ["exact_match", "f1"]
 

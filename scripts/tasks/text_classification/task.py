@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,13 +17,14 @@ from app.data import Record
 from app.tasks.fields import LABEL_COLUMNS, POSSIBLE_LABELS, RATING_COLUMNS
 from app.tasks.labels import clean_label
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_classification.task import DEFAULT_THRESHOLD, Classification, ProblemType
+from app.tasks.text_classification.task import DEFAULT_THRESHOLD, Classification, LabelScore, ProblemType
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
 from scripts.tasks.text_classification import report, scores, thresholds
 from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, refuse_identifiers, whole_number
 from scripts.tasks.text_regression import number
-from scripts.tasks.texts import TextColumns, TextTraining
+from scripts.tasks.texts import TextColumns, TextTraining, joined_text
+from scripts.training.baselines import fit_classifier
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Broken, Dataset, Example, Parse, load
 from scripts.training.data_checks import check_labels, check_texts
@@ -156,6 +157,23 @@ class TextClassificationTraining(TextTraining):
             },
         }
 
+    def baselines(
+        self, train: Sequence[Example], examples: Sequence[Example], task_options: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """The most frequent label (several a text: set of labels), and TF-IDF with logistic regression."""
+        if not train:
+            return
+        labels, multi = task_options["labels"], _is_multi(task_options)
+        frequent = Counter(example.target for example in train).most_common(1)[0][0]
+        majority = Classification([LabelScore(label, 1.0) for label in (frequent if multi else (frequent,))])
+        yield "majority label set" if multi else "majority class", [majority] * len(examples)
+        indicators = scores.truth_of(train, task_options)
+        targets = indicators if multi else indicators.argmax(-1)
+        predict = fit_classifier([joined_text(example.item) for example in train], targets, len(labels))
+        if predict is not None:
+            table = predict([joined_text(example.item) for example in examples])
+            yield "TF-IDF + logistic regression", [_from_scores(row, labels, multi) for row in table]
+
     def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
         return {"accuracy": "subset accuracy (exact match)"} if _is_multi(task_options) else {}
 
@@ -190,6 +208,12 @@ def _decided(answer: Classification, multi: bool) -> list[str]:
     if multi:
         return [score.label for score in answer.labels if score.score > 0.5]
     return [answer.labels[0].label]
+
+
+def _from_scores(row: np.ndarray, labels: Sequence[str], multi: bool) -> Classification:
+    """Of a baseline: the labels that it decides for. Args: scores between 0 and 1, (labels,)."""
+    indices = np.flatnonzero(row > 0.5) if multi else [row.argmax()]
+    return Classification([LabelScore(labels[int(index)], float(row[index])) for index in indices])
 
 
 def _indicator(members: Sequence[str], labels: Sequence[str]) -> list[int]:

@@ -127,6 +127,7 @@ def test_each_arrow_says_what_came_of_it(made: Made) -> None:
         "verify",
         "quantize",
         "verify",
+        "baseline",
         "publish",
         "report",
     ]

@@ -105,6 +105,7 @@ def test_five_lines_make_a_published_model(made: Made) -> None:
         "verify",
         "quantize",
         "verify",
+        "baseline",
         "publish",
         "report",
     ]
