@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:  # for `python scripts/train_and_export.py`
     sys.path.insert(0, str(ROOT))
 
 from app.configuration import read_settings  # noqa: E402
-from app.core.command_line import program, spread  # noqa: E402
+from app.core.command_line import missing_package, program, spread  # noqa: E402
 from app.core.errors import HooperError, InvalidSettings, SetupError  # noqa: E402
 from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noqa: E402
 from app.core.manifest import Parity  # noqa: E402
@@ -46,6 +46,9 @@ def _failed(error: BaseException, words: Sequence[str]) -> int:
     match error:
         case HooperError():
             print(f"hooper train: {error.detail}", file=sys.stderr)
+            return EXIT_SETUP
+        case ImportError() if missing := missing_package(error):
+            print(f"hooper train: {missing}", file=sys.stderr)
             return EXIT_SETUP
         case Interrupted() | KeyboardInterrupt():
             checkpoint = getattr(error, "checkpoint", None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
-from app.core.command_line import CONTEXT, Command, Group, Program, run
+from app.core.command_line import CONTEXT, Command, Group, Program, missing_package, run
 from app.core.exit_codes import EXIT_CLOSED_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 
 OFFLINE = "hooper.commands"
@@ -102,6 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"hooper: {harmless(error.detail)}", file=sys.stderr)
         return EXIT_SETUP if isinstance(error, SetupError | UnknownModel) else EXIT_FAILED
+    except ImportError as error:  # of an extra; whatever command it is, it says what to install
+        missing = missing_package(error)
+        if not missing:
+            raise
+        print(f"hooper: {missing}", file=sys.stderr)
+        return EXIT_SETUP
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -194,8 +200,10 @@ def load(entry: Entry) -> Command:
         try:
             main = _offline()[entry.name].load()
         except ImportError as error:
-            hint = f"{error.name} is not installed; run `pip install 'hooper[train]'`"
-            raise TyperException(f"hooper {entry.name}: {hint}") from error
+            missing = missing_package(error)
+            if not missing:
+                raise
+            raise TyperException(f"hooper {entry.name}: {missing}") from error
     command = main.command if isinstance(main, Program) else _Foreign(entry.name, main)
     members = [other for other in commands() if other.name.startswith(f"{entry.name} ")]
     command.subcommands = [(other.name.split()[1], other.summary) for other in members]

@@ -27,6 +27,21 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+EXTRAS = {
+    "httpx": "client", "onnxruntime": "cpu", "opentelemetry": "tracing", "pyarrow": "batch", "ray": "ray",
+}  # fmt: skip
+"""Package to the extra that brings it; what is not listed comes with `train`."""
+OURS = frozenset({"app", "hooper", "scripts"})
+
+
+def missing_package(error: ImportError) -> str:
+    """The sentence on a package of an extra that is not installed; empty where the error is another one."""
+    package = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not package or package in OURS:
+        return ""
+    return f"{package} is not installed; run `pip install 'hooper[{EXTRAS.get(package, 'train')}]'`"
+
+
 OnError = Callable[[BaseException, Sequence[str]], int]
 """From what a command raised, and the words that it was called with, to its exit code; or it raises that again."""
 
@@ -87,8 +102,8 @@ def offline_errors(name: str, when_stopped: str = "") -> OnError:
         match error:
             case HooperError():
                 print(f"{name}: {error.detail}", file=sys.stderr)
-            case ImportError():
-                print(f"{name}: {error.name} is not installed; run `pip install 'hooper[train]'`", file=sys.stderr)
+            case ImportError() if missing := missing_package(error):
+                print(f"{name}: {missing}", file=sys.stderr)
             case KeyboardInterrupt():
                 if when_stopped:
                     print(f"\n{name}: stopped; {when_stopped}", file=sys.stderr)

@@ -102,7 +102,7 @@ class BenchOptions:
     """What is measured, and how."""
 
     url: str = ""
-    models: Path = Path("models")
+    models: Path = field(default_factory=lambda: Path(os.environ.get("HOOPER_MODELS") or "models"))
     model: str = "sentiment"
     device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = "auto"
     threads: int = 0

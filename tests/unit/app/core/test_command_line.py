@@ -49,7 +49,7 @@ def test_a_wrong_option_is_named(words: str) -> None:
 
 ERRORS = {
     "setting": InvalidSettings("no"),
-    "module": ImportError("no", name="torch"),
+    "module": ModuleNotFoundError("no", name="torch"),
     "bug": KeyError("x"),
     "stop": KeyboardInterrupt(),
 }
