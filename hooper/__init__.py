@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hooper.client import AsyncClient as AsyncClient
     from hooper.client import Client as Client
+    from hooper.estimators import TextClassifier as TextClassifier
+    from hooper.estimators import TextRegressor as TextRegressor
     from hooper.loaded_model import LoadedModel as LoadedModel
     from hooper.loaded_model import load as load
     from scripts.api import get_dataset as get_dataset
@@ -31,6 +33,7 @@ _TRAINING = ("get_dataset", "question_answering", "summarizer", "task_api", "tex
 _MODULES = {
     **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),
     **dict.fromkeys(("AsyncClient", "Client"), "hooper.client"),
+    **dict.fromkeys(("TextClassifier", "TextRegressor"), "hooper.estimators"),
     **dict.fromkeys(_TRAINING, "scripts.api"),
 }
 __all__ = sorted(_MODULES)  # noqa: PLE0605  # the same names as above, kept in one place

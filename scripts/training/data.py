@@ -101,7 +101,8 @@ def load(
     else:
         train, rest = split_groups(pool, share, recipe.seed, group)
     held_out += rest
-    if not train or not held_out:
+    trains_on_all = recipe.split == 1 and not recipe.validation  # an estimator, which is judged on rows that come later
+    if not train or not (held_out or trains_on_all):
         raise InvalidSettings(_empty_part(train, held_out, recipe, group is not None))
     unseen = {normalized(entry.item) for entry in held_out}
     unleaked = [entry for entry in train if normalized(entry.item) not in unseen]

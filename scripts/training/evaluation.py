@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from app.core.errors import HooperError, TooLarge
 from app.core.manifest import DriftReference
@@ -16,6 +14,7 @@ from app.core.types import Row, RowOutput
 from app.tasks.base import Encoded, Task
 from app.tasks.drift import reference_of, summed
 from app.tasks.tokenizer import Tokenizer
+from scripts.training.bars import bar_class, shows_bars
 
 CHUNK = 1024
 """Items encoded at a time: enough to find rows of similar length, and few to hold in memory."""
@@ -47,7 +46,7 @@ def predict(
     """
     all_encoded: list[Encoded] = []
     all_outputs: list[list[RowOutput]] = []
-    with tqdm(total=len(items), desc=title, unit="item", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with bar_class()(total=len(items), desc=title, unit="item", disable=not shows_bars(), leave=False) as bar:
         for start in range(0, len(items), CHUNK):
             encoded = list(encode_all(task, options, items[start : start + CHUNK]))
             outputs = iter(_run(runner, [row for encoding in encoded for row in encoding.rows], bar, len(encoded)))

@@ -9,9 +9,10 @@ import time
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 from transformers import TrainerCallback
 
+from scripts.training.bars import bar_class, is_quiet, shows_bars
 from scripts.training.processes import is_main_process
 from scripts.training.training_setup import Workload
 
@@ -37,15 +38,15 @@ class TrainingProgress(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began, self._first_step = time.monotonic(), state.global_step
-        if sys.stderr.isatty() and is_main_process():
-            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="batch")
+        if shows_bars() and is_main_process():
+            self._bar = bar_class()(total=state.max_steps, initial=state.global_step, desc="training", unit="batch")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self._loss = logs["loss"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not is_main_process():
+        if not is_main_process() or is_quiet():
             return
         right, total = getattr(state, "hooper_correct", (0, 0))
         if total:

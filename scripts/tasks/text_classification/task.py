@@ -240,7 +240,7 @@ def _without_unknown_labels(dataset: Dataset, known: set[str], multi: bool, limi
         else:
             readable.append(example)
     num_unknown = len(dataset.validation) - len(readable)
-    if not readable or num_unknown > limit * len(dataset.validation):
+    if (dataset.validation and not readable) or num_unknown > limit * len(dataset.validation):
         last = broken[-1]
         raise InvalidSettings(
             f"{num_unknown} of {len(dataset.validation)} held-out rows have a label that training never saw,"
