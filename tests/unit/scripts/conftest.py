@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -172,6 +173,15 @@ def make_base(folder: Path) -> Path:
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}
     transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def sentence_encoder(base_folder: Path, tmp_path: Path) -> Path:
+    """That BERT as sentence-transformers hands out what it trained by the mean over the tokens."""
+    folder = Path(shutil.copytree(base_folder, tmp_path / "sentence-encoder"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}), encoding="utf-8")
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,15 @@ from scripts.training import pipeline
 from tests.unit.scripts.conftest import Train, press_ctrl_c, stop_at
 
 
-@pytest.fixture
-def sentence_encoder(base_folder: Path, tmp_path: Path) -> str:
-    folder = Path(shutil.copytree(base_folder, tmp_path / "encoder"))
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}), encoding="utf-8")
-    return str(folder)
-
-
 def evaluation_of(folder: Path) -> dict[str, Any]:
     evaluation: dict[str, Any] = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return evaluation
 
 
 def test_the_published_graph_pools_as_it_was_trained_and_the_card_says_how(
-    train: Train, sentence_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, sentence_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train("--base-model", sentence_encoder) == 0
+    assert train("--base-model", str(sentence_encoder)) == 0
     folder = tmp_path / "models" / "reviews" / "1"
     assert read_manifest(folder).graph.outputs[0].pooling == "mean"
     probe = evaluation_of(folder)["training"]["probe"]
@@ -43,17 +34,17 @@ def test_the_published_graph_pools_as_it_was_trained_and_the_card_says_how(
     assert sentence.capitalize().replace("(c", "(C") in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_it_is_switched_off_by_one_option(train: Train, sentence_encoder: str, tmp_path: Path) -> None:
-    assert train("--base-model", sentence_encoder, "--head", "random") == 0
+def test_it_is_switched_off_by_one_option(train: Train, sentence_encoder: Path, tmp_path: Path) -> None:
+    assert train("--base-model", str(sentence_encoder), "--head", "random") == 0
     folder = tmp_path / "models" / "reviews" / "1"
     assert read_manifest(folder).graph.outputs[0].pooling == "first"
     assert "probe" not in evaluation_of(folder)["training"]
 
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
-    train: Train, sentence_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, sentence_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--base-model", sentence_encoder, "--storage", "fp32")
+    options = ("--base-model", str(sentence_encoder), "--storage", "fp32")
     assert train(*options, "--name", "whole") == 0
     with monkeypatch.context() as patched:
         stop_at(4, patched, press_ctrl_c)
@@ -65,13 +56,13 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
     assert training["probe"]["strength"] == evaluation_of(tmp_path / "models" / "whole" / "1")["training"]["probe"]["strength"]
 
 
-def test_adapters_are_trained_from_the_probe_too(train: Train, sentence_encoder: str, tmp_path: Path) -> None:
-    assert train("--base-model", sentence_encoder, "--lora-rank", "2") == 0
+def test_adapters_are_trained_from_the_probe_too(train: Train, sentence_encoder: Path, tmp_path: Path) -> None:
+    assert train("--base-model", str(sentence_encoder), "--lora-rank", "2") == 0
     assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.outputs[0].pooling == "mean"
 
 
 def test_the_learning_rate_is_sought_from_the_probe(
-    train: Train, sentence_encoder: str, monkeypatch: pytest.MonkeyPatch
+    train: Train, sentence_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pooled: list[str] = []
     begin = pipeline.begin_with_probe
@@ -81,5 +72,5 @@ def test_the_learning_rate_is_sought_from_the_probe(
         return begin(model, *arguments)
 
     monkeypatch.setattr(pipeline, "begin_with_probe", spy)
-    train("--base-model", sentence_encoder, "--find-learning-rate")  # which rate so few rows suggest does not matter here
+    train("--base-model", str(sentence_encoder), "--find-learning-rate")  # which rate so few rows suggest does not matter here
     assert pooled == ["mean"]

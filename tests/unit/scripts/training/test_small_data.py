@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ FAMILIES = ["Bert", "Roberta", "Electra", "DistilBert", "Albert", "MPNet"]
 
 
 @pytest.fixture
-def sentence_encoder(tmp_path: Path) -> str:
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}), encoding="utf-8")
-    return str(tmp_path)
-
-
-@pytest.fixture
 def model(tiny_model: Any) -> Any:
     return with_new_head(tiny_model("Bert", problem_type=SINGLE))
 
@@ -49,14 +41,14 @@ def texts(num_labels: int, count: int = 45) -> list[TrainingRow]:
     ]
 
 
-def test_few_rows_and_a_sentence_encoder_begin_with_a_probe_of_the_mean(model: Any, sentence_encoder: str) -> None:
-    recipe = resolved(Recipe(), TASK, model, sentence_encoder, SMALL_ROWS)
+def test_few_rows_and_a_sentence_encoder_begin_with_a_probe_of_the_mean(model: Any, sentence_encoder: Path) -> None:
+    recipe = resolved(Recipe(), TASK, model, str(sentence_encoder), SMALL_ROWS)
     assert (recipe.head, recipe.pooling, recipe.update_size) == ("probe", "mean", 16)
     assert pooling_of(model) == "mean"
 
 
-def test_more_rows_are_trained_as_ever(model: Any, sentence_encoder: str) -> None:
-    recipe = resolved(Recipe(), TASK, model, sentence_encoder, SMALL_ROWS + 1)
+def test_more_rows_are_trained_as_ever(model: Any, sentence_encoder: Path) -> None:
+    recipe = resolved(Recipe(), TASK, model, str(sentence_encoder), SMALL_ROWS + 1)
     assert (recipe.head, recipe.pooling, recipe.update_size) == ("random", "first", 32)
     assert pooling_of(model) == "first"
 
@@ -65,14 +57,14 @@ def test_a_base_model_that_is_no_sentence_encoder_is_trained_as_ever(model: Any,
     assert resolved(Recipe(), TASK, model, str(tmp_path), 50).head == "random"
 
 
-def test_a_head_that_the_base_model_brings_is_kept(model: Any, sentence_encoder: str) -> None:
+def test_a_head_that_the_base_model_brings_is_kept(model: Any, sentence_encoder: Path) -> None:
     model.head_is_new = False
-    assert resolved(Recipe(), TASK, model, sentence_encoder, 50).head == "random"
+    assert resolved(Recipe(), TASK, model, str(sentence_encoder), 50).head == "random"
 
 
 @pytest.mark.parametrize("values", [{"head": "random"}, {"pooling": "first"}])
-def test_it_can_be_switched_off(values: dict[str, Any], model: Any, sentence_encoder: str) -> None:
-    recipe = resolved(Recipe(**values), TASK, model, sentence_encoder, 50)
+def test_it_can_be_switched_off(values: dict[str, Any], model: Any, sentence_encoder: Path) -> None:
+    recipe = resolved(Recipe(**values), TASK, model, str(sentence_encoder), 50)
     assert (recipe.head, recipe.pooling) == ("random", "first")
 
 
@@ -83,34 +75,34 @@ def test_each_half_can_be_had_alone_and_with_many_rows(model: Any, tiny_model: A
     assert (mean.head, mean.pooling, pooling_of(model)) == ("random", "mean", "mean")
 
 
-def test_a_batch_size_that_is_named_is_kept(model: Any, sentence_encoder: str) -> None:
-    assert resolved(Recipe(batch_size=8), TASK, model, sentence_encoder, 50).update_size == 8
+def test_a_batch_size_that_is_named_is_kept(model: Any, sentence_encoder: Path) -> None:
+    assert resolved(Recipe(batch_size=8), TASK, model, str(sentence_encoder), 50).update_size == 8
 
 
 @pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"], ids=["several labels a text", "numbers"])
 def test_other_labels_are_trained_as_ever_and_a_probe_of_them_is_refused(
-    problem_type: str, tiny_model: Any, sentence_encoder: str
+    problem_type: str, tiny_model: Any, sentence_encoder: Path
 ) -> None:
     model = with_new_head(tiny_model("Bert", problem_type=problem_type))
-    assert resolved(Recipe(), TASK, model, sentence_encoder, 50).head == "random"
+    assert resolved(Recipe(), TASK, model, str(sentence_encoder), 50).head == "random"
     with pytest.raises(InvalidSettings, match="head is probe, but that is for texts with one label each; leave it out"):
-        resolved(Recipe(head="probe"), TASK, model, sentence_encoder, 50)
+        resolved(Recipe(head="probe"), TASK, model, str(sentence_encoder), 50)
     with pytest.raises(InvalidSettings, match="pooling is mean, but that is for texts with one label each"):
-        resolved(Recipe(pooling="mean"), TASK, model, sentence_encoder, 50)
+        resolved(Recipe(pooling="mean"), TASK, model, str(sentence_encoder), 50)
 
 
-def test_a_head_of_a_kind_of_its_own_is_refused_by_its_name(tiny_model: Any, sentence_encoder: str) -> None:
+def test_a_head_of_a_kind_of_its_own_is_refused_by_its_name(tiny_model: Any, sentence_encoder: Path) -> None:
     model = with_new_head(tiny_model("GPT2", problem_type=SINGLE))
-    assert resolved(Recipe(), TASK, model, sentence_encoder, 50).head == "random"
+    assert resolved(Recipe(), TASK, model, str(sentence_encoder), 50).head == "random"
     with pytest.raises(InvalidSettings, match="the head of GPT2ForSequenceClassification is of a kind of its own"):
-        resolved(Recipe(head="probe"), TASK, model, sentence_encoder, 50)
+        resolved(Recipe(head="probe"), TASK, model, str(sentence_encoder), 50)
 
 
-def test_a_model_that_pools_by_the_mean_does_not_read_the_first_token_again(model: Any, sentence_encoder: str) -> None:
+def test_a_model_that_pools_by_the_mean_does_not_read_the_first_token_again(model: Any, sentence_encoder: Path) -> None:
     pool_by_mean(model)
     with pytest.raises(InvalidSettings, match="the base model's own head reads the mean"):
-        resolved(Recipe(pooling="first"), TASK, model, sentence_encoder, 50)
-    assert resolved(Recipe(head="random"), TASK, model, sentence_encoder, 50).pooling == "mean"
+        resolved(Recipe(pooling="first"), TASK, model, str(sentence_encoder), 50)
+    assert resolved(Recipe(head="random"), TASK, model, str(sentence_encoder), 50).pooling == "mean"
 
 
 @pytest.mark.parametrize("num_labels", [2, 3])
@@ -158,7 +150,7 @@ def test_few_rows_are_read_more_often(rows: int, epochs: int) -> None:
     assert default_epochs(rows, 16) == epochs
 
 
-def test_the_recipe_that_was_given_is_left_alone(model: Any, sentence_encoder: str) -> None:
+def test_the_recipe_that_was_given_is_left_alone(model: Any, sentence_encoder: Path) -> None:
     recipe = Recipe()
-    assert resolved(recipe, TASK, model, sentence_encoder, 50) != recipe
+    assert resolved(recipe, TASK, model, str(sentence_encoder), 50) != recipe
     assert recipe == replace(Recipe())
