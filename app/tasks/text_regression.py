@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -74,6 +75,7 @@ SPEC = replace(
     task=TextRegression,
     native=replace(native_items(NAME), examples=()),
     output=OutputSpec(num_features=1),
+    playground=Path(__file__).with_name("text_regression.js"),
     correction=None,  # which words are wrong about a number is no label to learn from
     training="scripts.tasks.text_regression:SPEC",
 )

@@ -48,12 +48,12 @@ class Shot:
     page: str = ""
 
 
-def ask(model: str, example: str) -> Callable[[Page], None]:
-    """Choose a model, take one of its examples, and wait for the answer."""
+def ask(model: str, example: int) -> Callable[[Page], None]:
+    """Choose a model, take one of its examples by its place, and wait for the answer."""
 
     def take(page: Page) -> None:
         page.get_by_role("radio", name=model).check()
-        page.get_by_role("button", name=example, exact=True).click()
+        page.locator(".chip").nth(example).click()
         page.locator(".facts").wait_for()
 
     return take
@@ -71,10 +71,10 @@ def open_first_operation(page: Page) -> None:
 
 
 SHOTS = (
-    Shot("playground-classify", ask("sentiment", "Mixed example")),
-    Shot("playground-answer", ask("qa", "Who?"), height=1150),
-    Shot("playground-summarize-dark", ask("summary", "Market hall"), height=1050, scheme="dark"),
-    Shot("playground-phone", ask("sentiment", "Positive example"), width=390, height=1180),
+    Shot("playground-classify", ask("sentiment", 2)),
+    Shot("playground-answer", ask("qa", 1), height=1150),
+    Shot("playground-summarize-dark", ask("summary", 0), height=1050, scheme="dark"),
+    Shot("playground-phone", ask("sentiment", 0), width=390, height=1180),
     Shot("playground-live", under_load, height=420),
     Shot("docs-page", open_first_operation, height=1000, page="docs"),
 )

@@ -63,3 +63,14 @@ def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService
         response = page.locator(".live-responses-table .response").first
         expect(response).to_contain_text("positive")
         expect(page.locator(".live-responses-table")).to_contain_text("sentiment")
+
+
+def test_an_operation_can_be_read_and_run_on_a_phone(open_page: Open) -> None:
+    with open_page("/docs", viewport={"width": 360, "height": 800}) as page:
+        page.locator(".opblock-summary").first.click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table .response").first).to_be_visible()
+        too_wide = page.locator("#swagger-ui *").evaluate_all(
+            "all => all.filter(node => node.getBoundingClientRect().right > 361).map(node => node.className)"
+        )
+        assert too_wide == []

@@ -219,7 +219,7 @@ def publish_tiny(
     make = packed_graph if layout == "packed" else padded_graph
     graph = make(folder / "model.onnx", len(labels))
     if problem_type == "regression":
-        return _publish(folder, "text-regression", graph, {"labels": list(labels)}, max_tokens)
+        return _publish(folder, "text-regression", graph, {"labels": list(labels), **task_options}, max_tokens)
     task_options = {"labels": list(labels), "problem_type": problem_type, **task_options}
     return _publish(folder, "text-classification", graph, task_options, max_tokens)
 

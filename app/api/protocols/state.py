@@ -87,6 +87,11 @@ class ModelState(BaseModel):
         description="A few items that the model can be tried with: those of its golden requests, by their fields.",
         examples=[[{"text": "A warm, funny film that I would happily watch again."}]],
     )
+    columns: dict[str, str] = Field(
+        {},
+        description="The columns of the training data by the fields that they held, where that is known.",
+        examples=[{"text": "review", "label": "sentiment"}],
+    )
     task_options: dict[str, Any] = Field(
         {},
         description="What else the manifest says to the model's task, such as `problem_type`, `temperature`, `thresholds` or"
@@ -125,6 +130,7 @@ class ModelState(BaseModel):
             evaluation=manifest.evaluation,
             license=manifest.license,
             examples=[dict(example) for example in deployment.examples],
+            columns=manifest.data_format.columns,
             task_options={name: value for name, value in manifest.task_options.items() if name != "labels"},
         )
 

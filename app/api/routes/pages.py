@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from app.tasks.registry import Tasks
+from app.tasks.spec import TaskSpec
 
 STATIC = Path(__file__).parent.parent / "static"
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -40,11 +41,12 @@ def router(tasks: Tasks) -> APIRouter:
     routes.add_api_route("/", playground)
     routes.add_api_route("/docs", docs)
     modules = {spec.name: spec.playground for spec in tasks.values() if spec.playground is not None}
+    described = {name: _described(tasks[name]) for name in modules}
 
     @routes.get("/static/tasks.json")
     async def names() -> Response:
-        """The tasks that have a form, the simplest first."""
-        return JSONResponse(list(modules), headers=HEADERS)
+        """The tasks that have a form, the simplest first, with the columns of their items and answers."""
+        return JSONResponse(described, headers=HEADERS)
 
     @routes.get("/static/tasks/{name}.js")
     async def module(name: str) -> Response:
@@ -53,6 +55,16 @@ def router(tasks: Tasks) -> APIRouter:
         return FileResponse(modules[name], headers=HEADERS, media_type="text/javascript")
 
     return routes
+
+
+def _described(spec: TaskSpec) -> dict[str, Any]:
+    """What the page needs for files of items: names of columns, the likeliest first, and what an answer has."""
+    fields = {
+        name: {"columns": [*field.columns, *(name for group in field.possible for name in group)], "required": field.required}
+        for name, field in spec.fields.items()
+    }
+    table = {"ranked": spec.table.ranked, "per_rank": list(spec.table.per_rank), "single": list(spec.table.single)}
+    return {"fields": fields, "table": table}
 
 
 async def playground() -> Response:

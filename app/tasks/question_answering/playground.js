@@ -1,48 +1,32 @@
 // Question answering: the answer lit up in its context, and the runners-up a click away.
 
-import { bar, el, field, percent, select } from "../playground/dom.js";
+import { bar, el, field, percent, select, textField, truncationField } from "../playground/dom.js";
 import { pieces } from "../playground/text.js";
-import { LIBRARY, PLOT } from "../playground/examples.js";
-
-const EXAMPLES = [
-  { name: "When?", question: "When did the new library open?", context: LIBRARY },
-  { name: "Who?", question: "Who saved the manuscripts?", context: LIBRARY },
-  { name: "Where?", question: "Where is the café?", context: LIBRARY },
-  { name: "A long context", question: "How many people fit into the reading room?", context: `${PLOT.join(" ")} `.repeat(6) + LIBRARY },
-];
 
 export default {
-  examples: EXAMPLES,
   route: "v1/answer",
   verb: "Answer",
   words: "question answering",
 
   form() {
-    const question = el("input", { type: "text", required: true, autocomplete: "off" });
-    const context = el("textarea", { rows: 10, required: true, spellcheck: false });
+    const question = el("input", { type: "text", required: true, autocomplete: "off", dir: "auto" });
+    const context = textField({ rows: 10, required: true });
     const topK = select(["1", "3", "5", "10"].map((number) => [number, number]), "3");
     const noAnswer = el("input", { type: "checkbox", id: "no-answer" });
-    const truncation = select(
-      [
-        ["window", "Read all of it, in windows"],
-        ["truncate", "Cut it"],
-        ["error", "Refuse it"],
-      ],
-      "window",
-    );
+    const truncation = truncationField("context");
     return {
       main: [field("Question", question), field("Context", context)],
       options: [
         field("Answers to look for", topK),
-        field("Where the text is too long for the model", truncation),
+        truncation.node,
         el("label", { class: "check" }, noAnswer, "“There is no answer” may be the answer"),
       ],
-      truncation,
+      truncation: truncation.select,
       read: () => ({
         inputs: { question: question.value, context: context.value },
         top_k: Number(topK.value),
         allow_no_answer: noAnswer.checked,
-        truncation: truncation.value,
+        truncation: truncation.select.value,
       }),
       fill: (example) => {
         question.value = example.question;
@@ -52,10 +36,10 @@ export default {
   },
 
   show(result, asked) {
-    const context = el("p", { class: "document", tabIndex: 0, role: "group", "aria-label": "The text, with the answer marked" });
-    const chosen = el("p", { class: "best" });
+    const context = el("p", { class: "document", dir: "auto", tabIndex: 0, role: "group", "aria-label": "The text, with the answer marked" });
+    const chosen = el("p", { class: "best", dir: "auto" });
     const pick = (entry) => {
-      chosen.replaceChildren(entry.answer || "The text does not say.");
+      chosen.replaceChildren(entry.answer || "No answer in the context.");
       const spans = entry.answer ? [entry] : [];
       context.replaceChildren(...pieces(asked.inputs.context, spans).map((piece) => (piece.span ? el("mark", {}, piece.text) : piece.text)));
       context.querySelector("mark")?.scrollIntoView({ block: "nearest" });
@@ -69,6 +53,8 @@ export default {
   },
 
   say: (result) => (result.answers.length ? `${result.answers[0].answer || "no answer"}, ${percent(result.answers[0].score)}` : "no answer was found"),
+
+  decision: (result) => result.answers[0]?.answer ?? "",
 };
 
 let groups = 0;

@@ -1,91 +1,90 @@
-// Text classification: a bar for each label, and a threshold that says which of them count.
+// Text classification: a bar for each label; where a text may have several, which of them are selected.
 
-import { bar, el, field, percent, select, slider } from "../playground/dom.js";
-import { PLOT } from "../playground/examples.js";
+import { bar, difference, el, field, percent, slider, textField, truncationField } from "../playground/dom.js";
 
 const SHOWN = 10; // more labels than these wait behind a button
-
-const LONG_REVIEW =
-  Array.from({ length: 9 }, () => PLOT.join(" ")).join(" ") +
-  " And that is all of it. It was a terrible, boring, ugly film, and I hated every minute.";
-
-const EXAMPLES = [
-  { name: "Positive example", text: "A warm, funny film that I would happily watch again." },
-  { name: "Negative example", text: "Boring, predictable and far too long; I walked out before the end." },
-  { name: "Mixed example", text: "The acting is superb, but the story goes nowhere and the ending insults its audience." },
-  { name: "Too long for the model", text: LONG_REVIEW },
-];
+const SEVERAL = "multi_label_classification";
 
 export default {
-  examples: EXAMPLES,
   route: "v1/classify",
   verb: "Classify",
   words: "classification",
 
-  form() {
-    const text = el("textarea", { rows: 7, required: true, spellcheck: false });
-    const pair = el("textarea", { rows: 3, spellcheck: false });
-    const truncation = select(
-      [
-        ["window", "Read all of it, in windows"],
-        ["truncate", "Cut it"],
-        ["error", "Refuse it"],
-      ],
-      "window",
-    );
+  form(again, model) {
+    const text = textField({ rows: 7, required: true });
+    const pair = textField({ rows: 4 });
+    const truncation = truncationField("text");
+    const isPair = "text_pair" in model.columns || model.examples.some((example) => example.text_pair);
     return {
-      main: [field("Text", text)],
-      options: [
-        field("Where the text is too long for the model", truncation),
-        field("Second text", pair, "Only for models that were trained on pairs."),
-      ],
-      truncation,
+      main: [field(isPair ? "First text" : "Text", text), isPair ? field("Second text", pair) : null],
+      options: [truncation.node],
+      truncation: truncation.select,
       read: () => ({
-        inputs: pair.value ? { text: text.value, text_pair: pair.value } : text.value,
-        truncation: truncation.value,
+        inputs: isPair && pair.value ? { text: text.value, text_pair: pair.value } : text.value,
+        truncation: truncation.select.value,
       }),
       fill: (example) => {
         text.value = example.text;
-        pair.value = "";
+        pair.value = example.text_pair ?? "";
       },
     };
   },
 
-  show(result) {
+  show(result, asked, model) {
+    const several = model.task_options.problem_type === SEVERAL;
     const rows = result.labels.map((entry) => row(entry));
     const list = el("ol", { class: "labels" }, ...rows.map((entry) => entry.node));
-    const kept = el("p", { class: "hint" });
-    const apply = (threshold) => {
-      const count = rows.filter((entry) => entry.apply(threshold)).length;
-      kept.textContent = `${count} of ${rows.length} labels reach the threshold.`;
-    };
-    const threshold = slider("Threshold", { min: 0, max: 1, step: 0.01, value: 0.5 }, percent, apply);
-    apply(threshold.get());
     const more = rows.length > SHOWN ? moreButton(rows.slice(SHOWN)) : null;
-    return el("div", {}, list, more, el("div", { class: "control" }, threshold.node, kept));
+    return el("div", {}, list, more, several ? thresholds(rows, model.task_options.thresholds) : null);
   },
 
-  say: (result) => `${result.labels[0].label}, ${percent(result.labels[0].score)}`,
+  say: (result) => {
+    if (result.labels[0].selected === undefined) return `${result.labels[0].label}, ${percent(result.labels[0].score)}`;
+    return selectedLabels(result).join(", ") || "no label selected";
+  },
+
+  decision: (result) => (result.labels[0].selected === undefined ? result.labels[0].label : selectedLabels(result).sort().join(", ")),
+
+  differences(result, other) {
+    const scores = new Map(other.labels.map(({ label, score }) => [label, score]));
+    const changed = result.labels.filter(({ label, score }) => scores.has(label) && Math.abs(scores.get(label) - score) >= 0.005);
+    return changed.slice(0, SHOWN).map(({ label, score }) => difference(label, percent(score), percent(scores.get(label))));
+  },
 };
 
-function row({ label, score }) {
-  const line = el("span", { class: "line" });
+function selectedLabels(result) {
+  return result.labels.filter((entry) => entry.selected).map((entry) => entry.label);
+}
+
+function row({ label, score, selected }) {
+  const line = el("span", { class: "line", hidden: true });
   const verdict = el("span", { class: "verdict" });
-  const node = el(
-    "li",
-    {},
-    el("span", { class: "label" }, label, " ", verdict),
-    el("span", { class: "score" }, percent(score)),
-    bar(score, line),
-  );
-  const apply = (threshold) => {
-    const counts = score >= threshold;
-    node.classList.toggle("below", !counts);
-    verdict.textContent = counts ? "✓" : "below the threshold";
+  const name = el("span", { class: "label", dir: "auto" }, label, " ", verdict);
+  const node = el("li", {}, name, el("span", { class: "score" }, percent(score)), bar(score, line));
+  const apply = (isSelected, threshold) => {
+    node.classList.toggle("below", !isSelected);
+    verdict.textContent = isSelected ? "✓ selected" : "not selected";
+    line.hidden = threshold === undefined;
     line.style.left = `${threshold * 100}%`;
-    return counts;
+    return isSelected;
   };
-  return { node, apply };
+  return { label, score, selected, node, apply };
+}
+
+/** The model's own thresholds, until the slider is moved. */
+function thresholds(rows, own = {}) {
+  const count = el("p", { class: "hint", "aria-live": "polite" });
+  const show = (threshold) => {
+    const isSelected = (entry) => (threshold === undefined ? entry.selected : entry.score >= threshold);
+    const selected = rows.filter((entry) => entry.apply(isSelected(entry), threshold ?? own[entry.label] ?? 0.5)).length;
+    const by = threshold === undefined ? (Object.keys(own).length ? "by the model's own thresholds" : "from 50 % on") : "by your threshold";
+    count.textContent = `${selected} of ${rows.length} labels selected, ${by}.`;
+    reset.hidden = threshold === undefined;
+  };
+  const control = slider("Threshold for all labels", { min: 0, max: 1, step: 0.01, value: 0.5 }, percent, show);
+  const reset = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => show(undefined) }, "The model's own thresholds");
+  show(undefined);
+  return el("div", { class: "control" }, control.node, el("div", { class: "row" }, count, reset));
 }
 
 function moreButton(rows) {

@@ -40,6 +40,27 @@ export function select(choices, chosen) {
   return el("select", {}, ...options);
 }
 
+/** A text of several lines, in whichever direction its own letters run. */
+export function textField(properties) {
+  return el("textarea", { spellcheck: false, dir: "auto", ...properties });
+}
+
+/** What becomes of a text that the model cannot read at once: `{node, select}`. */
+export function truncationField(what) {
+  const choices = [
+    ["window", "Read all of it, in windows"],
+    ["truncate", "Cut it"],
+    ["error", "Refuse it"],
+  ];
+  const input = select(choices, "window");
+  return { node: field(`Where the ${what} is too long for the model`, input), select: input };
+}
+
+/** A value that two versions answer differently. */
+export function difference(name, before, after) {
+  return el("li", {}, el("strong", { dir: "auto" }, name), `: ${before} → ${after}`);
+}
+
 /** A slider with its value written beside it; `show` turns the number into that text. */
 export function slider(text, range, show, changed) {
   const input = el("input", { type: "range", ...range, id: `field-${++lastId}` });

@@ -1,6 +1,6 @@
 // "Why?": the words of the text, coloured by what they did to the answer.
 
-import { el, percent } from "./dom.js";
+import { el } from "./dom.js";
 import { ask, nameOf, Trouble, troubleOfItem } from "./service.js";
 import { cutter, pieces } from "./text.js";
 
@@ -8,7 +8,7 @@ const STEPS = [0.1, 0.35, 0.7]; // of the largest weight: below the first a word
 const LISTED = 4;
 
 /** A button, and the place where its answer appears. `asked` is the body of the request that is explained. */
-export function why(model, asked, say, needKey) {
+export function why(model, asked, amount, say, needKey) {
   const place = el("div", { class: "why", hidden: true });
   const button = el("button", { type: "button", class: "quiet" }, "Why?");
   button.addEventListener("click", async () => {
@@ -19,7 +19,7 @@ export function why(model, asked, say, needKey) {
       const reply = await ask("v1/explain", { model: nameOf(model), inputs: asked.inputs, target: null });
       const result = reply.body.results[0];
       if (result.error) throw troubleOfItem(result.error);
-      place.replaceChildren(...explanation(result, sources(asked.inputs)));
+      place.replaceChildren(...explanation(result, sources(asked.inputs), amount));
       say(`Explained. ${spoken(result)}`);
     } catch (error) {
       const trouble = inWords(error);
@@ -44,12 +44,12 @@ function sources(inputs) {
   return ["context", "question", "text", "text_pair"].filter((name) => name in inputs).map((name) => [name, inputs[name]]);
 }
 
-function explanation(result, texts) {
+function explanation(result, texts, amount) {
   const largest = Math.max(...result.tokens.map((entry) => Math.abs(entry.weight)), 1e-9);
   const paragraphs = placed(result.tokens, texts).map(([text, tokens]) =>
     el("p", { class: "document words" }, ...pieces(text, tokens).map((piece) => word(piece, largest))),
   );
-  const about = `What contributes to “${result.target}”, and what against. Its score is ${percent(result.score)}.`;
+  const about = `What contributes to “${result.target}”, and what against. Its score is ${amount(result.score)}.`;
   return [el("h3", {}, "Why?"), el("p", { class: "hint" }, about), legend(), ...paragraphs, el("p", {}, spoken(result))];
 }
 

@@ -13,6 +13,8 @@ const desks = new Map(); // by name/version: what was typed stays when another m
 let chosen = "";
 
 const page = {
+  maxItems: 1, // of a request, once the service has said so
+  models: [],
   say(sentence) {
     byId("said").textContent = sentence;
   },
@@ -37,6 +39,8 @@ function choice(model, isChosen) {
 
 function list(models) {
   const order = [...tasks.keys()]; // the simplest first
+  page.models = models;
+  for (const node of desks.values()) node.refresh();
   const usable = models.filter((entry) => tasks.has(entry.task)).sort((entry, other) => order.indexOf(entry.task) - order.indexOf(other.task) || other.default - entry.default);
   const still = usable.find((entry) => `${entry.name}/${entry.version}` === chosen) ?? usable[0];
   byId("models").replaceChildren(el("legend", {}, "Model"), ...usable.map((entry) => choice(entry, entry === still)));
@@ -52,9 +56,9 @@ function notice(words) {
 
 /** The modules of the tasks that the service has; README.md beside this file says what they export. */
 async function loadTasks() {
-  const names = JSON.parse(await read("static/tasks.json"));
-  const modules = await Promise.all(names.map((name) => import(`../tasks/${name}.js`)));
-  tasks = new Map(names.map((name, index) => [name, modules[index].default]));
+  const described = Object.entries(JSON.parse(await read("static/tasks.json")));
+  const modules = await Promise.all(described.map(([name]) => import(`../tasks/${name}.js`)));
+  tasks = new Map(described.map(([name, columns], index) => [name, { ...modules[index].default, ...columns }]));
 }
 
 /** Show what is loaded, and look again, ever more rarely, until all of it is. */
@@ -62,7 +66,8 @@ async function start(waitMs = 1000) {
   const later = () => setTimeout(() => start(Math.min(2 * waitMs, LONGEST_WAIT_MS)), waitMs);
   try {
     if (!tasks.size) await loadTasks();
-    const { models, failed = [] } = JSON.parse(await read("v1/models"));
+    const { models, failed = [], limits } = JSON.parse(await read("v1/models"));
+    page.maxItems = limits?.max_items ?? 1;
     const count = list(models);
     const broken = failed.map((entry) => `${entry.model} could not be loaded: ${entry.detail}.`);
     notice([...(count ? [] : ["No model is loaded yet. This page shows them as soon as they are."]), ...broken].join(" "));

@@ -18,9 +18,9 @@ export function address(path) {
   return new URL(path, ROOT).href;
 }
 
-/** How a request names a model: a version beside the main one by its number too. */
-export function nameOf(model) {
-  return model.role === "main" ? model.name : `${model.name}/${model.version}`;
+/** How a request names a model: a version beside the main one, or one that is compared, by its number too. */
+export function nameOf(model, withVersion = false) {
+  return model.role === "main" && !withVersion ? model.name : `${model.name}/${model.version}`;
 }
 
 export function hasKey() {
@@ -52,9 +52,9 @@ export async function read(path) {
 }
 
 /** POST a body. Returns `{body, timing, roundTripMs}`; throws Trouble, or AbortError where `signal` said so. */
-export async function ask(path, body, signal) {
+export async function ask(path, body, signal, more = {}) {
   const began = performance.now();
-  const headers = { "Content-Type": "application/json" };
+  const headers = { "Content-Type": "application/json", ...more };
   const response = await send(path, { method: "POST", headers, body: JSON.stringify(body), signal });
   const answer = await response.json();
   return { body: answer, timing: timingOf(response.headers), roundTripMs: performance.now() - began };

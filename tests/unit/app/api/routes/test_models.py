@@ -58,6 +58,7 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         "evaluation": {"accuracy": 1.0, "macro_f1": 1.0, "rows": 5},
         "license": "Apache-2.0",
         "examples": [{"text": text} for text in GOLDEN_TEXTS[:4]],
+        "columns": {},
         "task_options": {"problem_type": "single_label_classification"},
     }
     limits = {"max_items": 256, "max_body_bytes": 2_097_152}
