@@ -206,9 +206,9 @@ class ModelChoice:
             raise SetupError(
                 f"--{wrong} is for {' and '.join(fitting).replace('-', ' ')}; {artefact.id} does {artefact.manifest.task}"
             )
-        reading = ReadOptions(self.format, settings.max_body_bytes, **self.reading)
-        trained_columns = artefact.manifest.data_format.columns
-        schema = InputSchema(fields, reading, self.text_column, self.given, trained_columns)
+        known = artefact.manifest.data_format
+        reading = ReadOptions(self.format, settings.max_body_bytes, usual=known, **self.reading)
+        schema = InputSchema(fields, reading, self.text_column, self.given, known.columns)
         return ModelRequest(artefact, mode, dict(options), schema, settings)
 
     def _artefact(self, repository: Repository, defaults: Mapping[str, str], specs: Tasks, fitting: Sequence[str]) -> Artefact:

@@ -114,6 +114,7 @@ def _delimiter(lines: Lines, source: str, options: ReadOptions, usual: str) -> t
         return all_lines, checked_delimiter(options.delimiter)
     if named:
         return all_lines, named.group(1)
+    usual = checked_delimiter(options.usual.delimiter) if options.usual.delimiter else usual
     delimiter = sniffed(texts, usual, is_whole=num_characters < SNIFFED_CHARACTERS and len(first) < SNIFFED_LINES)
     if delimiter not in (usual, NO_DELIMITER):
         name = next(name for name, sign in NAMED_DELIMITERS.items() if sign == delimiter)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.core.errors import HooperError
+from app.core.manifest import UNKNOWN_FORMAT, DataFormat
 
 Format = Literal["auto", "lines", "jsonl", "json", "csv", "tsv", "parquet", "feather", "spreadsheet"]
 FORMATS: Mapping[str, Format] = {
@@ -60,6 +61,8 @@ class ReadOptions:
     """Between the columns of a csv file; empty: detected."""
     sheet: str = ""
     """Of a spreadsheet, by name or by number from 1; empty: the first that has rows."""
+    usual: DataFormat = UNKNOWN_FORMAT
+    """How the data was written that a model was trained on: counts where the options and the file leave it open."""
     choose: Callable[[Sequence[str]], Collection[str]] = list
     """Refuses a header before any row is read, and says which of its columns are wanted: a parquet file has others unread."""
     say: Callable[[str], None] = say_once

@@ -120,6 +120,8 @@ def _sheet(stream: Any, source: str, options: ReadOptions) -> tuple[Any, bool]:
         names = [sheet.name for sheet in metadata if sheet.typ == SheetTypeEnum.WorkSheet]
         if options.sheet:
             return workbook.get_sheet_by_name(_named(names, options.sheet, source)), False
+        if options.usual.sheet in names:  # a number says nothing of another workbook
+            return workbook.get_sheet_by_name(options.usual.sheet), False
         visible = [sheet.name for sheet in metadata if sheet.visible == SheetVisibleEnum.Visible and sheet.name in names]
         filled = [sheet for name in visible or names if (sheet := workbook.get_sheet_by_name(name)).height]
     except PasswordError as error:

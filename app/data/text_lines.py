@@ -106,6 +106,15 @@ def _byte_lines(stream: Any, max_bytes: int) -> Iterator[tuple[int, bytes | None
         yield number, line if len(line) <= max_bytes else None
 
 
+def _usual_encoding(sample: bytes, options: ReadOptions) -> str:
+    """The encoding of the data that a model was trained on, where it can be that of these bytes; else nothing."""
+    usual = options.usual.encoding
+    try:
+        return usual if usual and is_ascii_based(usual) and sample.decode(usual) and usual not in ("utf-8", "utf8") else ""
+    except (UnicodeDecodeError, LookupError):
+        return ""
+
+
 def _strict(number: int, line: bytes | None, codec: str, name: str, max_bytes: int) -> str | HooperError:
     if line is None:
         return TooLarge(f"the line has more than {max_bytes} bytes")
@@ -173,7 +182,8 @@ class _Detecting:
         legacy = [other for other in others if _is_no_utf8(other) and not _is_damaged(other)]
         # by chance a short line in an encoding of two bytes a character is UTF-8, too
         self._is_mixed = self._num_utf8 + len(others) - len(legacy) > len(legacy) / 10
-        encoding = detect_encoding(b"".join(legacy)[:SAMPLE_DETECTED]) if legacy else ""
+        sample = b"".join(legacy)[:SAMPLE_DETECTED]
+        encoding = (_usual_encoding(sample, self._options) or detect_encoding(sample)) if legacy else ""
         source, say = self._source, self._options.say
         if self._is_mixed:
             self._encodings = ("utf-8", encoding) if encoding else ("utf-8",)

@@ -83,7 +83,7 @@ def load_eval_data(
     if not recipe.validation:
         samples = sample_examples(training)
         return EvalData(samples, False, [], f"{len(samples)} built-in texts, since none were given", is_own=False)
-    records = {source: _read(source, recipe.read_options) for source in recipe.validation}
+    records = {source: _read(source, replace(recipe.read_options, usual=known)) for source in recipe.validation}
     columns = first_readable(records).columns
     recipe = known_columns(recipe, known, records)
     is_labelled = bool(recipe.label_column) or training.label_field.find(columns) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -137,10 +138,9 @@ def read_data(version: OpenVersion, recipe: Recipe) -> tuple[Sequence[Example], 
     Raises:
         InvalidSettings: a source cannot be read, or too many of its rows cannot be used.
     """
-    records = {source: read_records(source, recipe.read_options) for source in recipe.validation}
-    examples, broken = read_labelled(
-        version.training, version.manifest.task_options, recipe, records, version.manifest.data_format
-    )
+    known = version.manifest.data_format
+    records = {source: read_records(source, replace(recipe.read_options, usual=known)) for source in recipe.validation}
+    examples, broken = read_labelled(version.training, version.manifest.task_options, recipe, records, known)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     return examples, broken

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xlsxwriter
 
 from app.core.errors import InvalidSettings
-from app.data import Record
+from app.core.manifest import DataFormat
+from app.data import ReadOptions, Record, records
 from scripts.training.records import read_records
 
 ROWS = [
@@ -298,3 +300,27 @@ def test_a_table_with_other_signs_between_its_columns_is_read_and_says_so(tmp_pa
 def test_a_file_in_another_encoding_is_read(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path, "a.csv", "größe;label\ngroß und schön;ja\n".encode(encoding))
     assert columns(read_records(path)) == [{"größe": "groß und schön", "label": "ja"}]
+
+
+# --- read as the data was that a model was trained on
+
+
+def as_trained(path: Path, **known: str) -> list[Any]:
+    return [dict(record.columns) for record in records(path, ReadOptions(usual=DataFormat(**known)))]
+
+
+def test_a_known_delimiter_and_encoding_count_only_where_the_file_allows_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("text~label\nfür~x\nGröße~y\n".encode("cp850"))
+    assert as_trained(tmp_path / "a.csv", delimiter="~", encoding="cp850")[0] == {"text": "für", "label": "x"}
+    (tmp_path / "b.csv").write_text("text,label\nfür,x\n", encoding="utf-8")
+    assert as_trained(tmp_path / "b.csv", delimiter="~", encoding="cp850") == [{"text": "für", "label": "x"}]
+
+
+def test_a_known_sheet_is_read_where_the_workbook_has_it(tmp_path: Path) -> None:
+    with xlsxwriter.Workbook(tmp_path / "a.xlsx") as book:
+        for name in ("Cover", "Tickets"):
+            sheet = book.add_worksheet(name)
+            sheet.write_row(0, 0, ["text"])
+            sheet.write_row(1, 0, [name])
+    assert as_trained(tmp_path / "a.xlsx", sheet="Tickets") == [{"text": "Tickets"}]
+    assert as_trained(tmp_path / "a.xlsx", sheet="Other") == [{"text": "Cover"}]
