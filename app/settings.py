@@ -67,7 +67,9 @@ class Settings(BaseModel):
         "auto", description="What to compute on; `auto` takes the best that is there, anything else must be there."
     )
     precision: Literal["auto", "fp32"] = Field(
-        "auto", description="Arithmetic of the engine; `auto` takes the fastest in which a model has shown to decide alike."
+        "auto",
+        description="Arithmetic of the engine; `auto` takes the fastest in which a model's predictions were measured to agree"
+        " with those in fp32.",
     )
     engine_threads: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: all cores this process may use.")
     engine_streams: int = Field(
@@ -86,11 +88,9 @@ class Settings(BaseModel):
     )
     max_batch_tokens: int = Field(1024, ge=16, le=1_048_576, description="Tokens that one batch may cost, padding included.")
     max_batch_rows: int = Field(64, ge=1, le=4096, description="Rows that one batch may hold.")
-    max_waiting_rows: int = Field(
-        2048, ge=1, description="Rows that may wait for a model's engine; more are turned away with 429."
-    )
+    max_waiting_rows: int = Field(2048, ge=1, description="Rows that may wait for a model's engine; more are refused with 429.")
     max_waiting_tokens: int = Field(
-        262_144, ge=16, description="Tokens that may wait for a model's engine; more are turned away with 429."
+        262_144, ge=16, description="Tokens that may wait for a model's engine; more are refused with 429."
     )
     max_items: int = Field(DEFAULT_MAX_ITEMS, ge=1, le=65_536, description="Items that one request may hold.")
     max_body_bytes: int = Field(DEFAULT_MAX_BODY_BYTES, ge=1024, description="Bytes that a request's body may have.")

@@ -150,7 +150,7 @@ check_compose() {
     for service in prometheus grafana; do
         image=$(sed -nE "s/^ *image: (.*\/$service:.*)/\1/p" docker-compose.yml)
         if ! has_image "$image"; then
-            echo "skipped $service: the image $image cannot be had here"
+            echo "skipped $service: the image $image is not available here"
             [[ $service == prometheus ]] && services=(hooper) && break
             services=(hooper prometheus)
         fi

@@ -23,6 +23,8 @@ MAX_HEADERS = 256
 """Each takes more memory than its bytes."""
 BODY_GRACE_S = 1.0
 """The application refuses a slow body itself, in its own words; the connection ends only where that did not happen."""
+ARRIVED_S = 0.05
+"""What has arrived when the service is told to stop is read within this time, in which the event loop looks at every socket."""
 MAX_LINGERING_BYTES = 134_217_728
 """Of what a refused client goes on sending: read and forgotten, so that it can read its answer; more end the connection."""
 
@@ -306,7 +308,12 @@ class Connection(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail)
 
     def shutdown(self) -> None:
+        """Answer what has arrived, and close."""
         self._is_stopping = True
+        # not at once: a request that has arrived may be unread still, and closing would answer it with a reset
+        self.loop.call_later(ARRIVED_S, self._shut_down)
+
+    def _shut_down(self) -> None:
         super().shutdown()
         if self._is_lingering:
             self._restart_patience(BODY_GRACE_S)

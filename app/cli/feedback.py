@@ -141,7 +141,7 @@ def _report_repeats(last: Latest) -> None:
     if last.num_repeated:
         print(
             f"hooper feedback export: of items that were corrected again the last correction is written; {last.num_repeated:,}"
-            f" earlier ones are left out, and {last.num_conflicting:,} items had been told differently",
+            f" earlier ones are left out, and {last.num_conflicting:,} items had conflicting corrections",
             file=sys.stderr,
         )
 

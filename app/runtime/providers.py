@@ -87,7 +87,7 @@ def choose_provider(choice: DeviceChoice, machine: Machine | None = None) -> Pro
         return _candidates(present)[0]
     missing = _missing(choice, present)
     if missing:
-        raise ProviderUnavailable(f"HOOPER_DEVICE={choice} cannot be had: {missing}")
+        raise ProviderUnavailable(f"HOOPER_DEVICE={choice} is not available: {missing}")
     precision: Precision = "bf16" if choice == "openvino" and present.has_bf16 else "fp32"
     return Provider(choice, precision, "as asked for")
 
@@ -126,7 +126,7 @@ def _in_fp16(provider: Provider, manifest: Manifest) -> Provider:
         failing = "form for fp16 is missing"
     if failing:
         return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {failing}")
-    return replace(provider, precision="fp16", reason=f"{provider.reason}; the model decides alike in fp16")
+    return replace(provider, precision="fp16", reason=f"{provider.reason}; predictions agree in fp16")
 
 
 def _unproven(manifest: Manifest, precision: Precision) -> str:

@@ -304,7 +304,7 @@ def read_corrections(recipe: Recipe) -> Corrections:
     if last.num_repeated:
         notes.append(
             f"{last.num_repeated:,} corrections are left out: the same item was corrected again"
-            f" ({last.num_conflicting:,} items were told differently)"
+            f" ({last.num_conflicting:,} items had conflicting corrections)"
         )
     return Corrections(dict(records), notes)
 

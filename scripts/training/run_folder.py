@@ -238,7 +238,7 @@ def refusals_told(run: RunFolder) -> Iterator[None]:
         if refused is None:
             raise
         last = run.last_checkpoint
-        advice = f"; {last} is kept, and --resume goes on from it" if last and not run.is_finished else ""
+        advice = f"; {last} is kept, and resume with --resume" if last and not run.is_finished else ""
         raise SetupError(f"{refused}; nothing was published{advice}") from error
 
 

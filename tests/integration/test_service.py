@@ -217,7 +217,7 @@ def check_stop(running: LiveService, sentence: str) -> None:
 def test_a_device_that_is_not_there_stops_the_start(models: Path) -> None:
     missing = "tensorrt" if detect_machine().has_nvidia_driver else "cuda"
     with started(models, device=missing) as running:
-        check_stop(running, f"HOOPER_DEVICE={missing} cannot be had: ")
+        check_stop(running, f"HOOPER_DEVICE={missing} is not available: ")
 
 
 def test_a_broken_model_stops_the_start(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.ended = "aborted"
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return bool(self.ended)
 

@@ -43,7 +43,7 @@ class Info(BaseModel):
     model_dtype: str = Field(description="Arithmetic of the engine.", examples=["float32"])
     served_model_name: str = Field(description="The name under which other routes know it.", examples=["sentiment"])
     model_type: ModelType
-    max_concurrent_requests: int = Field(description="Texts that may wait for the engine; more are turned away with 429.")
+    max_concurrent_requests: int = Field(description="Texts that may wait for the engine; more are refused with 429.")
     max_input_length: int = Field(description="Tokens that the model reads, special tokens included.")
     max_batch_tokens: int = Field(description="Tokens that one batch of the engine may cost.")
     max_batch_requests: int = Field(description="Texts that one batch of the engine may hold.")

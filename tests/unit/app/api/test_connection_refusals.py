@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.api.connection import (
+    ARRIVED_S,
     BODY_GRACE_S,
     MAX_LINGERING_BYTES,
 )
@@ -81,6 +82,7 @@ async def test_a_refused_client_counts_as_a_connection(client: Client) -> None:
 async def test_a_service_that_stops_waits_for_a_refused_client_no_longer_than_a_moment(client: Client) -> None:
     await refused(client, 3_000_000)
     client.connection.shutdown()
+    client.loop.advance(ARRIVED_S)
     assert not client.wire.ended
     client.loop.advance(BODY_GRACE_S)
     assert client.wire.ended == "closed"
@@ -95,8 +97,18 @@ async def test_nor_for_whoever_has_sent_half_a_request(client: Client, is_answer
         client.send(HEAD + b"\r\n0123456789" + HEAD)
         client.connection.shutdown()
         await client.is_answered()
+    client.loop.advance(ARRIVED_S)
     client.loop.advance(BODY_GRACE_S)
     assert client.wire.ended == "closed"
+
+
+async def test_a_request_that_has_arrived_when_the_service_stops_is_answered_although_it_is_unread(client: Client) -> None:
+    client.connection.shutdown()
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await client.is_answered()
+    client.loop.advance(ARRIVED_S)
+    assert client.wire.ended == "closed"
+    assert client.wire.written.startswith(b"HTTP/1.1 ")
 
 
 async def test_a_client_who_has_gone_when_it_is_refused_is_no_error(client: Client) -> None:

@@ -72,7 +72,7 @@ def test_the_last_correction_of_each_text_is_exported_and_the_others_are_told(
     rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     assert rows == [{"text": "two", "label": "good"}, {"text": "three", "label": "bad"}, {"text": "one", "label": "good"}]
     assert out.startswith("3 rows")
-    assert "1 earlier ones are left out, and 1 items had been told differently" in err
+    assert "1 earlier ones are left out, and 1 items had conflicting corrections" in err
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 

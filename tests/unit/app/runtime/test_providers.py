@@ -74,7 +74,7 @@ def test_a_choice_of_device_is_followed_to_the_letter_or_refused_on_every_machin
                 assert reason
             case str(refusal):
                 assert choice not in ("auto", "cpu")
-                assert refusal.startswith(f"HOOPER_DEVICE={choice} cannot be had: ")
+                assert refusal.startswith(f"HOOPER_DEVICE={choice} is not available: ")
                 assert "install" in refusal or "HOOPER_DEVICE=cpu" in refusal
                 assert "\n" not in refusal
 
@@ -194,7 +194,7 @@ def test_the_int8_form_is_for_the_cpu_alone(provider: Provider) -> None:
 def test_a_gpu_computes_in_fp16_where_the_model_has_shown_its_parity(provider: Provider) -> None:
     chosen = for_model(provider, model(fp32=ALIKE, int8=ALIKE, fp16=ALIKE), has_int8=True)
     assert (chosen.device, chosen.precision) == (provider.device, "fp16")
-    assert chosen.reason == "a GPU; the model decides alike in fp16"
+    assert chosen.reason == "a GPU; predictions agree in fp16"
 
 
 @pytest.mark.parametrize("provider", [CUDA, TRT])

@@ -105,7 +105,7 @@ def test_of_an_engine_that_could_not_be_tried_nothing_is_recorded(
     exported = export("Bert")
     assert set(try_engines(exported.file, exported.graph, rows)) == {"cpu"}
     assert "tensorrt was not tried: " in caplog.text
-    assert "HOOPER_DEVICE=tensorrt cannot be had" in caplog.text
+    assert "HOOPER_DEVICE=tensorrt is not available" in caplog.text
 
 
 def test_an_engine_that_takes_too_long_does_not_run_the_model(

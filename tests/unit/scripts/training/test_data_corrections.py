@@ -46,7 +46,9 @@ def test_the_last_correction_of_each_text_is_a_record_and_the_rest_is_told(path:
         path: [{"text": "two", "label": "good"}, {"text": "one", "label": "mixed"}]
     }
     assert found.records[path][1].where == f"{path}#3"
-    assert found.notes == ["1 corrections are left out: the same item was corrected again (1 items were told differently)"]
+    assert found.notes == [
+        "1 corrections are left out: the same item was corrected again (1 items had conflicting corrections)"
+    ]
 
 
 def test_across_files_the_later_one_is_the_last_word(path: str, tmp_path: Path) -> None:
