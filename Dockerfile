@@ -40,7 +40,7 @@ RUN rm -rf onnxruntime/backend onnxruntime/datasets onnxruntime/quantization onn
         onnxruntime_ep_openvino/libonnxruntime_providers_openvino_plugin.so.* \
     && find numpy -type d -name tests -prune -exec rm -rf {} + \
     && pip --python /opt/hooper/bin/python uninstall --yes huggingface-hub hf-xet fsspec filelock requests urllib3 \
-        charset-normalizer certifi tqdm
+        certifi tqdm
 
 # CUDA and cuDNN are wheels too: the same slim base serves both
 FROM builder AS gpu-dependencies

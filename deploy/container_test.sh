@@ -88,6 +88,14 @@ check_confined() {
     shown "runs as $(docker exec "$NAME" id), process 1 is $(docker exec "$NAME" sh -c 'tr "\0" " " < /proc/1/cmdline'); writes fail"
 }
 
+check_files() {
+    # a csv file as a German Excel saves it; no shipped text is in another encoding than UTF-8
+    printf 'Text;Nr\nEin sch\366ner, gro\337artiger Film;1\n' | docker run --rm --interactive --network none --read-only --tmpfs /tmp \
+        hooper:cpu predict --model sentiment --top-k 1 --format csv > "$work/answer" 2> "$work/notes" || { cat "$work/notes"; fail 'a cp1252 csv is not answered'; }
+    grep -q 'is read as cp1252' "$work/notes" || { cat "$work/notes"; fail 'a cp1252 csv is not known as such'; }
+    shown "a cp1252 csv file is read: $(< "$work/answer")"
+}
+
 check_termination() {
     docker run --rm --interactive --network "container:$NAME" --entrypoint python hooper:cpu - \
         < tests/container/load.py > "$work/load" &
@@ -197,6 +205,7 @@ trap clean_up EXIT
 docker version > /dev/null 2>&1 || fail 'no Docker engine answers; start one, or set DOCKER_HOST'
 build cpu
 check_image
+check_files
 check_confined
 check_termination
 check_refusals

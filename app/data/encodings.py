@@ -149,11 +149,9 @@ def _other_script(sample: bytes) -> str:
 
     matches = from_bytes(sample, cp_isolation=list(_OTHER_SCRIPTS), threshold=MAX_CHAOS, preemptive_behaviour=False)
     fitting = [match for match in matches if _decoded(sample, match.encoding)]  # the likeliest first
-    best = max(fitting, key=lambda match: match.coherence, default=None)
-    if best is not None and best.coherence >= MIN_COHERENCE:
-        return best.encoding
+    known = [match.encoding for match in fitting if match.coherence >= MIN_COHERENCE]
     # of languages with thousands of characters it knows no frequencies
-    return next((match.encoding for match in fitting if match.encoding in MULTIBYTE), "")
+    return next(iter(known + [match.encoding for match in fitting if match.encoding in MULTIBYTE]), "")
 
 
 def _of_any_language(sample: bytes) -> str:
