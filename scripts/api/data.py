@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, overload
 
 from app.core.command_line import FILE_OPTIONS
 from app.core.errors import InvalidSettings
 from app.data import ReadOptions, Record
 from app.data.cells import plain
+from scripts.tasks import training_task
+from scripts.training.columns import with_task
+from scripts.training.data import Example
+from scripts.training.recipe import AUTO, recipe_of
 from scripts.training.records import read_records
 
 
@@ -34,6 +39,7 @@ Source: TypeAlias = (
 )
 """A file, class folder or hub data set (`id` or `id:split`); several of them; rows; columns; texts and labels; a data frame.
 Columns, texts and labels may be lists or arrays of numpy."""
+PartName = Literal["train", "validation"]
 Records = dict[str, list[Record]]
 """Rows as they were read, by the source that they are from."""
 
@@ -50,14 +56,73 @@ class Data:
     """Share of `sources` to train on; 0: 0.8, or 1 where there is `validation`."""
     call: str
     """The Python that reads it."""
+    split: dict[str, Sequence[Example]] = field(default_factory=dict, repr=False)
+    """The examples of each part, once a trainer has settled them, or somebody has asked for them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} rows of {', '.join([*self.sources, *self.validation])}>"
+
+    def __len__(self) -> int:
+        return sum(map(len, self.records.values()))
+
+    @cached_property
+    def rows(self) -> Mapping[tuple[str, str], Record]:
+        """By source and place."""
+        return {(source, record.where): record for source, records in self.records.items() for record in records}
+
+    def recipe_values(self) -> dict[str, Any]:
+        """What a recipe says of it."""
+        return {"data": list(self.sources), "validation": list(self.validation), "split": self.split_ratio}
+
+    def examples(self, part: PartName) -> Sequence[Example]:
+        """The rows of a part: those of the last trainer, else those that one with default options would have.
+
+        Raises:
+            InvalidSettings: which task or which columns are meant is not clear; a trainer can be told.
+        """
+        if part not in self.split:
+            recipe = recipe_of({"name": "data", "task": AUTO, **self.recipe_values()})
+            recipe, _ = with_task(recipe, self.records)
+            dataset = training_task(recipe.task).prepare(recipe, self.records).dataset
+            self.split.update(train=dataset.train, validation=dataset.validation)
+        return self.split[part]
 
 
 @dataclass(frozen=True, eq=False)
-class DataPart:
-    """The rows to train on, or those held out."""
+class DataPart(Sequence[Any]):
+    """The rows to train on, or those held out: `len(train)`, `train[0]`, `for row in train`, each row as a mapping of its
+    columns. The last trainer that was made of it settles which rows these are."""
 
     data: Data
-    name: Literal["train", "validation"]
+    name: PartName
+
+    def __repr__(self) -> str:
+        kind = "to train on" if self.name == "train" else "held out"
+        sources = ", ".join([*self.data.sources, *self.data.validation])
+        rows = self.data.split.get(self.name)
+        size = f"{len(rows):,} rows" if rows is not None else f"a part of {len(self.data):,} rows"
+        return f"<{self.name}: {size} of {sources}, {kind}>"
+
+    def __len__(self) -> int:
+        return len(self.data.examples(self.name))
+
+    def __bool__(self) -> bool:
+        return True
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        examples = self.data.examples(self.name)
+        if isinstance(index, slice):
+            return [self._row(example) for example in examples[index]]
+        return self._row(examples[index])
+
+    def _row(self, example: Example) -> dict[str, Any]:
+        return dict(self.data.rows[example.source, example.where].columns)
 
 
 def get_dataset(

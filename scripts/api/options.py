@@ -24,6 +24,9 @@ class Model:
     """As it was asked for."""
     start: Start
 
+    def __repr__(self) -> str:
+        return f"<pretrained model {self.name}>"
+
 
 def get_model(name: str | Path = "packaged") -> Model:
     """A pretrained model with a fast tokenizer.
@@ -86,9 +89,7 @@ def training_values(task: TaskName, model: str, data: Data, options: Mapping[str
         "name": default_name(data.sources[0]),
         "task": task,
         "base_model": model,
-        "data": list(data.sources),
-        "validation": list(data.validation),
-        "split": data.split_ratio,
+        **data.recipe_values(),
         **options,
     }
 

@@ -64,9 +64,24 @@ class Trainer(Generic[F]):
         self._values = training_values(task, model.name, train.data, options)
         pipeline = self._line()
         self._training, self._prepared = pipeline.training, pipeline.load(train.data.records)
+        dataset = self._prepared.dataset
+        train.data.split.update(train=dataset.train, validation=dataset.validation)
         self._trained: Trained | None = None
         self._reference: Reference | None = None
         """The trained model's answers to what is held out, once they were needed."""
+
+    def __repr__(self) -> str:
+        dataset, trained = self._prepared.dataset, self._trained
+        state = "not trained yet" if trained is None else f"trained for {trained.cost.get('epochs', 0):g} epochs"
+        rows = f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out"
+        return f"<trainer of {self._model.name} for {self._training.name}: {rows}; {state}>"
+
+    def __len__(self) -> int:
+        """Rows to train on."""
+        return len(self._prepared.dataset.train)
+
+    def __bool__(self) -> bool:
+        return True
 
     def fit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
         """Train, from the model that was given or, when called again, from what the last call ended with; each call has a

@@ -359,15 +359,21 @@ def data_format(recipe: Recipe, prepared: Prepared) -> DataFormat:
 # --- the task
 
 
-def with_task(recipe: Recipe) -> tuple[Recipe, str]:
+def with_task(recipe: Recipe, records: Mapping[str, Sequence[Record]] | None = None) -> tuple[Recipe, str]:
     """The recipe with the task that its data is for, where it names none, and a sentence on that.
+
+    Args:
+        recipe: names the data.
+        records: what was read of it already; None: its first rows are read.
 
     Raises:
         InvalidSettings: the data cannot be read.
     """
     if recipe.task != AUTO:
         return recipe, ""
-    table = TableSample.of(first_records(recipe.data[0], SAMPLED, recipe.read_options))
+    source = recipe.data[0]
+    rows = first_records(source, SAMPLED, recipe.read_options) if records is None else records[source][:SAMPLED]
+    table = TableSample.of(rows)
     tasks = {name: task for name, task in training_tasks().items() if task.has_language or recipe.language == LANGUAGE}
     scores = {name: task.recognizes(recipe, table) for name, task in tasks.items()}
     best = max(scores, key=lambda name: scores[name])  # of equal ones the first, which is the default

@@ -44,6 +44,9 @@ class Curve:
     smoothed: Sequence[float]
     """Exponential means, with the bias of the first ones taken out."""
 
+    def __repr__(self) -> str:
+        return f"<losses at {len(self.rates)} learning rates; suggestion {self.suggestion:g}>"
+
     @property
     def minimum(self) -> float:
         """The rate of the least smoothed loss: about where training stops learning."""

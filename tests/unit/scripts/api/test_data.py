@@ -95,3 +95,28 @@ def test_what_cannot_be_read_is_one_sentence(source: Any, arguments: dict[str, A
     with pytest.raises(InvalidSettings, match=said) as raised:
         get_dataset(source, **arguments)
     assert "\n" not in raised.value.detail
+
+
+# looking at it
+
+
+def test_a_part_has_a_length_and_rows_and_a_short_repr() -> None:
+    texts = [f"text {number}" for number in range(50)]
+    train, val = get_dataset({"text": texts, "label": ["a", "b"] * 25}, split_ratio=0.8)
+    assert repr(train) == "<train: a part of 50 rows of columns, to train on>"
+    assert (len(train), len(val)) == (40, 10)
+    assert train[0].keys() == {"text", "label"}
+    assert [row["text"] for row in train[:3]] == [train[number]["text"] for number in range(3)]
+    assert {row["text"] for row in [*train, *val]} == set(texts)
+    assert repr(val) == "<validation: 10 rows of columns, held out>"
+    assert repr(train.data) == "<50 rows of columns>"
+    with pytest.raises(IndexError):
+        train[40]
+
+
+def test_a_part_whose_columns_are_not_clear_is_there_and_says_so_when_it_is_counted() -> None:
+    train, _ = get_dataset({"x": [1, 2], "y": [3, 4]})
+    assert train
+    assert "2 rows" in repr(train)
+    with pytest.raises(InvalidSettings):
+        len(train)

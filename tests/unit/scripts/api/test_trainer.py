@@ -143,6 +143,21 @@ def test_python_and_the_command_make_the_same_model(workplace: Path, base_folder
     assert ours.evaluation == theirs.evaluation
 
 
+def test_a_trainer_says_in_a_line_what_it_is_and_settles_which_rows_are_whose(workplace: Path, base_folder: Path) -> None:
+    train, val = get_dataset("reviews.csv")
+    model = text_classifier.get_model(base_folder)
+    trainer = text_classifier.create_trainer(model, train, val, seed=5, **OPTIONS)
+    assert repr(model) == f"<pretrained model {base_folder}>"
+    assert repr(trainer).endswith(
+        f"for text-classification: {len(train)} rows to train on, {len(val)} held out; not trained yet>"
+    )
+    assert len(trainer) == len(train)
+    seeded = [row["text"] for row in val]
+    new_trainer(base_folder)
+    text_classifier.create_trainer(model, train, val, seed=6, **OPTIONS)
+    assert [row["text"] for row in val] != seeded
+
+
 def test_another_save_is_the_next_version_and_the_latest_is_served(workplace: Path, base_folder: Path) -> None:
     trainer = new_trainer(base_folder)
     trainer.fit(epochs=1)
