@@ -146,7 +146,8 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
 
     folder, headline, succession = published.folder, published.evaluation["headline"], published.succession
     size = sum(path.stat().st_size for path in folder.iterdir())
-    figures = ", ".join(f"{metric_name(key)} {format_value(value)}" for key, value in headline.items())
+    names = published.evaluation.get("metric_names", {})
+    figures = ", ".join(f"{names.get(key) or metric_name(key)} {format_value(value)}" for key, value in headline.items())
     parity = ", ".join(
         f"{name} {Parity(**entry).agreement_to_show:.4f}" for name, entry in published.evaluation["parity"].items()
     )
@@ -157,7 +158,7 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
     request, path = (json.dumps(value, ensure_ascii=False) for value in (published.request, str(folder)))
     script = f"from hooper import load; print(load({path}).predict([{request}]))"  # strings of JSON are Python's
     print(f"\n{folder}: {figures}; same prediction as PyTorch: {parity}; {size / 1e6:.1f} MB")
-    for sentence in unbeaten(published.evaluation.get("baselines", {})):
+    for sentence in unbeaten(published.evaluation.get("baselines", {}), names):
         print(f"note:       {sentence}")
     if published.report:
         print(f"report:     {published.report}  # hooper report {version}{models_option}")

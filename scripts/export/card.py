@@ -182,9 +182,11 @@ def _baselines(evaluation: Mapping[str, Any]) -> list[str]:
     metrics = list(next(iter(baselines.values()))["headline"])
     rows = [["this model", *(evaluation["headline"][key] for key in metrics)]]
     rows += [[name, *(result["headline"][key] for key in metrics)] for name, result in baselines.items()]
-    sentences = "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in unbeaten(baselines))
+    names = evaluation.get("metric_names", {})
+    sentences = "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in unbeaten(baselines, names))
+    header = ["", *(names.get(key) or metric_name(key) for key in metrics)]
     return [
-        f"Baselines, on the same rows:\n\n{_table(['', *map(metric_name, metrics)], rows)}",
+        f"Baselines, on the same rows:\n\n{_table(header, rows)}",
         *filter(None, [sentences.strip()]),
     ]
 

@@ -61,8 +61,8 @@ def to_html(report: Mapping[str, Any]) -> str:
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
     training = training_task(report["task"])
     full["tiles"] = {key: value for key, value in report["headline"].items() if not is_reference(training, key)}
-    full["unbeaten"] = unbeaten(report.get("baselines") or {})
     full["metric_names"] = defaultdict(str, report.get("metric_names", {}))
+    full["unbeaten"] = unbeaten(report.get("baselines") or {}, full["metric_names"])
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(report=full, style=style, length_metric=training.length_metric)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,20 +78,25 @@ def describe_baselines(baselines: Mapping[str, Mapping[str, Any]], names: Mappin
     ]
 
 
-def unbeaten(baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence on each baseline that the model is not clearly better than; on few rows chance alone may make a difference."""
+def unbeaten(baselines: Mapping[str, Mapping[str, Any]], names: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """A sentence on each baseline that the model is not clearly better than; on few rows chance alone may make a difference.
+
+    `names`: of metrics, where the task has others for them.
+    """
     return [
         sentence
         for name, result in baselines.items()
-        if "difference" in result and (sentence := _verdict(name, result["difference"]))
+        if "difference" in result and (sentence := _verdict(name, result["difference"], names))
     ]
 
 
-def _verdict(name: str, difference: Mapping[str, Any]) -> str:
+def _verdict(name: str, difference: Mapping[str, Any], names: Mapping[str, str]) -> str:
     mean, low, high = (difference[key] for key in ("mean", "low", "high"))
     if low > 0:
         return ""
-    metric = metric_name(difference["metric"]) + (" smaller by" if difference["is_error"] else "")
+    metric = (names.get(difference["metric"]) or metric_name(difference["metric"])) + (
+        " smaller by" if difference["is_error"] else ""
+    )
     figures = f"{metric} {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {difference['rows']:,} rows"
     if high < 0:
         return f"the model is worse than {name} ({figures})"

@@ -292,7 +292,8 @@ class Pipeline:
         """What methods without a transformer reach on the same held-out rows."""
         dataset, options = prepared.dataset, reference.task_options
         baselines = measure_baselines(self.training, dataset.train, dataset.validation, answers, options)
-        lines = [*describe_baselines(baselines, self.training.metric_names(options)), *unbeaten(baselines)]
+        names = self.training.metric_names(options)
+        lines = [*describe_baselines(baselines, names), *unbeaten(baselines, names)]
         for number, line in enumerate(lines):
             self.say("" if number else "baseline", line)
         return baselines
