@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hooper.estimators import TextRegressor as TextRegressor
     from hooper.loaded_model import LoadedModel as LoadedModel
     from hooper.loaded_model import load as load
+    from scripts.api import Callback as Callback
     from scripts.api import get_dataset as get_dataset
     from scripts.api import question_answering as question_answering
     from scripts.api import summarizer as summarizer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from scripts.api import text_classifier as text_classifier
     from scripts.api import text_regressor as text_regressor
 
-_TRAINING = ("get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_regressor")
+_TRAINING = ("Callback", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_regressor")
 _MODULES = {
     **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),
     **dict.fromkeys(("AsyncClient", "Client"), "hooper.client"),

@@ -18,3 +18,4 @@ from scripts.api.tasks import summarizer as summarizer
 from scripts.api.tasks import task_api as task_api
 from scripts.api.tasks import text_classifier as text_classifier
 from scripts.api.tasks import text_regressor as text_regressor
+from scripts.training.callbacks import Callback as Callback

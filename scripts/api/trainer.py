@@ -23,6 +23,7 @@ from scripts.report import page as pages
 from scripts.report.build import build
 from scripts.tasks.spec import ReportInput
 from scripts.training.baselines import measure_baselines
+from scripts.training.callbacks import Callback
 from scripts.training.columns import data_format
 from scripts.training.data import Example, data_notes, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
@@ -83,7 +84,7 @@ class Trainer(Generic[F]):
     def __bool__(self) -> bool:
         return True
 
-    def fit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
+    def fit(self, epochs: float = 0, *, resume: bool = False, callbacks: Sequence[Callback] = (), **options: Any) -> None:
         """Train, from the model that was given or, when called again, from what the last call ended with; each call has a
         learning rate that rises and falls anew, and an order of rows of its own.
 
@@ -91,37 +92,42 @@ class Trainer(Generic[F]):
             epochs: passes over the data; 0: chosen from the number of rows and labels.
             resume: go on from the last checkpoint of this very call, after it was stopped or killed; an earlier process may
                 have made it, with the same model, data and options.
+            callbacks: objects of `hooper.Callback`, which are told of each epoch and more.
             options: keys of a recipe that hold for this call alone: `schedule`, `learning_rate`, `class_weights`, `freeze`,
                 `budget`, `lora_rank`, `teacher`, ….
 
         Raises:
             InvalidSettings: the options cannot be used with this model, or there is nothing to resume.
+            SetupError: a callback raised something.
             Interrupted: Ctrl-C was pressed; what a resumed call goes on from is saved.
         """
         number = len(self._script.fits)
         recipe = self._line(**fitting_values(options)).recipe
         name = f"{recipe.name}.fit{number + 1}" if number else recipe.name  # what the last call made is kept meanwhile
         with self._start() as start:
-            pipeline = self._line(**options, epochs=epochs, seed=recipe.seed + number, name=name)
-            trained = pipeline.train(self._prepared, resume, start)
+            values = {**options, "epochs": epochs, "seed": recipe.seed + number, "name": name}
+            pipeline = self._line(callbacks=callbacks, **values)
+            with pipeline.tracked():
+                trained = pipeline.train(self._prepared, resume, start)
         cost = _added(self._trained.cost if self._trained else {}, trained.cost)
         self._trained, self._reference = replace(trained, base=self._model.start.base, cost=cost), None
         self._script = self._script.fitted(epochs, options)
 
-    def autofit(self, epochs: float = 0, *, resume: bool = False, **options: Any) -> None:
+    def autofit(self, epochs: float = 0, *, resume: bool = False, callbacks: Sequence[Callback] = (), **options: Any) -> None:
         """`fit` until a tenth of the training rows, which are set aside for this, show that it learns nothing more: each
         evaluation without a lower loss halves the learning rate, the third in a row ends it, and the best model is kept.
 
         Args:
             epochs: passes over the data at most; 0: twice as many as `fit` would choose.
             resume: as for `fit`.
+            callbacks: as for `fit`.
             options: as for `fit`.
 
         Raises:
             InvalidSettings: as for `fit`, or there are too few rows.
             Interrupted: as for `fit`.
         """
-        self.fit(epochs, resume=resume, **options, autofit=True)
+        self.fit(epochs, resume=resume, callbacks=callbacks, **options, autofit=True)
 
     def find_learning_rate(self, plot: str | Path | None = None, **options: Any) -> Curve:
         """Try rising learning rates, at most 200 updates, from where the next `fit` would start; the model stays as it is.
@@ -254,8 +260,8 @@ class Trainer(Generic[F]):
             notes=data_notes(self._prepared.dataset, self._prepared.sentences),
         )
 
-    def _line(self, script: str = "", **values: Any) -> Pipeline:
-        return Pipeline(recipe_of({**self._values, **values}), None, say, script)
+    def _line(self, script: str = "", callbacks: Sequence[Callback] = (), **values: Any) -> Pipeline:
+        return Pipeline(recipe_of({**self._values, **values}), None, say, script, callbacks)
 
     @contextmanager
     def _start(self) -> Iterator[Start]:

@@ -47,6 +47,7 @@ OPTIONAL = (
     "trained_on",
     "evaluated_on",
     "baselines",
+    "history",
 )
 """Parts that only some tasks or reports have."""
 
@@ -57,7 +58,13 @@ def to_html(report: Mapping[str, Any]) -> str:
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"metric_name": metric_name, "format_value": format_value, "share": _share, "marked": marked}
-    environment.globals |= {"plots": plots, "few_labels": FEW_LABELS, "fact_names": FACT_NAMES}
+    environment.globals |= {
+        "plots": plots,
+        "few_labels": FEW_LABELS,
+        "fact_names": FACT_NAMES,
+        "curves": _losses,
+        "rates": _rates,
+    }
     full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
     training = training_task(report["task"])
     full["tiles"] = {key: value for key, value in report["headline"].items() if not is_reference(training, key)}
@@ -88,6 +95,16 @@ def _about_temperature(temperature: float | None) -> str:
     if temperature is None:
         return "No temperature scaling applied."
     return f"The model is published with a temperature of {temperature:g}, fitted on all held-out rows."
+
+
+def _losses(history: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    return {
+        kind: [(entry["update"], entry["loss"]) for entry in history[kind]] for kind in ("train", "validation") if history[kind]
+    }
+
+
+def _rates(history: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    return {"rate": [(entry["update"], entry["learning_rate"]) for entry in history["train"]]}
 
 
 def _share(value: float) -> str:

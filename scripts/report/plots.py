@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+FEW_POINTS = 60
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 52, 40, 12, 10
 """Units of the picture, and the room around what is plotted."""
 
@@ -91,14 +92,47 @@ def heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> Markup:
     ).format(Markup("").join(cells))
 
 
-def _axes(across: str, up: str, with_x: bool = True, up_from: float = 0.0, up_to: float = 1.0) -> Iterator[Markup]:
-    """Five steps up, and the same across where there are numbers."""
+def curve(lines: Mapping[str, Sequence[tuple[float, float]]], up: str) -> Markup:
+    """Values over updates, a line for each kind, and points where there are few.
+
+    Args:
+        lines: by kind, which is also the line's class: updates and values; at least one of them is not empty.
+        up: what the values are.
+    """
+    points = [point for line in lines.values() for point in line]
+    last, highest = max(update for update, _ in points), max(value for _, value in points)
+    top = _round(highest) if highest > 0 else 1.0
+    parts = list(_axes("update", up, up_to=top, across_to=float(last)))
+    for kind, line in lines.items():
+        scaled = [(update / last, value / top) for update, value in line]
+        parts.append(_line(scaled, kind))
+        if len(line) <= FEW_POINTS:
+            for (update, value), (x, y) in zip(line, scaled, strict=True):
+                parts.append(
+                    Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="2.5"><title>{}</title></circle>').format(
+                        kind, _x(x), _y(y), f"{kind}: {value:.4g} at update {update:,}"
+                    )
+                )
+    return _svg(parts, f"{up} by update")
+
+
+def _axes(
+    across: str,
+    up: str,
+    with_x: bool = True,
+    up_from: float = 0.0,
+    up_to: float = 1.0,
+    across_to: float | None = None,
+) -> Iterator[Markup]:
+    """Five steps up, and the same across where there are numbers, or steps to `across_to`."""
     for number in range(6):
         place, y = number / 5, _y(number / 5)
         tick = f"{up_from + place * (up_to - up_from):.3g}"
         yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
         yield Markup('<text class="tick" text-anchor="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y + 4, tick)
         if with_x:
+            if across_to is not None:
+                tick = f"{place * across_to:.3g}" if across_to < 1000 else f"{place * across_to:,.0f}"
             yield Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{}">{}</text>').format(
                 _x(place), HEIGHT - BOTTOM + 14, tick
             )

@@ -17,6 +17,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.budget import Deadline, within_budget
+from scripts.training.callbacks import Callback, CallbackBridge
 from scripts.training.data import Example, split_groups
 from scripts.training.processes import num_processes
 from scripts.training.progress import TrainingProgress, peak_memory_bytes
@@ -54,6 +55,7 @@ def fine_tune(
     run: RunFolder,
     resume: bool,
     validation_split: Sequence[TrainingRow] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train the model in place. The trainer leaves it wrapped in its own precision: save it and load it again to use it.
 
@@ -65,6 +67,7 @@ def fine_tune(
         run: keeps checkpoints.
         resume: go on from the last of them.
         validation_split: rows that tell when to stop, where the recipe says autofit.
+        callbacks: who is told what it does.
 
     Returns:
         What the run cost: epochs, updates, seconds, final loss, and more.
@@ -80,12 +83,14 @@ def fine_tune(
     checkpoint = run.last_checkpoint if resume else None
     length = _length(setup, learner, run, resume)
     trainer = _trainer(setup, learner, run, length, validation_split)
+    trainer.add_callback(CallbackBridge(callbacks))  # type: ignore[no-untyped-call]
     result = _train(trainer, run, checkpoint)
     if result.global_step < trainer.state.max_steps and not recipe.autofit:
         raise SetupError(
             f"training ended after {result.global_step} of {length.updates} updates; the checkpoint in {run.path} does not"
             " fit this version, leave out --resume to start anew"
         )
+    run.keep_history(history_of(trainer.state.log_history))
     if recipe.lora_rank:
         merge_adapters(learner)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -177,6 +182,21 @@ def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> A
     if stop.requested:
         raise Interrupted(run.last_checkpoint)
     return result
+
+
+def history_of(logs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Losses and learning rates from what the trainer logged, a resumed run's from its first update on.
+
+    Returns:
+        `train`: the mean loss since the entry before, and the learning rate, by update; `validation`: autofit's losses.
+    """
+    train = [
+        {"update": log["step"], "loss": round(log["loss"], 5), "learning_rate": log.get("learning_rate", 0.0)}
+        for log in logs
+        if "loss" in log and math.isfinite(log["loss"])
+    ]
+    validation = [{"update": log["step"], "loss": round(log["eval_loss"], 5)} for log in logs if "eval_loss" in log]
+    return {"train": train, "validation": validation}
 
 
 def _cost(setup: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: int) -> dict[str, Any]:

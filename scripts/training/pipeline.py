@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained, trained_rows
 from scripts.training.baselines import describe_baselines, measure_baselines, unbeaten
 from scripts.training.budget import length_cost
+from scripts.training.callbacks import Callback, ExperimentTracker, check_trackers, notify
 from scripts.training.columns import data_format, with_task
 from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
 from scripts.training.data_checks import check_vocabulary
@@ -59,6 +61,8 @@ class Trained:
     tokenizer: str
     max_tokens: int
     cost: dict[str, Any]
+    history: Mapping[str, Any] = field(default_factory=dict)
+    """Losses and learning rates, as `history_of` gives them."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,19 @@ class PublishedModel:
 class Pipeline:
     """One run of one recipe; every method is one of its stages, or a few."""
 
-    def __init__(self, recipe: Recipe, recipe_file: Path | None, say: Say, script: str = "") -> None:
+    def __init__(
+        self, recipe: Recipe, recipe_file: Path | None, say: Say, script: str = "", callbacks: Sequence[Callback] = ()
+    ) -> None:
         """
         Args:
             recipe: what is made.
             recipe_file: where the recipe was read from, for the card.
             say: prints each stage.
             script: the Python that repeats this run, for the card, where no `hooper train` line does.
+            callbacks: who is told what training does, beside the recipe's trackers.
         """
+        check_trackers(recipe.log_to)
+        self._callbacks = list(callbacks)
         check_name(recipe.name)
         self.say: Say = say if is_main_process() else lambda stage, text: None
         recipe, task_note = with_task(recipe)
@@ -98,6 +107,30 @@ class Pipeline:
 
     def run(self, resume: bool) -> PublishedModel | None:
         """All stages, from data to a published version; none from a process that only helps another to train."""
+        with self.tracked():
+            return self._run(resume)
+
+    @contextmanager
+    def tracked(self) -> Iterator[None]:
+        """The recipe's experiment trackers listen until the block ends.
+
+        Raises:
+            SetupError: one of them cannot be started.
+        """
+        callbacks = self._callbacks
+        trackers: list[ExperimentTracker] = []
+        try:
+            if is_main_process():
+                for name in dict.fromkeys(self.recipe.log_to):
+                    trackers.append(ExperimentTracker(name, self.recipe))  # noqa: PERF401  # those before are closed
+            self._callbacks = [*callbacks, *trackers]
+            yield
+        finally:
+            self._callbacks = callbacks
+            for tracker in trackers:
+                tracker.close()
+
+    def _run(self, resume: bool) -> PublishedModel | None:
         prepared = self.load(read_all(self.recipe))
         start = pretrained.find_start(self.recipe.base_model)
         prepared = self.check_vocabulary(prepared, start)
@@ -150,7 +183,9 @@ class Pipeline:
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
-        return Trained(model.to(_device()), start.base, start.tokenizer, max_tokens, self.run_folder.cost)
+        return Trained(
+            model.to(_device()), start.base, start.tokenizer, max_tokens, self.run_folder.cost, self.run_folder.history
+        )
 
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
@@ -203,7 +238,9 @@ class Pipeline:
             self.say("", f"to let it serve: {succession.promotion(recipe.models)}")
         self._keep_rows(folder, prepared.dataset)
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
-        report = self._report(folder, prepared, reference, verified, session, {"baselines": evaluation["baselines"]})
+        notify(self._callbacks, "on_publish", evaluation["headline"], folder)
+        sections = {"baselines": evaluation["baselines"], "history": dict(trained.history)}
+        report = self._report(folder, prepared, reference, verified, session, sections)
         return PublishedModel(folder, evaluation, request_of(reference.examples), succession, report)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
@@ -242,7 +279,7 @@ class Pipeline:
         tuned_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
         # also before a run is resumed, whose weights come from its checkpoint: the record of the probe is not kept there
         probe = begin_with_probe(model, self.training, rows) if recipe.head == "probe" else None
-        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, tuned_on)
+        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, tuned_on, self._callbacks)
         if probe is not None:
             cost["probe"] = asdict(probe)
         if is_main_process():

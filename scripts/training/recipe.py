@@ -132,6 +132,7 @@ class Recipe:
     golden: list[str] = option([], "texts replayed at every load of the model; default: a few neutral sentences")
     models: str = option("models", "model repository to publish into")
     runs: str = option("runs", "folder for checkpoints and logs")
+    log_to: list[str] = option([], "experiment trackers that the run is logged to: mlflow, wandb, tensorboard")
 
     @property
     def update_size(self) -> int:

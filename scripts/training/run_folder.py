@@ -32,6 +32,7 @@ RECIPE = "recipe.json"
 COST = "cost.json"
 FINAL = "final"
 SETTLED = "settled.json"
+HISTORY = "history.json"
 TEACHER = "teacher.npy"
 
 
@@ -79,7 +80,7 @@ class RunFolder:
         for path in [*self.path.glob("checkpoint-*"), *self.path.glob(f"{FINAL}*")]:
             if path.is_dir() and re.fullmatch(rf"checkpoint-\d+|{FINAL}(\.partial)?", path.name):
                 shutil.rmtree(path)
-        for name in (COST, SETTLED, TEACHER):
+        for name in (COST, SETTLED, TEACHER, HISTORY):
             (self.path / name).unlink(missing_ok=True)
         self.remember(recipe, dataset)
 
@@ -159,6 +160,21 @@ class RunFolder:
             partial.rename(self.final)
         except OSError as error:
             raise SetupError(f"the finished model cannot be saved in {self.path}: {error.strerror or error}") from error
+
+    def keep_history(self, history: Mapping[str, Any]) -> None:
+        """Write down losses and learning rates, for the report."""
+        if is_main_process():
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(self.path / HISTORY, history)
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """Losses and learning rates of the finished run; empty where they were not written down."""
+        try:
+            stored: dict[str, Any] = json.loads((self.path / HISTORY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return stored
 
     @property
     def cost(self) -> dict[str, Any]:
