@@ -69,16 +69,19 @@ def resolved(recipe: Recipe, task: TrainingTask, model: Any, location: str, num_
     if refusal and (head == "probe" or pooling == "mean"):
         raise InvalidSettings(f"{'head is probe' if head == 'probe' else 'pooling is mean'}, but {refusal}; leave it out")
     if head == "auto":
-        knows_texts = pooling_of(model) == "mean" or is_pooled_by_mean(location)
-        is_chosen = not refusal and model.head_is_new and num_rows <= SMALL_ROWS and knows_texts and pooling != "first"
-        head = "probe" if is_chosen else "random"
+        may_begin_so = not refusal and model.head_is_new and num_rows <= SMALL_ROWS and pooling != "first"
+        head = "probe" if may_begin_so and _is_sentence_encoder(model, location) else "random"
     if pooling == "auto":
-        pooling = "mean" if head == "probe" and not refusal and is_pooled_by_mean(location) else pooling_of(model)
+        pooling = "mean" if head == "probe" and _is_sentence_encoder(model, location) else pooling_of(model)
     if pooling == "mean":
         pool_by_mean(model)
     elif pooling_of(model) == "mean":
         raise InvalidSettings("pooling is first, but the base model's own head reads the mean over the tokens; leave it out")
     return replace(recipe, head=head, pooling=pooling)
+
+
+def _is_sentence_encoder(model: Any, location: str) -> bool:
+    return pooling_of(model) == "mean" or is_pooled_by_mean(location)
 
 
 def _refusal(task: TrainingTask, model: Any) -> str:

@@ -17,8 +17,11 @@ from app.core.types import Row
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from scripts.export.export import export_model
+from scripts.export.import_checkpoint import open_checkpoint
 from scripts.export.pooling import is_pooled_by_mean, pool_by_mean, pooling_of, restore_pooling
 from scripts.export.torch_reference import TorchRunner
+from scripts.tasks import training_task
+from scripts.training.distillation import open_teacher
 
 PACKED = ["Bert", "Roberta", "Electra", "DistilBert", "Albert", "MPNet"]
 TOLERANCE = 5e-5
@@ -85,6 +88,20 @@ def test_a_model_that_is_saved_loaded_or_copied_goes_on_pooling(pooled: Any, row
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     restore_pooling(loaded)
     for model in (loaded, copy.deepcopy(pooled)):
+        assert pooling_of(model) == "mean"
+        np.testing.assert_allclose(logits_of(model, rows[3]), logits_of(pooled, rows[3]), atol=TOLERANCE)
+
+
+def test_a_checkpoint_that_pools_by_the_mean_is_opened_so_for_publishing_and_as_a_teacher(
+    tiny_model: Any, save: Any, rows: list[Row]
+) -> None:
+    folder = save("films", problem_type="single_label_classification")
+    pooled = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    pool_by_mean(pooled)
+    pooled.save_pretrained(folder)
+    training = training_task("text-classification")
+    teacher = open_teacher(str(folder), training, {"labels": [f"LABEL_{index}" for index in range(3)]})
+    for model in (open_checkpoint(str(folder)).model, teacher.model):
         assert pooling_of(model) == "mean"
         np.testing.assert_allclose(logits_of(model, rows[3]), logits_of(pooled, rows[3]), atol=TOLERANCE)
 
