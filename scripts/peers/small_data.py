@@ -199,18 +199,16 @@ def append(file: Path, result: Mapping[str, Any]) -> None:
 
 
 def summary(finished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each set, number of rows and way: means over its seeds, standard errors of the accuracy and of its difference from
-    TF-IDF on the same samples, seconds of processor time."""
+    """Of each set, number of rows and way: means over the seeds that all ways of these have, standard errors of the accuracy
+    and of its difference from TF-IDF on the same samples, seconds of processor time."""
     by_sample: dict[tuple[str, int], dict[str, dict[int, Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for result in finished:
         by_sample[result["set"], result["rows"]][result["way"]][result["seed"]] = result
     table = []
     for (name, rows), ways in by_sample.items():
+        seeds = sorted(set.intersection(*(set(results) for results in ways.values())))
         base = ways.get(TFIDF, {})
-        for way, results in ways.items():
-            seeds = sorted(set(results) & set(base)) if base else sorted(results)
-            if not seeds:
-                continue
+        for way, results in ways.items() if seeds else ():
             accuracy = [results[seed]["accuracy"] for seed in seeds]
             gains = [results[seed]["accuracy"] - base[seed]["accuracy"] for seed in seeds] if base else []
             table.append(
