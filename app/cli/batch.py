@@ -96,7 +96,7 @@ def batch(
     if request.schema.is_whole:
         option_names = request.schema.given_options
         raise SetupError(f"{option_names} are already a whole input; leave one of them out to read it from INPUT")
-    kept = _kept_columns(keep, source, request.schema)
+    kept = _kept_columns(keep, id_column, source, request.schema)
     request = replace(request, schema=replace(request.schema, id_column=id_column, kept_columns=kept))
     limit, task_options = request.options.get("top_k") or 1, request.artefact.manifest.task_options
     writer = row_writer(target, request.spec.table, limit, task_options, kept)
@@ -124,20 +124,21 @@ def _check_files(source: str, target: Path) -> None:
         raise SetupError(f"{target} is no file")
 
 
-def _kept_columns(keep: str | None, source: str, schema: InputSchema) -> tuple[str, ...]:
+def _kept_columns(keep: str | None, id_column: str, source: str, schema: InputSchema) -> tuple[str, ...]:
     """
     Raises:
         InvalidSettings: the input cannot be read, or has no such column.
     """
-    if keep is None:
+    if keep is None and not id_column:
         return ()
     columns = columns_of(source, schema.reading, schema.text_column or schema.text_field)
     if keep == "all" and keep not in columns:
-        return tuple(columns)
-    names = [keep] if keep in columns else [name.strip() for name in keep.split(",") if name.strip()]
-    missing = next((name for name in names if name not in columns), None)
+        names = columns
+    else:
+        names = [keep] if keep in columns else [name.strip() for name in (keep or "").split(",") if name.strip()]
+    missing = next((name for name in [*names, *filter(None, [id_column])] if name not in columns), None)
     if missing is not None:
-        raise InvalidSettings(f"--keep: {source} has no column {missing!r}; it has {', '.join(map(repr, columns)) or 'none'}")
+        raise InvalidSettings(f"{source} has no column {missing!r}; it has {', '.join(map(repr, columns)) or 'none'}")
     return tuple(dict.fromkeys(names))
 
 

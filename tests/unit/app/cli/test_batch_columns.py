@@ -84,6 +84,7 @@ def test_numbers_of_json_lines_stay_numbers_in_parquet(batch: Batch, tmp_path: P
 def test_a_column_that_is_not_there_is_named(option: str, batch: Batch, source: Path, tmp_path: Path) -> None:
     code, said = batch(source, tmp_path / "out.csv", option, "nope")
     assert (code, "in.csv has no column 'nope'; it has 'ticket'" in said) == (2, True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == []
 
 
 def test_formulas_in_kept_texts_stay_texts_in_a_spreadsheet(batch: Batch, tmp_path: Path) -> None:
