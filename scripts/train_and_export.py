@@ -86,10 +86,12 @@ def main(
     """Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model."""
     settings, file = read_recipe(overrides, sources or [], recipe)
     from scripts.training.pipeline import Pipeline  # after the options are known to be right: torch takes seconds to import
+    from scripts.training.pretrained import find_start
 
     pipeline = Pipeline(settings, file, say)
     if dry_run:
-        pipeline.load(read_all(settings))
+        prepared = pipeline.load(read_all(pipeline.recipe))
+        pipeline.check_vocabulary(prepared, find_start(pipeline.recipe.base_model))
         say("", "dry run: stopped before training")
         return 0
     if find_learning_rate:

@@ -234,9 +234,11 @@ def test_no_text_of_the_data_is_published(made: Made) -> None:
 def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "films.toml").write_text('name = "films"\ndata = ["reviews.csv"]\nepochs = 4\nseed = 5\n')
     seen: list[Any] = []
+    original = pipeline_module.Pipeline.load
 
-    def load(line: Any, records: Any) -> None:
+    def load(line: Any, records: Any) -> Any:
         seen.append(line)
+        return original(line, records)
 
     monkeypatch.setattr(pipeline_module.Pipeline, "load", load)
     assert train("--recipe", "films.toml", "--dry-run", data="") == 0
