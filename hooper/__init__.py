@@ -12,6 +12,7 @@
 Training needs the extra `train`; loading needs neither torch nor transformers. Nothing is imported until it is used.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,10 @@ def __getattr__(name: str) -> Any:
     """PEP 562: a name is imported when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module 'hooper' has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    with warnings.catch_warnings():
+        # in a notebook without ipywidgets transformers' own bars would complain when they are imported; ours are text there
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
