@@ -54,6 +54,7 @@ ENTRIES = (
     Entry("batch", "answer every row of a large file into another; resumes where it was stopped", "batch:batch"),
     Entry("explain", "say which words made a model decide, without a service", "predict:explain"),
     Entry("train", "fine-tune on labelled text and publish a model"),
+    Entry("sweep", "look for a better recipe, judged on training rows alone"),
     Entry("report", "open the report on a model: what it gets wrong, and how sure it is"),
     Entry("compare", "lay two published versions side by side: figures, speed, and where they differ"),
     Entry("feedback", "say how often each model was right, by the corrections that were kept", "feedback:feedback"),
