@@ -24,7 +24,7 @@ from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noq
 from app.core.manifest import Parity  # noqa: E402
 from app.settings import Settings  # noqa: E402
 from app.tasks.registry import installed_tasks  # noqa: E402
-from scripts.export.formatting import format_value, metric_name, say  # noqa: E402
+from scripts.export.formatting import format_value, metric_name, say, without_option  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
 from scripts.training.recipe import Recipe, load_recipe, recipe_options  # noqa: E402
 from scripts.training.run_folder import Interrupted  # noqa: E402
@@ -61,7 +61,10 @@ def _failed(error: BaseException, words: Sequence[str]) -> int:
             return EXIT_FAILED
 
 
-def _command_again(words: Sequence[str]) -> str:
+def _command_again(words: Sequence[str], storage: str = "") -> str:
+    """The line that resumes, with another storage where one is named."""
+    if storage:
+        words = [*without_option(words, "--storage"), "--storage", storage]
     return f"hooper train {shlex.join([*words, *([] if '--resume' in words else ['--resume'])])}"
 
 
@@ -101,8 +104,10 @@ def main(
     except SetupError as error:
         if not pipeline.is_trained:
             raise
-        again = _command_again(main.command.words)
-        raise SetupError(f"{error.detail}. The trained model is kept; resume with: {again}") from error
+        storage = getattr(error, "larger_storage", "")
+        again = _command_again(main.command.words, storage)
+        advice = "publish it with larger weights" if storage else "resume with"
+        raise SetupError(f"{error.detail}. The trained model is kept; {advice}: {again}") from error
     if published is not None:
         _report(published, pipeline.recipe)
     return 0

@@ -72,8 +72,16 @@ class Parity(_Frozen):
 
     rows: Annotated[int, Field(ge=1)]
     agreement: Share
+    """Share of rows with the same prediction."""
+    ties: Annotated[int, Field(ge=0)] = 0
+    """Of the rows with another prediction, those that the reference itself decides by less than rounding moves a logit."""
     max_abs_error: float
     passed: bool
+
+    @property
+    def num_differing(self) -> int:
+        """Rows with another prediction, ties included."""
+        return round((1 - self.agreement) * self.rows)
 
     @property
     def agreement_to_show(self) -> float:

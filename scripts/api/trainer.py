@@ -18,7 +18,7 @@ from scripts.api.options import Model, Script, check_arguments, fitting_values, 
 from scripts.export.eval_data import read_labelled
 from scripts.export.formatting import say
 from scripts.export.torch_reference import TorchRunner, torch_reference
-from scripts.export.verify import Reference
+from scripts.export.verify import ParityFailed, Reference
 from scripts.report import page as pages
 from scripts.report.build import build
 from scripts.tasks.spec import ReportInput
@@ -234,7 +234,12 @@ class Trainer(Generic[F]):
         folder = Path(path).expanduser()
         script = self._script.to_save(str(path), options)
         pipeline = self._line(script, **publishing_values(options), name=folder.name, models=str(folder.parent))
-        return pipeline.export(self._prepared, trained, self._held_out(trained)).folder
+        try:
+            return pipeline.export(self._prepared, trained, self._held_out(trained)).folder
+        except ParityFailed as error:
+            if error.larger_storage:
+                error.detail += f"; publish it with larger weights: save({str(path)!r}, storage={error.larger_storage!r})"
+            raise
 
     def _judged_on(self, part: DataPart | Source) -> Reference:
         trained = self._needed("evaluate")

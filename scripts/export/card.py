@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import binomtest
+
 from app.core.manifest import Parity
 from scripts.export.formatting import describe_decisions, format_value, metric_name
 from scripts.tasks import training_task
@@ -224,14 +226,28 @@ def _training(card: CardInput) -> str:
 
 def _parity(parity: Mapping[str, Parity], compared_on: str) -> list[str]:
     rows = [
-        [name, measured.rows, f"{measured.agreement_to_show:.4f}", f"{measured.max_abs_error:.2g}", _yes(measured.passed)]
+        [
+            name,
+            measured.rows,
+            f"{measured.agreement_to_show:.4f}",
+            _interval(measured),
+            measured.ties,
+            f"{measured.max_abs_error:.2g}",
+            _yes(measured.passed),
+        ]
         for name, measured in parity.items()
     ]
     text = f"The published files, run by the code that serves them, against PyTorch in fp32 on {compared_on}"
     if "fp16" in parity:
         text = f"{text}. For fp16, which is for GPUs, each result was rounded to fp16 on a processor"
-    header = ["precision", "rows", "same prediction", "largest logit error", "passed"]
+    header = ["precision", "rows", "same prediction", "95 % interval", "ties", "largest logit error", "passed"]
     return ["## Agreement with PyTorch", f"{text}:\n\n" + _table(header, rows)]
+
+
+def _interval(parity: Parity) -> str:
+    """Of the share with the same prediction, by Wilson's score."""
+    result = binomtest(parity.rows - parity.num_differing, parity.rows).proportion_ci(method="wilson")
+    return f"{result.low:.4f} to {result.high:.4f}"
 
 
 def _yes(value: bool) -> str:

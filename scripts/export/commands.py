@@ -16,7 +16,7 @@ from app.core.command_line import FILE_OPTIONS, annotated_option, offline_errors
 from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
-from scripts.export.formatting import say
+from scripts.export.formatting import say, without_option
 from scripts.tasks import task_names
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe, load_recipe
@@ -99,7 +99,14 @@ def _import_checkpoint(source: str, name: str, models: Path, options: dict[str, 
     task, labels, storage, data = (values.pop(key, None) for key in ("task", "labels", "storage", "data"))
     recipe = Recipe(name=name or default_name(source), models=str(models), validation=data or [], **values)
     command = f"hooper models add {shlex.join(add.command.words)}"
-    return import_checkpoint(ImportRequest(source, recipe, task, labels or [], storage, command), say)
+    try:
+        return import_checkpoint(ImportRequest(source, recipe, task, labels or [], storage, command), say)
+    except SetupError as error:
+        if larger := getattr(error, "larger_storage", ""):
+            words = without_option(add.command.words, "--storage")
+            line = shlex.join(["hooper", "models", "add", *words, "--storage", larger])
+            raise SetupError(f"{error.detail}; publish it with larger weights: {line}") from error
+        raise
 
 
 def is_published(source: Path) -> bool:

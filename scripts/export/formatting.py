@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -89,4 +89,11 @@ def describe_probe(probe: Mapping[str, Any]) -> str:
 def describe_parity(parity: Parity, reference: str = "PyTorch") -> str:
     """`same prediction as PyTorch: 99.85 % (1,998 rows), largest logit error 0.35`"""
     share = f"{100 * parity.agreement_to_show:.4g} % ({parity.rows:,} rows)"
-    return f"same prediction as {reference}: {share}, largest logit error {parity.max_abs_error:.2g}"
+    ties = f", {parity.ties} of the {parity.num_differing} that differ are ties" if parity.ties else ""
+    return f"same prediction as {reference}: {share}{ties}, largest logit error {parity.max_abs_error:.2g}"
+
+
+def without_option(words: Sequence[str], name: str) -> list[str]:
+    """The words without an option and its value."""
+    kept = [word for word, before in zip(words, ["", *words], strict=False) if name not in (word, before)]
+    return [word for word in kept if not word.startswith(f"{name}=")]

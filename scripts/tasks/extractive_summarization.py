@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from app.core.fields import FieldSpec
-from app.core.types import Row
+from app.core.types import Row, RowOutput
 from app.data import Record
 from app.data.cells import is_missing
+from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.spec import SPEC as SERVED
 from app.tasks.extractive_summarization.task import (
     DocumentReading,
@@ -24,6 +25,8 @@ from app.tasks.extractive_summarization.task import (
     Summary,
     SummaryItem,
     SummaryOptions,
+    select,
+    sentence_scores,
 )
 from app.tasks.fields import SUMMARY_COLUMNS
 from app.tasks.manifest_options import checked_options
@@ -190,6 +193,17 @@ class SummarizationTraining(TrainingTask):
         for example, row in zip(examples, rows, strict=True):
             sources[example.source].append(row)
         return {"headline": _means(rows), "by_source": {source: _means(members) for source, members in sources.items()}}
+
+    def is_tie(self, task: Any, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], other: Any, reach: float) -> bool:
+        """Whether the other one's sentences would be chosen, had theirs half of the reach more, and the others half less."""
+        starts = {sentence.start for sentence in other.sentences}
+        reading = encoded.state
+        chosen = np.array([start in starts for start, _ in reading.spans])
+        scores = np.clip(sentence_scores(encoded, outputs), 1e-6, 1 - 1e-6)
+        logits = np.log(scores / (1 - scores)) + np.where(chosen, reach / 2, -reach / 2)
+        texts = [reading.text[start:end] for start, end in reading.spans]
+        indexes = select(texts, 1 / (1 + np.exp(-logits)), self.serving_options(), task.usual_words)
+        return {reading.spans[index][0] for index in indexes} == starts
 
     def item(self, fields: Mapping[str, Any]) -> SummaryItem:
         return SummaryItem(**fields)

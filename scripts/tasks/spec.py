@@ -12,9 +12,9 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
-from app.core.types import Row
+from app.core.types import Row, RowOutput
 from app.data import Record
-from app.tasks.base import Task
+from app.tasks.base import Encoded, Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.data import Dataset, Example, Parse
 from scripts.training.data_checks import Check
@@ -284,6 +284,18 @@ class TrainingTask(ABC):
         """
         hits = [self.is_correct(answer, example) for answer, example in zip(answers, examples, strict=True)]
         return np.array([np.nan if hit is None else float(hit) for hit in hits])
+
+    def is_tie(self, task: Any, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], other: Any, reach: float) -> bool:
+        """Whether a model would have decided as another one did, had its logits moved by rounding alone.
+
+        Args:
+            task: the production task.
+            item: what both were asked.
+            encoded, outputs: the reference's, as `decode` takes them.
+            other: the other one's answer, which is another decision.
+            reach: how far two logits may move towards each other.
+        """
+        return False
 
     def distance(self, answer: Any, other: Any) -> float | None:
         """How far apart two answers are; None: they are compared by how sure the model is of them."""

@@ -110,7 +110,7 @@ class ExtractiveSummarization:
             usual_words: words of the summaries that the model was trained on.
             language: code of its documents' language.
         """
-        self._usual_words, self._language = usual_words, language
+        self.usual_words, self._language = usual_words, language
         self._mask_id = mask_of(tokenizer)
         self._pieces = tokenizer.pieces()
         self._template = self._pieces.single
@@ -126,7 +126,7 @@ class ExtractiveSummarization:
         reading: DocumentReading = encoded.state
         scores = sentence_scores(encoded, outputs)
         texts = [reading.text[start:end] for start, end in reading.spans]
-        indexes = select(texts, scores, options, self._usual_words)
+        indexes = select(texts, scores, options, self.usual_words)
         summary_sentences = [Sentence(texts[i], *reading.spans[i], float(scores[i])) for i in indexes]
         return Summary(" ".join(sentence.text for sentence in summary_sentences), summary_sentences)
 
@@ -151,9 +151,9 @@ class ExtractiveSummarization:
             if shared[index] <= 0 or not abs(scores[index] - was["score"]) <= tolerance:
                 return f"the sentence {was['text'][:SHOWN]!r} scores {scores[index]:.4f}, was {was['score']:.4f}"
             published.add(index)
-        indexes = select(texts, scores, SummaryOptions(), self._usual_words)
+        indexes = select(texts, scores, SummaryOptions(), self.usual_words)
         in_favour = scores + np.where([i in published for i in range(len(scores))], tolerance, -tolerance)
-        favoured = select(texts, np.clip(in_favour, 0.0, 1.0), SummaryOptions(), self._usual_words)
+        favoured = select(texts, np.clip(in_favour, 0.0, 1.0), SummaryOptions(), self.usual_words)
         if published not in (set(indexes), set(favoured)):
             return f"sentences {indexes} are chosen, were {sorted(published)}, counted from 0"
         return ""

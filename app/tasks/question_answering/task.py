@@ -122,7 +122,7 @@ class QuestionAnswering:
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
         self._template = self._pieces.pair
-        self._temperature = temperature
+        self.temperature = temperature
         self._mask_id = mask_of(tokenizer) or 0
         WordBoundaries("")  # its patterns take a while to be made: now, and not in the first request
 
@@ -243,7 +243,7 @@ class QuestionAnswering:
         return [self._read(reading, number, output) for number, output in enumerate(outputs)]
 
     def _read(self, reading: QuestionReading, number: int, output: RowOutput) -> Probabilities:
-        return probabilities(output[OUTPUT], reading.first_context, len(reading.windows[number]), self._temperature)
+        return probabilities(output[OUTPUT], reading.first_context, len(reading.windows[number]), self.temperature)
 
     def _encoded(self, item: QuestionItem, question: Tokens, context: Tokens, options: AnswerOptions) -> Encoded | HooperError:
         length, longest_question = self._lengths(options)

@@ -115,8 +115,8 @@ class TextClassification:
         }
         self._temperature = temperature
         self.labels = tuple(labels)
-        self._may_have_several = problem_type == "multi_label_classification"
-        several = self._may_have_several or len(labels) == 1
+        self.may_have_several = problem_type == "multi_label_classification"
+        several = self.may_have_several or len(labels) == 1
         self._default_activation: Activation = "sigmoid" if several else "softmax"
         self._thresholds = self._checked_thresholds(thresholds or {})  # (labels,)
 
@@ -163,7 +163,7 @@ class TextClassification:
         calibrated = logits / self._temperature
         scores = activate(logits if activation == "none" else calibrated, activation)
         order = np.argsort(-scores, kind="stable")[: options.top_k]
-        if not self._may_have_several:
+        if not self.may_have_several:
             return Classification([LabelScore(self.labels[i], float(scores[i])) for i in order])
         # a threshold is of the model's own probabilities, in whatever scale the caller reads the scores
         probabilities = scores if activation == "sigmoid" else activate(calibrated, "sigmoid")
@@ -172,7 +172,7 @@ class TextClassification:
 
     def _checked_thresholds(self, thresholds: Mapping[str, float]) -> Array:
         """In the order of the labels: (labels,)."""
-        if thresholds and not self._may_have_several:
+        if thresholds and not self.may_have_several:
             raise InvalidArtefact("task_options.thresholds: a model that gives each text one label has no thresholds")
         unknown = sorted(thresholds.keys() - set(self.labels))
         if unknown:
@@ -182,7 +182,7 @@ class TextClassification:
     def _refuse_threshold(self, options: ClassificationOptions) -> InvalidInput | None:
         if options.threshold is None:
             return None
-        if not self._may_have_several:
+        if not self.may_have_several:
             return InvalidInput("is for models that give a text any number of labels; this one gives exactly one", "threshold")
         if options.activation not in (None, "sigmoid"):
             reason = "is compared with probabilities, which `sigmoid` gives; leave out `activation` or send that"
@@ -232,7 +232,7 @@ class TextClassification:
 
     def _decided(self, answer: Classification, options: ClassificationOptions) -> set[str]:
         likely = EVEN.get(options.activation or self._default_activation)
-        if self._may_have_several and likely is not None:
+        if self.may_have_several and likely is not None:
             return {label.label for label in answer.labels if label.score > likely}
         return {label.label for label in answer.labels[:1]}
 

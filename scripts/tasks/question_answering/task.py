@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidInput, InvalidSettings
 from app.core.fields import FieldSpec
-from app.core.types import Row
+from app.core.types import Row, RowOutput
 from app.data import Record
+from app.tasks.base import Encoded
 from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.spec import SPEC as SERVED
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
@@ -285,6 +286,18 @@ class QuestionAnsweringTraining(TrainingTask):
             for answer, example in [pairs[index]]
             if f1s[index] < 1
         ]
+
+    def is_tie(self, task: Any, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], other: Any, reach: float) -> bool:
+        """Whether the logarithms of both probabilities are so near, in logits: each of them is the sum of two logits."""
+        options, logs = self.serving_options(), []
+        for answers in (task.decode(encoded, outputs, options), other):
+            try:
+                passage = task.passage(item, encoded, outputs, _first(answers))
+            except InvalidInput:  # it is no span of the reference's, or there is none
+                return False
+            output = next(each for row, each in zip(encoded.rows, outputs, strict=True) if row is passage.row)
+            logs.append(-float(np.logaddexp(0.0, -passage.log_odds(output))))  # of the probability
+        return bool((logs[0] - logs[1]) * task.temperature / 2 < reach)
 
     def is_correct(self, answer: Any, example: Example) -> bool:
         return bool(exact_match(_first(answer), _texts(example)))

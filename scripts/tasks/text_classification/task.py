@@ -13,11 +13,19 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
+from app.core.types import RowOutput
 from app.data import Record
+from app.tasks.base import Encoded
 from app.tasks.fields import LABEL_COLUMNS, POSSIBLE_LABELS, RATING_COLUMNS
 from app.tasks.labels import clean_label
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_classification.task import DEFAULT_THRESHOLD, Classification, LabelScore, ProblemType
+from app.tasks.text_classification.task import (
+    DEFAULT_THRESHOLD,
+    Classification,
+    ClassificationOptions,
+    LabelScore,
+    ProblemType,
+)
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
 from scripts.tasks.text_classification import report, scores, thresholds
@@ -185,6 +193,17 @@ class TextClassificationTraining(TextTraining):
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
         return report.worst(evaluated, report.ClassScores.of(evaluated), limit, num_explained=0)
+
+    def is_tie(self, task: Any, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], other: Any, reach: float) -> bool:
+        """Of one label, whether the other one's is within reach of the best; of several, whether each that is decided otherwise
+        is within reach of even odds."""
+        answer = task.decode(encoded, outputs, ClassificationOptions(activation="none", top_k=len(task.labels)))
+        logits = {entry.label: entry.score for entry in answer.labels}
+        multi = task.may_have_several
+        if not multi:
+            return bool(answer.labels[0].score - logits[other.labels[0].label] < reach)
+        changed = {label for label, logit in logits.items() if logit > 0} ^ set(_decided(other, multi))
+        return all(abs(logits[label]) < reach for label in changed)
 
     def is_correct(self, answer: Any, example: Example) -> bool:
         multi = isinstance(example.target, tuple)

@@ -81,7 +81,7 @@ def test_a_licence_with_conditions_is_kept_in_words(story: CardInput) -> None:
         "Text from column 'text'.",
         "No invalid rows.",
         "2 epochs, 1,500 updates of 32 rows, bf16, 1.5 minutes, mean loss 0.12",
-        "| fp32 | 1,234 | 0.9992 | 0.012 | yes |",
+        "| fp32 | 1,234 | 0.9992 | 0.9954 to 0.9999 | 0 | 0.012 | yes |",
         "None were stated by the maker.",
     ],
 )

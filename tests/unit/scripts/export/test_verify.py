@@ -77,8 +77,10 @@ def test_a_failing_graph_with_quantized_weights_says_what_can_be_done(
 ) -> None:
     exported = export("Bert")
     file = altered(exported, tmp_path / "altered.onnx", lambda bias: bias + np.array([9, 0, 0], np.float32))
-    with pytest.raises(ParityFailed, match="larger weights: --storage fp16"):
-        reference.verify(file, exported.graph, QUANTIZED)
+    for storage, larger in (("int8", "fp16"), ("fp16", "fp32"), ("fp32", "")):
+        with pytest.raises(ParityFailed, match=r"at most 1 changed prediction of 40 rows") as raised:
+            reference.verify(file, exported.graph.model_copy(update={"storage": storage}), QUANTIZED)
+        assert raised.value.larger_storage == larger
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
