@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "batch": [["--model", "tiny", "rows.csv", "answers.csv"], ["--model", "tiny", "--ray", "rows.csv", "more.csv"]],
     "explain": [["--model", "tiny", "--text", "a good film"]],
     "train": [["rows.csv"]],
+    "sweep": [["rows.csv"]],
     "report": [["tiny"]],
     "compare": [["tiny/1", "tiny/1", "--data", "rows.csv"]],
     "feedback": [["--feedback", "none.db"]],
