@@ -18,6 +18,7 @@ from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import NativeRoute, TaskSpec
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
 from app.tasks.text_regression import SPEC as TEXT_REGRESSION
+from app.tasks.token_classification.spec import SPEC as TOKEN_CLASSIFICATION
 
 ENTRY_POINTS = "hooper.tasks"
 """Group of the entry points under which a package names its `TaskSpec`s."""
@@ -30,7 +31,7 @@ HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
 ROOT_PATHS = frozenset({"docs", "health", "hooper", "info", "metrics", "models", "openapi.json", "static", "v1", "v2"})
 """First words of paths that no route of text-embeddings-inference may have."""
-BUILT_IN = (TEXT_CLASSIFICATION, TEXT_REGRESSION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION)
+BUILT_IN = (TEXT_CLASSIFICATION, TEXT_REGRESSION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION, TOKEN_CLASSIFICATION)
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""
 

@@ -44,7 +44,7 @@ def continues(before: str, character: str) -> bool:
 def gap(text: str, span: Span, following: Span) -> int:
     """How strongly a word is parted from the next: 0 within a clause, 1 between clauses, 2 between sentences."""
     last, between = text[span[1] - 1], text[span[1] : following[0]]
-    if "\n" in between or "\r" in between or (last in _SENTENCE_ENDS and (between or _is_ideograph(text[following[0]]))):
+    if "\n" in between or "\r" in between or (last in _SENTENCE_ENDS and (between or is_ideograph(text[following[0]]))):
         return 2
     return int(last in _CLAUSE_ENDS)
 
@@ -77,12 +77,12 @@ def with_tokens(spans: Sequence[Span], offsets: Sequence[tuple[int, Span]]) -> l
 def _kind(text: str, place: int, before: str) -> str:
     """What a character is: words are runs of the same kind, of ideographs one by one."""
     character = text[place]
-    if _is_ideograph(character):
+    if is_ideograph(character):
         return IDEOGRAPH
     if character.isalnum() or (before == LETTER and character in _APOSTROPHES and text[place + 1 : place + 2].isalnum()):
         return LETTER
     return FLAG if "\U0001f1e6" <= character <= "\U0001f1ff" else character
 
 
-def _is_ideograph(character: str) -> bool:
+def is_ideograph(character: str) -> bool:
     return "\u3040" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or "\U00020000" <= character <= "\U0003ffff"

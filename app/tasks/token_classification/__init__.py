@@ -1,0 +1,1 @@
+"""Labels for the tokens of a text: named entities, parts of speech."""

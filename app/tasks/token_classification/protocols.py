@@ -1,0 +1,182 @@
+"""Tags in the words of other protocols, and as a person corrects them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.core.errors import InvalidInput
+from app.tasks.base import Result
+from app.tasks.schemas import Request
+from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+from app.tasks.token_classification.schemas import EXAMPLE
+from app.tasks.token_classification.task import OUTSIDE, OVERLAP, Entities, TagItem, TagOptions, label_parts
+
+MAX_ENTITIES = 1000
+NUM_NAMED = 10
+"""Labels of the model that an error names."""
+
+
+def _native_item(value: Any) -> TagItem | InvalidInput:
+    if isinstance(value, str):
+        return TagItem(value)
+    if isinstance(getattr(value, "text", None), str) and getattr(value, "text_pair", None) is None:
+        return TagItem(value.text)
+    return InvalidInput("should be one text: the model labels its tokens")
+
+
+NATIVE = NativeItems((str,), _native_item, ({"inputs": EXAMPLE, "method": "occlusion"},))
+
+
+# Hugging Face
+
+
+class TokenLabel(BaseModel):
+    """A span of the text and its label, as the specification has it."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "An entity (`entity_group`), or a token (`entity`)."})
+
+    entity_group: str | None = Field(None, description="The label of an entity; not there with the strategy `none`.")
+    entity: str | None = Field(None, description="The label of a token, with its prefix; only with the strategy `none`.")
+    score: float = Field(description="Its probability, between 0 and 1.")
+    word: str = Field(description="Its characters, as they stand in the text.")
+    start: int = Field(description="Its first character in the text.")
+    end: int = Field(description="The character after its last.")
+
+
+def _hub_options(parameters: Any) -> TagOptions:
+    ignored = parameters.ignore_labels
+    return TagOptions(
+        aggregation=parameters.aggregation_strategy or "simple",  # what the hosted API takes where nothing is said
+        stride=OVERLAP if parameters.stride is None else parameters.stride,
+        ignored=(OUTSIDE,) if ignored is None else tuple(ignored),
+    )
+
+
+def _token_labels(result: Result) -> list[dict[str, Any]]:
+    name = "entity_group" if result.answer.is_grouped else "entity"
+    return [
+        {name: entity.label, "score": entity.score, "word": entity.text, "start": entity.start, "end": entity.end}
+        for entity in result.answer.entities
+    ]
+
+
+HUGGING_FACE = HuggingFaceCodec(
+    inputs="token classification: a text",
+    wanted="a text",
+    item=lambda value: TagItem(value) if isinstance(value, str) else None,
+    parameters={
+        "aggregation_strategy": (
+            Literal["none", "simple", "first", "average", "max"] | None,
+            Field(None, description="Token classification: how tokens become entities; null: `simple`."),
+        ),
+        "ignore_labels": (
+            Annotated[list[Annotated[str, StringConstraints(max_length=256)]], Field(fail_fast=True, max_length=MAX_ENTITIES)]
+            | None,
+            Field(None, description="Token classification: labels that are left out; null: `O`."),
+        ),
+        "stride": (
+            Annotated[int, Field(ge=0, strict=True)] | None,
+            Field(None, description=f"Token classification: tokens that two windows of a long text share; null: {OVERLAP}."),
+        ),
+    },
+    options=_hub_options,
+    answer=_token_labels,
+    answers=(list[TokenLabel],),
+    example=BodyExample("ner", {"inputs": EXAMPLE, "parameters": {"aggregation_strategy": "first"}}),
+    for_hub_client=lambda answer, parameters: answer,  # the specification's list is what the clients read
+)
+
+
+# Open Inference Protocol
+
+
+def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
+    texts = [
+        json.dumps(
+            [
+                {"label": entity.label, "text": entity.text, "start": entity.start, "end": entity.end, "score": entity.score}
+                for entity in result.answer.entities
+            ],
+            ensure_ascii=False,
+        )
+        for result in results
+    ]
+    return {"entities": texts}, [len(results)]
+
+
+OPEN_INFERENCE = OpenInferenceCodec(
+    inputs=("text",),
+    outputs={"entities": "BYTES"},
+    rank=1,
+    items=lambda texts: [TagItem(text) for text in texts["text"]],
+    columns=_tensor_columns,
+    native_item="a",
+    description="Token classification: `text` to `entities`, (items,): for each item a JSON list of objects with `label`,"
+    " `text`, `start`, `end` and `score`.",
+    example=BodyExample("ner", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+)
+
+
+# corrections
+
+
+class RightEntity(Request):
+    """An entity that the text has."""
+
+    start: Annotated[int, Field(ge=0, strict=True)] = Field(description="Its first character, counted from 0.")
+    end: Annotated[int, Field(ge=1, strict=True)] = Field(description="The character after its last.")
+    label: Annotated[str, StringConstraints(max_length=256)] = Field(description="Its label, without a prefix.")
+
+
+class TaggedText(Request):
+    """A text and all the entities that it has."""
+
+    text: str = Field(description="The text; one character or more that is not a space.")
+    entities: Annotated[list[RightEntity], Field(fail_fast=True), Field(max_length=MAX_ENTITIES)] = Field(
+        description="Every entity of the text; an empty list: it has none."
+    )
+
+
+def _gold(correction: TaggedText, item: TagItem, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+    known = {part.type for part in label_parts(task_options["labels"])} - {OUTSIDE}
+    last_end = 0
+    entities = sorted(correction.entities, key=lambda entity: entity.start)
+    for entity in entities:
+        number = correction.entities.index(entity)
+        if entity.start >= entity.end or entity.end > len(item.text):
+            raise InvalidInput(
+                f"has no characters: the text has {len(item.text)}, from {entity.start} to {entity.end} there are none",
+                f"entities.{number}",
+            )
+        if entity.start < last_end:
+            raise InvalidInput("overlaps another one", f"entities.{number}")
+        if not entity.label.strip() or (entity.label not in known and not allows_new):
+            names = sorted(known)
+            more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+            raise InvalidInput(
+                f"is none of the model's labels ({', '.join(names[:NUM_NAMED])}{more}); with `allow_new_labels` it is kept",
+                f"entities.{number}.label",
+            )
+        last_end = entity.end
+    return {"entities": [entity.model_dump() for entity in entities]}
+
+
+def _agrees(answer: Entities, correction: TaggedText) -> bool:
+    right = {(entity.label, entity.start, entity.end) for entity in correction.entities}
+    return {(entity.label, entity.start, entity.end) for entity in answer.entities} == right
+
+
+CORRECTION = CorrectionCodec(
+    schema=TaggedText,
+    marks=frozenset({"entities"}),
+    wanted="`text` and `entities`",
+    item=lambda sent: TagItem(sent.text),
+    gold=_gold,
+    agrees=_agrees,
+    training_row=lambda item, gold: {**item, "entities": list(gold["entities"])},
+    examples=({"inputs": {"text": "Anna lives in Bern.", "entities": []}, "source": "support"},),
+)
