@@ -211,6 +211,9 @@ class SummarizationTraining(TrainingTask):
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
+    def fits_head(self, config: Any) -> bool:
+        return bool(config.num_labels == 1)
+
     def head_refusal(self, config: Any, is_named: bool) -> str:
         if is_named and config.num_labels == 1:
             return ""

@@ -1,0 +1,3 @@
+"""The training half of token classification."""
+
+from scripts.tasks.token_classification.task import SPEC as SPEC

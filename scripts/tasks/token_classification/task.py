@@ -1,0 +1,298 @@
+"""Token classification offline: the first token of each word learns the word's tag; entities are judged whole."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
+from app.core.types import Row
+from app.data import Record
+from app.tasks.manifest_options import checked_options
+from app.tasks.token_classification.spec import SPEC as SERVED
+from app.tasks.token_classification.task import (
+    OUTSIDE,
+    Entities,
+    TagItem,
+    TagOptions,
+    TextReading,
+    TokenClassification,
+    label_parts,
+)
+from app.tasks.tokenizer import Tokenizer
+from scripts.report.sections import MAX_ERRORS, by_length
+from scripts.tasks.spec import Axis, Prepared, ReportInput, TrainingRow, TrainingTask
+from scripts.tasks.token_classification.spans import (
+    ENTITIES,
+    TAGS,
+    Scheme,
+    Span,
+    TagColumns,
+    labels_for,
+    scheme_of,
+    tags_for,
+)
+from scripts.training.data import Broken, Example, Parse, check_texts, load
+from scripts.training.evaluation import encode_all
+from scripts.training.recipe import Recipe
+
+NO_LABEL = -100
+"""What torch's cross entropy leaves out: padding, special tokens, and all tokens of a word but its first."""
+SAMPLE_TEXTS = (
+    "Angela Merkel visited the Siemens works in Berlin on Tuesday.",
+    "The Rhine rises in Switzerland and flows through Cologne.",
+    "Werder Bremen beat Real Madrid 2-1 in Spain.",
+    "Nobody came, and nothing happened.",
+    "Zoë Müller moved from 東京 to São Paulo.",
+)
+Key = tuple[str, int, int]
+"""Label, start and end of an entity."""
+
+
+class TagMetrics(NamedTuple):
+    """What `Trainer.evaluate` gives; of whole entities, 0 to 1."""
+
+    loss: float
+    """Mean cross entropy in nats, per word."""
+    f1: float
+
+
+class TokenClassificationTraining(TrainingTask):
+    """Satisfies `TrainingTask`. An example's target is a tuple of `Span`."""
+
+    name = "token-classification"
+    api_module = "token_classifier"
+    metrics_type = TagMetrics
+    output_axis: Axis = "token"
+    auto_class = "AutoModelForTokenClassification"
+    heads: tuple[str, ...] = ("ForTokenClassification",)
+    fields: Mapping[str, FieldSpec] = SERVED.fields
+    label_columns = frozenset({*TAGS.columns, *ENTITIES.columns})
+    length_metric = "F1"
+    primary_metric = "f1"
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """Tagged tokens or marked texts; the label set from the training part."""
+        columns = TagColumns.choose(recipe, records)
+        correction = partial(columns.of_corrections().parse)
+        dataset = load(recipe, records, columns.parse, correction=correction)
+        types = sorted({span.label for example in dataset.train for span in example.target})
+        if not types:
+            raise InvalidSettings("the training data has no entity: nothing can be learnt")
+        tags = Counter(tag for rows in records.values() for record in rows for tag in columns.tags_of(record))
+        scheme = scheme_of(tags if columns.are_tokens else Counter(), len(types))
+        labels = labels_for(types, scheme, not columns.are_tokens or any(tag.upper() == OUTSIDE for tag in tags))
+        if len(labels) < 2:
+            raise InvalidSettings(f"the training data has only one label ({labels[0]}); two are needed")
+        known = [example for example in dataset.validation if {span.label for span in example.target} <= set(types)]
+        broken = [
+            Broken(example.where, "an entity's label is not in the training data")
+            for example in dataset.validation
+            if example not in known
+        ]
+        if not known:
+            raise InvalidSettings("no held-out row has only labels of the training data")
+        dataset = replace(dataset, validation=known, broken=[*dataset.broken, *broken])
+        note = f"{columns}; {len(types)} kinds of entities, tags in the scheme {scheme}"
+        return Prepared(dataset, {"labels": labels}, [note, *check_texts(dataset)])
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        columns = TagColumns.choose(recipe, records)
+        known = {part.type for part in label_parts(task_options["labels"])}
+
+        def parse(record: Record, source: str) -> Example | Broken:
+            example = columns.parse(record, source, task_options["labels"])
+            unknown = set() if isinstance(example, Broken) else {span.label for span in example.target} - known
+            return Broken(record.where, f"label {min(unknown)!r} is none of the model's") if unknown else example
+
+        return parse
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        labels = task_options["labels"]
+        return {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+        }
+
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TokenClassification:
+        return TokenClassification(tokenizer, **checked_options(TokenClassification, task_options))
+
+    def serving_options(self) -> TagOptions:
+        return TagOptions()
+
+    def fits_head(self, config: Any) -> bool:
+        return bool(config.num_labels > 1)
+
+    def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        names = list(labels) or [str(config.id2label[index]) for index in range(config.num_labels)]
+        if len(names) != config.num_labels or len(set(names)) != len(names):
+            raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(names)}")
+        notes = []
+        if all(name.startswith("LABEL_") for name in names):
+            notes.append(f"the checkpoint does not name its labels: {', '.join(names)}; say --labels NAME … to name them")
+        return {"labels": names}, notes
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """One row per window; the label of each token in it."""
+        rows: list[TrainingRow] = []
+        task = self.serving_task(tokenizer, task_options)
+        numbers = {label: number for number, label in enumerate(task.labels)}
+        scheme = _scheme(task.labels)
+        encoded = encode_all(task, self.serving_options(), [example.item for example in examples])
+        for example, coded in zip(examples, encoded, strict=True):
+            reading: TextReading = coded.state
+            of_text = _labels_of(task, reading, example.target, scheme, numbers)
+            for row, window in zip(coded.rows, reading.windows, strict=True):
+                labels = [NO_LABEL] * row.num_tokens
+                labels[reading.first : reading.first + len(window)] = of_text[window.start : window.stop]
+                rows.append(TrainingRow(row, labels))
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """(rows, width): the number of each word's label at its first token."""
+        padded = np.full((len(rows), width), NO_LABEL, np.int64)
+        for line, row in enumerate(rows):
+            padded[line, : row.row.num_tokens] = row.label
+        return padded
+
+    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        """The row's beginning, with its last token, which is a special one."""
+        if row.row.num_tokens <= limit:
+            return row
+        ids, types = list(row.row.input_ids), list(row.row.token_type_ids)
+        cut = Row(ids[: limit - 1] + ids[-1:], types[: limit - 1] + types[-1:])
+        return TrainingRow(cut, row.label[: limit - 1] + row.label[-1:])
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        """Words whose label is the likeliest."""
+        inside = labels != NO_LABEL
+        return int((logits.argmax(-1) == labels)[inside].sum()), int(inside.sum())
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Precision, recall and F1 of whole entities, as seqeval counts them by default (lenient: an entity may begin with any
+        of its tags), over all, per label and per source."""
+        pairs = list(zip(map(_keys, answers), (_gold(example) for example in examples), strict=True))
+        types = list(dict.fromkeys(part.type for part in label_parts(task_options["labels"]) if part.type != OUTSIDE))
+        by_source: dict[str, list[tuple[set[Key], set[Key]]]] = defaultdict(list)
+        for example, pair in zip(examples, pairs, strict=True):
+            by_source[example.source].append(pair)
+        per_class = {}
+        for label in types:
+            of_label = [tuple({key for key in keys if key[0] == label} for keys in pair) for pair in pairs]
+            figures = prf(of_label)
+            per_class[label] = {**figures, "rows": sum(len(gold) for _, gold in of_label)}
+        return {
+            "headline": {**prf(pairs), "rows": len(examples)},
+            "by_source": {source: {**prf(members), "rows": len(members)} for source, members in by_source.items()},
+            "per_class": per_class,
+        }
+
+    def item(self, fields: Mapping[str, Any]) -> TagItem:
+        return TagItem(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text} for text in texts]
+
+    def hub_metrics(self) -> list[str]:
+        return ["precision", "recall", "f1"]
+
+    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
+        """F1 by length, and the texts with most that is wrong, the true and the predicted entities of each."""
+        scores = self.row_scores(evaluated.predictions.answers, evaluated.examples)
+        return {
+            "by_length": by_length(evaluated.lengths, list(map(float, scores)), False),
+            "worst": self.worst_errors(evaluated, MAX_ERRORS),
+        }
+
+    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
+        answers = evaluated.predictions.answers
+        wrong = [len(_keys(answer) ^ _gold(example)) for answer, example in zip(answers, evaluated.examples, strict=True)]
+        return [
+            {
+                "where": example.where,
+                "fields": {"text": example.item.text},
+                "right": self.label_texts(example) or ["(no entity)"],
+                "guessed": self.answer_texts(answers[index], {}) or ["(no entity)"],
+                "score": round(float(max((entity.score for entity in answers[index].entities), default=0.0)), 4),
+                "words": [],
+            }
+            for index in np.argsort([-count for count in wrong], kind="stable")[:limit]
+            if wrong[index]
+            for example in [evaluated.examples[index]]
+        ]
+
+    def is_correct(self, answer: Any, example: Example) -> bool:
+        """Whether all entities of the text are right, and no others were found."""
+        return _keys(answer) == _gold(example)
+
+    def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
+        """F1 of each text's entities; 1 where it has none and none was found."""
+        pairs = zip(map(_keys, answers), map(_gold, examples), strict=True)
+        return np.array([prf([pair])["f1"] if any(pair) else 1.0 for pair in pairs])
+
+    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
+        return [f"{entity.label}: {entity.text}" for entity in answer.entities]
+
+    def label_texts(self, example: Example) -> list[str]:
+        return [f"{span.label}: {example.item.text[span.start : span.end]}" for span in example.target]
+
+
+SPEC: TrainingTask = TokenClassificationTraining()
+
+
+def prf(pairs: Iterable[Sequence[set[Key]]]) -> dict[str, float]:
+    """Precision, recall and F1 of predicted entities, over all texts together: an entity counts where label and both ends are
+    right."""
+    num_right = num_predicted = num_true = 0
+    for predicted, true in pairs:
+        num_right += len(predicted & true)
+        num_predicted, num_true = num_predicted + len(predicted), num_true + len(true)
+    precision = num_right / num_predicted if num_predicted else 0.0
+    recall = num_right / num_true if num_true else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if num_right else 0.0
+    return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
+
+
+def _labels_of(
+    task: TokenClassification, reading: TextReading, spans: Sequence[Span], scheme: Scheme, numbers: Mapping[str, int]
+) -> list[int]:
+    """The label of each of a text's tokens: the word's at its first one."""
+    tokens = reading.tokens
+    words = task.words(tokens, len(tokens))
+    offsets = tokens.offsets
+    places = []
+    for word in words:
+        inside = [offsets[number] for number in word if offsets[number][0] < offsets[number][1]]
+        places.append((inside[0][0], inside[-1][1]) if inside else (offsets[word.start][0],) * 2)
+    labels = [NO_LABEL] * len(tokens)
+    for word, tag in zip(words, tags_for(places, spans, scheme), strict=True):
+        labels[word.start] = numbers.get(tag, NO_LABEL)
+    return labels
+
+
+def _scheme(labels: Sequence[str]) -> Scheme:
+    parts = label_parts(labels)
+    if not any(part.is_prefixed for part in parts):
+        return "plain"
+    return "BIOES" if any(part.place in ("E", "S") for part in parts) else "BIO"
+
+
+def _keys(answer: Entities) -> set[Key]:
+    return {(entity.label, entity.start, entity.end) for entity in answer.entities}
+
+
+def _gold(example: Example) -> set[Key]:
+    return {(span.label, span.start, span.end) for span in example.target}
