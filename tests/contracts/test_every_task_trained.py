@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,11 +34,22 @@ def write_ratings(path: Path) -> Path:
     return path
 
 
+def write_tags(path: Path) -> Path:
+    """Tagged sentences."""
+    rows = [
+        {"tokens": ["the", "film", str(number), "was", ("good", "bad")[number % 2]], "tags": ["O", "B-X", "I-X", "O", "O"]}
+        for number in range(30)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
 DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "text-classification": ("data.csv", write_reviews),
     "text-regression": ("data.csv", write_ratings),
     "question-answering": ("data.json", write_squad),
     "summarization": ("data.jsonl", write_news),
+    "token-classification": ("data.jsonl", write_tags),
 }
 """A tiny file for each task that can be trained, the only thing about it that must be said here."""
 

@@ -36,12 +36,12 @@ LONG = "They sat at the table and talked about the weather while the train went 
 HUGGING_FACE_EXAMPLES = {
     spec.hugging_face.example.model: spec.hugging_face.example.value
     for spec in installed_tasks().values()
-    if spec.hugging_face is not None
+    if spec.hugging_face is not None and (MODELS / spec.hugging_face.example.model).is_dir()
 }
 OPEN_INFERENCE_EXAMPLES = {
     spec.open_inference.example.model: spec.open_inference.example.value
     for spec in installed_tasks().values()
-    if spec.open_inference is not None
+    if spec.open_inference is not None and (MODELS / spec.open_inference.example.model).is_dir()
 }
 
 

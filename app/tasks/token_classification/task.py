@@ -1,8 +1,8 @@
 """Token classification: entities of a text with their places, read in overlapping windows of it.
 
 A token counts in the window where it has most context around it; words and entities are made of the whole text's
-tokens afterwards, so that no window's border cuts one. The strategies are those of transformers' pipeline, with words that are words in
-every tokenizer: see docs/adr/0066-entities-are-made-of-words.md.
+tokens afterwards, so that no window's border cuts one. The strategies are those of transformers' pipeline, but words are
+words in every tokenizer: see docs/adr/0066-entities-are-made-of-words.md.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class TokenClassification:
 
     def _units(self, tokens: Tokens, probabilities: Floats, aggregation: Aggregation) -> Iterator[tuple[int, int, int, float]]:
         """Label, span and score of each token (`none`, `simple`) or word, in order."""
-        offsets = tokens.offsets
+        offsets = own_spans(tokens)
         if aggregation in ("none", "simple"):
             for number, scores in enumerate(probabilities):
                 start, end = offsets[number]
@@ -182,7 +182,7 @@ class TokenClassification:
 
     def words(self, tokens: Tokens, num_tokens: int) -> list[range]:
         """The first so many tokens of a text as words: tokens that stand side by side within one."""
-        ids, offsets, text = tokens.encoding.word_ids, tokens.offsets, tokens.text
+        ids, offsets, text = tokens.encoding.word_ids, own_spans(tokens), tokens.text
         words: list[range] = []
         last_end = -1  # of the word's characters so far; -1: it has none
         for number in range(num_tokens):
@@ -303,6 +303,16 @@ def label_parts(labels: Sequence[str]) -> list[TaggedLabel]:
         else:
             parts.append(TaggedLabel("I", label, False))
     return parts
+
+
+def own_spans(tokens: Tokens) -> list[tuple[int, int]]:
+    """The characters of each token; none for one that begins where the next one does, and only stands for the blank before it,
+    or for a part of its first character."""
+    offsets = tokens.offsets
+    return [
+        (start, start) if number + 1 < len(offsets) and offsets[number + 1][0] <= start else (start, end)
+        for number, (start, end) in enumerate(offsets)
+    ]
 
 
 def softmax(logits: Floats) -> Floats:

@@ -25,6 +25,7 @@ from app.tasks.token_classification.task import (
     TextReading,
     TokenClassification,
     label_parts,
+    own_spans,
 )
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
@@ -272,7 +273,7 @@ def _labels_of(
     """The label of each of a text's tokens: the word's at its first one."""
     tokens = reading.tokens
     words = task.words(tokens, len(tokens))
-    offsets = tokens.offsets
+    offsets = own_spans(tokens)
     places = []
     for word in words:
         inside = [offsets[number] for number in word if offsets[number][0] < offsets[number][1]]
