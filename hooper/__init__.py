@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from scripts.api import task_api as task_api
     from scripts.api import text_classifier as text_classifier
     from scripts.api import text_regressor as text_regressor
+    from scripts.api import token_classifier as token_classifier
 
-_TRAINING = ("Callback", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_regressor")
+_TRAINING = (
+    "Callback", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_regressor",
+    "token_classifier",
+)  # fmt: skip
 _MODULES = {
     **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),
     **dict.fromkeys(("AsyncClient", "Client"), "hooper.client"),

@@ -161,8 +161,10 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
     version = f"{recipe.name}/{folder.name}"
     models_option = "" if recipe.models == Recipe().models else f" --models {shlex.quote(recipe.models)}"
     url = f"http://127.0.0.1:{_port()}"
-    body = json.dumps({"model": recipe.name, "inputs": [published.request]}, ensure_ascii=False)
-    request, path = (json.dumps(value, ensure_ascii=False) for value in (published.request, str(folder)))
+    fields = published.request
+    item = fields["text"] if list(fields) == ["text"] else fields  # which every task whose item is a text takes
+    body = json.dumps({"model": recipe.name, "inputs": [item]}, ensure_ascii=False)
+    request, path = (json.dumps(value, ensure_ascii=False) for value in (item, str(folder)))
     script = f"from hooper import load; print(load({path}).predict([{request}]))"  # strings of JSON are Python's
     print(f"\n{folder}: {figures}; same prediction as PyTorch: {parity}; {size / 1e6:.1f} MB")
     for sentence in unbeaten(published.evaluation.get("baselines", {}), names):

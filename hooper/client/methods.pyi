@@ -8,6 +8,7 @@ from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.tasks.extractive_summarization.schemas import SummarizeResult
 from app.tasks.question_answering.schemas import AnswerResult
 from app.tasks.text_classification.schemas import ClassifyResult
+from app.tasks.token_classification.schemas import TagResult
 from hooper.client.results import Answers
 
 class Methods:
@@ -152,6 +153,44 @@ class Methods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> Iterator[SummarizeResult | FailedItem]: ...
+    @overload
+    def tag(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        aggregation: Literal["none", "simple", "first", "average", "max"] = "first",
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[TagResult]: ...
+    @overload
+    def tag(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        aggregation: Literal["none", "simple", "first", "average", "max"] = "first",
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[TagResult | FailedItem]: ...
+    def tag_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        aggregation: Literal["none", "simple", "first", "average", "max"] = "first",
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[TagResult | FailedItem]: ...
     @overload
     def explain(
         self,
@@ -386,6 +425,44 @@ class AsyncMethods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> AsyncIterator[SummarizeResult | FailedItem]: ...
+    @overload
+    async def tag(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        aggregation: Literal["none", "simple", "first", "average", "max"] = "first",
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[TagResult]: ...
+    @overload
+    async def tag(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        aggregation: Literal["none", "simple", "first", "average", "max"] = "first",
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Answers[TagResult | FailedItem]: ...
+    def tag_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        aggregation: Literal["none", "simple", "first", "average", "max"] = "first",
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[TagResult | FailedItem]: ...
     @overload
     async def explain(
         self,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.core.errors import InvalidSettings
-from app.core.fields import FieldSpec
+from app.core.fields import FieldSpec, column_key
 from app.core.types import Row
 from app.data import Record
 from app.tasks.manifest_options import checked_options
@@ -40,7 +40,9 @@ from scripts.tasks.token_classification.spans import (
     scheme_of,
     tags_for,
 )
-from scripts.training.data import Broken, Example, Parse, check_texts, load
+from scripts.training.columns import LABEL, TableSample
+from scripts.training.data import Broken, Example, Parse, load
+from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
 
@@ -75,9 +77,14 @@ class TokenClassificationTraining(TrainingTask):
     auto_class = "AutoModelForTokenClassification"
     heads: tuple[str, ...] = ("ForTokenClassification",)
     fields: Mapping[str, FieldSpec] = SERVED.fields
-    label_columns = frozenset({*TAGS.columns, *ENTITIES.columns})
+    label_field = FieldSpec(tuple(dict.fromkeys([*TAGS.columns, *ENTITIES.columns])))
     length_metric = "F1"
     primary_metric = "f1"
+
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """Tokens with their tags, or texts with entities; names that classifiers have, too, say nothing here."""
+        names = {column_key(name) for name in table.names}
+        return 0.9 if {"tokens", "tags"} <= names or {"tokens", "nertags"} <= names or {"text", "entities"} <= names else 0.0
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Tagged tokens or marked texts; the label set from the training part."""
@@ -102,7 +109,8 @@ class TokenClassificationTraining(TrainingTask):
             raise InvalidSettings("no held-out row has only labels of the training data")
         dataset = replace(dataset, validation=known, broken=[*dataset.broken, *broken])
         note = f"{columns}; {len(types)} kinds of entities, tags in the scheme {scheme}"
-        return Prepared(dataset, {"labels": labels}, [note, *check_texts(dataset)])
+        matches = {"text": columns.text, LABEL: columns.tags}
+        return Prepared(dataset, {"labels": labels}, [note], list(check_texts(dataset)), matches)
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         columns = TagColumns.choose(recipe, records)
