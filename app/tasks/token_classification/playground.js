@@ -1,23 +1,15 @@
 // Token classification: the entities lit up in their text, each with its label.
 
-import { el, field, percent, select } from "../playground/dom.js";
+import { el, field, percent, select, textField, truncationField } from "../playground/dom.js";
 import { pieces } from "../playground/text.js";
-import { LIBRARY, PLOT } from "../playground/examples.js";
-
-const EXAMPLES = [
-  { name: "A sentence", text: "Angela Merkel visited the Siemens works in Berlin on Tuesday." },
-  { name: "Sports", text: "Werder Bremen beat Real Madrid 2-1 in Spain, and Claudio Pizarro scored twice." },
-  { name: "A long text", text: [...PLOT, LIBRARY].join("\n\n") },
-];
 
 export default {
-  examples: EXAMPLES,
   route: "v1/tag",
   verb: "Find entities",
   words: "token classification",
 
   form() {
-    const text = el("textarea", { rows: 10, required: true, spellcheck: false });
+    const text = textField({ rows: 10, required: true });
     const aggregation = select(
       [
         ["first", "Words, by their first token"],
@@ -28,19 +20,12 @@ export default {
       ],
       "first",
     );
-    const truncation = select(
-      [
-        ["window", "Read all of it, in windows"],
-        ["truncate", "Cut it"],
-        ["error", "Refuse it"],
-      ],
-      "window",
-    );
+    const truncation = truncationField("text");
     return {
       main: [field("Text", text)],
-      options: [field("Entities are made of", aggregation), field("Where the text is too long for the model", truncation)],
-      truncation,
-      read: () => ({ inputs: text.value, aggregation: aggregation.value, truncation: truncation.value }),
+      options: [field("Entities are made of", aggregation), truncation.node],
+      truncation: truncation.select,
+      read: () => ({ inputs: text.value, aggregation: aggregation.value, truncation: truncation.select.value }),
       fill: (example) => {
         text.value = example.text;
       },
@@ -57,10 +42,12 @@ export default {
     return el(
       "div",
       {},
-      el("p", { class: "document", tabIndex: 0, role: "group", "aria-label": "The text, with its entities marked" }, ...marked),
+      el("p", { class: "document", dir: "auto", tabIndex: 0, role: "group", "aria-label": "The text, with its entities marked" }, ...marked),
       el("p", { class: "hint" }, result.entities.length ? count : "No entity was found."),
     );
   },
 
   say: (result) => (result.entities.length ? result.entities.map((entity) => `${entity.text}: ${entity.label}`).join(", ") : "no entity was found"),
+
+  decision: (result) => result.entities.map((entity) => `${entity.text}: ${entity.label}`).join(", "),
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
@@ -16,7 +17,9 @@ from app import cli
 from app.api import application
 from app.api.error_formats import NATIVE, Problem, error_format_for
 from app.api.errors import STATUS
+from app.tasks.registry import installed_tasks
 from tests.support.requests import Service
+from tests.support.tiny_model import publish_tiny_spec
 from tests.unit.app.conftest import Start
 
 ROOT = Path(__file__).parents[4]
@@ -53,7 +56,9 @@ CONTRACT = {
     "/info": {"get": {"200", "401", "421", "424", "429", "503"}},
 }
 LOAD = "/v1/models/{name}/load"
-SHIPPED_TASKS = {"sentiment": "text-classification", "qa": "question-answering", "summary": "summarization"}
+SHIPPED_TASKS = {
+    "sentiment": "text-classification", "qa": "question-answering", "summary": "summarization", "ner": "token-classification",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -237,8 +242,10 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
 @pytest.fixture
 async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
     """The service over a model of every task, which keeps corrections."""
-    async with start(models=published_tasks, feedback=str(tmp_path / "feedback.db")) as one:
-        yield one
+    models = Path(shutil.copytree(published_tasks, tmp_path / "models"))
+    publish_tiny_spec(models, installed_tasks()["token-classification"])
+    async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:
+        yield service
 
 
 async def test_every_example_runs(keeping: Service, schema: dict[str, Any]) -> None:
