@@ -242,7 +242,7 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
 @pytest.fixture
 async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
     """The service over a model of every task, which keeps corrections."""
-    models = Path(shutil.copytree(published_tasks, tmp_path / "models"))
+    models = Path(shutil.copytree(published_tasks, tmp_path / "every"))
     publish_tiny_spec(models, installed_tasks()["token-classification"])
     async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:
         yield service
