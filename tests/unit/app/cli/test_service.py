@@ -43,7 +43,7 @@ def complete(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("hooper models --j", ["--json"]),
         ("hooper models show ", ["tiny", "tiny/1"]),
         ("hooper models remove tiny/", ["tiny/1"]),
-        ("hooper models show --c", ["--card"]),
+        ("hooper models show --c", ["--card", "--config"]),
         ("hooper export t", ["tiny", "tiny/1"]),
         ("hooper predict --model ", ["tiny", "tiny/1"]),
         ("hooper predict --text x --trunc", ["--truncation"]),

@@ -21,7 +21,7 @@ def table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., l
     """What `hooper batch` writes about two texts, the second of which is empty."""
     publish_tiny(tmp_path / "models", "topics", labels=LABELS, problem_type="multi_label_classification", thresholds=THRESHOLDS)
     publish_tiny(tmp_path / "models", "tiny")
-    (tmp_path / "in.csv").write_text("text\ngood\n ,\n", encoding="utf-8")
+    (tmp_path / "in.csv").write_text('text\ngood\n" "\n', encoding="utf-8")
 
     def run(model: str, *options: str) -> list[dict[str, str]]:
         files = [str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), "--models", str(tmp_path / "models"), "--device", "cpu"]
