@@ -24,7 +24,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "dev.csv").write_text("\n".join(["text,label", *rows]))
     arguments = ["tiny", "--data", str(place / "dev.csv"), "--models", str(place / "models"), "--runs", str(place / "runs")]
     assert main(arguments) == 0
-    return place / "runs" / "tiny" / "report-1.html"
+    return place / "runs" / "tiny" / "report-1-dev.html"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

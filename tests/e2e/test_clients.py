@@ -346,6 +346,8 @@ def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.C
     for path in ("/models/{name}", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         examples = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
         for name, example in examples.items():
+            if not (MODELS / name).is_dir():  # of a task of which no model is shipped
+                continue
             version = client.get(f"/v1/models/{name}").json()["version"]
             response = client.post(path.format(name=name, version=version), json=example["value"])
             assert response.status_code == 200, response.text

@@ -15,6 +15,7 @@ import httpx
 import jsonschema
 import pytest
 
+from app.tasks.registry import installed_tasks
 from tests.support.live_service import ROOT, serving
 from tests.support.mutated_model import sign_again
 
@@ -23,6 +24,14 @@ ADMIN_KEY = "the key of the example"
 JSON = "application/json"
 SHIPPED = {folder.name: max(int(path.name) for path in folder.iterdir()) for folder in (ROOT / "models").iterdir()}
 """The latest version of each shipped model."""
+
+
+UNSHIPPED = [
+    spec
+    for spec in installed_tasks().values()
+    if spec.hugging_face is not None and spec.hugging_face.example.model not in SHIPPED
+]
+"""Tasks of which no model is shipped: their examples run against a tiny one, in the unit tests of the OpenAPI file."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,16 @@ def every_example() -> list[Example]:
     ]
 
 
+def needs_unshipped_model(example: Example) -> bool:
+    """Whether nothing that is shipped could answer it."""
+    return any(
+        example.path in {f"/{served.route.path}" for served in spec.routes}
+        or (spec.hugging_face is not None and example.name == spec.hugging_face.example.model)
+        or (spec.correction is not None and example.body in spec.correction.examples)
+        for spec in UNSHIPPED
+    )
+
+
 def name_of(example: Example) -> str:
     return f"{example.method} {example.path} {example.name}".strip()
 
@@ -116,7 +135,10 @@ def test_every_part_of_a_path_has_an_example() -> None:
     assert [name_of(entry) for entry in every_example() if "no example" in entry.address] == []
 
 
-@pytest.mark.parametrize("example", [entry for entry in every_example() if not entry.path.endswith(CHANGES)], ids=name_of)
+RUNNABLE = [entry for entry in every_example() if not entry.path.endswith(CHANGES) and not needs_unshipped_model(entry)]
+
+
+@pytest.mark.parametrize("example", RUNNABLE, ids=name_of)
 def test_an_example_gets_the_answer_that_is_documented(client: httpx.Client, example: Example) -> None:
     check(client, example)
 

@@ -243,7 +243,7 @@ def test_an_empty_repository_stops_the_start(tmp_path: Path) -> None:
 
 def test_a_mistyped_setting_stops_the_start(models: Path) -> None:
     with started(models, devise="cpu") as running:
-        check_stop(running, "HOOPER_DEVISE is not a setting; known are HOOPER_HOST, ")
+        check_stop(running, "HOOPER_DEVISE is not a setting; did you mean HOOPER_DEVICE?")
 
 
 def test_a_port_that_is_taken_stops_the_start(models: Path) -> None:

@@ -57,9 +57,9 @@ async def test_every_protocol_says_so_in_its_own_words(service: Service, path: s
 
 
 async def test_probes_and_metrics_come_by_any_name(service: Service) -> None:
-    for path in ("/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"):
+    for path in ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"):
         assert (await ask(service, "10.1.2.3:8000", path)).status_code == 200
-    for path in ("/metricsx", "/health", "/x/health/live", "/v1/models?/metrics"):
+    for path in ("/metricsx", "/healthx", "/x/health/live", "/v1/models?/metrics"):
         assert (await ask(service, "10.1.2.3:8000", path)).status_code == 421
 
 

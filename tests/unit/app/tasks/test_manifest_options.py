@@ -16,6 +16,7 @@ TASKS = installed_tasks()
 NEEDED: dict[TaskName, dict[str, Any]] = {
     "text-classification": {"labels": ["bad", "good"]},
     "text-regression": {"labels": ["score"]},
+    "token-classification": {"labels": ["O", "B-PER"]},
 }
 OPTIONS = [(task, name) for task, kind in TASKS.items() for name in list(inspect.signature(kind.task).parameters)[1:]]
 NONSENSE = [{"x": [1]}, [[1]], [None], float("nan"), float("-inf")]

@@ -199,7 +199,11 @@ def nothing(folder: Path) -> None:
         (lying, [], "of the weights of BertForSequenceClassification, for example classifier.bias: it was saved"),
         (set_config(model_type="unheard-of"), [], "cannot be read as a checkpoint of transformers"),
         (set_config(model_type="x", auto_map={"AutoConfig": "evil.Evil"}), [], "cannot be read as a checkpoint"),
-        (set_config(architectures=["BertForTokenClassification"]), [], "labels tokens (BertForTokenClassification, 3 labels)"),
+        (
+            set_config(architectures=["BertForTokenClassification"]),
+            ["--task", "summarization"],
+            "which is for token-classification, not for summarization",
+        ),
         (set_config(architectures=["BertForMultipleChoice"]), [], "BertForMultipleChoice, which has no head"),
         (set_config(architectures=None), [], "does not say what its head is for"),
         (set_config(problem_type="regression"), [], "the checkpoint gives 3 numbers a text; only one can be served"),

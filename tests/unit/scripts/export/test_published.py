@@ -284,7 +284,7 @@ def test_an_altered_version_is_refused(models: Path, tmp_path: Path, capsys: pyt
 def test_an_interruption_and_a_crash_say_that_nothing_was_changed(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for error, code in ((KeyboardInterrupt(), 130), (ZeroDivisionError(), 1), (ImportError(name="torch"), 2)):
+    for error, code in ((KeyboardInterrupt(), 130), (ZeroDivisionError(), 1), (ModuleNotFoundError(name="torch"), 2)):
 
         def stop(*_: object, error: BaseException = error) -> None:
             raise error

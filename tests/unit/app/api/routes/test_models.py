@@ -54,7 +54,7 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
             "max_waiting_rows": 2048,
             "max_waiting_tokens": 262144,
         },
-        "parity": {"fp32": {"rows": 5, "agreement": 1.0, "max_abs_error": 0.0, "passed": True}},
+        "parity": {"fp32": {"rows": 5, "agreement": 1.0, "ties": 0, "max_abs_error": 0.0, "passed": True}},
         "evaluation": {"accuracy": 1.0, "macro_f1": 1.0, "rows": 5},
         "license": "Apache-2.0",
         "examples": [{"text": text} for text in GOLDEN_TEXTS[:4]],
