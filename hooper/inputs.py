@@ -16,7 +16,7 @@ EMPTY = "there is nothing to read here (None or NaN)"
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class ReadInputs:
     """Items in order."""
 
     entries: Iterable[Entry]
@@ -41,7 +41,7 @@ class WrongType(InvalidInput):
     """Neither a text nor the fields of an item."""
 
 
-def read_inputs(inputs: Any, schema: InputSchema) -> Inputs:
+def read_inputs(inputs: Any, schema: InputSchema) -> ReadInputs:
     """
     Args:
         inputs: a text; a mapping of fields; or an iterable of these, of sequences of texts in the order of the fields, an array
@@ -55,18 +55,18 @@ def read_inputs(inputs: Any, schema: InputSchema) -> Inputs:
     """
     fields = list(schema.specs)
     if isinstance(inputs, str | Mapping):
-        return Inputs([entry_of(inputs, fields)], is_single=True)
+        return ReadInputs([entry_of(inputs, fields)], is_single=True)
     records = _frame_records(inputs)
     if records is not None:
-        return Inputs(_of_frame(records, schema), False, _index(inputs))
+        return ReadInputs(_of_frame(records, schema), False, _index(inputs))
     num_axes = getattr(inputs, "ndim", 1)
     if num_axes == 0:
-        return Inputs([entry_of(inputs, fields)], is_single=True)
+        return ReadInputs([entry_of(inputs, fields)], is_single=True)
     if num_axes > 2:
         raise InvalidInput(f"an array of {num_axes} axes holds no texts; give one of (items,), or of (items, fields)")
     if isinstance(inputs, bytes | bytearray) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"an input must be a text or a mapping of fields, or many of them, not {type(inputs).__name__}")
-    return Inputs((entry_of(value, fields) for value in inputs), False, _index(inputs))
+    return ReadInputs((entry_of(value, fields) for value in inputs), False, _index(inputs))
 
 
 def entry_of(value: Any, fields: Iterable[str]) -> Entry:

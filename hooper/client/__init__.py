@@ -9,4 +9,4 @@ except ImportError:
 
 from hooper.client.asynchronous import AsyncClient as AsyncClient
 from hooper.client.blocking import Client as Client
-from hooper.client.results import Answers as Answers
+from hooper.client.results import AnswerList as AnswerList

@@ -21,10 +21,10 @@ from hooper.client.base import (
     answers_of,
     check_result,
 )
-from hooper.client.exchange import Answer, Call, Pause, Piece, Send, Steps, ask_part, ask_single, piece_of
-from hooper.client.results import Answers, PartAnswers
+from hooper.client.exchange import Call, Pause, Piece, RawAnswer, Send, Steps, ask_part, ask_single, piece_of
+from hooper.client.results import AnswerList, PartAnswers
 from hooper.client.routes import ClientRoute
-from hooper.inputs import Inputs, entry_of, read_inputs
+from hooper.inputs import ReadInputs, entry_of, read_inputs
 
 if TYPE_CHECKING:  # as for the client that blocks
     from hooper.client.methods import AsyncMethods
@@ -90,7 +90,7 @@ class AsyncClient(ClientBase, AsyncMethods):
     ) -> None:
         await self.close()
 
-    async def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> Answers[Any]:
+    async def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> AnswerList[Any]:
         own, options = CallOptions.split(keywords)
         call = self._call(route, own, options)
         items = read_inputs(inputs, route.schema)
@@ -152,7 +152,7 @@ class AsyncClient(ClientBase, AsyncMethods):
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def _send(self, send: Send) -> Answer:
+    async def _send(self, send: Send) -> RawAnswer:
         request = self._http.build_request(
             send.method, send.path, content=send.content, headers=send.headers, timeout=send.timeout_s
         )
@@ -161,11 +161,11 @@ class AsyncClient(ClientBase, AsyncMethods):
                 response = await self._http.send(request)
         except TimeoutError:
             raise httpx.ReadTimeout("the answer came too slowly", request=request) from None
-        return Answer(response.status_code, response.headers, response.content)
+        return RawAnswer(response.status_code, response.headers, response.content)
 
 
 def _entries(call: Call, inputs: Any) -> Iterable[Any]:
-    items: Inputs = read_inputs(inputs, call.route.schema)
+    items: ReadInputs = read_inputs(inputs, call.route.schema)
     return items.entries
 
 

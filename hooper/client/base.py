@@ -15,21 +15,21 @@ from app.api.protocols.state import ModelState, Published, Ready
 from app.core.errors import InvalidSettings
 from hooper.client.exchange import (
     MODELS_PATH,
-    Answer,
     Call,
-    Deadline,
-    Limits,
+    RawAnswer,
     Schema,
+    ServiceLimits,
     Steps,
+    TimeLimit,
     encoded,
     exchange,
     typed,
     value_of,
 )
-from hooper.client.results import Answers, PartAnswers
+from hooper.client.results import AnswerList, PartAnswers
 from hooper.client.routes import ClientRoute, routes
 from hooper.errors import ItemsFailed
-from hooper.inputs import Inputs
+from hooper.inputs import ReadInputs
 
 OnError = Literal["return", "raise"]
 JSON = {"Content-Type": "application/json"}
@@ -75,7 +75,7 @@ class ClientBase:
         self._headers = _headers(key)
         self._has_key = key is not None
         self._timeout, self._max_in_flight = timeout, max_in_flight
-        self._limits, self._rng = Limits(), random.Random()
+        self._limits, self._rng = ServiceLimits(), random.Random()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._url}{', with a key' if self._has_key else ''}>"
@@ -104,14 +104,14 @@ class ClientBase:
         encoded(dict(options))  # what cannot be sent is refused before anything is
         headers = JSON | ({"X-Priority": own.priority} if own.priority else {})
         timeout_s = self._timeout if own.timeout is None else own.timeout
-        return Call(route, options, headers, self._limits, timeout_s, Deadline(own.total_timeout), self._rng)
+        return Call(route, options, headers, self._limits, timeout_s, TimeLimit(own.total_timeout), self._rng)
 
     def _once(
         self, method: str, path: str, body: Any = None, *, wait_s: float | None = None, is_repeatable: bool = True
-    ) -> Steps[Answer]:
+    ) -> Steps[RawAnswer]:
         """One request of its own kind."""
         content, headers = (None, {}) if body is None else (encoded(body), JSON)
-        deadline = Deadline(self._timeout if wait_s is None else wait_s)
+        deadline = TimeLimit(self._timeout if wait_s is None else wait_s)
         return exchange(method, path.lstrip("/"), content, headers, deadline, self._rng, is_repeatable)
 
     def _post(self, path: str, body: Mapping[str, Any], is_idempotent: bool) -> Steps[Any]:
@@ -124,7 +124,7 @@ class ClientBase:
         entries = value.get("models", []) if isinstance(value, dict) else []
         return [typed(ModelState, answer, entry) for entry in entries]
 
-    def _read_one(self, schema: type[Schema], steps: Steps[Answer]) -> Steps[Schema]:
+    def _read_one(self, schema: type[Schema], steps: Steps[RawAnswer]) -> Steps[Schema]:
         answer = yield from steps
         return typed(schema, answer, value_of(answer))
 
@@ -138,13 +138,13 @@ class ClientBase:
         return self._read_one(Published, self._once("POST", path, body, is_repeatable=False))
 
 
-def answers_of(route: ClientRoute, inputs: Inputs, part: PartAnswers, errors: OnError) -> Answers[Any]:
+def answers_of(route: ClientRoute, inputs: ReadInputs, part: PartAnswers, errors: OnError) -> AnswerList[Any]:
     """What a method of a route gives back.
 
     Raises:
         ItemsFailed: an item was not answered, and the caller wants to hear so.
     """
-    answers = Answers(part.results, part, route.table, inputs.index)
+    answers = AnswerList(part.results, part, route.table, inputs.index)
     if errors == "raise":
         answers.check()
     return answers

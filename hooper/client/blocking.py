@@ -22,8 +22,8 @@ from hooper.client.base import (
     answers_of,
     check_result,
 )
-from hooper.client.exchange import Answer, Call, Deadline, Pause, Piece, Send, Steps, ask_part, ask_single, piece_of
-from hooper.client.results import Answers, PartAnswers
+from hooper.client.exchange import Call, Pause, Piece, RawAnswer, Send, Steps, TimeLimit, ask_part, ask_single, piece_of
+from hooper.client.results import AnswerList, PartAnswers
 from hooper.client.routes import ClientRoute
 from hooper.inputs import read_inputs
 
@@ -124,7 +124,7 @@ class Client(ClientBase, Methods):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> Answers[Any]:
+    def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> AnswerList[Any]:
         own, options = CallOptions.split(keywords)
         call, items = self._call(route, own, options), read_inputs(inputs, route.schema)
         if items.is_single:
@@ -188,8 +188,8 @@ class Client(ClientBase, Methods):
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def _send(self, send: Send) -> Answer:
-        deadline = Deadline(send.timeout_s)
+    def _send(self, send: Send) -> RawAnswer:
+        deadline = TimeLimit(send.timeout_s)
         request = self._http.build_request(
             send.method, send.path, content=send.content, headers=send.headers, timeout=send.timeout_s
         )
@@ -202,4 +202,4 @@ class Client(ClientBase, Methods):
                     raise httpx.ReadTimeout("the answer came too slowly", request=request)
         finally:
             response.close()
-        return Answer(response.status_code, response.headers, bytes(content))
+        return RawAnswer(response.status_code, response.headers, bytes(content))

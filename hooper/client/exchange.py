@@ -1,7 +1,7 @@
 """What a client does for its caller: asking again, cutting what is too long, reading answers. Nothing here sends or sleeps.
 
-A conversation is a generator: it yields what is to be done next, a `Send` or a `Pause`, and is sent the `Answer`. So the client
-that blocks and the one that is awaited do the same.
+A conversation is a generator: it yields what is to be done next, a `Send` or a `Pause`, and is sent the `RawAnswer`. So the
+client that blocks and the one that is awaited do the same.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawAnswer:
     """An answer, whole."""
 
     status: int
@@ -65,7 +65,7 @@ Steps: TypeAlias = Generator[Send | Pause, Any, T]
 
 
 @dataclass(slots=True)
-class Deadline:
+class TimeLimit:
     """A moment after which nobody waits for an answer any more; None: there is none."""
 
     timeout_s: float | None
@@ -83,14 +83,14 @@ class Deadline:
         """Whether so much time is left."""
         return self.remaining_s is None or seconds < self.remaining_s
 
-    def within(self, timeout_s: float | None) -> Deadline:
+    def within(self, timeout_s: float | None) -> TimeLimit:
         """That of a part of the work, which has so much time, and no more than the whole has."""
         times = [seconds for seconds in (self.remaining_s, timeout_s) if seconds is not None]
-        return Deadline(min(times) if times else None, self.clock)
+        return TimeLimit(min(times) if times else None, self.clock)
 
 
 @dataclass(slots=True)
-class Limits:
+class ServiceLimits:
     """What one request may hold. Assumed until the service has refused more; then asked for."""
 
     max_items: int = DEFAULT_MAX_ITEMS
@@ -117,10 +117,10 @@ class Call:
     route: ClientRoute
     options: Mapping[str, Any]
     headers: Mapping[str, str]
-    limits: Limits
+    limits: ServiceLimits
     timeout_s: float | None
     """Of each request."""
-    deadline: Deadline
+    deadline: TimeLimit
     """Of all of them."""
     rng: random.Random
 
@@ -183,10 +183,10 @@ def exchange(
     path: str,
     content: bytes | None,
     headers: Mapping[str, str],
-    deadline: Deadline,
+    deadline: TimeLimit,
     rng: random.Random,
     is_repeatable: bool,
-) -> Steps[Answer]:
+) -> Steps[RawAnswer]:
     """Ask until there is an answer, the time is over, or asking again is of no use.
 
     Args:
@@ -204,7 +204,7 @@ def exchange(
         if remaining_s is not None and remaining_s <= 0:
             raise TimedOut(f"no answer within {deadline.timeout_s:g} seconds")
         try:
-            answer: Answer = yield Send(method, path, content, headers, remaining_s)
+            answer: RawAnswer = yield Send(method, path, content, headers, remaining_s)
         except httpx.TimeoutException:
             raise TimedOut(f"no answer within {deadline.timeout_s:g} seconds") from None
         except httpx.TransportError as failure:
@@ -255,7 +255,7 @@ def _reason(failure: Exception) -> str:
     return str(failure) or type(failure).__name__
 
 
-def error_of(answer: Answer, path: str) -> HooperError:
+def error_of(answer: RawAnswer, path: str) -> HooperError:
     """The error that an answer tells; one of somebody else, as a proxy, is quoted."""
     problem: Any = None
     with suppress(ValueError):
@@ -274,7 +274,7 @@ def error_of(answer: Answer, path: str) -> HooperError:
     return error_from_service(answer.status, "", detail, request_id, retry_after(answer.headers))
 
 
-def value_of(answer: Answer) -> Any:
+def value_of(answer: RawAnswer) -> Any:
     """
     Raises:
         ServiceFailed: the answer is no JSON.
@@ -288,7 +288,7 @@ def value_of(answer: Answer) -> Any:
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def typed(schema: type[Schema], answer: Answer, value: Any) -> Schema:
+def typed(schema: type[Schema], answer: RawAnswer, value: Any) -> Schema:
     """
     Raises:
         ServiceFailed: the answer has another shape than this version of Hooper knows.
@@ -300,7 +300,7 @@ def typed(schema: type[Schema], answer: Answer, value: Any) -> Schema:
         raise _not_hooper(answer, f"not what this version reads ({place or 'its shape'} differs)") from None
 
 
-def _not_hooper(answer: Answer, why: str) -> ServiceFailed:
+def _not_hooper(answer: RawAnswer, why: str) -> ServiceFailed:
     error = ServiceFailed(f"the answer is {why}; is it a service of Hooper's, and of this version?")
     error.status, error.request_id = answer.status, answer.headers.get("x-request-id", "")
     return error
@@ -381,7 +381,7 @@ def _cut(call: Call, items: Sequence[bytes], error: HooperError) -> Steps[list[l
     return parts  # type: ignore[no-any-return]  # pieces that are all items
 
 
-def _post(call: Call, content: bytes) -> Steps[Answer]:
+def _post(call: Call, content: bytes) -> Steps[RawAnswer]:
     deadline = call.deadline.within(call.timeout_s)
     headers = dict(call.headers)
     if deadline.remaining_s is not None:  # the service need not go on for nobody
@@ -389,7 +389,7 @@ def _post(call: Call, content: bytes) -> Steps[Answer]:
     return exchange("POST", call.route.path, content, headers, deadline, call.rng, call.route.is_idempotent)
 
 
-def _read(call: Call, answer: Answer) -> PartAnswers:
+def _read(call: Call, answer: RawAnswer) -> PartAnswers:
     result: Any = call.route.result
     envelope = typed(Envelope[result], answer, value_of(answer))
     request_id = answer.headers.get("x-request-id")

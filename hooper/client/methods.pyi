@@ -9,7 +9,7 @@ from app.tasks.extractive_summarization.schemas import SummarizeResult
 from app.tasks.question_answering.schemas import AnswerResult
 from app.tasks.text_classification.schemas import ClassifyResult
 from app.tasks.token_classification.schemas import TagResult
-from hooper.client.results import Answers
+from hooper.client.results import AnswerList
 
 class Methods:
     @overload
@@ -26,7 +26,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ClassifyResult]: ...
+    ) -> AnswerList[ClassifyResult]: ...
     @overload
     def classify(
         self,
@@ -41,7 +41,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ClassifyResult | FailedItem]: ...
+    ) -> AnswerList[ClassifyResult | FailedItem]: ...
     def classify_many(
         self,
         inputs: Iterable[Any],
@@ -72,7 +72,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[AnswerResult]: ...
+    ) -> AnswerList[AnswerResult]: ...
     @overload
     def answer(
         self,
@@ -89,7 +89,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[AnswerResult | FailedItem]: ...
+    ) -> AnswerList[AnswerResult | FailedItem]: ...
     def answer_many(
         self,
         inputs: Iterable[Any],
@@ -121,7 +121,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[SummarizeResult]: ...
+    ) -> AnswerList[SummarizeResult]: ...
     @overload
     def summarize(
         self,
@@ -137,7 +137,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[SummarizeResult | FailedItem]: ...
+    ) -> AnswerList[SummarizeResult | FailedItem]: ...
     def summarize_many(
         self,
         inputs: Iterable[Any],
@@ -165,7 +165,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[TagResult]: ...
+    ) -> AnswerList[TagResult]: ...
     @overload
     def tag(
         self,
@@ -178,7 +178,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[TagResult | FailedItem]: ...
+    ) -> AnswerList[TagResult | FailedItem]: ...
     def tag_many(
         self,
         inputs: Iterable[Any],
@@ -206,7 +206,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ExplainResult]: ...
+    ) -> AnswerList[ExplainResult]: ...
     @overload
     def explain(
         self,
@@ -222,7 +222,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ExplainResult | FailedItem]: ...
+    ) -> AnswerList[ExplainResult | FailedItem]: ...
     def explain_many(
         self,
         inputs: Iterable[Any],
@@ -252,7 +252,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[FeedbackResult]: ...
+    ) -> AnswerList[FeedbackResult]: ...
     @overload
     def feedback(
         self,
@@ -267,7 +267,7 @@ class Methods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[FeedbackResult | FailedItem]: ...
+    ) -> AnswerList[FeedbackResult | FailedItem]: ...
     def feedback_many(
         self,
         inputs: Iterable[Any],
@@ -298,7 +298,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ClassifyResult]: ...
+    ) -> AnswerList[ClassifyResult]: ...
     @overload
     async def classify(
         self,
@@ -313,7 +313,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ClassifyResult | FailedItem]: ...
+    ) -> AnswerList[ClassifyResult | FailedItem]: ...
     def classify_many(
         self,
         inputs: Iterable[Any] | AsyncIterable[Any],
@@ -344,7 +344,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[AnswerResult]: ...
+    ) -> AnswerList[AnswerResult]: ...
     @overload
     async def answer(
         self,
@@ -361,7 +361,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[AnswerResult | FailedItem]: ...
+    ) -> AnswerList[AnswerResult | FailedItem]: ...
     def answer_many(
         self,
         inputs: Iterable[Any] | AsyncIterable[Any],
@@ -393,7 +393,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[SummarizeResult]: ...
+    ) -> AnswerList[SummarizeResult]: ...
     @overload
     async def summarize(
         self,
@@ -409,7 +409,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[SummarizeResult | FailedItem]: ...
+    ) -> AnswerList[SummarizeResult | FailedItem]: ...
     def summarize_many(
         self,
         inputs: Iterable[Any] | AsyncIterable[Any],
@@ -437,7 +437,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[TagResult]: ...
+    ) -> AnswerList[TagResult]: ...
     @overload
     async def tag(
         self,
@@ -450,7 +450,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[TagResult | FailedItem]: ...
+    ) -> AnswerList[TagResult | FailedItem]: ...
     def tag_many(
         self,
         inputs: Iterable[Any] | AsyncIterable[Any],
@@ -478,7 +478,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ExplainResult]: ...
+    ) -> AnswerList[ExplainResult]: ...
     @overload
     async def explain(
         self,
@@ -494,7 +494,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[ExplainResult | FailedItem]: ...
+    ) -> AnswerList[ExplainResult | FailedItem]: ...
     def explain_many(
         self,
         inputs: Iterable[Any] | AsyncIterable[Any],
@@ -524,7 +524,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[FeedbackResult]: ...
+    ) -> AnswerList[FeedbackResult]: ...
     @overload
     async def feedback(
         self,
@@ -539,7 +539,7 @@ class AsyncMethods:
         timeout: float | None = None,
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
-    ) -> Answers[FeedbackResult | FailedItem]: ...
+    ) -> AnswerList[FeedbackResult | FailedItem]: ...
     def feedback_many(
         self,
         inputs: Iterable[Any] | AsyncIterable[Any],

@@ -31,7 +31,7 @@ class PartAnswers:
         self.request_ids += other.request_ids
 
 
-class Answers(list[ResultT]):
+class AnswerList(list[ResultT]):
     """A list of results, each in the place of its input; `FailedItem` where an item could not be answered."""
 
     def __init__(self, results: Iterable[ResultT], part: PartAnswers, table: TableSpec, index: Any = None) -> None:

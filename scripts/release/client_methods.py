@@ -23,7 +23,7 @@ from typing import Any, Literal, overload
 
 from app.api.protocols.envelope import FailedItem
 {imports}
-from hooper.client.results import Answers
+from hooper.client.results import AnswerList
 
 class {methods}:
 '''
@@ -66,9 +66,9 @@ def _methods(path: str, request: type[BaseModel], result: type[BaseModel], is_as
     define = "async def" if is_async else "def"
     raising = {**options, **COMMON, "errors": 'Literal["raise"]'}
     yield "    @overload"
-    yield from _signature(define, name, "Any", raising, f"Answers[{result.__name__}]")
+    yield from _signature(define, name, "Any", raising, f"AnswerList[{result.__name__}]")
     yield "    @overload"
-    yield from _signature(define, name, "Any", {**options, **COMMON}, f"Answers[{both}]")
+    yield from _signature(define, name, "Any", {**options, **COMMON}, f"AnswerList[{both}]")
     inputs = "Iterable[Any] | AsyncIterable[Any]" if is_async else "Iterable[Any]"
     iterator = "AsyncIterator" if is_async else "Iterator"
     yield from _signature("def", f"{name}_many", inputs, {**options, **COMMON}, f"{iterator}[{both}]")

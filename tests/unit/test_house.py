@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +128,14 @@ def test_no_module_names_a_task_but_those_in_its_folder() -> None:
         if TASK_NAME.search(path.read_text(encoding="utf-8"))
     }
     assert {path for path in found if not path.startswith(("app/tasks/", "scripts/tasks/"))} - NAMED.keys() == set()
+
+
+def test_the_name_of_a_class_says_which_it_is() -> None:
+    names = Counter(
+        node.name
+        for top in ("app", "hooper", "scripts")
+        for path in (ROOT / top).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -12,12 +12,12 @@ import pytest
 
 from app.core.errors import HooperError, InvalidInput, ModelFailed, Overloaded, Unavailable
 from hooper.client.exchange import (
-    Answer,
     Call,
-    Deadline,
-    Limits,
     Pause,
+    RawAnswer,
     Send,
+    ServiceLimits,
+    TimeLimit,
     ask_part,
     encoded,
     error_of,
@@ -61,28 +61,28 @@ class World:
         except StopIteration as end:
             return end.value
 
-    def ask(self, timeout_s: float | None = 60.0, is_repeatable: bool = True) -> Answer:
-        steps = exchange("POST", "v1/x", b"{}", {}, Deadline(timeout_s, self.clock), random.Random(1), is_repeatable)
-        answer: Answer = self.run(steps)
+    def ask(self, timeout_s: float | None = 60.0, is_repeatable: bool = True) -> RawAnswer:
+        steps = exchange("POST", "v1/x", b"{}", {}, TimeLimit(timeout_s, self.clock), random.Random(1), is_repeatable)
+        answer: RawAnswer = self.run(steps)
         return answer
 
-    def call(self, limits: Limits | None = None, **changes: Any) -> Call:
+    def call(self, limits: ServiceLimits | None = None, **changes: Any) -> Call:
         values: dict[str, Any] = {
-            "route": CLASSIFY, "options": {}, "headers": {}, "limits": limits or Limits(), "timeout_s": 60.0,
-            "deadline": Deadline(None, self.clock), "rng": random.Random(1), **changes,
+            "route": CLASSIFY, "options": {}, "headers": {}, "limits": limits or ServiceLimits(), "timeout_s": 60.0,
+            "deadline": TimeLimit(None, self.clock), "rng": random.Random(1), **changes,
         }  # fmt: skip
         return Call(**values)
 
 
-def told(status: int, kind: str, **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, encoded(problem(status, kind)))
+def told(status: int, kind: str, **headers: str) -> RawAnswer:
+    return RawAnswer(status, {name.replace("_", "-"): value for name, value in headers.items()}, encoded(problem(status, kind)))
 
 
-def good(*labels: str) -> Answer:
-    return Answer(200, {"x-request-id": "abc"}, encoded(envelope(*labels)))
+def good(*labels: str) -> RawAnswer:
+    return RawAnswer(200, {"x-request-id": "abc"}, encoded(envelope(*labels)))
 
 
-GOOD = Answer(200, {}, b"{}")
+GOOD = RawAnswer(200, {}, b"{}")
 
 
 def test_a_full_queue_is_asked_again_after_what_it_says_and_not_before() -> None:
@@ -149,13 +149,17 @@ def test_an_error_says_its_status_and_the_id_of_its_request() -> None:
     ("answer", "kind", "words"),
     [
         (told(404, "not_found"), NotFound, "the service has no /v1/x"),
-        (Answer(502, {}, b"<html>Bad   gateway</html>"), Unavailable, "the answer is 502, and none of Hooper's: <html>Bad gat"),
-        (Answer(500, {}, b""), ServiceFailed, "none of Hooper's: it is empty"),
-        (Answer(308, {"location": "https://h/"}, b""), ServiceFailed, "the service has moved to https://h/"),
+        (
+            RawAnswer(502, {}, b"<html>Bad   gateway</html>"),
+            Unavailable,
+            "the answer is 502, and none of Hooper's: <html>Bad",
+        ),
+        (RawAnswer(500, {}, b""), ServiceFailed, "none of Hooper's: it is empty"),
+        (RawAnswer(308, {"location": "https://h/"}, b""), ServiceFailed, "the service has moved to https://h/"),
         (told(418, "new_in_two_years"), HooperError, "so it is"),
     ],
 )
-def test_an_answer_of_somebody_else_is_an_error_in_words(answer: Answer, kind: type[HooperError], words: str) -> None:
+def test_an_answer_of_somebody_else_is_an_error_in_words(answer: RawAnswer, kind: type[HooperError], words: str) -> None:
     error = error_of(answer, "v1/x")
     assert isinstance(error, kind)
     assert words in error.detail
@@ -185,12 +189,12 @@ def outcome(result: Any) -> str:
     return str(result.error.detail if hasattr(result, "error") else result.labels[0].label)
 
 
-def echo(send: Send) -> Answer:
+def echo(send: Send) -> RawAnswer:
     return good(*json.loads(send.content or b"")["inputs"])
 
 
 def test_a_list_is_cut_where_a_request_is_full() -> None:
-    call = World([echo]).call(Limits(max_items=3, max_bytes=60))
+    call = World([echo]).call(ServiceLimits(max_items=3, max_bytes=60))
     texts = ["a", "b", "c", "d", "x" * 50, "e"]
     parts = [[json.loads(item) for item in part if isinstance(item, bytes)] for part in call.parts(map(piece_of, texts))]
     assert parts == [["a", "b", "c"], ["d"], ["x" * 50], ["e"]]
@@ -205,7 +209,7 @@ def test_what_is_no_item_is_not_sent_and_has_its_error_in_its_place() -> None:
 
 
 def test_a_refused_list_is_cut_by_the_limits_that_the_service_tells() -> None:
-    limits = Answer(200, {}, b'{"models":[],"failed":[],"limits":{"max_items":2,"max_body_bytes":1000}}')
+    limits = RawAnswer(200, {}, b'{"models":[],"failed":[],"limits":{"max_items":2,"max_body_bytes":1000}}')
     world = World([told(422, "invalid_input"), limits, echo])
     call = world.call()
     part = world.run(ask_part(call, [encoded(text) for text in "abcde"]))
@@ -215,7 +219,7 @@ def test_a_refused_list_is_cut_by_the_limits_that_the_service_tells() -> None:
 
 
 def test_a_refusal_of_an_option_is_no_matter_of_size() -> None:
-    limits = Answer(200, {}, b'{"models":[],"failed":[],"limits":{"max_items":256,"max_body_bytes":1000}}')
+    limits = RawAnswer(200, {}, b'{"models":[],"failed":[],"limits":{"max_items":256,"max_body_bytes":1000}}')
     world = World([told(422, "invalid_input"), limits])
     with pytest.raises(InvalidInput):
         world.run(ask_part(world.call(), [b'"a"', b'"b"']))
@@ -223,12 +227,12 @@ def test_a_refusal_of_an_option_is_no_matter_of_size() -> None:
 
 
 def test_a_list_that_is_too_large_is_halved_until_the_one_that_is_it_stands_alone() -> None:
-    def refuse_long(send: Send) -> Answer:
+    def refuse_long(send: Send) -> RawAnswer:
         inputs = json.loads(send.content or b"")["inputs"]
         return told(413, "too_large") if "long" in inputs else good(*inputs)
 
     world = World([refuse_long])
-    part = world.run(ask_part(world.call(Limits(are_known=True)), [encoded(text) for text in ("a", "b", "long", "c")]))
+    part = world.run(ask_part(world.call(ServiceLimits(are_known=True)), [encoded(text) for text in ("a", "b", "long", "c")]))
     assert [type(result).__name__ for result in part.results] == [
         "ClassifyResult",
         "ClassifyResult",
@@ -241,7 +245,7 @@ def test_an_item_that_was_too_large_beside_others_is_asked_again() -> None:
     failed = {"error": {"type": "too_large", "detail": "too many together"}}
     first = envelope("a")
     first["results"].append(failed)
-    world = World([Answer(200, {}, encoded(first)), echo])
+    world = World([RawAnswer(200, {}, encoded(first)), echo])
     part = world.run(ask_part(world.call(), [b'"a"', b'"b"']))
     assert [result.labels[0].label for result in part.results] == ["a", "b"]
     assert bodies(world) == [["a", "b"], ["b"]]
@@ -261,7 +265,7 @@ def test_an_answer_with_too_few_results_is_not_taken() -> None:
 
 
 def test_an_answer_of_another_shape_names_what_differs() -> None:
-    world = World([Answer(200, {}, b'{"model":{"name":"a"},"results":[],"usage":{"num_tokens":1}}')])
+    world = World([RawAnswer(200, {}, b'{"model":{"name":"a"},"results":[],"usage":{"num_tokens":1}}')])
     with pytest.raises(ServiceFailed, match=r"model\.version differs"):
         world.run(ask_part(world.call(), [b'"a"']))
 
