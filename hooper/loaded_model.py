@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, get_args, overload
+from weakref import WeakSet
 
 import numpy as np
 
@@ -44,6 +46,7 @@ class LoadedModel:
         except BaseException:
             self._thread.shutdown()
             raise
+        _OPEN.add(self)
 
     @property
     def name(self) -> str:
@@ -179,3 +182,16 @@ def load(model: str | Path, *, models: str | Path | None = None, **settings: Any
     """
     values = {"models": Path(models), **settings} if models is not None else settings
     return LoadedModel(ModelChoice(str(model)).request("bulk", {}, Settings(**values)))
+
+
+_OPEN: WeakSet[LoadedModel] = WeakSet()
+
+
+def _close_all() -> None:
+    for model in list(_OPEN):
+        model.close()
+
+
+# A script need not close its model. Once the interpreter ends, no thread starts any more, and closing would wait for one for
+# ever; `atexit` runs after the threads of executors have ended. This runs before both, as concurrent.futures' own hook does.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]

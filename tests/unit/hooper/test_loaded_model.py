@@ -135,3 +135,10 @@ with hooper.load("tiny", models={str(tmp_path)!r}) as model:
 print([name for name in ("torch", "transformers") if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "good\n[]\n"
+
+
+def test_a_script_that_does_not_close_its_model_ends(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "tiny")
+    code = f"import hooper; model = hooper.load('tiny', models={str(tmp_path)!r}); print(len(model.predict('good')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
