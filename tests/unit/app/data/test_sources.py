@@ -44,6 +44,7 @@ def read(path: Path, content: bytes, **options: Any) -> list[dict[str, Any]]:
         ("a.csv.zip", zipped(a_csv=CSV)),
         ("b.zip", zipped(a_csv_gz=gzip.compress(CSV))),
     ],
+    ids=["gz", "gz without its name", "zip of a folder", "zip", "gz in a zip"],  # what is packed has the time in it
 )
 def test_what_is_packed_is_read_as_what_it_is(name: str, content: bytes, tmp_path: Path) -> None:
     assert read(tmp_path / name, content) == ROWS
@@ -67,6 +68,7 @@ def test_zstd_is_read_also_around_gzip(tmp_path: Path) -> None:
         ("a.xls", b"<html><table></table></html>", "a web page or XML, though its name says that it is a spreadsheet"),
         ("a.xlsx", b"", "is empty"),
     ],
+    ids=["two files", "no file", "cut off", "no zip", "document", "web page", "empty"],
 )
 def test_what_cannot_be_unpacked_is_said(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=sentence):
