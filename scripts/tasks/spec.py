@@ -308,3 +308,31 @@ class TrainingTask(ABC):
     @abstractmethod
     def label_texts(self, example: Example) -> list[str]:
         """What is right, in words."""
+
+
+def named_head(labels: Sequence[str]) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained` for a head with an output for each of these labels."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def checkpoint_labels(config: Any, labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The labels of a checkpoint, and notes on them.
+
+    Args:
+        config: of transformers.
+        labels: that a person named; none: the checkpoint's own.
+
+    Raises:
+        InvalidSettings: there are not as many different ones as outputs.
+    """
+    names = list(labels) or [str(config.id2label[index]) for index in range(config.num_labels)]
+    if len(names) != config.num_labels or len(set(names)) != len(names):
+        raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(names)}")
+    notes = []
+    if all(name.startswith("LABEL_") for name in names):
+        notes.append(f"the checkpoint does not name its labels: {', '.join(names)}; say --labels NAME … to name them")
+    return names, notes

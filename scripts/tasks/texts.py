@@ -23,7 +23,7 @@ from app.tasks.text_classification.task import (
     TextClassification,
 )
 from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.tasks.spec import Axis, TrainingRow, TrainingTask
+from scripts.tasks.spec import Axis, TrainingRow, TrainingTask, named_head
 from scripts.training.columns import LABEL, Columns, describe
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import encode_all
@@ -49,12 +49,7 @@ class TextTraining(TrainingTask):
     fields: Mapping[str, FieldSpec] = FIELDS
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        labels = task_options["labels"]
-        return {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: index for index, label in enumerate(labels)},
-        }
+        return named_head(task_options["labels"])
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TextClassification:
         return self.serving_class(tokenizer, **checked_options(self.serving_class, task_options))

@@ -13,7 +13,7 @@ from app.tasks.base import Result
 from app.tasks.schemas import Request
 from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 from app.tasks.token_classification.schemas import EXAMPLE
-from app.tasks.token_classification.task import OUTSIDE, OVERLAP, Entities, TagItem, TagOptions, label_parts
+from app.tasks.token_classification.task import OUTSIDE, OVERLAP, Entities, TagItem, TagOptions, keys_of, label_parts
 
 MAX_ENTITIES = 1000
 NUM_NAMED = 10
@@ -167,7 +167,7 @@ def _gold(correction: TaggedText, item: TagItem, allows_new: bool, task_options:
 
 def _agrees(answer: Entities, correction: TaggedText) -> bool:
     right = {(entity.label, entity.start, entity.end) for entity in correction.entities}
-    return {(entity.label, entity.start, entity.end) for entity in answer.entities} == right
+    return keys_of(answer) == right
 
 
 CORRECTION = CorrectionCodec(

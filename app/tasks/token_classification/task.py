@@ -27,6 +27,8 @@ from app.tasks.words import continues, is_ideograph
 
 Floats = NDArray[np.float64]
 Aggregation = Literal["none", "simple", "first", "average", "max"]
+Key = tuple[str, int, int]
+"""Label, start and end of an entity."""
 OUTPUT = "logits"
 OUTSIDE = "O"
 """The label of tokens that are in no entity."""
@@ -203,16 +205,12 @@ class TokenClassification:
         """Units of one entity together: a label joins the one before unless it begins an entity, or that one ended it."""
         group: list[tuple[int, int, int, float]] = []
         for unit in units:
-            if group and not self._goes_on(group[-1][0], unit[0]):
+            if group and not goes_on(self.parts[group[-1][0]], self.parts[unit[0]]):
                 yield group
                 group = []
             group.append(unit)
         if group:
             yield group
-
-    def _goes_on(self, before: int, label: int) -> bool:
-        left, right = self.parts[before], self.parts[label]
-        return left.type == right.type and right.place in ("I", "E") and left.place not in ("E", "S")
 
     def decision(self, answer: Entities, options: TagOptions) -> Decision | None:
         """The label of the surest entity; None where there is none."""
@@ -221,13 +219,13 @@ class TokenClassification:
 
     def same_decision(self, answer: Entities, other: Entities, options: TagOptions) -> bool:
         """Whether the same spans have the same labels."""
-        return _spans(answer) == _spans(other)
+        return keys_of(answer) == keys_of(other)
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """An entity may have come or gone, or have another border, only where labels of one of its words are nearly tied."""
         answer = self.decode(encoded, outputs, TagOptions())
         published = [Entity(**entry) for entry in expected["entities"]]
-        now, was = _spans(answer), _spans(Entities(published))
+        now, was = keys_of(answer), keys_of(Entities(published))
         scores = {(entity.label, entity.start, entity.end): entity.score for entity in answer.entities}
         for entity in published:
             key = (entity.label, entity.start, entity.end)
@@ -305,6 +303,11 @@ def label_parts(labels: Sequence[str]) -> list[TaggedLabel]:
     return parts
 
 
+def goes_on(before: TaggedLabel, label: TaggedLabel) -> bool:
+    """Whether a label belongs to the entity of the one before it."""
+    return before.type == label.type and label.place in ("I", "E") and before.place not in ("E", "S")
+
+
 def own_spans(tokens: Tokens) -> list[tuple[int, int]]:
     """The characters of each token; none for one that begins where the next one does, and only stands for the blank before it,
     or for a part of its first character."""
@@ -357,5 +360,6 @@ def _ends_word(text: str, place: int) -> bool:
     return not are_letters or is_ideograph(before) or is_ideograph(character)
 
 
-def _spans(answer: Entities) -> set[tuple[str, int, int]]:
+def keys_of(answer: Entities) -> set[Key]:
+    """What entities are compared by."""
     return {(entity.label, entity.start, entity.end) for entity in answer.entities}

@@ -27,7 +27,7 @@ from app.tasks.text_classification.task import (
     ProblemType,
 )
 from app.tasks.tokenizer import Tokenizer
-from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask
+from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask, checkpoint_labels
 from scripts.tasks.text_classification import report, scores, thresholds
 from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, refuse_identifiers, whole_number
 from scripts.tasks.text_regression import number
@@ -100,12 +100,7 @@ class TextClassificationTraining(TextTraining):
         return lambda record, source: _with_known_labels(columns.parse(record, source, kind.read), labels)
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        names = list(labels) or [str(config.id2label[index]) for index in range(config.num_labels)]
-        if len(names) != config.num_labels or len(set(names)) != len(names):
-            raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(names)}")
-        notes = []
-        if all(name.startswith("LABEL_") for name in names):
-            notes.append(f"the checkpoint does not name its labels: {', '.join(names)}; say --labels NAME … to name them")
+        names, notes = checkpoint_labels(config, labels)
         # a single output is a yes or no, and its score a sigmoid: so it is decided at 0.5, as labels that do not exclude
         # each other
         multi = config.problem_type == MULTI or len(names) == 1

@@ -18,7 +18,7 @@ from app.core.fields import FieldSpec
 from app.data import Record
 from app.data.cells import plain
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.token_classification.task import OUTSIDE, TaggedLabel, TagItem, label_parts
+from app.tasks.token_classification.task import OUTSIDE, TaggedLabel, TagItem, goes_on, label_parts
 from app.tasks.tokenizer import encodable
 from scripts.training.data import Broken, Example, first_readable
 from scripts.training.recipe import Recipe
@@ -178,8 +178,7 @@ def spans_of(tokens: Sequence[str], tags: Sequence[str]) -> Iterator[Span]:
         position = end + 1
         if tag.upper() == OUTSIDE:
             part = TaggedLabel("I", OUTSIDE, False)
-        goes_on = part.type == before.type and part.place in ("I", "E") and before.place not in ("E", "S")
-        if current is not None and not goes_on:
+        if current is not None and not goes_on(before, part):
             yield current
             current = None
         if part.type != OUTSIDE or part.is_prefixed:

@@ -19,17 +19,18 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.token_classification.spec import SPEC as SERVED
 from app.tasks.token_classification.task import (
     OUTSIDE,
-    Entities,
+    Key,
     TagItem,
     TagOptions,
     TextReading,
     TokenClassification,
+    keys_of,
     label_parts,
     own_spans,
 )
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.spec import Axis, Prepared, ReportInput, TrainingRow, TrainingTask
+from scripts.tasks.spec import Axis, Prepared, ReportInput, TrainingRow, TrainingTask, checkpoint_labels, named_head
 from scripts.tasks.token_classification.spans import (
     ENTITIES,
     TAGS,
@@ -55,8 +56,6 @@ SAMPLE_TEXTS = (
     "Nobody came, and nothing happened.",
     "Zoë Müller moved from 東京 to São Paulo.",
 )
-Key = tuple[str, int, int]
-"""Label, start and end of an entity."""
 
 
 class TagMetrics(NamedTuple):
@@ -124,12 +123,7 @@ class TokenClassificationTraining(TrainingTask):
         return parse
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        labels = task_options["labels"]
-        return {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: index for index, label in enumerate(labels)},
-        }
+        return named_head(task_options["labels"])
 
     def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TokenClassification:
         return TokenClassification(tokenizer, **checked_options(TokenClassification, task_options))
@@ -141,12 +135,7 @@ class TokenClassificationTraining(TrainingTask):
         return bool(config.num_labels > 1)
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        names = list(labels) or [str(config.id2label[index]) for index in range(config.num_labels)]
-        if len(names) != config.num_labels or len(set(names)) != len(names):
-            raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(names)}")
-        notes = []
-        if all(name.startswith("LABEL_") for name in names):
-            notes.append(f"the checkpoint does not name its labels: {', '.join(names)}; say --labels NAME … to name them")
+        names, notes = checkpoint_labels(config, labels)
         return {"labels": names}, notes
 
     def training_rows(
@@ -156,7 +145,7 @@ class TokenClassificationTraining(TrainingTask):
         rows: list[TrainingRow] = []
         task = self.serving_task(tokenizer, task_options)
         numbers = {label: number for number, label in enumerate(task.labels)}
-        scheme = _scheme(task.labels)
+        scheme = scheme_of(Counter(task.labels), len(task.labels))
         encoded = encode_all(task, self.serving_options(), [example.item for example in examples])
         for example, coded in zip(examples, encoded, strict=True):
             reading: TextReading = coded.state
@@ -190,7 +179,7 @@ class TokenClassificationTraining(TrainingTask):
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Precision, recall and F1 of whole entities, as seqeval counts them by default (lenient: an entity may begin with any
         of its tags), over all, per label and per source."""
-        pairs = list(zip(map(_keys, answers), (_gold(example) for example in examples), strict=True))
+        pairs = list(zip(map(keys_of, answers), (_gold(example) for example in examples), strict=True))
         types = list(dict.fromkeys(part.type for part in label_parts(task_options["labels"]) if part.type != OUTSIDE))
         by_source: dict[str, list[tuple[set[Key], set[Key]]]] = defaultdict(list)
         for example, pair in zip(examples, pairs, strict=True):
@@ -228,7 +217,7 @@ class TokenClassificationTraining(TrainingTask):
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
         answers = evaluated.predictions.answers
-        wrong = [len(_keys(answer) ^ _gold(example)) for answer, example in zip(answers, evaluated.examples, strict=True)]
+        wrong = [len(keys_of(answer) ^ _gold(example)) for answer, example in zip(answers, evaluated.examples, strict=True)]
         return [
             {
                 "where": example.where,
@@ -245,11 +234,11 @@ class TokenClassificationTraining(TrainingTask):
 
     def is_correct(self, answer: Any, example: Example) -> bool:
         """Whether all entities of the text are right, and no others were found."""
-        return _keys(answer) == _gold(example)
+        return keys_of(answer) == _gold(example)
 
     def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
         """F1 of each text's entities; 1 where it has none and none was found."""
-        pairs = zip(map(_keys, answers), map(_gold, examples), strict=True)
+        pairs = zip(map(keys_of, answers), map(_gold, examples), strict=True)
         return np.array([prf([pair])["f1"] if any(pair) else 1.0 for pair in pairs])
 
     def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
@@ -290,17 +279,6 @@ def _labels_of(
     for word, tag in zip(words, tags_for(places, spans, scheme), strict=True):
         labels[word.start] = numbers.get(tag, NO_LABEL)
     return labels
-
-
-def _scheme(labels: Sequence[str]) -> Scheme:
-    parts = label_parts(labels)
-    if not any(part.is_prefixed for part in parts):
-        return "plain"
-    return "BIOES" if any(part.place in ("E", "S") for part in parts) else "BIO"
-
-
-def _keys(answer: Entities) -> set[Key]:
-    return {(entity.label, entity.start, entity.end) for entity in answer.entities}
 
 
 def _gold(example: Example) -> set[Key]:
