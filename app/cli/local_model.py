@@ -37,7 +37,7 @@ NO_LIMIT = QueueLimit(2**31, 2**31)
 """Nobody else waits here: what was read is answered, however many windows a text has."""
 Mode = Literal["predict", "bulk", "explain"]
 """What is asked of the model: answers one by one, many answers where only the time for all of them counts, explanations."""
-InputFormat = Literal["auto", "lines", "jsonl", "json", "csv", "tsv", "parquet", "feather", "spreadsheet"]
+InputFormat = Literal["auto", "lines", "jsonl", "json", "csv", "tsv", "parquet", "feather", "spreadsheet", "conll"]
 PANEL = "options of the request, as the service takes them"
 
 

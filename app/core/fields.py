@@ -36,6 +36,8 @@ class FieldSpec:
     """For a second text: the column of the first field beside each of `columns`, as `sentence1` beside `sentence2`."""
     possible: tuple[tuple[str, ...], ...] = ()
     """Groups of names that may mean it, the likelier group first: a name counts where it is the only one of its group."""
+    token_columns: tuple[str, ...] = ()
+    """What a column is called that holds a text as a list of its tokens, which are then joined by blanks."""
 
     def find(self, present: Iterable[str]) -> str | None:
         """The column whose name says that it holds the field, spelled as in the file; None where there is none."""
@@ -43,7 +45,7 @@ class FieldSpec:
         for name in present:
             spellings.setdefault(column_key(name), name)
             spellings[name] = name  # the exact name before one that is only written alike
-        for name in self.columns:
+        for name in (*self.columns, *self.token_columns):
             for key in (name, *_keys(name)):
                 if key in spellings:
                     return spellings[key]

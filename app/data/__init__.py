@@ -1,4 +1,4 @@
-"""Data files: rows of csv, spreadsheets, json, parquet, feather, texts and class folders, and the items in their columns."""
+"""Data files: rows of csv, spreadsheets, json, parquet, feather, CoNLL, texts and class folders, and the items in them."""
 
 from app.data.items import Input as Input
 from app.data.items import InputSchema as InputSchema

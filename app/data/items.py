@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
 from app.core.fields import FieldSpec, match_columns, same_column
+from app.data.cells import spelled
 from app.data.readers import read_stream
 from app.data.record import ReadOptions, Record
 from app.data.sources import STANDARD_INPUT, open_source
@@ -165,6 +166,15 @@ def _input(
     error = InvalidInput(f"the line has no {missing!r}") if missing else record.error
     if error is not None:
         return Input(source, record.line, error, own_id, 0, kept)
-    values = {name: record.columns[column] for name, column in matches.items()}
+    values = {name: _value(schema.specs[name], column, record.columns[column]) for name, column in matches.items()}
     fields = {**schema.given, **{name: value for name, value in values.items() if value or name not in may_be_empty}}
     return Input(source, record.line, fields, own_id, record.num_characters, kept)
+
+
+def _value(spec: FieldSpec, column: str, cell: Any) -> Any:
+    """What a cell says of a field: tokens are a text with blanks between."""
+    if not spec.token_columns:
+        return cell
+    if isinstance(cell, str) and cell.startswith(("[", "(")) and not replace(spec, token_columns=()).find([column]):
+        cell = spelled(cell)  # as a csv file has them
+    return " ".join(map(str, cell)) if isinstance(cell, list) else cell

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings, TooLarge
 from app.data.arrow import ArrowFile, Kind
+from app.data.conll import read_conll
 from app.data.delimited import read_delimited
 from app.data.json_rows import by_first_line, plain_lines, read_json, read_json_lines
 from app.data.record import FORMATS, Format, ReadOptions, Record
@@ -32,7 +33,8 @@ def records(path: Path, options: ReadOptions = ReadOptions()) -> Iterator[Record
         return
     kind = options.format if options.format != "auto" else format_of(str(path))
     is_packed = path.name.lower().endswith(tuple(suffix for _, suffix in PACKED))  # what is in it has a name of its own
-    if (kind == "auto" and not is_packed) or (kind == "lines" and not options.text_name):
+    is_unknown = (kind == "auto" and not is_packed) or (kind == "lines" and not options.text_name)
+    if is_unknown and not _is_conll(path, options):
         suffixes = [suffix for suffix in FORMATS if suffix != ".txt"]
         raise InvalidSettings(
             f"{path} has no known format; known are {', '.join(suffixes)} (also with .gz, .zip or .zst) and class folders"
@@ -60,9 +62,17 @@ def read_stream(stream: BinaryIO, source: str, options: ReadOptions) -> Iterator
         raise InvalidInput(f"{source} cannot be read further: {error}") from error
 
 
+def _is_conll(path: Path, options: ReadOptions) -> bool:
+    """Whether the first lines of a file say so: CoNLL-2003's own are called `eng.train` and `eng.testa`."""
+    if options.format not in ("auto", "conll"):
+        return False
+    with open_source(str(path)) as stream, ExitStack() as stack:
+        return unpacked(stream, str(path), options, stack).kind == "conll"
+
+
 def _say_unused(kind: Format, source: str, options: ReadOptions) -> None:
-    is_text = kind in ("auto", "lines", "jsonl", "json", "csv", "tsv")
-    uses = {"encoding": is_text, "delimiter": kind in ("csv", "tsv"), "sheet": kind == "spreadsheet"}
+    is_text = kind in ("auto", "lines", "jsonl", "json", "csv", "tsv", "conll")
+    uses = {"encoding": is_text, "delimiter": kind in ("csv", "tsv", "conll"), "sheet": kind == "spreadsheet"}
     for name, is_used in uses.items():
         if getattr(options, name) and not is_used:
             options.say(f"--{name} says nothing of {source}, which is read as {kind if kind != 'auto' else 'lines of text'}")
@@ -103,5 +113,6 @@ _READERS: Mapping[Format, Reader] = {
     "parquet": partial(_arrow, "parquet"),
     "feather": partial(_arrow, "feather"),
     "spreadsheet": read_spreadsheet,
+    "conll": read_conll,
     "auto": by_first_line,
 }

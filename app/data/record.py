@@ -11,11 +11,12 @@ from typing import Any, Literal
 from app.core.errors import HooperError
 from app.core.manifest import UNKNOWN_FORMAT, DataFormat
 
-Format = Literal["auto", "lines", "jsonl", "json", "csv", "tsv", "parquet", "feather", "spreadsheet"]
+Format = Literal["auto", "lines", "jsonl", "json", "csv", "tsv", "parquet", "feather", "spreadsheet", "conll"]
 FORMATS: Mapping[str, Format] = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet",
     ".feather": "feather", ".arrow": "feather", ".xlsx": "spreadsheet", ".xlsm": "spreadsheet", ".xls": "spreadsheet",
-    ".ods": "spreadsheet", ".txt": "lines",
+    ".ods": "spreadsheet", ".conll": "conll", ".conllu": "conll", ".conllup": "conll", ".bio": "conll", ".iob": "conll",
+    ".iob2": "conll", ".txt": "lines",
 }  # fmt: skip
 MAX_ROW_BYTES = 16_000_000
 """Of a line, and of a row of several lines: more is a quote that was never closed."""

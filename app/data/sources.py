@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 from app.core.errors import InvalidInput, InvalidSettings
 from app.data import arrow
+from app.data.conll import has_tags
+from app.data.encodings import HEAD_BYTES
 from app.data.record import FORMATS, MAX_WHOLE_BYTES, Format, ReadOptions
 
 STANDARD_INPUT = "-"
@@ -104,6 +106,9 @@ def _kind(head: bytes, stream: Any, name: str, source: str, options: ReadOptions
         if head.startswith(magic):
             return _settled(kind, name, source, options)  # type: ignore[arg-type]
     by_name = options.format if options.format != "auto" else format_of(name)
+    if options.format == "auto" and by_name in ("auto", "lines") and has_tags(stream.peek(HEAD_BYTES)[:HEAD_BYTES]):
+        options.say(f"{source} is read as sentences in columns, a token and its tag a line; if not, say --format lines")
+        return "conll"
     if by_name != "spreadsheet":
         return by_name
     if not head:

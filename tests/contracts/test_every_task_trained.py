@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -35,12 +34,9 @@ def write_ratings(path: Path) -> Path:
 
 
 def write_tags(path: Path) -> Path:
-    """Tagged sentences."""
-    rows = [
-        {"tokens": ["the", "film", str(number), "was", ("good", "bad")[number % 2]], "tags": ["O", "B-X", "I-X", "O", "O"]}
-        for number in range(30)
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    """Tagged sentences, a token a line."""
+    sentences = [f"the O\nfilm B-X\n{number} I-X\nwas O\n{('good', 'bad')[number % 2]} O\n" for number in range(30)]
+    path.write_text("\n".join(sentences), encoding="utf-8")
     return path
 
 
@@ -49,7 +45,7 @@ DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "text-regression": ("data.csv", write_ratings),
     "question-answering": ("data.json", write_squad),
     "summarization": ("data.jsonl", write_news),
-    "token-classification": ("data.jsonl", write_tags),
+    "token-classification": ("data.conll", write_tags),
 }
 """A tiny file for each task that can be trained, the only thing about it that must be said here."""
 

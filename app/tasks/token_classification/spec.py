@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ SPEC = TaskSpec(
     item=TagItem,
     options=TagOptions,
     routes=(Served(TAG, TagResult.of),),
-    fields={"text": FIELDS["text"]},
+    fields={"text": replace(FIELDS["text"], token_columns=("tokens", "words", "token", "word"))},
     table=TableSpec(
         {"num_tokens": int, "truncated": bool},
         "entities",

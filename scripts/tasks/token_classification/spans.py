@@ -18,12 +18,13 @@ from app.core.fields import FieldSpec
 from app.data import Record
 from app.data.cells import plain
 from app.tasks.text_classification.spec import FIELDS
+from app.tasks.token_classification.spec import SPEC as SERVED
 from app.tasks.token_classification.task import OUTSIDE, TaggedLabel, TagItem, goes_on, label_parts
 from app.tasks.tokenizer import encodable
 from scripts.training.data import Broken, Example, first_readable
 from scripts.training.recipe import Recipe
 
-TOKENS = FieldSpec(("tokens", "words", "token", "word"))
+TOKENS = FieldSpec(SERVED.fields["text"].token_columns)
 TAGS = FieldSpec(("tags", "ner_tags", "labels", "tag", "ner", "pos", "pos_tags", "upos", "label"))
 ENTITIES = FieldSpec(("entities", "spans", "annotations", "label", "labels"))
 Scheme = Literal["BIO", "BIOES", "plain"]

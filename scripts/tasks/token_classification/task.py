@@ -49,6 +49,8 @@ from scripts.training.recipe import Recipe
 
 NO_LABEL = -100
 """What torch's cross entropy leaves out: padding, special tokens, and all tokens of a word but its first."""
+TELLING_COLUMNS = ({"tokens", "tags"}, {"tokens", "nertags"}, {"tokens", "upos"}, {"text", "entities"})
+"""Columns that no other task's data has, as `column_key` spells them."""
 SAMPLE_TEXTS = (
     "Angela Merkel visited the Siemens works in Berlin on Tuesday.",
     "The Rhine rises in Switzerland and flows through Cologne.",
@@ -83,7 +85,7 @@ class TokenClassificationTraining(TrainingTask):
     def recognizes(self, recipe: Recipe, table: TableSample) -> float:
         """Tokens with their tags, or texts with entities; names that classifiers have, too, say nothing here."""
         names = {column_key(name) for name in table.names}
-        return 0.9 if {"tokens", "tags"} <= names or {"tokens", "nertags"} <= names or {"text", "entities"} <= names else 0.0
+        return 0.9 if any(pair <= names for pair in TELLING_COLUMNS) else 0.0
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Tagged tokens or marked texts; the label set from the training part."""

@@ -217,3 +217,15 @@ def test_a_column_that_is_not_clear_is_asked_for_with_the_candidates_and_what_wa
     assert caught.value.detail.endswith(
         "holds the text? It may be any of 'Note', 'Comment'; the model was trained on 'Betreff'; say --text-column NAME"
     )
+
+
+def test_tokens_are_a_text_where_the_task_reads_them(tmp_path: Path) -> None:
+    specs = {"text": FieldSpec(("text",), token_columns=("tokens",))}
+    column_file = "Anna B-PER\nslept O\n\nBob B-PER\n"
+    assert read_file(tmp_path / "a.conll", column_file, specs=specs) == [(1, {"text": "Anna slept"}), (4, {"text": "Bob"})]
+    assert read_file(tmp_path / "a.jsonl", '{"tokens": ["Anna", "slept"]}', specs=specs) == [(1, {"text": "Anna slept"})]
+    cells = "tokens\n\"['Anna', 'slept']\"\nBob slept\n"
+    assert read_file(tmp_path / "a.csv", cells, specs=specs) == [(2, {"text": "Anna slept"}), (3, {"text": "Bob slept"})]
+    assert read_file(tmp_path / "a.csv", "text\n\"['Anna']\"\n", specs=specs) == [(2, {"text": "['Anna']"})]
+    broken = read_file(tmp_path / "a.conll", "a O\nb O\n\nc\n", specs=specs)
+    assert broken[1] == (4, "the line has 1 column where the sentences before it have 2")

@@ -150,6 +150,8 @@ def table(column: str, labels: list[Any]) -> str:
         ("a.csv", table("score", list(range(30))), "text-regression"),
         ("a.csv", table("label", list(range(30))), "text-classification"),
         ("a.csv", "a,b\n1,2\n", "text-classification"),
+        ("a.conll", "Anna B-PER\nslept O\n", "token-classification"),
+        ("a.conllu", "\t".join(["1", "slept", "sleep", "VERB", *"______"]), "token-classification"),
         ("a.csv", "Frage,Kontext,Antwort\nWann?,Es war 1903 im Mai.,1903\n", "question-answering"),
     ],
 )
