@@ -22,10 +22,23 @@ SORTED_BATCHES = 100
 
 
 class Collator:
-    """Rows to a padded batch of torch tensors, cropped to the epoch's limit."""
+    """Rows to a padded batch of torch tensors, cropped to the epoch's limit.
 
-    def __init__(self, task: TrainingTask, graph: Graph, epoch_tokens: Sequence[int], seed: int = 0) -> None:
+    Args:
+        width_step: batches are as wide as a multiple of it, at most `max_width` tokens: for a machine that compiles each width.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        graph: Graph,
+        epoch_tokens: Sequence[int],
+        seed: int = 0,
+        width_step: int = 1,
+        max_width: int = 0,
+    ) -> None:
         self._task, self._graph, self._epoch_tokens, self._seed = task, graph, epoch_tokens, seed
+        self._width_step, self._max_width = width_step, max_width
         self._epoch = 0
         self.num_tokens = 0
         """Tokens that were fed until now."""
@@ -35,6 +48,8 @@ class Collator:
         batch = [self._cropped(entry) for entry in batch]
         rows = [entry.row for entry in batch]
         layout = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
+        rounded = math.ceil(layout.width / self._width_step) * self._width_step
+        layout = replace(layout, width=max(layout.width, min(rounded, self._max_width)))
         tensors = to_tensors(rows, layout, self._graph, fixed_shapes=False)
         self.num_tokens += sum(row.num_tokens for row in rows)
         self._num_places += len(rows) * layout.width

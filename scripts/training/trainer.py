@@ -25,7 +25,7 @@ from scripts.training.objective import mean_loss
 from scripts.training.processes import agreed, num_processes
 from scripts.training.progress import PLAIN_LINES
 from scripts.training.recipe import Recipe
-from scripts.training.training_setup import TrainingSetup
+from scripts.training.training_setup import TrainingSetup, uses_bf16
 
 
 class HooperTrainer(Trainer):
@@ -115,18 +115,6 @@ def tell_accelerate(bf16: bool) -> None:
     """Arguments without bf16 leave to accelerate what stands in the environment, and those with it leave their word there:
     after a training in bf16, none of the same process would be in fp32 again."""
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
-
-
-def uses_bf16(recipe: Recipe) -> bool:
-    return recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16())
-
-
-def has_bf16() -> bool:
-    """Whether this machine multiplies bf16 in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    cpu: Any = torch.cpu
-    return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
 
 
 Schedule = Callable[[Optimizer], LRScheduler]

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from app.core.errors import InvalidSettings
 from scripts.export.layouts import padded_graph
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective
-from scripts.training.pretrained import usual_length
+from scripts.training.pretrained import longest_input, usual_length
 from scripts.training.processes import num_processes
 from scripts.training.recipe import Recipe
 from scripts.training.small_data import default_epochs as probe_epochs
 
 MICRO_BATCH_TOKENS = 4096
+COMPILED_WIDTH_STEP = 16
+"""Tokens. A CPU's bf16 kernels are compiled for each shape of a batch: free widths made a training four times as long."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,23 @@ def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequen
     """
     objective = Objective(recipe, task, model.config, rows)
     graph = padded_graph(model, task.output_axis)
-    collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed)
+    step = COMPILED_WIDTH_STEP if uses_bf16(recipe) and not torch.cuda.is_available() else 1
+    collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed, step, longest_input(model))
     lengths = [row.row.num_tokens for row in rows]
     at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())
     return TrainingSetup(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
+
+
+def uses_bf16(recipe: Recipe) -> bool:
+    return recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16())
+
+
+def has_bf16() -> bool:
+    """Whether this machine multiplies bf16 in hardware."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    cpu: Any = torch.cpu
+    return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())
 
 
 def micro_batch(batch_size: int, lengths: Sequence[int]) -> int:

@@ -60,6 +60,16 @@ def test_a_batch_is_padded_to_its_longest_row_and_masked(tiny_model: Any) -> Non
     assert made["labels"].tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(("num_tokens", "width"), [(3, 8), (8, 8), (9, 16), (17, 20), (20, 20)])
+def test_widths_are_few_where_each_one_is_compiled(tiny_model: Any, num_tokens: int, width: int) -> None:
+    graph = padded_graph(tiny_model("Bert"), "row")
+    collator = Collator(TextClassificationTraining(), graph, [], width_step=8, max_width=20)
+    made = collator([TrainingRow(Row([5] * num_tokens, [0] * num_tokens), 0), TrainingRow(Row([2, 3], [0, 0]), 1)])
+    assert made["input_ids"].shape == made["attention_mask"].shape == (2, width)
+    assert made["attention_mask"].sum(1).tolist() == [num_tokens, 2]
+    assert collator.num_tokens == num_tokens + 2
+
+
 def test_each_epoch_has_its_length_and_the_last_one_stays(collator: Collator) -> None:
     row = TrainingRow(Row(list(range(20)), [0] * 20), 0)
     widths = []

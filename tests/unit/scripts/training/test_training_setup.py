@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.training.training_setup import MICRO_BATCH_TOKENS, Workload, micro_batch
+from scripts.tasks.spec import TrainingRow
+from scripts.tasks.text_classification.task import TextClassificationTraining
+from scripts.training.recipe import Recipe
+from scripts.training.training_setup import MICRO_BATCH_TOKENS, Workload, micro_batch, set_up_training
 
 
 @pytest.mark.parametrize(
@@ -43,3 +49,14 @@ def test_the_last_epoch_stands_for_all_later_ones() -> None:
 def test_tokens_and_epochs_are_two_names_of_one_thing(tokens: list[int], epochs: float) -> None:
     workload = Workload(tokens)
     assert workload.epochs_for(workload.until(epochs)) == pytest.approx(epochs, abs=1e-6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU compiles nothing for a width")
+@pytest.mark.parametrize(("precision", "step"), [("bf16", 16), ("fp32", 1)])
+def test_batches_in_bf16_on_a_cpu_have_few_widths(
+    tiny_model: Any, training_rows: list[TrainingRow], precision: Any, step: int
+) -> None:
+    recipe = Recipe(data=["x"], batch_size=8, precision=precision)
+    setup = set_up_training(recipe, TextClassificationTraining(), tiny_model("Bert"), training_rows)
+    first = training_rows[:1]
+    assert setup.collator(first)["input_ids"].shape[1] == -(-first[0].row.num_tokens // step) * step
