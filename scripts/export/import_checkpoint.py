@@ -89,7 +89,7 @@ def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[st
     Raises:
         InvalidSettings: it cannot be served, and why.
     """
-    source = resolve(name)
+    source = resolve(name, "checkpoint")
     config = _config(source)
     task = _task(config, source, task)
     model = _model(source, training_task(task).auto_class)

@@ -104,7 +104,7 @@ def _places(name: str) -> tuple[str, str]:
     """Where its weights are, and where its tokenizer: a run keeps that of its base model by name alone."""
     run = RunFolder(Path(name))
     if not run.is_finished:
-        return resolve(name).location, name
+        return resolve(name, "teacher").location, name
     try:
         base = json.loads((run.path / RECIPE).read_text(encoding="utf-8"))["recipe"]["base_model"]
     except (OSError, ValueError, KeyError, TypeError) as error:

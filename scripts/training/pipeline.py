@@ -131,9 +131,8 @@ class Pipeline:
                 tracker.close()
 
     def _run(self, resume: bool) -> PublishedModel | None:
-        prepared = self.load(read_all(self.recipe))
-        start = pretrained.find_start(self.recipe.base_model)
-        prepared = self.check_vocabulary(prepared, start)
+        start = pretrained.find_start(self.recipe.base_model)  # first: it says at once where there is none
+        prepared = self.check_vocabulary(self.load(read_all(self.recipe)), start)
         trained = self.train(prepared, resume, start)
         if not is_main_process():
             return None

@@ -20,6 +20,7 @@ from scripts.export.layouts import num_positions
 from scripts.export.pooling import restore_pooling
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.spec import TrainingTask
+from scripts.training.hub import model_location, names_a_path, nearest
 from scripts.training.recipe import Recipe
 
 SERVED = 8192
@@ -46,13 +47,13 @@ class Start:
     """Longest input by its tokenizer's own word, where that says one."""
 
 
-def find_start(name: str) -> Start:
+def find_start(name: str, role: str = "base model") -> Start:
     """A base model by hub id, by folder, or the packaged one; its weights are only loaded once its head is known.
 
     Raises:
         InvalidSettings: there is no such model, or none with a fast tokenizer.
     """
-    base = resolve(name)
+    base = resolve(name, role)
     tokenizer = fast_tokenizer(base)
     return Start(base, definition_of(tokenizer, base.location), longest_of_tokenizer(tokenizer))
 
@@ -235,19 +236,26 @@ class BaseModel:
     name: str
 
 
-def resolve(name: str) -> BaseModel:
-    """Find the weights for a recipe's `base_model`.
+def resolve(name: str, role: str = "base model") -> BaseModel:
+    """Find the weights for a recipe's `base_model`: packaged, a folder, or on the hub.
+
+    Args:
+        name: as a person typed it.
+        role: what they are needed as, for the sentences.
 
     Raises:
-        InvalidSettings: the packaged weights are missing or altered. A hub id is only checked when it is loaded.
+        InvalidSettings: there is no such folder, the packaged weights are missing or altered, or it can only be on the hub,
+            which cannot be reached. Whether the hub has it shows when it is loaded.
     """
     if name in ("auto", "packaged"):
         return BaseModel(str(_packaged()), PACKAGED_NAME)
     if Path(name).is_dir():
         return BaseModel(name, Path(name).name)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InvalidSettings(f"the base model folder {name} does not exist")
-    return BaseModel(name, name)
+    if Path(name).is_file():
+        raise InvalidSettings(f"the {role} {name} is a file; name the folder that it lies in")
+    if names_a_path(name):
+        raise InvalidSettings(f"the {role} folder {name} does not exist{nearest(name, Path.is_dir)}")
+    return BaseModel(model_location(name, role), name)
 
 
 def _packaged() -> Path:

@@ -27,6 +27,7 @@ from scripts.training.pretrained import (
     load_model,
     load_tokenizer,
     longest_input,
+    resolve,
 )
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import tokenizer_json
@@ -107,6 +108,15 @@ def test_code_that_comes_with_a_model_never_runs(copy: Path) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=f"the base model {tmp_path} cannot be loaded"):
         load_model(Recipe(), TASK, OPTIONS, base(tmp_path))
+
+
+def test_a_path_that_is_no_folder_is_refused_by_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)
+    (copy / "large").mkdir()
+    with pytest.raises(InvalidSettings, match=r"the teacher base/config\.json is a file; name the folder that it lies in"):
+        resolve("base/config.json", "teacher")
+    with pytest.raises(InvalidSettings, match=r"the base model folder base/larger does not exist; did you mean base/large\?"):
+        resolve("base/larger")
 
 
 def test_a_finished_model_must_have_the_labels_of_the_data(base_folder: Path, tmp_path: Path) -> None:
