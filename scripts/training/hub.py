@@ -10,6 +10,7 @@ from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils._validators import validate_repo_id  # which the library's own typing does not export
 
 from app.core.errors import InvalidSettings
 
@@ -75,7 +76,7 @@ def model_location(name: str, role: str) -> str:
     """
     near = nearest(name, Path.is_dir)
     try:
-        huggingface_hub.utils.validate_repo_id(name)
+        validate_repo_id(name)
         if not why_unreachable():
             return name
         return str(huggingface_hub.snapshot_download(name, local_files_only=True))
