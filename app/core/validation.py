@@ -14,6 +14,8 @@ _PLAIN = {
     "missing": "is required",
     "too_short": "must not be empty",
 }
+MAX_NAMED, MAX_NAME = 3, 40
+"""Unknown fields that are named where a required one is missing, and characters of each."""
 
 
 def describe_validation(errors: Sequence[Mapping[str, Any]]) -> str:
@@ -29,8 +31,24 @@ def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     # of a union's branches the one that got past the type, or else deepest, is the one that was meant
     branch_errors = [error for error in errors if not error["type"].endswith("_type")] or errors
     field = max((_field(error) for error in branch_errors), key=len)
-    messages = dict.fromkeys(_reworded(error) for error in branch_errors if _field(error) == field)
-    return ".".join(field), " or ".join(messages).replace(" or should be ", " or ")
+    found = [error for error in branch_errors if _field(error) == field]
+    messages = dict.fromkeys(_reworded(error) for error in found)
+    message = " or ".join(messages).replace(" or should be ", " or ")
+    if any(error["type"] == "missing" for error in found):
+        message += _instead(errors, field[:-1])
+    return ".".join(field), message
+
+
+def _instead(errors: Sequence[Mapping[str, Any]], parent: tuple[str, ...]) -> str:
+    """What was given there under names that are not known: a caller's own names of columns, or a slip."""
+    unknown = [_field(error) for error in errors if error["type"] == "extra_forbidden"]
+    names = list(dict.fromkeys(field[-1] for field in unknown if field[:-1] == parent))
+    if not names:
+        return ""
+    listed = " and ".join(repr(name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…") for name in names[:MAX_NAMED])
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    verb = "is not a field that is" if len(names) == 1 else "are not fields that are"
+    return f"; {listed}{more} {verb} known here"
 
 
 def _reworded(error: Mapping[str, Any]) -> str:

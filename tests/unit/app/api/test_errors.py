@@ -31,6 +31,11 @@ INVALID: list[tuple[Any, str]] = [
     ({"inputs": {"text": ""}}, "inputs.text: must not be empty"),
     ({"inputs": {"text": 5}}, "inputs.text: should be a valid string"),
     ({"inputs": {}}, "inputs.text: is required"),
+    ({"inputs": {"Text": "a"}}, "inputs.text: is required; 'Text' is not a field that is known here"),
+    (
+        {"inputs": {"a": "1", "b": "2", "c" * 50: "3", "d": "4"}},
+        f"inputs.text: is required; 'a' and 'b' and '{'c' * 40}…' and 1 more are not fields that are known here",
+    ),
     ({"inputs": {"text": "a", "text_pair": " "}}, "inputs.text_pair: must not be empty"),
     ({"inputs": {"text": "a", "Foo": 1}}, "inputs.Foo: is not a field that is known here"),
     ({"inputs": ["a"] * 257}, "inputs: 257 items are too many; at most 256"),

@@ -106,6 +106,11 @@ async def test_in_a_list_a_bad_correction_fails_alone(keeping: Service, path: Pa
         ({"text": "film"}, {}, "inputs: should have either `label` or `labels`"),
         ({"text": 5, "label": "bad"}, {}, "inputs.text: should be a valid string"),
         ({"label": "bad"}, {}, "inputs.text: is required"),
+        (
+            {"Satz": "a", "Urteil": "bad"},
+            {},
+            "inputs.text: is required; 'Satz' and 'Urteil' are not fields that are known here",
+        ),
         ({**TEXT, "lable": "bad"}, {}, "inputs.lable: is not a field that is known here"),
         ("film", {}, "inputs: should be an object"),
         ([], {}, "inputs: must not be empty"),

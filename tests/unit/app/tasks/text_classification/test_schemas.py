@@ -81,7 +81,7 @@ async def test_a_model_is_chosen_by_name_or_version(service: Service, model: str
 
 
 async def test_a_bad_item_fails_alone_and_names_its_field(service: Service) -> None:
-    inputs = ["good", " ", {"text": "bad"}, {"text": 5}, {"text": "a", "Foo": 1}, 5, {"text_pair": "a"}, "\ud800"]
+    inputs = ["good", " ", {"text": "bad"}, {"text": 5}, {"text": "a", "Foo": 1}, 5, {"txt": "a"}, "\ud800"]
     response = await service.classify(inputs)
     assert response.status_code == 200
     results = response.json()["results"]
@@ -93,7 +93,7 @@ async def test_a_bad_item_fails_alone_and_names_its_field(service: Service) -> N
         "text: should be a valid string",
         "Foo: is not a field that is known here",
         "should be a valid string or an object",
-        "text: is required",
+        "text: is required; 'txt' is not a field that is known here",
         "text: contains a lone surrogate, which is not valid Unicode",
     ]
     assert response.json()["usage"]["num_tokens"] == 6
