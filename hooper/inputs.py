@@ -46,7 +46,7 @@ def read_inputs(inputs: Any, schema: InputSchema) -> ReadInputs:
     Args:
         inputs: a text; a mapping of fields; or an iterable of these, of sequences of texts in the order of the fields, an array
             of numpy, (items,) or (items, fields), a series or a data frame of pandas or polars, whose columns are matched as
-            those of files are.
+            those of files are. A mapping may have the columns that the model was trained on in place of the fields.
         schema: the fields of the task's items, and the columns that hold them; without fields, items are whatever they are.
 
     Raises:
@@ -55,7 +55,7 @@ def read_inputs(inputs: Any, schema: InputSchema) -> ReadInputs:
     """
     fields = list(schema.specs)
     if isinstance(inputs, str | Mapping):
-        return ReadInputs([entry_of(inputs, fields)], is_single=True)
+        return ReadInputs([_of_trained(entry_of(inputs, fields), schema)], is_single=True)
     records = _frame_records(inputs)
     if records is not None:
         return ReadInputs(_of_frame(records, schema), False, _index(inputs))
@@ -66,7 +66,7 @@ def read_inputs(inputs: Any, schema: InputSchema) -> ReadInputs:
         raise InvalidInput(f"an array of {num_axes} axes holds no texts; give one of (items,), or of (items, fields)")
     if isinstance(inputs, bytes | bytearray) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"an input must be a text or a mapping of fields, or many of them, not {type(inputs).__name__}")
-    return ReadInputs((entry_of(value, fields) for value in inputs), False, _index(inputs))
+    return ReadInputs((_of_trained(entry_of(value, fields), schema) for value in inputs), False, _index(inputs))
 
 
 def entry_of(value: Any, fields: Iterable[str]) -> Entry:
@@ -82,6 +82,14 @@ def entry_of(value: Any, fields: Iterable[str]) -> Entry:
     if isinstance(value, list) and 0 < len(value) <= len(names) and all(isinstance(cell, str | None) for cell in value):
         return {name: cell for name, cell in zip(names, value, strict=False) if cell is not None}
     return WrongType(f"an input must be a text or a mapping of fields, not {type(value).__name__}")
+
+
+def _of_trained(entry: Entry, schema: InputSchema) -> Entry:
+    """A row with the columns that the model was trained on, as the fields that they hold; anything else as it is."""
+    if not isinstance(entry, Mapping) or not schema.trained_columns or not schema.missing({name: name for name in entry}):
+        return entry
+    matches = schema.match_trained(list(entry))
+    return {field: entry[column] for field, column in matches.items()} if matches else entry
 
 
 def _frame_records(inputs: Any) -> list[dict[str, Any]] | None:

@@ -76,9 +76,9 @@ class LoadedModel:
         """Answers in the order of the inputs, the same as the service gives.
 
         Args:
-            inputs: a text; where the task's items have several fields a mapping such as `{"question": …, "context": …}`; or
-                many of them: a list, an iterable, an array of numpy, a column or a data frame, whose columns are matched as
-                those of files are.
+            inputs: a text; a mapping of fields such as `{"question": …, "context": …}`, or of the columns that the model
+                was trained on; or many of them: a list, an iterable, an array of numpy, a column or a data frame, whose
+                columns are matched as those of files are.
             as_: `objects`: for each input its result, as the service writes it, or `{"error": …}` in its place;
                 `pandas`: a data frame with the columns that `hooper batch` writes, and the index of the inputs; `numpy`: the
                 same columns as a structured array.

@@ -173,6 +173,8 @@ def _report(published: PublishedModel, recipe: Recipe) -> None:
         print(f"report:     {published.report}  # hooper report {version}{models_option}")
     if not succession.serves:
         print(f"promote it: {succession.promotion(recipe.models)}  # until then {succession.predecessor} serves")
+    elif succession.is_lower:
+        print(f"go back:    {succession.rollback(recipe.models)}  # on these rows it was better")
     print(f"serve it:   hooper serve{models_option}  # on {url}")
     route = installed_tasks()[recipe.task].route.path
     print(f"ask it:     curl -s {url}/{route} -H 'content-type: application/json' -d {shlex.quote(body)}")

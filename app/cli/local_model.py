@@ -21,7 +21,7 @@ from app.batching.admission import QueueLimit
 from app.cli.options import model_names
 from app.core.artefact import Artefact, oldest
 from app.core.command_line import FILE_OPTIONS, annotated_option
-from app.core.errors import HooperError, InvalidSettings, SetupError
+from app.core.errors import HooperError, InvalidInput, InvalidSettings, SetupError
 from app.core.validation import wrong_field
 from app.data import Input, InputSchema, ReadOptions
 from app.observability.metrics import Metrics
@@ -98,13 +98,34 @@ class ModelRequest:
             if name not in self.route.option_names:
                 task = self.artefact.manifest.task
                 raise InvalidSettings(f"{spelled(name)} is no option of {task}, which is what {self.artefact.id} does")
-        required = {name: name for name, field in self.spec.fields.items() if field.required}
         try:
-            self.route.request.model_validate({"inputs": [_as_sent(required)], **self.options})
+            self.route.request.model_validate({"inputs": [_as_sent(self._sample)], **self.options})
         except ValidationError as error:
             name, message = wrong_field(error.errors(include_url=False))
             raise InvalidSettings(f"{spelled(name)}: {message}") from error
         return dict(self.options)
+
+    def check_model_takes(self, task: Any, spelled: Callable[[str], str] = as_option) -> None:
+        """Have the task encode an item of any kind, so that an option which this very model refuses is told once.
+
+        Args:
+            task: of the loaded model.
+            spelled: how the caller writes an option, for errors.
+
+        Raises:
+            InvalidSettings: it refuses one, whatever the item.
+        """
+        if self.mode == "explain" or not self.options:
+            return
+        request = self.route.request.model_validate({"inputs": [_as_sent(self._sample)], **self.options})
+        (encoded,) = task.encode(request.items(), request.options())
+        if isinstance(encoded, InvalidInput) and encoded.field in self.options:
+            raise InvalidSettings(f"{spelled(encoded.field)} {encoded.reason}")
+
+    @property
+    def _sample(self) -> dict[str, str]:
+        """The fields of an item."""
+        return {name: name for name, field in self.spec.fields.items() if field.required}
 
 
 class LocalModel:
@@ -121,10 +142,12 @@ class LocalModel:
         """The same model, asked with other options.
 
         Raises:
-            InvalidSettings: as for `ModelRequest.checked_options`.
+            InvalidSettings: as for `ModelRequest.checked_options` and `check_model_takes`.
         """
         request = replace(self._request, options=options)
-        return LocalModel(self._deployment, request, request.checked_options(spelled), self.runner)
+        checked = request.checked_options(spelled)
+        request.check_model_takes(self._deployment.task, spelled)
+        return LocalModel(self._deployment, request, checked, self.runner)
 
     def answer(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
         """For each input what stands in `results` of the service's answer: a result, or an error in its place."""
@@ -162,7 +185,7 @@ def opened(request: ModelRequest) -> Iterator[LocalModel]:
     """The model, loaded as the service loads it.
 
     Raises:
-        InvalidSettings: as for `ModelRequest.checked_options`.
+        InvalidSettings: as for `ModelRequest.checked_options` and `check_model_takes`.
         InvalidArtefact, ProviderUnavailable: as for `load`.
     """
     options = request.checked_options()
@@ -170,6 +193,7 @@ def opened(request: ModelRequest) -> Iterator[LocalModel]:
         load_as = LoadOptions.from_settings(request.settings, NO_LIMIT)
         deployment = runner.run(load(request.artefact, load_as, Metrics()))
         try:
+            request.check_model_takes(deployment.task)
             yield LocalModel(deployment, request, options, runner)
         finally:
             runner.run(deployment.aclose(0))

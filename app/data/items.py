@@ -62,14 +62,22 @@ class InputSchema:
 
     def match(self, columns: Sequence[str]) -> dict[str, str]:
         """The column of each field that is not given."""
-        known = {name: same_column(self.trained_columns.get(name, ""), columns) or "" for name in self.specs}
-        known = {name: column for name, column in known.items() if column and name not in self.given}
+        known = self._trained(columns)
         if known and not self.text_column and not self.missing(known):
             return known  # of a model that read one text, a second column is no partner of it
         matches = match_columns(
             self.specs, columns, {**known, self.text_field: self.text_column or known.get(self.text_field, "")}
         )
         return {name: column for name, column in matches.items() if name not in self.given and column in columns}
+
+    def match_trained(self, columns: Sequence[str]) -> dict[str, str]:
+        """The column of each field by the names that the model was trained on alone; empty where a field has none."""
+        known = self._trained(columns)
+        return {} if self.missing(known) else known
+
+    def _trained(self, columns: Sequence[str]) -> dict[str, str]:
+        known = {name: same_column(self.trained_columns.get(name, ""), columns) or "" for name in self.specs}
+        return {name: column for name, column in known.items() if column and name not in self.given}
 
     def question(self, missing: str, columns: Sequence[str], source: str) -> str:
         """What a person is asked where no column, or one of several, holds a field."""

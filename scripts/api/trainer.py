@@ -263,6 +263,7 @@ class Trainer(Generic[F]):
             predictions=reference.predictions,
             runner=TorchRunner(trained.model, self._training.output_axis),
             notes=data_notes(self._prepared.dataset, self._prepared.sentences),
+            are_options_fitted=reference is self._reference,
         )
 
     def _line(self, script: str = "", callbacks: Sequence[Callback] = (), **values: Any) -> Pipeline:

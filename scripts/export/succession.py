@@ -38,10 +38,23 @@ class Succession:
     record: dict[str, Any] | None = None
     """The same for evaluation.json; None where nothing was compared."""
 
+    @property
+    def is_lower(self) -> bool:
+        """Whether its figure was worse than the predecessor's, by chance or beyond it."""
+        return self.record is not None and self.record["difference"]["mean"] < 0
+
     def promotion(self, models: str) -> str:
         """The command that lets the new version serve."""
-        option = "" if models == Recipe().models else f" --models {shlex.quote(models)}"
-        return f"hooper models promote {self.version}{option}"
+        return _promote(self.version, models)
+
+    def rollback(self, models: str) -> str:
+        """The command that lets the predecessor serve."""
+        return _promote(self.predecessor, models)
+
+
+def _promote(version: str, models: str) -> str:
+    option = "" if models == Recipe().models else f" --models {shlex.quote(models)}"
+    return f"hooper models promote {version}{option}"
 
 
 def judge_succession(
@@ -118,6 +131,9 @@ class _Comparison:
             return Succession(name, old, False, f"{name} is worse than {old} and does not serve: {figures}", record)
         if is_worse:
             return Succession(name, old, True, f"{takes_over} although it is worse: {figures}", record)
+        if difference.mean < 0:
+            chance = ", but by no more than chance explains" if not difference.is_worse else ""
+            takes_over += f", although it is worse on these rows{chance}"
         caveat = "" if same else f"; these are other rows than {old} was judged on, and it may have been trained on some"
         return Succession(name, old, True, f"{takes_over}: {figures}{caveat}", record)
 

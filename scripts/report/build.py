@@ -89,6 +89,7 @@ def write_run_report(
         predictions=verified.predictions,
         runner=runner,
         notes=data_notes(prepared.dataset, prepared.sentences),
+        are_options_fitted=True,
     )
     facts = {**facts_of(manifest), "trained on": f"{len(prepared.dataset.train):,} rows"}
     weights = weights_id(manifest)

@@ -88,6 +88,8 @@ class ReportInput:
     """What runs the model: explanations ask it again."""
     notes: Sequence[str] = field(default=())
     """Results of the data checks."""
+    are_options_fitted: bool = False
+    """Whether temperature and thresholds were fitted on these very examples, and look too good on them."""
 
     @property
     def lengths(self) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +23,9 @@ from scripts.tasks.texts import TextColumns, TextTraining, fields_of, joined_tex
 from scripts.training.baselines import fit_regressor
 from scripts.training.columns import LABEL as LABEL_FIELD
 from scripts.training.columns import TableSample, choose_columns, finds
-from scripts.training.data import Dataset, Example, Parse, load
+from scripts.training.data import Broken, Dataset, Example, Parse, load
 from scripts.training.data_checks import check_texts
+from scripts.training.numbers import has_decimal_commas, with_point
 from scripts.training.recipe import Recipe
 
 LABEL = "score"
@@ -82,14 +82,19 @@ class TextRegressionTraining(TextTraining):
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         columns = _columns(recipe, records)
-        dataset = load(recipe, records, partial(columns.parse, read_label=read_number))
+        with_commas = _with_decimal_commas(columns, records)
+        dataset = load(recipe, records, _parser(columns, with_commas))
         values = np.array([example.target for example in dataset.train])
         notes = [f"{columns}; numbers from {values.min():g} to {values.max():g}, {values.mean():.4g} on average"]
+        for source in with_commas:
+            column = columns.columns.of(source)[LABEL_FIELD]
+            notes.append(f"{source}: the numbers in column {column!r} have decimal commas: 3,5 is read as 3.5")
         checks = list(check_texts(dataset))
         return Prepared(dataset, _task_options(dataset, recipe), notes, checks, columns.columns.matches)
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
-        return partial(_columns(recipe, records).parse, read_label=read_number)
+        columns = _columns(recipe, records)
+        return _parser(columns, _with_decimal_commas(columns, records))
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if config.num_labels != 1:
@@ -170,6 +175,15 @@ def number(cell: Any) -> float | None:
         return None
 
 
+def read_comma_number(cell: Any) -> float:
+    """The number in a cell of a column with decimal commas.
+
+    Raises:
+        ValueError: as for `read_number`.
+    """
+    return read_number(with_point(cell) if isinstance(cell, str) else cell)
+
+
 def read_number(cell: Any) -> float:
     """
     Raises:
@@ -181,7 +195,8 @@ def read_number(cell: Any) -> float:
     try:
         value = float(cell.replace("_", " ") if isinstance(cell, str) else cell)  # Python would take 1_000 for a thousand
     except ValueError:
-        comma = "; decimals are written with a point, and thousands without a sign" if "," in str(cell) else ""
+        advice = "; write all numbers of a column with a point, or all with a comma, and thousands without a sign"
+        comma = advice if "," in str(cell) else ""
         raise ValueError(f"no number ({str(cell)[:20]!r}{comma})") from None
     if not math.isfinite(value):
         raise ValueError(f"no finite number ({str(cell)[:20]!r})")
@@ -198,6 +213,18 @@ def value_of(answer: Classification) -> float:
 
 def _columns(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> TextColumns:
     return TextColumns(choose_columns(FIELDS, NUMBER, recipe, records, "number"))
+
+
+def _with_decimal_commas(columns: TextColumns, records: Mapping[str, Sequence[Record]]) -> list[str]:
+    """The sources whose column of numbers is written with decimal commas."""
+    return [source for source, rows in records.items() if has_decimal_commas(columns.labels({source: rows}))]
+
+
+def _parser(columns: TextColumns, with_commas: Sequence[str]) -> Parse:
+    def parse(record: Record, source: str) -> Example | Broken:
+        return columns.parse(record, source, read_comma_number if source in with_commas else read_number)
+
+    return parse
 
 
 def _task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from app.data.cells import is_missing, plain
 from app.tasks.sentences import LANGUAGE
 from scripts.tasks import training_tasks
 from scripts.training.data import first_readable
+from scripts.training.numbers import has_decimal_commas, with_point
 from scripts.training.recipe import AUTO, Recipe
 from scripts.training.records import first_records
 
@@ -61,7 +62,8 @@ class ColumnSample:
     @cached_property
     def numbers(self) -> list[float]:
         """The numbers in the cells; none where one of the cells holds another thing."""
-        numbers = [number for text in self.texts if (number := _number(text)) is not None]
+        texts = [with_point(text) for text in self.texts] if has_decimal_commas(self.cells) else self.texts
+        numbers = [number for text in texts if (number := _number(text)) is not None]
         return numbers if len(numbers) == len(self.texts) else []
 
     @property
@@ -123,7 +125,7 @@ class ColumnSample:
             case "category":
                 return len(self.cells) >= FEWEST_ROWS and self.is_free_text and self.num_values == len(self.texts)
             case "number":
-                return bool(self.cells) and not any(_number(text) is not None for text in self.texts)
+                return bool(self.cells) and not any(_number(with_point(text)) is not None for text in self.texts)
             case "any":
                 return False
 

@@ -70,7 +70,7 @@ class TrainingProgress(TrainerCallback):
     def _figures(self) -> str:
         loss = "–" if self._loss is None else f"{self._loss:.4f}"
         accuracy = "–" if self._accuracy is None else f"{self._accuracy:.3f}"
-        return f"loss {loss}, accuracy {accuracy}"
+        return f"loss {loss}, accuracy {accuracy} on training rows"
 
     def _line(self, state: Any) -> None:
         share = state.global_step / state.max_steps

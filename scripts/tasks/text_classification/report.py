@@ -72,10 +72,13 @@ def sections(evaluated: ReportInput) -> dict[str, Any]:
 
 
 def _thresholds(evaluated: ReportInput, scored: ClassScores) -> dict[str, Any]:
-    """Of these rows, beside those that the model is published with."""
+    """Of these rows, beside those that the model is published with, and what the latter reach where they were not fitted."""
     own = evaluated.task_options.get("thresholds", {})
     result = thresholds.evaluate(scored.scores, scored.truth, scored.labels)
-    return {**result, "published": {label: own.get(label, DEFAULT_THRESHOLD) for label in scored.labels} if own else {}}
+    published = {label: own.get(label, DEFAULT_THRESHOLD) for label in scored.labels} if own else {}
+    is_measured = published and not evaluated.are_options_fitted
+    at_published = thresholds.measure(scored.scores, scored.truth, published) if is_measured else {}
+    return {**result, "published": published, "at_published": at_published}
 
 
 def worst(evaluated: ReportInput, scored: ClassScores, limit: int, num_explained: int) -> list[dict[str, Any]]:

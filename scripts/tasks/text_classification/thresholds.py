@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,23 @@ def evaluate(scores: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> di
         "accuracy_at_half": round(float((truth == at_half).all(-1).mean()), 4),
         "accuracy": round(float((truth == predicted).all(-1).mean()), 4),
         "method": "F1 of rows that the threshold was not fitted on: each half of the rows is judged by the other's",
+    }
+
+
+def measure(scores: np.ndarray, truth: np.ndarray, published: Mapping[str, float]) -> dict[str, Any]:
+    """What a model's own thresholds reach on rows that they were not fitted on.
+
+    Args:
+        scores: (rows, labels).
+        truth: 1 where a label is right: (rows, labels).
+        published: label to threshold, in the order of the labels.
+    """
+    predicted = (scores >= np.array(list(published.values()))).astype(int)
+    f1 = _f1(truth, predicted)
+    return {
+        "f1": {label: round(float(value), 4) for label, value in zip(published, f1, strict=True)},
+        "macro_f1": round(float(f1.mean()), 4),
+        "accuracy": round(float((truth == predicted).all(-1).mean()), 4),
     }
 
 

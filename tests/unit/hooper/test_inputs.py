@@ -22,6 +22,23 @@ def listed(inputs: Any, schema: Any = FIELDS) -> list[Any]:
     return [entry.detail if isinstance(entry, HooperError) else entry for entry in entries]
 
 
+TRAINED = InputSchema(FIELDS.specs, trained_columns={"text": "Beschreibung", "label": "Kategorie"})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "entries"),
+    [
+        ({"Beschreibung": "a"}, [{"text": "a"}]),
+        ([{"beschreibung": "a", "Kategorie": "b", "Nr": 7}, {"text": "c"}, "d"], [{"text": "a"}, {"text": "c"}, "d"]),
+        (pandas.DataFrame({"Beschreibung": ["a"], "Kategorie": ["b"]}), [{"text": "a"}]),
+        ({"Betreff": "a"}, [{"Betreff": "a"}]),  # which is refused by its name
+        ({"text": "a", "Beschreibung": "b"}, [{"text": "a", "Beschreibung": "b"}]),  # and so is this: it is not clear
+    ],
+)
+def test_mappings_may_have_the_columns_that_the_model_was_trained_on(inputs: Any, entries: list[Any]) -> None:
+    assert listed(inputs, TRAINED) == entries
+
+
 PAIR = {"text": "a", "text_pair": "b"}
 EMPTY = "there is nothing to read here (None or NaN)"
 

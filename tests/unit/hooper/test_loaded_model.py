@@ -59,6 +59,10 @@ def test_other_tasks_take_mappings(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_in_one_sentence(model: LoadedModel, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"^depth is no option of text-classification"):
         model.predict("a film", depth=3)
+    with pytest.raises(InvalidSettings, match=r"^threshold is for models that give a text any number of labels"):
+        model.predict(["a film", "a good film"], threshold=0.5)
+    (unread,) = model.predict({"Satz": "a film"})
+    assert unread["error"]["detail"] == "text: is required; 'Satz' is not a field that is known here"
     with pytest.raises(InvalidInput, match="an input must be a text or a mapping of fields, not int"):
         model.predict([5])
     with pytest.raises(UnknownModel):

@@ -6,12 +6,16 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from app.cli import commands
 from app.core.artefact import read_serving
 from app.serving.repository import Repository
+from scripts.export import succession
 from tests.unit.scripts.conftest import Train, write_reviews
 
 NAMED = ("--name", "reviews")
@@ -72,7 +76,10 @@ def test_a_worse_version_serves_where_somebody_says_so(
 def test_on_other_rows_it_is_only_said(train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train_many(*GOOD) == train_many(*BAD, "--seed", "3") == 0
     assert served(tmp_path) == 2
-    assert "these are other rows than reviews/1 was judged on" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "in place of reviews/1, although it is worse on these rows: accuracy" in out
+    assert "these are other rows than reviews/1 was judged on" in out
+    assert "\ngo back:    hooper models promote reviews/1  #" in out
     assert (replaces(tmp_path, 2)["same_rows"], replaces(tmp_path, 2)["serves"]) == (False, True)
 
 
@@ -86,3 +93,26 @@ def test_a_version_before_it_that_cannot_be_opened_keeps_nobody_from_serving(
     assert record is not None
     assert (record.version, record.why) == (2, "published")
     assert "differs from the checksum" in capsys.readouterr().out
+
+
+def test_worse_by_no_more_than_chance_serves_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = {"new": np.array([0.0, 1, 1, 1]), "old": np.array([1.0, 1, 1, 1])}
+    training: Any = SimpleNamespace(
+        name="text-classification",
+        primary_metric="accuracy",
+        serving_options=lambda: None,
+        row_scores=lambda answers, examples: right[answers],
+        evaluate=lambda answers, examples, options: {"headline": {"accuracy": right[answers].mean()}},
+    )
+    before: Any = SimpleNamespace(
+        name="a/1", manifest=SimpleNamespace(task=training.name), task=None, session=None, folder=Path()
+    )
+    monkeypatch.setattr(succession, "predict", lambda *arguments: SimpleNamespace(answers="old"))
+    result = succession._Comparison("a/2", before, training, [], "new", {}).succession(serve_anyway=False)
+    assert result.serves
+    assert result.is_lower
+    assert result.rollback("models") == "hooper models promote a/1"
+    assert result.sentence.startswith(
+        "a/2 serves from the next start on, in place of a/1, although it is worse on these rows, but by no more than chance"
+        " explains: accuracy 0.7500 against 1.0000"
+    )

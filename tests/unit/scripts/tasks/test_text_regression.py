@@ -25,9 +25,10 @@ from scripts.tasks import text_classification
 from scripts.tasks.spec import Prepared
 from scripts.tasks.text_regression import SPEC as TASK
 from scripts.tasks.text_regression import number
+from scripts.training.columns import with_task
 from scripts.training.data import Example
 from scripts.training.pipeline import Pipeline
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import AUTO, Recipe
 from scripts.training.records import read_records
 from tests.support.tiny_model import tiny_tokenizer
 
@@ -63,6 +64,9 @@ def test_numbers_are_learnt_at_mean_0_and_deviation_1_whatever_their_unit(tmp_pa
     assert prepared.notes[0].endswith("label from 'score'; numbers from 1000 to 3000, 1950 on average")
 
 
+ADVICE = "write all numbers of a column with a point, or all with a comma, and thousands without a sign"
+
+
 @pytest.mark.parametrize(
     ("cell", "why"),
     [
@@ -70,16 +74,34 @@ def test_numbers_are_learnt_at_mean_0_and_deviation_1_whatever_their_unit(tmp_pa
         ("five", "no number ('five')"),
         ("nan", "no number"),
         ("inf", "no finite number ('inf')"),
-        ("1,5", "no number ('1,5'; decimals are written with a point, and thousands without a sign)"),
-        ("1,234.5", "no number ('1,234.5'; decimals are written with a point, and thousands without a sign)"),
+        ("1,5", f"no number ('1,5'; {ADVICE})"),
+        ("1,234.5", f"no number ('1,234.5'; {ADVICE})"),
         ("1_000", "no number ('1_000')"),
     ],
 )
 def test_what_is_no_number_is_a_broken_row(cell: str, why: str, tmp_path: Path) -> None:
-    path = Path(write(tmp_path / "a.tsv", list(range(200)), "text,score"))
+    path = Path(write(tmp_path / "a.tsv", [number + 0.5 for number in range(200)], "text,score"))
     path.write_text(path.read_text().replace(",", "\t") + f"\ntext\t{cell}")
     (broken,) = prepare(str(path)).dataset.broken
     assert broken.why == f"{why} in column 'score'"
+
+
+def test_a_column_with_decimal_commas_is_read_and_it_is_said(tmp_path: Path) -> None:
+    german, other = tmp_path / "preise.csv", tmp_path / "b.csv"
+    german.write_text("Beschreibung;Wert\n" + "".join(f"Artikel {n} ist gut;{n},5\n" for n in range(60)), encoding="utf-8")
+    other.write_text("Beschreibung,Wert\n" + "".join(f"Ding {n} ist gut,{n}.25\n" for n in range(20)), encoding="utf-8")
+    records = {str(path): read_records(str(path)) for path in (german, other)}
+    recipe, _ = with_task(Recipe(data=list(records), task=AUTO))
+    assert recipe.task == "text-regression"
+    prepared = TASK.prepare(recipe, records)
+    assert not prepared.dataset.broken
+    targets = {example.target for part in (prepared.dataset.train, prepared.dataset.validation) for example in part}
+    assert targets == {n + 0.5 for n in range(60)} | {n + 0.25 for n in range(20)}
+    assert prepared.notes[1:] == [f"{german}: the numbers in column 'Wert' have decimal commas: 3,5 is read as 3.5"]
+    read = TASK.labelled_parser(recipe, records, prepared.task_options)
+    first = read(records[str(german)][0], str(german))
+    assert isinstance(first, Example)
+    assert first.target == 0.5
 
 
 def test_numbers_stay_numbers_in_json() -> None:

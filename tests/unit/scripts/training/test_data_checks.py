@@ -167,7 +167,7 @@ def vocabulary(*texts: str) -> list[Check]:
 
 def test_a_language_that_the_vocabulary_hardly_knows_is_told_with_a_base_model_that_does() -> None:
     (check,) = vocabulary("Посылка пришла слишком поздно", "Никто не отвечает")
-    assert "100% of the tokens are unknown" in check.finding
+    assert "100% of them unknown" in check.finding
     assert "--base-model intfloat/multilingual-e5-small" in check.advice
 
 

@@ -47,7 +47,10 @@ def test_a_log_file_gets_about_forty_lines_with_loss_accuracy_and_the_time_that_
     run(20 * PLAIN_LINES, monkeypatch)
     lines = [line for line in capsys.readouterr().err.splitlines() if "min left" in line and "%" in line]
     assert len(lines) == PLAIN_LINES
-    assert lines[PLAIN_LINES // 2 - 1] == f"training  50%  loss 0.5000, accuracy 0.500, {10 * PLAIN_LINES:.1f} min left"
+    assert (
+        lines[PLAIN_LINES // 2 - 1]
+        == f"training  50%  loss 0.5000, accuracy 0.500 on training rows, {10 * PLAIN_LINES:.1f} min left"
+    )
     assert lines[-1].endswith("0.0 min left")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from scripts.report.build import build
+from scripts.report.page import to_html
 from scripts.tasks.text_classification.report import likely_label_errors
 from scripts.tasks.text_classification.task import SPEC
 from tests.unit.scripts.conftest import Evaluate
@@ -42,3 +45,16 @@ def test_a_label_that_the_model_confidently_denies_is_suspected() -> None:
 
 def test_a_label_without_rows_suspects_nobody() -> None:
     assert likely_label_errors(np.array([[0.5, 0.5], [0.6, 0.4]]), np.array([0, 0])) == []
+
+
+def test_the_models_own_thresholds_are_measured_on_rows_that_they_were_not_fitted_on(evaluate_tiny: Evaluate) -> None:
+    pairs = [("bad", ("bad",)), ("good", ("good",)), ("a film", ()), ("bad good", ("bad", "good"))] * 3
+    problem = {"problem_type": "multi_label_classification", "thresholds": {"bad": 1.0, "good": 0.0}}
+    evaluated = evaluate_tiny(pairs, **problem)
+    section = build(evaluated, {})["thresholds"]
+    # nothing reaches 1, and everything 0: of twelve texts six are good
+    assert section["at_published"] == {"f1": {"bad": 0.0, "good": 0.6667}, "macro_f1": 0.3333, "accuracy": 0.25}
+    assert "At the model's own thresholds, which were fitted on other rows, macro F1 is 0.333" in to_html(build(evaluated, {}))
+    fitted = build(replace(evaluated, are_options_fitted=True), {})
+    assert fitted["thresholds"]["at_published"] == {}
+    assert "At the model's own thresholds" not in to_html(fitted)
