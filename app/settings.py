@@ -81,6 +81,11 @@ class Settings(BaseModel):
         " has several threads); 1: one after the other, as other devices do; 0: in int8 as many as threads, where those are at"
         " most 4, else 1.",
     )
+    share_weights: bool = Field(
+        False,
+        description="Whether models whose weights are partly the same, byte for byte, hold these once on ONNX Runtime's CPU"
+        " provider, as several heads on one frozen base do. A batch takes longer (docs/how-to/smaller-models.md).",
+    )
     cuda_graphs: bool = Field(
         False,
         description="Whether a batch whose tensor shapes were met before is launched as one captured graph; needs the device"

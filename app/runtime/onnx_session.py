@@ -18,6 +18,7 @@ from app.core.manifest import Graph
 from app.core.types import Ints
 from app.runtime.cuda_graphs import CudaGraphSession, try_capture
 from app.runtime.providers import Provider, openvino_devices
+from app.runtime.shared_weights import SharingSession, share
 from app.runtime.tensorrt import tensorrt_options
 
 FOLDED = "folded.onnx"
@@ -90,6 +91,7 @@ def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | N
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     elif provider.device != "cpu":
         onnxruntime.preload_dlls()
+    weights = share(options, file) if provider.shares_weights else {}
     try:
         left_out = SLOW_FUSIONS if provider.device == "cpu" else ()
         # without `enable_fallback=0`, a provider that fails, at its start or in a run, is silently replaced by the CPU
@@ -105,7 +107,7 @@ def _open(file: Path, provider: Provider, num_threads: int, chain: list[Any] | N
         raise ProviderUnavailable(
             f"{provider.execution_provider} was asked for, but the engine chose {', '.join(session.get_providers())}"
         )
-    return session
+    return SharingSession(session, weights) if weights else session
 
 
 def _capturing(session: OrtSession, name: str, graph: Graph) -> OrtSession:

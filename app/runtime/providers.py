@@ -42,6 +42,8 @@ class Provider:
     """Why this one: for the log, `/v1/models` and `hooper doctor`."""
     captures: bool = False
     """Whether runs are captured as CUDA graphs."""
+    shares_weights: bool = False
+    """Whether its sessions hold equal weights once; see `app.runtime.shared_weights`. Of the device `cpu` alone."""
     limits: Limits | None = None
     """What its batches never exceed, for engines that are built for a range of shapes; none: nothing is known."""
 

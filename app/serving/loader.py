@@ -68,6 +68,7 @@ class LoadOptions:
     num_streams: int = 0
     """Batches that the CPU computes at the same time; 0: see `open_engines`."""
     cuda_graphs: bool = False
+    share_weights: bool = False
     tasks: Tasks = field(default_factory=installed_tasks)
 
     @classmethod
@@ -83,6 +84,7 @@ class LoadOptions:
             precision=settings.precision,
             num_streams=settings.engine_streams,
             cuda_graphs=settings.cuda_graphs,
+            share_weights=settings.share_weights,
             tasks=installed_tasks(settings.tasks),
         )
 
@@ -113,6 +115,8 @@ async def load(
     providers = [for_model(choice, manifest, has_int8(), options.precision) for choice in choices]
     if options.cuda_graphs:
         providers = [providers[0].capturing()]
+    if options.share_weights:
+        providers = [replace(provider, shares_weights=provider.device == "cpu") for provider in providers]
     options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
     limits = Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows)
     providers = [replace(provider, limits=limits) for provider in providers]

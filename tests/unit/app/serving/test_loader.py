@@ -84,6 +84,19 @@ async def test_cuda_graphs_without_cuda_are_refused(load_tiny: Load) -> None:
         await load_tiny(cuda_graphs=True)
 
 
+@pytest.mark.parametrize("share_weights", [False, True])
+async def test_weights_are_shared_where_the_settings_say_so(models: Path, share_weights: bool) -> None:
+    told: list[Provider] = []
+
+    def session_factory(graph_file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
+        told.append(provider)
+        return open_session(graph_file, graph, provider, num_threads)
+
+    options = replace(OPTIONS, share_weights=share_weights)
+    await (await load(Repository(models).open("tiny", 1), options, Metrics(), session_factory)).aclose(0)
+    assert {provider.shares_weights for provider in told} == {share_weights}
+
+
 async def test_what_opens_the_graph_is_told_the_limits_of_its_batches(models: Path) -> None:
     told: list[Provider] = []
 
@@ -319,8 +332,9 @@ def test_every_setting_of_the_engine_reaches_the_loader() -> None:
     chosen: dict[str, Any] = {
         "device": "cuda", "engine_threads": 3, "max_batch_tokens": 99, "max_batch_rows": 7, "max_waiting_rows": 5,
         "max_waiting_tokens": 55, "engine_run_s": 8.5, "precision": "fp32", "engine_streams": 2, "cuda_graphs": True,
+        "share_weights": True,
     }  # fmt: skip
     assert LoadOptions.from_settings(Settings(**chosen)) == LoadOptions(
-        "cuda", 3, 99, 7, QueueLimit(5, 55), 8.5, "fp32", 2, cuda_graphs=True
+        "cuda", 3, 99, 7, QueueLimit(5, 55), 8.5, "fp32", 2, cuda_graphs=True, share_weights=True
     )
     assert LoadOptions.from_settings(Settings(), QueueLimit(1, 2)).queue == QueueLimit(1, 2)
