@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import warnings
 from collections import Counter, defaultdict
@@ -30,12 +29,11 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
-from app.core.types import Row, RowOutput
-from app.tasks.base import Encoded
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionAnswering, QuestionItem
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import OpenVersion, open_folder
 from scripts.peers.answer_rule import reference_answer, whole_words
+from scripts.peers.judged import TINY, JudgedRows, hub_tokenizer
 from scripts.tasks.question_answering.answers import Gold
 from scripts.training.data import Example
 from scripts.training.evaluation import predict
@@ -54,31 +52,14 @@ class JudgedModel(transformers.BertForQuestionAnswering):
     """The published graph as a model that the pipeline accepts; its torch weights are never used."""
 
     def __init__(self, version: OpenVersion) -> None:
-        tiny = transformers.BertConfig(
-            vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-        )
-        super().__init__(tiny)  # type: ignore[no-untyped-call]
-        self._session = version.session
-        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], np.ndarray] = {}
+        super().__init__(transformers.BertConfig(**TINY))  # type: ignore[no-untyped-call]
+        self.rows = JudgedRows(version)
 
     def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None, **rest: Any) -> Any:
         """One row; (1, tokens)."""
-        types = [0] * input_ids.shape[1] if token_type_ids is None else token_type_ids[0].tolist()
-        logits: Any = torch.from_numpy(self.read(input_ids[0].tolist(), types))  # (tokens, 2)
+        types = None if token_type_ids is None else token_type_ids[0].tolist()
+        logits: Any = torch.from_numpy(self.rows.read(input_ids[0].tolist(), types))  # (tokens, 2)
         return QuestionAnsweringModelOutput(start_logits=logits[None, :, 0], end_logits=logits[None, :, 1])
-
-    def read(self, input_ids: Sequence[int], token_type_ids: Sequence[int]) -> np.ndarray:
-        """Logits of a row: (tokens, 2)."""
-        key = tuple(input_ids), tuple(token_type_ids)
-        if key not in self._known:
-            (output,) = self._session.run_rows([Row(input_ids, token_type_ids)])
-            self._known[key] = np.array(output["logits"])
-        return self._known[key]
-
-    def remember(self, encoded: Encoded, outputs: Sequence[RowOutput]) -> None:
-        """Keep what is known of this question's rows alone: where others ask for the same rows, nothing is computed twice."""
-        pairs = zip(encoded.rows, outputs, strict=True)
-        self._known = {(tuple(row.input_ids), tuple(row.token_type_ids)): np.array(output["logits"]) for row, output in pairs}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,9 +113,9 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
     differences, otherwise, of_pipeline, of_reference, largest = [], [], [], [], 0.0
     for index, example in enumerate(tqdm(examples, desc="others", disable=not sys.stderr.isatty())):
         own, encoded = predictions.answers[index].answers[0], predictions.encoded[index]
-        model.remember(encoded, predictions.outputs[index])
+        model.rows.remember(encoded, predictions.outputs[index])
         reference = reference_answer(
-            pipe.tokenizer, model.read, example.item.question, example.item.context, length, options.stride,
+            pipe.tokenizer, model.rows.read, example.item.question, example.item.context, length, options.stride,
             options.max_answer_tokens,
         )  # fmt: skip
         of_reference.append(reference)
@@ -224,10 +205,7 @@ def _joined(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 def _pipeline(version: OpenVersion, model: JudgedModel) -> Any:
-    transformers.logging.set_verbosity(logging.CRITICAL)  # it would name all classes that it knows better
-    tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
-    file = version.folder / version.manifest.tokenizer
-    tokenizer: Any = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **tokens)
+    tokenizer = hub_tokenizer(version)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it will be gone in the next major version: that is why it is the reference
         return transformers.QuestionAnsweringPipeline(model=model, tokenizer=tokenizer, device="cpu")
