@@ -69,6 +69,9 @@ class Entity:
     start: int
     end: int
     score: float
+    is_well_formed: bool = True
+    """Whether its tags are those of an entity in the model's scheme: begun by `B`, and ended by `E` where there is such a tag.
+    Figures that are called strict count no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class TokenClassification:
         self._ends_words_at_signs = json.loads(tokenizer.definition)["model"].get("type") != "WordPiece"
         self.labels = tuple(labels)
         self.parts = label_parts(self.labels)
+        self._has_ends = any(part.is_prefixed and part.place in ("E", "S") for part in self.parts)
 
     def encode(self, items: Sequence[TagItem], options: TagOptions) -> list[Encoded | HooperError]:
         """One row per window of the text."""
@@ -164,8 +168,18 @@ class TokenClassification:
             name = self.parts[label].type if is_grouped else self.labels[label]
             if not {name, self.labels[label]} & set(options.ignored):
                 score = float(np.mean([unit[3] for unit in group]))
-                entities.append(Entity(name, reading.tokens.text[start:end], start, end, score))
+                is_well_formed = not is_grouped or self._is_well_formed([unit[0] for unit in group])
+                entities.append(Entity(name, reading.tokens.text[start:end], start, end, score, is_well_formed))
         return Entities(entities, is_grouped)
+
+    def _is_well_formed(self, labels: Sequence[int]) -> bool:
+        """Of the labels of an entity's words, in order."""
+        first, last = self.parts[labels[0]], self.parts[labels[-1]]
+        if not first.is_prefixed:
+            return True
+        if self._has_ends:
+            return first.place == "S" or (first.place == "B" and last.place == "E")
+        return first.place == "B"
 
     def _units(self, tokens: Tokens, probabilities: Floats, aggregation: Aggregation) -> Iterator[tuple[int, int, int, float]]:
         """Label, span and score of each token (`none`, `simple`) or word, in order."""

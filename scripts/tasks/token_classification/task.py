@@ -19,6 +19,7 @@ from app.tasks.manifest_options import checked_options
 from app.tasks.token_classification.spec import SPEC as SERVED
 from app.tasks.token_classification.task import (
     OUTSIDE,
+    Entity,
     Key,
     TagItem,
     TagOptions,
@@ -179,23 +180,34 @@ class TokenClassificationTraining(TrainingTask):
         return int((logits.argmax(-1) == labels)[inside].sum()), int(inside.sum())
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
-        """Precision, recall and F1 of whole entities, as seqeval counts them by default (lenient: an entity may begin with any
-        of its tags), over all, per label and per source."""
-        pairs = list(zip(map(keys_of, answers), (_gold(example) for example in examples), strict=True))
+        """Precision, recall and F1 of whole entities, over all, per label and per source.
+
+        As seqeval counts them by default (lenient: an entity may begin with any of its tags), and in its strict mode, which
+        counts no predicted entity whose tags are not those of one in the model's scheme."""
+        pairs = [(keys_of(answer), _gold(example)) for answer, example in zip(answers, examples, strict=True)]
+        strict = [(_well_formed(answer), gold) for answer, (_, gold) in zip(answers, pairs, strict=True)]
         types = list(dict.fromkeys(part.type for part in label_parts(task_options["labels"]) if part.type != OUTSIDE))
-        by_source: dict[str, list[tuple[set[Key], set[Key]]]] = defaultdict(list)
-        for example, pair in zip(examples, pairs, strict=True):
-            by_source[example.source].append(pair)
+        by_source: dict[str, list[int]] = defaultdict(list)
+        for number, example in enumerate(examples):
+            by_source[example.source].append(number)
         per_class = {}
         for label in types:
-            of_label = [tuple({key for key in keys if key[0] == label} for keys in pair) for pair in pairs]
-            figures = prf(of_label)
-            per_class[label] = {**figures, "rows": sum(len(gold) for _, gold in of_label)}
+            of_label, strict_of_label = (
+                [({key for key in found if key[0] == label}, {key for key in gold if key[0] == label}) for found, gold in kind]
+                for kind in (pairs, strict)
+            )
+            per_class[label] = {**_figures(of_label, strict_of_label), "rows": sum(len(gold) for _, gold in of_label)}
         return {
-            "headline": {**prf(pairs), "rows": len(examples)},
-            "by_source": {source: {**prf(members), "rows": len(members)} for source, members in by_source.items()},
+            "headline": {**_figures(pairs, strict), "rows": len(examples)},
+            "by_source": {
+                source: {**_figures([pairs[n] for n in numbers], [strict[n] for n in numbers]), "rows": len(numbers)}
+                for source, numbers in by_source.items()
+            },
             "per_class": per_class,
         }
+
+    def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"strict_precision": "strict precision", "strict_recall": "strict recall", "strict_f1": "strict F1"}
 
     def item(self, fields: Mapping[str, Any]) -> TagItem:
         return TagItem(**fields)
@@ -228,6 +240,10 @@ class TokenClassificationTraining(TrainingTask):
                 "guessed": self.answer_texts(answers[index], {}) or ["(no entity)"],
                 "score": round(float(max((entity.score for entity in answers[index].entities), default=0.0)), 4),
                 "words": [],
+                "entities": {
+                    "true": pieces(example.item.text, example.target),
+                    "predicted": pieces(example.item.text, answers[index].entities),
+                },
             }
             for index in np.argsort([-count for count in wrong], kind="stable")[:limit]
             if wrong[index]
@@ -264,6 +280,23 @@ def prf(pairs: Iterable[Sequence[set[Key]]]) -> dict[str, float]:
     recall = num_right / num_true if num_true else 0.0
     f1 = 2 * precision * recall / (precision + recall) if num_right else 0.0
     return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
+
+
+def pieces(text: str, spans: Sequence[Span | Entity]) -> list[tuple[str, str]]:
+    """The text in pieces, each with its label: empty between entities."""
+    parts, place = [], 0
+    for span in spans:
+        parts += [(text[place : span.start], ""), (text[span.start : span.end], span.label)]
+        place = span.end
+    return [(part, label) for part, label in [*parts, (text[place:], "")] if part]
+
+
+def _figures(pairs: Iterable[Sequence[set[Key]]], strict: Iterable[Sequence[set[Key]]]) -> dict[str, float]:
+    return {**prf(pairs), **{f"strict_{name}": value for name, value in prf(strict).items()}}
+
+
+def _well_formed(answer: Any) -> set[Key]:
+    return {(entity.label, entity.start, entity.end) for entity in answer.entities if entity.is_well_formed}
 
 
 def _labels_of(

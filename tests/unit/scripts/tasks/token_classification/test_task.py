@@ -11,11 +11,12 @@ import pytest
 
 from app.core.errors import InvalidSettings
 from app.data import Record
-from app.tasks.token_classification.task import Entities, Entity, TagItem
+from app.tasks.base import Encoded
+from app.tasks.token_classification.task import Entities, Entity, TagItem, TagOptions, TokenClassification
 from scripts.tasks.spec import TrainingRow
 from scripts.tasks.token_classification import SPEC
-from scripts.tasks.token_classification.spans import Span
-from scripts.tasks.token_classification.task import NO_LABEL, prf
+from scripts.tasks.token_classification.spans import Span, labels_for, tags_for
+from scripts.tasks.token_classification.task import NO_LABEL, pieces, prf
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import tiny_tokenizer
@@ -86,26 +87,55 @@ def test_only_words_are_counted_on_the_way() -> None:
 def test_an_entity_counts_where_its_label_and_both_ends_are_right() -> None:
     examples = [example("x" * 20, Span(0, 4, "A"), Span(5, 9, "B")), example("x" * 20)]
     figures = SPEC.evaluate([answer((0, 4, "A"), (5, 8, "B")), answer((0, 1, "A"))], examples, {"labels": ["O", "A", "B"]})
-    assert figures["headline"] == {"precision": 0.3333, "recall": 0.5, "f1": 0.4, "rows": 2}
-    assert figures["per_class"]["A"] == {"precision": 0.5, "recall": 1.0, "f1": 0.6667, "rows": 1}
+    strict = {"strict_precision": 0.3333, "strict_recall": 0.5, "strict_f1": 0.4}
+    assert figures["headline"] == {"precision": 0.3333, "recall": 0.5, "f1": 0.4, **strict, "rows": 2}
+    of_a = {"precision": 0.5, "recall": 1.0, "f1": 0.6667}
+    assert figures["per_class"]["A"] == {**of_a, **{f"strict_{name}": value for name, value in of_a.items()}, "rows": 1}
     assert figures["per_class"]["B"]["f1"] == 0.0
     assert figures["by_source"]["rows.jsonl"]["rows"] == 2
     assert prf([]) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
 
 
-def test_figures_are_those_of_seqeval() -> None:
-    """Entities of tag sequences, by its default and by its strict mode, which differ only where an entity begins with I-."""
-    seqeval = pytest.importorskip("seqeval.metrics")
-    from scripts.tasks.token_classification.spans import spans_of
-
+@pytest.mark.parametrize(("scheme", "name"), [("BIO", "IOB2"), ("BIOES", "IOBES")])
+def test_figures_are_those_of_seqeval_lenient_and_strict(scheme: Any, name: str) -> None:
+    """Of random tags as a model gives them, whole entities or not, against entities of the same kinds."""
+    seqeval_scheme = pytest.importorskip("seqeval.scheme")  # not in 0.0.10
+    seqeval_metrics = pytest.importorskip("seqeval.metrics")
+    labels = labels_for(["A", "B"], scheme, True)
+    task = TokenClassification(tiny_tokenizer(), labels)
+    text, words = " ".join(["film"] * 12), [(start, start + 4) for start in range(0, 60, 5)]
     rng = random.Random(7)
-    tags = ["O", "B-A", "I-A", "B-B", "I-B"]
-    true, predicted = ([[rng.choice(tags) for _ in range(12)] for _ in range(50)] for _ in range(2))
-    pairs = [
-        [{(span.label, span.start, span.end) for span in spans_of(["w"] * 12, row)} for row in rows]
-        for rows in zip(predicted, true, strict=True)
+    (encoded,) = task.encode([TagItem(text)], TagOptions())
+    assert isinstance(encoded, Encoded)
+    examples, answers, true, predicted = [], [], [], []
+    for _ in range(60):
+        starts = sorted(rng.sample(range(0, 12, 2), 3))
+        spans = [Span(5 * start, 5 * start + rng.choice((4, 9)), rng.choice("AB")) for start in starts]
+        examples.append(example(text, *spans))
+        true.append(tags_for(words, spans, scheme))
+        predicted.append([rng.choice(labels) if rng.random() < 0.2 else tag for tag in true[-1]])
+        logits = np.full((14, len(labels)), -9.0)
+        logits[range(1, 13), [labels.index(tag) for tag in predicted[-1]]] = 9.0
+        answers.append(task.decode(encoded, [{"logits": logits}], TagOptions()))
+    figures = SPEC.evaluate(answers, examples, {"labels": labels})
+    lenient = seqeval_metrics.classification_report(true, predicted, output_dict=True)
+    strict = seqeval_metrics.classification_report(
+        true, predicted, mode="strict", scheme=getattr(seqeval_scheme, name), output_dict=True
+    )
+    for own, theirs in ((figures["headline"], "micro avg"), (figures["per_class"]["A"], "A"), (figures["per_class"]["B"], "B")):
+        for report, prefix in ((lenient, ""), (strict, "strict_")):
+            expected = [report[theirs][key] for key in ("precision", "recall", "f1-score")]
+            assert [own[prefix + key] for key in ("precision", "recall", "f1")] == pytest.approx(expected, abs=1e-4)
+    assert figures["headline"]["strict_f1"] != figures["headline"]["f1"]
+
+
+def test_the_report_shows_what_was_predicted_beside_what_is_true() -> None:
+    assert pieces("Anna met Bob", [Span(0, 4, "PER"), Span(9, 12, "PER")]) == [
+        ("Anna", "PER"),
+        (" met ", ""),
+        ("Bob", "PER"),
     ]
-    assert prf(pairs)["f1"] == pytest.approx(seqeval.f1_score(true, predicted), abs=1e-4)
+    assert pieces("Anna", []) == [("Anna", "")]
 
 
 def test_a_text_is_right_where_all_its_entities_are() -> None:
