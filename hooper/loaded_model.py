@@ -61,7 +61,7 @@ class LoadedModel:
     def labels(self) -> list[str]:
         """Of a model that chooses among labels, all of them, in its own order; else none."""
         request = self._request
-        has_labels = request.spec.output.num_features == 0  # as many outputs as labels
+        has_labels = request.spec.output.num_features == 0 and "label" in request.spec.table.per_rank  # an output for each
         return list(request.artefact.manifest.task_options.get("labels", ())) if has_labels else []
 
     @overload

@@ -33,7 +33,7 @@ from app.settings import Settings
 from app.tasks.base import Result
 from app.tasks.registry import Tasks
 from app.tasks.schemas import NativeRequest
-from app.tasks.spec import TaskSpec
+from app.tasks.spec import Served, TaskSpec
 
 Wrap = Callable[[Result], BaseModel]
 """From a task's answer to what stands in `results`."""
@@ -139,19 +139,24 @@ class PredictContext:
         """Items that a request may hold."""
         return self._state.settings.max_items
 
-    async def answer(self, tasks: Sequence[str], request: NativeRequest, wraps: Mapping[str, Wrap]) -> Envelope[Any]:
+    async def answer(self, tasks: Sequence[str], request: NativeRequest, served: Mapping[str, Served]) -> Envelope[Any]:
         """Answer a native request; see the HTTP contract for what fails as a whole and what fails alone.
 
         Args:
             tasks: those of the route, in the order in which their default models are asked.
             request: the body.
-            wraps: by task.
+            served: how each of them serves it.
         """
         items = request.items()
         with self.lease(tasks, request.model) as deployment:
             prediction = await self._predict(deployment, items, request.options())
             _check_results(request, prediction.results)
-            return self._envelope(deployment, prediction, wraps[deployment.manifest.task])
+            own = served[deployment.manifest.task]
+            if own.arrange is None:
+                return self._envelope(deployment, prediction, own.wrap)
+            arranged = own.arrange(request, prediction.results)
+            results = [failed(entry, number) if isinstance(entry, HooperError) else entry for number, entry in arranged]
+            return _envelope_of(deployment, prediction, results)
 
     async def explain(self, request: ExplainRequest) -> Envelope[Any]:
         """Explain what a model answers to the items; the model, or else the first item's shape, says which task it is."""
@@ -259,15 +264,17 @@ class PredictContext:
         return Prediction(merged, prediction.timings)
 
     def _envelope(self, deployment: Deployment, prediction: Prediction, wrap: Wrap) -> Envelope[Any]:
-        manifest = deployment.manifest
-        results: list[Any] = [
-            failed(result) if isinstance(result, HooperError) else wrap(result) for result in prediction.results
-        ]
-        return _ENVELOPE.model_construct(
-            model=ModelRef.model_construct(name=manifest.name, version=manifest.version),
-            results=results,
-            usage=Usage.model_construct(num_tokens=prediction.num_tokens),
-        )
+        results = [failed(result) if isinstance(result, HooperError) else wrap(result) for result in prediction.results]
+        return _envelope_of(deployment, prediction, results)
+
+
+def _envelope_of(deployment: Deployment, prediction: Prediction, results: Sequence[BaseModel]) -> Envelope[Any]:
+    manifest = deployment.manifest
+    return _ENVELOPE.model_construct(
+        model=ModelRef.model_construct(name=manifest.name, version=manifest.version),
+        results=results,
+        usage=Usage.model_construct(num_tokens=prediction.num_tokens),
+    )
 
 
 async def _context(
@@ -302,18 +309,18 @@ def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
 
 def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:
     """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
-    if not isinstance(request.inputs, list) or all(
-        isinstance(result, Unavailable) or _of(request, result) for result in results
-    ):
+    field = request.items_field
+    sent = getattr(request, field)
+    if not isinstance(sent, list) or all(isinstance(result, Unavailable) or _of(request, result) for result in results):
         for result in results:
             if isinstance(result, InvalidInput) and not _of(request, result):
-                raise InvalidInput(result.reason, "inputs") if isinstance(request.inputs, str) else result.within("inputs")
+                raise InvalidInput(result.reason, field) if isinstance(sent, str) else result.within(field)
             if isinstance(result, HooperError):
                 raise result
 
 
 def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, result: Result | HooperError) -> bool:
-    """Whether an error is about a field that stands beside `inputs`, not in it."""
+    """Whether an error is about a field that stands beside the items, not in one."""
     return isinstance(result, InvalidInput) and result.field is not None and hasattr(request, result.field)
 
 

@@ -83,7 +83,11 @@ HUGGING_FACE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=
 OPEN_INFERENCE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail))
 TEI = ErrorFormat(TeiError, JSON, _tei_error, {EmptyBatch: 400, TooManyItems: 413, UnknownModel: 424, EngineFailed: 424})
 
-_BY_FIRST_PART = {"models": HUGGING_FACE, "v2": OPEN_INFERENCE, "predict": TEI, "info": TEI}
+_BY_FIRST_PART = {
+    "models": HUGGING_FACE,
+    "v2": OPEN_INFERENCE,
+    **dict.fromkeys(("info", "predict", "rerank"), TEI),
+}
 
 
 def error_format_for(scope: Mapping[str, Any]) -> ErrorFormat:

@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from app.core.errors import InvalidInput, TooManyItems
+from app.core.errors import InvalidInput, TooManyItems, brief
 
 JSON_VALUE = "hooper.json"
 """Key of the scope under which stands what the body says, once it was read and found within bounds."""
@@ -138,9 +138,9 @@ def check_items(value: Any, max_items: int) -> None:
     Raises:
         TooManyItems: a request holds more items, of whatever kind.
     """
-    inputs = value.get("inputs") if isinstance(value, dict) else None
-    if isinstance(inputs, list) and len(inputs) > max_items:
-        raise TooManyItems(f"{len(inputs)} items are too many; at most {max_items}", "inputs")
+    for name, entries in value.items() if isinstance(value, dict) else ():  # whichever of them holds the items
+        if isinstance(entries, list) and len(entries) > max_items:
+            raise TooManyItems(f"{len(entries)} items are too many; at most {max_items}", brief(name))
 
 
 def _checked(value: dict[str, Any]) -> Mapping[str, Any]:

@@ -86,7 +86,9 @@ def _describe_generics(schemas: dict[str, Schema]) -> None:
     """A generic model's docstring is not its specialization's: pydantic leaves those without one."""
     for name, schema in schemas.items():
         if name.startswith("Envelope_") and "description" not in schema:
-            schema["description"] = "The answer to a request: one result per item, in the same order."
+            schema["description"] = (
+                "The answer to a request: one result per item, in the same order, unless the route says otherwise."
+            )
 
 
 def _drop_fastapi_errors(operation: Schema) -> None:

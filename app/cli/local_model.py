@@ -83,7 +83,7 @@ class ModelRequest:
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
             return Route(explain_request(self.tasks), names, ExplainResult.of, explain, methodcaller("items", self.spec))
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
-        return Route(self.spec.route.request, option_names(self.spec), self.spec.routes[0].wrap, predict)
+        return Route(self.spec.route.item_request, option_names(self.spec), self.spec.routes[0].wrap, predict)
 
     def checked_options(self, spelled: Callable[[str], str] = as_option) -> dict[str, Any]:
         """The options, once the service's own schema has taken them.
@@ -291,7 +291,7 @@ def model_choice(values: Mapping[str, Any]) -> ModelChoice:
 
 def option_names(spec: TaskSpec) -> list[str]:
     """The task's options that the service's own route takes."""
-    return [field.name for field in dataclasses.fields(spec.options) if field.name in spec.route.request.model_fields]
+    return [field.name for field in dataclasses.fields(spec.options) if field.name in spec.route.item_request.model_fields]
 
 
 def request_options() -> dict[str, Any]:
@@ -305,7 +305,7 @@ def request_options() -> dict[str, Any]:
 
 def _request_option(name: str, tasks: Sequence[str]) -> Any:
     spec = environment_tasks()[tasks[0]]
-    field = spec.route.request.model_fields[name]
+    field = spec.route.item_request.model_fields[name]
     text = f"{field.description} ({tasks[0]})" if len(tasks) == 1 else _COMMON.get(name, field.description)
     return annotated_option(name, typing.get_type_hints(spec.options)[name], text, PANEL, field.default)
 

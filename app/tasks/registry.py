@@ -17,6 +17,7 @@ from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZA
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import NativeRoute, TaskSpec
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
+from app.tasks.text_ranking.spec import SPEC as TEXT_RANKING
 from app.tasks.text_regression import SPEC as TEXT_REGRESSION
 from app.tasks.token_classification.spec import SPEC as TOKEN_CLASSIFICATION
 
@@ -31,7 +32,14 @@ HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
 ROOT_PATHS = frozenset({"docs", "health", "hooper", "info", "metrics", "models", "openapi.json", "static", "v1", "v2"})
 """First words of paths that no route of text-embeddings-inference may have."""
-BUILT_IN = (TEXT_CLASSIFICATION, TEXT_REGRESSION, QUESTION_ANSWERING, EXTRACTIVE_SUMMARIZATION, TOKEN_CLASSIFICATION)
+BUILT_IN = (
+    TEXT_CLASSIFICATION,
+    TEXT_REGRESSION,
+    QUESTION_ANSWERING,
+    EXTRACTIVE_SUMMARIZATION,
+    TOKEN_CLASSIFICATION,
+    TEXT_RANKING,
+)
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""
 

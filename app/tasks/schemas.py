@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from itertools import islice
 from operator import or_
-from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -54,12 +54,14 @@ class Request(BaseModel):
     """Unknown fields are refused: a mistyped option must not be ignored."""
 
     model_config = ConfigDict(extra="forbid")
+    items_field: ClassVar[str] = "inputs"
+    """The field that holds the items: one of them, or a list."""
 
 
 class NativeRequest(Protocol):
     """The body of a native route."""
 
-    inputs: Any
+    items_field: ClassVar[str]
     model: str | None
 
     def items(self) -> Sequence[Any]:
@@ -95,11 +97,18 @@ def as_list(inputs: Any) -> Sequence[Any]:
 
 def items_of(request: type[BaseModel]) -> TypeAdapter[list[Any]]:
     """What reads a list of a native request's items, each for itself."""
-    for form in get_args(request.model_fields["inputs"].annotation):
+    annotation = request.model_fields[items_field_of(request)].annotation
+    for form in (annotation, *get_args(annotation)):
         bare = get_args(form)[0] if get_origin(form) is Annotated else form
         if get_origin(bare) is list:
             return TypeAdapter(list[get_args(bare)[0]])  # type: ignore[arg-type, misc]
     raise TypeError(f"{request.__name__} takes no list of items")
+
+
+def items_field_of(request: type[BaseModel]) -> str:
+    """The field of a native request that holds its items."""
+    name: str = getattr(request, "items_field", Request.items_field)
+    return name
 
 
 def union(kinds: Iterable[Any]) -> Any:

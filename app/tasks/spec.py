@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from app.core.errors import HooperError
 from app.core.fields import FieldSpec
 from app.core.manifest import Manifest
 from app.tasks.base import Result, Task
@@ -44,13 +45,31 @@ class NativeRoute:
     """What stands in `results` for one item."""
     summary: str
     description: str
+    listed: type[BaseModel] | None = None
+    """Where the results of a request depend on all of its items, as a ranking does, and what they share stands beside them:
+    the request with whole items in `inputs`, each answered for itself, as rows of a file and tensors are. Satisfies
+    `NativeRequest`. None: `request` is of that shape."""
 
-    def read(self, value: Any) -> NativeRequest:
+    @property
+    def is_whole(self) -> bool:
+        """Whether the results of a request depend on all of its items, so that it cannot be cut into several."""
+        return self.listed is not None
+
+    @property
+    def item_request(self) -> type[BaseModel]:
+        """The request for items that have all of their fields, in `inputs`."""
+        return self.listed or self.request
+
+    def fields_of_items(self, fields: Mapping[str, FieldSpec]) -> dict[str, FieldSpec]:
+        """Those of a task's fields that a request has in each item, and not beside them for all."""
+        return {name: spec for name, spec in fields.items() if not self.is_whole or name not in self.request.model_fields}
+
+    def read_listed(self, value: Any) -> NativeRequest:
         """
         Raises:
-            ValidationError: the body is none of this route.
+            ValidationError: the value is no request for whole items.
         """
-        return self.request.model_validate(value)  # type: ignore[return-value]
+        return self.item_request.model_validate(value)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +83,20 @@ class OutputSpec:
     """Of a vector; 0: as many as the model has labels."""
 
 
+Arranged = Sequence[tuple[int, BaseModel | HooperError]]
+"""What stands in `results`, each with the number of its item in the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """A native route that a task serves."""
 
     route: NativeRoute
     wrap: Callable[[Result], BaseModel]
-    """From the task's answer to the route's result."""
+    """From the task's answer to one item to what is told of it; to the route's result, unless `arrange` makes that."""
+    arrange: Callable[[Any, Sequence[Result | HooperError]], Arranged] | None = None
+    """From a request and the answers to its items, in order, to its results, where those have another order or are fewer; None:
+    one for each item, in the order of the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +167,10 @@ class TextEmbeddingsRequest(Protocol):
         ...
 
 
+ModelKind = Literal["embedding", "reranker", "classifier"]
+"""What text-embeddings-inference calls its models."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextEmbeddingsCodec:
     """A route of text-embeddings-inference that a task answers."""
@@ -156,6 +186,8 @@ class TextEmbeddingsCodec:
     """How a caller has a long text read, as the protocol writes it."""
     model_type: Callable[[Manifest], dict[str, Any]]
     """What `GET /info` says the model is."""
+    kind: ModelKind = "classifier"
+    """`GET /info` describes the default model of the first kind that there is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,7 @@ from hooper.client.base import (
     answers_of,
     check_result,
 )
-from hooper.client.exchange import Call, Pause, Piece, RawAnswer, Send, Steps, ask_part, ask_single, piece_of
+from hooper.client.exchange import Call, Pause, Piece, RawAnswer, Send, Steps, ask_part, ask_single, ask_whole, piece_of
 from hooper.client.results import AnswerList, PartAnswers
 from hooper.client.routes import ClientRoute
 from hooper.inputs import ReadInputs, entry_of, read_inputs
@@ -94,6 +95,9 @@ class AsyncClient(ClientBase, AsyncMethods):
         own, options = CallOptions.split(keywords)
         call = self._call(route, own, options)
         items = read_inputs(inputs, route.schema)
+        if route.is_whole:
+            pieces = list(map(piece_of, items.listed()))
+            return answers_of(route, replace(items, index=None), await self._run(ask_whole(call, pieces)), own.errors)
         if items.is_single:
             (entry,) = items.entries
             return answers_of(route, items, await self._run(ask_single(call, entry)), own.errors)

@@ -87,12 +87,13 @@ class ClientBase:
             if name.startswith("_"):
                 raise AttributeError(name)
             route = routes().get(name.removesuffix(MANY))
-            if route is None:
+            if route is None or (route.is_whole and name.endswith(MANY)):
                 raise AttributeError(f"{type(self).__name__} has no {name!r}; its routes are {', '.join(routes())}")
             return _method(self._ask_many if name.endswith(MANY) else self._ask, route, name)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *(name + suffix for name in routes() for suffix in ("", MANY))]
+        many = (name + MANY for name, route in routes().items() if not route.is_whole)
+        return [*super().__dir__(), *routes(), *many]
 
     def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> Any:
         raise NotImplementedError
@@ -165,8 +166,12 @@ def check_seconds(name: str, value: float | None) -> None:
 
 
 def _method(ask: Callable[..., Any], route: ClientRoute, name: str) -> Callable[..., Any]:
-    def method(inputs: Any, **options: Any) -> Any:
-        return ask(route, inputs, **options)
+    def method(*inputs: Any, **options: Any) -> Any:
+        if not inputs and route.items_field in options:
+            inputs = (options.pop(route.items_field),)
+        if len(inputs) != 1:
+            raise TypeError(f"{name}() takes {route.items_field}, and options by their names")
+        return ask(route, inputs[0], **options)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"POST /{route.path}. {route.description}"

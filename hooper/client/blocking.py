@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,19 @@ from hooper.client.base import (
     answers_of,
     check_result,
 )
-from hooper.client.exchange import Call, Pause, Piece, RawAnswer, Send, Steps, TimeLimit, ask_part, ask_single, piece_of
+from hooper.client.exchange import (
+    Call,
+    Pause,
+    Piece,
+    RawAnswer,
+    Send,
+    Steps,
+    TimeLimit,
+    ask_part,
+    ask_single,
+    ask_whole,
+    piece_of,
+)
 from hooper.client.results import AnswerList, PartAnswers
 from hooper.client.routes import ClientRoute
 from hooper.inputs import read_inputs
@@ -127,6 +140,9 @@ class Client(ClientBase, Methods):
     def _ask(self, route: ClientRoute, inputs: Any, **keywords: Any) -> AnswerList[Any]:
         own, options = CallOptions.split(keywords)
         call, items = self._call(route, own, options), read_inputs(inputs, route.schema)
+        if route.is_whole:
+            pieces = list(map(piece_of, items.listed()))
+            return answers_of(route, replace(items, index=None), self._run(ask_whole(call, pieces)), own.errors)
         if items.is_single:
             (entry,) = items.entries
             return answers_of(route, items, self._run(ask_single(call, entry)), own.errors)

@@ -125,10 +125,10 @@ class Call:
     rng: random.Random
 
     def body(self, items: Sequence[bytes]) -> bytes:
-        return b'{"inputs":[%s]%s}' % (b",".join(items), self._tail)
+        return self.body_of_single(b"[%s]" % b",".join(items))
 
     def body_of_single(self, item: bytes) -> bytes:
-        return b'{"inputs":%s%s}' % (item, self._tail)
+        return b"{%s:%s%s}" % (encoded(self.route.items_field), item, self._tail)
 
     @property
     def _tail(self) -> bytes:
@@ -323,6 +323,19 @@ def ask_single(call: Call, entry: Entry) -> Steps[PartAnswers]:
     if len(part.results) != 1:
         raise _not_hooper(answer, f"of {len(part.results)} results to one item")
     return part
+
+
+def ask_whole(call: Call, pieces: Sequence[Piece]) -> Steps[PartAnswers]:
+    """Ask for items of which none can be answered without the others, in one request.
+
+    Raises:
+        HooperError: they cannot be answered, or one of them is none.
+    """
+    for number, piece in enumerate(pieces):
+        if isinstance(piece, HooperError):
+            raise InvalidInput(piece.detail, f"{call.route.items_field}.{number}")
+    answer = yield from _post(call, call.body([piece for piece in pieces if isinstance(piece, bytes)]))
+    return _read(call, answer)
 
 
 def ask_part(call: Call, pieces: Sequence[Piece]) -> Steps[PartAnswers]:

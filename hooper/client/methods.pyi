@@ -8,6 +8,7 @@ from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.tasks.extractive_summarization.schemas import SummarizeResult
 from app.tasks.question_answering.schemas import AnswerResult
 from app.tasks.text_classification.schemas import ClassifyResult
+from app.tasks.text_ranking.schemas import RankedDocument
 from app.tasks.token_classification.schemas import TagResult
 from hooper.client.results import AnswerList
 
@@ -191,6 +192,36 @@ class Methods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> Iterator[TagResult | FailedItem]: ...
+    @overload
+    def rerank(
+        self,
+        documents: Any,
+        *,
+        query: str,
+        model: str | None = None,
+        top_n: int | None = None,
+        return_documents: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[RankedDocument]: ...
+    @overload
+    def rerank(
+        self,
+        documents: Any,
+        *,
+        query: str,
+        model: str | None = None,
+        top_n: int | None = None,
+        return_documents: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[RankedDocument | FailedItem]: ...
     @overload
     def explain(
         self,
@@ -463,6 +494,36 @@ class AsyncMethods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> AsyncIterator[TagResult | FailedItem]: ...
+    @overload
+    async def rerank(
+        self,
+        documents: Any,
+        *,
+        query: str,
+        model: str | None = None,
+        top_n: int | None = None,
+        return_documents: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[RankedDocument]: ...
+    @overload
+    async def rerank(
+        self,
+        documents: Any,
+        *,
+        query: str,
+        model: str | None = None,
+        top_n: int | None = None,
+        return_documents: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[RankedDocument | FailedItem]: ...
     @overload
     async def explain(
         self,

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from app.api.protocols.results import MAX_EXPLAINED, ExplainResult, FeedbackResult
 from app.data import InputSchema
 from app.tasks.registry import environment_tasks
+from app.tasks.schemas import items_field_of
 from app.tasks.spec import TableSpec
 
 PREFIX = "v1/"
@@ -32,6 +33,10 @@ class ClientRoute:
     is_idempotent: bool = True
     """Whether asking twice does no more than asking once."""
     description: str = ""
+    items_field: str = "inputs"
+    """The field of a request that holds the items."""
+    is_whole: bool = False
+    """Whether results depend on all items of a request, so that a list is never cut into several."""
 
     @property
     def name(self) -> str:
@@ -62,5 +67,15 @@ def routes() -> Mapping[str, ClientRoute]:
     own = []
     for route in tasks.routes:
         spec = tasks[tasks.serving(route.path)[0]]
-        own.append(ClientRoute(route.path, route.result, spec.table, InputSchema(spec.fields), description=route.description))
+        own.append(
+            ClientRoute(
+                route.path,
+                route.result,
+                spec.table,
+                InputSchema(route.fields_of_items(spec.fields)),
+                description=route.description,
+                items_field=items_field_of(route.request),
+                is_whole=route.is_whole,
+            )
+        )
     return {route.name: route for route in (*own, EXPLAIN, FEEDBACK)}

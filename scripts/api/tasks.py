@@ -13,12 +13,14 @@ from scripts.api.trainer import Trainer
 from scripts.tasks import extractive_summarization as summaries
 from scripts.tasks import question_answering as answers
 from scripts.tasks import text_classification as classification
+from scripts.tasks import text_ranking as ranking
 from scripts.tasks import text_regression as regression
 from scripts.tasks import token_classification as tags
 from scripts.tasks import training_task
 from scripts.tasks.extractive_summarization import SummaryMetrics
 from scripts.tasks.question_answering.task import AnswerMetrics
 from scripts.tasks.text_classification.task import ClassificationMetrics
+from scripts.tasks.text_ranking import RankingMetrics
 from scripts.tasks.text_regression import RegressionMetrics
 from scripts.tasks.token_classification.task import TagMetrics
 
@@ -60,5 +62,7 @@ question_answering = TaskApi(answers.SPEC.name, AnswerMetrics)
 """A question is answered with a span of its context."""
 summarizer = TaskApi(summaries.SPEC.name, SummaryMetrics)
 """A document is summed up by its most telling sentences."""
+text_ranker = TaskApi(ranking.SPEC.name, RankingMetrics)
+"""Documents are ranked by how well they answer a query."""
 token_classifier = TaskApi(tags.SPEC.name, TagMetrics)
 """Names and other entities of a text are found, with their characters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -91,13 +92,14 @@ def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[st
     """
     source = resolve(name, "checkpoint")
     config = _config(source)
-    task = _task(config, source, task)
+    task, choice = _task(config, source, task)
     model = _model(source, training_task(task).auto_class)
     tokenizer = fast_tokenizer(source)
     limit = _num_embeddings(model)
     if limit is not None and len(tokenizer) > limit:
         raise InvalidSettings(f"the tokenizer of {name} knows {len(tokenizer)} tokens, its model only {limit}")
     options, notes = training_task(task).checkpoint_options(model.config, labels)
+    notes = [*filter(None, [choice]), *notes]
     unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
     if unknown:
         listing = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
@@ -119,8 +121,8 @@ def _config(source: BaseModel) -> Any:
         raise InvalidSettings(f"{source.location} cannot be read as a checkpoint of transformers: {reason}") from error
 
 
-def _task(config: Any, source: BaseModel, requested: TaskName | None) -> TaskName:
-    """What the head is for.
+def _task(config: Any, source: BaseModel, requested: TaskName | None) -> tuple[TaskName, str]:
+    """What the head is for, and a note where it may be for something else.
 
     Raises:
         InvalidSettings: there is no head, or it is for something else than was requested.
@@ -133,7 +135,10 @@ def _task(config: Any, source: BaseModel, requested: TaskName | None) -> TaskNam
         for name, training in training_tasks().items()
         if head.endswith(training.heads) and training.fits_head(config)
     ]
-    task = requested if requested in fitting else next(iter(fitting), None)
+    tag = pipeline_tag(source)
+    signs = {name: sign for name in fitting if (sign := training_tasks()[name].head_sign(config, tag))}
+    likely = [name for name in fitting if not training_tasks()[name].is_unlikely_head(config)]
+    task = requested if requested in fitting else next(iter([*signs, *likely, *fitting]), None)
     if task is not None and (refusal := training_tasks()[task].head_refusal(config, is_named=requested == task)):
         raise InvalidSettings(f"{source.location} {refusal}")
     if task is None and names:
@@ -145,7 +150,23 @@ def _task(config: Any, source: BaseModel, requested: TaskName | None) -> TaskNam
         raise InvalidSettings(f"{source.location} does not say what its head is for (architectures in config.json); say --task")
     if requested is not None and task not in (None, requested):
         raise InvalidSettings(f"{source.location} holds {names[0]}, which is for {task}, not for {requested}")
-    return requested or task  # type: ignore[return-value]  # one of them is there
+    if requested is not None or task is None:  # one of them is there
+        return requested or str(task), ""
+    others = [name for name in fitting if name != task]
+    if not others or not (task in signs or config.num_labels == 1):
+        return task, ""
+    reason = f", since {signs[task]}" if task in signs else ""
+    return task, f"its head is taken to be for {task}{reason}; say --task {' or --task '.join(others)} where it is for that"
+
+
+def pipeline_tag(source: BaseModel) -> str:
+    """What the card of a checkpoint in a folder says that it does, in the Hub's words; empty: there is none, or it does not."""
+    card = Path(source.location) / "README.md"
+    if not card.is_file():
+        return ""
+    head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    tag = re.search(r"^pipeline_tag:[ \t]*['\"]?([\w-]+)", head[1], re.MULTILINE) if head else None
+    return tag[1] if tag else ""
 
 
 def _model(source: BaseModel, auto_class: str) -> Any:

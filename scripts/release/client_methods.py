@@ -6,6 +6,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
@@ -15,6 +16,7 @@ from app.api.protocols.explain import explain_request
 from app.api.protocols.feedback import feedback_request
 from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.tasks.registry import BUILT_IN, Tasks
+from app.tasks.schemas import items_field_of
 
 HEAD = '''"""The methods of the built-in tasks' routes. Made by `make client-methods`: change the tasks, not this file."""
 
@@ -36,48 +38,59 @@ COMMON = {
 PREFIX = "v1/"
 
 
+@dataclass(frozen=True, slots=True)
+class MethodRoute:
+    """A native route that has a method."""
+
+    path: str
+    request: type[BaseModel]
+    result: type[BaseModel]
+    is_whole: bool = False
+    """Whether a list of items cannot be cut, nor answered as it comes."""
+
+
 def client_methods() -> str:
     """The text of the file."""
     tasks = Tasks(BUILT_IN)
-    routes: list[tuple[str, type[BaseModel], type[BaseModel]]] = [
-        (route.path, route.request, route.result) for route in tasks.routes
-    ]
-    routes += [
-        (f"{PREFIX}explain", explain_request(tasks), ExplainResult),
-        (f"{PREFIX}feedback", feedback_request(tasks), FeedbackResult),
-    ]
+    routes = [MethodRoute(route.path, route.request, route.result, route.is_whole) for route in tasks.routes]
+    routes.append(MethodRoute(f"{PREFIX}explain", explain_request(tasks), ExplainResult))
+    routes.append(MethodRoute(f"{PREFIX}feedback", feedback_request(tasks), FeedbackResult))
     modules: dict[str, list[str]] = {}
-    for _, _, result in routes:
-        modules.setdefault(result.__module__, []).append(result.__name__)
+    for route in routes:
+        modules.setdefault(route.result.__module__, []).append(route.result.__name__)
     imports = "\n".join(f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items()))
     lines = HEAD.format(imports=imports, methods="Methods").splitlines()
-    for path, request, result in routes:
-        lines += _methods(path, request, result, is_async=False)
+    for route in routes:
+        lines += _methods(route, is_async=False)
     lines += ["", "class AsyncMethods:"]
-    for path, request, result in routes:
-        lines += _methods(path, request, result, is_async=True)
+    for route in routes:
+        lines += _methods(route, is_async=True)
     return "\n".join(lines) + "\n"
 
 
-def _methods(path: str, request: type[BaseModel], result: type[BaseModel], is_async: bool) -> Iterator[str]:
-    name = path.removeprefix(PREFIX).replace("-", "_")
-    options = {key: _parameter(field) for key, field in request.model_fields.items() if key != "inputs"}
-    both = f"{result.__name__} | FailedItem"
+def _methods(route: MethodRoute, is_async: bool) -> Iterator[str]:
+    name = route.path.removeprefix(PREFIX).replace("-", "_")
+    items = items_field_of(route.request)
+    options = {key: _parameter(field) for key, field in route.request.model_fields.items() if key != items}
+    result = route.result.__name__
+    both = f"{result} | FailedItem"
     define = "async def" if is_async else "def"
     raising = {**options, **COMMON, "errors": 'Literal["raise"]'}
     yield "    @overload"
-    yield from _signature(define, name, "Any", raising, f"AnswerList[{result.__name__}]")
+    yield from _signature(define, name, f"{items}: Any", raising, f"AnswerList[{result}]")
     yield "    @overload"
-    yield from _signature(define, name, "Any", {**options, **COMMON}, f"AnswerList[{both}]")
+    yield from _signature(define, name, f"{items}: Any", {**options, **COMMON}, f"AnswerList[{both}]")
+    if route.is_whole:
+        return
     inputs = "Iterable[Any] | AsyncIterable[Any]" if is_async else "Iterable[Any]"
     iterator = "AsyncIterator" if is_async else "Iterator"
-    yield from _signature("def", f"{name}_many", inputs, {**options, **COMMON}, f"{iterator}[{both}]")
+    yield from _signature("def", f"{name}_many", f"inputs: {inputs}", {**options, **COMMON}, f"{iterator}[{both}]")
 
 
 def _signature(define: str, name: str, inputs: str, options: Mapping[str, str], returned: str) -> Iterator[str]:
     yield f"    {define} {name}("
     yield "        self,"
-    yield f"        inputs: {inputs},"
+    yield f"        {inputs},"
     yield "        *,"
     for key, text in options.items():
         yield f"        {key}: {text},"
@@ -85,6 +98,8 @@ def _signature(define: str, name: str, inputs: str, options: Mapping[str, str], 
 
 
 def _parameter(field: FieldInfo) -> str:
+    if field.is_required():
+        return _words(field.annotation)
     default = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
     return f"{_words(field.annotation)} = {default}"
 

@@ -176,6 +176,20 @@ class TrainingTask(ABC):
         """Whether a checkpoint with one of its heads is for this task, and not for another one with that head."""
         return True
 
+    def is_unlikely_head(self, config: Any) -> bool:
+        """Whether a checkpoint with one of its heads is rather for another task with that head, where nothing says which."""
+        return False
+
+    def head_sign(self, config: Any, pipeline_tag: str) -> str:
+        """What says that a checkpoint with one of its heads is meant for this task and not for another one with that head, as a
+        clause; empty: nothing does.
+
+        Args:
+            config: of transformers.
+            pipeline_tag: what the checkpoint's card says that it does, in the Hub's words; empty: nothing.
+        """
+        return ""
+
     def head_refusal(self, config: Any, is_named: bool) -> str:
         """Why a checkpoint with one of its heads cannot be served for the task, as a clause, or nothing.
 

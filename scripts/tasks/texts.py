@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
 from app.data.cells import plain
+from app.tasks.base import Task
 from app.tasks.manifest_options import checked_options
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_classification.task import (
@@ -44,17 +45,18 @@ class TextTraining(TrainingTask):
 
     output_axis: Axis = "row"
     auto_class = "AutoModelForSequenceClassification"
-    serving_class: type[TextClassification] = TextClassification
+    serving_class: type[Any] = TextClassification
     heads: tuple[str, ...] = ("ForSequenceClassification",)
     fields: Mapping[str, FieldSpec] = FIELDS
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return named_head(task_options["labels"])
 
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TextClassification:
-        return self.serving_class(tokenizer, **checked_options(self.serving_class, task_options))
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
+        task: Task[Any, Any, Any] = self.serving_class(tokenizer, **checked_options(self.serving_class, task_options))
+        return task
 
-    def serving_options(self) -> ClassificationOptions:
+    def serving_options(self) -> Any:
         return ClassificationOptions()
 
     def training_rows(
@@ -62,7 +64,8 @@ class TextTraining(TrainingTask):
     ) -> list[TrainingRow]:
         task = self.serving_task(tokenizer, task_options)
         # one row each, however long: a later window alone need not say what the whole text is labelled for
-        encoded = encode_all(task, ClassificationOptions(truncation="truncate"), [example.item for example in examples])
+        options = replace(self.serving_options(), truncation="truncate")
+        encoded = encode_all(task, options, [example.item for example in examples])
         labels = self.row_labels(examples, task_options)
         return [TrainingRow(item.rows[0], label) for item, label in zip(encoded, labels, strict=True)]
 
@@ -77,7 +80,7 @@ class TextTraining(TrainingTask):
     def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         return TrainingRow(head_and_tail(row.row, limit), row.label)
 
-    def item(self, fields: Mapping[str, Any]) -> ClassificationItem:
+    def item(self, fields: Mapping[str, Any]) -> Any:
         return ClassificationItem(**fields)
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
@@ -90,9 +93,12 @@ class TextTraining(TrainingTask):
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Which columns hold text, pair and label."""
+    """Which columns hold the texts of an item, and its label."""
 
     columns: Columns
+    fields: Mapping[str, FieldSpec] = field(default_factory=lambda: FIELDS)
+    make_item: Callable[..., Any] = ClassificationItem
+    """From the texts, in the order of the fields."""
 
     def __str__(self) -> str:
         return "; ".join([describe(self.columns.matches), *self.columns.notes])
@@ -123,7 +129,7 @@ class TextColumns:
             return Broken(record.where, record.broken)
         columns = self.columns.of(source)
         texts = []
-        for column in (columns[name] for name in FIELDS if name in columns):
+        for column in (columns[name] for name in self.fields if name in columns):
             value = plain(record.columns.get(column))
             if value is None:
                 return Broken(record.where, f"missing column {column!r}")
@@ -141,7 +147,7 @@ class TextColumns:
             target = read_label(record.columns.get(columns[LABEL]))
         except ValueError as error:
             return Broken(record.where, f"{error} in column {columns[LABEL]!r}")
-        return Example(ClassificationItem(*texts), target, source, record.where)
+        return Example(self.make_item(*texts), target, source, record.where)
 
 
 def head_and_tail(row: Row, limit: int) -> Row:

@@ -14,16 +14,16 @@ from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
 from app.data import Input
 from app.serving.explaining import Explainable
-from app.tasks.schemas import as_list
+from app.tasks.schemas import as_list, items_field_of
 from app.tasks.spec import TaskSpec
 from tests.contracts.conftest import World
-from tests.support.tiny_model import GOLDEN_TEXTS, tiny_tokenizer
+from tests.support.tiny_model import GOLDEN_TEXTS, body_of, tiny_tokenizer
 
 JSON = "application/json"
 
 
 def item_of(spec: TaskSpec, text: str = GOLDEN_TEXTS[0]) -> Any:
-    """An item as the native route takes it: a text by itself, or its fields."""
+    """An item as protocols take it: a text by itself, or its fields."""
     fields = {name: text for name, field in spec.fields.items() if field.required}
     return text if list(fields) == ["text"] else fields
 
@@ -48,24 +48,31 @@ def test_its_model_is_loaded_and_answers_as_published(world: World, spec: TaskSp
 
 def test_it_answers_every_item_of_a_list_in_its_place(world: World, spec: TaskSpec) -> None:
     for served in spec.routes:
-        body = {"inputs": [item_of(spec, text) for text in GOLDEN_TEXTS], "model": spec.name}
-        answer = world.post(f"/{served.route.path}", body)
+        answer = world.post(f"/{served.route.path}", body_of(spec, GOLDEN_TEXTS, model=spec.name))
         assert answer["model"] == {"name": spec.name, "version": 1}
         assert len(answer["results"]) == len(GOLDEN_TEXTS)
         for result in answer["results"]:
             served.route.result.model_validate(result)
             assert result["num_tokens"] > 2
             assert not result["truncated"]
-        alone = world.post(f"/{served.route.path}", {"inputs": item_of(spec), "model": spec.name})
-        assert alone["results"] == answer["results"][:1]
+        alone = world.post(f"/{served.route.path}", body_of(spec, GOLDEN_TEXTS[:1], model=spec.name))
+        assert alone["results"][0] in answer["results"]
+        if not served.route.is_whole:
+            assert alone["results"] == answer["results"][:1]
 
 
 def test_an_item_that_is_none_gets_an_error_in_its_place(world: World, spec: TaskSpec) -> None:
-    wrong = [item_of(spec, " "), 7, {"nobody": "knows"}]
-    answer = world.post(f"/{spec.route.path}", {"inputs": [*wrong, item_of(spec)], "model": spec.name})
-    *failed, good = answer["results"]
+    body = body_of(spec, [GOLDEN_TEXTS[0], " "], model=spec.name)
+    field = items_field_of(spec.route.request)
+    good, blank = body[field]
+    results = world.post(f"/{spec.route.path}", {**body, field: [blank, 7, {"nobody": "knows"}, good]})["results"]
+    failed = [result for result in results if "error" in result]
+    assert len(failed) == 3
     assert all(result["error"]["detail"] for result in failed)
-    assert "error" not in good
+    if spec.route.is_whole:  # a ranking has them behind what was answered, and says which they are
+        assert [result["index"] for result in results] == [3, 0, 1, 2]
+    else:
+        assert "error" not in results[3]
 
 
 @pytest.mark.parametrize("body", [{}, {"inputs": []}, {"inputs": 7}, {"inputs": "a", "nonsense": 1}, {"inputs": {}}])
@@ -74,13 +81,18 @@ def test_a_body_that_is_none_is_refused_in_words(world: World, spec: TaskSpec, b
 
 
 def test_a_long_text_is_read_whole_cut_or_refused(world: World, spec: TaskSpec) -> None:
-    item = item_of(spec, "The film was very good . " * 60)
-    path, model = f"/{spec.route.path}", spec.name
-    (read,) = world.post(path, {"inputs": item, "model": model, "truncation": "window"})["results"]
-    (cut,) = world.post(path, {"inputs": item, "model": model, "truncation": "truncate"})["results"]
+    path, field = f"/{spec.route.path}", items_field_of(spec.route.request)
+    body = body_of(spec, ["The film was very good . " * 60], model=spec.name)
+    (read,) = world.post(path, {**body, "truncation": "window"})["results"]
+    (cut,) = world.post(path, {**body, "truncation": "truncate"})["results"]
     assert cut["truncated"]
     assert read["num_tokens"] > cut["num_tokens"]
-    assert "truncation" in world.post(path, {"inputs": item, "model": model, "truncation": "error"}, 413)["detail"]
+    if spec.route.is_whole:
+        (refused,) = world.post(path, {**body, "truncation": "error"})["results"]
+        assert "truncation" in refused["error"]["detail"]
+    else:
+        alone = {**body, field: body[field][0], "truncation": "error"}
+        assert "truncation" in world.post(path, alone, 413)["detail"]
 
 
 def test_its_examples_run_as_they_stand(world: World, spec: TaskSpec) -> None:
@@ -94,15 +106,14 @@ def test_its_examples_run_as_they_stand(world: World, spec: TaskSpec) -> None:
 
 def test_without_a_model_the_default_of_its_route_answers(world: World, spec: TaskSpec) -> None:
     first, *_ = world.tasks.serving(spec.route.path)
-    item = item_of(world.tasks[first])
-    assert world.post(f"/{spec.route.path}", {"inputs": item})["model"]["name"] == first
+    assert world.post(f"/{spec.route.path}", body_of(world.tasks[first], GOLDEN_TEXTS))["model"]["name"] == first
 
 
 def test_a_model_of_a_task_that_the_route_does_not_serve_is_not_found(world: World, spec: TaskSpec) -> None:
     others = [name for name in world.tasks if name not in world.tasks.serving(spec.route.path)]
     assert spec.route.path
     for other in others:
-        problem = world.post(f"/{spec.route.path}", {"inputs": item_of(spec), "model": other}, 404)
+        problem = world.post(f"/{spec.route.path}", body_of(spec, GOLDEN_TEXTS, model=other), 404)
         assert other in problem["detail"]
 
 
@@ -118,7 +129,7 @@ def test_the_openapi_file_has_its_operation_with_examples(world: World, spec: Ta
 
 
 def test_its_requests_are_counted_under_its_name(world: World, spec: TaskSpec) -> None:
-    world.post(f"/{spec.route.path}", {"inputs": item_of(spec), "model": spec.name})
+    world.post(f"/{spec.route.path}", body_of(spec, GOLDEN_TEXTS, model=spec.name))
     metrics = world.client.get("/metrics").text
     assert re.search(rf'^hooper_requests_total{{model="{spec.name}",status="200",task="{spec.name}"}}', metrics, re.MULTILINE)
 
@@ -129,7 +140,7 @@ def test_its_requests_are_counted_under_its_name(world: World, spec: TaskSpec) -
 def test_it_answers_over_hugging_faces_protocol_or_says_that_it_does_not(world: World, spec: TaskSpec) -> None:
     path, codec = f"/models/{spec.name}", spec.hugging_face
     if codec is None:
-        assert spec.name in world.post(path, {"inputs": item_of(spec)}, 404)["error"]
+        assert spec.name in world.post(path, {"inputs": GOLDEN_TEXTS[0]}, 404)["error"]
         return
     assert world.post(path, codec.example.value)
     answer = world.post(path, {"inputs": item_of(spec)})
@@ -236,14 +247,14 @@ def test_the_playground_has_a_form_for_it(world: World, spec: TaskSpec) -> None:
 
 def test_its_lines_on_a_terminal_are_lines(world: World, spec: TaskSpec) -> None:
     fields = {name: GOLDEN_TEXTS[0] for name, field in spec.fields.items() if field.required}
-    (result,) = world.post(f"/{spec.route.path}", {"inputs": item_of(spec), "model": spec.name})["results"]
+    (result,) = world.post(f"/{spec.route.path}", body_of(spec, GOLDEN_TEXTS[:1], model=spec.name))["results"]
     lines = list(as_columns(spec.lines, 1, 80, Input("-", 1, fields), result))
     assert lines
     assert all(len(line.splitlines()) == 1 for line in lines)
 
 
 def test_an_answer_has_the_columns_of_its_table(world: World, spec: TaskSpec) -> None:
-    (result,) = world.post(f"/{spec.route.path}", {"inputs": item_of(spec), "model": spec.name})["results"]
+    (result,) = world.post(f"/{spec.route.path}", body_of(spec, GOLDEN_TEXTS[:1], model=spec.name))["results"]
     for name, kind in spec.table.single.items():
         assert isinstance(result[name], kind), name
     if spec.table.ranked:

@@ -40,12 +40,24 @@ def write_tags(path: Path) -> Path:
     return path
 
 
+def write_ranked(path: Path) -> Path:
+    """Queries, each with a document that answers it and one that does not."""
+    rows = [
+        {"query": f"good film {number}", "document": f"the film was {word} {number}", "label": label}
+        for number in range(20)
+        for word, label in (("good", 1), ("bad", 0))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
 DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "text-classification": ("data.csv", write_reviews),
     "text-regression": ("data.csv", write_ratings),
     "question-answering": ("data.json", write_squad),
     "summarization": ("data.jsonl", write_news),
     "token-classification": ("data.conll", write_tags),
+    "text-ranking": ("data.jsonl", write_ranked),
 }
 """A tiny file for each task that can be trained, the only thing about it that must be said here."""
 

@@ -26,6 +26,7 @@ from app.tasks.base import Encoded
 from app.tasks.drift import reference_of, summed
 from app.tasks.extractive_summarization.task import ExtractiveSummarization, SummaryItem, SummaryOptions
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
+from app.tasks.schemas import items_field_of
 from app.tasks.spec import TaskSpec
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.text_regression import TextRegression
@@ -183,6 +184,17 @@ def kind_of(spec: TaskSpec) -> tuple[Kind, dict[str, Any]]:
     items = [spec.item(**{name: text for name, field in spec.fields.items() if field.required}) for text in GOLDEN_TEXTS]
     kind = Kind(spec.output.axis, num_labels, spec.task, spec.options(), items, {"rows": len(items)})
     return kind, {"labels": ["bad", "good", "other"][:num_labels]} if wants_labels else {}
+
+
+def body_of(spec: TaskSpec, texts: Sequence[str], **options: Any) -> dict[str, Any]:
+    """A request of a task's own route for items whose fields all are this text; a field that stands beside them is the first
+    text."""
+    required = [name for name, field in spec.fields.items() if field.required]
+    request = spec.route.request
+    beside = {name: texts[0] for name in required if spec.route.is_whole and name in request.model_fields}
+    inner = [name for name in required if name not in beside]
+    items = [text if spec.route.is_whole or inner == ["text"] else dict.fromkeys(inner, text) for text in texts]
+    return {items_field_of(request): items, **beside, **options}
 
 
 def publish_tiny_spec(models_dir: Path, spec: TaskSpec) -> Path:

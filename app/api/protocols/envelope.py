@@ -35,15 +35,22 @@ class FailedItem(BaseModel):
     """Stands in the place of an item that could not be answered; the others are."""
 
     error: ItemError = Field(description="Why it could not be answered.")
+    index: int | None = Field(
+        None,
+        description="The item's number, counted from 0, on routes whose results are in another order than the items.",
+        exclude_if=lambda value: value is None,
+    )
 
 
 class Envelope(BaseModel, Generic[ResultT]):
-    """The answer to a request: one result per item, in the same order."""
+    """The answer to a request: one result per item, in the same order, unless the route says otherwise."""
 
     model: ModelRef = Field(description="The model that answered.")
-    results: list[ResultT | FailedItem] = Field(description="One result per item, in the order of `inputs`.")
+    results: list[ResultT | FailedItem] = Field(
+        description="One result per item, in the order of the items, unless the route says otherwise."
+    )
     usage: Usage = Field(description="What the request cost.")
 
 
-def failed(error: HooperError) -> FailedItem:
-    return FailedItem(error=ItemError(type=error.type, detail=brief(error.detail)))
+def failed(error: HooperError, index: int | None = None) -> FailedItem:
+    return FailedItem(error=ItemError(type=error.type, detail=brief(error.detail)), index=index)

@@ -29,7 +29,7 @@ from app.api.scope import HEADERS, LOG_FIELDS, TRACE, app_state_in
 from app.core.errors import InvalidInput
 from app.core.validation import describe_validation
 from app.tasks.registry import Tasks
-from app.tasks.schemas import items_of
+from app.tasks.schemas import items_field_of, items_of
 
 ITEMS_PER_TURN = 32
 """Of a long list so many items are read at a time, so that others get their turn."""
@@ -54,7 +54,7 @@ class NativeEndpoint:
         """
         self.path, self.request, self.result = path, request, result
         self._answer = answer
-        self._items = items_of(request)
+        self._items, self._items_field = items_of(request), items_field_of(request)
 
     async def __call__(self, scope: Scope) -> Response:
         """
@@ -107,14 +107,14 @@ class NativeEndpoint:
 
     async def _read_items(self, value: Any) -> None:
         """Read the items of a long list a few at a time; what was read stands in their place."""
-        inputs = value.get("inputs") if isinstance(value, dict) else None
-        if not isinstance(inputs, list) or len(inputs) <= ITEMS_PER_TURN:
+        sent = value.get(self._items_field) if isinstance(value, dict) else None
+        if not isinstance(sent, list) or len(sent) <= ITEMS_PER_TURN:
             return
         items: list[Any] = []
-        for start in range(0, len(inputs), ITEMS_PER_TURN):
-            items += self._items.validate_python(inputs[start : start + ITEMS_PER_TURN])
+        for start in range(0, len(sent), ITEMS_PER_TURN):
+            items += self._items.validate_python(sent[start : start + ITEMS_PER_TURN])
             await asyncio.sleep(0)
-        value["inputs"] = items
+        value[self._items_field] = items
 
 
 def _read_headers(headers: Mapping[bytes, str]) -> tuple[dict[str, Any], list[Any]]:
@@ -184,10 +184,10 @@ def operations(tasks: Tasks) -> Mapping[str, Operation]:
 
 def _predict(tasks: Tasks, path: str) -> Answer:
     names = tasks.serving(path)
-    wraps = {name: tasks[name].served(path).wrap for name in names}
+    served = {name: tasks[name].served(path) for name in names}
 
     async def predict(context: PredictContext, request: Any) -> BaseModel:
-        return await context.answer(names, request, wraps)
+        return await context.answer(names, request, served)
 
     return predict
 

@@ -136,7 +136,7 @@ def _options(spec: TaskSpec, codec: OpenInferenceCodec, parameters: Mapping[str,
         if name in (*NOT_OPTIONS, *codec.excluded):
             raise InvalidInput("is not a field that is known here", f"parameters.{name}")
     try:
-        return spec.route.read({"inputs": codec.native_item, **parameters}).options()
+        return spec.route.read_listed({"inputs": codec.native_item, **parameters}).options()
     except ValidationError as error:
         field, message = wrong_field(error.errors(include_url=False, include_input=False))
         raise InvalidInput(message, f"parameters.{field}" if field else "parameters") from None

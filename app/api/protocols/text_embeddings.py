@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
@@ -14,7 +14,7 @@ from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
 from app.serving.deployment import Deployment
 from app.tasks.registry import Tasks
-from app.tasks.spec import TextEmbeddingsCodec
+from app.tasks.spec import ModelKind, TextEmbeddingsCodec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 STATUSES = (400, 401, 403, 408, 413, 415, 421, 422, 424, 429, 503, 504)
@@ -30,13 +30,16 @@ class Classifier(BaseModel):
 
 
 class ModelType(BaseModel):
-    """What the model does."""
+    """What the model does: one of these."""
 
-    classifier: Classifier
+    reranker: Classifier | None = Field(
+        None, description="It ranks texts by how well they answer a query.", exclude_if=lambda value: value is None
+    )
+    classifier: Classifier | None = Field(None, description="It gives texts labels.", exclude_if=lambda value: value is None)
 
 
 class Info(BaseModel):
-    """The model behind `/predict`, and the limits of the service."""
+    """The default reranker, else the default classifier, and the limits of the service."""
 
     model_id: str = Field(description="The model, as name/version.", examples=["sentiment/1"])
     model_sha: str = Field(description="SHA-256 of its ONNX file.")
@@ -85,18 +88,19 @@ def router(tasks: Tasks) -> APIRouter:
         if spec.text_embeddings is not None:
             codecs.setdefault(spec.text_embeddings.path, spec.text_embeddings)
             names.setdefault(spec.text_embeddings.path, []).append(spec.name)
+    native = {route.path.removeprefix("v1/") for route in tasks.routes}
     for path, codec in codecs.items():
-        _add(routes, codec, names[path])
-    serving = [name for path in codecs for name in names[path]]
+        _add(routes, codec, names[path], f"tei_{path}" if path in native else path)
+    described = _in_order(tasks)
 
     @routes.get(
         "/info",
-        summary="Show the model behind `/predict`",
+        summary="Show the default model",
         responses=openapi_responses(401, 421, 424, 429, 503, error_format=TEI),
     )
     async def info(request: Request, state: Annotated[AppState, Depends(app_state)]) -> Info:
-        """The default text-classification model, and what may be asked of it."""
-        with state.registry.lease(serving) as deployment:
+        """The default reranker, else the default classifier, and what may be asked of it."""
+        with state.registry.lease(described) as deployment:
             codec = deployment.spec.text_embeddings
             if codec is None:
                 raise no_codec(deployment.spec)
@@ -105,7 +109,13 @@ def router(tasks: Tasks) -> APIRouter:
     return routes
 
 
-def _add(routes: APIRouter, codec: TextEmbeddingsCodec, tasks: Sequence[str]) -> None:
+def _in_order(tasks: Tasks) -> list[str]:
+    """The tasks that speak this protocol, by the kind of their models."""
+    codecs = {spec.name: spec.text_embeddings for spec in tasks.values() if spec.text_embeddings is not None}
+    return sorted(codecs, key=lambda name: get_args(ModelKind).index(codecs[name].kind))
+
+
+def _add(routes: APIRouter, codec: TextEmbeddingsCodec, tasks: Sequence[str], name: str) -> None:
     async def answer(request: Any, context: ContextDep) -> Any:
         with context.lease(tasks, None) as deployment:
             results = await context.results(deployment, request.items(), request.options(), request.place, codec.advice)
@@ -114,7 +124,7 @@ def _add(routes: APIRouter, codec: TextEmbeddingsCodec, tasks: Sequence[str]) ->
     answer.__annotations__["request"] = codec.request
     routes.post(
         f"/{codec.path}",
-        name=codec.path,
+        name=name,
         summary=codec.summary,
         description=codec.description,
         responses=openapi_responses(*STATUSES, error_format=TEI),

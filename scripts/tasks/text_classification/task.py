@@ -65,6 +65,9 @@ class TextClassificationTraining(TextTraining):
     def fits_head(self, config: Any) -> bool:
         return getattr(config, "problem_type", None) != "regression"
 
+    def is_unlikely_head(self, config: Any) -> bool:
+        return bool(config.num_labels == 1 and config.problem_type is None)  # for transformers, too, one output is a number
+
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {**super().head_config(task_options), "problem_type": task_options["problem_type"]}
 

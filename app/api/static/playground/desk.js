@@ -35,7 +35,7 @@ export function desk(model, task, page) {
       const [reply, otherReply] = await Promise.all(
         [model, second].filter(Boolean).map((entry) => ask(task.route, { ...asked, model: nameOf(entry, Boolean(second)) }, mine.signal)),
       );
-      const [result, otherResult] = [reply, otherReply].map((entry) => entry?.body.results[0]);
+      const [result, otherResult] = [reply, otherReply].map((entry) => entry && (task.answer?.(entry.body) ?? entry.body.results[0]));
       for (const entry of [result, otherResult]) if (entry?.error) throw troubleOfItem(entry.error);
       place.replaceChildren(...shown(reply, result, asked, second && { model: second, result: otherResult }));
       page.say(`Answer: ${task.say(result, model)}${second ? `; ${idOf(second)}: ${task.say(otherResult, second)}` : ""}`);
@@ -51,7 +51,7 @@ export function desk(model, task, page) {
   }
 
   function shown(reply, result, asked, compared) {
-    const explained = why(model, asked, task.score ?? percent, page.say, page.needKey);
+    const explained = why(model, task.explained?.(asked, result) ?? asked.inputs, task.score ?? percent, page.say, page.needKey);
     const copied = copyButtons(task.route, asked, page.say);
     const readAll = asked.truncation === "window" ? null : () => {
       form.truncation.value = "window";
@@ -116,7 +116,7 @@ export function desk(model, task, page) {
         compare,
         el("div", { class: "row" }, button, el("span", { class: "hint" }, "or Ctrl + Enter")),
       ),
-      tablePanel(model, task, form, page),
+      task.takesFiles === false ? null : tablePanel(model, task, form, page),
     ),
     el("section", { class: "card", "aria-labelledby": "answer-title" }, el("h2", { id: "answer-title" }, "Answer"), place),
   );

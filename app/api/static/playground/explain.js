@@ -7,8 +7,8 @@ import { cutter, pieces } from "./text.js";
 const STEPS = [0.1, 0.35, 0.7]; // of the largest weight: below the first a word stays plain
 const LISTED = 4;
 
-/** A button, and the place where its answer appears. `asked` is the body of the request that is explained. */
-export function why(model, asked, amount, say, needKey) {
+/** A button, and the place where its answer appears. `item` is what is explained, as `/v1/explain` takes it. */
+export function why(model, item, amount, say, needKey) {
   const place = el("div", { class: "why", hidden: true });
   const button = el("button", { type: "button", class: "quiet" }, "Why?");
   button.addEventListener("click", async () => {
@@ -16,10 +16,10 @@ export function why(model, asked, amount, say, needKey) {
     place.hidden = false;
     place.replaceChildren(el("p", { class: "hint" }, "Asking the model again with words left out…"));
     try {
-      const reply = await ask("v1/explain", { model: nameOf(model), inputs: asked.inputs, target: null });
+      const reply = await ask("v1/explain", { model: nameOf(model), inputs: item, target: null });
       const result = reply.body.results[0];
       if (result.error) throw troubleOfItem(result.error);
-      place.replaceChildren(...explanation(result, sources(asked.inputs), amount));
+      place.replaceChildren(...explanation(result, sources(item), amount));
       say(`Explained. ${spoken(result)}`);
     } catch (error) {
       const trouble = inWords(error);
@@ -41,7 +41,8 @@ function inWords(error) {
 /** The texts that a token's place may be counted in: pairs of a field and its text, the one that is read most first. */
 function sources(inputs) {
   if (typeof inputs === "string") return [["text", inputs]];
-  return ["context", "question", "text", "text_pair"].filter((name) => name in inputs).map((name) => [name, inputs[name]]);
+  const names = new Set(["context", "question", "text", "text_pair", "document", ...Object.keys(inputs)]);
+  return [...names].filter((name) => typeof inputs[name] === "string").map((name) => [name, inputs[name]]);
 }
 
 function explanation(result, texts, amount) {

@@ -12,12 +12,13 @@ import pandas
 import pytest
 
 from app.core.errors import InvalidInput, InvalidSettings, Unauthorized, UnknownModel
+from app.tasks.registry import installed_tasks
 from hooper import Client
 from hooper.client.results import FailedItem
 from hooper.errors import ItemsFailed, NotFound, TimedOut, Unreachable
 from tests.support.live_service import LiveService, free_port, serving
 from tests.support.scripted_server import Reply, envelope, problem, scripted_server
-from tests.support.tiny_model import publish_tiny, publish_tiny_task
+from tests.support.tiny_model import publish_tiny, publish_tiny_spec, publish_tiny_task
 
 KEY = "correct-horse"
 
@@ -27,6 +28,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     root = tmp_path_factory.mktemp("models")
     publish_tiny(root)
     publish_tiny_task(root, "question-answering", "tiny-qa")
+    publish_tiny_spec(root, installed_tasks()["text-ranking"])
     with serving(root, max_items=50, feedback=root.parent / "feedback.sqlite") as service:
         yield service
 
@@ -83,6 +85,22 @@ def test_an_item_that_cannot_be_answered_stands_in_its_place_or_is_raised(client
     ) as raised:
         client.classify(["good", None, "", "bad"], errors="raise")
     assert len(raised.value.results) == 4
+
+
+def test_a_ranking_is_one_request_and_comes_back_best_first(client: Client) -> None:
+    answers = client.rerank(["bad film", "very good", ""], query="good film", return_documents=True)
+    assert [getattr(answer, "index", None) for answer in answers] == [1, 0, 2]
+    assert answers[0].document.text == "very good"
+    assert [error.detail for _, error in answers.failed] == ["document: must not be empty"]
+    assert [answer.index for answer in client.rerank(query="good", documents=("bad", "good"), top_n=1)] == [1]
+    with pytest.raises(InvalidInput, match="documents: 51 items are too many; at most 50"):  # it is not cut
+        client.rerank(["good"] * 51, query="film")
+    with pytest.raises(InvalidInput, match=r"documents\.1: there is nothing to read here"):
+        client.rerank(["good", None], query="film")
+    with pytest.raises(AttributeError, match="rerank_many"):
+        client.rerank_many(["good"], query="film")  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match=r"rerank\(\) takes documents"):
+        client.rerank(query="film")  # type: ignore[call-overload]
 
 
 def test_an_iterable_is_read_as_its_results_are(client: Client) -> None:

@@ -17,6 +17,7 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.registry import installed_tasks
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
+from app.tasks.text_ranking.task import RankingItem, RankingOptions
 from app.tasks.tokenizer import Tokenizer
 from scripts.export import import_checkpoint as import_module
 from scripts.export.commands import add
@@ -305,3 +306,62 @@ def test_without_a_wish_it_reads_what_it_can_up_to_512_tokens(positions: int, wi
 def test_more_than_it_reads_is_refused_with_the_numbers(save: Any) -> None:
     with pytest.raises(InvalidSettings, match="--max-tokens is 65; this model reads between 8 and 64"):
         open_checkpoint(str(save()), max_tokens=65)
+
+
+# --- one output, of which config.json or the card says what it means
+
+CROSS_ENCODER = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}
+
+
+def by_card(folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: mit\npipeline_tag: text-ranking\n---\n# A ranker\n")
+
+
+@pytest.mark.parametrize(
+    ("mark", "arguments", "task", "note"),
+    [
+        (nothing, [], "text-regression", "for text-regression; say --task text-classification or --task text-ranking"),
+        (nothing, ["--task", "text-ranking"], "text-ranking", ""),
+        (set_config(**CROSS_ENCODER), [], "text-ranking", "since config.json has sentence_transformers"),
+        (set_config(**CROSS_ENCODER), ["--task", "text-regression"], "text-regression", ""),
+        (set_config(sbert_ce_default_activation_function="torch.nn.Sigmoid"), [], "text-ranking", "sbert_ce_default"),
+        (by_card, [], "text-ranking", "since its card says pipeline_tag: text-ranking"),
+    ],
+)
+def test_one_output_ranks_or_is_a_number_as_its_makers_say(
+    mark: Callable[[Path], None], arguments: list[str], task: str, note: str, save: Save
+) -> None:
+    checkpoint = save(num_labels=1)
+    mark(checkpoint)
+    opened = open_checkpoint(str(checkpoint), *arguments[1:])
+    assert opened.task == task
+    taken = [entry for entry in opened.notes if "is taken to be for" in entry]
+    assert bool(taken) == bool(note)
+    assert not note or note in taken[0]
+
+
+def test_a_cross_encoder_scores_as_torch_does(save: Save, models: Path) -> None:
+    checkpoint = save(num_labels=1)
+    set_config(**CROSS_ENCODER)(checkpoint)
+    assert add([str(checkpoint), "--storage", "fp32"]) == 0
+    manifest = published(models / "films" / "1")
+    assert (manifest.task, manifest.task_options) == ("text-ranking", {"labels": ["relevance"]})
+    task = installed_tasks()["text-ranking"].build(
+        Tokenizer.from_file(models / "films" / "1" / manifest.tokenizer, manifest.max_tokens), manifest.task_options
+    )
+    session = EncoderEngine(models / "films" / "1" / "model.onnx", manifest.graph, choose_provider("cpu"), num_threads=1)
+    items = [RankingItem("good film", text) for text in ("the film was bad", "very good . " * 30)]
+    options = RankingOptions("truncate")
+    for encoded, item in zip(task.encode(items, options), items, strict=True):
+        assert not isinstance(encoded, Exception)
+        answer = task.decode(encoded, session.run_rows(encoded.rows), options)
+        # as sentence-transformers' CrossEncoder: pairs cut longest first, then the sigmoid of the logit
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint)
+        fed = tokenizer(item.query, item.document, return_tensors="pt", truncation="longest_first", max_length=64)
+        with torch.no_grad():
+            logit = model(**fed).logits[0, 0]
+        assert (answer.logit, answer.score) == (
+            pytest.approx(float(logit), abs=1e-4),
+            pytest.approx(float(torch.sigmoid(logit)), abs=1e-4),
+        )

@@ -18,3 +18,6 @@ def test_options_have_their_types_and_defaults() -> None:
     assert "top_k: int | None = None," in text
     assert 'truncation: Literal["error", "truncate", "window"] = "window",' in text
     assert "async def classify(" in text
+    assert "documents: Any," in text
+    assert "query: str," in text
+    assert "rerank_many" not in text  # a ranking is made of all documents

@@ -1,0 +1,153 @@
+"""Ranking in the words of other protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.core.errors import EmptyBatch, InvalidInput
+from app.core.manifest import Manifest
+from app.tasks.base import Result
+from app.tasks.schemas import Request
+from app.tasks.spec import BodyExample, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
+from app.tasks.text_ranking.schemas import DOCUMENTS, QUERY, QueryDocument
+from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
+
+
+def _native_item(value: Any) -> RankingItem | InvalidInput:
+    if isinstance(value, QueryDocument):
+        return RankingItem(value.query, value.document)
+    return InvalidInput("should be an object with `query` and `document`: the model ranks documents")
+
+
+NATIVE = NativeItems((QueryDocument,), _native_item, ({"inputs": {"query": QUERY, "document": DOCUMENTS[0]}},))
+
+
+# Open Inference Protocol
+
+
+def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
+    return {"score": [result.answer.score for result in results]}, [len(results)]
+
+
+def _tensor_items(texts: Mapping[str, Sequence[str]]) -> list[Any]:
+    return [RankingItem(*texts_of_pair) for texts_of_pair in zip(texts["query"], texts["document"], strict=True)]
+
+
+OPEN_INFERENCE = OpenInferenceCodec(
+    inputs=("query", "document"),
+    outputs={"score": "FP32"},
+    rank=1,
+    items=_tensor_items,
+    columns=_tensor_columns,
+    native_item={"query": "a", "document": "a"},
+    description="Ranking: `query` and `document` to `score`, (items,), between 0 and 1, in the order of the items.",
+    example=BodyExample(
+        "ranking",
+        {
+            "inputs": [
+                {"name": "query", "shape": [2], "datatype": "BYTES", "data": [QUERY] * 2},
+                {"name": "document", "shape": [2], "datatype": "BYTES", "data": list(DOCUMENTS[:2])},
+            ]
+        },
+    ),
+)
+
+
+# text-embeddings-inference
+
+
+def _in_either_case(value: Any) -> Any:
+    """The protocol's file writes the sides with a capital, and its default without."""
+    return value.capitalize() if value in ("left", "right") else value
+
+
+class RankedText(BaseModel):
+    """A text in its place."""
+
+    index: int = Field(description="Its number in `texts`, counted from 0.")
+    score: float = Field(description="How well it answers the query: between 0 and 1, or the raw score.")
+    text: str | None = Field(None, description="The text itself, with `return_text`.", exclude_if=lambda value: value is None)
+
+
+class RerankTextsRequest(Request):
+    """A query and the texts that may answer it, as text-embeddings-inference takes them."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"query": QUERY, "texts": list(DOCUMENTS)},
+                {"query": QUERY, "texts": list(DOCUMENTS), "raw_scores": True, "return_text": True},
+            ]
+        },
+    )
+
+    query: str = Field(description="What is asked.")
+    texts: Annotated[list[str], Field(fail_fast=True)] = Field(description="The texts that are ranked.")
+    raw_scores: Annotated[bool, Field(strict=True)] = Field(False, description="Scores are the model's raw logits.")
+    return_text: Annotated[bool, Field(strict=True)] = Field(False, description="Whether each result holds its text.")
+    truncate: Annotated[bool, Field(strict=True)] | None = Field(
+        False, description="Cut a text longer than the model reads; without it, such a text is refused."
+    )
+    truncation_direction: Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)] = Field(
+        "Right",
+        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
+        " tokenizer cuts off, which nearly always is the right one.",
+    )
+
+    def items(self) -> Sequence[RankingItem]:
+        """
+        Raises:
+            EmptyBatch: there are no texts.
+        """
+        if not self.texts:
+            raise EmptyBatch("must not be empty", "texts")
+        return [RankingItem(self.query, text) for text in self.texts]
+
+    def options(self) -> RankingOptions:
+        is_given = "truncation_direction" in self.model_fields_set
+        return RankingOptions(
+            truncation="truncate" if self.truncate else "error",
+            truncation_side=("left" if self.truncation_direction == "Left" else "right") if is_given else None,
+        )
+
+    def place(self, number: int, field: str) -> str:
+        return "query" if field == "query" else f"texts.{number}"
+
+    def shaped(self, results: Sequence[Result]) -> list[RankedText]:
+        """The texts, best first."""
+        return [
+            RankedText.model_construct(
+                index=number,
+                score=result.answer.logit if self.raw_scores else result.answer.score,
+                text=self.texts[number] if self.return_text else None,
+            )
+            for number, result in by_relevance(results)
+        ]
+
+
+def _reranker(manifest: Manifest) -> dict[str, Any]:
+    labels: list[str] = manifest.task_options["labels"]
+    return {
+        "reranker": {
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
+    }
+
+
+TEXT_EMBEDDINGS = TextEmbeddingsCodec(
+    path="rerank",
+    request=RerankTextsRequest,
+    answer=list[RankedText],
+    summary="Rank texts by how well they answer a query",
+    description="""The texts, best first, each with its number.
+
+Where one of the texts cannot be read, none is ranked.""",
+    advice='"truncate": true',
+    model_type=_reranker,
+    kind="reranker",
+)
