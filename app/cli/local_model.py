@@ -119,7 +119,7 @@ class ModelRequest:
             return
         request = self.route.request.model_validate({"inputs": [_as_sent(self._sample)], **self.options})
         (encoded,) = task.encode(request.items(), request.options())
-        if isinstance(encoded, InvalidInput) and encoded.field in self.options:
+        if isinstance(encoded, InvalidInput) and encoded.field and encoded.field in self.options:
             raise InvalidSettings(f"{spelled(encoded.field)} {encoded.reason}")
 
     @property
