@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 FEW_POINTS = 60
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 260, 52, 40, 12, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 430, 260, 62, 40, 12, 10
 """Units of the picture, and the room around what is plotted."""
 
 
@@ -100,7 +100,8 @@ def curve(lines: Mapping[str, Sequence[tuple[float, float]]], up: str) -> Markup
         up: what the values are.
     """
     points = [point for line in lines.values() for point in line]
-    last, highest = max(update for update, _ in points), max(value for _, value in points)
+    last = 5 * math.ceil(max(update for update, _ in points) / 5)  # so that each of the five steps is a whole update
+    highest = max(value for _, value in points)
     top = _round(highest) if highest > 0 else 1.0
     parts = list(_axes("update", up, up_to=top, across_to=float(last)))
     for kind, line in lines.items():

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scripts.report.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, heat_map, lengths, reliability, scatter
+from scripts.report.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve, heat_map, lengths, reliability, scatter
 
 BINS = [{"score": 0.1, "right": 0.0, "rows": 4}, {"score": 0.9, "right": 1.0, "rows": 16}]
 GROUPS: list[dict[str, Any]] = [
@@ -78,3 +78,9 @@ def test_a_cell_of_the_matrix_is_darker_the_more_of_its_row_it_holds_and_an_empt
     assert [title.text for title in elements(plot, "title")] == ["a → a: 3 of 4", "a → <b>: 1 of 4", "<b> → <b>: 4 of 4"]
     shades = [float(hit.get("opacity", 0)) for hit in elements(plot, "rect", "hit")]
     assert float(miss.get("opacity", 0)) < shades[0] < shades[1] == 1
+
+
+def test_the_steps_of_a_curve_are_whole_updates() -> None:
+    plot = curve({"training_loss": [(1, 0.5), (18, 0.1)]}, "loss")
+    ticks = [tick.text for tick in elements(plot, "text", "tick")]
+    assert ticks[1::2] == ["0", "4", "8", "12", "16", "20"]
