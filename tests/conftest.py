@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,10 @@ from tests.support.live_service import ROOT, LiveService, serving
 if "PYTEST_XDIST_WORKER" in os.environ:
     # each worker has a core of its own; libraries that read it do so when they are imported, later than this
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# even where containers switch it off: without bytecode each process that a test starts would compile Hooper again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # the same examples on every machine: a red build is a change, not luck
 settings.register_profile("hooper", derandomize=True, deadline=None, database=None)
