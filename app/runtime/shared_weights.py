@@ -22,7 +22,12 @@ from app.core.types import Ints
 
 MIN_BYTES = 16_384
 """Of a tensor: smaller ones are not worth a look-up."""
-DTYPES = {1: np.dtype(np.float32), 2: np.dtype(np.uint8), 3: np.dtype(np.int8), 10: np.dtype(np.float16)}
+DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.float32),
+    2: np.dtype(np.uint8),
+    3: np.dtype(np.int8),
+    10: np.dtype(np.float16),
+}
 """ONNX's numbers of element types to numpy's; tensors of others stay each session's own."""
 EXTERNAL = 1
 """`TensorProto.data_location` of a tensor that lies in another file."""
@@ -106,7 +111,7 @@ def _initializers(file: Path) -> Iterable[tuple[str, np.ndarray]]:
         if tensor.data_location == EXTERNAL:
             place = {entry.key: entry.value for entry in tensor.external_data}
             count = math.prod(tensor.dims)
-            flat = np.fromfile(file.parent / place["location"], dtype, count, offset=int(place.get("offset", 0)))
+            flat: np.ndarray = np.fromfile(file.parent / place["location"], dtype, count, offset=int(place.get("offset", 0)))
         elif tensor.raw_data:
             flat = np.frombuffer(tensor.raw_data, dtype)
         else:  # as a list of numbers, which nothing that Hooper publishes is
