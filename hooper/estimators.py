@@ -148,6 +148,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
                 prepared = self._as_before(prepared, before)
             self._note_classes(pipeline.recipe, prepared)
             with self._start(pipeline.recipe, before) as start:
+                prepared = pipeline.without_known_rows(prepared, start.base, self._records_of_runs)
                 trained = pipeline.train(prepared, resume=False, start=start)
             base = trained.base if before is None else before.trained.base
             trained = replace(trained, base=base)
@@ -180,7 +181,10 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
         folder = Path(path).expanduser()
         with self._run_folder() as runs, self._loudness():
             pipeline = self._pipeline(runs, publishing_values(options), folder, self._script(str(path), X is not None, options))
-            prepared = fitted.prepared if X is None else self._held_out(pipeline.recipe, fitted.prepared, X, y)
+            prepared = fitted.prepared
+            if X is not None:
+                prepared = self._held_out(pipeline.recipe, prepared, X, y)
+                prepared = pipeline.without_known_rows(prepared, fitted.trained.base, self._records_of_runs)
             if not prepared.dataset.validation:
                 raise InvalidSettings(
                     "save needs rows that training has not seen, for the figures of the card: save(path, X_test, y_test), or"
@@ -345,6 +349,11 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
         with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             before.trained.model.save_pretrained(folder)
             yield replace(start, tokenizer=before.trained.tokenizer, base=BaseModel(folder, before.trained.base.name))
+
+    @property
+    def _records_of_runs(self) -> Path:
+        """Where it is known what earlier versions were trained on."""
+        return Path(self.runs or Recipe().runs)
 
     @contextmanager
     def _run_folder(self) -> Iterator[Path]:

@@ -88,13 +88,15 @@ def main(
 ) -> int:
     """Fine-tune a transformer on labelled data, check it, and publish it as an ONNX model."""
     settings, file = read_recipe(overrides, sources or [], recipe)
+    from scripts.export.published import with_version
     from scripts.training.pipeline import Pipeline  # after the options are known to be right: torch takes seconds to import
-    from scripts.training.pretrained import find_start
 
+    # what is repeated later must begin with the same version, whichever serves by then
+    settings = replace(settings, base_model=with_version(settings.base_model, Path(settings.models)))
     pipeline = Pipeline(settings, file, say)
     if dry_run:
         prepared = pipeline.load(read_all(pipeline.recipe))
-        pipeline.check_vocabulary(prepared, find_start(pipeline.recipe.base_model))
+        pipeline.check_start(prepared, pipeline.find_start())
         say("", "dry run: stopped before training")
         return 0
     if find_learning_rate:

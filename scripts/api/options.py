@@ -11,9 +11,11 @@ from app.core.command_line import FILE_OPTIONS
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
 from scripts.api.data import Data, DataPart
+from scripts.export.published import with_version
 from scripts.tasks import training_task
 from scripts.training.data import default_name
 from scripts.training.pretrained import Start, find_start
+from scripts.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Model:
     """A pretrained model without a head: which head it gets follows from the data, when the trainer is made."""
 
     name: str
-    """As it was asked for."""
+    """As it was asked for; of a published model with the number of its version."""
     start: Start
 
     def __repr__(self) -> str:
@@ -32,12 +34,15 @@ def get_model(name: str | Path = "packaged") -> Model:
     """A pretrained model with a fast tokenizer.
 
     Args:
-        name: hub id, folder, or `packaged`: the MiniLM that `make train-env` installs.
+        name: hub id, folder, a version that was published in `models` or elsewhere (`qa/1`, `models/qa/1`; `qa`: the one
+            that serves), or `packaged`: the MiniLM that `make train-env` installs.
 
     Raises:
         InvalidSettings: there is no such model, or its tokenizer cannot serve.
+        InvalidArtefact: the version's folder is broken or altered.
     """
-    return Model(str(name), find_start(str(name)))
+    complete = with_version(str(name), Path(Recipe().models))
+    return Model(complete, find_start(complete))
 
 
 ELSEWHERE = {

@@ -64,7 +64,9 @@ class Trainer(Generic[F]):
         self._script = Script(task, model.name, train.data, options)
         self._values = training_values(task, model.name, train.data, options)
         pipeline = self._line()
-        self._training, self._prepared = pipeline.training, pipeline.load(train.data.records)
+        self._training = pipeline.training
+        prepared = pipeline.load(train.data.records)
+        self._prepared = pipeline.without_known_rows(prepared, model.start.base, Path(pipeline.recipe.runs))
         dataset = self._prepared.dataset
         train.data.split.update(train=dataset.train, validation=dataset.validation)
         self._trained: Trained | None = None

@@ -12,7 +12,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from app.core.manifest import Parity
-from scripts.export.formatting import describe_decisions, format_value, metric_name
+from scripts.export.formatting import describe_beginning, describe_decisions, format_value, metric_name
 from scripts.tasks import training_task
 from scripts.training.baselines import unbeaten
 from scripts.training.data import Dataset, default_name
@@ -219,7 +219,8 @@ def _training(card: CardInput) -> str:
         f"Fine-tuned from {card.base_model}: {epochs}, {cost['updates']:,} updates of"
         f" {batch_size} rows, {cost['precision']}, {cost['seconds'] / 60:.1f} minutes, mean loss {cost['loss']}."
     )
-    text += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in describe_decisions(cost))
+    sentences = [*([describe_beginning(cost["beginning"])] if "beginning" in cost else []), *describe_decisions(cost)]
+    text += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
     after = cost.get("resumed_after_updates")
     return f"{text} The run was interrupted; the time is that of the part after update {after:,}." if after else text
 

@@ -78,6 +78,17 @@ def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def describe_beginning(beginning: Mapping[str, Any]) -> str:
+    """What of a published version a training goes on from, as `Pipeline` writes it down."""
+    rounded = "" if beginning["storage"] == "fp32" else f" as they were rounded to {beginning['storage']}"
+    head = "its head" if beginning["head_kept"] else "a new head"
+    license_note = f"; its licence: {beginning['license']}" if beginning["license"] else ""
+    return (
+        f"training goes on from {beginning['version']} (made from {beginning['base_model']}): its weights{rounded}, {head},"
+        f" a new optimizer{license_note}"
+    )
+
+
 def describe_probe(probe: Mapping[str, Any]) -> str:
     """How the head began, from a `Probe` of `scripts.training.small_data` as a mapping."""
     judged = f" (C = {probe['strength']:g}"

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.artefact import Artefact, is_version, latest_version, next_release, open_artefact, replace_manifest
+from app.core.artefact import (
+    Artefact,
+    is_version,
+    latest_version,
+    next_release,
+    open_artefact,
+    read_serving,
+    replace_manifest,
+    serving_version,
+)
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
 from app.core.manifest import DriftReference, Manifest
 from app.runtime.encoder_engine import EncoderEngine
@@ -23,7 +32,7 @@ from scripts.tasks import training_task
 from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import drift_reference, predict
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import PACKAGED, Recipe
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,39 @@ def find_version(version: str, models: Path) -> Path:
         if is_version(folder):
             return folder
     raise InvalidSettings(f"there is no version {version} in {models}; write NAME/VERSION, or the path of a version's folder")
+
+
+def find_serving(name: str, models: Path) -> Path | None:
+    """Folder of what a training begins with, where that is a published version: named in full, or of a model in the repository
+    or a model's folder, the version that serves. None where it is something else, as a folder of transformers or a hub id.
+
+    Raises:
+        InvalidSettings: `NAME/NUMBER` is no version, and no folder.
+        InvalidArtefact: which version serves cannot be read.
+    """
+    if name in PACKAGED:
+        return None
+    path = Path(name).expanduser()
+    for folder in (path, models / name):
+        if is_version(folder):
+            return folder
+        version = serving_version(folder, read_serving(folder))
+        if version is not None:
+            return folder / str(version)
+        if folder.is_dir():
+            return None
+    return find_version(name, models) if path.name.isdecimal() else None
+
+
+def with_version(name: str, models: Path) -> str:
+    """The same name with the number of the version that serves, where it names a model: so it means the same tomorrow.
+
+    Raises:
+        InvalidSettings, InvalidArtefact: as for `find_serving`.
+    """
+    folder = find_serving(name, models)
+    is_complete = folder is None or folder in (Path(name).expanduser(), models / name)
+    return name if is_complete else str(Path(name) / folder.name)  # type: ignore[union-attr]
 
 
 def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:

@@ -209,6 +209,27 @@ class TrainingTask(ABC):
             raise InvalidSettings(f"--labels are for classification, not for {self.name}")
         return {}, []
 
+    def carried_head(
+        self, weight: np.ndarray, bias: np.ndarray, before: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The output layer of a head that was trained under other task options, so that it says the same under these.
+
+        Args:
+            weight, bias: (labels, hidden) and (labels,).
+            before, now: what the manifest of the trained model says to the task, and what the new one's will.
+
+        Returns:
+            Both; None where that head was for other labels or another kind of problem.
+        """
+        trained, wanted = self.head_config(before), self.head_config(now)
+        labels, new_labels = (list(config.pop("id2label", {}).values()) for config in (trained, wanted))
+        for config in (trained, wanted):
+            config.pop("label2id", None)
+        if trained != wanted or sorted(labels) != sorted(new_labels):
+            return None
+        order = [labels.index(label) for label in new_labels] or slice(None)
+        return weight[order], bias[order]
+
     # training
 
     def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:

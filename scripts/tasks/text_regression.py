@@ -65,6 +65,15 @@ class TextRegressionTraining(TextTraining):
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {**super().head_config(task_options), "problem_type": "regression"}
 
+    def carried_head(
+        self, weight: np.ndarray, bias: np.ndarray, before: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same numbers, on the scale of the new rows, whatever they are called."""
+        (scale, offset), (new_scale, new_offset) = (
+            (options.get("scale", 1.0), options.get("offset", 0.0)) for options in (before, now)
+        )
+        return weight * scale / new_scale, (bias * scale + offset - new_offset) / new_scale
+
     def recognizes(self, recipe: Recipe, table: TableSample) -> float:
         """Numbers with fractions, or many different ones in a column that is called as numbers are."""
         found = finds(self, recipe, table)

@@ -20,7 +20,7 @@ from app.runtime.providers import choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
 from scripts.export.export import try_export
-from scripts.export.formatting import Say, describe_cost, describe_metrics
+from scripts.export.formatting import Say, describe_beginning, describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import contents_of, publish
 from scripts.export.succession import FINGERPRINT, Succession, judge_succession
@@ -131,8 +131,8 @@ class Pipeline:
                 tracker.close()
 
     def _run(self, resume: bool) -> PublishedModel | None:
-        start = pretrained.find_start(self.recipe.base_model)  # first: it says at once where there is none
-        prepared = self.check_vocabulary(self.load(read_all(self.recipe)), start)
+        start = self.find_start()  # first: it says at once where there is none
+        prepared = self.check_start(self.load(read_all(self.recipe)), start)
         trained = self.train(prepared, resume, start)
         if not is_main_process():
             return None
@@ -153,32 +153,61 @@ class Pipeline:
             self.say("", note)
         return prepared
 
-    def check_vocabulary(self, prepared: Prepared, start: pretrained.Start) -> Prepared:
-        """With a check more where the base model hardly knows the language of the data."""
+    def find_start(self) -> pretrained.Start:
+        """What the recipe's training begins with.
+
+        Raises:
+            InvalidSettings: there is no such base model, or it cannot be used.
+        """
+        return pretrained.find_start(self.recipe.base_model, models=Path(self.recipe.models))
+
+    def check_start(self, prepared: Prepared, start: pretrained.Start) -> Prepared:
+        """With a check more where the base model hardly knows the data's language, and without held-out rows that it knows.
+
+        Raises:
+            InvalidSettings: it knows all of them.
+        """
+        prepared = self.without_known_rows(prepared, start.base, Path(self.recipe.runs))
         checks = list(check_vocabulary(prepared.dataset, Tokenizer(start.tokenizer, pretrained.DEFAULT_LIMIT)))
         for check in checks:
             self.say("", str(check))
         return replace(prepared, checks=[*prepared.checks, *checks])
+
+    def without_known_rows(self, prepared: Prepared, base: BaseModel, runs: Path) -> Prepared:
+        """Without held-out rows that a published version was trained on, with which this training begins.
+
+        Raises:
+            InvalidSettings: it was trained on all of them.
+        """
+        if base.version is None:
+            return prepared
+        dataset, note = trained_rows.without_trained_on(prepared.dataset, base.version, runs)
+        if note:
+            self.say("", note)
+        return replace(prepared, dataset=dataset, notes=[*prepared.notes, *filter(None, [note])])
 
     def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
         """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left."""
         recipe, options, dataset = self.recipe, prepared.task_options, prepared.dataset
         if resume:
             recipe = self.run_folder.check_same(recipe, dataset)
-        start = start or pretrained.find_start(recipe.base_model)
+        start = start or self.find_start()
         model, max_tokens = self._model(prepared, start)
         recipe = self._resolved(recipe, model, prepared, start)
         tokenizer = Tokenizer(start.tokenizer, max_tokens)
         if not (resume and self.run_folder.is_finished):
             self._try_out(model, tokenizer, options)
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
+        beginning = beginning_of(start.base, recipe, model)
+        if beginning is not None:
+            self.say("", describe_beginning(beginning))
         if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
             self.say("", str(cost))
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
             with refusals_told(self.run_folder):
-                self._fine_tune(recipe, model, prepared, tokenizer, resume)
+                self._fine_tune(recipe, model, prepared, tokenizer, resume, beginning)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
@@ -188,7 +217,7 @@ class Pipeline:
 
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
-        start = start or pretrained.find_start(self.recipe.base_model)
+        start = start or self.find_start()
         model, max_tokens = self._model(prepared, start)
         recipe = self._resolved(self.recipe, model, prepared, start)
         tokenizer = Tokenizer(start.tokenizer, max_tokens)
@@ -235,7 +264,7 @@ class Pipeline:
             self.say("", succession.sentence)
         if not succession.serves:
             self.say("", f"to let it serve: {succession.promotion(recipe.models)}")
-        self._keep_rows(folder, prepared.dataset)
+        self._keep_rows(folder, prepared.dataset, trained.base)
         session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
         notify(self._callbacks, "on_publish", evaluation["headline"], folder)
         sections = {"baselines": evaluation["baselines"], "history": dict(trained.history)}
@@ -262,7 +291,15 @@ class Pipeline:
         tried = try_export(model, self.training, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
-    def _fine_tune(self, recipe: Recipe, model: Any, prepared: Prepared, tokenizer: Tokenizer, resume: bool) -> None:
+    def _fine_tune(
+        self,
+        recipe: Recipe,
+        model: Any,
+        prepared: Prepared,
+        tokenizer: Tokenizer,
+        resume: bool,
+        beginning: Mapping[str, Any] | None,
+    ) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
         if checkpoint is not None:
             self.say("", f"resuming from {checkpoint}")
@@ -281,6 +318,8 @@ class Pipeline:
         cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, tuned_on, self._callbacks)
         if probe is not None:
             cost["probe"] = asdict(probe)
+        if beginning is not None:
+            cost["beginning"] = dict(beginning)
         if is_main_process():
             self.run_folder.save_final(model, cost)
         wait_for_all()
@@ -334,10 +373,11 @@ class Pipeline:
             self.say("" if number else "baseline", line)
         return baselines
 
-    def _keep_rows(self, folder: Path, dataset: Dataset) -> None:
+    def _keep_rows(self, folder: Path, dataset: Dataset, base: BaseModel) -> None:
         """For reports on other data, which say what of it was trained on."""
+        before = None if base.version is None else trained_rows.find(base.version, Path(self.recipe.runs))
         try:
-            trained_rows.keep(self.run_folder.path, read_manifest(folder), dataset)
+            trained_rows.keep(self.run_folder.path, read_manifest(folder), dataset, before)
         except OSError as error:  # the model is published, and answers without it
             self.say("", f"which rows were trained on could not be written down: {error.strerror or error}")
 
@@ -377,6 +417,27 @@ class Pipeline:
                 notes=prepared.sentences,
             )
         )
+
+
+def beginning_of(base: BaseModel, recipe: Recipe, model: Any) -> dict[str, Any] | None:
+    """What a training takes over of a published version; None where it begins with another base model.
+
+    Args:
+        base: what it begins with.
+        recipe: with its `head` decided.
+        model: as it was loaded; `head_is_new` says whether the version's head did not fit.
+    """
+    version = base.version
+    if version is None:
+        return None
+    head_kept = not model.head_is_new and recipe.head != "probe"
+    return {
+        "version": base.name,
+        "base_model": version.base_model,
+        "license": version.license,
+        "storage": version.graph.storage,
+        "head_kept": head_kept,
+    }
 
 
 def request_of(examples: Sequence[Example]) -> dict[str, Any]:

@@ -15,13 +15,16 @@ import torch
 import transformers
 
 from app.core.errors import InvalidSettings
+from app.core.manifest import Manifest
 from app.tasks.tokenizer import Pair, Tokenizer
 from scripts.export.layouts import num_positions
-from scripts.export.pooling import restore_pooling
+from scripts.export.pooling import KEY, restore_pooling
+from scripts.export.published import find_serving
+from scripts.export.published_checkpoint import adopt_head, restore
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.spec import TrainingTask
 from scripts.training.hub import model_location, names_a_path, nearest
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import PACKAGED, Recipe
 
 SERVED = 8192
 """Longest input the service reads, whatever the model could."""
@@ -47,12 +50,18 @@ class Start:
     """Longest input by its tokenizer's own word, where that says one."""
 
 
-def find_start(name: str, role: str = "base model") -> Start:
-    """A base model by hub id, by folder, or the packaged one; its weights are only loaded once its head is known.
+def find_start(name: str, role: str = "base model", models: Path = Path("models")) -> Start:
+    """A base model by hub id, by folder, or the packaged one; its weights are only loaded once its head is known. Or a version
+    that was published here: by its path, or as `NAME/VERSION` or `NAME` in the model repository, which come before hub ids.
 
     Raises:
-        InvalidSettings: there is no such model, or none with a fast tokenizer.
+        InvalidSettings: there is no such model, or none with a fast tokenizer; or a version that cannot be read back.
+        InvalidArtefact: the version's folder is broken or altered.
     """
+    published = find_serving(name, models)
+    if published is not None:
+        version = restore(published)
+        return Start(BaseModel(version.location, version.name, version.manifest), version.tokenizer)
     base = resolve(name, role)
     tokenizer = fast_tokenizer(base)
     return Start(base, definition_of(tokenizer, base.location), longest_of_tokenizer(tokenizer))
@@ -85,6 +94,10 @@ def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, An
     _check_weights(model, report, base)
     prefix = model.base_model_prefix + "."
     model.head_is_new = any(not key.startswith(prefix) for key in [*report["missing_keys"], *_names_of(report)])
+    if base.version is not None:
+        model.head_is_new = not adopt_head(model, task, task_options, base.version)
+    if task.output_axis != "row":  # the base model's own head may have read the mean
+        vars(model.config).pop(KEY, None)
     restore_pooling(model)
     return model
 
@@ -234,6 +247,8 @@ class BaseModel:
 
     location: str
     name: str
+    version: Manifest | None = None
+    """Of a version that was published here, whose weights were read back."""
 
 
 def resolve(name: str, role: str = "base model") -> BaseModel:
@@ -247,7 +262,7 @@ def resolve(name: str, role: str = "base model") -> BaseModel:
         InvalidSettings: there is no such folder, the packaged weights are missing or altered, or it can only be on the hub,
             which cannot be reached. Whether the hub has it shows when it is loaded.
     """
-    if name in ("auto", "packaged"):
+    if name in PACKAGED:
         return BaseModel(str(_packaged()), PACKAGED_NAME)
     if Path(name).is_dir():
         return BaseModel(name, Path(name).name)

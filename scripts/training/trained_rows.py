@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from app.core.errors import InvalidSettings
 from app.core.files import write_atomically
 from app.core.manifest import Manifest
 from scripts.training.data import Dataset, normalized
@@ -32,13 +33,16 @@ class TrainedRows:
     salt: str
     train: Sequence[str]
     validation: Sequence[str]
+    before: Sequence[TrainedRows] = ()
+    """Of the versions that its training went on from; each has a salt of its own."""
 
     def parts_of(self, items: Iterable[Any]) -> list[Part]:
         """Where training had each item, ignoring case and whitespace; empty where it had not."""
-        return [self._part(hashed(item, self.salt)) for item in items]
+        return [self._part(item) for item in items]
 
-    def _part(self, digest: str) -> Part:
-        if digest in self._train:
+    def _part(self, item: Any) -> Part:
+        digest = hashed(item, self.salt)
+        if digest in self._train or any(record._part(item) == "train" for record in self.before):
             return "train"
         return "validation" if digest in self._validation else ""
 
@@ -56,8 +60,8 @@ def hashed(item: Any, salt: str) -> str:
     return hashlib.blake2b(text, digest_size=DIGEST_BYTES, key=bytes.fromhex(salt)).hexdigest()
 
 
-def keep(run: Path, manifest: Manifest, dataset: Dataset) -> Path:
-    """Write the record of a version into its run's folder.
+def keep(run: Path, manifest: Manifest, dataset: Dataset, base: TrainedRows | None = None) -> Path:
+    """Write the record of a version into its run's folder, with what is known of the version that its training went on from.
 
     Raises:
         OSError: it cannot be written.
@@ -65,11 +69,43 @@ def keep(run: Path, manifest: Manifest, dataset: Dataset) -> Path:
     salt = secrets.token_hex(16)
     parts = {"train": dataset.train, "validation": dataset.validation}
     # sorted: their order would say which rows of a file they are
-    hashes = {name: sorted({hashed(example.item, salt) for example in examples}) for name, examples in parts.items()}
+    hashes: dict[str, list[Any]] = {
+        name: sorted({hashed(example.item, salt) for example in examples}) for name, examples in parts.items()
+    }
+    if base is not None:
+        earlier = [base, *base.before]
+        hashes["before"] = [{"salt": record.salt, "train": record.train, "validation": record.validation} for record in earlier]
     path = run / _file_name(manifest)
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"version": f"{manifest.name}/{manifest.version}", "salt": salt, **hashes}) + "\n")
     return path
+
+
+def without_trained_on(dataset: Dataset, base: Manifest, runs: Path) -> tuple[Dataset, str]:
+    """The data without held-out rows that a version was trained on, from which a training goes on: it knows them already.
+
+    Returns:
+        Both the data, and a note on it.
+
+    Raises:
+        InvalidSettings: then none would be held out.
+    """
+    if not dataset.validation:
+        return dataset, ""
+    name = f"{base.name}/{base.version}"
+    record = find(base, runs)
+    if record is None:
+        return dataset, f"whether {name} was trained on some of the held-out rows is not known: {runs} has no record of it"
+    parts = record.parts_of(example.item for example in dataset.validation)
+    kept = [example for example, part in zip(dataset.validation, parts, strict=True) if part != "train"]
+    count = len(parts) - len(kept)
+    if not kept:
+        raise InvalidSettings(
+            f"all {count:,} rows that would be held out were trained on by {name}, with which this training begins: on them any"
+            " figure would be too good; name others with --validation"
+        )
+    note = f"{count:,} rows left out of the held-out ones: {name}, with which this training begins, was trained on them"
+    return replace(dataset, validation=kept), note if count else ""
 
 
 def find(manifest: Manifest, runs: Path) -> TrainedRows | None:
@@ -81,10 +117,15 @@ def find(manifest: Manifest, runs: Path) -> TrainedRows | None:
     for path in sorted(runs.glob(f"*/{_file_name(manifest)}")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            return TrainedRows(str(record["salt"]), list(record["train"]), list(record["validation"]))
+            earlier = [_record(entry) for entry in record.get("before", [])]
+            return _record(record, earlier)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
+
+
+def _record(entry: Mapping[str, Any], before: Sequence[TrainedRows] = ()) -> TrainedRows:
+    return TrainedRows(str(entry["salt"]), list(entry["train"]), list(entry["validation"]), before)
 
 
 def weights_id(manifest: Manifest) -> str:

@@ -121,18 +121,21 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     return get
 
 
+def save_checkpoint(folder: Path, family: str = "Bert", head: str = "SequenceClassification", **config: Any) -> Path:
+    make_model(family, head, **config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens)
+    fast.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
     """Saves a tiny checkpoint as transformers does; the texts it reads have ten words."""
 
     def run(name: str = "films", family: str = "Bert", head: str = "SequenceClassification", **config: Any) -> Path:
-        folder = tmp_path / name
-        make_model(family, head, **config).save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
-        tokens = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep")}
-        fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens)
-        fast.save_pretrained(folder)
-        return folder
+        return save_checkpoint(tmp_path / name, family, head, **config)
 
     return run
 

@@ -12,15 +12,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from app.core.artefact import open_artefact
-from app.core.errors import InvalidArtefact
+from app.core.artefact import open_artefact, write_serving
+from app.core.errors import InvalidArtefact, InvalidSettings
 from app.core.manifest import DriftReference, describe_file, read_manifest, refuse_unlisted, verify_files
 from app.core.types import TaskName
 from app.runtime import providers
 from app.runtime.providers import Machine, Provider, for_model
 from scripts.export import variants
 from scripts.export.commands import fp16, int8, reference
-from scripts.export.published import find_version, open_version
+from scripts.export.published import find_serving, find_version, open_version, with_version
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
 
@@ -295,3 +295,43 @@ def test_an_interruption_and_a_crash_say_that_nothing_was_changed(
     assert said.count("nothing was changed") == 2
     assert "torch is not installed" in said
     assert [path.name for path in (models / "tiny").iterdir()] == ["1"]
+
+
+@pytest.fixture
+def two_versions(tmp_path: Path) -> Path:
+    """A repository with two versions of `tiny`, of which the first serves, and a folder that is no model."""
+    models = tmp_path / "models"
+    publish_tiny(models)
+    shutil.copytree(models / "tiny" / "1", models / "tiny" / "2")
+    write_serving(models / "tiny", 1, "promoted")
+    (tmp_path / "checkpoint").mkdir()
+    return models
+
+
+@pytest.mark.parametrize(
+    ("name", "complete"),
+    [("tiny", "tiny/1"), ("tiny/2", "tiny/2"), ("auto", "auto"), ("packaged", "packaged"), ("bert-base-uncased", None)],
+)
+def test_a_start_is_named_with_the_version_that_serves(two_versions: Path, name: str, complete: str | None) -> None:
+    assert with_version(name, two_versions) == (complete or name)
+
+
+def test_a_start_may_be_a_folder_s_path(two_versions: Path, tmp_path: Path) -> None:
+    folder = two_versions / "tiny"
+    assert find_serving(str(folder), tmp_path) == folder / "1"
+    assert with_version(str(folder), tmp_path) == str(folder / "1")
+    assert with_version(str(folder / "2"), tmp_path) == str(folder / "2")
+
+
+def test_a_folder_that_is_no_model_comes_before_a_model_of_that_name(
+    two_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").mkdir()
+    assert find_serving("tiny", two_versions) is None
+    assert find_serving("checkpoint", two_versions) is None
+
+
+def test_a_version_that_is_not_there_is_not_looked_up_on_the_hub(two_versions: Path) -> None:
+    with pytest.raises(InvalidSettings, match="there is no version tiny/7 in"):
+        with_version("tiny/7", two_versions)

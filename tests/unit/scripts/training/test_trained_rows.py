@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest, read_manifest
 from app.tasks.text_classification.task import ClassificationItem
 from scripts.training.data import Dataset, Example
-from scripts.training.trained_rows import find, keep, weights_id
+from scripts.training.trained_rows import find, keep, weights_id, without_trained_on
 from tests.support.tiny_model import publish_tiny
 
 
@@ -57,3 +60,45 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     path = keep(tmp_path / "runs" / "any", manifest, Dataset([example("a film")], [example("a good film")], []))
     path.write_text("{")
     assert find(manifest, tmp_path / "runs") is None
+
+
+def test_held_out_rows_that_the_base_was_trained_on_are_left_out(tmp_path: Path) -> None:
+    manifest, runs = manifest_of(tmp_path / "models"), tmp_path / "runs"
+    keep(runs / "any", manifest, Dataset([example("a good film")], [example("a bad film")], []))
+    data = Dataset([example("a film")], [example("A good film"), example("a bad film"), example("bad")], [])
+    kept, note = without_trained_on(data, manifest, runs)
+    assert [row.item.text for row in kept.validation] == ["a bad film", "bad"]
+    assert kept.train == data.train
+    assert note.startswith("1 rows left out of the held-out ones: tiny/1")
+
+
+def test_what_the_base_of_the_base_was_trained_on_is_known_too(tmp_path: Path) -> None:
+    manifest, runs = manifest_of(tmp_path / "models"), tmp_path / "runs"
+    versions = [renumbered(manifest, number) for number in (1, 2, 3)]
+    before = None
+    for version, text in zip(versions, ("first film", "second film", "third film"), strict=True):
+        keep(runs / "any", version, Dataset([example(text)], [example(f"{text} held out")], []), before)
+        before = find(version, runs)
+    assert before is not None
+    items = [ClassificationItem(text) for text in ("first film", "second film", "third film", "first film held out")]
+    assert before.parts_of(items) == ["train", "train", "train", ""]
+
+
+def renumbered(manifest: Manifest, number: int) -> Manifest:
+    """Another version, with other weights."""
+    file = manifest.files[manifest.graph.file].model_copy(update={"sha256": str(number) * 64})
+    return manifest.model_copy(update={"version": number, "files": {**manifest.files, manifest.graph.file: file}})
+
+
+def test_a_training_whose_held_out_rows_are_all_known_is_refused(tmp_path: Path) -> None:
+    manifest, runs = manifest_of(tmp_path / "models"), tmp_path / "runs"
+    keep(runs / "any", manifest, Dataset([example("a good film")], [], []))
+    with pytest.raises(InvalidSettings, match=r"all 1 rows that would be held out were trained on by tiny/1.*--validation"):
+        without_trained_on(Dataset([example("a film")], [example("a good film")], []), manifest, runs)
+
+
+def test_it_is_said_where_nothing_is_known_of_the_base(tmp_path: Path) -> None:
+    data = Dataset([example("a film")], [example("a good film")], [])
+    kept, note = without_trained_on(data, manifest_of(tmp_path / "models"), tmp_path / "runs")
+    assert kept == data
+    assert "is not known" in note
