@@ -7,11 +7,13 @@ import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI
 
 from app.api.application import build_application
@@ -35,6 +37,20 @@ from app.tasks.text_classification.task import TextClassification
 from tests.support.gated_engine import Deploy, Gated, GatedEngine
 from tests.support.requests import GatedService, Service
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer, tokenizer_json
+
+SHARED = {"asked_service", "every_task"}
+"""Services that are built once, since building one costs more than most tests do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks a shared service does so in the event loop that it lives in."""
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and item.get_closest_marker("asyncio")
+            and not SHARED.isdisjoint(item.fixturenames)
+        ):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(autouse=True)
@@ -80,26 +96,40 @@ async def deploy(published: Path) -> AsyncIterator[Deploy]:
 Start = Callable[..., AbstractAsyncContextManager[Service]]
 
 
+@asynccontextmanager
+async def running(
+    session_factory: SessionFactory = open_session, draw: Callable[[], float] = random.random, **settings: Any
+) -> AsyncIterator[Service]:
+    """The service with these settings, once it has loaded its models."""
+    named = Settings(**{"device": "cpu", "engine_threads": 1, **settings})
+    app = create_app(named, session_factory=session_factory, draw=draw)
+    async with app.router.lifespan_context(app), _client(app) as client:
+        await app.state.loading
+        yield Service(app, client)
+
+
 @pytest.fixture
 def start(models: Path) -> Start:
     """Starts the service over `models`, with these settings, and waits until it has loaded them."""
+    return partial(running, models=models)
 
-    @asynccontextmanager
-    async def started(
-        session_factory: SessionFactory = open_session, draw: Callable[[], float] = random.random, **settings: Any
-    ) -> AsyncIterator[Service]:
-        named = Settings(**{"models": models, "device": "cpu", "engine_threads": 1, **settings})
-        app = create_app(named, session_factory=session_factory, draw=draw)
-        async with app.router.lifespan_context(app), _client(app) as client:
-            await app.state.loading
-            yield Service(app, client)
 
-    return started
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def asked_service(published: Path) -> AsyncIterator[Service]:
+    """What `service` is, one for the whole session."""
+    async with running(models=published) as one:
+        yield one
 
 
 @pytest.fixture
-async def service(start: Start) -> AsyncIterator[Service]:
-    """The service over `models`, as it comes."""
+def service(asked_service: Service) -> Service:
+    """The service over a model, as it comes: for tests that ask and change nothing."""
+    return asked_service
+
+
+@pytest.fixture
+async def own_service(start: Start) -> AsyncIterator[Service]:
+    """One over `models`, which the test may change."""
     async with start() as one:
         yield one
 
@@ -113,10 +143,10 @@ def published_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-async def every_task(published_tasks: Path, start: Start) -> AsyncIterator[Service]:
-    """The service over a model of every task."""
-    async with start(models=published_tasks) as one:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def every_task(published_tasks: Path) -> AsyncIterator[Service]:
+    """The service over a model of every task: for tests that ask and change nothing."""
+    async with running(models=published_tasks) as one:
         yield one
 
 

@@ -78,9 +78,9 @@ async def test_an_unknown_model_is_named(service: Service, path: str) -> None:
     assert "loaded are: tiny" in check(await service.client.post(path, json=body), path, 404)
 
 
-async def test_a_service_without_a_classifier_fails_its_dependents(service: Service) -> None:
-    service.live.registry.remove("tiny")
-    for response in (await service.client.post("/predict", json=PLAIN), await service.client.get("/info")):
+async def test_a_service_without_a_classifier_fails_its_dependents(own_service: Service) -> None:
+    own_service.live.registry.remove("tiny")
+    for response in (await own_service.client.post("/predict", json=PLAIN), await own_service.client.get("/info")):
         assert check(response, "/predict", 424) == "no loaded model does text-classification"
 
 
@@ -150,12 +150,12 @@ async def test_an_engine_that_fails_is_told(gated_service: GatedService, path: s
 
 
 @every_protocol
-async def test_while_models_load_nobody_is_answered(service: Service, path: str) -> None:
-    service.live.registry._loaded = False
-    service.live.registry.remove("tiny")
-    assert "still loading" in check(await service.client.post(path, json=FOREIGN[path]), path, 503)
-    assert "still loading" in check(await service.client.get("/v2/health/ready"), "/v2", 503)
-    assert (await service.client.get("/v2/health/live")).status_code == 200
+async def test_while_models_load_nobody_is_answered(own_service: Service, path: str) -> None:
+    own_service.live.registry._loaded = False
+    own_service.live.registry.remove("tiny")
+    assert "still loading" in check(await own_service.client.post(path, json=FOREIGN[path]), path, 503)
+    assert "still loading" in check(await own_service.client.get("/v2/health/ready"), "/v2", 503)
+    assert (await own_service.client.get("/v2/health/live")).status_code == 200
 
 
 @every_protocol
@@ -175,15 +175,15 @@ async def test_the_native_routes_keep_their_problems(service: Service) -> None:
 
 
 @every_protocol
-async def test_requests_are_counted_and_timed_as_native_ones_are(service: Service, path: str) -> None:
-    response = await service.client.post(path, json=FOREIGN[path])
+async def test_requests_are_counted_and_timed_as_native_ones_are(own_service: Service, path: str) -> None:
+    response = await own_service.client.post(path, json=FOREIGN[path])
     assert response.status_code == 200, response.text
     assert [part.partition(";")[0] for part in response.headers["server-timing"].split(", ")] == [
         "tokenize", "queue", "inference", "batch",
     ]  # fmt: skip
     labels = {"task": "text-classification", "model": "tiny", "status": "200"}
-    assert service.sample("hooper_requests_total", **labels) == 1
-    assert service.sample("hooper_request_seconds_count", task="text-classification") == 1
+    assert own_service.sample("hooper_requests_total", **labels) == 1
+    assert own_service.sample("hooper_request_seconds_count", task="text-classification") == 1
 
 
 SECRET = "very private words"

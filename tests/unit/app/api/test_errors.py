@@ -161,19 +161,19 @@ async def test_a_full_queue_turns_away_with_a_retry_after(gated_service: GatedSe
 # --- 503
 
 
-async def test_while_models_load_everything_else_answers(service: Service) -> None:
-    service.live.registry._loaded = False
-    service.live.registry.remove("tiny")
-    assert "still loading" in check_problem(await service.classify("good"), 503, "unavailable")
-    assert "still loading" in check_problem(await service.client.get("/health/ready"), 503, "unavailable")
-    assert (await service.client.get("/health/live")).status_code == 200
-    assert (await service.client.get("/metrics")).status_code == 200
+async def test_while_models_load_everything_else_answers(own_service: Service) -> None:
+    own_service.live.registry._loaded = False
+    own_service.live.registry.remove("tiny")
+    assert "still loading" in check_problem(await own_service.classify("good"), 503, "unavailable")
+    assert "still loading" in check_problem(await own_service.client.get("/health/ready"), 503, "unavailable")
+    assert (await own_service.client.get("/health/live")).status_code == 200
+    assert (await own_service.client.get("/metrics")).status_code == 200
 
 
-async def test_a_draining_service_says_so(service: Service) -> None:
-    await service.live.registry.aclose()
-    assert "draining" in check_problem(await service.classify("good"), 503, "unavailable")
-    assert "draining" in check_problem(await service.client.get("/health/ready"), 503, "unavailable")
+async def test_a_draining_service_says_so(own_service: Service) -> None:
+    await own_service.live.registry.aclose()
+    assert "draining" in check_problem(await own_service.classify("good"), 503, "unavailable")
+    assert "draining" in check_problem(await own_service.client.get("/health/ready"), 503, "unavailable")
 
 
 async def test_an_engine_whose_loop_died_is_down(gated_service: GatedService) -> None:

@@ -138,14 +138,14 @@ async def test_a_client_who_leaves_before_its_body_is_complete_is_forgotten(gate
     assert num_requests(gated_service, 499, task="", model="") == 1
 
 
-async def test_a_client_who_leaves_after_its_answer_counts_as_answered(service: Service) -> None:
-    caller = Caller(service.app)
+async def test_a_client_who_leaves_after_its_answer_counts_as_answered(own_service: Service) -> None:
+    caller = Caller(own_service.app)
     caller.send(GOOD)
     await caller.task
     caller.leave()
     assert caller.status == 200
-    assert num_requests(service, 200) == 1
-    assert num_requests(service, 499) is None
+    assert num_requests(own_service, 200) == 1
+    assert num_requests(own_service, 499) is None
 
 
 async def test_when_the_server_gives_a_request_up_its_rows_leave_the_queue(gated_service: GatedService) -> None:
@@ -185,45 +185,47 @@ async def test_an_answer_that_breaks_off_is_cut_and_not_patched_up(service: Serv
 # --- metrics and log
 
 
-async def test_requests_are_counted_by_task_model_and_status(service: Service) -> None:
-    await service.classify("good")
-    await service.classify(["bad", ""])
-    await service.classify("")
-    await service.classify("good", model="other")
-    assert num_requests(service, 200) == 2
-    assert num_requests(service, 422) == 1
-    assert num_requests(service, 404, model="") == 1
-    assert service.sample("hooper_request_seconds_count", task="text-classification") == 4
+async def test_requests_are_counted_by_task_model_and_status(own_service: Service) -> None:
+    await own_service.classify("good")
+    await own_service.classify(["bad", ""])
+    await own_service.classify("")
+    await own_service.classify("good", model="other")
+    assert num_requests(own_service, 200) == 2
+    assert num_requests(own_service, 422) == 1
+    assert num_requests(own_service, 404, model="") == 1
+    assert own_service.sample("hooper_request_seconds_count", task="text-classification") == 4
 
 
-async def test_what_is_refused_before_its_task_is_known_is_counted_without_one(service: Service) -> None:
-    await service.send(b"{")
-    await service.send(b"{}", {"Content-Type": "text/plain"})
-    assert num_requests(service, 422, task="", model="") == 1
-    assert num_requests(service, 415, task="", model="") == 1
+async def test_what_is_refused_before_its_task_is_known_is_counted_without_one(own_service: Service) -> None:
+    await own_service.send(b"{")
+    await own_service.send(b"{}", {"Content-Type": "text/plain"})
+    assert num_requests(own_service, 422, task="", model="") == 1
+    assert num_requests(own_service, 415, task="", model="") == 1
 
 
-async def test_probes_are_not_counted_and_logged_only_for_debugging(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+async def test_probes_are_not_counted_and_logged_only_for_debugging(
+    own_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "hooper.access")
-    await service.live.registry.aclose()
+    await own_service.live.registry.aclose()
     for path in ("/health/live", "/health/ready", "/metrics"):
-        await service.client.get(path)
-    assert num_requests(service, 503, task="", model="") is None
+        await own_service.client.get(path)
+    assert num_requests(own_service, 503, task="", model="") is None
     assert not [record for record in caplog.records if record.name == "hooper.access"]
     caplog.set_level(logging.DEBUG, "hooper.access")
-    await service.client.get("/health/live")
+    await own_service.client.get("/health/live")
     assert [record.message for record in caplog.records if record.name == "hooper.access"] == ["GET /health/live"]
 
 
 async def test_the_access_log_has_status_time_task_model_and_request_id(
-    service: Service, caplog: pytest.LogCaptureFixture
+    own_service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines: list[dict[str, Any]] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(json.loads(JsonFormatter().format(record)))  # type: ignore[method-assign]
     logging.getLogger("hooper.access").addHandler(handler)
     caplog.set_level(logging.INFO)
-    await service.classify("good", {"X-Request-Id": "abc"})
+    await own_service.classify("good", {"X-Request-Id": "abc"})
     logging.getLogger("hooper.access").removeHandler(handler)
     (line,) = lines
     assert line["message"] == "POST /v1/classify"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from app import cli
 from app.api import application
@@ -241,7 +242,7 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
     assert list(answer) == ["one item", "a list, with allow_no_answer and top_k"]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")  # as that of the service whose schema is asked beside it
 async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
     """The service over a model of every task, which keeps corrections."""
     models = Path(shutil.copytree(published_tasks, tmp_path / "every"))

@@ -26,6 +26,12 @@ def shedder(app: FastAPI, root_path: str = "") -> LoadShedder:
     return LoadShedder(app, [route.path for route in installed_tasks().routes], root_path)
 
 
+@pytest.fixture
+def service(own_service: Service) -> Service:
+    """One whose queue may be filled."""
+    return own_service
+
+
 def fill(service: Service, *names: str) -> None:
     """Nothing fits into these models' queues any more."""
     for deployment in service.live.registry.deployments:

@@ -92,9 +92,9 @@ async def test_of_a_header_that_is_there_twice_the_first_counts(service: Service
     assert response.status_code == status
 
 
-async def test_a_deadline_is_kept(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.live.registry.deployments[0].scheduler._changed.set = lambda: None  # type: ignore[method-assign,union-attr,attr-defined]
-    check_problem(await service.classify("good", {"X-Request-Timeout-Ms": "1"}), 504, "deadline_exceeded")
+async def test_a_deadline_is_kept(own_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_service.live.registry.deployments[0].scheduler._changed.set = lambda: None  # type: ignore[method-assign,union-attr,attr-defined]
+    check_problem(await own_service.classify("good", {"X-Request-Timeout-Ms": "1"}), 504, "deadline_exceeded")
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])
@@ -113,10 +113,10 @@ async def test_other_methods_and_paths_are_not_its_own(service: Service) -> None
     assert (await service.send(b'{"inputs": "good"}', path="/v1/classify//")).status_code == 404
 
 
-async def test_it_is_counted_as_every_answer_is(service: Service) -> None:
-    await service.classify("good")
+async def test_it_is_counted_as_every_answer_is(own_service: Service) -> None:
+    await own_service.classify("good")
     labels = {"task": "text-classification", "model": "tiny", "status": "200"}
-    assert service.sample("hooper_requests_total", **labels) == 1
+    assert own_service.sample("hooper_requests_total", **labels) == 1
 
 
 async def test_a_prefix_of_a_proxy_is_no_hindrance(start: Start) -> None:

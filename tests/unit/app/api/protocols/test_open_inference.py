@@ -84,10 +84,10 @@ async def test_a_model_is_ready_while_its_engine_lives(gated_service: GatedServi
     assert (response.status_code, response.json()) == (503, {"error": "the engine of tiny is down"})
 
 
-async def test_probes_are_not_counted(service: Service) -> None:
-    await service.live.registry.aclose()
-    assert (await service.client.get("/v2/health/ready")).status_code == 503
-    assert service.sample("hooper_requests_total", task="", model="", status="503") is None
+async def test_probes_are_not_counted(own_service: Service) -> None:
+    await own_service.live.registry.aclose()
+    assert (await own_service.client.get("/v2/health/ready")).status_code == 503
+    assert own_service.sample("hooper_requests_total", task="", model="", status="503") is None
 
 
 # --- inference

@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from app.observability.metrics import CONTENT_TYPE
 from tests.support.requests import Service, check_problem
 from tests.unit.app.conftest import Start
+
+
+@pytest.fixture
+def service(own_service: Service) -> Service:
+    """One whose metrics nobody else has a part in."""
+    return own_service
+
 
 CONTRACT = """
 hooper_requests_total{task,model,status} hooper_request_seconds hooper_tokenize_seconds hooper_queue_seconds
