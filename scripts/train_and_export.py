@@ -77,7 +77,9 @@ def main(
         str, typer.Option(metavar="FILE", help="recipe to start from: a TOML file, or its name in scripts/recipes")
     ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="resume the last run of this name")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="read the data, say what would be trained on, and stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check everything that can be checked without training, write nothing")
+    ] = False,
     find_learning_rate: Annotated[
         bool,
         typer.Option("--find-learning-rate", help="try rising learning rates for a minute, plot the loss, suggest one, stop"),
@@ -93,12 +95,9 @@ def main(
 
     # what is repeated later must begin with the same version, whichever serves by then
     settings = replace(settings, base_model=with_version(settings.base_model, Path(settings.models)))
-    pipeline = Pipeline(settings, file, say)
     if dry_run:
-        prepared = pipeline.load(read_all(pipeline.recipe))
-        pipeline.check_start(prepared, pipeline.find_start())
-        say("", "dry run: stopped before training")
-        return 0
+        return _dry_run(settings, file, resume)
+    pipeline = Pipeline(settings, file, say)
     if find_learning_rate:
         return _find_learning_rate(pipeline, plot)
     try:
@@ -113,6 +112,13 @@ def main(
     if published is not None:
         _report(published, pipeline.recipe)
     return 0
+
+
+def _dry_run(recipe: Recipe, file: Path | None, resume: bool) -> int:
+    from scripts.training.dry_run import dry_run  # it imports torch
+
+    words = [word for word in main.command.words if word != "--dry-run"]
+    return dry_run(recipe, file, resume, f"hooper train {shlex.join(words)}")
 
 
 def _find_learning_rate(pipeline: Pipeline, file: str) -> int:

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from app.configuration import check_tls, with_key_files
 from app.core.artefact import Artefact
 from app.core.errors import HooperError
+from app.core.memory import available_bytes
 from app.observability.metrics import Metrics
 from app.runtime.providers import Machine, choose_provider, detect_machine
 from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings, check_exposure
 from app.tasks.registry import installed_tasks
-
-CGROUP = Path("/sys/fs/cgroup")
-MEMINFO = Path("/proc/meminfo")
-
-
-def available_bytes() -> int | None:
-    """Memory that is free to take, None where the system does not say."""
-    machine = _meminfo(_read(MEMINFO)).get("MemAvailable")
-    limit, used_bytes = _number(_read(CGROUP / "memory.max")), _number(_read(CGROUP / "memory.current"))
-    free_bytes = None if limit is None or used_bytes is None else max(0, limit - used_bytes)
-    return min((free for free in (machine, free_bytes) if free is not None), default=None)
-
-
-def _meminfo(text: str) -> Mapping[str, int]:
-    """Name to bytes."""
-    return {name: 1024 * int(kilobytes) for name, kilobytes in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
-
-
-def _number(text: str) -> int | None:
-    """None for `max`, which is no limit, and for nothing."""
-    return int(text) if text.strip().isdecimal() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-
 
 ENOUGH_BYTES = 600_000_000
 """What serving two shipped models took at its peak (docs/measurements/footprint.json)."""

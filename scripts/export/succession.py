@@ -11,6 +11,7 @@ from typing import Any
 
 from app.core.artefact import next_version, read_serving, serving_version
 from app.core.errors import HooperError
+from app.core.manifest import read_manifest
 from scripts.export.formatting import format_value, metric_name
 from scripts.export.published import OpenVersion, open_folder
 from scripts.tasks.spec import TrainingTask
@@ -80,6 +81,30 @@ def judge_succession(
         return Succession(version, sentence=f"{version} serves from the next start on; no version before it: {error.detail}")
     comparison = _Comparison(version, before, training, examples, answers, task_options)
     return comparison.succession(recipe.serve_anyway)
+
+
+def foreseen_succession(recipe: Recipe, task: str) -> str:
+    """What will become of the version that serves, as far as that can be told before anything is trained.
+
+    Args:
+        recipe: names the model, the repository, and whether the new version serves however it compares.
+        task: of the new version.
+
+    Raises:
+        HooperError: what serves now cannot be told.
+    """
+    folder = Path(recipe.models) / recipe.name
+    version = f"{recipe.name}/{next_version(folder)}"
+    number = serving_version(folder, read_serving(folder))
+    if number is None:
+        return f"{folder / version.rpartition('/')[2]}, the first version, which serves from the next start on"
+    before = read_manifest(folder / str(number))
+    takes_over = f"{version} serves from the next start on, in place of {recipe.name}/{number}"
+    if before.task != task:
+        return f"{takes_over}, which is for {before.task}"
+    if recipe.serve_anyway:
+        return f"{takes_over}, also where it is worse"
+    return f"{takes_over}, unless it is worse on the same held-out rows (--serve-anyway lets it serve all the same)"
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class BudgetPlan:
 class Stopwatch(TrainerCallback):
     """Times updates and stops after some seconds; the first one, which also warms up, is left out."""
 
-    def __init__(self, setup: TrainingSetup, limit_s: float) -> None:
-        self._collator, self._limit_s = setup.collator, limit_s
+    def __init__(self, setup: TrainingSetup, limit_s: float, fewest: int = FEWEST_TIMED) -> None:
+        self._collator, self._limit_s, self._fewest = setup.collator, limit_s, fewest
         self._began, self._tokens = 0.0, 0
         self.tokens_per_s = 0.0
 
@@ -52,7 +52,7 @@ class Stopwatch(TrainerCallback):
             self._began, self._tokens = now, tokens
             return
         self.tokens_per_s = num_processes() * (tokens - self._tokens) / max(now - self._began, 1e-9)
-        enough = state.global_step > FEWEST_TIMED and now - self._began > self._limit_s
+        enough = state.global_step > self._fewest and now - self._began > self._limit_s
         control.should_training_stop = agreed(enough)
 
 
@@ -65,15 +65,29 @@ def within_budget(setup: TrainingSetup, model: Any, folder: Path) -> BudgetPlan:
         folder: of the run; nothing is written into it.
     """
     began, budget_s = time.monotonic(), seconds_of(setup.recipe.budget)
-    watch = Stopwatch(setup, budget_s * TRIAL_SHARE)
-    arguments = make_arguments(setup, TRIAL_UPDATES, folder, save_strategy="no", learning_rate=0.0)
-    constant: Any = partial(transformers.get_constant_schedule)
-    HooperTrainer(setup, copy.deepcopy(model), arguments, constant, [watch]).train()
-    setup.collator.forget()
+    tokens_per_s = timed_trial(setup, copy.deepcopy(model), folder, budget_s * TRIAL_SHARE)
     trial_s = time.monotonic() - began
     left_s = budget_s * (1 - MARGIN) - trial_s
-    updates = _updates(setup, agreed(max(0.0, left_s * watch.tokens_per_s)))
-    return BudgetPlan(updates, round(watch.tokens_per_s), round(trial_s, 1))
+    updates = _updates(setup, agreed(max(0.0, left_s * tokens_per_s)))
+    return BudgetPlan(updates, round(tokens_per_s), round(trial_s, 1))
+
+
+def timed_trial(setup: TrainingSetup, model: Any, folder: Path, limit_s: float, fewest: int = FEWEST_TIMED) -> float:
+    """Tokens a second, by a few updates at a learning rate of 0.
+
+    Args:
+        setup: what is trained on.
+        model: a copy, which the trainer leaves wrapped in its own precision.
+        folder: of the run; nothing is written into it.
+        limit_s: after which no other update begins.
+        fewest: updates that are timed all the same, beside the first.
+    """
+    watch = Stopwatch(setup, limit_s, fewest)
+    arguments = make_arguments(setup, TRIAL_UPDATES, folder, save_strategy="no", learning_rate=0.0)
+    constant: Any = partial(transformers.get_constant_schedule)
+    HooperTrainer(setup, model, arguments, constant, [watch]).train()
+    setup.collator.forget()
+    return watch.tokens_per_s
 
 
 def _updates(setup: TrainingSetup, tokens: float) -> int:
@@ -160,10 +174,10 @@ class LengthCost:
     """Arithmetic of one such row, in rows of 512 tokens."""
 
     def __str__(self) -> str:
+        training, serving = readable_size(self.training_bytes), readable_size(self.serving_bytes)
         return (
-            f"texts of {self.max_tokens:,} tokens need about {_size(self.training_bytes)} of memory in training, and in serving"
-            f" about {_size(self.serving_bytes)} each beside the weights; one is as much work as {self.work:.0f} of"
-            f" {DEFAULT_LIMIT} tokens"
+            f"texts of {self.max_tokens:,} tokens need about {training} of memory in training, and in serving"
+            f" about {serving} each beside the weights; one is as much work as {self.work:.0f} of {DEFAULT_LIMIT} tokens"
         )
 
 
@@ -191,5 +205,6 @@ def _work(num_tokens: int, hidden: int) -> int:
     return num_tokens * (12 * hidden**2 + 2 * hidden * num_tokens)
 
 
-def _size(num_bytes: int) -> str:
+def readable_size(num_bytes: int) -> str:
+    """`1.2 GB`, `340 MB`."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.0f} MB"

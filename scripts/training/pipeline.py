@@ -37,6 +37,7 @@ from scripts.training.callbacks import Callback, ExperimentTracker, check_tracke
 from scripts.training.columns import data_format, with_task
 from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
 from scripts.training.data_checks import check_vocabulary
+from scripts.training.disk import check_writable, disk_needs, disk_room
 from scripts.training.distillation import open_teacher, with_teacher_logits
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
@@ -50,6 +51,17 @@ SHOWN_FROM = 50
 """Held-out items of which one is shown as a request."""
 EASILY_TYPED = 160
 """Characters of a request that is short enough."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the first update of a run begins with."""
+
+    model: Any
+    """With a head as the seed draws it, pooling as the recipe says."""
+    tokenizer: Tokenizer
+    recipe: Recipe
+    """With everything decided that was `auto`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,8 @@ class Pipeline:
                 tracker.close()
 
     def _run(self, resume: bool) -> PublishedModel | None:
-        start = self.find_start()  # first: it says at once where there is none
+        check_writable(self.recipe)  # first, with the base model: each says at once what would stop the run in the end
+        start = self.find_start()
         prepared = self.check_start(self.load(read_all(self.recipe)), start)
         trained = self.train(prepared, resume, start)
         if not is_main_process():
@@ -192,9 +205,8 @@ class Pipeline:
         if resume:
             recipe = self.run_folder.check_same(recipe, dataset)
         start = start or self.find_start()
-        model, max_tokens = self._model(prepared, start)
-        recipe = self._resolved(recipe, model, prepared, start)
-        tokenizer = Tokenizer(start.tokenizer, max_tokens)
+        begun = self.begin(recipe, prepared, start)
+        model, tokenizer, recipe, max_tokens = begun.model, begun.tokenizer, begun.recipe, begun.tokenizer.max_tokens
         if not (resume and self.run_folder.is_finished):
             self._try_out(model, tokenizer, options)
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
@@ -203,6 +215,9 @@ class Pipeline:
             self.say("", describe_beginning(beginning))
         if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
             self.say("", str(cost))
+        for room in disk_room(disk_needs(recipe, model.num_parameters())):
+            if not room.is_enough:
+                self.say("", f"the disk may be too small: {room}")
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
@@ -218,12 +233,11 @@ class Pipeline:
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
         start = start or self.find_start()
-        model, max_tokens = self._model(prepared, start)
-        recipe = self._resolved(self.recipe, model, prepared, start)
-        tokenizer = Tokenizer(start.tokenizer, max_tokens)
+        begun = self.begin(self.recipe, prepared, start)
+        model, tokenizer, recipe, max_tokens = begun.model, begun.tokenizer, begun.recipe, begun.tokenizer.max_tokens
         self._try_out(model, tokenizer, prepared.task_options)
         self.say("find", f"learning rate of {start.base.name}, inputs of up to {max_tokens} tokens")
-        rows = self._rows(prepared.dataset.train, prepared, tokenizer)
+        rows = self.training_rows(prepared.dataset.train, prepared, tokenizer)
         if recipe.head == "probe":
             begin_with_probe(model, self.training, rows)
         return find_learning_rate(recipe, self.training, model, rows, self.run_folder.path)
@@ -271,6 +285,12 @@ class Pipeline:
         report = self._report(folder, prepared, reference, verified, session, sections)
         return PublishedModel(folder, evaluation, request_of(reference.examples), succession, report)
 
+    def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start) -> Beginning:
+        """The model with its head, the tokenizer cut to its longest input, and the recipe by which this data is trained."""
+        model, max_tokens = self._model(prepared, start)
+        decided = resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train))
+        return Beginning(model, Tokenizer(start.tokenizer, max_tokens), decided)
+
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
         torch.manual_seed(self.recipe.seed)
@@ -281,10 +301,6 @@ class Pipeline:
         if texts:
             max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
         return model, max_tokens
-
-    def _resolved(self, recipe: Recipe, model: Any, prepared: Prepared, start: pretrained.Start) -> Recipe:
-        """The recipe by which this data is trained; the model pools as it says."""
-        return resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train))
 
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
@@ -311,7 +327,7 @@ class Pipeline:
         if self.recipe.autofit:
             examples, validation_split = split_for_autofit(examples)
             self.say("", f"autofit: {len(validation_split):,} training rows are the validation split that decides when to stop")
-        rows = self._rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
+        rows = self.training_rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
         tuned_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
         # also before a run is resumed, whose weights come from its checkpoint: the record of the probe is not kept there
         probe = begin_with_probe(model, self.training, rows) if recipe.head == "probe" else None
@@ -326,7 +342,7 @@ class Pipeline:
         for sentence in describe_cost(cost):
             self.say("", sentence)
 
-    def _rows(
+    def training_rows(
         self,
         examples: Sequence[Example],
         prepared: Prepared,

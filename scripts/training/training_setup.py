@@ -43,9 +43,7 @@ class TrainingSetup:
 
     @property
     def default_epochs(self) -> int:
-        if self.recipe.head == "probe":
-            return probe_epochs(len(self.rows), self.recipe.update_size)
-        return default_epochs(len(self.rows), self.recipe.update_size, self.objective.num_labels)
+        return chosen_epochs(self.recipe, len(self.rows), self.objective.num_labels)
 
     @property
     def workload(self) -> Workload:
@@ -88,6 +86,13 @@ def micro_batch(batch_size: int, lengths: Sequence[int]) -> int:
     usual = min(longest, usual_length(lengths))
     limit = min(MICRO_BATCH_TOKENS // usual, 2 * MICRO_BATCH_TOKENS // longest)
     return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= max(1, limit))
+
+
+def chosen_epochs(recipe: Recipe, num_rows: int, num_labels: int) -> int:
+    """Epochs where nobody says how many; the recipe's head is decided."""
+    if recipe.head == "probe":
+        return probe_epochs(num_rows, recipe.update_size)
+    return default_epochs(num_rows, recipe.update_size, num_labels)
 
 
 def default_epochs(num_rows: int, batch_size: int, num_labels: int) -> int:

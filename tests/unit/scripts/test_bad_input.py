@@ -12,7 +12,7 @@ import pytest
 
 from scripts.train_and_export import ROOT, main
 from scripts.training.run_folder import RunFolder, refusal
-from tests.unit.scripts.conftest import write_reviews
+from tests.unit.scripts.conftest import fast_options, write_reviews
 
 FAST = ("--epochs", "1", "--batch-size", "8", "--precision", "fp32")
 
@@ -57,18 +57,18 @@ def test_a_label_in_the_validation_data_that_training_never_saw(place: Path, cap
     assert "1 of 2 held-out rows have a label that training never saw, for example dev.csv:3 (label 'mixed' is not" in said
 
 
-def test_a_text_of_a_megabyte_is_kept_and_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_of_a_megabyte_is_kept_and_told(place: Path, base_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_reviews(Path("reviews.csv"), extra=[f"{'bad ' * 250_000},negative"])
-    assert main(["reviews.csv", "--dry-run"]) == 0
+    assert main(["reviews.csv", *fast_options(base_folder), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "1 text has more than 100,000 characters (reviews.csv:62: 1,000,000)" in said
     assert "broken" not in said
 
 
-def test_a_pair_too_long_to_be_read_is_a_broken_row(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pair_too_long_to_be_read_is_a_broken_row(place: Path, base_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"premise {n},hypothesis {n},{n % 2}" for n in range(200)]
     Path("pairs.csv").write_text("\n".join(["text,text_pair,label", *lines, f"{'x' * 15_000},{'y' * 1_001},1"]))
-    assert main(["pairs.csv", "--dry-run"]) == 0
+    assert main(["pairs.csv", *fast_options(base_folder), "--dry-run"]) == 0
     assert "pairs.csv:202 (the pair has 16,001 characters, at most 16,000 are read)" in capsys.readouterr().out
 
 

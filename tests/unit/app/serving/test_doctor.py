@@ -135,24 +135,6 @@ def test_the_file_of_settings_and_what_is_wrong_with_keys_or_a_certificate_are_f
     assert found["tls"].detail.startswith("HOOPER_SSL_KEYFILE=/k.pem is set without HOOPER_SSL_CERTFILE")
 
 
-@pytest.mark.parametrize(
-    ("machine", "limit", "used", "free"),
-    [
-        ("MemAvailable:  2000 kB\n", "max", "5", 2_048_000),
-        ("MemAvailable: 2000 kB\n", "900000", "400000", 500_000),
-        ("", "", "", None),
-    ],
-)
-def test_free_memory_is_the_machines_or_what_the_container_has_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, limit: str, used: str, free: int | None
-) -> None:
-    for name, text in (("meminfo", machine), ("memory.max", limit), ("memory.current", used)):
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
-    monkeypatch.setattr(doctor, "MEMINFO", tmp_path / "meminfo")
-    assert doctor.available_bytes() == free
-
-
 @pytest.mark.parametrize(("free", "ok"), [(100_000_000, False), (None, True)])
 def test_too_little_memory_is_bad(models: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, ok: bool) -> None:
     monkeypatch.setattr(doctor, "available_bytes", lambda: free)
