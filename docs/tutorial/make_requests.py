@@ -112,8 +112,13 @@ def write_csv(path: Path, table: list[tuple[int, str, str]]) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    write_spreadsheet(folder / "anfragen.xlsx", rows(TO_TRAIN_ON, 1001))
-    write_csv(folder / "geprueft.csv", rows(HELD_OUT, 2001))
+    for name, write, requests, first_ticket in (
+        ("anfragen.xlsx", write_spreadsheet, TO_TRAIN_ON, 1001),
+        ("geprueft.csv", write_csv, HELD_OUT, 2001),
+    ):
+        table = rows(requests, first_ticket)
+        write(folder / name, table)
+        print(f"{name}: {len(table)} requests")
 
 
 if __name__ == "__main__":

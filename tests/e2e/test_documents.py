@@ -7,10 +7,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from app.cli import main
 from tests.support.doc_commands import DocCommand, difference, doc_commands, hooper_lines
-from tests.support.live_service import ROOT, serving
+from tests.support.live_service import ROOT, LiveService, serving
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "127.0.0.1:8000"
@@ -60,7 +61,8 @@ def test_what_is_shown_is_what_is_printed(document: Path, workplace: Path) -> No
 
 
 def _failures(commands: list[DocCommand], workplace: Path) -> Iterator[str]:
-    """Run a document's commands in one folder; those that serve start a service that the later ones ask."""
+    """Run a document's commands in one folder; those that serve start a service that the later ones ask, in place of the one
+    before, which is stopped as by Ctrl-C."""
     environment = {
         **os.environ,
         "PATH": f"{workplace / '.venv' / 'bin'}:{os.environ['PATH']}",
@@ -68,10 +70,16 @@ def _failures(commands: list[DocCommand], workplace: Path) -> Iterator[str]:
         "COLUMNS": "120",
     }
     address = ADDRESS
+    service: LiveService | None = None
     with ExitStack() as stack:
         for entry in commands:
             if re.match(r"(hooper|make) serve\b", entry.command):
-                address = stack.enter_context(_served(entry.command, workplace)).url.removeprefix("http://")
+                if service is not None:
+                    service.process.send_signal(signal.SIGINT)
+                    if service.wait() != 0:
+                        yield f"$ {entry.command}\nthe service before it did not end well:\n{service.lines[-1]}"
+                service = stack.enter_context(_served(entry.command, workplace))
+                address = service.url.removeprefix("http://")
                 continue
             command = entry.command.replace(ADDRESS, address)
             ran = subprocess.run(
@@ -82,7 +90,7 @@ def _failures(commands: list[DocCommand], workplace: Path) -> Iterator[str]:
                 yield f"$ {entry.command}\n{mismatch}\n{ran.stderr[-2000:]}"
 
 
-def _served(command: str, workplace: Path):  # type: ignore[no-untyped-def]
+def _served(command: str, workplace: Path) -> AbstractContextManager[LiveService]:
     """A service of the folder's models, started in it, with the options that stand behind the command."""
     return serving(workplace / "models", options=shlex.split(command)[2:], cwd=workplace)
 
