@@ -98,6 +98,12 @@ class Settings(BaseModel):
         262_144, ge=16, description="Tokens that may wait for a model's engine; more are refused with 429."
     )
     max_items: int = Field(DEFAULT_MAX_ITEMS, ge=1, le=65_536, description="Items that one request may hold.")
+    max_answer_bytes: int = Field(
+        16_777_216,
+        ge=65_536,
+        description="Bytes that the answer to one request may have, reckoned before its items are computed: vectors are long"
+        " however short a text is; a request for more is refused with 413.",
+    )
     max_body_bytes: int = Field(DEFAULT_MAX_BODY_BYTES, ge=1024, description="Bytes that a request's body may have.")
     max_held_body_bytes: int = Field(
         268_435_456,

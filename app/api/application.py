@@ -14,7 +14,7 @@ from app.api.errors import add_error_handlers
 from app.api.middleware import RequestContextMiddleware
 from app.api.openapi import document
 from app.api.origins import Doors
-from app.api.protocols import huggingface, native, open_inference, text_embeddings
+from app.api.protocols import huggingface, native, open_inference, openai, text_embeddings
 from app.api.protocols.open_inference_schemas import infer_request
 from app.api.routes import health, models, pages
 from app.api.shedding import LoadShedder
@@ -24,8 +24,8 @@ from app.settings import Settings
 from app.tasks.registry import Tasks
 
 DESCRIPTION = """
-Hooper answers from fine-tuned BERT models: labels for a text, the words of a text that answer a question, and the sentences of
-a document that sum it up. To look around first, open the [playground](./).
+Hooper answers from fine-tuned BERT models: labels for a text, the words of a text that answer a question, the sentences of a
+document that sum it up, and vectors. To look around first, open the [playground](./).
 
 * `inputs` takes one item or a list; `results` is always a list in the same order. `model` is optional: each task has a default.
 * Every body under **Predict** has examples that run as they are: *Execute* sends the one you see.
@@ -33,8 +33,8 @@ a document that sum it up. To look around first, open the [playground](./).
   `X-Request-Id`: quote it when you report a fault.
 * Where the service was started with API keys, send one as `Authorization: Bearer KEY`; the button *Authorize* does so on this
   page.
-* Clients written for Hugging Face's Inference API, for the Open Inference Protocol (Triton, KServe) or for
-  text-embeddings-inference find their own routes, with their own errors.
+* Clients written for Hugging Face's Inference API, for the Open Inference Protocol (Triton, KServe), for
+  text-embeddings-inference or for OpenAI's embeddings find their own routes, with their own errors.
 """
 TAGS = [
     {"name": "Predict", "description": "Start here: ask a model."},
@@ -45,7 +45,8 @@ TAGS = [
         "description": "For `huggingface_hub.InferenceClient`: its `model` is the URL of `/models/{name}`.",
     },
     {"name": "Open Inference Protocol", "description": "For `tritonclient.http` and other clients of Triton and KServe."},
-    {"name": "text-embeddings-inference", "description": "For clients of text-embeddings-inference's classifiers."},
+    {"name": "text-embeddings-inference", "description": "For clients of text-embeddings-inference."},
+    {"name": "OpenAI", "description": "For `openai` and other clients of its API: their `base_url` is that of `/v1`."},
 ]
 
 NO_TELEMETRY: TelemetryConfig = {
@@ -82,6 +83,7 @@ def build_application(
     app.include_router(huggingface.router(tasks), tags=["Hugging Face"])
     app.include_router(open_inference.router(tasks), tags=["Open Inference Protocol"])
     app.include_router(text_embeddings.router(tasks), tags=["text-embeddings-inference"])
+    app.include_router(openai.router(tasks), tags=["OpenAI"])
     app.include_router(pages.router(tasks))
     pages.mount_static(app)
     add_error_handlers(app)

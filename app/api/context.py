@@ -236,6 +236,8 @@ class PredictContext:
         return good
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
+        self._check_answer_size(deployment, len(items), options)
+
         async def ask(good: Sequence[Any]) -> Prediction:
             prediction = await deployment.predict(good, options, self._deadline, self._priority or "interactive")
             if self._state.shadows.are_wanted(deployment):
@@ -244,11 +246,21 @@ class PredictContext:
 
         return await self._merged(items, ask)
 
+    def _check_answer_size(self, deployment: Deployment, num_items: int, options: Any) -> None:
+        num_bytes = num_items * deployment.spec.answer_bytes(deployment.manifest.task_options, options)
+        limit = self._state.settings.max_answer_bytes
+        if num_bytes > limit:
+            raise TooLarge(
+                f"the answer to {num_items} items would have up to {num_bytes} bytes, more than the {limit} that one may have;"
+                " send them in several requests"
+            )
+
     async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
         """Ask for the items that are none of them an error already, and put those errors in their places."""
         max_items = self._state.settings.max_items
-        if len(items) > max_items:
-            raise TooManyItems(f"{len(items)} items are too many; at most {max_items}", "inputs")
+        num_items = sum(getattr(item, "num_texts", 1) for item in items)
+        if num_items > max_items:
+            raise TooManyItems(f"{num_items} items are too many; at most {max_items}", "inputs")
         if self._trace is not None:
             self._trace.attributes["hooper.num_items"] = len(items)
         good = [item for item in items if not isinstance(item, HooperError)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,11 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.scope import path_of
-from app.core.errors import EmptyBatch, EngineFailed, HooperError, TooManyItems, UnknownModel
+from app.core.errors import EmptyBatch, EngineFailed, HooperError, InvalidInput, TooManyItems, UnknownModel
 from app.observability.logging import request_id
 
 PROBLEM_JSON = "application/problem+json"
 JSON = "application/json"
+FIELD = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*")
+"""What the name of a field looks like before a colon."""
 
 
 class Problem(BaseModel):
@@ -44,6 +47,21 @@ class TeiError(BaseModel):
 
     error: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
     error_type: TeiErrorType = Field(description="The kind of error, for programs.")
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What is wrong."""
+
+    message: str = Field(description="One sentence for a person; names the field.", examples=["input: must not be empty"])
+    type: str = Field(description="The kind of error, for programs.", examples=["invalid_request_error"])
+    param: str | None = Field(description="The field that is wrong, where the sentence names one.", examples=["input"])
+    code: str | None = Field(description="Hooper's own name for the kind of error.", examples=["invalid_input"])
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's API tells it."""
+
+    error: OpenAIErrorDetail = Field(description="What is wrong.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +96,31 @@ def _tei_error(fault: ErrorInfo) -> TeiError:
     return TeiError(error=fault.detail, error_type=by_status.get(fault.status, "Validation"))
 
 
+def _openai_error(fault: ErrorInfo) -> OpenAIError:
+    by_status = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+    kind = by_status.get(fault.status, "invalid_request_error" if fault.status < 500 else "server_error")
+    field, separator, _ = fault.detail.partition(": ")
+    param = field if separator and FIELD.fullmatch(field) else None
+    return OpenAIError(error=OpenAIErrorDetail(message=fault.detail, type=kind, param=param, code=fault.kind))
+
+
 NATIVE = ErrorFormat(Problem, PROBLEM_JSON, _problem)
 HUGGING_FACE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail))
 OPEN_INFERENCE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail))
 TEI = ErrorFormat(TeiError, JSON, _tei_error, {EmptyBatch: 400, TooManyItems: 413, UnknownModel: 424, EngineFailed: 424})
 
+OPENAI = ErrorFormat(OpenAIError, JSON, _openai_error, {InvalidInput: 400})
+
 _BY_FIRST_PART = {
     "models": HUGGING_FACE,
     "v2": OPEN_INFERENCE,
-    **dict.fromkeys(("info", "predict", "rerank"), TEI),
+    **dict.fromkeys(("embed", "embed_all", "info", "predict", "rerank", "similarity"), TEI),
 }
+_OPENAI_PATHS = frozenset({"v1/embeddings"})
+"""Of its API those that the contract has; other paths below `v1` are this service's own."""
 
 
 def error_format_for(scope: Mapping[str, Any]) -> ErrorFormat:
     """The error_format of a request's path, the prefix of a proxy left out."""
-    return _BY_FIRST_PART.get(path_of(scope).partition("/")[0], NATIVE)
+    path = path_of(scope)
+    return OPENAI if path in _OPENAI_PATHS else _BY_FIRST_PART.get(path.partition("/")[0], NATIVE)

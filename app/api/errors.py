@@ -99,11 +99,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return plain_error_response(request.scope, 422, InvalidInput.type, describe_validation(error.errors()))
+        return error_response(request.scope, InvalidInput(describe_validation(error.errors())))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's answer to a body that is no text, or nested without end
-            return plain_error_response(request.scope, 422, InvalidInput.type, "the body is not valid JSON in UTF-8")
+            return error_response(request.scope, InvalidInput("the body is not valid JSON in UTF-8"))
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
         return plain_error_response(request.scope, error.status_code, kind, str(error.detail), error.headers)

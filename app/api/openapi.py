@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api.auth import SCHEMES
-from app.api.error_formats import HUGGING_FACE, JSON, NATIVE, TEI
+from app.api.error_formats import HUGGING_FACE, JSON, NATIVE, OPENAI, TEI
 
-ERRORS = (NATIVE.model, HUGGING_FACE.model, TEI.model)
+ERRORS = (NATIVE.model, HUGGING_FACE.model, TEI.model, OPENAI.model)
 Schema = dict[str, Any]
 
 
@@ -54,10 +54,11 @@ def operations(schema: Schema) -> Iterator[Schema]:
 
 def example_title(example: Any) -> str:
     """What an example shows, for the list one chooses from: `a list, with top_k`."""
-    if not isinstance(example, dict) or "inputs" not in example:
+    field = next((name for name in ("inputs", "input") if isinstance(example, dict) and name in example), None)
+    if field is None:
         return "a request"
-    kind = "a list" if isinstance(example["inputs"], list) else "one item"
-    options = [name for name in example if name != "inputs"]
+    kind = "a list" if isinstance(example[field], list) else "one item"
+    options = [name for name in example if name != field]
     return f"{kind}, with {' and '.join(options)}" if options else kind
 
 

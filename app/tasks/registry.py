@@ -14,8 +14,9 @@ from typing import Any
 from app.core.correction import Correction
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
 from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZATION
+from app.tasks.feature_extraction.spec import SPEC as FEATURE_EXTRACTION
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
-from app.tasks.spec import NativeRoute, TaskSpec
+from app.tasks.spec import DropInCodec, NativeRoute, TaskSpec
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
 from app.tasks.text_ranking.spec import SPEC as TEXT_RANKING
 from app.tasks.text_regression import SPEC as TEXT_REGRESSION
@@ -32,6 +33,7 @@ HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
 ROOT_PATHS = frozenset({"docs", "health", "hooper", "info", "metrics", "models", "openapi.json", "static", "v1", "v2"})
 """First words of paths that no route of text-embeddings-inference may have."""
+OPENAI_PATH = re.compile(r"v1/[a-z]+(/[a-z]+)?")
 BUILT_IN = (
     TEXT_CLASSIFICATION,
     TEXT_REGRESSION,
@@ -39,6 +41,7 @@ BUILT_IN = (
     EXTRACTIVE_SUMMARIZATION,
     TOKEN_CLASSIFICATION,
     TEXT_RANKING,
+    FEATURE_EXTRACTION,
 )
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""
@@ -127,19 +130,27 @@ class Tasks(Mapping[str, TaskSpec]):
             self._serving.setdefault(served.route.path, []).append(spec.name)
 
     def _check_protocols(self, spec: TaskSpec) -> None:
-        own, correction = spec.text_embeddings, spec.correction
+        correction = spec.correction
         for other in self.values():
-            theirs = other.text_embeddings
-            if own and theirs and own.path == theirs.path and own.request is not theirs.request:
-                raise SetupError(f"{spec.distribution} brings a route /{own.path}, which is taken")
             if correction is None or other.correction is None or correction.schema is other.correction.schema:
                 continue
             if correction.marks & other.correction.marks or not (correction.marks or other.correction.marks):
                 raise SetupError(
                     f"{spec.distribution} brings corrections of {spec.name!r} that cannot be told from those of {other.name!r}"
                 )
-        if own and own.path.partition("/")[0] in ROOT_PATHS:
-            raise SetupError(f"{spec.distribution} brings a route /{own.path}, which is taken")
+        taken = {route.path: route.request for other in self.values() for route in drop_ins(other)}
+        openai = {route.path for route in spec.openai}
+        for route in drop_ins(spec):
+            is_own = route.path in openai and OPENAI_PATH.fullmatch(route.path) and route.path not in HOUSE_PATHS
+            if not is_own and route.path.partition("/")[0] in ROOT_PATHS:
+                raise SetupError(f"{spec.distribution} brings a route /{route.path}, which is taken")
+            if taken.setdefault(route.path, route.request) is not route.request or route.path in self._routes:
+                raise SetupError(f"{spec.distribution} brings a route /{route.path}, which is taken")
+
+
+def drop_ins(spec: TaskSpec) -> Sequence[DropInCodec]:
+    """Routes of other services' own that a task answers."""
+    return (*(spec.text_embeddings.routes if spec.text_embeddings else ()), *spec.openai)
 
 
 @lru_cache

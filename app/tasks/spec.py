@@ -80,7 +80,7 @@ class OutputSpec:
     """What one of its vectors belongs to: see `app.core.manifest.Output`."""
     name: str = "logits"
     num_features: int = 0
-    """Of a vector; 0: as many as the model has labels."""
+    """Of a vector; 0: as many as the model's task options say, such as labels."""
 
 
 Arranged = Sequence[tuple[int, BaseModel | HooperError]]
@@ -121,6 +121,10 @@ class HuggingFaceCodec:
     """The answer to one input in the shape that Hugging Face's own clients read; `parameters` may be None."""
     unused: frozenset[str] = frozenset()
     """Parameters that are taken and change nothing, which a header says."""
+    types: tuple[Any, ...] = ()
+    """Of an input beside those of the task's `NativeItems`."""
+    beside_inputs: frozenset[str] = frozenset()
+    """Parameters that may stand beside `inputs`, too, where the task's specification has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +155,8 @@ class OpenInferenceCodec:
         return {**self.outputs, **self.model_outputs(task_options)}
 
 
-class TextEmbeddingsRequest(Protocol):
-    """The body of a route of text-embeddings-inference."""
+class DropInRequest(Protocol):
+    """The body of a route of another service's own, in whose shape the answer is."""
 
     def items(self) -> Sequence[Any]: ...
 
@@ -162,8 +166,8 @@ class TextEmbeddingsRequest(Protocol):
         """How the caller names a field of an item."""
         ...
 
-    def shaped(self, results: Sequence[Result]) -> Any:
-        """The answer to the whole request."""
+    def shaped(self, results: Sequence[Result], model: str) -> Any:
+        """The answer to the whole request; `model` is the name of who gave it."""
         ...
 
 
@@ -172,22 +176,28 @@ ModelKind = Literal["embedding", "reranker", "classifier"]
 
 
 @dataclass(frozen=True, slots=True)
-class TextEmbeddingsCodec:
-    """A route of text-embeddings-inference that a task answers."""
+class DropInCodec:
+    """A route of another service's own that a task answers."""
 
     path: str
     request: type[BaseModel]
-    """Satisfies `TextEmbeddingsRequest`."""
+    """Satisfies `DropInRequest`."""
     answer: Any
     """Type of the answer."""
     summary: str
     description: str
     advice: str
     """How a caller has a long text read, as the protocol writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbeddingsCodec:
+    """What a task answers of text-embeddings-inference."""
+
+    routes: tuple[DropInCodec, ...]
+    kind: ModelKind
     model_type: Callable[[Manifest], dict[str, Any]]
-    """What `GET /info` says the model is."""
-    kind: ModelKind = "classifier"
-    """`GET /info` describes the default model of the first kind that there is."""
+    """What `GET /info` says of a model of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +246,8 @@ class TableSpec:
     """Keys of such an element."""
     joined: Callable[[Mapping[str, Any]], Mapping[str, Callable[[Mapping[str, Any]], str]]] = lambda task_options: {}
     """From the manifest's task options to columns of text, each made of a whole result with all elements of its list."""
+    vector: str = ""
+    """Key of a result that is a list of numbers, as many in each result of a request; empty: there is none."""
 
     def columns(self, limit: int) -> dict[str, type]:
         """The columns and their types, for the best `limit` of each answer's list: `label`, `score`, `label_2`, …."""
@@ -290,9 +302,16 @@ class TaskSpec:
     hugging_face: HuggingFaceCodec | None = None
     open_inference: OpenInferenceCodec | None = None
     text_embeddings: TextEmbeddingsCodec | None = None
+    openai: tuple[DropInCodec, ...] = ()
+    """Routes of OpenAI's API, whose requests name their model in the field `model`."""
     correction: CorrectionCodec | None = None
     training: str = ""
-    """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be trained here."""
+    """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be published here."""
+    is_trained: bool = True
+    """Whether `hooper train` trains it; else its training half only publishes models that were trained elsewhere."""
+    answer_bytes: Callable[[Mapping[str, Any], Any], int] = lambda task_options, options: 0
+    """From the manifest's task options and the request's own to the bytes that the answer to one item has at most, of a task
+    whose answers are long whatever is asked; 0: they are as short as their items."""
     distribution: str = DISTRIBUTION
     """The installed package that brings it."""
 

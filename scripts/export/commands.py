@@ -17,7 +17,7 @@ from app.core.errors import InvalidSettings, SetupError
 from app.core.manifest import MANIFEST
 from app.core.types import Precision
 from scripts.export.formatting import say, without_option
-from scripts.tasks import task_names
+from scripts.tasks import published_names
 from scripts.training.data import default_name
 from scripts.training.recipe import Recipe, load_recipe
 
@@ -29,7 +29,7 @@ MODELS = Path("models")
 
 _PANEL = "for checkpoints"
 _CHECKPOINT: dict[str, Any] = {
-    "task": annotated_option("task", Literal[task_names()], "what its head is for; default: as config.json says", _PANEL),
+    "task": annotated_option("task", Literal[published_names()], "what its head is for; default: as config.json says", _PANEL),
     "labels": annotated_option("labels", list[str], "labels in the order of its outputs", _PANEL, metavar="NAME"),
     "data": annotated_option(
         "data", list[str], "texts to evaluate it on: csv, tsv, jsonl, txt, parquet", _PANEL, metavar="FILE"
@@ -58,6 +58,7 @@ COLUMNS = ("text_column", "text_pair_column", "label_column", *FILE_OPTIONS)
     "hooper models add",
     """\
   hooper models add ./my-checkpoint                        a folder that transformers saved, with its head
+  hooper models add ./my-sentence-encoder                  a folder that sentence-transformers saved
   hooper models add ./my-checkpoint --data dev.csv         with figures on labelled texts, in its card
   hooper models add org/some-bert --name topics            from the hub, where one can be reached
   hooper models add ./my-checkpoint --labels negative positive
@@ -78,7 +79,7 @@ def add(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="default: the folder's, or the archive's own")] = "",
     models: Models = MODELS,
 ) -> int:
-    """Publish a checkpoint of transformers, or an exported archive."""
+    """Publish a checkpoint of transformers or sentence-transformers, or an exported archive."""
     path = Path(source).expanduser()
     if is_published(path):
         unusable = [option for option, value in checkpoint.items() if option not in COLUMNS and value]

@@ -30,6 +30,7 @@ from scripts.export.torch_reference import torch_reference
 from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference
 from scripts.tasks import training_task, training_tasks
+from scripts.tasks.spec import CheckpointParts, TrainingTask
 from scripts.training.pretrained import (
     DEFAULT_LIMIT,
     BaseModel,
@@ -91,15 +92,21 @@ def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[st
         InvalidSettings: it cannot be served, and why.
     """
     source = resolve(name, "checkpoint")
-    config = _config(source)
-    task, choice = _task(config, source, task)
-    model = _model(source, training_task(task).auto_class)
-    tokenizer = fast_tokenizer(source)
+    found, choice = _own_layout(source, task), ""
+    if found is None:
+        task, choice = _task(_config(source), source, task)
+        parts = CheckpointParts(source.location)
+    else:
+        task, parts = found
+    training = training_task(task)
+    transformer = BaseModel(parts.transformer, source.name)
+    model = training.assemble(_model(transformer, training), parts)
+    tokenizer = fast_tokenizer(transformer)
     limit = _num_embeddings(model)
     if limit is not None and len(tokenizer) > limit:
         raise InvalidSettings(f"the tokenizer of {name} knows {len(tokenizer)} tokens, its model only {limit}")
-    options, notes = training_task(task).checkpoint_options(model.config, labels)
-    notes = [*filter(None, [choice]), *notes]
+    options, notes = training.checkpoint_options(model.config, labels)
+    notes = [*filter(None, [choice]), *parts.notes, *notes]
     unknown = sorted(token for token, number in tokenizer.get_vocab().items() if limit is not None and number >= limit)
     if unknown:
         listing = ", ".join(map(repr, unknown[:MAX_NAMED_TOKENS])) + (", …" if len(unknown) > MAX_NAMED_TOKENS else "")
@@ -107,10 +114,21 @@ def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[st
             f"the model has no vector for {len(unknown)} of its tokenizer's tokens ({listing}):"
             " a text with one of them is answered by an error, as transformers does"
         )
-    definition = definition_of(tokenizer, source.location)
+    definition = definition_of(tokenizer, transformer.location)
     _check_token_types(model.eval(), tokenizer, source)
-    longest = min(longest_input(model), longest_of_tokenizer(tokenizer))
-    return Checkpoint(source, task, model.eval(), definition, _max_tokens(max_tokens, longest), options, notes)
+    longest = longest_input(model) if parts.max_tokens else min(longest_input(model), longest_of_tokenizer(tokenizer))
+    read = _max_tokens(max_tokens, longest, parts.max_tokens or DEFAULT_LIMIT)
+    return Checkpoint(source, task, model.eval(), definition, read, options, notes)
+
+
+def _own_layout(source: BaseModel, requested: TaskName | None) -> tuple[TaskName, CheckpointParts] | None:
+    """The task whose own layout a checkpoint has, and its parts; None: it is a plain one of transformers."""
+    for name, training in training_tasks().items():
+        if requested in (None, name):
+            parts = training.checkpoint_parts(source.location, is_named=requested == name)
+            if parts is not None:
+                return name, parts
+    return None
 
 
 def _config(source: BaseModel) -> Any:
@@ -144,7 +162,7 @@ def _task(config: Any, source: BaseModel, requested: TaskName | None) -> tuple[T
     if task is None and names:
         raise InvalidSettings(
             f"{source.location} holds {names[0]}, which has no head that can be served;"
-            f" train one: hooper train DATA --base-model {source.location}"
+            f" train one: hooper train DATA --base-model {source.location}{_headless()}"
         )
     if task is None and requested is None:
         raise InvalidSettings(f"{source.location} does not say what its head is for (architectures in config.json); say --task")
@@ -169,7 +187,13 @@ def pipeline_tag(source: BaseModel) -> str:
     return tag[1] if tag else ""
 
 
-def _model(source: BaseModel, auto_class: str) -> Any:
+def _headless() -> str:
+    """Tasks for which a checkpoint without a head can be published, as the end of a sentence."""
+    tasks = training_tasks().items()
+    return "".join(f"; or say --task {name} {training.headless}" for name, training in tasks if training.headless)
+
+
+def _model(source: BaseModel, training: TrainingTask) -> Any:
     folder = Path(source.location)
     if folder.is_dir() and not list(folder.glob("*.safetensors")):
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
@@ -180,12 +204,12 @@ def _model(source: BaseModel, auto_class: str) -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, report = getattr(transformers, auto_class).from_pretrained(
+        model, report = getattr(transformers, training.auto_class).from_pretrained(
             source.location, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"{source.location} cannot be loaded: {first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(training.optional_weights or ("\0",)))
     if missing:
         raise InvalidSettings(
             f"{source.location} lacks {len(missing)} of the weights of {type(model).__name__}, for example {missing[0]}:"
@@ -228,10 +252,10 @@ def _check_token_types(model: Any, tokenizer: Any, source: BaseModel) -> None:
         )
 
 
-def _max_tokens(requested: int, limit: int) -> int:
+def _max_tokens(requested: int, limit: int, usual: int) -> int:
     if not SHORTEST <= (requested or limit) <= limit:
         raise InvalidSettings(f"--max-tokens is {requested or limit}; this model reads between {SHORTEST} and {limit}")
-    return requested or min(limit, DEFAULT_LIMIT)
+    return requested or min(limit, usual)
 
 
 def import_checkpoint(request: ImportRequest, say: Say) -> Path:

@@ -97,10 +97,11 @@ def padded_graph(model: Any, axis: Axis) -> Graph:
     """The manifest entry of the padded form: what the torch model itself takes, and how its rows are padded."""
     accepted = accepted_inputs(model)
     inputs = [name for name in ("input_ids", "attention_mask") if name in accepted]
+    reads_from = ["gather"] if axis == "row" and "gather" in accepted else []
     return Graph(
         file="model.onnx",
         layout="padded",
-        inputs=(*inputs, *(["token_type_ids"] if takes_token_types(model) else [])),
+        inputs=(*inputs, *(["token_type_ids"] if takes_token_types(model) else []), *reads_from),
         outputs=(Output(name="logits", axis=axis),),
         pad_token_id=padding_id(model.config),
         padding_side=getattr(model.config, PADDING_SIDE, "right"),
@@ -127,14 +128,17 @@ class PaddedModel(torch.nn.Module):
         """
         Args:
             input_ids, attention_mask, token_type_ids: (rows, tokens).
-            gather: (positions,): flat indices of the tokens whose outputs are read.
+            gather: (positions,): flat indices of the tokens whose outputs are read; of a model of the axis `row` that takes it,
+                (rows,): where each row's vector begins.
         """
         tensors = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        if self.axis == "row":
+            tensors["gather"] = gather
         inputs = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         if self.axis == "row" and is_read_at_its_end(self.model):
             return {"logits": _read_at_the_end(self.model, inputs)}
         logits = head_logits(self.model(**inputs, return_dict=True))
-        if gather is not None:
+        if gather is not None and self.axis != "row":
             logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
         return {"logits": logits}
 
@@ -232,13 +236,13 @@ class PackedModel(torch.nn.Module):
 
     @contextmanager
     def _gathering(self, same: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:
-        """Meanwhile the encoder of a model of the axis `row` gives one vector a row: its first token's, or the mean."""
+        """Meanwhile a model of the axis `row` gives one vector a row: its first token's, or what its own pooling gives."""
         base = self.model.base_model
         with ExitStack() as stack:
             if self.axis == "row" and gather is not None:
-                mean = getattr(base, pooling.KEY, None)
-                if mean is not None:
-                    stack.enter_context(mean.packed(same, gather))
+                pooled = pooling.row_pooling(self.model)
+                if pooled is not None:
+                    stack.enter_context(pooled.packed(same, gather))
                 else:
                     hook = pooling.encoder_of(base).register_forward_hook(_first_tokens(gather))  # type: ignore[union-attr]
                     stack.callback(hook.remove)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import transformers
@@ -23,6 +23,23 @@ KEY = "hooper_pooling"
 """Where a model's config says that its head reads the mean: it is saved with the model, and noted here when that is loaded."""
 SENTENCE_ENCODER = "1_Pooling/config.json"
 """Where sentence-transformers keeps how a model's token vectors become that of the text."""
+
+
+class RowPooling(Protocol):
+    """What makes the vector of a row of its tokens' vectors, also where several rows share a tensor row."""
+
+    def packed(self, same: torch.Tensor, gather: torch.Tensor) -> AbstractContextManager[None]:
+        """Meanwhile they do; see `MeanPooling.packed`."""
+        ...
+
+
+def row_pooling(model: Any) -> RowPooling | None:
+    """A model's own pooling: that of its body, or the model itself. None: its head reads the first token."""
+    if hasattr(model, "packed"):
+        own: RowPooling = model
+        return own
+    mean: RowPooling | None = getattr(model.base_model, KEY, None)
+    return mean
 
 
 def pooling_of(model: Any) -> Pooling:

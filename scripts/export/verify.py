@@ -72,6 +72,8 @@ class Comparison:
     num_not_finite: int
     disagreeing: Sequence[str]
     """Where the examples stand whose predictions differ."""
+    difference: str = ""
+    """What differs between all predictions together, as a clause."""
 
     def __str__(self) -> str:
         count, ties = len(self.disagreeing), self.parity.ties
@@ -80,6 +82,7 @@ class Comparison:
             f"agreement {self.parity.agreement_to_show:.4f}, {count} of {self.parity.rows} predictions differ{examples},"
             f"{f' {ties} of them ties,' if ties else ''}"
             f" largest logit error {self.parity.max_abs_error:.2g}, {self.num_not_finite} with logits that are not finite"
+            f"{f', and {self.difference}' if self.difference else ''}"
         )
 
 
@@ -163,10 +166,11 @@ class Reference:
         count = len(self.examples)
         ties = self._count_ties(candidate, [number for number in changed if finite[number]])
         counted = len(changed) - min(ties, math.floor(round(MAX_TIES * count, 6)))
-        passed = all(finite) and counted <= gate.max_changed(count) and largest <= gate.max_abs_error
+        difference = self.training.set_difference(self.predictions.answers, candidate.answers) if all(finite) else ""
+        passed = all(finite) and counted <= gate.max_changed(count) and largest <= gate.max_abs_error and not difference
         agreement = 1 - len(changed) / count
         parity = Parity(rows=count, agreement=agreement, ties=ties, max_abs_error=largest, passed=passed)
-        return Comparison(parity, finite.count(False), [self.examples[number].where for number in changed])
+        return Comparison(parity, finite.count(False), [self.examples[number].where for number in changed], difference)
 
     def _count_ties(self, candidate: Predictions, changed: Sequence[int]) -> int:
         """How many of the examples whose decision changed the reference itself decides by less than rounding moves it."""

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 def task_names() -> tuple[str, ...]:
     """The tasks that can be trained; the first is what is trained where none is named."""
+    return tuple(spec.name for spec in environment_tasks().values() if spec.training and spec.is_trained)
+
+
+def published_names() -> tuple[str, ...]:
+    """The tasks whose models can be published: those that can be trained, and those that others train."""
     return tuple(spec.name for spec in environment_tasks().values() if spec.training)
 
 
@@ -29,7 +34,7 @@ def training_task(name: str) -> TrainingTask:
 
 @cache  # here and not at import: some of them need packages that only training installs
 def training_tasks() -> Mapping[str, TrainingTask]:
-    """The training halves of all tasks, those of installed packages too, by the task's name."""
+    """The training halves of all tasks, those of installed packages and those that only publish too, by the task's name."""
     return MappingProxyType({spec.name: _load(spec.training) for spec in environment_tasks().values() if spec.training})
 
 

@@ -97,6 +97,20 @@ class ReportInput:
         return [encoded.num_tokens for encoded in self.predictions.encoded]
 
 
+@dataclass(frozen=True)
+class CheckpointParts:
+    """Where the parts of a checkpoint lie whose layout is a task's own."""
+
+    transformer: str
+    """Folder or hub id of what transformers loads."""
+    max_tokens: int = 0
+    """Longest input that its makers meant, whatever its tokenizer says; 0: as of other checkpoints."""
+    notes: Sequence[str] = ()
+    """Sentences for the person at the terminal and for the card."""
+    layout: Any = None
+    """The task's own description of it."""
+
+
 class TrainingTask(ABC):
     """The training half of a task: a stateless object, one per task, the `SPEC` of its module in `scripts/tasks`."""
 
@@ -171,6 +185,32 @@ class TrainingTask(ABC):
     @abstractmethod
     def serving_options(self) -> Any:
         """The request options under which the model is evaluated and verified: the service's defaults."""
+
+    optional_weights: tuple[str, ...] = ()
+    """Beginnings of the names of weights that a checkpoint may lack."""
+
+    headless = ""
+    """What is published of a checkpoint without a head where the task is named, as the end of a sentence; empty: nothing is."""
+
+    def checkpoint_parts(self, location: str, is_named: bool) -> CheckpointParts | None:
+        """The parts of a checkpoint that other files than transformers' own say is for this task; None: they do not.
+
+        Args:
+            location: a folder or a hub id.
+            is_named: whether somebody said that the task is this one.
+
+        Raises:
+            InvalidSettings: it is, and cannot be read.
+        """
+        return None
+
+    def assemble(self, body: Any, parts: CheckpointParts) -> Any:
+        """The whole model, of what transformers loaded and the other parts.
+
+        Raises:
+            InvalidSettings: a part cannot be read, or does not fit.
+        """
+        return body
 
     def fits_head(self, config: Any) -> bool:
         """Whether a checkpoint with one of its heads is for this task, and not for another one with that head."""
@@ -338,6 +378,11 @@ class TrainingTask(ABC):
         """How far apart two answers are; None: they are compared by how sure the model is of them."""
         return None
 
+    def set_difference(self, answers: Sequence[Any], others: Sequence[Any]) -> str:
+        """What differs between all of two models' answers to the same items taken together, as a clause, where that says more
+        than each answer for itself; empty: nothing that matters."""
+        return ""
+
     @abstractmethod
     def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
         """An answer in words."""
@@ -345,6 +390,37 @@ class TrainingTask(ABC):
     @abstractmethod
     def label_texts(self, example: Example) -> list[str]:
         """What is right, in words."""
+
+
+class PublishedTask(TrainingTask):
+    """The offline half of a task whose models are published, and trained elsewhere. Its `TaskSpec` says `is_trained=False`, so
+    that nobody is offered to train one."""
+
+    api_module = ""
+    metrics_type: type[Any] = type(None)
+
+    def _refused(self) -> InvalidSettings:
+        return InvalidSettings(f"a model for {self.name} cannot be trained here; publish one: hooper models add PATH_OR_HUB_ID")
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        raise self._refused()
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        raise self._refused()
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        raise self._refused()
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        raise self._refused()
+
+    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        raise self._refused()
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        raise self._refused()
 
 
 def named_head(labels: Sequence[str]) -> dict[str, Any]:

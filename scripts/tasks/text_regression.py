@@ -255,19 +255,19 @@ def _metrics(predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
     return {
         "rmse": round(float(np.sqrt((errors**2).mean())), 4),
         "mae": round(float(np.abs(errors).mean()), 4),
-        "pearson": round(_correlation(predicted, true), 4),
-        "spearman": round(_correlation(_ranks(predicted), _ranks(true)), 4),
+        "pearson": round(correlation(predicted, true), 4),
+        "spearman": round(correlation(ranks(predicted), ranks(true)), 4),
         "rows": len(true),
     }
 
 
-def _correlation(values: np.ndarray, others: np.ndarray) -> float:
+def correlation(values: np.ndarray, others: np.ndarray) -> float:
     """0 where one of them does not vary."""
     varies = len(values) > 1 and np.ptp(values) > 0 and np.ptp(others) > 0
     return float(np.corrcoef(values, others)[0, 1]) if varies else 0.0
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -14,6 +14,7 @@ from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
 from app.data import Input
 from app.serving.explaining import Explainable
+from app.tasks.registry import drop_ins
 from app.tasks.schemas import as_list, items_field_of
 from app.tasks.spec import TaskSpec
 from tests.contracts.conftest import World
@@ -176,14 +177,15 @@ def _product(shape: list[int]) -> int:
     return size
 
 
-def test_it_answers_over_the_protocol_of_text_embeddings_inference_where_it_speaks_it(world: World, spec: TaskSpec) -> None:
-    codec = spec.text_embeddings
-    if codec is None:
-        return
-    examples = codec.request.model_config["json_schema_extra"]["examples"]  # type: ignore[call-overload,index]
-    for example in examples:
-        answer = world.post(f"/{codec.path}", example)
-        TypeAdapter(codec.answer).validate_python(answer)
+def test_it_answers_on_the_routes_of_other_services_that_it_has(world: World, spec: TaskSpec) -> None:
+    """Those of text-embeddings-inference and of OpenAI; the latter name their model."""
+    for codec in drop_ins(spec):
+        examples = codec.request.model_config["json_schema_extra"]["examples"]  # type: ignore[call-overload,index]
+        assert examples
+        for example in examples:
+            named = {"model": spec.name} if codec in spec.openai else {}
+            answer = world.post(f"/{codec.path}", {**example, **named})
+            TypeAdapter(codec.answer).validate_python(answer)
 
 
 # --- explanations and corrections

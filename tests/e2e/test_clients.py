@@ -157,6 +157,42 @@ def test_answers_are_valid_by_the_specification_of_their_task(client: httpx.Clie
     assert not schema_of(task).is_valid(5)
 
 
+@with_specs
+def test_vectors_and_similarities_are_valid_by_the_specifications_as_its_clients_get_them(client: httpx.Client) -> None:
+    headers = {"User-Agent": "unknown/None; hf_hub/0.36.2"}
+    compared = {"inputs": {"source_sentence": "A lost parcel.", "sentences": ["A missing package.", "A recipe."]}}
+    for task, body in (("feature-extraction", {"inputs": "A lost parcel."}), ("sentence-similarity", compared)):
+        schema_of(task).validate(client.post("/models/embed", json=body, headers=headers).json())
+
+
+def test_inference_client_reads_vectors_and_similarities(shipped_service: LiveService) -> None:
+    asking = inference(shipped_service, "embed")
+    vector = asking.feature_extraction("The parcel never arrived.", normalize=True)
+    assert vector.shape == (1, 384)
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+    others = ["My order was not delivered.", "A recipe for apple pie."]
+    near, far = asking.sentence_similarity("The parcel never arrived.", other_sentences=others)
+    assert near > far + 0.2
+
+
+# --- OpenAI
+
+
+def test_openai_client_reads_vectors_in_both_encodings_and_is_told_what_is_wrong(shipped_service: LiveService) -> None:
+    openai = pytest.importorskip("openai")
+    texts = ["The parcel never arrived.", "A recipe for apple pie."]
+    with openai.OpenAI(base_url=f"{shipped_service.url}/v1", api_key="none") as asking:
+        answer = asking.embeddings.create(model="embed", input=texts)  # as base64, which it asks for by itself
+        numbers = asking.embeddings.create(model="embed", input=texts, encoding_format="float")
+        assert np.allclose([entry.embedding for entry in answer.data], [entry.embedding for entry in numbers.data], atol=1e-6)
+        assert (len(answer.data[0].embedding), answer.model) == (384, "embed/1")
+        assert answer.usage.prompt_tokens == numbers.usage.total_tokens > 8
+        with pytest.raises(openai.BadRequestError, match="it was not trained for shorter ones"):
+            asking.embeddings.create(model="embed", input=texts, dimensions=64)
+        with pytest.raises(openai.NotFoundError):
+            asking.embeddings.create(model="nobody", input=texts)
+
+
 # --- Open Inference Protocol
 
 
@@ -293,6 +329,13 @@ def test_triton_client_is_told_what_was_wrong(
     assert message in caught.value.message()
 
 
+def test_triton_client_reads_vectors(triton: InferenceServerClient) -> None:
+    result = triton.infer("embed", [tensor("text", "The parcel never arrived.", "A recipe.", shape=[2])])
+    vectors = result.as_numpy("embedding")
+    assert (vectors.shape, vectors.dtype) == ((2, 384), np.float32)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
 # --- text-embeddings-inference
 
 
@@ -312,6 +355,17 @@ def test_text_embeddings_answers_are_valid_by_its_openapi_file(client: httpx.Cli
     tei_schema("Info").validate(info)
     for wrong in (["a"], ["a", "b", "c"], [], "", 5, LONG):
         tei_schema("ErrorResponse").validate(client.post("/predict", json={"inputs": wrong}).json())
+
+
+@with_specs
+def test_text_embeddings_vectors_are_valid_by_its_openapi_file(client: httpx.Client) -> None:
+    for inputs in ("A lost parcel.", ["A lost parcel.", "A recipe."], [[101, 102], [103]]):
+        tei_schema("EmbedRequest").validate({"inputs": inputs})
+        tei_schema("EmbedResponse").validate(client.post("/embed", json={"inputs": inputs}).json())
+    body = {"inputs": {"source_sentence": "A lost parcel.", "sentences": ["A missing package.", "A recipe."]}}
+    tei_schema("SimilarityRequest").validate(body)
+    tei_schema("SimilarityResponse").validate(client.post("/similarity", json=body).json())
+    tei_schema("ErrorResponse").validate(client.post("/embed", json={"inputs": LONG * 2}).json())
 
 
 def test_text_embeddings_tells_a_pair_from_a_batch(client: httpx.Client) -> None:
@@ -342,7 +396,7 @@ def test_text_embeddings_cuts_only_where_it_may_and_where_it_is_told(client: htt
 
 def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    assert set(HUGGING_FACE_EXAMPLES) == set(OPEN_INFERENCE_EXAMPLES) == {"sentiment", "qa", "summary"}
+    assert set(HUGGING_FACE_EXAMPLES) == set(OPEN_INFERENCE_EXAMPLES) == {"sentiment", "qa", "summary", "embed"}
     for path in ("/models/{name}", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         examples = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
         for name, example in examples.items():

@@ -178,12 +178,13 @@ KINDS: dict[TaskName, Kind] = {
 
 def kind_of(spec: TaskSpec) -> tuple[Kind, dict[str, Any]]:
     """What a tiny model of any task is made of, and its task options: the task says which output it reads, and its signature
-    whether it wants labels. Every text of an item is a golden text."""
+    whether it wants labels or the size of a vector. Every text of an item is a golden text."""
     num_labels = spec.output.num_features or 2
-    wants_labels = "labels" in inspect.signature(spec.task).parameters
+    parameters = inspect.signature(spec.task).parameters
     items = [spec.item(**{name: text for name, field in spec.fields.items() if field.required}) for text in GOLDEN_TEXTS]
     kind = Kind(spec.output.axis, num_labels, spec.task, spec.options(), items, {"rows": len(items)})
-    return kind, {"labels": ["bad", "good", "other"][:num_labels]} if wants_labels else {}
+    labels = {"labels": ["bad", "good", "other"][:num_labels]} if "labels" in parameters else {}
+    return kind, {**labels, **({"dimensions": num_labels} if "dimensions" in parameters else {})}
 
 
 def body_of(spec: TaskSpec, texts: Sequence[str], **options: Any) -> dict[str, Any]:

@@ -73,7 +73,11 @@ _PARAMETERS = "Options of the model's task; those of another task are refused."
 
 def request_model(specs: Sequence[TaskSpec], codecs: Sequence[HuggingFaceCodec]) -> type[Inputs]:
     """The body: an input of any task, or a list of them."""
-    item: Any = union(kind for spec in reversed(specs) for kind in spec.native.types)  # a text first, then objects
+    # a text first, then objects
+    item: Any = union([
+        *(kind for spec in reversed(specs) for kind in spec.native.types),
+        *(kind for codec in codecs for kind in codec.types),
+    ])  # fmt: skip
     forms = "; ".join(dict.fromkeys(codec.inputs for codec in codecs))
     described = f"{forms[:1].upper()}{forms[1:]}. Or a list of them: then the answer is a list, too."
     fields = {
@@ -82,9 +86,22 @@ def request_model(specs: Sequence[TaskSpec], codecs: Sequence[HuggingFaceCodec])
             parameters_model(codecs) | None, Field(None, description="What is wished of the answer, by the model's task.")
         ),
         "options": (Options | None, Field(None, description="What Hugging Face's clients send along.")),
+        **_beside_inputs(codecs),
     }  # fmt: skip
     doc = "One input or a list of them, as the model's task needs it."
     return create_model("InferenceRequest", __base__=Inputs, __doc__=doc, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+def _beside_inputs(codecs: Sequence[HuggingFaceCodec]) -> dict[str, tuple[Any, Any]]:
+    """Fields of the parameters that may stand beside `inputs`, too."""
+    return {
+        name: (
+            codec.parameters[name][0],
+            Field(None, description=f"As in `parameters`. {codec.parameters[name][1].description}"),
+        )
+        for codec in codecs
+        for name in sorted(codec.beside_inputs)
+    }
 
 
 def answer_type(codecs: Sequence[HuggingFaceCodec]) -> Any:
@@ -123,6 +140,20 @@ def parse_options(spec: TaskSpec, codec: HuggingFaceCodec, parameters: Any) -> A
     return codec.options(parameters)
 
 
+def _all_parameters(request: Any, parameters: Any, codecs: Sequence[HuggingFaceCodec]) -> Any:
+    """The parameters, with those that stand beside `inputs`.
+
+    Raises:
+        InvalidInput: one of them is in both places.
+    """
+    names = sorted({name for codec in codecs for name in codec.beside_inputs})
+    beside = {name: value for name in names if (value := getattr(request, name)) is not None}
+    for name in beside:
+        if getattr(parameters, name) is not None:
+            raise InvalidInput("is there twice: within `parameters` and beside them", name)
+    return parameters.model_copy(update=beside) if beside else parameters
+
+
 def router(tasks: Tasks) -> APIRouter:
     """The route, for all tasks that speak this protocol."""
     specs = [spec for spec in tasks.values() if spec.hugging_face is not None]
@@ -142,7 +173,7 @@ def router(tasks: Tasks) -> APIRouter:
             codec = spec.hugging_face
             if codec is None:
                 raise no_codec(spec)
-            given = request.parameters or parameters()
+            given = _all_parameters(request, request.parameters or parameters(), codecs)
             items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
             results = await context.results(deployment, items, options, request.place, ADVICE)
             response.headers["Vary"] = "User-Agent"

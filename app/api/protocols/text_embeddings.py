@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Request
@@ -14,7 +14,7 @@ from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
 from app.serving.deployment import Deployment
 from app.tasks.registry import Tasks
-from app.tasks.spec import ModelKind, TextEmbeddingsCodec
+from app.tasks.spec import DropInCodec, ModelKind, TaskSpec, TextEmbeddingsCodec
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 STATUSES = (400, 401, 403, 408, 413, 415, 421, 422, 424, 429, 503, 504)
@@ -29,9 +29,16 @@ class Classifier(BaseModel):
     label2id: dict[str, int] = Field(description="Label to its number.", examples=[{"negative": 0, "positive": 1}])
 
 
+class EmbeddingModel(BaseModel):
+    """How a model makes the vector of a text."""
+
+    pooling: str = Field(description="Of the vectors of its tokens.", examples=["mean"])
+
+
 class ModelType(BaseModel):
     """What the model does: one of these."""
 
+    embedding: EmbeddingModel | None = Field(None, description="It gives texts vectors.", exclude_if=lambda value: value is None)
     reranker: Classifier | None = Field(
         None, description="It ranks texts by how well they answer a query.", exclude_if=lambda value: value is None
     )
@@ -39,7 +46,7 @@ class ModelType(BaseModel):
 
 
 class Info(BaseModel):
-    """The default reranker, else the default classifier, and the limits of the service."""
+    """The default embedding model, else the default reranker or classifier, and the limits of the service."""
 
     model_id: str = Field(description="The model, as name/version.", examples=["sentiment/1"])
     model_sha: str = Field(description="SHA-256 of its ONNX file.")
@@ -82,15 +89,12 @@ class Info(BaseModel):
 def router(tasks: Tasks) -> APIRouter:
     """The routes, for all tasks that speak this protocol."""
     routes = APIRouter(route_class=JsonRoute)
-    codecs: dict[str, TextEmbeddingsCodec] = {}
-    names: dict[str, list[str]] = {}
-    for spec in tasks.values():
-        if spec.text_embeddings is not None:
-            codecs.setdefault(spec.text_embeddings.path, spec.text_embeddings)
-            names.setdefault(spec.text_embeddings.path, []).append(spec.name)
-    native = {route.path.removeprefix("v1/") for route in tasks.routes}
-    for path, codec in codecs.items():
-        _add(routes, codec, names[path], f"tei_{path}" if path in native else path)
+    names = serving_by_path([(spec, spec.text_embeddings.routes) for spec in tasks.values() if spec.text_embeddings])
+    native = {route.path for route in tasks.routes}
+    for codec, serving in names:
+        # generated clients name their functions after it, and a native route may be called the same
+        name = f"tei_{codec.path}" if f"v1/{codec.path}" in native else codec.path
+        _add(routes, codec, serving, name)
     described = _in_order(tasks)
 
     @routes.get(
@@ -99,7 +103,7 @@ def router(tasks: Tasks) -> APIRouter:
         responses=openapi_responses(401, 421, 424, 429, 503, error_format=TEI),
     )
     async def info(request: Request, state: Annotated[AppState, Depends(app_state)]) -> Info:
-        """The default reranker, else the default classifier, and what may be asked of it."""
+        """The default embedding model, else the default reranker, else the default classifier, and what may be asked of it."""
         with state.registry.lease(described) as deployment:
             codec = deployment.spec.text_embeddings
             if codec is None:
@@ -109,17 +113,28 @@ def router(tasks: Tasks) -> APIRouter:
     return routes
 
 
+def serving_by_path(routes: Iterable[tuple[TaskSpec, Sequence[DropInCodec]]]) -> list[tuple[DropInCodec, list[str]]]:
+    """Each route once, with the names of the tasks that answer it, in their order."""
+    codecs: dict[str, DropInCodec] = {}
+    names: dict[str, list[str]] = {}
+    for spec, of_task in routes:
+        for codec in of_task:
+            codecs.setdefault(codec.path, codec)
+            names.setdefault(codec.path, []).append(spec.name)
+    return [(codec, names[path]) for path, codec in codecs.items()]
+
+
 def _in_order(tasks: Tasks) -> list[str]:
     """The tasks that speak this protocol, by the kind of their models."""
     codecs = {spec.name: spec.text_embeddings for spec in tasks.values() if spec.text_embeddings is not None}
     return sorted(codecs, key=lambda name: get_args(ModelKind).index(codecs[name].kind))
 
 
-def _add(routes: APIRouter, codec: TextEmbeddingsCodec, tasks: Sequence[str], name: str) -> None:
+def _add(routes: APIRouter, codec: DropInCodec, tasks: Sequence[str], name: str) -> None:
     async def answer(request: Any, context: ContextDep) -> Any:
         with context.lease(tasks, None) as deployment:
             results = await context.results(deployment, request.items(), request.options(), request.place, codec.advice)
-            return request.shaped(results)
+            return request.shaped(results, deployment.manifest.name)
 
     answer.__annotations__["request"] = codec.request
     routes.post(

@@ -24,6 +24,7 @@ from app.tasks.schemas import Request
 from app.tasks.spec import (
     BodyExample,
     CorrectionCodec,
+    DropInCodec,
     Gold,
     HuggingFaceCodec,
     NativeItems,
@@ -216,7 +217,7 @@ class PredictRequest(Request):
         outer = f"inputs.{number}" if self.is_batch else "inputs"
         return outer if isinstance(self.inputs, str) else f"{outer}.{int(field == 'text_pair')}"
 
-    def shaped(self, results: Sequence[Result]) -> list[Label] | list[list[Label]]:
+    def shaped(self, results: Sequence[Result], model: str) -> list[Label] | list[list[Label]]:
         """Labels, best first; for a batch a list of them."""
         each = [_plain_labels(result) for result in results]
         return each if self.is_batch else each[0]
@@ -232,7 +233,7 @@ def _classifier(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-TEXT_EMBEDDINGS = TextEmbeddingsCodec(
+PREDICT = DropInCodec(
     path="predict",
     request=PredictRequest,
     answer=list[Label] | list[list[Label]],
@@ -241,8 +242,8 @@ TEXT_EMBEDDINGS = TextEmbeddingsCodec(
 
 `["a", "b"]` is a pair, `[["a"], ["b"]]` a batch of two texts. Where one of a batch cannot be answered, none is.""",
     advice='"truncate": true',
-    model_type=_classifier,
 )
+TEXT_EMBEDDINGS = TextEmbeddingsCodec((PREDICT,), "classifier", _classifier)
 
 
 # corrections

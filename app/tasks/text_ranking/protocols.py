@@ -11,7 +11,7 @@ from app.core.errors import EmptyBatch, InvalidInput
 from app.core.manifest import Manifest
 from app.tasks.base import Result
 from app.tasks.schemas import Request
-from app.tasks.spec import BodyExample, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
+from app.tasks.spec import BodyExample, DropInCodec, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
 from app.tasks.text_ranking.schemas import DOCUMENTS, QUERY, QueryDocument
 from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
 
@@ -117,7 +117,7 @@ class RerankTextsRequest(Request):
     def place(self, number: int, field: str) -> str:
         return "query" if field == "query" else f"texts.{number}"
 
-    def shaped(self, results: Sequence[Result]) -> list[RankedText]:
+    def shaped(self, results: Sequence[Result], model: str) -> list[RankedText]:
         """The texts, best first."""
         return [
             RankedText.model_construct(
@@ -139,7 +139,7 @@ def _reranker(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-TEXT_EMBEDDINGS = TextEmbeddingsCodec(
+RERANK = DropInCodec(
     path="rerank",
     request=RerankTextsRequest,
     answer=list[RankedText],
@@ -148,6 +148,5 @@ TEXT_EMBEDDINGS = TextEmbeddingsCodec(
 
 Where one of the texts cannot be read, none is ranked.""",
     advice='"truncate": true',
-    model_type=_reranker,
-    kind="reranker",
 )
+TEXT_EMBEDDINGS = TextEmbeddingsCodec((RERANK,), "reranker", _reranker)

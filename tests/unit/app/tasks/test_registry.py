@@ -15,7 +15,7 @@ from app.configuration import read_settings
 from app.core.errors import InvalidArtefact, SetupError
 from app.observability.metrics import Metrics
 from app.settings import Settings
-from app.tasks.registry import BUILT_IN, HOUSE_PATHS, ROOT_PATHS, Tasks, environment_tasks, installed_tasks
+from app.tasks.registry import BUILT_IN, HOUSE_PATHS, ROOT_PATHS, Tasks, drop_ins, environment_tasks, installed_tasks
 from tests.support.plugins import POLARITY, install, install_example, on_path
 
 OWN = [spec.name for spec in BUILT_IN]
@@ -24,6 +24,8 @@ from dataclasses import replace
 from app.tasks.text_classification.spec import SPEC as CLASSIFICATION
 ROUTE = replace(CLASSIFICATION.route, path="v1/toy")
 TOY = replace(CLASSIFICATION, name="toy", routes=(replace(CLASSIFICATION.routes[0], route=ROUTE),))
+def tei(**changes):
+    return replace(TOY.text_embeddings, routes=(replace(TOY.text_embeddings.routes[0], **changes),))
 """
 """A module with a task like text classification, under a name and a path of its own."""
 
@@ -122,12 +124,20 @@ def test_a_task_that_brings_what_only_training_needs_is_refused(
             "toy-tasks brings a route /metrics; a task's are one word behind /v1/",
         ),
         (
-            "replace(TOY, text_embeddings=replace(TOY.text_embeddings, request=ROUTE.request))",
+            "replace(TOY, text_embeddings=tei(request=ROUTE.request))",
             "toy-tasks brings a route /predict, which is taken",
         ),
         (
-            "replace(TOY, text_embeddings=replace(TOY.text_embeddings, path='info', request=ROUTE.request))",
+            "replace(TOY, text_embeddings=tei(path='info', request=ROUTE.request))",
             "toy-tasks brings a route /info, which is taken",
+        ),
+        (
+            "replace(TOY, openai=(replace(TOY.text_embeddings.routes[0], path='v1/embeddings'),))",
+            "toy-tasks brings a route /v1/embeddings, which is taken",
+        ),
+        (
+            "replace(TOY, openai=(replace(TOY.text_embeddings.routes[0], path='v1/models'),))",
+            "toy-tasks brings a route /v1/models, which is taken",
         ),
         (
             "replace(TOY, correction=replace(TOY.correction, schema=ROUTE.request))",
@@ -158,7 +168,7 @@ def test_a_manifest_of_a_task_that_is_not_here_is_told_which_are() -> None:
 def test_paths_that_no_task_may_take_are_all_that_the_service_has() -> None:
     tasks = Tasks(BUILT_IN)
     app = build_application(Settings(), tasks, Metrics(), lambda app: pytest.fail("not started"))
-    own = {route.path for route in tasks.routes} | {spec.text_embeddings.path for spec in BUILT_IN if spec.text_embeddings}
+    own = {route.path for route in tasks.routes} | {route.path for spec in BUILT_IN for route in drop_ins(spec)}
     paths = {path.strip("/") for path in app.openapi()["paths"]} - own
     assert {path.partition("/")[0] for path in paths} <= ROOT_PATHS
     assert {path for path in paths if path.startswith("v1/") and path.count("/") == 1} == HOUSE_PATHS
