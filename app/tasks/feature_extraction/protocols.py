@@ -96,7 +96,7 @@ HUGGING_FACE = HuggingFaceCodec(
         ),
         "dimensions": (
             Dimensions | None,
-            Field(None, description="Feature extraction: how many components, of a model that was trained for fewer."),
+            Field(None, description="Feature extraction: how many numbers of a vector, of a model that was trained for fewer."),
         ),
         "prompt_name": (
             PromptName | None,
@@ -229,7 +229,7 @@ class TextEmbeddingsEmbedRequest(_Cutting):
     inputs: Inputs = Field(description=INPUTS)
     normalize: Annotated[bool, Field(strict=True)] = Field(True, description="Whether vectors have the length 1.")
     dimensions: Dimensions | None = Field(
-        None, description="How many components, of a model that was trained for fewer; null: all."
+        None, description="How many numbers of a vector, of a model that was trained for fewer; null: all."
     )
 
     def items(self) -> Sequence[EmbedItem]:
@@ -323,7 +323,7 @@ class OpenAIEmbeddingsRequest(Request):
         "float", description="How a vector is written: a list of numbers, or base64 of its float32 numbers, lowest byte first."
     )
     dimensions: Dimensions | None = Field(
-        None, description="How many components, of a model that was trained for fewer; null: all."
+        None, description="How many numbers of a vector, of a model that was trained for fewer; null: all."
     )
     user: Annotated[str, StringConstraints(max_length=1024)] | None = Field(None, description="Changes nothing.")
 

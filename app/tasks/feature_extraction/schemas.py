@@ -44,7 +44,7 @@ class EmbedRequest(Request):
     )
     dimensions: Dimensions | None = Field(
         None,
-        description="How many of a vector's components to give, before it is scaled; null: all. Fewer than all only of a model"
+        description="How many numbers of a vector to give, before it is scaled; null: all. Fewer than all only of a model"
         " that was trained for it (Matryoshka); another one refuses it.",
     )
     prompt: PromptText | None = Field(

@@ -68,8 +68,8 @@ class SentenceEncoder(torch.nn.Module):
     @property
     def dimensions(self) -> int:
         """Of a vector."""
-        sizes = [layer.out_features for layer in self.layers if hasattr(layer, "out_features")]
-        return int(sizes[-1] if sizes else len(self.pooling) * hidden_size(self.config))
+        sizes = [layer.out_features for layer in self.layers if isinstance(layer, _Dense)]
+        return sizes[-1] if sizes else len(self.pooling) * hidden_size(self.config)
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

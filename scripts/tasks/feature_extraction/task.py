@@ -159,7 +159,7 @@ class FeatureExtractionTask(PublishedTask):
     def distance(self, answer: Any, other: Any) -> float:
         """Of vectors, how far their cosine lies from 1."""
         if isinstance(answer, Similarities):
-            return abs(answer.scores[0] - other.scores[0])
+            return float(abs(answer.scores[0] - other.scores[0]))
         return 1 - cosine(answer.vector, other.vector)
 
     def set_difference(self, answers: Sequence[Any], others: Sequence[Any]) -> str:

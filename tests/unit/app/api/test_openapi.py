@@ -61,6 +61,7 @@ LOAD = "/v1/models/{name}/load"
 SHIPPED_TASKS = {
     "sentiment": "text-classification", "qa": "question-answering", "summary": "summarization", "ner": "token-classification",
     "ranking": "text-ranking",
+    "embed": "feature-extraction",
 }  # fmt: skip
 
 
@@ -221,12 +222,17 @@ def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
     """Every route with a body for a model, and each example of that body; a shipped model's name stands for the tiny one of its
     task."""
     return [
-        (_filled(path, SHIPPED_TASKS.get(name, "")), example["value"])
+        (_filled(path, SHIPPED_TASKS.get(name, "")), _named(example["value"]))
         for path, operations in schema["paths"].items()
         for operation in operations.values()
         if "requestBody" in operation and path != LOAD
         for name, example in operation["requestBody"]["content"]["application/json"]["examples"].items()
     ]
+
+
+def _named(body: Any) -> Any:
+    """A body that names its model asks the tiny one."""
+    return {**body, "model": SHIPPED_TASKS[body["model"]]} if isinstance(body, dict) and body.get("model") else body
 
 
 def _filled(path: str, name: str) -> str:
@@ -246,7 +252,7 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
 async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
     """The service over a model of every task, which keeps corrections."""
     models = Path(shutil.copytree(published_tasks, tmp_path / "every"))
-    for task in ("token-classification", "text-ranking"):
+    for task in ("token-classification", "text-ranking", "feature-extraction"):
         publish_tiny_spec(models, installed_tasks()[task])
     async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:
         yield service
