@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 from app.api.protocols.envelope import FailedItem
 from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.tasks.extractive_summarization.schemas import SummarizeResult
+from app.tasks.feature_extraction.schemas import EmbedResult
 from app.tasks.question_answering.schemas import AnswerResult
 from app.tasks.text_classification.schemas import ClassifyResult
 from app.tasks.text_ranking.schemas import RankedDocument
@@ -222,6 +223,53 @@ class Methods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> AnswerList[RankedDocument | FailedItem]: ...
+    @overload
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        encoding: Literal["float", "base64"] = "float",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[EmbedResult]: ...
+    @overload
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        encoding: Literal["float", "base64"] = "float",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[EmbedResult | FailedItem]: ...
+    def embed_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        encoding: Literal["float", "base64"] = "float",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[EmbedResult | FailedItem]: ...
     @overload
     def explain(
         self,
@@ -524,6 +572,53 @@ class AsyncMethods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> AnswerList[RankedDocument | FailedItem]: ...
+    @overload
+    async def embed(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        encoding: Literal["float", "base64"] = "float",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[EmbedResult]: ...
+    @overload
+    async def embed(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        encoding: Literal["float", "base64"] = "float",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[EmbedResult | FailedItem]: ...
+    def embed_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        encoding: Literal["float", "base64"] = "float",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[EmbedResult | FailedItem]: ...
     @overload
     async def explain(
         self,

@@ -38,7 +38,9 @@ class EmbeddingModel(BaseModel):
 class ModelType(BaseModel):
     """What the model does: one of these."""
 
-    embedding: EmbeddingModel | None = Field(None, description="It gives texts vectors.", exclude_if=lambda value: value is None)
+    embedding: EmbeddingModel | None = Field(
+        None, description="It gives texts vectors.", exclude_if=lambda value: value is None
+    )
     reranker: Classifier | None = Field(
         None, description="It ranks texts by how well they answer a query.", exclude_if=lambda value: value is None
     )
