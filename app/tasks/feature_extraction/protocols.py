@@ -358,7 +358,7 @@ class OpenAIUsage(BaseModel):
     """What the request cost."""
 
     prompt_tokens: int = Field(description="Tokens that the model read, special tokens included.")
-    total_tokens: int = Field(description="The same: nothing is written.")
+    total_tokens: int = Field(description="The same tokens: none are written.")
 
 
 class OpenAIEmbeddings(BaseModel):
