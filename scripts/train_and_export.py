@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +24,7 @@ from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP  # noq
 from app.core.manifest import Parity  # noqa: E402
 from app.settings import Settings  # noqa: E402
 from app.tasks.registry import installed_tasks  # noqa: E402
-from scripts.export.formatting import format_value, metric_name, say, without_option  # noqa: E402
+from scripts.export.formatting import aligned, format_value, metric_name, say, without_option  # noqa: E402
 from scripts.training.data import default_name, read_all  # noqa: E402
 from scripts.training.recipe import Recipe, load_recipe, recipe_options  # noqa: E402
 from scripts.training.run_folder import Interrupted  # noqa: E402
@@ -37,12 +37,15 @@ EXAMPLES = """\
   hooper train reviews.csv                          columns text and label, a fifth held out; published as models/reviews/1
   hooper train train.jsonl.gz --validation dev.jsonl.gz --base-model bert-base-uncased --epochs 3 --name topics
   hooper train --recipe sentiment --resume          resume an interrupted run of scripts/recipes/sentiment.toml
+  hooper train reviews.csv --folds 5                five models, each row judged by the one that did not see it; none is kept
 """
 
 
 def _failed(error: BaseException, words: Sequence[str]) -> int:
     """One sentence, and how to resume: what was trained must not be lost."""
-    again = _command_again(words)
+    kept, again = "the last checkpoint is kept; resume with", _command_again(words)
+    if any(word.partition("=")[0] == "--folds" for word in words):
+        kept, again = "nothing is kept of the folds; start again with", f"hooper train {shlex.join(words)}"
     match error:
         case HooperError():
             print(f"hooper train: {error.detail}", file=sys.stderr)
@@ -51,13 +54,13 @@ def _failed(error: BaseException, words: Sequence[str]) -> int:
             print(f"hooper train: {missing}", file=sys.stderr)
             return EXIT_SETUP
         case Interrupted() | KeyboardInterrupt():
-            checkpoint = getattr(error, "checkpoint", None)
-            saved = f"saved as {checkpoint}" if checkpoint else "what was saved before is kept"
-            print(f"\nhooper train: stopped; {saved}. Resume with: {again}", file=sys.stderr)
+            if checkpoint := getattr(error, "checkpoint", None):
+                kept = f"saved as {checkpoint}. Resume with"
+            print(f"\nhooper train: stopped; {kept}: {again}", file=sys.stderr)
             return EXIT_INTERRUPTED
         case _:  # a crash: its cause must be seen
             traceback.print_exception(error)
-            print(f"hooper train: unexpected, see above. The last checkpoint is kept; resume with: {again}", file=sys.stderr)
+            print(f"hooper train: unexpected, see above; {kept}: {again}", file=sys.stderr)
             return EXIT_FAILED
 
 
@@ -80,6 +83,12 @@ def main(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check everything that can be checked without training, write nothing")
     ] = False,
+    folds: Annotated[
+        int,
+        typer.Option(
+            metavar="K", help="cross-validate: train K models, judge each row by the one that did not see it, publish nothing"
+        ),
+    ] = 0,
     find_learning_rate: Annotated[
         bool,
         typer.Option("--find-learning-rate", help="try rising learning rates for a minute, plot the loss, suggest one, stop"),
@@ -95,6 +104,9 @@ def main(
 
     # what is repeated later must begin with the same version, whichever serves by then
     settings = replace(settings, base_model=with_version(settings.base_model, Path(settings.models)))
+    if folds:
+        others = {"--resume": resume, "--find-learning-rate": find_learning_rate}
+        return _cross_validate(Pipeline(settings, file, say), folds, dry_run, others)
     if dry_run:
         return _dry_run(settings, file, resume)
     pipeline = Pipeline(settings, file, say)
@@ -119,6 +131,36 @@ def _dry_run(recipe: Recipe, file: Path | None, resume: bool) -> int:
 
     words = [word for word in main.command.words if word != "--dry-run"]
     return dry_run(recipe, file, resume, f"hooper train {shlex.join(words)}")
+
+
+def _cross_validate(pipeline: Pipeline, num_folds: int, dry_run: bool, others: Mapping[str, bool]) -> int:
+    from scripts.report import page  # they import scikit-learn and torch
+    from scripts.training.baselines import unbeaten
+    from scripts.training.out_of_fold import PAGE, cross_validate, cut_rows, tables
+
+    for option, is_given in others.items():
+        if is_given:
+            raise InvalidSettings(f"--folds begins anew and publishes nothing: leave out {option}")
+    start = pipeline.find_start()  # first: it says at once where there is none
+    prepared, folds = cut_rows(pipeline, read_all(pipeline.recipe), num_folds)
+    if dry_run:
+        pipeline.say("", "dry run: stopped before training")
+        return 0
+    report = cross_validate(pipeline, prepared, folds, start)
+    written = page.write(report, pipeline.run_folder.path / PAGE)
+    for table in tables(report):
+        print("", *aligned(table), sep="\n")
+    print()
+    for sentence in unbeaten(report["baselines"], report.get("metric_names", {})):
+        print(f"note:       {sentence}")
+    if suspects := report.get("suspects"):
+        first = suspects[0]
+        print(
+            f"labels:     {len(suspects)} rows listed in the report have likely another label, first {first['where']}:"
+            f" {first['given']!r} is given, {first['likely']!r} is likely"
+        )
+    print(f"report:     {written}  # nothing was published; without --folds one model is trained on the training rows")
+    return 0
 
 
 def _find_learning_rate(pipeline: Pipeline, file: str) -> int:

@@ -29,6 +29,7 @@ from scripts.training.data import Example, data_notes, describe_broken
 from scripts.training.learning_rate import Curve, check_plot
 from scripts.training.learning_rate import plot as draw
 from scripts.training.objective import mean_loss
+from scripts.training.out_of_fold import cross_validate, cut_rows
 from scripts.training.pipeline import Pipeline, Trained
 from scripts.training.pretrained import BaseModel, Start
 from scripts.training.recipe import recipe_of
@@ -153,6 +154,34 @@ class Trainer(Generic[F]):
         if plot is not None:
             draw(curve, Path(plot))
         return curve
+
+    def cross_validate(
+        self, folds: int = 5, epochs: float = 0, *, page: str | Path | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Train as many models as folds, from the model that was given, and judge each row of the training part by the one that
+        did not see it. None of them is kept, what is held out stays unseen, and what `fit` made stays as it is.
+
+        Args:
+            folds: 2 or more.
+            epochs: as for `fit`.
+            page: where to write the report as a page, with the same as json beside it.
+            options: as for `fit`.
+
+        Returns:
+            As `report`, on the rows of all folds: the `headline`, `per_class`, likely label errors under `suspects`; under
+            `cross_validation` the `folds`, and `mean` and `standard_deviation` of each metric over them.
+
+        Raises:
+            InvalidSettings: as for `fit`, or there are too few rows for so many folds.
+            SetupError: the disk is full, or the page cannot be written.
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        pipeline = self._line(**fitting_values(options), epochs=epochs)
+        prepared, parts = cut_rows(pipeline, self._data.records, folds, fold_all=False)
+        report = cross_validate(pipeline, prepared, parts, self._model.start)
+        if page is not None:
+            pages.write(report, Path(page).expanduser())
+        return report
 
     def evaluate(self, part: DataPart | Source) -> F:
         """Loss and figures of the trained model in torch; `save` measures the published graph anew.

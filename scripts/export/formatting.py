@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -46,6 +46,12 @@ def format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) <= 1 else f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines with the cells of each column below each other."""
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    yield from ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
 
 
 def describe_metrics(headline: Mapping[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from app.core.command_line import FILE_OPTIONS, offline_errors, program, spread
-from scripts.export.formatting import format_value, metric_name
+from scripts.export.formatting import aligned, format_value, metric_name
 from scripts.training.recipe import Recipe
 
 RUNS = Path(Recipe().runs)
@@ -66,9 +66,7 @@ def as_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The same for a person."""
     yield f"{result['task']} on {result['data']}"
     yield ""
-    table = [["", *result["versions"]], *_lines(result)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    yield from ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
+    yield from aligned([["", *result["versions"]], *_lines(result)])
     yield ""
     yield _agreement(result)
     yield from _on_training_rows(result)

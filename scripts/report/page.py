@@ -38,6 +38,7 @@ LEVELS = (0.7, 0.4, 0.15)
 FACT_NAMES = {"made from": "base model", "reads": "max input length", "trained on": "training data"}
 """What the page calls facts that have another name in the json."""
 OPTIONAL = (
+    "cross_validation",
     "per_class",
     "confusion",
     "calibration",

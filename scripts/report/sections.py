@@ -67,7 +67,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def words_for(evaluated: ReportInput, index: int, target: str | None) -> list[dict[str, Any]]:
-    """The item's words with their weights in log-odds of the target; none where it cannot be explained.
+    """The item's words with their weights in log-odds of the target; none where it cannot be explained, or where the
+    model is gone.
 
     Args:
         evaluated: whose item.
@@ -75,6 +76,8 @@ def words_for(evaluated: ReportInput, index: int, target: str | None) -> list[di
         target: the label or answer; None: the model's own.
     """
     item, encoded = evaluated.examples[index].item, evaluated.predictions.encoded[index]
+    if evaluated.runner is None:
+        return []
     try:
         passage = evaluated.task.passage(item, encoded, evaluated.predictions.outputs[index], target)
     except HooperError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +35,7 @@ from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.spec import IGNORED, Axis, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, Columns, TableSample, choose_columns, describe, finds
-from scripts.training.data import Broken, Example, Parse, load
+from scripts.training.data import Broken, Dataset, Example, Parse, load
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
@@ -101,11 +101,14 @@ class SummarizationTraining(TrainingTask):
         columns = choose_columns(self.fields, SUMMARY, recipe, records, "text")
         parsers = [partial(parser, names=columns, language=recipe.language) for parser in (parse, parse_correction)]
         dataset = load(recipe, records, parsers[0], correction=parsers[1])
-        words = recipe.summary_words or usual_words(dataset.train)
+        options = _task_options(dataset, recipe)
         names = describe({"document": columns.matches["text"], LABEL: columns.matches[LABEL]}, "summary")
-        notes = [f"{names}; summaries of about {words:.0f} words", *columns.notes]
-        options = {"usual_words": words, "language": recipe.language}
+        notes = [f"{names}; summaries of about {options['usual_words']:.0f} words", *columns.notes]
         return Prepared(dataset, options, notes, list(check_texts(dataset)), columns.matches)
+
+    def prepared_again(self, prepared: Prepared, dataset: Dataset, recipe: Recipe) -> Prepared:
+        again = super().prepared_again(prepared, dataset, recipe)
+        return replace(again, task_options=_task_options(dataset, recipe))
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}
@@ -284,6 +287,10 @@ def _rouge1(answers: Sequence[Summary], examples: Sequence[Example]) -> list[flo
 def _lead(text: str, language: str) -> Summary:
     spans = sentences(text, language)[:LEAD]
     return Summary(text[: spans[-1][1]] if spans else "", [Sentence(text[start:end], start, end, 1.0) for start, end in spans])
+
+
+def _task_options(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+    return {"usual_words": recipe.summary_words or usual_words(dataset.train), "language": recipe.language}
 
 
 def usual_words(examples: Sequence[Example]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from app.core.types import Row, RowOutput
 from app.data import Record
 from app.tasks.base import Encoded, Task
 from app.tasks.tokenizer import Tokenizer
-from scripts.training.data import Dataset, Example, Parse
+from scripts.training.data import Dataset, Example, Parse, normalized
 from scripts.training.data_checks import Check
 from scripts.training.evaluation import Predictions, RowRunner
 from scripts.training.recipe import Recipe
@@ -56,11 +56,18 @@ class Prepared:
     """Item fields and `label` to the columns that held them, kept with the model."""
     label_separator: str = ""
     """Between the labels of a cell, where there may be several; kept with the model."""
+    num_added: int = 0
+    """So many of the training rows, the last ones, nobody wrote: the task made them of the others."""
 
     @property
     def sentences(self) -> list[str]:
         """The notes, and what the checks found."""
         return [*self.notes, *map(str, self.checks)]
+
+    @property
+    def written(self) -> Sequence[Example]:
+        """The training rows without those that the task added."""
+        return self.dataset.train[: len(self.dataset.train) - self.num_added]
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,8 @@ class ReportInput:
     """The production task that read the answers."""
     examples: Sequence[Example]
     predictions: Predictions
-    runner: RowRunner
-    """What runs the model: explanations ask it again."""
+    runner: RowRunner | None
+    """What runs the model: explanations ask it again. None: no single model gave the answers, and none is explained."""
     notes: Sequence[str] = field(default=())
     """Results of the data checks."""
     are_options_fitted: bool = False
@@ -151,6 +158,19 @@ class TrainingTask(ABC):
     @abstractmethod
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         """Choose columns, parse, split, and derive the task's options from the training part."""
+
+    def prepared_again(self, prepared: Prepared, dataset: Dataset, recipe: Recipe) -> Prepared:
+        """The same with other training rows, which somebody wrote: what is derived from them, as the scale of numbers, is
+        derived anew. The labels stay those of all rows."""
+        return replace(prepared, dataset=dataset, num_added=0)
+
+    def group(self, example: Example) -> str:
+        """What rows have in common that folds never part: the text but for case and spaces."""
+        return normalized(example.item)
+
+    def strata(self, example: Example) -> Sequence[str]:
+        """Labels of which each fold of a cross-validation gets its share; none: folds are drawn without regard to labels."""
+        return ()
 
     @abstractmethod
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:

@@ -121,6 +121,9 @@ class TextRankingTraining(TextTraining):
         options = {"labels": [RELEVANCE]}
         return Prepared(dataset, options, notes, list(check_texts(dataset)), columns.columns.matches)
 
+    def group(self, example: Example) -> str:
+        return _key(example.item.query)
+
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         columns = _columns(recipe, records)
         lowest, highest = _range([number for cell in columns.labels(records) if (number := _relevance(cell)) is not None])

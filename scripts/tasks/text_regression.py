@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,6 +101,10 @@ class TextRegressionTraining(TextTraining):
             notes.append(f"{source}: the numbers in column {column!r} have decimal commas: 3,5 is read as 3.5")
         checks = list(check_texts(dataset))
         return Prepared(dataset, _task_options(dataset, recipe), notes, checks, columns.columns.matches)
+
+    def prepared_again(self, prepared: Prepared, dataset: Dataset, recipe: Recipe) -> Prepared:
+        again = super().prepared_again(prepared, dataset, recipe)
+        return replace(again, task_options=_task_options(dataset, recipe))
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         columns = _columns(recipe, records)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -49,11 +49,26 @@ def measure_baselines(
         task_options: as the manifest has them.
 
     Returns:
+        As `compare_baselines`.
+    """
+    return compare_baselines(training, training.baselines(train, examples, task_options), examples, answers, task_options)
+
+
+def compare_baselines(
+    training: TrainingTask,
+    baselines: Iterable[tuple[str, Sequence[Any]]],
+    examples: Sequence[Example],
+    answers: Sequence[Any],
+    task_options: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """The same for baselines that have answered: each is a name and answers to the examples.
+
+    Returns:
         By the baseline's name: `headline`, and `difference` (see `Difference.as_json`) where row scores are numbers.
     """
     scores = training.row_scores(answers, examples)
     results: dict[str, dict[str, Any]] = {}
-    for name, baseline in training.baselines(train, examples, task_options):
+    for name, baseline in baselines:
         figures = training.evaluate(baseline, examples, task_options)["headline"]
         own = {key: value for key, value in figures.items() if key != "rows" and not is_reference(training, key)}
         results[name] = {"headline": own}

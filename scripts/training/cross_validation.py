@@ -2,9 +2,10 @@
 
 python -m scripts.training.cross_validation ag_news.jsonl.gz --way default "" --way "four epochs" "--epochs 4"
 
-The rows that `hooper train` would hold out are put away first. The rest is cut into folds; every way trains on all folds but
-one and answers that one, each time in a process of its own, until each row was judged once by each way. Ways are compared row
-by row, against the first. Ways that `--output` already has, from the same folds, are not trained again.
+The rows that `hooper train` would hold out are put away first. The rest is cut into folds as `hooper train --folds` does it;
+every way trains on all folds but one and answers that one, each time in a process of its own, until each row was judged once by
+each way. Ways are compared row by row, against the first. Ways that `--output` already has, from the same folds, are not
+trained again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import argparse
 import json
 import math
 import os
-import random
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,14 @@ from app.core.exit_codes import EXIT_SETUP
 from app.runtime.providers import available_cores
 from scripts.bench.report import report_head, write_json
 from scripts.bench.service import run_module
-from scripts.training.data import Dataset, normalized, read_all
+from scripts.training.data import read_all
+from scripts.training.folds import cut
 from scripts.training.pipeline import Pipeline
 from scripts.training.recipe import recipe_of, recipe_options
 
 SEED = 29
+CUT = "labels spread, like texts together"
+"""How the rows are cut; reports that do not say it are of folds that were drawn at random."""
 FIXED_KEYS = ("data", "validation", "from_feedback", "split", "max_rows", "repeat", "seed")
 """Recipe keys that decide which rows are judged: the same for every way."""
 
@@ -55,29 +57,13 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
         prepared = pipeline.training.prepare(recipe, read_all(recipe))
         if prepared.task_options.get("problem_type") != "single_label_classification":
             raise InvalidSettings("only texts with one label each can be compared here")
-        prepared = replace(prepared, dataset=fold_of(prepared.dataset, fold, num_folds))
+        folds = cut(prepared.written, num_folds, pipeline.training.group, pipeline.training.strata, SEED)
+        prepared = pipeline.training.prepared_again(prepared, folds.dataset(fold), recipe)
         trained = pipeline.train(prepared, resume=False)
         reference = pipeline.evaluate(prepared, trained)
     answers = [answer.labels[0].label for answer in reference.predictions.answers]
     right = [int(answer == example.target) for answer, example in zip(answers, reference.examples, strict=True)]
     return {"right": right, "seconds": trained.cost["seconds"], "epochs": trained.cost["epochs"]}
-
-
-def fold_of(dataset: Dataset, fold: int, num_folds: int) -> Dataset:
-    """The training rows alone, one fold of them held out; a row is never trained on while its like is held out.
-
-    Raises:
-        InvalidSettings: there are fewer rows than folds.
-    """
-    if len(dataset.train) < num_folds:
-        raise InvalidSettings(f"{len(dataset.train)} rows cannot be cut into {num_folds} folds")
-    order = list(range(len(dataset.train)))
-    random.Random(SEED).shuffle(order)
-    held_out = set(order[fold::num_folds])
-    validation = [example for index, example in enumerate(dataset.train) if index in held_out]
-    unseen = {normalized(example.item) for example in validation}
-    train = [example for example in dataset.train if normalized(example.item) not in unseen]
-    return replace(dataset, train=train, validation=validation)
 
 
 def compare(right: Mapping[str, Sequence[int]]) -> dict[str, dict[str, float]]:
@@ -146,11 +132,11 @@ def _known(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         return {}
     try:
         report = json.loads(options.output.read_text(encoding="utf-8"))
-        measured = (report["data"], report["validation"], report["folds"])
+        measured = (report["data"], report["validation"], report["folds"], report.get("cut"))
         ways: dict[str, dict[str, Any]] = report["ways"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InvalidSettings(f"{options.output} is no report of this command; give --output another name") from None
-    return ways if measured == (_names(options.data), _names(options.validation), options.folds) else {}
+    return ways if measured == (_names(options.data), _names(options.validation), options.folds, CUT) else {}
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -214,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "data": _names(options.data),
             "validation": _names(options.validation),
             "folds": options.folds,
+            "cut": CUT,
             **report_head(load),
             "ways": ways,
         }

@@ -196,7 +196,7 @@ def check_labels(dataset: Dataset, multi: bool) -> Iterator[Check]:
     )
     rare = [label for label, count in ranked if 1 < count < FEW_ROWS]
     yield from _labels("rare-labels", rare, f"fewer than {FEW_ROWS} training rows", "collect more, or merge labels")
-    not_evaluated = [label for label in sorted(trained) if not held_out[label]]
+    not_evaluated = [label for label in sorted(trained) if not held_out[label]] if dataset.validation else []
     yield from _labels(
         "labels-not-evaluated", not_evaluated, "no row in the validation set", "nothing is known of how well they do"
     )

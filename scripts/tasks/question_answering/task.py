@@ -26,7 +26,7 @@ from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, check_offsets, parse, unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
-from scripts.training.data import Example, Parse, load
+from scripts.training.data import Dataset, Example, Parse, load, normalized
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
@@ -103,17 +103,26 @@ class QuestionAnsweringTraining(TrainingTask):
         parser = partial(parse, repair=repair, names=columns)
         dataset = load(recipe, records, parser, group=lambda entry: entry.item.context)
         notes = [*columns.notes, *(repair.notes if repair else [])]
-        checks = list(check_texts(dataset))  # before rows are added that nobody wrote
+        checks = [*check_offsets(dataset), *check_texts(dataset)]
         own = sum(not entry.target for entry in dataset.train)
         if own:
             notes.append(f"{own:,} questions without an answer in their context")
-        else:
-            negatives = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
-            if negatives:
-                rows = "row" if len(negatives) == 1 else "rows"
-                notes.append(f"{len(negatives):,} {rows} added in which a similar context does not answer the question")
-            dataset = replace(dataset, train=[*dataset.train, *negatives])
-        return Prepared(dataset, {}, notes, [*check_offsets(dataset), *checks], columns.matches)
+        prepared = self.prepared_again(Prepared(dataset, {}, notes, checks, columns.matches), dataset, recipe)
+        if prepared.num_added:
+            rows = "row" if prepared.num_added == 1 else "rows"
+            notes.append(f"{prepared.num_added:,} {rows} added in which a similar context does not answer the question")
+        return prepared
+
+    def prepared_again(self, prepared: Prepared, dataset: Dataset, recipe: Recipe) -> Prepared:
+        """With questions added that their context does not answer, where the data has none."""
+        if not all(entry.target for entry in dataset.train):
+            return super().prepared_again(prepared, dataset, recipe)
+        negatives = unanswered(dataset.train, recipe.no_answer_share, recipe.seed)
+        dataset = replace(dataset, train=[*dataset.train, *negatives])
+        return replace(super().prepared_again(prepared, dataset, recipe), num_added=len(negatives))
+
+    def group(self, example: Example) -> str:
+        return normalized(example.item.context)
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 2}

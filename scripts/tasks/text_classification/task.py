@@ -96,6 +96,9 @@ class TextClassificationTraining(TextTraining):
         options = {"labels": labels, "problem_type": problem}
         return Prepared(dataset, options, notes, checks, columns.columns.matches, kind.separator if kind.is_separated else "")
 
+    def strata(self, example: Example) -> Sequence[str]:
+        return self.label_texts(example)
+
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         labels = task_options["labels"]
         minus_one = "class" if NO_LABEL in map(whole_number, labels) else recipe.minus_one

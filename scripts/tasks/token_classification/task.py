@@ -107,12 +107,15 @@ class TokenClassificationTraining(TrainingTask):
             for example in dataset.validation
             if example not in known
         ]
-        if not known:
+        if dataset.validation and not known:
             raise InvalidSettings("no held-out row has only labels of the training data")
         dataset = replace(dataset, validation=known, broken=[*dataset.broken, *broken])
         note = f"{columns}; {len(types)} kinds of entities, tags in the scheme {scheme}"
         matches = {"text": columns.text, LABEL: columns.tags}
         return Prepared(dataset, {"labels": labels}, [note], list(check_texts(dataset)), matches)
+
+    def strata(self, example: Example) -> Sequence[str]:
+        return sorted({span.label for span in example.target})
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         columns = TagColumns.choose(recipe, records)

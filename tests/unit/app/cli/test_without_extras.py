@@ -46,6 +46,7 @@ for arguments in json.loads(sys.argv[2]):
 """
 NEEDS_TRAIN = {
     ("train", "rows.csv"),
+    ("train", "rows.csv", "--folds", "2"),
     ("models add", "checkpoint", "--task", "text-classification"),
     ("models reference", "tiny/1", "--data", "rows.csv"),
     ("models measure", "tiny/1", "--max-tokens", "64"),
@@ -55,7 +56,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "predict": [["--model", "tiny", "--text", "a good film"], ["--model", "tiny", "rows.parquet"]],
     "batch": [["--model", "tiny", "rows.csv", "answers.csv"], ["--model", "tiny", "--ray", "rows.csv", "more.csv"]],
     "explain": [["--model", "tiny", "--text", "a good film"]],
-    "train": [["rows.csv"]],
+    "train": [["rows.csv"], ["rows.csv", "--folds", "2"]],
     "sweep": [["rows.csv"]],
     "report": [["tiny"]],
     "compare": [["tiny/1", "tiny/1", "--data", "rows.csv"]],

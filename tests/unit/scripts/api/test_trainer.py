@@ -426,3 +426,15 @@ def test_numbers_are_learnt_with_loss_errors_and_correlations(workplace: Path, b
     manifest = read_manifest(trainer.save("numbers"))
     assert (manifest.task, manifest.task_options["labels"]) == ("text-regression", ["score"])
     assert trainer.top_losses(2)[0]["loss"] >= trainer.top_losses(2)[1]["loss"]
+
+
+def test_cross_validation_judges_the_training_part_and_leaves_the_trainer_as_it_is(base_folder: Path, workplace: Path) -> None:
+    trainer = new_trainer(base_folder)
+    report = trainer.cross_validate(folds=2, epochs=1, page="folds.html", learning_rate=0.001)
+    assert report["headline"]["rows"] == len(trainer) == 48
+    assert len(report["cross_validation"]["folds"]) == 2
+    assert json.loads(Path("folds.json").read_text(encoding="utf-8"))["headline"] == report["headline"]
+    assert "not trained yet" in repr(trainer)
+    assert list(Path("runs/reviews").iterdir()) == []
+    with pytest.raises(InvalidSettings, match="--folds is 1"):
+        trainer.cross_validate(folds=1)

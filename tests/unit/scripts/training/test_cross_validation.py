@@ -10,38 +10,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidSettings, SetupError
-from app.tasks.text_classification.task import ClassificationItem
 from scripts.training import cross_validation as module
-from scripts.training.data import Dataset, Example
-
-
-def dataset(texts: list[str]) -> Dataset:
-    examples = [Example(ClassificationItem(text), "good", "data", str(number)) for number, text in enumerate(texts)]
-    unseen = Example(ClassificationItem("put away"), "good", "data", "held out")
-    return Dataset(examples, [unseen], [])
-
-
-def texts_of(examples: Any) -> list[str]:
-    return [example.item.text for example in examples]
-
-
-def test_each_training_row_is_held_out_once_and_what_was_held_out_before_never_again() -> None:
-    texts = [f"text {number}" for number in range(11)]
-    folds = [module.fold_of(dataset(texts), fold, 3) for fold in range(3)]
-    assert sorted(text for fold in folds for text in texts_of(fold.validation)) == sorted(texts)
-    for fold in folds:
-        assert sorted(texts_of(fold.train) + texts_of(fold.validation)) == sorted(texts)
-    assert [len(fold.validation) for fold in folds] == [4, 4, 3]
-
-
-def test_a_row_is_not_trained_on_while_its_like_is_held_out() -> None:
-    folds = [module.fold_of(dataset(["Good  film", "good film", "bad film"]), fold, 3) for fold in range(3)]
-    assert sorted(len(fold.train) for fold in folds) == [1, 1, 2]
-
-
-def test_fewer_rows_than_folds_are_refused() -> None:
-    with pytest.raises(InvalidSettings, match="2 rows cannot be cut into 3 folds"):
-        module.fold_of(dataset(["one", "two"]), 0, 3)
 
 
 def test_ways_are_compared_row_by_row_with_the_first() -> None:
@@ -112,6 +81,9 @@ def test_what_the_report_has_is_not_trained_again_unless_its_options_or_folds_di
     assert run(2, "a--epochs 1") == ([("a", 0), ("a", 1)], ["a"])
     assert run(2, "b--epochs 2") == ([("b", 0), ("b", 1)], ["a", "b"])
     assert run(2, "a--epochs 3", "b--epochs 2") == ([("a", 0), ("a", 1)], ["b", "a"])
+    assert run(3, "b--epochs 2") == ([("b", 0), ("b", 1), ("b", 2)], ["b"])
+    drawn_otherwise = {key: value for key, value in json.loads(file.read_text(encoding="utf-8")).items() if key != "cut"}
+    file.write_text(json.dumps(drawn_otherwise), encoding="utf-8")
     assert run(3, "b--epochs 2") == ([("b", 0), ("b", 1), ("b", 2)], ["b"])
 
 
