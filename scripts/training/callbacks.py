@@ -35,7 +35,7 @@ class Callback:
         """After each pass over the data: `loss` is the mean since the last one, where anything was logged."""
 
     def on_validation(self, metrics: Mapping[str, float]) -> None:
-        """After each evaluation of `autofit`."""
+        """After each evaluation of `autofit`, or of a sweep's trial."""
 
     def on_train_end(self, metrics: Mapping[str, float]) -> None:
         """After the last update."""

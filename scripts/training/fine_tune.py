@@ -66,7 +66,8 @@ def fine_tune(
         rows: to train on.
         run: keeps checkpoints.
         resume: go on from the last of them.
-        validation_split: rows that tell when to stop, where the recipe says autofit.
+        validation_split: rows whose loss is taken and told to callbacks, after each epoch at least; where the recipe says
+            autofit, they tell when to stop.
         callbacks: who is told what it does.
 
     Returns:
@@ -163,6 +164,8 @@ def _trainer(
     more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / checkpoints))}
     if recipe.autofit:
         more = autofit_arguments(setup)
+    elif validation_split:
+        more["eval_strategy"] = "epoch"
     arguments = make_arguments(setup, updates, run.path, **more)
     return HooperTrainer(setup, model, arguments, make_schedule(recipe, updates), callbacks, validation_split)
 

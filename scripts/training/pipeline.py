@@ -199,8 +199,17 @@ class Pipeline:
             self.say("", note)
         return replace(prepared, dataset=dataset, notes=[*prepared.notes, *filter(None, [note])])
 
-    def train(self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None) -> Trained:
-        """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left."""
+    def train(
+        self, prepared: Prepared, resume: bool, start: pretrained.Start | None = None, watched: Sequence[Example] = ()
+    ) -> Trained:
+        """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left.
+
+        Args:
+            prepared: the data.
+            resume: whether to go on.
+            start: what training begins with.
+            watched: rows whose loss callbacks are told after each epoch, where the recipe has no autofit with rows of its own.
+        """
         recipe, options, dataset = self.recipe, prepared.task_options, prepared.dataset
         if resume:
             recipe = self.run_folder.check_same(recipe, dataset)
@@ -222,7 +231,7 @@ class Pipeline:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
             with refusals_told(self.run_folder):
-                self._fine_tune(recipe, model, prepared, tokenizer, resume, beginning)
+                self._fine_tune(recipe, model, prepared, tokenizer, resume, beginning, watched)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
@@ -315,6 +324,7 @@ class Pipeline:
         tokenizer: Tokenizer,
         resume: bool,
         beginning: Mapping[str, Any] | None,
+        watched: Sequence[Example],
     ) -> None:
         checkpoint = self.run_folder.last_checkpoint if resume else None
         if checkpoint is not None:
@@ -323,15 +333,15 @@ class Pipeline:
             self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
         elif is_main_process():
             self.run_folder.start(self.recipe, prepared.dataset)
-        examples, validation_split = prepared.dataset.train, list[Example]()
+        examples, validation_split = prepared.dataset.train, watched
         if self.recipe.autofit:
             examples, validation_split = split_for_autofit(examples)
             self.say("", f"autofit: {len(validation_split):,} training rows are the validation split that decides when to stop")
         rows = self.training_rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
-        tuned_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
+        judged_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
         # also before a run is resumed, whose weights come from its checkpoint: the record of the probe is not kept there
         probe = begin_with_probe(model, self.training, rows) if recipe.head == "probe" else None
-        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, tuned_on, self._callbacks)
+        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, judged_on, self._callbacks)
         if probe is not None:
             cost["probe"] = asdict(probe)
         if beginning is not None:
