@@ -20,7 +20,7 @@ from app.data import Input
 from app.settings import Settings
 from hooper.errors import ItemsFailed
 from hooper.inputs import Entry, read_inputs
-from hooper.tables import array_of, frame_of
+from hooper.tables import array_of, frame_of, vectors_of
 
 T = TypeVar("T")
 Form = Literal["objects", "pandas", "numpy"]
@@ -66,13 +66,15 @@ class LoadedModel:
 
     @overload
     def predict(
-        self, inputs: Any, *, as_: Literal["objects"] = "objects", errors: OnError = "return", **options: Any
+        self, inputs: Any, *, as_: Literal["objects"], errors: OnError = "return", **options: Any
     ) -> list[dict[str, Any]]: ...
 
     @overload
-    def predict(self, inputs: Any, *, as_: Literal["pandas", "numpy"], errors: OnError = "return", **options: Any) -> Any: ...
+    def predict(
+        self, inputs: Any, *, as_: Literal["pandas", "numpy"] | None = None, errors: OnError = "return", **options: Any
+    ) -> Any: ...
 
-    def predict(self, inputs: Any, *, as_: Form = "objects", errors: OnError = "return", **options: Any) -> Any:
+    def predict(self, inputs: Any, *, as_: Form | None = None, errors: OnError = "return", **options: Any) -> Any:
         """Answers in the order of the inputs, the same as the service gives.
 
         Args:
@@ -81,7 +83,8 @@ class LoadedModel:
                 columns are matched as those of files are.
             as_: `objects`: for each input its result, as the service writes it, or `{"error": …}` in its place;
                 `pandas`: a data frame with the columns that `hooper batch` writes, and the index of the inputs; `numpy`: the
-                same columns as a structured array.
+                same columns as a structured array, or of a model that gives vectors those alone, (inputs, numbers) in
+                float32. None: vectors as `numpy`, other answers as `objects`.
             errors: `return`: an input that cannot be answered, as None or NaN, has its error in its place;
                 `raise`: the call raises.
             options: of the request, by the names that the service has for them, such as `top_k`.
@@ -91,6 +94,8 @@ class LoadedModel:
             InvalidInput: the inputs are none.
             ItemsFailed: an input cannot be answered, and `errors` is `raise`.
         """
+        table = self._request.spec.table
+        as_ = as_ or ("numpy" if table.vector else "objects")
         if as_ not in get_args(Form):
             raise InvalidSettings(f"as_ must be one of {', '.join(get_args(Form))}, not {as_!r}")
         if errors not in get_args(OnError):
@@ -102,7 +107,9 @@ class LoadedModel:
             raise ItemsFailed.of(failed, results)
         if as_ == "objects":
             return results
-        table, num_ranks = self._request.spec.table, options.get("top_k") or 1
+        if as_ == "numpy" and table.vector:
+            return vectors_of(results, table.vector)
+        num_ranks = options.get("top_k") or 1
         joined = table.joined(self._request.artefact.manifest.task_options)
         if as_ == "numpy":
             return array_of(results, table, num_ranks, joined)

@@ -60,6 +60,18 @@ def array_of(results: Sequence[Mapping[str, Any]], table: TableSpec, num_ranks: 
     return array
 
 
+def vectors_of(results: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """The vectors of results as float32: (items, numbers). Where an item has no answer they are NaN.
+
+    Args:
+        results: as for `frame_of`.
+        name: of the vector in a result.
+    """
+    size = next((len(result[name]) for result in results if name in result), 0)
+    missing = [float("nan")] * size
+    return np.array([result.get(name, missing) for result in results], np.float32).reshape(len(results), size)
+
+
 def _cells(result: Mapping[str, Any], table: TableSpec, num_ranks: int, joined: Joined) -> list[Any]:
     whole = [None if "error" in result else join(result) for join in joined.values()]
     return [*whole, *table.cells(result, num_ranks)]

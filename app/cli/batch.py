@@ -49,6 +49,7 @@ class BatchRun:
   hooper batch --model sentiment --keep all reviews.xlsx answers.xlsx       the rows as they were, with answers beside them
   hooper batch --model sentiment --id-column ticket --keep date,branch reviews.csv answers.csv
   hooper batch --model qa --question "Who won?" reports.parquet answers.parquet
+  hooper batch --model embed texts.parquet vectors.npy                      an array of float32, a row for each text
   hooper batch --model summary --max-sentences 2 articles.jsonl summaries.tsv
   hooper batch --model sentiment reviews.csv answers.jsonl --ray            the same, by all nodes of a Ray cluster
 
@@ -74,7 +75,7 @@ def batch(
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet, .xlsx"),
+        typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet, .xlsx, .npy"),
     ],
     keep: Annotated[
         str | None,
@@ -98,8 +99,7 @@ def batch(
         raise SetupError(f"{option_names} are already a whole input; leave one of them out to read it from INPUT")
     kept = _kept_columns(keep, id_column, source, request.schema)
     request = replace(request, schema=replace(request.schema, id_column=id_column, kept_columns=kept))
-    limit, task_options = request.options.get("top_k") or 1, request.artefact.manifest.task_options
-    writer = row_writer(target, request.spec.table, limit, task_options, kept)
+    writer = row_writer(target, request.spec.table, request.options, request.artefact.manifest.task_options, kept)
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source))
         job = _job(source, request)

@@ -6,10 +6,13 @@ import csv
 import datetime
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from app.cli.formatting import as_json
 from app.core.errors import SetupError
@@ -19,12 +22,14 @@ from app.data.record import say_once
 from app.data.spreadsheet import MAX_CELL_CHARACTERS, check_writer, write_spreadsheet
 from app.tasks.spec import TableSpec
 
-Kind = Literal["jsonl", "csv", "tsv", "parquet", "xlsx"]
+Kind = Literal["jsonl", "csv", "tsv", "parquet", "xlsx", "npy"]
 KINDS: Mapping[str, Kind] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonl.gz": "jsonl", ".ndjson.gz": "jsonl", ".csv": "csv", ".csv.gz": "csv",
-    ".tsv": "tsv", ".tsv.gz": "tsv", ".parquet": "parquet", ".xlsx": "xlsx",
+    ".tsv": "tsv", ".tsv.gz": "tsv", ".parquet": "parquet", ".xlsx": "xlsx", ".npy": "npy",
 }  # fmt: skip
 Answers = Sequence[Mapping[str, Any]]
+COPIED_BYTES = 1_048_576
+"""At a time, of rows that become an array."""
 
 
 class RowWriter(Protocol):
@@ -63,25 +68,34 @@ def written(writer: RowWriter, inputs: Sequence[Input], answers: Answers, share:
 
 
 def row_writer(
-    target: Path, table: TableSpec, limit: int, task_options: Mapping[str, Any], kept_columns: Sequence[str] = ()
+    target: Path,
+    table: TableSpec,
+    options: Mapping[str, Any],
+    task_options: Mapping[str, Any],
+    kept_columns: Sequence[str] = (),
 ) -> RowWriter:
     """
     Args:
         target: its name says what kind of file it is.
         table: the columns of the task's answers.
-        limit: labels or answers in a table's row.
+        options: of each request; `top_k` says how many labels or answers a table's row has.
         task_options: of the model's manifest.
         kept_columns: of the input, which stand beside the answers.
 
     Raises:
-        SetupError: no such kind of file is written, or what it needs is not installed.
+        SetupError: no such kind of file is written of these answers, or what it needs is not installed.
     """
     kind = next((kind for suffix, kind in KINDS.items() if target.name.lower().endswith(suffix)), None)
     if kind is None:
         raise SetupError(f"{target}: a name must say what to write, with one of {', '.join(KINDS)}")
     if kind == "jsonl":
         return JsonLines()
-    answers = AnswerTable(table, limit, table.joined(task_options), tuple(kept_columns))
+    if kind == "npy":
+        if not table.vector or kept_columns:
+            told = "no columns of the input" if table.vector else "and these answers are none"
+            raise SetupError(f"{target}: a .npy file holds vectors alone, {told}; write .parquet or .jsonl")
+        return Vectors(table.vector, table.vector_size(task_options, options))
+    answers = AnswerTable(table, options.get("top_k") or 1, table.joined(task_options), tuple(kept_columns))
     if kind == "parquet":
         arrow.check()
         return Converted(answers, _write_parquet)
@@ -142,6 +156,11 @@ def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else _text(value)
 
 
+def _flat(cell: Any) -> Any:
+    """A cell of a file that has no lists: a list is JSON."""
+    return json.dumps(cell, separators=(",", ":")) if isinstance(cell, list) else cell
+
+
 def _text(value: Any) -> str | None:
     """A text as it is; of lists and the like their JSON."""
     value = plain(value)
@@ -187,9 +206,38 @@ class Delimited:
     def _lines(self, rows: Any) -> bytes:
         buffer = io.StringIO()
         csv.writer(buffer, delimiter=self.delimiter, lineterminator="\n").writerows(
-            [str(cell).lower() if isinstance(cell, bool) else cell for cell in row] for row in rows
+            [str(cell).lower() if isinstance(cell, bool) else _flat(cell) for cell in row] for row in rows
         )
         return buffer.getvalue().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """numpy's array of float32, (rows, numbers): its rows lie one after the other, so that they need only a head to become one.
+    A row that cannot be answered is NaN."""
+
+    name: str
+    """Of the vector in an answer."""
+    size: int
+    joined = ()
+
+    def head(self) -> bytes:
+        return b""
+
+    def rows(self, inputs: Sequence[Input], answers: Answers) -> bytes:
+        missing = [float("nan")] * self.size
+        return np.array([answer.get(self.name, missing) for answer in answers], "<f4").tobytes()
+
+    @property
+    def convert(self) -> Callable[[Path, Path], None]:
+        return self._write
+
+    def _write(self, partial: Path, target: Path) -> None:
+        num_rows = partial.stat().st_size // (4 * self.size)
+        with partial.open("rb") as rows, target.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, self.size)}
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(rows, file, COPIED_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +272,7 @@ def _write_parquet(target: Path, table: AnswerTable, partial: Path) -> None:
 
 
 def _write_xlsx(target: Path, table: AnswerTable, partial: Path) -> None:
-    num_cut = write_spreadsheet(target, list(table.types), _kept_rows(partial))
+    num_cut = write_spreadsheet(target, list(table.types), ([*map(_flat, row)] for row in _kept_rows(partial)))
     if num_cut:
         say_once(f"{num_cut:,} texts were cut: a cell of a spreadsheet holds {MAX_CELL_CHARACTERS:,} characters")
 

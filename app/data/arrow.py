@@ -100,14 +100,20 @@ def _features(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
 
 
 def write(target: Path, types: Mapping[str, type], table: Iterable[Sequence[Any]]) -> None:
-    """Rows of cells, in the order of the columns, as a parquet file.
+    """Rows of cells, in the order of the columns, as a parquet file; a list is one of numbers.
 
     Raises:
         InvalidSettings: pyarrow is not installed.
         OSError: the file cannot be written.
     """
     arrow, parquet = _pyarrow("parquet files")
-    kinds = {int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_(), str: arrow.string()}
+    kinds = {
+        int: arrow.int64(),
+        float: arrow.float64(),
+        bool: arrow.bool_(),
+        str: arrow.string(),
+        list: arrow.list_(arrow.float32()),
+    }
     schema = arrow.schema([(name, kinds[kind]) for name, kind in types.items()])
     with parquet.ParquetWriter(target, schema) as writer:
         for piece in _pieces(table):

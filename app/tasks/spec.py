@@ -248,6 +248,8 @@ class TableSpec:
     """From the manifest's task options to columns of text, each made of a whole result with all elements of its list."""
     vector: str = ""
     """Key of a result that is a list of numbers, as many in each result of a request; empty: there is none."""
+    vector_size: Callable[[Mapping[str, Any], Mapping[str, Any]], int] = lambda task_options, options: 0
+    """How many they are, by the manifest's task options and those of the request."""
 
     def columns(self, limit: int) -> dict[str, type]:
         """The columns and their types, for the best `limit` of each answer's list: `label`, `score`, `label_2`, …."""

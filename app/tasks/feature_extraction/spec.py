@@ -41,6 +41,10 @@ def _answer_bytes(task_options: Mapping[str, Any], options: EmbedOptions) -> int
     return BYTES_PER_NUMBER * (options.dimensions or int(task_options["dimensions"]))
 
 
+def _vector_size(task_options: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    return options.get("dimensions") or int(task_options["dimensions"])
+
+
 SPEC = TaskSpec(
     name="feature-extraction",
     pipeline_tag="feature-extraction",
@@ -50,7 +54,7 @@ SPEC = TaskSpec(
     options=EmbedOptions,
     routes=(Served(EMBED, EmbedResult.of),),
     fields={"text": FIELDS["text"]},
-    table=TableSpec({"embedding": list, "num_tokens": int, "truncated": bool}, vector="embedding"),
+    table=TableSpec({"embedding": list, "num_tokens": int, "truncated": bool}, vector="embedding", vector_size=_vector_size),
     lines=_lines,
     native=NATIVE,
     playground=Path(__file__).with_name("playground.js"),

@@ -14,9 +14,10 @@ import pytest
 
 import hooper
 from app.core.errors import InvalidInput, InvalidSettings, UnknownModel
+from app.tasks.registry import installed_tasks
 from hooper import LoadedModel
 from hooper.errors import ItemsFailed
-from tests.support.tiny_model import publish_tiny, publish_tiny_task
+from tests.support.tiny_model import publish_tiny, publish_tiny_spec, publish_tiny_task
 
 
 @pytest.fixture
@@ -146,3 +147,15 @@ def test_a_script_that_does_not_close_its_model_ends(tmp_path: Path) -> None:
     code = f"import hooper; model = hooper.load('tiny', models={str(tmp_path)!r}); print(len(model.predict('good')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_model_of_vectors_gives_an_array_of_them(tmp_path: Path) -> None:
+    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
+    with hooper.load("feature-extraction", models=tmp_path) as model:
+        vectors = model.predict(["a good film", "", "bad"])
+        assert (vectors.shape, vectors.dtype) == ((3, 2), np.float32)
+        assert np.isnan(vectors).tolist() == [[False, False], [True, True], [False, False]]
+        (result,) = model.predict("bad", as_="objects")
+        assert result["embedding"] == pytest.approx(vectors[2].tolist())
+        assert len(model.predict(["bad"], as_="pandas")["embedding"][0]) == 2
+        assert model.predict([]).shape == (0, 0)
