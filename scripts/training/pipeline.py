@@ -297,7 +297,9 @@ class Pipeline:
     def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start) -> Beginning:
         """The model with its head, the tokenizer cut to its longest input, and the recipe by which this data is trained."""
         model, max_tokens = self._model(prepared, start)
-        decided = resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train))
+        version = start.base.version
+        reads_rows = version is not None and version.graph.outputs[0].axis == "row"
+        decided = resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train), reads_rows)
         return Beginning(model, Tokenizer(start.tokenizer, max_tokens), decided)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:

@@ -51,7 +51,9 @@ class Probe:
     seconds: float
 
 
-def resolved(recipe: Recipe, task: TrainingTask, model: Any, location: str, num_rows: int) -> Recipe:
+def resolved(
+    recipe: Recipe, task: TrainingTask, model: Any, location: str, num_rows: int, has_text_vectors: bool = False
+) -> Recipe:
     """The recipe with its `head` and `pooling` decided, and the model pooling so.
 
     Args:
@@ -60,6 +62,8 @@ def resolved(recipe: Recipe, task: TrainingTask, model: Any, location: str, num_
         model: with that head, as it was loaded; `head_is_new` says whether its weights are drawn at random.
         location: of the base model.
         num_rows: to train on.
+        has_text_vectors: whether the base model was trained to say something of whole texts by what its head read, as a
+            published classifier was: then a probe reads that too.
 
     Raises:
         InvalidSettings: the recipe asks for what this task or this architecture does not have.
@@ -70,7 +74,8 @@ def resolved(recipe: Recipe, task: TrainingTask, model: Any, location: str, num_
         raise InvalidSettings(f"{'head is probe' if head == 'probe' else 'pooling is mean'}, but {refusal}; leave it out")
     if head == "auto":
         may_begin_so = not refusal and model.head_is_new and num_rows <= SMALL_ROWS and pooling != "first"
-        head = "probe" if may_begin_so and _is_sentence_encoder(model, location) else "random"
+        knows_texts = has_text_vectors or _is_sentence_encoder(model, location)
+        head = "probe" if may_begin_so and knows_texts else "random"
     if pooling == "auto":
         pooling = "mean" if head == "probe" and _is_sentence_encoder(model, location) else pooling_of(model)
     if pooling == "mean":

@@ -244,3 +244,16 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
 ) -> None:
     with pytest.raises(kind, match=words):
         act(options)
+
+
+def test_it_goes_on_from_a_published_version_with_the_head_of_that(
+    fitted: TextClassifier, options: dict[str, Any], place: Path
+) -> None:
+    folder = fitted.save(place / "films", ["good good film", "bad bad film"], [1, 0])
+    hardly = {**options, "epochs": 1, "learning_rate": 1e-9}
+    further = TextClassifier(**{**hardly, "base_model": str(folder)}).fit(TEXTS, LABELS)
+    assert (
+        further.score(TEXTS, LABELS)
+        == fitted.score(TEXTS, LABELS)
+        > TextClassifier(**hardly).fit(TEXTS, LABELS).score(TEXTS, LABELS)
+    )

@@ -67,12 +67,14 @@ def test_held_out_rows_that_the_version_was_trained_on_are_left_out(here: Path, 
     assert sentence in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_other_labels_get_a_new_head(here: Path) -> None:
+def test_other_labels_get_a_new_head_that_begins_as_a_probe_of_what_the_old_one_read(here: Path) -> None:
     text = (here / "reviews.csv").read_text(encoding="utf-8").replace("positive", "praise")
     (here / "praise.csv").write_text(text, encoding="utf-8")
     assert further("reviews/1", "praise", data="praise.csv") == 0
     folder = here / "models" / "praise" / "1"
     assert training_of(folder)["beginning"]["head_kept"] is False
+    assert training_of(folder)["probe"]["folds"] == 5
+    assert read_manifest(folder).graph.outputs[0].pooling == "first"
     assert "its weights, a new head, a new optimizer" in (folder / "README.md").read_text(encoding="utf-8")
 
 

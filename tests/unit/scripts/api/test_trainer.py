@@ -438,3 +438,15 @@ def test_cross_validation_judges_the_training_part_and_leaves_the_trainer_as_it_
     assert list(Path("runs/reviews").iterdir()) == []
     with pytest.raises(InvalidSettings, match="--folds is 1"):
         trainer.cross_validate(folds=1)
+
+
+def test_training_goes_on_from_a_published_model_by_its_name(made: Made, workplace: Path) -> None:
+    folder = made.place / "imdb_classifier"
+    model = text_classifier.get_model(folder)
+    assert model.name == str(folder / "1")
+    trainer = text_classifier.create_trainer(model, *get_dataset("reviews.csv"), **OPTIONS)
+    trainer.fit(epochs=1)
+    evaluation = json.loads((trainer.save("further") / "evaluation.json").read_text(encoding="utf-8"))
+    beginning = evaluation["training"]["beginning"]
+    assert (beginning["version"], beginning["head_kept"]) == ("imdb_classifier/1", True)
+    assert f"text_classifier.get_model({str(folder / '1')!r})" in evaluation["script"]
