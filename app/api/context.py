@@ -147,15 +147,22 @@ class PredictContext:
             request: the body.
             served: how each of them serves it.
         """
-        items = request.items()
         with self.lease(tasks, request.model) as deployment:
-            prediction = await self._predict(deployment, items, request.options())
-            _check_results(request, prediction.results)
-            own = served[deployment.manifest.task]
+            manifest = deployment.manifest
+            own = served[manifest.task]
+            if refusal := own.refusal(manifest.task_options):
+                raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
+            items, options = own.items(request), own.options(request)
+            prediction = await self._predict(deployment, items, options, is_counted=not own.is_adapted)
             if own.arrange is None:
+                _check_results(request, prediction.results)
                 return self._envelope(deployment, prediction, own.wrap)
             arranged = own.arrange(request, prediction.results)
-            results = [failed(entry, number) if isinstance(entry, HooperError) else entry for number, entry in arranged]
+            _check_results(request, [entry for _, entry in arranged])
+            results = [
+                failed(entry, number if own.route.is_whole else None) if isinstance(entry, HooperError) else entry
+                for number, entry in arranged
+            ]
             return _envelope_of(deployment, prediction, results)
 
     async def explain(self, request: ExplainRequest) -> Envelope[Any]:
@@ -235,7 +242,7 @@ class PredictContext:
             self._headers["X-Truncated"] = str(num_cut)
         return good
 
-    async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any) -> Prediction:
+    async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any, is_counted: bool = True) -> Prediction:
         self._check_answer_size(deployment, len(items), options)
 
         async def ask(good: Sequence[Any]) -> Prediction:
@@ -244,7 +251,7 @@ class PredictContext:
                 self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
             return prediction
 
-        return await self._merged(items, ask)
+        return await self._merged(items, ask, is_counted)
 
     def _check_answer_size(self, deployment: Deployment, num_items: int, options: Any) -> None:
         num_bytes = num_items * deployment.spec.answer_bytes(deployment.manifest.task_options, options)
@@ -255,11 +262,19 @@ class PredictContext:
                 " send them in several requests"
             )
 
-    async def _merged(self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]]) -> Prediction:
-        """Ask for the items that are none of them an error already, and put those errors in their places."""
+    async def _merged(
+        self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]], is_counted: bool = True
+    ) -> Prediction:
+        """Ask for the items that are none of them an error already, and put those errors in their places.
+
+        Args:
+            items: of the request, or what a task makes of them.
+            ask: for the good ones.
+            is_counted: whether these are as many as a person sent; else those were counted when the body was read.
+        """
         max_items = self._state.settings.max_items
         num_items = sum(getattr(item, "num_texts", 1) for item in items)
-        if num_items > max_items:
+        if is_counted and num_items > max_items:
             raise TooManyItems(f"{num_items} items are too many; at most {max_items}", "inputs")
         if self._trace is not None:
             self._trace.attributes["hooper.num_items"] = len(items)
@@ -319,7 +334,7 @@ def _trace_parts(trace: Trace, began: float, timings: Timings) -> None:
     trace.add_spans(began, seconds, {"hooper.batch_rows": timings.batch_rows, "hooper.batch_tokens": timings.batch_tokens})
 
 
-def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[Result | HooperError]) -> None:
+def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, results: Sequence[object]) -> None:
     """Raise what a single item failed with, or what all of a list's failed with where the fault is not their own."""
     field = request.items_field
     sent = getattr(request, field)
@@ -331,7 +346,7 @@ def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, re
                 raise result
 
 
-def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, result: Result | HooperError) -> bool:
+def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, result: object) -> bool:
     """Whether an error is about a field that stands beside the items, not in one."""
     return isinstance(result, InvalidInput) and result.field is not None and hasattr(request, result.field)
 

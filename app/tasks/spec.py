@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -97,6 +98,17 @@ class Served:
     arrange: Callable[[Any, Sequence[Result | HooperError]], Arranged] | None = None
     """From a request and the answers to its items, in order, to its results, where those have another order or are fewer; None:
     one for each item, in the order of the items."""
+    items: Callable[[Any], Sequence[Any]] = methodcaller("items")
+    """From a request to the task's own items, where those are others than the route's: more of them, or of another kind."""
+    options: Callable[[Any], Any] = methodcaller("options")
+    """From a request to the task's own options."""
+    refusal: Callable[[Mapping[str, Any]], str] = lambda task_options: ""
+    """From the manifest's task options to why a model of the task cannot serve the route, as a clause; empty: it can."""
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the task's items are others than those of the request."""
+        return not isinstance(self.items, methodcaller)
 
 
 @dataclass(frozen=True, slots=True)

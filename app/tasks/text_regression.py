@@ -73,6 +73,7 @@ SPEC = replace(
     name=NAME,
     title="Text regression",
     task=TextRegression,
+    routes=CLASSIFICATION.routes[:1],
     native=replace(native_items(NAME), examples=()),
     output=OutputSpec(num_features=1),
     playground=Path(__file__).with_name("text_regression.js"),

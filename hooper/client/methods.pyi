@@ -11,6 +11,7 @@ from app.tasks.question_answering.schemas import AnswerResult
 from app.tasks.text_classification.schemas import ClassifyResult
 from app.tasks.text_ranking.schemas import RankedDocument
 from app.tasks.token_classification.schemas import TagResult
+from app.tasks.zero_shot_classification.schemas import ZeroShotResult
 from hooper.client.results import AnswerList
 
 class Methods:
@@ -58,6 +59,50 @@ class Methods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> Iterator[ClassifyResult | FailedItem]: ...
+    @overload
+    def zero_shot(
+        self,
+        inputs: Any,
+        *,
+        labels: str | list[str] | None = None,
+        model: str | None = None,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[ZeroShotResult]: ...
+    @overload
+    def zero_shot(
+        self,
+        inputs: Any,
+        *,
+        labels: str | list[str] | None = None,
+        model: str | None = None,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[ZeroShotResult | FailedItem]: ...
+    def zero_shot_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        labels: str | list[str] | None = None,
+        model: str | None = None,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[ZeroShotResult | FailedItem]: ...
     @overload
     def answer(
         self,
@@ -407,6 +452,50 @@ class AsyncMethods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> AsyncIterator[ClassifyResult | FailedItem]: ...
+    @overload
+    async def zero_shot(
+        self,
+        inputs: Any,
+        *,
+        labels: str | list[str] | None = None,
+        model: str | None = None,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[ZeroShotResult]: ...
+    @overload
+    async def zero_shot(
+        self,
+        inputs: Any,
+        *,
+        labels: str | list[str] | None = None,
+        model: str | None = None,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[ZeroShotResult | FailedItem]: ...
+    def zero_shot_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        labels: str | list[str] | None = None,
+        model: str | None = None,
+        hypothesis_template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[ZeroShotResult | FailedItem]: ...
     @overload
     async def answer(
         self,

@@ -78,6 +78,8 @@ class TextRankingTraining(TextTraining):
         return True
 
     def head_sign(self, config: Any, pipeline_tag: str) -> str:
+        if any(str(label).lower().startswith("entail") for label in (config.id2label or {}).values()):
+            return ""  # cross-encoders of natural language inference have labels
         if getattr(config, "sentence_transformers", None) is not None:
             return "config.json has sentence_transformers, as its cross-encoders do"
         if _default_activation(config):

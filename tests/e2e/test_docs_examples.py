@@ -15,7 +15,8 @@ import httpx
 import jsonschema
 import pytest
 
-from app.tasks.registry import installed_tasks
+from app.tasks.registry import drop_ins, installed_tasks
+from app.tasks.spec import TaskSpec
 from tests.support.live_service import ROOT, serving
 from tests.support.mutated_model import sign_again
 
@@ -26,11 +27,12 @@ SHIPPED = {folder.name: max(int(path.name) for path in folder.iterdir()) for fol
 """The latest version of each shipped model."""
 
 
-UNSHIPPED = [
-    spec
-    for spec in installed_tasks().values()
-    if spec.hugging_face is not None and spec.hugging_face.example.model not in SHIPPED
-]
+def models_of(spec: TaskSpec) -> set[str]:
+    """Names of the models that a task's examples are for."""
+    return {codec.example.model for codec in (spec.hugging_face, spec.open_inference) if codec is not None}
+
+
+UNSHIPPED = [spec for spec in installed_tasks().values() if models_of(spec).isdisjoint(SHIPPED)]
 """Tasks of which no model is shipped: their examples run against a tiny one, in the unit tests of the OpenAPI file."""
 
 
@@ -92,7 +94,10 @@ def needs_unshipped_model(example: Example) -> bool:
     """Whether nothing that is shipped could answer it."""
     return any(
         example.path in {f"/{served.route.path}" for served in spec.routes}
-        or (spec.hugging_face is not None and example.name == spec.hugging_face.example.model)
+        or example.name in models_of(spec)
+        or example.path in {f"/{route.path}" for route in drop_ins(spec)}
+        or (isinstance(example.body, dict) and example.body.get("model", "qa") not in SHIPPED)
+        or (example.path == "/v1/explain" and example.body in spec.native.examples)
         or (spec.correction is not None and example.body in spec.correction.examples)
         for spec in UNSHIPPED
     )

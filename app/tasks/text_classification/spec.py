@@ -19,6 +19,8 @@ from app.tasks.text_classification.protocols import (
 )
 from app.tasks.text_classification.schemas import ClassifyRequest, ClassifyResult
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
+from app.tasks.zero_shot_classification import entailment
+from app.tasks.zero_shot_classification.schemas import ZeroShotRequest, ZeroShotResult
 
 NAME = "text-classification"
 LABEL_WIDTH = 20
@@ -30,6 +32,17 @@ CLASSIFY = NativeRoute(
     summary="Classify texts",
     description="""Labels with scores for a text, a pair of texts, or a list of them.
 
+In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
+)
+ZERO_SHOT = NativeRoute(
+    path="v1/zero-shot",
+    request=ZeroShotRequest,
+    result=ZeroShotResult,
+    summary="Choose among labels that you bring",
+    description="""Scores of labels that the model was never trained on, for one text or a list of them. It is asked of each
+label whether its sentence (`hypothesis_template`) follows from the text; all labels of all texts are read in the same batch.
+
+Any classifier of pairs answers that has a label which begins with `entailment`: a model of natural language inference.
 In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
 )
 FIELDS = {
@@ -76,7 +89,17 @@ SPEC = TaskSpec(
     task=TextClassification,
     item=ClassificationItem,
     options=ClassificationOptions,
-    routes=(Served(CLASSIFY, ClassifyResult.of),),
+    routes=(
+        Served(CLASSIFY, ClassifyResult.of),
+        Served(
+            ZERO_SHOT,
+            ClassifyResult.of,
+            entailment.arrange,
+            entailment.pairs_of,
+            entailment.options_of,
+            entailment.refusal,
+        ),
+    ),
     fields=FIELDS,
     table=TABLE,
     lines=lines,

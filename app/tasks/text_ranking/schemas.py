@@ -102,8 +102,8 @@ class RankedDocument(BaseModel):
 
     index: int = Field(description="Its number in `documents`, counted from 0.", examples=[2])
     relevance_score: float = Field(
-        description="How well it answers the query, between 0 and 1. Of models that compare vectors it is their cosine, between"
-        " -1 and 1. The order is that of the exact numbers: of equal scores the first one may be better.",
+        description="How well it answers the query, between 0 and 1. The order is that of the exact logits: of scores that are"
+        " rounded to the same number the first one is better.",
         examples=[0.9871],
     )
     document: DocumentText | None = Field(

@@ -27,6 +27,7 @@ from app.tasks.text_classification.task import (
     ProblemType,
 )
 from app.tasks.tokenizer import Tokenizer
+from app.tasks.zero_shot_classification.entailment import entailment_labels
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask, checkpoint_labels
 from scripts.tasks.text_classification import report, scores, thresholds
 from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, refuse_identifiers, whole_number
@@ -110,6 +111,8 @@ class TextClassificationTraining(TextTraining):
         # a single output is a yes or no, and its score a sigmoid: so it is decided at 0.5, as labels that do not exclude
         # each other
         multi = config.problem_type == MULTI or len(names) == 1
+        if not multi and entailment_labels(names) is not None:
+            notes.append("its labels are those of natural language inference: it answers POST /v1/zero-shot, too")
         return {"labels": names, "problem_type": f"{'multi' if multi else 'single'}_label_classification"}, notes
 
     def row_labels(self, examples: Sequence[Example], task_options: Mapping[str, Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from app.api.error_formats import NATIVE, Problem, error_format_for
 from app.api.errors import STATUS
 from app.tasks.registry import installed_tasks
 from tests.support.requests import Service
-from tests.support.tiny_model import publish_tiny_spec
+from tests.support.tiny_model import publish_tiny, publish_tiny_spec
 from tests.unit.app.conftest import Start
 
 ROOT = Path(__file__).parents[4]
@@ -232,7 +232,11 @@ def bodies(schema: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _named(body: Any) -> Any:
     """A body that names its model asks the tiny one."""
-    return {**body, "model": SHIPPED_TASKS[body["model"]]} if isinstance(body, dict) and body.get("model") else body
+    return (
+        {**body, "model": SHIPPED_TASKS.get(body["model"], body["model"])}
+        if isinstance(body, dict) and body.get("model")
+        else body
+    )
 
 
 def _filled(path: str, name: str) -> str:
@@ -252,6 +256,7 @@ async def test_the_docs_page_offers_every_example_of_a_body_by_what_it_shows(sch
 async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncIterator[Service]:
     """The service over a model of every task, which keeps corrections."""
     models = Path(shutil.copytree(published_tasks, tmp_path / "every"))
+    publish_tiny(models, "nli", labels=("entailment", "neutral", "contradiction"))
     for task in ("token-classification", "text-ranking", "feature-extraction"):
         publish_tiny_spec(models, installed_tasks()[task])
     async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:

@@ -1,0 +1,1 @@
+"""Labels that a request brings, by models that say whether one text follows from another."""
