@@ -36,7 +36,15 @@ def run(site: Path, *words: str, **settings: object) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("words", [["serve"], ["predict", "--text", "good"], ["explain", "--text", "good"], ["openapi"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve"],
+        ["predict", "--text", "good"],
+        pytest.param(["explain", "--text", "good"], marks=pytest.mark.slow),
+        pytest.param(["openapi"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_task_that_cannot_be_taken_ends_a_command_in_one_sentence(broken: Path, words: list[str]) -> None:
     ended = run(broken, *words)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -64,6 +72,7 @@ def test_without_it_the_commands_work(broken: Path) -> None:
     assert unknown.stderr == "hooper: HOOPER_TASKS: no installed package brings tasks under the name 'nobody'\n"
 
 
+@pytest.mark.slow
 def test_its_task_answers_through_front_ends_and_other_protocols_say_that_they_have_no_model(
     world: World, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_service_whose_file_cannot_be_made_does_not_start_and_says_why(models:
     assert "Traceback" not in "\n".join(running.lines)
 
 
+@pytest.mark.slow
 def test_corrections_go_on_into_a_new_file_when_theirs_was_removed_or_moved(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "feedback.db"
     with serving(models, feedback=path) as running, running.client() as client:
@@ -77,6 +78,7 @@ def test_corrections_go_on_into_a_new_file_when_theirs_was_removed_or_moved(mode
     assert [[part.item["text"] for part in read(each)] for each in (moved, path)] == [["removed"], ["moved"]]
 
 
+@pytest.mark.slow
 def test_what_is_no_feedback_file_is_503_and_left_alone(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "feedback.db"
     with serving(models, feedback=path) as running, running.client() as client:

@@ -1,4 +1,7 @@
-"""`hooper serve` with two front ends: one service to whoever asks, whichever of its processes dies."""
+"""`hooper serve` with two front ends: one service to whoever asks, whichever of its processes dies.
+
+Each start is that of three processes: what one process or the unit tests show too, and what rarely breaks, is slow here.
+"""
 
 from __future__ import annotations
 
@@ -184,6 +187,7 @@ def test_two_versions_run_side_by_side_for_every_connection(models: Path, servic
     assert {(entry["version"], entry["role"]) for entry in told} == {(2, "main")}
 
 
+@pytest.mark.slow
 def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connection_and_after_a_crash(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     sign_again(Path(shutil.copytree(tmp_path / "tiny" / "1", tmp_path / "tiny" / "2")), version=2)
@@ -224,6 +228,7 @@ def test_a_failed_model_a_default_and_a_rollback_are_the_same_for_every_connecti
         assert {answer.json()["model"]["name"] for answer in answers} == {"broken"}
 
 
+@pytest.mark.slow
 def test_a_model_that_must_load_and_does_not_keeps_every_front_end_from_getting_ready(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     (publish_tiny(tmp_path, "broken") / "model.onnx").write_bytes(b"broken")
@@ -237,6 +242,7 @@ def test_a_model_that_must_load_and_does_not_keeps_every_front_end_from_getting_
         assert answer.json()["model"]["name"] == "tiny"
 
 
+@pytest.mark.slow
 def test_a_key_may_ask_as_often_as_of_one_process(models: Path) -> None:
     with started(models, front_ends=2, serve="tiny", api_key_hashes=ADMIN_HASH, key_requests_per_minute=6) as running:
         until_ready(running)
@@ -328,6 +334,7 @@ async def test_a_killed_engine_process_is_503_to_everybody_until_another_has_loa
     assert after['hooper_process_restarts_total{process="engine"}'] == 1
 
 
+@pytest.mark.slow
 def test_an_engine_process_that_dies_too_often_ends_the_service(models: Path) -> None:
     with started(models, front_ends=2, serve="tiny", engine_replacements=0) as running:
         until_ready(running)
@@ -339,6 +346,7 @@ def test_an_engine_process_that_dies_too_often_ends_the_service(models: Path) ->
     )
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_killed_supervisor(own_service: LiveService) -> None:
     found = children(own_service)
     os.kill(own_service.process.pid, signal.SIGKILL)
@@ -376,7 +384,11 @@ async def test_a_signal_during_requests_loses_none_of_them_and_leaves_nothing_be
     assert shared_folders(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
 async def test_a_signal_to_the_whole_group_ends_it_in_order(models: Path, number: signal.Signals) -> None:
     with started(models, front_ends=2, serve="tiny") as running:
         await asyncio.to_thread(until_ready, running)
@@ -392,6 +404,7 @@ async def test_a_signal_to_the_whole_group_ends_it_in_order(models: Path, number
     assert "Traceback" not in "\n".join(running.lines)
 
 
+@pytest.mark.slow
 def test_a_signal_while_models_load_ends_it_cleanly(models: Path) -> None:
     with started(models, front_ends=2) as running:
         running.wait_for("Started server process")
@@ -402,6 +415,7 @@ def test_a_signal_while_models_load_ends_it_cleanly(models: Path) -> None:
 # --- what stops the start
 
 
+@pytest.mark.slow
 def test_a_broken_model_stops_the_start(tmp_path: Path) -> None:
     (publish_tiny(tmp_path) / "model.onnx").write_bytes(b"broken")
     with started(tmp_path, front_ends=2) as running:

@@ -114,7 +114,9 @@ def request_of(body: bytes) -> bytes:
 # --- the end
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=lambda number: number.name
+)
 async def test_a_signal_during_requests_loses_none_of_them(models: Path, number: signal.Signals) -> None:
     with serving(models) as running:
         connections = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(32)]
@@ -143,7 +145,11 @@ async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, li
     return int(head.split()[1]), json.loads(await reader.readexactly(length))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
 def test_a_signal_ends_it_cleanly(models: Path, number: signal.Signals) -> None:
     with serving(models) as running:
         running.process.send_signal(number)
@@ -190,6 +196,7 @@ async def test_a_terminal_that_closes_ends_it_as_a_signal_does(models: Path) -> 
             process.kill()
 
 
+@pytest.mark.slow
 def test_who_is_to_outlive_its_terminal_does(models: Path) -> None:
     ignoring = (
         "-c",
@@ -226,6 +233,7 @@ def test_a_broken_model_stops_the_start(tmp_path: Path) -> None:
         check_stop(running, "model.onnx differs from the checksum in manifest.json")
 
 
+@pytest.mark.slow
 def test_one_broken_model_of_two_stops_nothing_unless_the_settings_name_it(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     (publish_tiny(tmp_path, "broken") / "model.onnx").write_bytes(b"broken")

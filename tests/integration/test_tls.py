@@ -25,7 +25,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.create(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "two front ends"])
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow)], ids=["one process", "two front ends"])
 def running(request: pytest.FixtureRequest, certificate: Certificate, tmp_path: Path) -> Iterator[LiveService]:
     publish_tiny(tmp_path)
     files = {"ssl_certfile": certificate.chain, "ssl_keyfile": certificate.encrypted_key, "ssl_keyfile_password": "hush"}

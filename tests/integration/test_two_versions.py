@@ -92,7 +92,7 @@ async def test_a_share_of_the_requests_is_answered_by_the_candidate(client: http
     assert await ask(client, 20) == {2: 20}
 
 
-@pytest.mark.parametrize(("version", "outcome"), [(2, "agree"), (3, "disagree")])
+@pytest.mark.parametrize(("version", "outcome"), [pytest.param(2, "agree", marks=pytest.mark.slow), (3, "disagree")])
 async def test_a_shadow_s_agreement_is_counted_and_callers_get_the_main_version(
     client: httpx.AsyncClient, version: int, outcome: str
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_run_that_failed_after_training_goes_on_without_training_again(
     assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.storage == "fp32"
 
 
+@pytest.mark.slow
 def test_without_resume_a_run_begins_anew(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         stop_at(4, patched, press_ctrl_c)
@@ -93,6 +94,7 @@ def test_a_run_cannot_be_resumed_with_another_recipe_or_other_data(
     assert "the data has changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_another_tool_is_accepted_once_its_recipe_is_written_down(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

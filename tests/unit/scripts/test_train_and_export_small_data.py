@@ -41,6 +41,7 @@ def test_it_is_switched_off_by_one_option(train: Train, sentence_encoder: Path, 
     assert "probe" not in evaluation_of(folder)["training"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
     train: Train, sentence_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_adapters_are_trained_from_the_probe_too(train: Train, sentence_encoder:
     assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.outputs[0].pooling == "mean"
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_sought_from_the_probe(
     train: Train, sentence_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
