@@ -174,8 +174,10 @@ def annotated_option(
         metavar: by its type where None.
     """
     parts = [part for part in typing.get_args(kind) if part is not type(None)]
-    if typing.get_origin(kind) not in (Literal, list) and parts:
+    if typing.get_origin(kind) not in (Literal, list, tuple) and parts:
         kind = parts[0]
+    if typing.get_origin(kind) is tuple:  # of any length
+        kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
     is_list = typing.get_origin(kind) is list
     element = typing.get_args(kind)[0] if is_list else kind
     word = f"--{name.replace('_', '-')}"

@@ -15,6 +15,7 @@ from app.core.correction import Correction
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
 from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZATION
 from app.tasks.feature_extraction.spec import SPEC as FEATURE_EXTRACTION
+from app.tasks.fill_mask.spec import SPEC as FILL_MASK
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import DropInCodec, NativeRoute, TaskSpec
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
@@ -42,6 +43,7 @@ BUILT_IN = (
     TOKEN_CLASSIFICATION,
     TEXT_RANKING,
     FEATURE_EXTRACTION,
+    FILL_MASK,
 )
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""

@@ -157,6 +157,15 @@ class Tokenizer:
         number: int | None = self._tokenizer.token_to_id(token)
         return number
 
+    def token(self, number: int) -> str:
+        """As the vocabulary spells it; empty where there is none of this number."""
+        return self._tokenizer.id_to_token(number) or ""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """The text that these tokens are for."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
     def vocabulary_size(self) -> int:
         """Different tokens, added ones too."""
         return int(self._tokenizer.get_vocab_size())

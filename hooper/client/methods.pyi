@@ -7,6 +7,7 @@ from app.api.protocols.envelope import FailedItem
 from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.tasks.extractive_summarization.schemas import SummarizeResult
 from app.tasks.feature_extraction.schemas import EmbedResult
+from app.tasks.fill_mask.schemas import FillResult
 from app.tasks.question_answering.schemas import AnswerResult
 from app.tasks.text_classification.schemas import ClassifyResult
 from app.tasks.text_ranking.schemas import RankedDocument
@@ -315,6 +316,47 @@ class Methods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> Iterator[EmbedResult | FailedItem]: ...
+    @overload
+    def fill(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 5,
+        targets: list[str] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[FillResult]: ...
+    @overload
+    def fill(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 5,
+        targets: list[str] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[FillResult | FailedItem]: ...
+    def fill_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        model: str | None = None,
+        top_k: int = 5,
+        targets: list[str] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> Iterator[FillResult | FailedItem]: ...
     @overload
     def explain(
         self,
@@ -708,6 +750,47 @@ class AsyncMethods:
         total_timeout: float | None = None,
         priority: Literal["interactive", "bulk"] | None = None,
     ) -> AsyncIterator[EmbedResult | FailedItem]: ...
+    @overload
+    async def fill(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 5,
+        targets: list[str] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["raise"],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[FillResult]: ...
+    @overload
+    async def fill(
+        self,
+        inputs: Any,
+        *,
+        model: str | None = None,
+        top_k: int = 5,
+        targets: list[str] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AnswerList[FillResult | FailedItem]: ...
+    def fill_many(
+        self,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        model: str | None = None,
+        top_k: int = 5,
+        targets: list[str] | None = None,
+        truncation: Literal["error", "truncate", "window"] = "window",
+        errors: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        priority: Literal["interactive", "bulk"] | None = None,
+    ) -> AsyncIterator[FillResult | FailedItem]: ...
     @overload
     async def explain(
         self,

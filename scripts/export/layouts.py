@@ -194,8 +194,8 @@ def is_packable(model: Any) -> bool:
 
 
 class PackedModel(torch.nn.Module):
-    """The model's own forward, with hooks around its encoder: attention is masked between rows, and for the axis `row` only the
-    gathered tokens go on to the head.
+    """The model's own forward, with hooks around its encoder: attention is masked between rows, and for the axes `row` and
+    `position` only the gathered tokens go on to the head.
 
     The wrapped model must use eager attention.
     """
@@ -231,16 +231,17 @@ class PackedModel(torch.nn.Module):
                 inputs["position_ids"] = position_ids
             logits = head_logits(self.model(**inputs, return_dict=True))
         if self.axis == "position" and gather is not None:
-            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
+            logits = logits.flatten(0, -2)  # (positions, labels)
         return {"logits": logits}
 
     @contextmanager
     def _gathering(self, same: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:
-        """Meanwhile a model of the axis `row` gives one vector a row: its first token's, or what its own pooling gives."""
+        """Meanwhile a model of the axis `row` gives one vector a row: its first token's, or what its own pooling gives; the encoder
+        of one of the axis `position` those of the tokens that are read, for a head may give as many numbers as there are words."""
         base = self.model.base_model
         with ExitStack() as stack:
-            if self.axis == "row" and gather is not None:
-                pooled = pooling.row_pooling(self.model)
+            if self.axis != "token" and gather is not None:
+                pooled = pooling.row_pooling(self.model) if self.axis == "row" else None
                 if pooled is not None:
                     stack.enter_context(pooled.packed(same, gather))
                 else:

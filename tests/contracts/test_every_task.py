@@ -18,13 +18,14 @@ from app.tasks.registry import drop_ins
 from app.tasks.schemas import as_list, items_field_of
 from app.tasks.spec import Served, TaskSpec
 from tests.contracts.conftest import World
-from tests.support.tiny_model import GOLDEN_TEXTS, body_of, tiny_tokenizer
+from tests.support.tiny_model import GOLDEN_TEXTS, body_of, text_for, tiny_tokenizer
 
 JSON = "application/json"
 
 
 def item_of(spec: TaskSpec, text: str = GOLDEN_TEXTS[0]) -> Any:
     """An item as protocols take it: a text by itself, or its fields."""
+    text = text_for(spec, text)
     fields = {name: text for name, field in spec.fields.items() if field.required}
     return text if list(fields) == ["text"] else fields
 
@@ -35,7 +36,7 @@ def own_routes(spec: TaskSpec, world: World) -> list[Served]:
 
 
 def is_explainable(spec: TaskSpec, world: World) -> bool:
-    return isinstance(spec.build(tiny_tokenizer(), _options_of(spec, world)), Explainable)
+    return isinstance(spec.build(tiny_tokenizer(has_mask=True), _options_of(spec, world)), Explainable)
 
 
 def _options_of(spec: TaskSpec, world: World) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from app.batching.admission import QueueLimit
 from app.cli.row_writers import AnswerTable
 from app.core.artefact import open_artefact
 from app.core.errors import InvalidArtefact
+from app.core.manifest import read_manifest
 from app.observability.metrics import Metrics
 from app.serving.loader import LoadOptions, load
 from app.settings import Settings
@@ -24,7 +25,7 @@ from tests.contracts.conftest import World
 from tests.support.live_service import ROOT
 from tests.support.mutated_model import sign_again
 from tests.support.plugins import environment
-from tests.support.tiny_model import GOLDEN_TEXTS, body_of
+from tests.support.tiny_model import GOLDEN_TEXTS, body_of, text_for
 
 COMMANDS = "import json, sys; from app.cli import main; sys.exit(max(main(words) for words in json.loads(sys.argv[1])))"
 
@@ -54,8 +55,8 @@ def write_items(path: Path, spec: TaskSpec) -> list[dict[str, str]]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(required.values())
-        writer.writerows([text] * len(required) for text in GOLDEN_TEXTS)
-    return [dict.fromkeys(required, text) for text in GOLDEN_TEXTS]
+        writer.writerows([text_for(spec, text)] * len(required) for text in GOLDEN_TEXTS)
+    return [dict.fromkeys(required, text_for(spec, text)) for text in GOLDEN_TEXTS]
 
 
 def answers_of(world: World, spec: TaskSpec) -> list[dict[str, Any]]:
@@ -77,7 +78,8 @@ def test_predict_and_batch_give_the_answers_of_the_service(world: World, spec: T
     assert [{name: value for name, value in line.items() if name != "line"} for line in lines] == expected
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(AnswerTable(spec.table, 1).types)
+    options = read_manifest(world.models / spec.name / "1").task_options
+    assert list(rows[0]) == list(AnswerTable(spec.table, 1, spec.table.joined(options)).types)
     for row, answer in zip(rows, expected, strict=True):
         assert row["error"] == ""
         assert row["num_tokens"] == str(answer["num_tokens"])

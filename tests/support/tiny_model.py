@@ -36,6 +36,10 @@ Axis = Literal["row", "token", "position"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("a", "the", "film", "##s", "was", "not", "very", "good", "bad", ".")
 VOCABULARY = {token: index for index, token in enumerate((*SPECIAL, *WORDS))}
+MASK = "[MASK]"
+"""The token behind them all, which only the tokenizers of some tasks have."""
+TEXT_FORMS: dict[TaskName, str] = {"fill-mask": f"{MASK} {{}} {MASK}"}
+"""How a text must be written that a task can answer; any text where it stands not here."""
 MAX_TOKENS = 32
 NUM_POSITIONS = 640
 PACKED_INPUTS = ("input_ids", "token_type_ids", "position_ids", "segment_ids", "gather")
@@ -43,9 +47,15 @@ PADDED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 GOLDEN_TEXTS = ("The film was good.", "A bad film.", "Not good, not bad.", "very very good films", "bad")
 
 
-def tokenizer_json() -> str:
+def text_for(spec: TaskSpec, text: str) -> str:
+    """The text as the task can answer it; a blank one stays as it is."""
+    return TEXT_FORMS.get(spec.name, "{}").format(text) if text.strip() else text
+
+
+def tokenizer_json(has_mask: bool = False) -> str:
     """The text of a tokenizer.json: lower-casing WordPiece over ten words, BERT's templates for texts and pairs."""
-    tokenizer = _Tokenizer(models.WordPiece(VOCABULARY, unk_token="[UNK]"))
+    masks = {MASK: len(VOCABULARY)} if has_mask else {}
+    tokenizer = _Tokenizer(models.WordPiece({**VOCABULARY, **masks}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -53,12 +63,12 @@ def tokenizer_json() -> str:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", VOCABULARY["[CLS]"]), ("[SEP]", VOCABULARY["[SEP]"])],
     )
-    tokenizer.add_special_tokens(list(SPECIAL))  # as in BERT's: they are recognized in a text, too
+    tokenizer.add_special_tokens([*SPECIAL, *masks])  # as in BERT's: they are recognized in a text, too
     return str(tokenizer.to_str())
 
 
-def tiny_tokenizer(max_tokens: int = MAX_TOKENS) -> Tokenizer:
-    return Tokenizer(tokenizer_json(), max_tokens)
+def tiny_tokenizer(max_tokens: int = MAX_TOKENS, has_mask: bool = False) -> Tokenizer:
+    return Tokenizer(tokenizer_json(has_mask), max_tokens)
 
 
 def row(*token_ids: int, output_positions: Sequence[int] = (0,)) -> Row:
@@ -181,7 +191,8 @@ def kind_of(spec: TaskSpec) -> tuple[Kind, dict[str, Any]]:
     whether it wants labels or the size of a vector. Every text of an item is a golden text."""
     num_labels = spec.output.num_features or 2
     parameters = inspect.signature(spec.task).parameters
-    items = [spec.item(**{name: text for name, field in spec.fields.items() if field.required}) for text in GOLDEN_TEXTS]
+    texts = [text_for(spec, text) for text in GOLDEN_TEXTS]
+    items = [spec.item(**{name: text for name, field in spec.fields.items() if field.required}) for text in texts]
     kind = Kind(spec.output.axis, num_labels, spec.task, spec.options(), items, {"rows": len(items)})
     labels = {"labels": ["bad", "good", "other"][:num_labels]} if "labels" in parameters else {}
     return kind, {**labels, **({"dimensions": num_labels} if "dimensions" in parameters else {})}
@@ -190,6 +201,7 @@ def kind_of(spec: TaskSpec) -> tuple[Kind, dict[str, Any]]:
 def body_of(spec: TaskSpec, texts: Sequence[str], **options: Any) -> dict[str, Any]:
     """A request of a task's own route for items whose fields all are this text; a field that stands beside them is the first
     text."""
+    texts = [text_for(spec, text) for text in texts]
     required = [name for name, field in spec.fields.items() if field.required]
     request = spec.route.request
     beside = {name: texts[0] for name in required if spec.route.is_whole and name in request.model_fields}
@@ -208,7 +220,7 @@ def publish_tiny_spec(models_dir: Path, spec: TaskSpec) -> Path:
     folder.mkdir(parents=True)
     kind, task_options = kind_of(spec)
     graph = packed_graph(folder / "model.onnx", kind.num_labels, kind.axis)
-    return _publish(folder, spec.name, graph, task_options, MAX_TOKENS, kind)
+    return _publish(folder, spec.name, graph, task_options, MAX_TOKENS, kind, MASK in text_for(spec, "a"))
 
 
 def publish_tiny(
@@ -253,10 +265,16 @@ def publish_tiny_task(models_dir: Path, task: TaskName, name: str, *, max_tokens
 
 
 def _publish(
-    folder: Path, task: TaskName, graph: Graph, task_options: dict[str, Any], max_tokens: int, kind: Kind | None = None
+    folder: Path,
+    task: TaskName,
+    graph: Graph,
+    task_options: dict[str, Any],
+    max_tokens: int,
+    kind: Kind | None = None,
+    has_mask: bool = False,
 ) -> Path:
     kind = kind or (REGRESSION if task == "text-regression" else KINDS[task])
-    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer_json(has_mask), encoding="utf-8")
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json", max_tokens)
     serving, options = kind.task(tokenizer, **task_options), type(kind.options)()  # the service replays with the defaults
     answered = list(_answered(folder / "model.onnx", graph, serving, kind.items, options))
@@ -297,7 +315,8 @@ def _token_weights(position_ids: str) -> list[Any]:
 
 def _tables(num_labels: int) -> dict[str, np.ndarray]:
     """Weights without a random generator, so that they are the same for ever: word, type and position tables."""
-    words = 0.3 * np.sin(1.0 + np.arange(len(VOCABULARY) * num_labels, dtype=np.float32)).reshape(-1, num_labels)
+    num_words = len(VOCABULARY) + 1  # the mask, too
+    words = 0.3 * np.sin(1.0 + np.arange(num_words * num_labels, dtype=np.float32)).reshape(-1, num_labels)
     words[VOCABULARY["[PAD]"]] = 40.0 * (1 + np.arange(num_labels))
     words[VOCABULARY["bad"], 0] += 9.0 if num_labels > 1 else -9.0
     words[VOCABULARY["good"], -1] += 9.0

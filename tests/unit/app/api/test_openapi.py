@@ -62,6 +62,7 @@ SHIPPED_TASKS = {
     "sentiment": "text-classification", "qa": "question-answering", "summary": "summarization", "ner": "token-classification",
     "ranking": "text-ranking",
     "embed": "feature-extraction",
+    "fill": "fill-mask",
 }  # fmt: skip
 
 
@@ -257,7 +258,7 @@ async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncI
     """The service over a model of every task, which keeps corrections."""
     models = Path(shutil.copytree(published_tasks, tmp_path / "every"))
     publish_tiny(models, "nli", labels=("entailment", "neutral", "contradiction"))
-    for task in ("token-classification", "text-ranking", "feature-extraction"):
+    for task in ("token-classification", "text-ranking", "feature-extraction", "fill-mask"):
         publish_tiny_spec(models, installed_tasks()[task])
     async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:
         yield service

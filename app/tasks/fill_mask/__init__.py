@@ -1,0 +1,1 @@
+"""What may stand in place of a mask."""
