@@ -42,7 +42,9 @@ def save(folder: Path, family: str, tokenizer: str, **special: Any) -> Path:
 
 
 def word_piece(folder: Path, family: str) -> Path:
-    special = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
+    special: dict[str, Any] = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
+    if family in ("DistilBert", "MPNet"):  # which take no token types
+        special["model_input_names"] = ["input_ids", "attention_mask"]
     return save(folder, family, tokenizer_json(has_mask=True), **special)
 
 
