@@ -236,8 +236,8 @@ class PackedModel(torch.nn.Module):
 
     @contextmanager
     def _gathering(self, same: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:
-        """Meanwhile a model of the axis `row` gives one vector a row: its first token's, or what its own pooling gives; the encoder
-        of one of the axis `position` those of the tokens that are read, for a head may give as many numbers as there are words."""
+        """Meanwhile a model of the axis `row` gives one vector a row: its first token's, or what its own pooling gives;
+        the encoder of one of the axis `position` those of the tokens that are read: a head may give a number for each word."""
         base = self.model.base_model
         with ExitStack() as stack:
             if self.axis != "token" and gather is not None:
