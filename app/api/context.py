@@ -152,7 +152,7 @@ class PredictContext:
             own = served[manifest.task]
             if refusal := own.refusal(manifest.task_options):
                 raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
-            items, options = own.items(request), own.options(request)
+            items, options = own.items_of(request, manifest.task_options), own.options(request)
             prediction = await self._predict(deployment, items, options, is_counted=not own.is_adapted)
             if own.arrange is None:
                 _check_results(request, prediction.results)

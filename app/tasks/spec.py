@@ -98,8 +98,9 @@ class Served:
     arrange: Callable[[Any, Sequence[Result | HooperError]], Arranged] | None = None
     """From a request and the answers to its items, in order, to its results, where those have another order or are fewer; None:
     one for each item, in the order of the items."""
-    items: Callable[[Any], Sequence[Any]] = methodcaller("items")
-    """From a request to the task's own items, where those are others than the route's: more of them, or of another kind."""
+    items: Callable[[Any, Mapping[str, Any]], Sequence[Any]] | None = None
+    """From a request and the manifest's task options to the task's own items, where those are others than the route's: more of
+    them, or of another kind. None: they are the request's."""
     options: Callable[[Any], Any] = methodcaller("options")
     """From a request to the task's own options."""
     refusal: Callable[[Mapping[str, Any]], str] = lambda task_options: ""
@@ -108,7 +109,12 @@ class Served:
     @property
     def is_adapted(self) -> bool:
         """Whether the task's items are others than those of the request."""
-        return not isinstance(self.items, methodcaller)
+        return self.items is not None
+
+    def items_of(self, request: Any, task_options: Mapping[str, Any]) -> Sequence[Any]:
+        """The task's own items of a request."""
+        own: Sequence[Any] = request.items() if self.items is None else self.items(request, task_options)
+        return own
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from app.tasks.feature_extraction.schemas import EmbedRequest, EmbedResult
 from app.tasks.feature_extraction.task import EmbedItem, EmbedOptions, FeatureExtraction
 from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
 from app.tasks.text_classification.spec import FIELDS
+from app.tasks.text_ranking import cosine
+from app.tasks.text_ranking.spec import RERANK
 
 NUM_SHOWN = 4
 """Components that a line on a terminal shows."""
@@ -52,7 +54,10 @@ SPEC = TaskSpec(
     task=FeatureExtraction,
     item=EmbedItem,
     options=EmbedOptions,
-    routes=(Served(EMBED, EmbedResult.of),),
+    routes=(
+        Served(EMBED, EmbedResult.of),
+        Served(RERANK, EmbedResult.of, cosine.arrange, cosine.similarity_item, cosine.options_of),
+    ),
     fields={"text": FIELDS["text"]},
     table=TableSpec({"embedding": list, "num_tokens": int, "truncated": bool}, vector="embedding", vector_size=_vector_size),
     lines=_lines,

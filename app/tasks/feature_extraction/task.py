@@ -99,6 +99,10 @@ class Similarities:
     scores: Sequence[float]
     vectors: Floats
     """Of all texts, the first one's first: (texts, dimensions)."""
+    num_tokens: Sequence[int] = ()
+    """That were read of each of the others, special tokens and prompts included."""
+    truncated: Sequence[bool] = ()
+    """Whether a part of it was cut off unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +288,9 @@ class FeatureExtraction:
         if len(vectors) == 1:
             return Embedding(np.round(vectors[0], DECIMALS).tolist(), options.vector_encoding)
         scaled = np.array([unit(vector) for vector in vectors])
-        return Similarities((scaled[1:] @ scaled[0]).tolist(), scaled)
+        parts: Sequence[EmbeddedRows] = encoded.state[1:]
+        num_tokens = [sum(row.num_tokens for row in part.rows) for part in parts]
+        return Similarities((scaled[1:] @ scaled[0]).tolist(), scaled, num_tokens, [part.truncated for part in parts])
 
     def _vectors(self, encoded: Encoded, outputs: Sequence[RowOutput], options: EmbedOptions) -> list[Floats]:
         """Of each of an item's texts: (dimensions,)."""

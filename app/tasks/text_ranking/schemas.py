@@ -102,8 +102,9 @@ class RankedDocument(BaseModel):
 
     index: int = Field(description="Its number in `documents`, counted from 0.", examples=[2])
     relevance_score: float = Field(
-        description="How well it answers the query, between 0 and 1. The order is that of the exact logits: of scores that are"
-        " rounded to the same number the first one is better.",
+        description="How well it answers the query, between 0 and 1; of models that give texts their vectors their cosine,"
+        " between -1 and 1. The order is that of the exact logits: of scores that are rounded to the same number the first one"
+        " is better.",
         examples=[0.9871],
     )
     document: DocumentText | None = Field(

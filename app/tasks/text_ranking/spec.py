@@ -33,6 +33,7 @@ RERANK = NativeRoute(
 they were sent.
 
 Documents of any length are read: in windows that overlap, the best of which counts. All of them are read in the same batch.
+A model that gives texts their vectors answers by cosines, with its prompts for queries and documents.
 A document that cannot be read stands behind the others, with its `index` and an `error`.""",
 )
 

@@ -46,7 +46,7 @@ def refusal(task_options: Mapping[str, Any]) -> str:
     return "knows its own labels only: none of them says that one text follows from another (entailment)"
 
 
-def pairs_of(request: ZeroShotRequest) -> list[Any]:
+def pairs_of(request: ZeroShotRequest, task_options: Mapping[str, Any]) -> list[Any]:
     """For each text a pair with each label's sentence; what is no text is its error."""
     return [pair for item in request.items() for pair in _pairs(item)]
 

@@ -1,0 +1,73 @@
+"""Ranking by models that give texts their vectors: the cosine of a document's vector with that of the query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.core.errors import HooperError
+from app.tasks.base import Result, refuse_text
+from app.tasks.feature_extraction.task import EmbedOptions, Similarities, SimilarityItem
+from app.tasks.spec import Arranged
+from app.tasks.text_ranking.schemas import DocumentText, RankedDocument, RerankRequest, text_of
+
+QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
+"""What sentence-transformers' `encode_query` and `encode_document` look for among the prompts of a model."""
+
+
+def similarity_item(request: RerankRequest, task_options: Mapping[str, Any]) -> list[Any]:
+    """The query with all documents that can be read, each with the prompt that the model has for it; or why there is none."""
+    error = refuse_text(request.query, "query")
+    if error is not None:
+        return [error]
+    documents = [text_of(entry) for entry, refused in _documents(request) if refused is None]
+    if not documents:
+        return [next(refused for _, refused in _documents(request) if refused is not None)]
+    prompts: Mapping[str, str] = task_options.get("prompts") or {}
+    return [
+        SimilarityItem(request.query, tuple(documents), _prompt(prompts, QUERY_PROMPTS), _prompt(prompts, DOCUMENT_PROMPTS))
+    ]
+
+
+def options_of(request: RerankRequest) -> EmbedOptions:
+    return EmbedOptions(truncation=request.truncation)
+
+
+def arrange(request: RerankRequest, results: Sequence[Result | HooperError]) -> Arranged:
+    """The most similar documents first, equal ones in the order sent, then those that could not be read."""
+    (result,) = results
+    documents = _documents(request)
+    failed = [(number, error) for number, (_, error) in enumerate(documents) if error is not None]
+    if isinstance(result, HooperError):
+        is_of_all = not any(error is None for _, error in documents)
+        return failed if is_of_all and failed else [(number, result) for number in range(len(documents))]
+    answer: Similarities = result.answer
+    numbers = [number for number, (_, error) in enumerate(documents) if error is None]
+    order = sorted(range(len(numbers)), key=lambda place: -answer.scores[place])
+    limit = request.top_n if request.top_n is not None and request.top_n > 0 else len(order)
+    return [*((numbers[place], _ranked(request, numbers[place], answer, place)) for place in order[:limit]), *failed]
+
+
+def _ranked(request: RerankRequest, number: int, answer: Similarities, place: int) -> RankedDocument:
+    entry = request.documents[number]
+    text = "" if isinstance(entry, HooperError) else text_of(entry)
+    return RankedDocument.model_construct(
+        index=number,
+        relevance_score=answer.scores[place],
+        document=DocumentText(text=text) if request.return_documents else None,
+        num_tokens=answer.num_tokens[place],
+        truncated=answer.truncated[place],
+    )
+
+
+def _documents(request: RerankRequest) -> list[tuple[Any, HooperError | None]]:
+    """Each document, and why it cannot be read, if so."""
+    return [
+        (entry, entry if isinstance(entry, HooperError) else refuse_text(text_of(entry), "document"))
+        for entry in request.documents
+    ]
+
+
+def _prompt(prompts: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """The name of the first of these prompts that the model has; None: its default prompt is taken."""
+    return next((name for name in names if name in prompts), None)
