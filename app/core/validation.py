@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 _SOURCES = ("body", "query", "path", "header")
@@ -34,15 +34,17 @@ def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     found = [error for error in branch_errors if _field(error) == field]
     messages = dict.fromkeys(_reworded(error) for error in found)
     message = " or ".join(messages).replace(" or should be ", " or ")
-    if any(error["type"] == "missing" for error in found):
-        message += _instead(errors, field[:-1])
+    # of one branch of a union what another one does not know says nothing
+    parents = {tuple(error["loc"][:-1]) for error in found if error["type"] == "missing"}
+    if parents:
+        message += _instead(errors, parents)
     return ".".join(field), message
 
 
-def _instead(errors: Sequence[Mapping[str, Any]], parent: tuple[str, ...]) -> str:
+def _instead(errors: Sequence[Mapping[str, Any]], parents: Set[tuple[Any, ...]]) -> str:
     """What was given there under names that are not known: a caller's own names of columns, or a slip."""
-    unknown = [_field(error) for error in errors if error["type"] == "extra_forbidden"]
-    names = list(dict.fromkeys(field[-1] for field in unknown if field[:-1] == parent))
+    unknown = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    names = list(dict.fromkeys(str(place[-1]) for place in unknown if tuple(place[:-1]) in parents))
     if not names:
         return ""
     listed = " and ".join(repr(name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…") for name in names[:MAX_NAMED])

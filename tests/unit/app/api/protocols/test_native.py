@@ -37,6 +37,11 @@ async def test_refusals_say_what_they_always_said(every_task: Service) -> None:
         response = await every_task.send(asked["body"].encode("latin-1"), asked["headers"], asked["path"])
         content = response.json()
         content.pop("request_id", None)
+        before = asked["content"]["detail"]
+        if content["detail"].startswith(
+            f"{before}; "
+        ):  # which unknown fields stand in place of one that is required, is said since
+            content["detail"] = before
         if (response.status_code, content) != (asked["status"], asked["content"]):
             different.append((asked["path"], asked["headers"], asked["body"], content, asked["content"]))
     assert len(REFUSALS) > 80
