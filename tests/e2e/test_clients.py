@@ -189,6 +189,7 @@ def test_openai_client_reads_vectors_in_both_encodings_and_is_told_what_is_wrong
         assert answer.usage.prompt_tokens == numbers.usage.total_tokens > 8
         with pytest.raises(openai.BadRequestError, match="it was not trained for shorter ones"):
             asking.embeddings.create(model="embed", input=texts, dimensions=64)
+        assert "embed" in [model.id for model in asking.models.list()]
         with pytest.raises(openai.NotFoundError):
             asking.embeddings.create(model="nobody", input=texts)
 

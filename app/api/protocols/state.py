@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -9,6 +10,7 @@ from pydantic import BaseModel, Field
 from app.core.types import RoleName
 
 if TYPE_CHECKING:  # the client reads these schemas, and needs nothing that serves
+    from app.core.manifest import Manifest
     from app.serving.deployment import Deployment
     from app.serving.failures import FailedModel
     from app.serving.rollout.lease import LiveVersion, Role
@@ -142,12 +144,34 @@ class SizeLimits(BaseModel):
     max_body_bytes: int = Field(description="Bytes of the body.", examples=[2097152])
 
 
+class ListedModel(BaseModel):
+    """A loaded model as OpenAI's API lists it."""
+
+    id: str = Field(description="What requests call it.", examples=["embed"])
+    object: Literal["model"] = Field(default="model", description="What it is.")
+    created: int = Field(description="When it was published, in seconds since 1970; 0: not known.", examples=[1798707069])
+    owned_by: str = Field(description="Whose it is: of this service.", examples=["hooper"])
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ListedModel:
+        try:
+            created = int(datetime.fromisoformat(manifest.created).timestamp())
+        except ValueError:  # a manifest may say what it likes
+            created = 0
+        return cls(id=manifest.name, created=created, owned_by="hooper")
+
+
 class ModelList(BaseModel):
-    """Every loaded model, by name; where two versions of one are, the main one first. And those that could not be loaded."""
+    """Every loaded model, by name; where two versions of one are, the main one first. And those that could not be loaded.
+
+    `object` and `data` list the names once more, as clients of OpenAI's API read them.
+    """
 
     models: list[ModelState] = Field(description="The loaded models.")
     failed: list[Failed] = Field(description="Models that could not be loaded.")
     limits: SizeLimits = Field(description="What one request may hold, whichever model it asks.")
+    object: Literal["list"] = Field(default="list", description="What it is, for clients of OpenAI's API.")
+    data: list[ListedModel] = Field(description="The main version of each model, for the same.")
 
 
 class Published(BaseModel):

@@ -11,7 +11,7 @@ from app.api.auth import require_admin
 from app.api.context import AppState, app_state
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
-from app.api.protocols.state import Failed, ModelList, ModelState, Published, SizeLimits
+from app.api.protocols.state import Failed, ListedModel, ModelList, ModelState, Published, SizeLimits
 from app.core.errors import UnknownModel
 from app.serving.rollout.lease import MAIN, SHADOW, LiveVersion, Role, canary_role
 
@@ -63,7 +63,10 @@ async def list_models(state: State) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is. And those that could not be loaded."""
     models = [_state_of(version, state) for version in state.registry.live]
     limits = SizeLimits(max_items=state.settings.max_items, max_body_bytes=state.settings.max_body_bytes)
-    return ModelList(models=models, failed=[Failed.of(failure) for failure in state.registry.failed], limits=limits)
+    failed = [Failed.of(failure) for failure in state.registry.failed]
+    manifests = {version.deployment.manifest.name: version.deployment.manifest for version in reversed(state.registry.live)}
+    data = [ListedModel.of(manifests[name]) for name in sorted(manifests)]
+    return ModelList(models=models, failed=failed, limits=limits, data=data)
 
 
 @router.get("/models/{name}", summary="Show a model", responses=openapi_responses(401, 404, 421, 422, 429, 503))

@@ -23,6 +23,7 @@ export default {
   route: "v1/embed",
   verb: "Compare",
   words: "feature extraction",
+  explained: null, // a vector decides nothing
 
   form(again, model) {
     const text = textField({ rows: 8, required: true });

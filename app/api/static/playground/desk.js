@@ -51,7 +51,7 @@ export function desk(model, task, page) {
   }
 
   function shown(reply, result, asked, compared) {
-    const explained = why(model, task.explained?.(asked, result) ?? asked.inputs, task.score ?? percent, page.say, page.needKey);
+    const explained = task.explained === null ? null : why(model, task.explained?.(asked, result) ?? asked.inputs, task.score ?? percent, page.say, page.needKey);
     const copied = copyButtons(task.route, asked, page.say);
     const readAll = asked.truncation === "window" ? null : () => {
       form.truncation.value = "window";
@@ -60,9 +60,9 @@ export function desk(model, task, page) {
     return [
       lengthNote(model, result, task.wholeSentences, readAll),
       compared ? sideBySide(model, result, compared, task, asked) : task.show(result, asked, model),
-      el("div", { class: "row actions" }, explained.button, ...copied.buttons),
+      el("div", { class: "row actions" }, explained?.button, ...copied.buttons),
       copied.shown,
-      explained.place,
+      explained?.place,
       facts(model, reply),
     ].filter(Boolean);
   }

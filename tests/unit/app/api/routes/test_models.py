@@ -62,7 +62,9 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         "task_options": {"problem_type": "single_label_classification"},
     }
     limits = {"max_items": 256, "max_body_bytes": 2_097_152}
-    assert (await service.client.get("/v1/models")).json() == {"models": [shown], "failed": [], "limits": limits}
+    listed = {"id": "tiny", "object": "model", "created": 1767225600, "owned_by": "hooper"}  # as OpenAI's clients read it
+    openai = {"object": "list", "data": [listed]}
+    assert (await service.client.get("/v1/models")).json() == {"models": [shown], "failed": [], "limits": limits, **openai}
 
 
 async def test_only_the_models_that_were_named_are_loaded(start: Any, models: Path) -> None:
