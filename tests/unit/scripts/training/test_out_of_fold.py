@@ -6,23 +6,26 @@ import contextlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.core.errors import InvalidSettings
+from app.core.manifest import read_manifest
 from scripts.export.formatting import say
 from scripts.train_and_export import main
 from scripts.training import out_of_fold, pipeline
 from scripts.training.data import read_all
-from scripts.training.out_of_fold import cut_rows
+from scripts.training.out_of_fold import cross_validate, cut_rows
 from scripts.training.pipeline import Pipeline
+from scripts.training.pretrained import find_start
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import Interrupted
 from tests.contracts.test_every_task_trained import write_ranked, write_ratings, write_tags
 from tests.support.corrections import labelled, write_feedback
+from tests.support.tiny_model import publish_tiny
 from tests.unit.scripts.conftest import Train, fast_options, write_news, write_reviews, write_squad
 
 
@@ -131,6 +134,16 @@ def test_several_processes_would_each_train_every_fold(monkeypatch: pytest.Monke
     recipe = Recipe(name="a", data=[str(reviews)], runs=str(tmp_path))
     with pytest.raises(InvalidSettings, match="trains in one process"):
         cut_rows(Pipeline(recipe, None, say), read_all(recipe), 2)
+
+
+def test_a_version_that_may_have_learnt_the_rows_is_no_beginning(reviews: Path, base_folder: Path, tmp_path: Path) -> None:
+    line = Pipeline(Recipe(name="a", data=[str(reviews)], runs=str(tmp_path / "runs")), None, say)
+    start = find_start(str(base_folder))
+    published = read_manifest(publish_tiny(tmp_path / "models"))
+    known = replace(start, base=replace(start.base, name="tiny/1", version=published))
+    with pytest.raises(InvalidSettings, match="tiny/1 was trained before, perhaps on these; name a base model that was not"):
+        cross_validate(line, *cut_rows(line, read_all(line.recipe), 2), known)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ctrl_c_keeps_nothing_and_says_how_to_begin_again(
