@@ -18,6 +18,7 @@ from app.api.protocols.feedback import FeedbackRequest
 from app.api.protocols.results import ExplainResult, FeedbackResult
 from app.api.rates import KeyRates
 from app.api.scope import LOG_FIELDS, TRACE
+from app.core.artefact import oldest
 from app.core.errors import HooperError, InvalidInput, TooLarge, TooManyItems, Unavailable, UnknownModel
 from app.core.types import Priority
 from app.observability.logging import request_id
@@ -147,10 +148,10 @@ class PredictContext:
             request: the body.
             served: how each of them serves it.
         """
-        with self.lease(tasks, request.model) as deployment:
+        with self.lease(tasks, request.model or self._capable(served)) as deployment:
             manifest = deployment.manifest
             own = served[manifest.task]
-            if refusal := own.refusal(manifest.task_options):
+            if refusal := own.refuses(manifest):
                 raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
             items, options = own.items_of(request, manifest.task_options), own.options(request)
             prediction = await self._predict(deployment, items, options, is_counted=not own.is_adapted)
@@ -164,6 +165,16 @@ class PredictContext:
                 for number, entry in arranged
             ]
             return _envelope_of(deployment, prediction, results)
+
+    def _capable(self, served: Mapping[str, Served]) -> str | None:
+        """The model published first of those that can serve a route whose default cannot; None: the default may be asked."""
+        if all(entry.refusal is None for entry in served.values()):
+            return None
+        registry = self._state.registry
+        manifests = [entry.manifest for entry in registry.deployments if entry.manifest.task in served]
+        capable = {each.name: each.first_published for each in manifests if not served[each.task].refuses(each)}
+        default = next((name for name in map(registry.default_of, served) if name is not None), None)
+        return oldest(capable) if capable and default not in capable else None
 
     async def explain(self, request: ExplainRequest) -> Envelope[Any]:
         """Explain what a model answers to the items; the model, or else the first item's shape, says which task it is."""

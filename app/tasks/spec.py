@@ -103,13 +103,18 @@ class Served:
     them, or of another kind. None: they are the request's."""
     options: Callable[[Any], Any] = methodcaller("options")
     """From a request to the task's own options."""
-    refusal: Callable[[Mapping[str, Any]], str] = lambda task_options: ""
-    """From the manifest's task options to why a model of the task cannot serve the route, as a clause; empty: it can."""
+    refusal: Callable[[Mapping[str, Any]], str] | None = None
+    """From the manifest's task options to why a model of the task cannot serve the route, as a clause; empty: it can. None: all
+    can."""
 
     @property
     def is_adapted(self) -> bool:
         """Whether the task's items are others than those of the request."""
         return self.items is not None
+
+    def refuses(self, manifest: Manifest) -> str:
+        """Why a model of the task cannot serve the route, as a clause; empty: it can."""
+        return self.refusal(manifest.task_options) if self.refusal is not None else ""
 
     def items_of(self, request: Any, task_options: Mapping[str, Any]) -> Sequence[Any]:
         """The task's own items of a request."""

@@ -119,3 +119,12 @@ async def test_many_labels_of_many_texts_are_no_more_items_than_texts(nli: Servi
 async def test_a_model_without_entailment_says_so(nli: Service) -> None:
     problem = await ask(nli, "good", 404, labels=["a"], model="sentiment")
     assert "model 'sentiment' knows its own labels only" in problem
+
+
+async def test_a_default_that_cannot_answer_leaves_it_to_the_model_that_can(inferring: Path, start: Start) -> None:
+    """Of classification's own route it stays the default."""
+    async with start(models=inferring, default_models={"text-classification": "sentiment"}) as service:
+        labelled = await service.client.post("/v1/zero-shot", json={"inputs": "good", "labels": LABELS})
+        classified = await service.client.post("/v1/classify", json={"inputs": "good"})
+    assert labelled.json()["model"]["name"] == "nli"
+    assert classified.json()["model"]["name"] == "sentiment"
