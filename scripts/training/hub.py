@@ -1,4 +1,7 @@
-"""Names of models and data sets that are no folder here: whether the hub of Hugging Face can be asked, and what else holds."""
+"""Names of models and data sets that are no folder here: whether the hub of Hugging Face can be asked, and what else holds.
+
+The hub's library is imported where it is needed: files are read on machines that do not have it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,6 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import huggingface_hub
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils._validators import validate_repo_id  # which the library's own typing does not export
 
 from app.core.errors import InvalidSettings
 
@@ -32,6 +31,9 @@ def why_unreachable() -> str:
     It is asked once in a process, by the library's own session: `HF_ENDPOINT`, `HF_HUB_OFFLINE` and proxies hold here too. The
     library alone would try each file six times, for a minute and more.
     """
+    import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
     try:
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=TIMEOUT_S)
     except OfflineModeIsEnabled:
@@ -43,6 +45,8 @@ def why_unreachable() -> str:
 
 def unreachable_clause() -> str:
     """`the hub (https://huggingface.co) cannot be reached: no connection`; empty where it answers."""
+    import huggingface_hub
+
     reason = why_unreachable()
     return f"the hub ({huggingface_hub.constants.ENDPOINT}) cannot be reached: {reason}" if reason else ""
 
@@ -74,6 +78,10 @@ def model_location(name: str, role: str) -> str:
     Raises:
         InvalidSettings: the hub cannot be reached and the cache does not hold it, or it can be no name on the hub.
     """
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils._validators import validate_repo_id  # which the library's own typing does not export
+
     near = nearest(name, Path.is_dir)
     try:
         validate_repo_id(name)

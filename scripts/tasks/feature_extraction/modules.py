@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from app.core.errors import InvalidSettings
 
 MODULES, PROMPTS, LENGTHS = "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"
@@ -97,7 +95,9 @@ def _local(location: str) -> Path | None:
     if Path(location).is_dir():
         return Path(location) if (Path(location) / MODULES).is_file() else None
     try:
-        file: Any = transformers.utils.hub.cached_file(
+        from transformers.utils.hub import cached_file  # takes seconds, and judging a version needs none of it
+
+        file: Any = cached_file(
             location, MODULES, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
         )
     except (OSError, ValueError):  # what it is shows when its config is read

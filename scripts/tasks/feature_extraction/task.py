@@ -27,7 +27,6 @@ from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_classification.task import ClassificationItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.feature_extraction.encoder import assemble
 from scripts.tasks.feature_extraction.modules import SentenceModules, find_modules, plain_modules
 from scripts.tasks.spec import Axis, CheckpointParts, PublishedTask, ReportInput
 from scripts.tasks.text_regression import NUMBER, correlation, ranks, read_number
@@ -76,6 +75,8 @@ class FeatureExtractionTask(PublishedTask):
         return CheckpointParts(modules.transformer, modules.max_tokens, modules.notes, modules)
 
     def assemble(self, body: Any, parts: CheckpointParts) -> Any:
+        from scripts.tasks.feature_extraction.encoder import assemble  # needs torch, which judging a version does not
+
         model = assemble(body, parts.layout)
         model.config.hooper_task_options = _task_options(parts.layout, model.dimensions)
         return model

@@ -181,9 +181,15 @@ async def test_readiness_is_logged_with_the_models(models: Path, caplog: pytest.
     assert [record.message for record in caplog.records if record.name == "app.main"] == ["ready: tiny/1"]
 
 
+def engine_threads() -> set[threading.Thread]:
+    """Those of a service that other tests share are among them."""
+    return {entry for entry in threading.enumerate() if entry.name.startswith("engine-")}
+
+
 async def test_closing_gives_every_engine_back(models: Path) -> None:
+    before = engine_threads()
     await failures_of(settings_for(models))
-    assert not [entry.name for entry in threading.enumerate() if entry.name.startswith("engine-")]
+    assert engine_threads() == before
 
 
 async def test_closing_while_models_load_ends_the_loading(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,11 +197,12 @@ async def test_closing_while_models_load_ends_the_loading(models: Path, monkeypa
         await asyncio.Event().wait()
 
     monkeypatch.setattr(loader, "_replay_golden", never)
+    before = engine_threads()
     app = create_app(settings_for(models))
     async with app.router.lifespan_context(app):
         loading = app.state.loading
     assert loading.cancelled()
-    assert not [entry.name for entry in threading.enumerate() if entry.name.startswith("engine-")]
+    assert engine_threads() == before
 
 
 async def test_a_model_that_cannot_be_loaded_is_told_once_and_the_service_never_gets_ready(

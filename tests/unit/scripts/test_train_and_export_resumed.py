@@ -63,7 +63,8 @@ def test_a_run_that_failed_after_training_goes_on_without_training_again(
         patched.setattr(pipeline_module, "make_graph", refuse)
         assert train() == 2
     errors = capsys.readouterr().err
-    assert errors.count("\n") == errors.count("training ") + 1  # the progress, and one line
+    others = [line for line in errors.splitlines() if not line.startswith("training ")]
+    assert len(others) == 1  # beside the progress
     assert "does not reproduce the torch model. The trained model is kept; resume with: hooper train" in errors
     monkeypatch.setattr(pipeline_module, "fine_tune", fail)
     assert train("--resume", "--storage", "fp32") == 0

@@ -80,8 +80,10 @@ async def test_an_unknown_model_is_named(service: Service, path: str) -> None:
 
 async def test_a_service_without_a_classifier_fails_its_dependents(own_service: Service) -> None:
     own_service.live.registry.remove("tiny")
-    for response in (await own_service.client.post("/predict", json=PLAIN), await own_service.client.get("/info")):
-        assert check(response, "/predict", 424) == "no loaded model does text-classification"
+    predicted = await own_service.client.post("/predict", json=PLAIN)
+    assert check(predicted, "/predict", 424) == "no loaded model does text-classification"
+    info = await own_service.client.get("/info")  # of an embedding model first
+    assert check(info, "/predict", 424) == "no loaded model does feature-extraction"
 
 
 @every_protocol

@@ -231,8 +231,9 @@ def posts(service: Service) -> Iterator[tuple[str, str]]:
                 yield path, filled
 
 
-MOST_ERRORS = 2 * 64
-"""As many unknown fields as an object may have, for each form that it could have had."""
+MOST_ERRORS = 3 * 64
+"""As many unknown fields as an object may have, for each form that it could have had: a pair, a question
+with its context, a sentence with those it is compared with."""
 
 
 async def test_a_hostile_body_costs_no_route_more_than_a_few_errors_and_is_answered_in_a_few_words(
@@ -247,7 +248,7 @@ async def test_a_hostile_body_costs_no_route_more_than_a_few_errors_and_is_answe
             response = await every_task.send(body, path=filled)
             told = f"{filled}: {name}: {response.text[:300]}"
             # of a native list, an item that is wrong fails alone
-            assert response.status_code in (400, 404, 413, 422) or '"error":{' in response.text, told
+            assert response.status_code in (400, 404, 413, 422, 424) or '"error":{' in response.text, told
             assert len(response.content) < 4000 or response.status_code == 200, told
             assert work.num_errors <= MOST_ERRORS, told
             asked += 1

@@ -18,6 +18,7 @@ NEEDED: dict[TaskName, dict[str, Any]] = {
     "text-regression": {"labels": ["score"]},
     "token-classification": {"labels": ["O", "B-PER"]},
     "text-ranking": {"labels": ["relevance"]},
+    "feature-extraction": {"dimensions": 8},
 }
 OPTIONS = [(task, name) for task, kind in TASKS.items() for name in list(inspect.signature(kind.task).parameters)[1:]]
 NONSENSE = [{"x": [1]}, [[1]], [None], float("nan"), float("-inf")]

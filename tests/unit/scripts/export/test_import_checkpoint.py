@@ -101,7 +101,7 @@ def test_several_labels_at_once_and_a_single_one_are_scored_by_sigmoid(save: Sav
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**_tiny(), num_labels=1))
     folder = save("single")
     model.save_pretrained(folder)
-    assert add([str(folder), "--labels", "relevant"]) == 0
+    assert add([str(folder), "--labels", "relevant", "--task", "text-classification"]) == 0
     for name, checkpoint in (("several", folder.parent / "several"), ("single", folder)):
         expected = sorted(by_torch(checkpoint, "a film").sigmoid().tolist())
         assert sorted(scores(models / name / "1", "a film").values()) == [pytest.approx(score, abs=1e-3) for score in expected]

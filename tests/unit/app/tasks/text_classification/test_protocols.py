@@ -70,7 +70,7 @@ def test_text_embeddings_inference_tells_a_pair_from_a_batch(inputs: Any, items:
     request = PredictRequest(inputs=inputs)
     assert request.items() == items
     assert [request.place(number, "text") for number in range(len(items))] == places
-    shaped = request.shaped([result(good=1.0)] * len(items))
+    shaped = request.shaped([result(good=1.0)] * len(items), "tiny")
     assert isinstance(shaped[0], list) == request.is_batch
 
 

@@ -55,7 +55,7 @@ def test_pairs_with_a_number_are_judged_by_the_rank_of_their_cosines(tmp_path: P
     assert data.examples[1].item == SimilarityItem("a 1", ("b",))
     answers = [Similarities([score], np.eye(2)) for score in (0.1, 0.2, 0.9, 0.95)]
     headline = SPEC.evaluate(answers, data.examples, {})["headline"]
-    assert headline == {"spearman": 1.0, "pearson": 0.9443, "rows": 4}
+    assert headline == {"spearman": 1.0, "pearson": 0.9329, "rows": 4}
     (worst,) = SPEC.worst_errors(_report(answers[::-1], data.examples), 1)
     assert worst["fields"] == {"text": "a 0", "text_pair": "b"}
 
@@ -76,10 +76,12 @@ def test_texts_alone_are_texts_and_a_number_wants_two(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "by", "agrees"), [(1.0, 0.0005, True), (1.0, 0.002, False), (0.004, 0.5, True), (0.05, 0.5, False)]
+    ("share", "by", "agrees"), [(1.0, 0.0005, True), (1.0, 0.002, False), (0.002, 0.5, True), (0.05, 0.5, False)]
 )
 def test_99_of_100_vectors_must_be_near_to_pytorchs(share: float, by: float, agrees: bool) -> None:
-    vectors = GENERATOR.normal(size=(500, 64))
+    """Each text has a twin, so that it is clear which one is nearest."""
+    twins = np.repeat(GENERATOR.normal(size=(250, 64)), 2, axis=0)
+    vectors = turned(twins, 0.01)
     others = vectors.copy()
     count = round(share * len(vectors))
     others[:count] = turned(vectors[:count], by)
@@ -93,7 +95,7 @@ def test_who_finds_another_nearest_neighbour_finds_a_wrong_one() -> None:
     vectors = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.9, 0.0, 0.2], [0.0, 0.0, 1.0]])
     assert num_wrong_neighbours(vectors, vectors) == 0
     swapped = vectors[[0, 2, 1, 3]]
-    assert num_wrong_neighbours(vectors, swapped) == 1
+    assert num_wrong_neighbours(vectors, swapped) == 2  # the first, and the last
     tied = np.array([[1.0, 0.0], [0.9, 0.1], [0.9, 0.1001]])
     assert num_wrong_neighbours(tied, tied[[0, 2, 1]]) == 0
 
