@@ -95,6 +95,9 @@ def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.C
         body = f"{route.capitalize()}Request"
         for example in schema["components"]["schemas"][body]["examples"]:
             response = client.post(f"/v1/{route}", json=example)
+            if response.status_code == 404:  # of a task without a model that ships
+                assert "no loaded model does text-ranking" in response.text
+                continue
             assert response.status_code == 200, response.text
             assert all("error" not in entry for entry in response.json()["results"])
 

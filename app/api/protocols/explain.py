@@ -55,13 +55,14 @@ class ExplainRequest(Request):
         return ExplainOptions(self.target, self.method, self.budget, self.truncation, self.language)
 
     def candidates(self, tasks: Tasks) -> Sequence[str]:
-        """The tasks whose default model is asked: those on the route of the first task that takes items like the first one.
-        None, where a model is named."""
+        """The tasks whose default model is asked: those on the route of the first task that takes items like the first one,
+        without any that answers there by items of another kind. None, where a model is named."""
         if self.model is not None:
             return ()
         first = as_list(self.inputs)[0]
         fitting = (spec for spec in tasks.values() if any(isinstance(first, kind) for kind in spec.native.types))
-        return tasks.serving(next(fitting, next(iter(tasks.values()))).route.path)
+        path = next(fitting, next(iter(tasks.values()))).route.path
+        return [name for name in tasks.serving(path) if not tasks[name].served(path).is_adapted]
 
     def items(self, spec: TaskSpec) -> Sequence[Any]:
         """The items of this task; one of another shape is an error in its place."""

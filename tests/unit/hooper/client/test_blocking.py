@@ -121,8 +121,8 @@ def test_an_iterable_is_read_as_its_results_are(client: Client) -> None:
 
 def test_explanations_models_and_health(client: Client) -> None:
     assert client.explain(["a good film"] * 20, budget=200)[19].target == "good"  # type: ignore[union-attr]
-    assert [model.name for model in client.models()] == ["tiny", "tiny-qa"]
-    assert client.health().models == ["tiny/1", "tiny-qa/1"]
+    assert [model.name for model in client.models()] == ["text-ranking", "tiny", "tiny-qa"]
+    assert client.health().models == ["text-ranking/1", "tiny/1", "tiny-qa/1"]
 
 
 def test_corrections_are_kept(client: Client) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from math import log
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.tasks.registry import installed_tasks
 from tests.support.gated_engine import turn
 from tests.support.requests import GatedService, Service, check_problem
+from tests.support.tiny_model import publish_tiny_spec
+from tests.unit.app.conftest import Start
 
 TEXT = "The film was not bad. A very good film!"
 QUESTION = {"question": "Was the film good?", "context": "The film was not bad. It was a very good film."}
@@ -247,3 +251,14 @@ async def test_many_explanations_at_once_get_each_their_own_weights(every_task: 
 async def test_a_sentence_of_a_document_is_explained_as_its_language_has_it(every_task: Service) -> None:
     told = await explain(every_task, "Am 3. Quartal.", model="summarization", target="Am 3. Quartal.", language="de")
     assert told["results"][0]["target"] == "Am 3. Quartal."
+
+
+async def test_a_task_that_answers_a_route_by_items_of_its_own_explains_none_of_the_routes(
+    tmp_path: Path, start: Start
+) -> None:
+    """Embedding models rank documents by their vectors, and have no pairs to explain."""
+    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
+    async with start(models=tmp_path) as service:
+        response = await service.client.post("/v1/explain", json={"inputs": {"query": "good", "document": "a film"}})
+    assert response.status_code == 404
+    assert response.json()["detail"] == "no loaded model does text-ranking"
