@@ -64,7 +64,7 @@ class SharedWeights:
 
     def _shared(self, array: np.ndarray) -> SharedWeight:
         digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes() if not array.flags.c_contiguous else array.data)
+        digest.update(array.data)
         return self._held.setdefault(digest.digest(), SharedWeight(array))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from app.core.errors import EmptyBatch, InvalidInput
@@ -22,7 +22,7 @@ from app.tasks.spec import (
     OpenInferenceCodec,
     TextEmbeddingsCodec,
 )
-from app.tasks.tokenizer import Side
+from app.tasks.text_embeddings import CutSide, side_of
 
 MAX_TOKEN_IDS = 65_536
 """Of one text."""
@@ -47,17 +47,8 @@ class ComparedSentences(Request):
         return SimilarityItem(self.source_sentence, tuple(self.sentences))
 
 
-def _in_either_case(value: Any) -> Any:
-    return value.capitalize() if value in ("left", "right") else value
-
-
-CutSide = Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)]
 PromptName = Annotated[str, StringConstraints(max_length=256)]
 COMPARED: dict[str, Any] = {"source_sentence": EXAMPLE, "sentences": list(OTHERS)}
-
-
-def _side(direction: str | None) -> Side | None:
-    return None if direction is None else "left" if direction == "Left" else "right"
 
 
 # Hugging Face
@@ -75,7 +66,7 @@ def _hub_options(parameters: Any) -> EmbedOptions:
         dimensions=parameters.dimensions,
         prompt_name=parameters.prompt_name,
         truncation="truncate" if parameters.truncate else "window",
-        truncation_side=_side(parameters.truncation_direction),
+        truncation_side=side_of(parameters.truncation_direction),
     )
 
 
@@ -214,7 +205,7 @@ class _Cutting(Request):
         is_given = "truncation_direction" in self.model_fields_set
         return {
             "truncation": "truncate" if self.truncate else "error",
-            "truncation_side": _side(self.truncation_direction) if is_given else None,
+            "truncation_side": side_of(self.truncation_direction) if is_given else None,
             "prompt_name": self.prompt_name,
         }
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -33,6 +32,7 @@ from app.tasks.spec import (
 )
 from app.tasks.text_classification.schemas import Label, TextPair
 from app.tasks.text_classification.task import Classification, ClassificationItem, ClassificationOptions, SelectableLabel
+from app.tasks.text_embeddings import CutSide, label_numbers, side_of
 
 SENTENCE = "A warm, funny film that I would happily watch again."
 MULTI_LABEL = "multi_label_classification"
@@ -148,11 +148,6 @@ def _in_one_sentence(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("should be a text, a pair [text, text], or a batch [[text], [text, text], …]") from None
 
 
-def _in_either_case(value: Any) -> Any:
-    """The protocol's file writes the sides with a capital, and its default without."""
-    return value.capitalize() if value in ("left", "right") else value
-
-
 Pair = Annotated[list[str], Field(fail_fast=True), Field(min_length=2, max_length=2, description="A pair.")]
 Batch = Annotated[
     list[Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=2)]],
@@ -182,7 +177,7 @@ class PredictRequest(Request):
     truncate: Annotated[bool, Field(strict=True)] | None = Field(
         False, description="Cut a text longer than the model reads; without it, such a text is refused."
     )
-    truncation_direction: Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)] = Field(
+    truncation_direction: CutSide = Field(
         "Right",
         description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
         " tokenizer cuts off, which nearly always is the right one.",
@@ -209,7 +204,7 @@ class PredictRequest(Request):
         return ClassificationOptions(
             activation="none" if self.raw_scores else None,
             truncation="truncate" if self.truncate else "error",
-            truncation_side=("left" if self.truncation_direction == "Left" else "right") if is_given else None,
+            truncation_side=side_of(self.truncation_direction) if is_given else None,
         )
 
     def place(self, number: int, field: str) -> str:
@@ -224,13 +219,7 @@ class PredictRequest(Request):
 
 
 def _classifier(manifest: Manifest) -> dict[str, Any]:
-    labels: list[str] = manifest.task_options["labels"]
-    return {
-        "classifier": {
-            "id2label": {str(number): label for number, label in enumerate(labels)},
-            "label2id": {label: number for number, label in enumerate(labels)},
-        }
-    }
+    return {"classifier": label_numbers(manifest.task_options["labels"])}
 
 
 PREDICT = DropInCodec(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.manifest import Manifest
 from app.tasks.base import Result
 from app.tasks.schemas import Request
 from app.tasks.spec import BodyExample, DropInCodec, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
+from app.tasks.text_embeddings import CutSide, label_numbers, side_of
 from app.tasks.text_ranking.schemas import DOCUMENTS, QUERY, QueryDocument
 from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
 
@@ -59,11 +60,6 @@ OPEN_INFERENCE = OpenInferenceCodec(
 # text-embeddings-inference
 
 
-def _in_either_case(value: Any) -> Any:
-    """The protocol's file writes the sides with a capital, and its default without."""
-    return value.capitalize() if value in ("left", "right") else value
-
-
 class RankedText(BaseModel):
     """A text in its place."""
 
@@ -92,7 +88,7 @@ class RerankTextsRequest(Request):
     truncate: Annotated[bool, Field(strict=True)] | None = Field(
         False, description="Cut a text longer than the model reads; without it, such a text is refused."
     )
-    truncation_direction: Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)] = Field(
+    truncation_direction: CutSide = Field(
         "Right",
         description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
         " tokenizer cuts off, which nearly always is the right one.",
@@ -111,7 +107,7 @@ class RerankTextsRequest(Request):
         is_given = "truncation_direction" in self.model_fields_set
         return RankingOptions(
             truncation="truncate" if self.truncate else "error",
-            truncation_side=("left" if self.truncation_direction == "Left" else "right") if is_given else None,
+            truncation_side=side_of(self.truncation_direction) if is_given else None,
         )
 
     def place(self, number: int, field: str) -> str:
@@ -130,13 +126,7 @@ class RerankTextsRequest(Request):
 
 
 def _reranker(manifest: Manifest) -> dict[str, Any]:
-    labels: list[str] = manifest.task_options["labels"]
-    return {
-        "reranker": {
-            "id2label": {str(number): label for number, label in enumerate(labels)},
-            "label2id": {label: number for number, label in enumerate(labels)},
-        }
-    }
+    return {"reranker": label_numbers(manifest.task_options["labels"])}
 
 
 RERANK = DropInCodec(
