@@ -67,6 +67,46 @@ class Graph(_Frozen):
         return self.variants.get(precision, self.file)
 
 
+class Decoder(_Frozen):
+    """The graph of one step of what is written, beside the encoder's, which is `Manifest.graph`.
+
+    Of an encoder-decoder model, the encoder's one output is of axis `token` and holds for each token of the source the keys and
+    values that the decoder's layers read: (num_tokens, num_layers x 2 x num_heads x head_size), key before value.
+
+    Inputs of the step's graph, for B sequences; C and S are the capacities of the cache, D is `head_size`:
+        `input_ids` int64 (B, 1); `past_lengths` int32 (B): tokens in the cache before this one, which are its position;
+        `total_length` int32 (): the largest of them, plus 1; `past_key.I`, `past_value.I` float (B, num_heads, C, D);
+        with an encoder `source_lengths` int32 (B) and `cross_key.I`, `cross_value.I` float (B, num_heads, S, D).
+    Outputs: `logits` float (B, vocab_size), and for each input of the cache that the step writes, one of the same name behind
+        `new_`, which is bound to the same memory: the step writes its token's key and value in place.
+    """
+
+    file: FileName
+    storage: Literal["fp32", "fp16", "int8"] = "fp32"
+    variants: dict[Precision, FileName] = {}
+    num_layers: Annotated[int, Field(ge=1)]
+    num_heads: Annotated[int, Field(ge=1)]
+    """Of keys and values."""
+    head_size: Annotated[int, Field(ge=1)]
+    vocab_size: Annotated[int, Field(ge=1)]
+    max_length: Annotated[int, Field(ge=2)]
+    """Tokens that a sequence may have, those that it starts with included."""
+    has_encoder: bool = True
+    tokenizer: FileName | Literal[""] = ""
+    """Of what is written, where it is another than the source's; empty: the same."""
+    start_token_id: Annotated[int, Field(ge=0)] = 0
+    """What a sequence starts with where an encoder reads the source."""
+    eos_token_ids: tuple[int, ...] = ()
+    pad_token_id: int | None = None
+    generation: dict[str, Any] = {}
+    """What the checkpoint's generation_config.json says otherwise than `SamplingParams`, by the names of that class, lengths as
+    new tokens; and `do_sample`."""
+
+    def file_for(self, precision: Precision) -> str:
+        """Name of the file that runs in this precision."""
+        return self.variants.get(precision, self.file)
+
+
 class Parity(_Frozen):
     """Measured agreement with the fp32 torch model for one way of running the graph."""
 
@@ -150,6 +190,8 @@ class Manifest(_Frozen):
     base_model: str
     max_tokens: Annotated[int, Field(ge=8, le=8192)]
     graph: Graph
+    decoder: Decoder | None = None
+    """Of a model that writes; `graph` is its encoder's then."""
     tokenizer: FileName = "tokenizer.json"
     golden: FileName = "golden.json"
     task_options: dict[str, Any] = {}
@@ -190,7 +232,8 @@ class Manifest(_Frozen):
 
     def as_json(self) -> str:
         """The content of `manifest.json`."""
-        return self.model_dump_json(indent=2) + "\n"
+        left_out = {"decoder"} if self.decoder is None else None  # of most models, which earlier releases read as well
+        return self.model_dump_json(indent=2, exclude=left_out) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -218,7 +261,11 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         InvalidArtefact: a file is missing, is a link, or differs from the manifest.
     """
-    for file in (manifest.graph.file, *manifest.graph.variants.values(), manifest.tokenizer, manifest.golden):
+    used = [manifest.graph.file, *manifest.graph.variants.values(), manifest.tokenizer, manifest.golden]
+    if manifest.decoder is not None:
+        used += [manifest.decoder.file, *manifest.decoder.variants.values()]
+        used += filter(None, [manifest.decoder.tokenizer])
+    for file in used:
         if file not in manifest.files:
             raise InvalidArtefact(f"{folder / MANIFEST}: {file} is used but has no checksum")
     for name, entry in manifest.files.items():

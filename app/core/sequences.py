@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,10 +18,39 @@ SequenceState = Literal["waiting", "running", "finished"]
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How a sequence is generated."""
+    """How a sequence is generated; names and meanings are those of transformers' `GenerationConfig`.
+
+    Greedy where `temperature` is 0, else drawn; with several beams neither temperature nor the filters after it count.
+    """
 
     max_new_tokens: int
     """Steps after which a sequence ends that has not ended by itself."""
+    min_new_tokens: int = 0
+    decoder_input_ids: tuple[int, ...] = ()
+    """What the decoder reads first, where an encoder reads the row: the start token. Empty: the row itself is continued."""
+    eos_token_ids: tuple[int, ...] = ()
+    num_beams: int = 1
+    early_stopping: bool | Literal["never"] = False
+    length_penalty: float = 1.0
+    num_return_sequences: int = 1
+    """Of the beams, the best so many are returned; 1 without beams."""
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    """Of what is drawn: the same text for the same row, whatever else is in the batch."""
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    forced_bos_token_id: int | None = None
+    """The first token written."""
+    forced_eos_token_id: int | None = None
+    """The token written where `max_new_tokens` is reached."""
+    ends: Callable[[abc.Sequence[int]], bool] | None = None
+    """Whether a sequence ends with these tokens, all that were written so far; asked after every step of a sequence without
+    beams, on the engine's thread."""
 
 
 @dataclass(eq=False, slots=True)
