@@ -148,6 +148,7 @@ class PredictContext:
             request: the body.
             served: how each of them serves it.
         """
+        tasks = [task for task in tasks if served[task].is_for(request)] or tasks
         with self.lease(tasks, request.model or self._capable(served)) as deployment:
             manifest = deployment.manifest
             own = served[manifest.task]

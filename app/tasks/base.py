@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from app.core.errors import HooperError, InvalidInput
+from app.core.sequences import SamplingParams
 from app.core.types import Row, RowOutput
 from app.tasks.tokenizer import encodable
 
@@ -75,6 +76,49 @@ class Task(Protocol[ItemT, OptionsT, AnswerT]):
             expected: the published answer, as JSON; of a version of any age.
             tolerance: how far a score between 0 and 1 may lie from the published one.
         """
+        ...
+
+
+class Detokenizer(Protocol):
+    """The text of one item while its rows are being written, token by token. What was told is never taken back."""
+
+    def push(self, index: int, token_ids: Sequence[int], is_last: bool) -> str:
+        """What may be told now that it could not be before; may be empty.
+
+        Args:
+            index: of the row among the item's own.
+            token_ids: what a step wrote of it; may be empty.
+            is_last: whether the row is finished.
+        """
+        ...
+
+    def end(self) -> str:
+        """What was held back, once all rows are finished."""
+        ...
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """A task whose rows are sources from which sequences are generated.
+
+    `Task.decode` reads of each row, joined over its steps, `token_ids` (tokens,), all tokens written, the end of sequence
+    included, and `sequence_index` (tokens,), the place among the sequences returned for the row that each belongs to.
+    """
+
+    def sampling(self, options: Any) -> SamplingParams:
+        """How the rows of a request are generated; the k-th row of an item, counted from 0, is drawn with `seed + k`.
+
+        Raises:
+            InvalidInput: the options contradict each other, or the model cannot do what they ask for.
+        """
+        ...
+
+    def detokenizer(self, encoded: Encoded, options: Any) -> Detokenizer:
+        """For the steps of one item's rows; together it tells the best text of what `decode` answers."""
+        ...
+
+    def golden_options(self) -> Any:
+        """With which a model's golden requests are answered: greedy, and few tokens."""
         ...
 
 

@@ -13,15 +13,18 @@ from typing import Any
 
 from app.core.correction import Correction
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
+from app.tasks.abstractive_summarization.spec import SPEC as ABSTRACTIVE_SUMMARIZATION
 from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZATION
 from app.tasks.feature_extraction.spec import SPEC as FEATURE_EXTRACTION
 from app.tasks.fill_mask.spec import SPEC as FILL_MASK
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import DropInCodec, NativeRoute, TaskSpec
+from app.tasks.text2text_generation.spec import SPEC as TEXT2TEXT_GENERATION
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
 from app.tasks.text_ranking.spec import SPEC as TEXT_RANKING
 from app.tasks.text_regression import SPEC as TEXT_REGRESSION
 from app.tasks.token_classification.spec import SPEC as TOKEN_CLASSIFICATION
+from app.tasks.translation.spec import SPEC as TRANSLATION
 
 ENTRY_POINTS = "hooper.tasks"
 """Group of the entry points under which a package names its `TaskSpec`s."""
@@ -44,6 +47,9 @@ BUILT_IN = (
     TEXT_RANKING,
     FEATURE_EXTRACTION,
     FILL_MASK,
+    ABSTRACTIVE_SUMMARIZATION,
+    TRANSLATION,
+    TEXT2TEXT_GENERATION,
 )
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")
 """What no task may bring into the service."""

@@ -10,10 +10,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, InvalidArtefact
 from app.core.fields import FieldSpec
-from app.core.manifest import Manifest
+from app.core.manifest import Decoder, Manifest
 from app.tasks.base import Result, Task
+from app.tasks.generation import TextGenerator
 from app.tasks.manifest_options import checked_options
 from app.tasks.schemas import NativeRequest, Request
 from app.tasks.tokenizer import Tokenizer
@@ -106,6 +107,8 @@ class Served:
     refusal: Callable[[Mapping[str, Any]], str] | None = None
     """From the manifest's task options to why a model of the task cannot serve the route, as a clause; empty: it can. None: all
     can."""
+    is_for: Callable[[Any], bool] = lambda request: True
+    """From a request to whether it may be the task's; else none of its models is asked."""
 
     @property
     def is_adapted(self) -> bool:
@@ -298,6 +301,11 @@ class TextLine:
     """What it was asked of, cut to what is left of the line."""
 
 
+def text_lines(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]:
+    """As `TaskSpec.lines` wants it, of a written answer: the text under this key of a result, then its alternatives."""
+    return lambda fields, result, max_labels: [TextLine(None, text) for text in (result[key], *(result["alternatives"] or ()))]
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One task, as a folder registers it."""
@@ -309,7 +317,7 @@ class TaskSpec:
     title: str
     """For people: `Text classification`."""
     task: Callable[..., Task[Any, Any, Any]]
-    """Its class: takes the tokenizer, then the options of the manifest by name."""
+    """Its class: takes the tokenizer, or of a generative task the `TextGenerator`, then the options of the manifest by name."""
     item: Callable[..., Any]
     options: type[Any]
     """A dataclass, each field of which has a default."""
@@ -334,18 +342,35 @@ class TaskSpec:
     """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be published here."""
     is_trained: bool = True
     """Whether `hooper train` trains it; else its training half only publishes models that were trained elsewhere."""
+    is_generative: bool = False
+    """Whether its models have a decoder and its class satisfies `Generative`: a request may then stream one item's answer."""
     answer_bytes: Callable[[Mapping[str, Any], Any], int] = lambda task_options, options: 0
     """From the manifest's task options and the request's own to the bytes that the answer to one item has at most, of a task
     whose answers are long whatever is asked; 0: they are as short as their items."""
     distribution: str = DISTRIBUTION
     """The installed package that brings it."""
 
-    def build(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
+    def build(
+        self,
+        tokenizer: Tokenizer,
+        task_options: Mapping[str, Any],
+        decoder: Decoder | None = None,
+        target: Tokenizer | None = None,
+    ) -> Task[Any, Any, Any]:
         """
+        Args:
+            tokenizer: of what is read.
+            task_options: of the manifest.
+            decoder: of the manifest.
+            target: of what is written, where the decoder names a tokenizer of its own.
+
         Raises:
-            InvalidArtefact: the options of the manifest are not those of the task.
+            InvalidArtefact: the options of the manifest are not those of the task, or its models want a decoder, or none.
         """
-        return self.task(tokenizer, **checked_options(self.task, task_options))
+        if self.is_generative != (decoder is not None):
+            raise InvalidArtefact(f"a model for {self.name} has {'a' if self.is_generative else 'no'} decoder")
+        first = tokenizer if decoder is None else TextGenerator(tokenizer, decoder, target)
+        return self.task(first, **checked_options(self.task, task_options))
 
     @property
     def route(self) -> NativeRoute:

@@ -16,7 +16,7 @@ from tests.support.live_service import serving
 from tests.support.plugins import POLARITY, install_example, on_path
 from tests.support.tiny_model import publish_tiny_spec
 
-TASK_NAMES = [*(spec.name for spec in BUILT_IN), POLARITY]
+TASK_NAMES = [*(spec.name for spec in BUILT_IN if not spec.is_generative), POLARITY]
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class World:
         return response.json()
 
 
-@pytest.fixture(scope="package")  # so that no test of another folder finds the package in this process
+@pytest.fixture(scope="module")  # so that no other test of this process finds the package
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("contracts")
     site = install_example(root / "site")
     with on_path(site):
         tasks = installed_tasks()
-        for spec in tasks.values():
+        for spec in (tasks[name] for name in TASK_NAMES):
             publish_tiny_spec(root / "models", spec)
         with (
             serving(root / "models", site=site, feedback=root / "feedback.db") as running,

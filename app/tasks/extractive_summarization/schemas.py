@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, InvalidInput
 from app.tasks.base import Result
 from app.tasks.extractive_summarization.task import SummaryItem, SummaryOptions
-from app.tasks.schemas import MANY, ItemOrError, LanguageField, ModelField, Request, as_list
+from app.tasks.generation import OPTION_NAMES, FinishReason, GenerationOptionsT, GenerationRequest
+from app.tasks.schemas import MANY, ItemOrError, LanguageField, as_list
 
 MAX_SENTENCES = 1000
 EXAMPLE = (
@@ -20,8 +21,8 @@ EXAMPLE = (
 )
 
 
-class SummarizeRequest(Request):
-    """One document or a list of them, and how much of it to keep."""
+class SummarizeRequest(GenerationRequest):
+    """One document or a list of them, and how much of it to keep, or how to write what it says."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE, "max_sentences": 2}, {"inputs": [EXAMPLE]}]}
@@ -30,48 +31,58 @@ class SummarizeRequest(Request):
     inputs: str | Annotated[list[Annotated[str, ItemOrError]], Field(min_length=1)] = Field(
         description=f"A document of any length, or a list of them. {MANY}"
     )
-    model: ModelField = None
     method: Literal["extractive", "abstractive"] | None = Field(
         None,
-        description="`extractive`: sentences of the document, verbatim; null: the model's own, which is that. `abstractive`, a"
-        " text written anew, is refused as long as no model can do it.",
+        description="`extractive`: sentences of the document, verbatim; `abstractive`: a text written anew; null: the model's"
+        " own, and where none is named an extractive model before one that writes.",
     )
     max_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
         3,
-        description=f"How many sentences to keep at most, 1 to {MAX_SENTENCES}, and with it how long a summary you want; fewer"
-        " where further ones are expected to add less than they take room, or repeat others.",
+        description=f"Extractive: how many sentences to keep at most, 1 to {MAX_SENTENCES}, and with it how long a summary you"
+        " want; fewer where further ones are expected to add less than they take room, or repeat others.",
     )
     min_sentences: Annotated[int, Field(ge=1, le=MAX_SENTENCES, strict=True)] = Field(
         1,
-        description="How many sentences to keep at least, as far as the document has so many that do not repeat each other; at"
-        " most `max_sentences`. The same number in both: exactly so many.",
+        description="Extractive: how many sentences to keep at least, as far as the document has so many that do not repeat"
+        " each other; at most `max_sentences`. The same number in both: exactly so many.",
     )
     truncation: Literal["error", "truncate", "window"] = Field(
         "window",
         description="What to do with a document longer than the model reads at once: read all of it in windows of whole"
-        " sentences (`window`), choose from its beginning alone (`truncate`), or refuse it (`error`).",
+        " sentences (`window`), each of which a model that writes sums up by itself, read its beginning alone (`truncate`), or"
+        " refuse it (`error`).",
     )
 
     language: LanguageField = None
 
+    def items(self) -> Sequence[SummaryItem | HooperError]:
+        return [entry if isinstance(entry, HooperError) else SummaryItem(entry) for entry in as_list(self.inputs)]
+
     def options(self) -> SummaryOptions:
+        self._refuse(
+            (*OPTION_NAMES, "stream"), "it takes sentences from the text; for a text written anew send method: abstractive"
+        )
         return SummaryOptions(self.max_sentences, self.min_sentences, self.truncation, self.language)
 
-    @field_validator("method")
-    @classmethod
-    def _possible(cls, method: str | None) -> str | None:
-        if method == "abstractive":
-            raise ValueError("no model can summarize abstractively, all are extractive; leave it out or say 'extractive'")
-        return method
+    def written(self, kind: type[GenerationOptionsT]) -> GenerationOptionsT:
+        """The options of a summary that is written.
+
+        Raises:
+            InvalidInput: there are others.
+        """
+        self._refuse(("max_sentences", "min_sentences"), "it writes a text of its own; use max_new_tokens")
+        return self.generation(kind, truncation=self.truncation, language=self.language)
+
+    def _refuse(self, names: Sequence[str], reason: str) -> None:
+        for name in names:
+            if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
+                raise InvalidInput(f"is no option of this model: {reason}", name)
 
     @model_validator(mode="after")
     def _ordered(self) -> SummarizeRequest:
         if self.min_sentences > self.max_sentences:
             raise ValueError(f"min_sentences is {self.min_sentences}, more than max_sentences, {self.max_sentences}")
         return self
-
-    def items(self) -> Sequence[SummaryItem | HooperError]:
-        return [_item(entry) for entry in as_list(self.inputs)]
 
 
 class SummarySentence(BaseModel):
@@ -88,8 +99,20 @@ class SummarySentence(BaseModel):
 class SummarizeResult(BaseModel):
     """The summary of one document."""
 
-    summary: str = Field(description="The chosen sentences, joined by spaces.", examples=[EXAMPLE[:63]])
-    sentences: list[SummarySentence] = Field(description="The chosen sentences in the document's order.")
+    summary: str = Field(description="The chosen sentences, joined by spaces, or the text written.", examples=[EXAMPLE[:63]])
+    sentences: list[SummarySentence] | None = Field(
+        description="The chosen sentences in the document's order; null where the summary was written."
+    )
+    alternatives: list[str] | None = Field(
+        None, description="Of a summary that was written, the other texts, where several were asked for.", examples=[None]
+    )
+    finish_reason: FinishReason | None = Field(
+        None,
+        description="Of a summary that was written: `stop`: the model ended it; `length`: it, or a part of it, has as many"
+        " tokens as it may have.",
+        examples=[None],
+    )
+    num_new_tokens: int | None = Field(None, description="Of a summary that was written, its tokens.", examples=[None])
     num_tokens: int = Field(
         description="Tokens that the model read for this item, special tokens and all windows included.", examples=[76]
     )
@@ -104,7 +127,3 @@ class SummarizeResult(BaseModel):
         return cls.model_construct(
             summary=result.answer.summary, sentences=sentences, num_tokens=result.num_tokens, truncated=result.truncated
         )
-
-
-def _item(text: str | HooperError) -> SummaryItem | HooperError:
-    return SummaryItem(text) if isinstance(text, str) else text

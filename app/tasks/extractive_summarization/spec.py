@@ -18,7 +18,8 @@ SUMMARIZE = NativeRoute(
     request=SummarizeRequest,
     result=SummarizeResult,
     summary="Summarize texts",
-    description="""The sentences of a document that say most, verbatim and in its order, with their places and scores.
+    description="""The sentences of a document that say most, verbatim and in its order, with their places and scores; of a
+model that writes, its own words.
 
 Documents of any length are read, in windows of whole sentences.
 In a list, an item that cannot be summarized gets an `error` in its place, and the others are.""",
@@ -36,7 +37,7 @@ SPEC = TaskSpec(
     task=ExtractiveSummarization,
     item=SummaryItem,
     options=SummaryOptions,
-    routes=(Served(SUMMARIZE, SummarizeResult.of),),
+    routes=(Served(SUMMARIZE, SummarizeResult.of, is_for=lambda request: request.method != "abstractive"),),
     fields={"text": FieldSpec(TEXT_COLUMNS, possible=POSSIBLE_TEXTS)},
     table=TableSpec({"summary": str, "num_tokens": int, "truncated": bool}),
     lines=_lines,

@@ -81,9 +81,9 @@ async def test_an_unknown_model_is_named(service: Service, path: str) -> None:
 async def test_a_service_without_a_classifier_fails_its_dependents(own_service: Service) -> None:
     own_service.live.registry.remove("tiny")
     predicted = await own_service.client.post("/predict", json=PLAIN)
-    assert check(predicted, "/predict", 424) == "no loaded model does text-classification"
+    assert check(predicted, "/predict", 424).startswith("no loaded model does text-classification")
     info = await own_service.client.get("/info")  # of an embedding model first
-    assert check(info, "/predict", 424) == "no loaded model does feature-extraction"
+    assert check(info, "/predict", 424).startswith("no loaded model does feature-extraction")
 
 
 @every_protocol

@@ -29,7 +29,8 @@ async def test_a_summary_is_made_of_the_documents_own_sentences(every_task: Serv
     told = await summarize(every_task, DOCUMENT, max_sentences=2, min_sentences=2)
     assert told["model"] == {"name": "summarization", "version": 1}
     (result,) = told["results"]
-    assert list(result) == ["summary", "sentences", "num_tokens", "truncated"]
+    assert list(result)[:2] == ["summary", "sentences"]
+    assert [result[name] for name in ("alternatives", "finish_reason", "num_new_tokens")] == [None] * 3  # nothing was written
     found = result["sentences"]
     assert [list(match) for match in found] == [["text", "start", "end", "score"]] * 2
     assert all(DOCUMENT[match["start"] : match["end"]] == match["text"] for match in found)
@@ -47,8 +48,18 @@ async def test_the_caller_says_how_many_sentences_to_keep_at_most_and_at_least(e
     assert "min_sentences is 4, more than max_sentences, 2" in detail
 
 
-async def test_an_abstract_of_its_own_words_is_refused_with_what_can_be_had(every_task: Service) -> None:
-    assert "method: no model can summarize abstractively" in await problem(every_task, DOCUMENT, 422, method="abstractive")
+async def test_a_summary_that_is_written_wants_a_model_that_can(every_task: Service) -> None:
+    detail = await problem(every_task, DOCUMENT, 404, method="abstractive")
+    assert detail == "no loaded model does abstractive-summarization; `hooper models add` adds one"
+
+
+@pytest.mark.parametrize("options", [{"max_new_tokens": 9}, {"stop": ["a"]}, {"stream": True}, {"temperature": 0.5}])
+async def test_options_of_a_text_that_is_written_are_refused_where_sentences_are_taken(
+    every_task: Service, options: dict[str, Any]
+) -> None:
+    (name,) = options
+    detail = await problem(every_task, DOCUMENT, 422, **options)
+    assert detail.startswith(f"{name}: is no option of this model: it takes sentences from the text")
 
 
 async def test_a_list_is_answered_in_its_order_and_a_bad_item_fails_alone(every_task: Service) -> None:

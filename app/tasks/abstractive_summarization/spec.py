@@ -1,0 +1,41 @@
+"""Abstractive summarization, as the rest of Hooper knows it."""
+
+from __future__ import annotations
+
+from app.core.fields import FieldSpec
+from app.tasks.abstractive_summarization.task import AbstractiveSummarization, WrittenSummaryOptions
+from app.tasks.base import Result
+from app.tasks.extractive_summarization.schemas import SummarizeResult
+from app.tasks.extractive_summarization.spec import SUMMARIZE
+from app.tasks.extractive_summarization.task import SummaryItem
+from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
+from app.tasks.generation import generation_fields, native_item
+from app.tasks.spec import NativeItems, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+
+
+def _result(result: Result) -> SummarizeResult:
+    return SummarizeResult.model_construct(summary=result.answer.text, sentences=None, **generation_fields(result))
+
+
+SPEC = TaskSpec(
+    name="abstractive-summarization",
+    pipeline_tag="summarization",
+    title="Abstractive summarization",
+    task=AbstractiveSummarization,
+    item=SummaryItem,
+    options=WrittenSummaryOptions,
+    routes=(
+        Served(
+            SUMMARIZE,
+            _result,
+            options=lambda request: request.written(WrittenSummaryOptions),
+            is_for=lambda request: request.method != "extractive",
+        ),
+    ),
+    fields={"text": FieldSpec(TEXT_COLUMNS, possible=POSSIBLE_TEXTS)},
+    table=TableSpec({"summary": str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool}),
+    lines=text_lines("summary"),
+    native=NativeItems((str,), native_item),
+    output=OutputSpec("token", name="cross"),
+    is_generative=True,
+)

@@ -1,0 +1,1 @@
+"""A text written from another."""

@@ -1,0 +1,36 @@
+"""Text-to-text generation, as the rest of Hooper knows it."""
+
+from __future__ import annotations
+
+from app.tasks.generation import SourceText, native_item
+from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+from app.tasks.text2text_generation.schemas import GenerateRequest, GenerateResult
+from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
+from app.tasks.text_classification.spec import FIELDS
+
+GENERATE = NativeRoute(
+    path="v1/generate",
+    request=GenerateRequest,
+    result=GenerateResult,
+    summary="Write texts from texts",
+    description="""What the model writes from a text: an answer, a correction, whatever it was trained for.
+
+Greedy unless a `temperature` above 0 or `num_beams` above 1 is sent, or the checkpoint says otherwise.
+In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
+)
+
+SPEC = TaskSpec(
+    name="text2text-generation",
+    pipeline_tag="text2text-generation",
+    title="Text to text",
+    task=Text2TextGeneration,
+    item=SourceText,
+    options=GenerateOptions,
+    routes=(Served(GENERATE, GenerateResult.of),),
+    fields={"text": FIELDS["text"]},
+    table=TableSpec({"text": str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool}),
+    lines=text_lines("text"),
+    native=NativeItems((str,), native_item),
+    output=OutputSpec("token", name="cross"),
+    is_generative=True,
+)

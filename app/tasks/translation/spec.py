@@ -1,0 +1,36 @@
+"""Translation, as the rest of Hooper knows it."""
+
+from __future__ import annotations
+
+from app.tasks.generation import SourceText, native_item
+from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+from app.tasks.text_classification.spec import FIELDS
+from app.tasks.translation.schemas import TranslateRequest, TranslateResult
+from app.tasks.translation.task import Translation, TranslationOptions
+
+TRANSLATE = NativeRoute(
+    path="v1/translate",
+    request=TranslateRequest,
+    result=TranslateResult,
+    summary="Translate texts",
+    description="""Texts of any length in another language, sentence by sentence, with their line breaks.
+
+Greedy unless `num_beams` above 1 or a `temperature` above 0 is sent, or the checkpoint says otherwise.
+In a list, an item that cannot be translated gets an `error` in its place, and the others are.""",
+)
+
+SPEC = TaskSpec(
+    name="translation",
+    pipeline_tag="translation",
+    title="Translation",
+    task=Translation,
+    item=SourceText,
+    options=TranslationOptions,
+    routes=(Served(TRANSLATE, TranslateResult.of),),
+    fields={"text": FIELDS["text"]},
+    table=TableSpec({"translation": str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool}),
+    lines=text_lines("translation"),
+    native=NativeItems((str,), native_item),
+    output=OutputSpec("token", name="cross"),
+    is_generative=True,
+)
