@@ -36,7 +36,7 @@ class World:
         return response.json()
 
 
-@pytest.fixture(scope="module")  # so that no other test of this process finds the package
+@pytest.fixture(scope="package")  # so that no test of another folder finds the package in this process
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("contracts")
     site = install_example(root / "site")

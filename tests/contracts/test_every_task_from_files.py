@@ -27,36 +27,50 @@ from tests.support.mutated_model import sign_again
 from tests.support.plugins import environment
 from tests.support.tiny_model import GOLDEN_TEXTS, body_of, text_for
 
-COMMANDS = "import json, sys; from app.cli import main; sys.exit(max(main(words) for words in json.loads(sys.argv[1])))"
+COMMANDS = """
+import contextlib, io, json, sys
+from app.cli import main
+for words in json.loads(sys.argv[1]):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = main(words)
+    print(json.dumps([code, printed.getvalue()]))
+"""
 
 
-def hooper(world: World, *commands: list[str]) -> str:
-    """What the commands print that succeed one after the other, in a process that finds the example package."""
-    variables = environment(world.site, models=world.models, device="cpu", engine_threads=1)
-    ran = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+@pytest.fixture(scope="module")
+def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a csv file for each task."""
+    return tmp_path_factory.mktemp("items")
 
 
-def write_items(path: Path, spec: TaskSpec) -> list[dict[str, str]]:
-    """A csv file whose columns have the likeliest name of each field.
+@pytest.fixture(scope="module")
+def printed(world: World, items: Path) -> dict[str, str]:
+    """By task, what `hooper predict` prints for its file; `hooper batch` has written its answers beside it.
 
-    Returns:
-        The items' fields.
+    One process for all tasks, since each costs more than what it does here; it finds the example package.
     """
-    required = {name: field.columns[0] for name, field in spec.fields.items() if field.required}
+    commands = []
+    for name, spec in world.tasks.items():
+        source, target = items / f"{name}.csv", items / f"{name}-answers.csv"
+        write_items(source, spec)
+        commands += [["predict", "--model", name, str(source)], ["batch", "--model", name, str(source), str(target)]]
+    variables = environment(world.site, models=world.models, device="cpu", engine_threads=1)
+    run = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    ran = subprocess.run(run, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    ended = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [code for code, _ in ended] == [0] * len(commands), ran.stderr
+    return {name: output for name, (_, output) in zip(world.tasks, ended[::2], strict=True)}
+
+
+def write_items(path: Path, spec: TaskSpec) -> None:
+    """A csv file whose columns have the likeliest name of each field."""
+    required = [field.columns[0] for field in spec.fields.values() if field.required]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(required.values())
+        writer.writerow(required)
         writer.writerows([text_for(spec, text)] * len(required) for text in GOLDEN_TEXTS)
-    return [dict.fromkeys(required, text_for(spec, text)) for text in GOLDEN_TEXTS]
 
 
 def answers_of(world: World, spec: TaskSpec) -> list[dict[str, Any]]:
@@ -69,14 +83,13 @@ def answers_of(world: World, spec: TaskSpec) -> list[dict[str, Any]]:
     return [{name: value for name, value in result.items() if told is None or name in told} for result in results]
 
 
-def test_predict_and_batch_give_the_answers_of_the_service(world: World, spec: TaskSpec, tmp_path: Path) -> None:
-    items = write_items(tmp_path / "items.csv", spec)
+def test_predict_and_batch_give_the_answers_of_the_service(
+    world: World, spec: TaskSpec, items: Path, printed: dict[str, str]
+) -> None:
     expected = answers_of(world, spec)
-    source, target = str(tmp_path / "items.csv"), str(tmp_path / "answers.csv")
-    printed = hooper(world, ["predict", "--model", spec.name, source], ["batch", "--model", spec.name, source, target])
-    lines = [json.loads(line) for line in printed.splitlines()[: len(items)]]
+    lines = [json.loads(line) for line in printed[spec.name].splitlines()]
     assert [{name: value for name, value in line.items() if name != "line"} for line in lines] == expected
-    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+    with (items / f"{spec.name}-answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     options = read_manifest(world.models / spec.name / "1").task_options
     assert list(rows[0]) == list(AnswerTable(spec.table, 1, spec.table.joined(options)).types)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from tests.contracts.conftest import World
 from tests.support.doc_commands import difference, doc_commands
-from tests.support.live_service import HOOPER, ROOT, free_port, serving, started
+from tests.support.live_service import ROOT, free_port, serving, started
 from tests.support.plugins import EXAMPLE, POLARITY, environment, install
 from tests.support.tiny_model import publish_tiny, publish_tiny_spec
 
@@ -21,55 +22,66 @@ PAGE = ROOT / "docs" / "how-to" / "write-a-task.md"
 BROKEN = "toy-tasks: its task 'toy' cannot be imported (RuntimeError: broken); HOOPER_TASKS can leave it out"
 
 
-@pytest.fixture
-def broken(tmp_path: Path) -> Path:
+COMMANDS = """
+import contextlib, io, json, os, sys
+from app.cli import main
+for tasks, words in json.loads(sys.argv[1]):
+    os.environ["HOOPER_TASKS"] = tasks
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(words)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+PREDICT = ("predict", "--text", "good")
+TO_RUN = [
+    ("*", ("serve",)), ("*", ("serve", "--front-ends", "2")), ("*", PREDICT), ("*", ("explain", "--text", "good")),
+    ("*", ("openapi",)), ("*", ("doctor",)), ("", ("doctor",)), ("", PREDICT), ("nobody", PREDICT),
+]  # fmt: skip
+Ended = dict[tuple[str, tuple[str, ...]], tuple[int, str, str]]
+
+
+def publish_beside_broken(root: Path) -> Path:
     """A place with a package whose task cannot be imported, and `models` beside it."""
-    publish_tiny(tmp_path / "models")
-    return install(tmp_path / "site", "toy-tasks", {"toy": "toy_tasks:SPEC"}, {"toy_tasks": "raise RuntimeError('broken')"})
+    publish_tiny(root / "models")
+    return install(root / "site", "toy-tasks", {"toy": "toy_tasks:SPEC"}, {"toy_tasks": "raise RuntimeError('broken')"})
 
 
-def run(site: Path, *words: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    named = {"models": site.parent / "models", "device": "cpu", "engine_threads": 1, "port": free_port(), **settings}
-    variables = environment(site, **named)
-    return subprocess.run(
-        [sys.executable, *HOOPER, *words], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """By HOOPER_TASKS and words, how each command ended where a package's task cannot be imported: its exit code, what it
+    printed, and what it said on standard error. One process runs them all."""
+    root = tmp_path_factory.mktemp("broken")
+    site = publish_beside_broken(root)
+    variables = environment(site, models=root / "models", device="cpu", engine_threads=1, port=free_port())
+    run = [sys.executable, "-c", COMMANDS, json.dumps(TO_RUN)]
+    ran = subprocess.run(run, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return {key: tuple(json.loads(line)) for key, line in zip(TO_RUN, ran.stdout.splitlines(), strict=True)}  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["serve"],
-        ["predict", "--text", "good"],
-        pytest.param(["explain", "--text", "good"], marks=pytest.mark.slow),
-        pytest.param(["openapi"], marks=pytest.mark.slow),
-    ],
-)
-def test_a_task_that_cannot_be_taken_ends_a_command_in_one_sentence(broken: Path, words: list[str]) -> None:
-    ended = run(broken, *words)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == f"hooper: {BROKEN}\n"
+@pytest.mark.parametrize("words", [words for tasks, words in TO_RUN if tasks == "*" and words != ("doctor",)], ids=" ".join)
+def test_a_task_that_cannot_be_taken_ends_a_command_in_one_sentence(ended: Ended, words: tuple[str, ...]) -> None:
+    assert ended["*", words] == (2, "", f"hooper: {BROKEN}\n")
 
 
-def test_several_processes_are_not_even_started_with_it(broken: Path) -> None:
-    ended = run(broken, "serve", front_ends=2)
-    assert (ended.returncode, ended.stderr) == (2, f"hooper: {BROKEN}\n")
+def test_it_is_the_exit_code_of_the_process_too(tmp_path: Path) -> None:
+    with started(tmp_path / "models", site=publish_beside_broken(tmp_path)) as running:
+        assert running.wait() == 2
+    assert running.lines == [f"hooper: {BROKEN}"]
 
 
-def test_the_doctor_names_it_and_goes_on_once_it_is_left_out(broken: Path) -> None:
-    found = run(broken, "doctor")
-    assert found.returncode == 1
-    assert [line.split(maxsplit=2)[2] for line in found.stdout.splitlines() if line.startswith("BAD")] == [BROKEN]
-    assert "tiny/1" in run(broken, "doctor", "--tasks", "").stdout
+def test_the_doctor_names_it_and_goes_on_once_it_is_left_out(ended: Ended) -> None:
+    code, printed, _ = ended["*", ("doctor",)]
+    assert code == 1
+    assert [line.split(maxsplit=2)[2] for line in printed.splitlines() if line.startswith("BAD")] == [BROKEN]
+    assert "tiny/1" in ended["", ("doctor",)][1]
 
 
-def test_without_it_the_commands_work(broken: Path) -> None:
-    ended = run(broken, "predict", "--text", "good", tasks="")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "good" in ended.stdout
-    unknown = run(broken, "predict", "--text", "good", tasks="nobody")
-    assert unknown.returncode == 2
-    assert unknown.stderr == "hooper: HOOPER_TASKS: no installed package brings tasks under the name 'nobody'\n"
+def test_without_it_the_commands_work(ended: Ended) -> None:
+    code, printed, said = ended["", PREDICT]
+    assert (code, said) == (0, "")
+    assert "good" in printed
+    unknown = "hooper: HOOPER_TASKS: no installed package brings tasks under the name 'nobody'\n"
+    assert ended["nobody", PREDICT] == (2, "", unknown)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from app.runtime.providers import detect_machine
-from tests.support.live_service import ROOT, LiveService, free_port, serving, started
+from tests.support.live_service import HOOPER, ROOT, LiveService, free_port, serving, started
 from tests.support.tiny_model import VOCABULARY, WORDS, logits_of, publish_tiny, row
 
 FIRST_WORD, SEPARATOR = VOCABULARY["[CLS]"], VOCABULARY["[SEP]"]
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(models: Path) -> Iterator[LiveService]:
-    with serving(models) as running:
+    with serving(models, HOOPER) as running:
         yield running
 
 
@@ -72,7 +72,7 @@ def test_every_log_line_is_json(service: LiveService) -> None:
 
 async def test_200_requests_over_32_connections_are_each_answered_with_their_own_scores(service: LiveService) -> None:
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
-    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=None, trust_env=False) as client:
+    async with service.async_client(limits=limits) as client:
 
         async def ask(number: int) -> None:
             text = text_of(number)

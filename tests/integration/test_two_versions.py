@@ -35,7 +35,7 @@ def service(tmp_path: Path) -> Iterator[LiveService]:
 
 @pytest.fixture
 async def client(service: LiveService) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=None) as made:
+    async with service.async_client() as made:
         yield made
 
 

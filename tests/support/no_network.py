@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.live_service import serving
+from tests.support.live_service import HOOPER, serving
 
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 NOBODY = ("192.0.2.1", 9)
@@ -36,7 +36,7 @@ def main(models: Path) -> None:
     with suppress(OSError), socket.socket() as probe:
         probe.connect(NOBODY)  # shows that such a packet would be counted
     expected = 0
-    with serving(models) as running:
+    with serving(models, HOOPER) as running:
         for path, body in BODIES.items():
             expected += ask(running.port, "POST", path, json.dumps(body))
         for path in ("/", "/docs", "/metrics", "/health/ready", "/v1/models", "/openapi.json"):
