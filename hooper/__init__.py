@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from scripts.api import summarizer as summarizer
     from scripts.api import task_api as task_api
     from scripts.api import text_classifier as text_classifier
+    from scripts.api import text_embedder as text_embedder
     from scripts.api import text_ranker as text_ranker
     from scripts.api import text_regressor as text_regressor
     from scripts.api import token_classifier as token_classifier
 
 _TRAINING = (
-    "Callback", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_ranker",
-    "text_regressor", "token_classifier",
+    "Callback", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_embedder",
+    "text_ranker", "text_regressor", "token_classifier",
 )  # fmt: skip
 _MODULES = {
     **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),

@@ -11,6 +11,7 @@ from scripts.api.options import Model as PretrainedModel
 from scripts.api.options import get_model
 from scripts.api.trainer import Trainer
 from scripts.tasks import extractive_summarization as summaries
+from scripts.tasks import feature_extraction as embeddings
 from scripts.tasks import question_answering as answers
 from scripts.tasks import text_classification as classification
 from scripts.tasks import text_ranking as ranking
@@ -18,6 +19,7 @@ from scripts.tasks import text_regression as regression
 from scripts.tasks import token_classification as tags
 from scripts.tasks import training_task
 from scripts.tasks.extractive_summarization import SummaryMetrics
+from scripts.tasks.feature_extraction.task import EmbeddingMetrics
 from scripts.tasks.question_answering.task import AnswerMetrics
 from scripts.tasks.text_classification.task import ClassificationMetrics
 from scripts.tasks.text_ranking import RankingMetrics
@@ -64,5 +66,7 @@ summarizer = TaskApi(summaries.SPEC.name, SummaryMetrics)
 """A document is summed up by its most telling sentences."""
 text_ranker = TaskApi(ranking.SPEC.name, RankingMetrics)
 """Documents are ranked by how well they answer a query."""
+text_embedder = TaskApi(embeddings.SPEC.name, EmbeddingMetrics)
+"""Texts get vectors, of which those of texts that belong together point alike."""
 token_classifier = TaskApi(tags.SPEC.name, TagMetrics)
 """Names and other entities of a text are found, with their characters."""

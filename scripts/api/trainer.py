@@ -113,7 +113,9 @@ class Trainer(Generic[F]):
             with pipeline.tracked():
                 trained = pipeline.train(self._prepared, resume, start)
         cost = _added(self._trained.cost if self._trained else {}, trained.cost)
-        self._trained, self._reference = replace(trained, base=self._model.start.base, cost=cost), None
+        untrained = self._trained.untrained if self._trained else trained.untrained  # of the model that was given
+        self._trained = replace(trained, base=self._model.start.base, cost=cost, untrained=untrained)
+        self._reference = None
         self._script = self._script.fitted(epochs, options)
 
     def autofit(self, epochs: float = 0, *, resume: bool = False, callbacks: Sequence[Callback] = (), **options: Any) -> None:

@@ -137,7 +137,7 @@ class _Comparison:
         if result is None:
             return Succession(name, old, sentence=f"{takes_over}; the two cannot be compared row by row")
         difference, (figure, old_figure) = result
-        same, metric = self._has_same_rows(), self.training.primary_metric
+        same, metric = self._has_same_rows(), self.training.metric_of(self.examples)
         is_worse = same and difference.is_worse
         figures = (
             f"{metric_name(metric)} {format_value(figure)} against {format_value(old_figure)} on"
@@ -169,7 +169,7 @@ class _Comparison:
         if difference is None:
             return None
         headlines = [training.evaluate(each, self.examples, self.task_options) for each in (self.answers, old_answers)]
-        return difference, [headline["headline"][training.primary_metric] for headline in headlines]
+        return difference, [headline["headline"][training.metric_of(self.examples)] for headline in headlines]
 
     def _has_same_rows(self) -> bool:
         try:

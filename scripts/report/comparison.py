@@ -126,7 +126,7 @@ def _difference_of_scores(compared: ComparedVersions, rows: Sequence[int], key: 
         training.row_scores([predictions.answers[row] for row in rows], examples) for predictions in compared.predictions
     )
     difference = paired_difference(second, first)
-    metric = {"metric": training.primary_metric, "is_error": training.primary_is_error}
+    metric = {"metric": training.metric_of(examples), "is_error": training.primary_is_error}
     return {} if difference is None else {key: {**metric, **difference.as_json()}}
 
 
@@ -183,10 +183,9 @@ def _difference(compared: ComparedVersions, index: int) -> dict[str, Any]:
         (version, predictions.answers[index])
         for version, predictions in zip(compared.versions, compared.predictions, strict=True)
     ]
-    values = {name: getattr(example.item, name) for name in example.item.__slots__}
     return {
         "where": example.where,
-        "fields": {name: value for name, value in values.items() if value is not None},
+        "fields": compared.versions[0].training.item_fields(example.item),
         "said": [version.training.answer_texts(answer, version.manifest.task_options) for version, answer in pairs],
         "confidence": [round(_confidence(version, answer), 4) for version, answer in pairs],
         **({"right": compared.versions[0].training.label_texts(example)} if compared.data.is_labelled else {}),

@@ -40,6 +40,21 @@ class TrainingRow:
     label: Any
     teacher: np.ndarray | None = None
     """A teacher's logits of this row, where the recipe names one. (labels,)"""
+    others: Sequence[Row] = ()
+    """Of a task that compares texts: further rows of the same example, which go through the model beside it."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self.row, *self.others
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all its rows."""
+        return sum(row.num_tokens for row in self.rows)
+
+    @property
+    def longest(self) -> Row:
+        return max(self.rows, key=lambda row: row.num_tokens)
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,11 @@ class TrainingTask(ABC):
     """Endings of the class names of the transformers models that have its head."""
     has_own_loss = False
     """Whether `loss` is used in place of the loss of the transformers model."""
+    compares_examples = False
+    """Whether the loss compares the examples of a batch with each other: then all of an update are computed at once, unless the
+    recipe says another `micro_batch`."""
+    is_compared_with_base = False
+    """Whether the base model answers without training, and is a baseline."""
 
     # data
 
@@ -183,6 +203,10 @@ class TrainingTask(ABC):
     @abstractmethod
     def item(self, fields: Mapping[str, Any]) -> Any:
         """An item of the production task from a request's fields."""
+
+    def item_fields(self, item: Any) -> dict[str, Any]:
+        """The fields of an item that are there, as a person reads them."""
+        return {name: value for name in item.__slots__ if (value := getattr(item, name)) is not None}
 
     @abstractmethod
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
@@ -370,12 +394,16 @@ class TrainingTask(ABC):
     primary_is_error = False
     """Whether less of it is better; then `row_scores` are negative."""
 
+    def metric_of(self, examples: Sequence[Example]) -> str:
+        """`primary_metric`, or the one that stands for it where examples are of another kind."""
+        return self.primary_metric
+
     def is_correct(self, answer: Any, example: Example) -> bool | None:
         """Whether an answer is right; None where an answer is neither right nor wrong."""
         return None
 
     def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
-        """How good each answer is in the unit of `primary_metric`, the larger the better; an error is negative; (examples,).
+        """How good each answer is in the unit of `metric_of`, the larger the better; an error is negative; (examples,).
 
         NaN where answers are neither right nor wrong and the task says no more.
         """

@@ -117,13 +117,13 @@ class TextColumns:
             if not row.broken
         ]
 
-    def parse(self, record: Record, source: str, read_label: Callable[[Any], Any]) -> Example | Broken:
+    def parse(self, record: Record, source: str, read_label: Callable[[Any], Any] | None) -> Example | Broken:
         """A record as an example, or why it is none.
 
         Args:
             record: the row.
             source: where it is from.
-            read_label: of a cell; raises ValueError with words that go before "in column …".
+            read_label: of a cell; raises ValueError with words that go before "in column …". None: there is no label.
         """
         if record.broken:
             return Broken(record.where, record.broken)
@@ -144,7 +144,7 @@ class TextColumns:
         if len(texts) == 2 and size > MAX_PAIR_CHARACTERS:
             return Broken(record.where, f"the pair has {size:,} characters, at most {MAX_PAIR_CHARACTERS:,} are read")
         try:
-            target = read_label(record.columns.get(columns[LABEL]))
+            target = None if read_label is None else read_label(record.columns.get(columns[LABEL]))
         except ValueError as error:
             return Broken(record.where, f"{error} in column {columns[LABEL]!r}")
         return Example(self.make_item(*texts), target, source, record.where)

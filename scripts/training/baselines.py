@@ -74,7 +74,7 @@ def compare_baselines(
         results[name] = {"headline": own}
         difference = paired_difference(scores, training.row_scores(baseline, examples))
         if difference is not None:
-            metric = {"metric": training.primary_metric, "is_error": training.primary_is_error}
+            metric = {"metric": training.metric_of(examples), "is_error": training.primary_is_error}
             results[name]["difference"] = {**metric, **difference.as_json()}
     return results
 

@@ -46,7 +46,7 @@ class Collator:
 
     def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
         batch = [self._cropped(entry) for entry in batch]
-        rows = [entry.row for entry in batch]
+        rows = [row for entry in batch for row in entry.rows]
         layout = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
         rounded = math.ceil(layout.width / self._width_step) * self._width_step
         layout = replace(layout, width=max(layout.width, min(rounded, self._max_width)))
@@ -76,7 +76,7 @@ class Collator:
         if not self._epoch_tokens:
             return row
         limit = self._epoch_tokens[min(self._epoch, len(self._epoch_tokens) - 1)]
-        if row.row.num_tokens <= limit:
+        if row.longest.num_tokens <= limit:
             return row
         # a function of seed, epoch and row alone, so that a resumed run crops alike
         generator = random.Random(hash((self._seed, self._epoch, *row.row.input_ids)))

@@ -192,7 +192,7 @@ def _training(pipeline: Pipeline, prepared: Prepared, begun: Beginning) -> Itera
     if recipe.teacher:
         yield RunCheck("teacher", "ok", f"{recipe.teacher} has the labels of the data, and answered a sample of it")
     usual, longest_rows = rows
-    widest = max(row.row.num_tokens for row in [*usual, *longest_rows])
+    widest = max(row.longest.num_tokens for row in [*usual, *longest_rows])
     estimate, free = length_cost(recipe, begun.model, widest), _free_bytes()
     if estimate and free is not None and estimate.training_bytes > free:
         needed = readable_size(estimate.training_bytes)
@@ -218,7 +218,7 @@ def _trial(
     left = f"; {readable_size(free)} more are free" if free is not None else ""
     peak = readable_size(peak_memory_bytes())
     yield RunCheck("memory", "ok", f"{peak} at the peak of a few updates with the longest texts{left}")
-    workload = Workload.of([row.row.num_tokens for row in usual], recipe.epoch_tokens)
+    workload = Workload.of([row.num_tokens for row in usual], recipe.epoch_tokens)
     epochs = recipe.epochs or chosen_epochs(recipe, num_rows, setup.objective.num_labels) * (LONGER if recipe.autofit else 1)
     tokens = workload.until(epochs) * num_rows / len(usual)
     updates = math.ceil(math.ceil(num_rows / recipe.update_size) * epochs)

@@ -13,7 +13,7 @@ from app.core.errors import InvalidSettings
 from scripts.export.layouts import head_logits, padded_graph
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator
-from scripts.training.evaluation import token_batches
+from scripts.training.evaluation import BUDGET, token_batches
 from scripts.training.recipe import Recipe, weights_of
 
 MULTI = "multi_label_classification"
@@ -130,7 +130,8 @@ def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> fl
     model = model.float().eval()
     collate = Collator(task, padded_graph(model, task.output_axis), ())
     total, num_decisions = 0.0, 0
-    for batch in token_batches([row.row for row in rows]):
+    widest = max(len(row.rows) for row in rows)
+    for batch in token_batches([row.longest for row in rows], BUDGET // widest):
         feed = {name: tensor.to(model.device) for name, tensor in collate([rows[index] for index in batch]).items()}
         loss, outputs = _forward(task, model, feed)
         _, count = task.num_correct(head_logits(outputs).cpu().numpy(), feed["labels"].cpu().numpy())

@@ -188,7 +188,7 @@ def _folder(run: Path) -> Iterator[str]:
 
 
 def _described(training: TrainingTask, prepared: Prepared, result: FoldResult) -> str:
-    metric = training.primary_metric
+    metric = training.metric_of(prepared.dataset.validation or prepared.dataset.train)
     name = training.metric_names(prepared.task_options).get(metric) or metric_name(metric)
     figure = result.headline.get(metric)
     shown = f"{name} {format_value(figure)}, " if figure is not None else ""

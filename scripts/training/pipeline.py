@@ -17,6 +17,7 @@ from app.core.manifest import read_manifest
 from app.data import Record
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
+from app.tasks.registry import installed_tasks
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
 from scripts.export.export import try_export
@@ -29,9 +30,9 @@ from scripts.export.verified_graph import VerifiedGraph, describe_layout, evalua
 from scripts.export.verify import Reference
 from scripts.report.build import write_run_report
 from scripts.tasks import training_task
-from scripts.tasks.spec import Prepared, TrainingRow
+from scripts.tasks.spec import Prepared, TrainingRow, TrainingTask
 from scripts.training import pretrained, trained_rows
-from scripts.training.baselines import describe_baselines, measure_baselines, unbeaten
+from scripts.training.baselines import compare_baselines, describe_baselines, unbeaten
 from scripts.training.budget import length_cost
 from scripts.training.callbacks import Callback, ExperimentTracker, check_trackers, notify
 from scripts.training.columns import data_format, with_task
@@ -75,6 +76,8 @@ class Trained:
     cost: dict[str, Any]
     history: Mapping[str, Any] = field(default_factory=dict)
     """Losses and learning rates, as `history_of` gives them."""
+    untrained: Sequence[Any] = ()
+    """What the base model answered to the held-out rows, of a task that is compared with it."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ class Pipeline:
         model, tokenizer, recipe, max_tokens = begun.model, begun.tokenizer, begun.recipe, begun.tokenizer.max_tokens
         if not (resume and self.run_folder.is_finished):
             self._try_out(model, tokenizer, options)
+        untrained = self._untrained(model, tokenizer, prepared)
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
         beginning = beginning_of(start.base, recipe, model)
         if beginning is not None:
@@ -236,7 +240,13 @@ class Pipeline:
         model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
         return Trained(
-            model.to(_device()), start.base, start.tokenizer, max_tokens, self.run_folder.cost, self.run_folder.history
+            model.to(_device()),
+            start.base,
+            start.tokenizer,
+            max_tokens,
+            self.run_folder.cost,
+            self.run_folder.history,
+            untrained,
         )
 
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
@@ -292,7 +302,7 @@ class Pipeline:
         notify(self._callbacks, "on_publish", evaluation["headline"], folder)
         sections = {"baselines": evaluation["baselines"], "history": dict(trained.history)}
         report = self._report(folder, prepared, reference, verified, session, sections)
-        return PublishedModel(folder, evaluation, request_of(reference.examples), succession, report)
+        return PublishedModel(folder, evaluation, request_of(self.training, reference.examples), succession, report)
 
     def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start) -> Beginning:
         """The model with its head, the tokenizer cut to its longest input, and the recipe by which this data is trained."""
@@ -307,11 +317,21 @@ class Pipeline:
         torch.manual_seed(self.recipe.seed)
         model = pretrained.load_model(self.recipe, self.training, prepared.task_options, start.base)
         limit = min(pretrained.longest_input(model), start.max_tokens)
-        max_tokens = pretrained.choose_max_tokens(self.recipe, limit)
+        max_tokens = pretrained.choose_max_tokens(self.recipe, limit, model.usual_tokens)
         texts = [] if self.recipe.max_tokens else self.training.window_texts(prepared.dataset.train)
         if texts:
             max_tokens = pretrained.fitting_window(start.tokenizer, texts, max_tokens)
         return model, max_tokens
+
+    def _untrained(self, model: Any, tokenizer: Tokenizer, prepared: Prepared) -> Sequence[Any]:
+        """The model's answers to the held-out rows before it is trained, of a task that is compared with them."""
+        examples, options = prepared.dataset.validation, prepared.task_options
+        if not (self.training.is_compared_with_base and examples and is_main_process()):
+            return ()
+        was_training = model.training
+        answers = torch_reference(self.training, model, tokenizer, options, examples).predictions.answers
+        model.train(was_training)
+        return answers
 
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
@@ -378,7 +398,7 @@ class Pipeline:
         dataset = prepared.dataset
         return {
             **evaluation_of(verified, reference),
-            "baselines": self._baselines(prepared, verified.predictions.answers, reference),
+            "baselines": self._baselines(prepared, trained, verified.predictions.answers, reference),
             "data": {
                 "trained_on": len(dataset.train),
                 "held_out": len(dataset.validation),
@@ -391,10 +411,14 @@ class Pipeline:
             **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
         }
 
-    def _baselines(self, prepared: Prepared, answers: Sequence[Any], reference: Reference) -> dict[str, dict[str, Any]]:
-        """What methods without a transformer reach on the same held-out rows."""
+    def _baselines(
+        self, prepared: Prepared, trained: Trained, answers: Sequence[Any], reference: Reference
+    ) -> dict[str, dict[str, Any]]:
+        """What methods without a transformer reach on the same held-out rows, and perhaps the base model."""
         dataset, options = prepared.dataset, reference.task_options
-        baselines = measure_baselines(self.training, dataset.train, dataset.validation, answers, options)
+        untrained = [(f"{trained.base.name}, untrained", trained.untrained)] if trained.untrained else []
+        others = self.training.baselines(dataset.train, dataset.validation, options)
+        baselines = compare_baselines(self.training, [*untrained, *others], dataset.validation, answers, options)
         names = self.training.metric_names(options)
         lines = [*describe_baselines(baselines, names), *unbeaten(baselines, names)]
         for number, line in enumerate(lines):
@@ -468,10 +492,11 @@ def beginning_of(base: BaseModel, recipe: Recipe, model: Any) -> dict[str, Any] 
     }
 
 
-def request_of(examples: Sequence[Example]) -> dict[str, Any]:
+def request_of(training: TrainingTask, examples: Sequence[Example]) -> dict[str, Any]:
     """The fields of a held-out item that is easily typed: of the first ones the first that is short, else the shortest."""
+    served = installed_tasks()[training.name].fields  # training may compare an item with others
     items = [
-        {field: value for field in example.item.__slots__ if (value := getattr(example.item, field)) is not None}
+        {field: value for field, value in training.item_fields(example.item).items() if field in served}
         for example in examples[:SHOWN_FROM]
     ]
     return min(items, key=lambda fields: max(EASILY_TYPED, len(json.dumps(fields))))

@@ -22,7 +22,7 @@ from scripts.export.pooling import KEY, restore_pooling
 from scripts.export.published import find_serving
 from scripts.export.published_checkpoint import adopt_head, restore
 from scripts.export.tokenizer_definition import definition_of
-from scripts.tasks.spec import TrainingTask
+from scripts.tasks.spec import CheckpointParts, TrainingTask
 from scripts.training.hub import model_location, names_a_path, nearest
 from scripts.training.recipe import PACKAGED, Recipe
 
@@ -69,7 +69,7 @@ def find_start(name: str, role: str = "base model", models: Path = Path("models"
 
 def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, Any], base: BaseModel) -> Any:
     """The base model with the task's head, initialised from torch's seed; dropout as in the recipe. Its attribute
-    `head_is_new` says whether the base model had no head that fits.
+    `head_is_new` says whether the base model had no head that fits, `usual_tokens` what it reads where nobody says another.
 
     Raises:
         InvalidSettings: there is no such model, or its weights do not fit its architecture.
@@ -77,10 +77,11 @@ def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, An
     transformers.logging.set_verbosity_error()  # it would warn that the head is new
     transformers.logging.disable_progress_bar()
     auto: Any = getattr(transformers, task.auto_class)
+    parts = task.checkpoint_parts(base.location, is_named=True) or CheckpointParts(base.location)
     try:
-        config = transformers.AutoConfig.from_pretrained(base.location, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(parts.transformer, trust_remote_code=False)
         model, report = auto.from_pretrained(
-            base.location,
+            parts.transformer,
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -92,13 +93,15 @@ def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, An
     except Exception as error:  # a broken file raises whatever its parser does
         raise InvalidSettings(f"the base model {base.location} cannot be loaded: {first_line(error)}") from error
     _check_weights(model, report, base)
-    prefix = model.base_model_prefix + "."
-    model.head_is_new = any(not key.startswith(prefix) for key in [*report["missing_keys"], *_names_of(report)])
-    if base.version is not None:
-        model.head_is_new = not adopt_head(model, task, task_options, base.version)
-    if task.output_axis != "row":  # the base model's own head may have read the mean
+    prefix = _prefix(model)
+    head_is_new = any(not key.startswith(prefix) for key in [*report["missing_keys"], *_names_of(report)])
+    if base.version is not None and prefix:
+        head_is_new = not adopt_head(model, task, task_options, base.version)
+    if task.output_axis != "row" or not prefix:  # the base model's own head may have read the mean
         vars(model.config).pop(KEY, None)
     restore_pooling(model)
+    model = task.assemble(model, parts)
+    model.head_is_new, model.usual_tokens = head_is_new, parts.max_tokens or DEFAULT_LIMIT
     return model
 
 
@@ -109,12 +112,13 @@ def load_finished(task: TrainingTask, task_options: Mapping[str, Any], folder: A
         InvalidSettings: it was trained for other labels than the data has now.
     """
     transformers.logging.set_verbosity_error()
-    model = getattr(transformers, task.auto_class).from_pretrained(folder)
+    parts = task.checkpoint_parts(str(folder), is_named=True) or CheckpointParts(str(folder))
+    model = getattr(transformers, task.auto_class).from_pretrained(parts.transformer)
     for key, value in task.head_config(task_options).items():
         if getattr(model.config, key) != value:
             raise InvalidSettings(f"{folder} was trained with another {key} than the data has now; leave out --resume")
     restore_pooling(model)
-    return model
+    return task.assemble(model, parts)
 
 
 def load_tokenizer(base: BaseModel) -> str:
@@ -171,20 +175,21 @@ def longest_input(model: Any) -> int:
     return min(SERVED, num_positions(model) or SERVED)
 
 
-def choose_max_tokens(recipe: Recipe, limit: int) -> int:
+def choose_max_tokens(recipe: Recipe, limit: int, usual: int = DEFAULT_LIMIT) -> int:
     """The recipe's `max_tokens`, or where it is 0 what the base model reads, at most 512. How long the training texts are
     says nothing about those that will be sent.
 
     Args:
         recipe: what is trained.
         limit: longest input of the base model.
+        usual: longest one where the recipe says none.
 
     Raises:
         InvalidSettings: the recipe asks for more than the model reads.
     """
     if recipe.max_tokens > limit:
         raise InvalidSettings(f"max_tokens is {recipe.max_tokens}, but the base model reads at most {limit} tokens")
-    return recipe.max_tokens or min(limit, DEFAULT_LIMIT)
+    return recipe.max_tokens or min(limit, usual)
 
 
 def fitting_window(definition: str, texts: Sequence[str | Pair], limit: int) -> int:
@@ -213,10 +218,15 @@ def _names_of(report: Mapping[str, Any]) -> list[str]:
     return [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
 
 
+def _prefix(model: Any) -> str:
+    """Beginning of the names of the body's weights; empty where there is no head beside it."""
+    return "" if model.base_model is model else f"{model.base_model_prefix}."
+
+
 def _check_weights(model: Any, report: Mapping[str, Any], base: BaseModel) -> None:
     """A head is new; a body that is partly new means that these are not the weights of this architecture."""
-    prefix = model.base_model_prefix + "."
-    missing = [key for key in report["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
+    prefix = _prefix(model)
+    missing = [key for key in report["missing_keys"] if key.startswith(prefix) and "pooler" not in key.split(".")]
     misfits = [key for key in report["mismatched_keys"] if key.startswith(prefix)]
     if missing or misfits:
         raise InvalidSettings(

@@ -133,7 +133,7 @@ def sweep(recipe: Recipe, space: Mapping[str, Any], num_trials: int, prune: bool
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     line = Pipeline(replace(recipe, log_to=[]), None, say)
     prepared = judged_part(line)
-    metric = metric_name(line.training.primary_metric)
+    metric = metric_name(line.training.metric_of(prepared.dataset.validation))
     sign = -1 if line.training.primary_is_error else 1
 
     def objective(trial: Any) -> float:

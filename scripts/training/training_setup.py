@@ -47,7 +47,7 @@ class TrainingSetup:
 
     @property
     def workload(self) -> Workload:
-        return Workload.of([row.row.num_tokens for row in self.rows], self.recipe.epoch_tokens)
+        return Workload.of([row.num_tokens for row in self.rows], self.recipe.epoch_tokens)
 
 
 def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> TrainingSetup:
@@ -59,8 +59,8 @@ def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequen
     graph = padded_graph(model, task.output_axis)
     step = COMPILED_WIDTH_STEP if uses_bf16(recipe) and not torch.cuda.is_available() else 1
     collator = Collator(task, graph, recipe.epoch_tokens, recipe.seed, step, longest_input(model))
-    lengths = [row.row.num_tokens for row in rows]
-    at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes())
+    lengths = [row.num_tokens for row in rows]
+    at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes(), task.compares_examples)
     return TrainingSetup(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
 
 
@@ -107,12 +107,12 @@ def _cropped(lengths: Sequence[int], recipe: Recipe) -> list[int]:
     return [min(length, limit) for length in lengths]
 
 
-def _at_once(recipe: Recipe, lengths: Sequence[int], processes: int) -> int:
+def _at_once(recipe: Recipe, lengths: Sequence[int], processes: int, is_whole: bool) -> int:
     if recipe.update_size % processes:
         raise InvalidSettings(f"batch_size is {recipe.update_size}; {processes} processes need a multiple of their number")
     share = recipe.update_size // processes
     if not recipe.micro_batch:
-        return micro_batch(share, lengths)
+        return share if is_whole else micro_batch(share, lengths)
     if share % recipe.micro_batch:
         raise InvalidSettings(
             f"micro_batch is {recipe.micro_batch}: each of {processes} processes has {share} texts of an update, which must be"

@@ -52,6 +52,13 @@ def write_ranked(path: Path) -> Path:
     return path
 
 
+def write_pairs(path: Path) -> Path:
+    """Texts, each with one that belongs to it."""
+    rows = [{"anchor": f"good film {number}", "positive": f"the film {number} was good"} for number in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
 DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "text-classification": ("data.csv", write_reviews),
     "text-regression": ("data.csv", write_ratings),
@@ -59,6 +66,7 @@ DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "summarization": ("data.jsonl", write_news),
     "token-classification": ("data.conll", write_tags),
     "text-ranking": ("data.jsonl", write_ranked),
+    "feature-extraction": ("data.jsonl", write_pairs),
 }
 """A tiny file for each task that can be trained, the only thing about it that must be said here."""
 

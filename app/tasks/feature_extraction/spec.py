@@ -68,6 +68,5 @@ SPEC = TaskSpec(
     text_embeddings=TEXT_EMBEDDINGS,
     openai=OPENAI,
     training="scripts.tasks.feature_extraction:SPEC",
-    is_trained=False,
     answer_bytes=_answer_bytes,
 )

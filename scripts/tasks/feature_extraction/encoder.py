@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from app.core.errors import InvalidSettings
-from scripts.tasks.feature_extraction.modules import LayerSpec, SentenceModules
+from scripts.tasks.feature_extraction.modules import LayerSpec, SentenceModules, write_modules
 
 LOWEST = -1e4
 """Below any component of a token's vector, and finite in fp16."""
@@ -32,6 +32,9 @@ BODIES = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel"}
 class SentenceEncoder(torch.nn.Module):
     """A text's vector, as what an export calls logits: (rows, dimensions)."""
 
+    base_model_prefix = "body"
+    """Where its transformer is, as models of transformers say it."""
+
     def __init__(self, body: Any, pooling: Sequence[str], layers: Sequence[LayerSpec]) -> None:
         """
         Args:
@@ -41,6 +44,11 @@ class SentenceEncoder(torch.nn.Module):
         """
         super().__init__()
         self.body, self.pooling = body, tuple(pooling)
+        pooler = getattr(body, "pooler", None)
+        if isinstance(pooler, torch.nn.Module):  # nothing reads it: several processes would wait for its gradients
+            pooler.requires_grad_(False)
+        self.modules_read: SentenceModules | None = None
+        """What was read beside the transformer it was made from."""
         self.layers = torch.nn.Sequential(*map(_layer, layers))
         self._takes = set(inspect.signature(body.forward).parameters)
         self._packed: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -76,6 +84,18 @@ class SentenceEncoder(torch.nn.Module):
 
     def get_input_embeddings(self) -> Any:
         return self.body.get_input_embeddings()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what `modules.find_modules` and sentence-transformers read; tokenizers are kept elsewhere."""
+        self.body.save_pretrained(folder)
+        layers = tuple(_spec_of(layer) for layer in self.layers)
+        modules = self.modules_read or SentenceModules("", self.pooling)
+        folders = write_modules(Path(folder), replace(modules, pooling=self.pooling, layers=layers), hidden_size(self.config))
+        for layer, place in zip(self.layers, folders, strict=True):
+            if layer.state_dict():
+                prefix = "norm." if isinstance(layer, torch.nn.LayerNorm) else ""
+                weights = {f"{prefix}{name}": tensor.contiguous() for name, tensor in layer.state_dict().items()}
+                safetensors.torch.save_file(weights, place / "model.safetensors")
 
     def forward(
         self,
@@ -197,6 +217,18 @@ class _Dense(torch.nn.Module):
         return activated
 
 
+def _spec_of(layer: Any) -> LayerSpec:
+    """What `_layer` makes it of."""
+    if isinstance(layer, torch.nn.LayerNorm):
+        size = int(layer.normalized_shape[0])
+        return LayerSpec("LayerNorm", "", size, size, True)
+    if not isinstance(layer, _Dense):
+        return LayerSpec("Normalize")
+    linear = layer.linear
+    activation = type(layer.activation).__name__
+    return LayerSpec("Dense", "", linear.in_features, linear.out_features, linear.bias is not None, activation)
+
+
 def assemble(body: Any, modules: SentenceModules) -> SentenceEncoder:
     """The model, with the weights of what lies behind the pooling.
 
@@ -215,6 +247,7 @@ def assemble(body: Any, modules: SentenceModules) -> SentenceEncoder:
                 raise InvalidSettings(f"{spec.folder} takes vectors of {spec.num_inputs} components, but is given {width}")
             _load_layer(module, spec)
             width = spec.num_outputs
+    model.modules_read = modules
     return model
 
 

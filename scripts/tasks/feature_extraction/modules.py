@@ -137,6 +137,48 @@ def read_modules(folder: Path) -> SentenceModules:
     )
 
 
+def write_modules(folder: Path, modules: SentenceModules, width: int) -> list[Path]:
+    """What `read_modules` and sentence-transformers 5 read, but for weights.
+
+    Args:
+        folder: in which the transformer lies.
+        modules: its parts; where they lay before is not looked at.
+        width: components of a token's vector.
+
+    Returns:
+        Folder of each layer.
+    """
+    kinds = ["Transformer", "Pooling", *(layer.kind for layer in modules.layers)]
+    paths = ["", *(f"{number}_{kind}" for number, kind in enumerate(kinds) if number)]
+    entries = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]
+    pooling = {
+        "word_embedding_dimension": width,
+        **{key: mode in modules.pooling for mode, key in KEYS.items()},
+        "include_prompt": modules.include_prompt,
+    }
+    lengths = {"max_seq_length": modules.max_tokens or None, "do_lower_case": modules.lower_case}
+    prompts = {"prompts": dict(modules.prompts), "default_prompt_name": modules.default_prompt}
+    files: dict[str, Any] = {MODULES: entries, PROMPTS: prompts, LENGTHS: lengths, f"{paths[1]}/config.json": pooling}
+    for path, layer in zip(paths[2:], modules.layers, strict=True):
+        if layer.kind == "LayerNorm":
+            files[f"{path}/config.json"] = {"dimension": layer.num_outputs}
+        elif layer.kind == "Dense":
+            files[f"{path}/config.json"] = {
+                "in_features": layer.num_inputs,
+                "out_features": layer.num_outputs,
+                "bias": layer.has_bias,
+                "activation_function": f"torch.nn.{layer.activation}",
+            }
+    for path in paths:
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    for path, value in files.items():
+        (folder / path).write_text(json.dumps(value, indent=1), encoding="utf-8")
+    return [folder / path for path in paths[2:]]
+
+
 def _ordered(folder: Path) -> list[dict[str, Any]]:
     entries: Any = _json(folder / MODULES)
     is_list = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)

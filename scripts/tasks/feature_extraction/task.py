@@ -1,17 +1,20 @@
-"""Feature extraction offline: checkpoints of sentence-transformers, and how near a graph's vectors are to PyTorch's."""
+"""Feature extraction offline: checkpoints of sentence-transformers, training, and how near vectors are to PyTorch's."""
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
+from app.core.types import Row
 from app.data import Record
 from app.tasks.feature_extraction.task import (
     EmbedItem,
@@ -23,17 +26,22 @@ from app.tasks.feature_extraction.task import (
     unit,
 )
 from app.tasks.manifest_options import checked_options
-from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_classification.task import ClassificationItem
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.feature_extraction.modules import SentenceModules, find_modules, plain_modules
-from scripts.tasks.spec import Axis, CheckpointParts, PublishedTask, ReportInput
-from scripts.tasks.text_regression import NUMBER, correlation, ranks, read_number
-from scripts.tasks.texts import TextColumns
-from scripts.training.columns import choose_columns
-from scripts.training.data import Broken, Example, Parse
+from scripts.tasks.feature_extraction.pairs import FIELDS, SCORE, PairColumns, group_of, looks_like_pairs, text_numbers
+from scripts.tasks.feature_extraction.retrieval import DEPTHS, Search, retrieval_metrics, search
+from scripts.tasks.spec import Axis, CheckpointParts, Prepared, ReportInput, TrainingRow, TrainingTask
+from scripts.tasks.text_regression import correlation, ranks
+from scripts.tasks.texts import head_and_tail
+from scripts.training.columns import TableSample
+from scripts.training.data import Example, Parse, load
+from scripts.training.data_checks import check_texts
+from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 SAMPLE_TEXTS = (
     "The parcel never arrived, and nobody answers my letters.",
@@ -52,17 +60,37 @@ MAX_WRONG = 0.005
 """Of the texts whose nearest neighbour is another one in a graph's vectors, and a wrong one."""
 
 
-class FeatureExtractionTask(PublishedTask):
-    """Satisfies `TrainingTask`. A labelled example is two texts and how alike they are, as a number."""
+class EmbeddingMetrics(NamedTuple):
+    """What `Trainer.evaluate` gives; of held-out rows with a number the first two, of texts that belong together the others."""
+
+    loss: float
+    """As in training: CoSENT, or multiple negatives ranking in nats."""
+    spearman: float = nan
+    pearson: float = nan
+    recall_at_1: float = nan
+    recall_at_5: float = nan
+    recall_at_10: float = nan
+    mrr: float = nan
+    """Mean reciprocal rank of the partner, over all places."""
+
+
+class FeatureExtractionTask(TrainingTask):
+    """Satisfies `TrainingTask`. An example is a text and its partner, perhaps with a negative; its target is how alike the two
+    are, from 0 to 1, or None where they belong together."""
 
     name = "feature-extraction"
+    api_module = "text_embedder"
+    metrics_type = EmbeddingMetrics
     output_axis: Axis = "row"
     auto_class = "AutoModel"
     heads: tuple[str, ...] = ()
     optional_weights = ("pooler.",)
     headless = "to publish the mean of its tokens' vectors"
     fields: Mapping[str, FieldSpec] = FIELDS
-    label_field = replace(NUMBER, possible=())
+    label_field = SCORE
+    has_own_loss = True
+    compares_examples = True
+    is_compared_with_base = True
     length_metric = "difference of rank"
     primary_metric = "spearman"
 
@@ -94,9 +122,14 @@ class FeatureExtractionTask(PublishedTask):
     # items
 
     def item(self, fields: Mapping[str, Any]) -> EmbedItem | SimilarityItem:
-        """A text; of two how alike they are."""
-        pair = fields.get("text_pair")
-        return EmbedItem(fields["text"]) if pair is None else SimilarityItem(fields["text"], (pair,))
+        """A text; of several how alike the others are to the first."""
+        others = tuple(fields[name] for name in FIELDS if name != "text" and fields.get(name) is not None)
+        return SimilarityItem(fields["text"], others) if others else EmbedItem(fields["text"])
+
+    def item_fields(self, item: Any) -> dict[str, Any]:
+        if not isinstance(item, SimilarityItem):
+            return {"text": item.text}
+        return dict(zip(FIELDS, [item.source_sentence, *item.sentences], strict=False))
 
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         return [{"text": text} for text in texts]
@@ -105,56 +138,139 @@ class FeatureExtractionTask(PublishedTask):
         return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
-        columns = TextColumns(choose_columns(FIELDS, self.label_field, recipe, records, "number"))
-        if "text_pair" not in columns.columns.matches:
-            raise InvalidSettings("a number says how alike two texts are, but there is one; say --text-pair-column NAME")
-        return partial(_pair, columns)
+        return PairColumns.of(recipe, records, is_scaled=False).parse
+
+    # data and training
+
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        return 0.95 if looks_like_pairs(table) else 0.0
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        """The options are those of the base model: prompts, pooling, the size of a vector."""
+        if recipe.label_smoothing:
+            raise InvalidSettings(f"label_smoothing is {recipe.label_smoothing}, but there are no labels here; leave it out")
+        columns = PairColumns.of(recipe, records)
+        dataset = load(recipe, records, columns.parse, group=group_of)
+        matches = columns.texts.columns.matches
+        return Prepared(dataset, _base_options(recipe), [str(columns)], list(check_texts(dataset)), matches)
+
+    def group(self, example: Example) -> str:
+        return group_of(example)
+
+    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """One row for each text of an example, however long; a label is the numbers of its texts and how alike they are."""
+        task = self.serving_task(tokenizer, task_options)
+        encoded = encode_all(task, EmbedOptions(truncation="truncate"), [example.item for example in examples])
+        number = text_numbers()
+        rows = []
+        for example, entry in zip(examples, encoded, strict=True):
+            texts = [number(text) for text in (example.item.source_sentence, *example.item.sentences)]
+            label = (texts, nan if example.target is None else float(example.target))
+            rows.append(TrainingRow(entry.rows[0], label, others=entry.rows[1:]))
+        return rows
+
+    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
+        """As `losses.batch_loss` takes them: (rows, 4)."""
+        return np.array(
+            [
+                [number, place, text, score]
+                for number, (texts, score) in enumerate(row.label for row in rows)
+                for place, text in enumerate(texts)
+            ],
+            np.float64,
+        )
+
+    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
+        return replace(row, row=_cropped(row.row, limit), others=[_cropped(other, limit) for other in row.others])
+
+    def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        from scripts.tasks.feature_extraction.losses import batch_loss  # needs torch, which judging a version does not
+
+        return batch_loss(outputs["logits"], labels)
+
+    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+        import torch  # as above
+
+        from scripts.tasks.feature_extraction.losses import num_right
+
+        return num_right(torch.from_numpy(logits), torch.from_numpy(labels))
 
     # evaluation
 
+    def metric_of(self, examples: Sequence[Example]) -> str:
+        return "spearman" if _scored(examples) else "mrr"
+
+    def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {**{f"recall_at_{depth}": f"recall@{depth}" for depth in DEPTHS}, "mrr": "MRR"}
+
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
-        """Correlations of the cosines with the numbers, over all and per source."""
-        predicted, true = np.array([answer.scores[0] for answer in answers]), np.array([example.target for example in examples])
+        """Of pairs with a number the correlations of that with their cosines; of texts that belong together, how often a text
+        finds its partner among those of all held-out rows. Both over all and per source."""
         sources: dict[str, list[int]] = defaultdict(list)
         for index, example in enumerate(examples):
             sources[example.source].append(index)
         return {
-            "headline": _correlations(predicted, true),
-            "by_source": {source: _correlations(predicted[rows], true[rows]) for source, rows in sources.items()},
+            "headline": _metrics(answers, examples),
+            "by_source": {
+                source: _metrics([answers[row] for row in rows], [examples[row] for row in rows])
+                for source, rows in sources.items()
+            },
         }
 
     def hub_metrics(self) -> list[str]:
-        return ["spearmanr", "pearsonr"]
+        return ["spearmanr", "pearsonr", "recall", "mrr"]
 
     def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
-        """How far a pair's rank by its cosine lies from that by its number, as a part of all ranks; negative."""
-        predicted, true = (ranks(np.array(values)) for values in zip(*_values(answers, examples), strict=True))
-        scores: np.ndarray = -np.abs(predicted - true) / max(1, len(true) - 1)
+        """Where rows have a number, how far a pair's rank by its cosine lies from that by its number, as a part of all ranks,
+        negative; a row without one moves no mean. Else the reciprocal rank of each row's partner."""
+        scored = _scored(examples)
+        if not scored:
+            scores: np.ndarray = 1 / search(answers, examples).ranks
+            return scores
+        errors = _rank_errors([answers[row] for row in scored], [examples[row] for row in scored])
+        scores = np.full(len(examples), -errors.mean())
+        scores[scored] = -errors
         return scores
 
     def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
-        """Every pair's cosine with its number, and the pairs whose ranks differ most."""
-        errors = -self.row_scores(evaluated.predictions.answers, evaluated.examples)
-        points = _values(evaluated.predictions.answers, evaluated.examples)
+        """The pairs whose ranks differ most, and every pair's cosine with its number; or the texts whose partner ranks lowest,
+        beside what they find in its place."""
+        answers, examples = evaluated.predictions.answers, evaluated.examples
+        scored = _scored(examples)
+        points = [[round(examples[row].target, 4), round(answers[row].scores[0], 4)] for row in scored][:MAX_PROBED]
+        if scored:
+            errors = -self.row_scores(answers, examples)
+        else:
+            found = search(answers, examples)
+            errors = (found.ranks - 1) / max(1, found.num_texts - 1)
         return {
-            "points": [[round(true, 4), round(predicted, 4)] for predicted, true in points][:MAX_PROBED],
+            **({"points": points} if points else {}),
             "by_length": by_length(evaluated.lengths, errors.tolist(), False),
             "worst": self.worst_errors(evaluated, MAX_ERRORS),
         }
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
-        errors = -self.row_scores(evaluated.predictions.answers, evaluated.examples)
+        answers, examples = evaluated.predictions.answers, evaluated.examples
+        scored = _scored(examples)
+        if not scored:
+            return _wrong_neighbours(search(answers, examples), examples, limit)
+        errors = _rank_errors([answers[row] for row in scored], [examples[row] for row in scored])
         return [
             {
                 "where": example.where,
                 "fields": {"text": example.item.source_sentence, "text_pair": example.item.sentences[0]},
                 "right": self.label_texts(example),
-                "guessed": self.answer_texts(evaluated.predictions.answers[index], {}),
+                "guessed": self.answer_texts(answers[scored[index]], {}),
                 "loss": round(float(errors[index]), 4),
                 "words": [],
             }
             for index in np.argsort(-errors, kind="stable")[:limit]
-            for example in [evaluated.examples[index]]
+            for example in [examples[scored[index]]]
         ]
 
     def distance(self, answer: Any, other: Any) -> float:
@@ -184,7 +300,7 @@ class FeatureExtractionTask(PublishedTask):
         return [f"{len(answer.vector)} numbers"]
 
     def label_texts(self, example: Example) -> list[str]:
-        return [f"{example.target:g}"]
+        return ["belong together" if example.target is None else f"{example.target:g}"]
 
 
 SPEC = FeatureExtractionTask()
@@ -236,22 +352,68 @@ def _task_options(modules: SentenceModules, dimensions: int) -> dict[str, Any]:
     return {"dimensions": dimensions, "pooling": "+".join(modules.pooling), **told, **without}
 
 
-def _pair(columns: TextColumns, record: Record, source: str) -> Example | Broken:
-    example = columns.parse(record, source, read_number)
-    if isinstance(example, Broken):
-        return example
-    item: ClassificationItem = example.item
-    return replace(example, item=SimilarityItem(item.text, (item.text_pair or "",)))
+def _base_options(recipe: Recipe) -> dict[str, Any]:
+    """What the manifest will say, which is what the base model's own files say."""
+    from transformers import AutoConfig  # seconds, which judging a version does not take
+
+    from scripts.tasks.feature_extraction.encoder import hidden_size
+    from scripts.training.pretrained import find_start
+
+    location = find_start(recipe.base_model, models=Path(recipe.models)).base.location
+    modules = find_modules(location) or plain_modules(location)
+    sizes = [layer.num_outputs for layer in modules.layers if layer.kind == "Dense"]
+    config = AutoConfig.from_pretrained(modules.transformer, trust_remote_code=False)
+    return _task_options(modules, sizes[-1] if sizes else len(modules.pooling) * hidden_size(config))
 
 
-def _values(answers: Sequence[Any], examples: Sequence[Example]) -> list[tuple[float, float]]:
-    """The cosine and the number of each pair."""
-    return [(answer.scores[0], example.target) for answer, example in zip(answers, examples, strict=True)]
+def _cropped(row: Row, limit: int) -> Row:
+    """Both ends of it; the vector begins where it did."""
+    return replace(head_and_tail(row, limit), output_positions=row.output_positions)
 
 
-def _correlations(predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-    return {
-        "spearman": round(correlation(ranks(predicted), ranks(true)), 4),
-        "pearson": round(correlation(predicted, true), 4),
-        "rows": len(true),
-    }
+def _scored(examples: Sequence[Example]) -> list[int]:
+    """Numbers of the rows that have a number."""
+    return [row for row, example in enumerate(examples) if example.target is not None]
+
+
+def _rank_errors(answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
+    """How far each pair's rank by its cosine lies from that by its number, as a part of all ranks."""
+    predicted = ranks(np.array([answer.scores[0] for answer in answers]))
+    true = ranks(np.array([example.target for example in examples]))
+    errors: np.ndarray = np.abs(predicted - true) / max(1, len(true) - 1)
+    return errors
+
+
+def _metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, Any]:
+    scored = _scored(examples)
+    metrics: dict[str, Any] = {}
+    if scored:
+        predicted = np.array([answers[row].scores[0] for row in scored])
+        true = np.array([examples[row].target for row in scored])
+        metrics["spearman"] = round(correlation(ranks(predicted), ranks(true)), 4)
+        metrics["pearson"] = round(correlation(predicted, true), 4)
+    others = sorted(set(range(len(examples))) - set(scored))
+    if others:
+        found = search([answers[row] for row in others], [examples[row] for row in others])
+        metrics |= retrieval_metrics(found.ranks)
+    return {**metrics, "rows": len(examples)}
+
+
+def _wrong_neighbours(found: Search, examples: Sequence[Example], limit: int) -> list[dict[str, Any]]:
+    """The texts whose partner ranks lowest, with the text that is nearest in its place."""
+    order = [int(row) for row in np.argsort(-found.ranks, kind="stable")[:limit] if found.ranks[row] > 1]
+    return [
+        {
+            "where": examples[row].where,
+            "fields": {
+                "text": examples[row].item.source_sentence,
+                "text_pair": examples[row].item.sentences[0],
+                "nearest": found.nearest[row],
+            },
+            "right": [f"cosine {found.cosines[row, 0]:.3f}, place {found.ranks[row]:,} of {found.num_texts:,}"],
+            "guessed": [f"cosine {found.cosines[row, 1]:.3f}"],
+            "loss": round(float(1 - 1 / found.ranks[row]), 4),
+            "words": [],
+        }
+        for row in order
+    ]

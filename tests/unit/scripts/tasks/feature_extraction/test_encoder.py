@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,17 @@ def test_weights_that_are_a_pickle_are_refused(whole: tuple[Any, Checkpoint], ba
     (tmp_path / "saved" / "2_Dense" / "model.safetensors").rename(tmp_path / "saved" / "2_Dense" / "pytorch_model.bin")
     with pytest.raises(InvalidSettings, match="2_Dense holds no weights as safetensors, and a pickle could run any code"):
         open_checkpoint(str(tmp_path / "saved"))
+
+
+def test_what_is_saved_here_is_read_by_the_library_and_read_again_here(
+    whole: tuple[Any, Checkpoint], base: Path, tmp_path: Path
+) -> None:
+    model, checkpoint = whole
+    checkpoint.model.save_pretrained(tmp_path)
+    for file in base.glob("*token*"):
+        shutil.copy(file, tmp_path)
+    again = open_checkpoint(str(tmp_path))
+    assert (again.max_tokens, again.task_options) == (checkpoint.max_tokens, checkpoint.task_options)
+    library = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
+    for found in (vectors(again, TorchRunner(again.model, "row")), library.encode(TEXTS)):
+        assert np.abs(found - model.encode(TEXTS)).max() < TOLERANCE
