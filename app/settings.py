@@ -53,6 +53,11 @@ class Settings(BaseModel):
         description="Model that answers requests of a task which name none, as `task=name`, separated by commas; it must load."
         " Without it, a task's only model, or the one that was published first.",
     )
+    tei_model: Annotated[str, StringConstraints(pattern=r"^[^/]*$")] = Field(
+        "",
+        description="Model that answers the routes of text-embeddings-inference that its task has (`/info`, `/embed`,"
+        " `/rerank`, `/predict`), whose requests name none; empty, and for the others: the default of their task.",
+    )
     tasks: Words = Field(
         ("*",),
         description="Installed packages, or tasks that they bring, to take beside the built-in tasks, separated by commas; `*`:"

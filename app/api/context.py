@@ -168,14 +168,18 @@ class PredictContext:
             return _envelope_of(deployment, prediction, results)
 
     def _capable(self, served: Mapping[str, Served]) -> str | None:
-        """The model published first of those that can serve a route whose default cannot; None: the default may be asked."""
+        """Of the first task with a model that can serve a route the default, or where that cannot the one published first; None
+        where all can, or none."""
         if all(entry.refusal is None for entry in served.values()):
             return None
         registry = self._state.registry
-        manifests = [entry.manifest for entry in registry.deployments if entry.manifest.task in served]
-        capable = {each.name: each.first_published for each in manifests if not served[each.task].refuses(each)}
-        default = next((name for name in map(registry.default_of, served) if name is not None), None)
-        return oldest(capable) if capable and default not in capable else None
+        manifests = [entry.manifest for entry in registry.deployments]
+        for task, own in served.items():
+            capable = {each.name: each.first_published for each in manifests if each.task == task and not own.refuses(each)}
+            if capable:
+                default = registry.default_of(task)
+                return default if default in capable else oldest(capable)
+        return None
 
     async def explain(self, request: ExplainRequest) -> Envelope[Any]:
         """Explain what a model answers to the items; the model, or else the first item's shape, says which task it is."""

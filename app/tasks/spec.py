@@ -214,6 +214,14 @@ class DropInCodec:
     description: str
     advice: str
     """How a caller has a long text read, as the protocol writes it."""
+    adapt: Callable[[Any, Mapping[str, Any]], DropInRequest] | None = None
+    """From a request of the path's first task and the manifest's task options to this task's own items and answer, of another
+    task that answers the same path; None: the request has them."""
+
+    def asked(self, request: Any, manifest: Manifest) -> DropInRequest:
+        """The request as a model's task reads it."""
+        own: DropInRequest = request if self.adapt is None else self.adapt(request, manifest.task_options)
+        return own
 
 
 @dataclass(frozen=True, slots=True)

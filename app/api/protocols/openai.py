@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -21,17 +21,21 @@ STATUSES = (400, 401, 403, 404, 408, 413, 415, 421, 429, 503, 504)
 def router(tasks: Tasks) -> APIRouter:
     """The routes, for all tasks that speak this protocol."""
     routes = APIRouter(route_class=JsonRoute)
-    for codec, names in serving_by_path([(spec, spec.openai) for spec in tasks.values()]):
-        _add(routes, codec, names)
+    for codecs in serving_by_path([(spec, spec.openai) for spec in tasks.values()]).values():
+        _add(routes, codecs)
     return routes
 
 
-def _add(routes: APIRouter, codec: DropInCodec, tasks: Sequence[str]) -> None:
+def _add(routes: APIRouter, codecs: Mapping[str, DropInCodec]) -> None:
+    tasks, codec = list(codecs), next(iter(codecs.values()))
+
     async def answer(request: Any, context: ContextDep) -> Any:
         with context.lease(tasks, request.model) as deployment:
-            results = await context.results(deployment, request.items(), request.options(), request.place, codec.advice)
             manifest = deployment.manifest
-            return request.shaped(results, f"{manifest.name}/{manifest.version}")
+            own = codecs[manifest.task]
+            asked = own.asked(request, manifest)
+            results = await context.results(deployment, asked.items(), asked.options(), asked.place, own.advice)
+            return asked.shaped(results, f"{manifest.name}/{manifest.version}")
 
     answer.__annotations__["request"] = codec.request
     routes.post(

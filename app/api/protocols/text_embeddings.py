@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Request
@@ -91,12 +91,11 @@ class Info(BaseModel):
 def router(tasks: Tasks) -> APIRouter:
     """The routes, for all tasks that speak this protocol."""
     routes = APIRouter(route_class=JsonRoute)
-    names = serving_by_path([(spec, spec.text_embeddings.routes) for spec in tasks.values() if spec.text_embeddings])
+    served = serving_by_path([(spec, spec.text_embeddings.routes) for spec in tasks.values() if spec.text_embeddings])
     native = {route.path for route in tasks.routes}
-    for codec, serving in names:
+    for path, codecs in served.items():
         # generated clients name their functions after it, and a native route may be called the same
-        name = f"tei_{codec.path}" if f"v1/{codec.path}" in native else codec.path
-        _add(routes, codec, serving, name)
+        _add(routes, codecs, f"tei_{path}" if f"v1/{path}" in native else path)
     described = _in_order(tasks)
 
     @routes.get(
@@ -105,8 +104,9 @@ def router(tasks: Tasks) -> APIRouter:
         responses=openapi_responses(401, 421, 424, 429, 503, error_format=TEI),
     )
     async def info(request: Request, state: Annotated[AppState, Depends(app_state)]) -> Info:
-        """The default embedding model, else the default reranker, else the default classifier, and what may be asked of it."""
-        with state.registry.lease(described) as deployment:
+        """The default embedding model, else the default reranker, else the default classifier, and what may be asked of it; or
+        the model that `HOOPER_TEI_MODEL` names."""
+        with state.registry.lease(described, chosen_model(state, described)) as deployment:
             codec = deployment.spec.text_embeddings
             if codec is None:
                 raise no_codec(deployment.spec)
@@ -115,15 +115,21 @@ def router(tasks: Tasks) -> APIRouter:
     return routes
 
 
-def serving_by_path(routes: Iterable[tuple[TaskSpec, Sequence[DropInCodec]]]) -> list[tuple[DropInCodec, list[str]]]:
-    """Each route once, with the names of the tasks that answer it, in their order."""
-    codecs: dict[str, DropInCodec] = {}
-    names: dict[str, list[str]] = {}
-    for spec, of_task in routes:
-        for codec in of_task:
-            codecs.setdefault(codec.path, codec)
-            names.setdefault(codec.path, []).append(spec.name)
-    return [(codec, names[path]) for path, codec in codecs.items()]
+def serving_by_path(routes: Iterable[tuple[TaskSpec, Sequence[DropInCodec]]]) -> dict[str, dict[str, DropInCodec]]:
+    """Each path with what the tasks that answer it make of it, by their names and in their order; the first decides what a
+    request is."""
+    served: dict[str, dict[str, DropInCodec]] = {}
+    for spec, codecs in routes:
+        for codec in codecs:
+            served.setdefault(codec.path, {})[spec.name] = codec
+    return served
+
+
+def chosen_model(state: AppState, tasks: Sequence[str]) -> str | None:
+    """The model that the service's setting names for this protocol, where it does one of these tasks; None: a default one."""
+    name = state.settings.tei_model
+    known = {entry.manifest.name: entry.manifest.task for entry in state.registry.deployments}
+    return name if name and known.get(name, tasks[0]) in tasks else None  # of one that is not there it is said
 
 
 def _in_order(tasks: Tasks) -> list[str]:
@@ -132,11 +138,15 @@ def _in_order(tasks: Tasks) -> list[str]:
     return sorted(codecs, key=lambda name: get_args(ModelKind).index(codecs[name].kind))
 
 
-def _add(routes: APIRouter, codec: DropInCodec, tasks: Sequence[str], name: str) -> None:
-    async def answer(request: Any, context: ContextDep) -> Any:
-        with context.lease(tasks, None) as deployment:
-            results = await context.results(deployment, request.items(), request.options(), request.place, codec.advice)
-            return request.shaped(results, deployment.manifest.name)
+def _add(routes: APIRouter, codecs: Mapping[str, DropInCodec], name: str) -> None:
+    tasks, codec = list(codecs), next(iter(codecs.values()))
+
+    async def answer(request: Any, context: ContextDep, state: Annotated[AppState, Depends(app_state)]) -> Any:
+        with context.lease(tasks, chosen_model(state, tasks)) as deployment:
+            own = codecs[deployment.manifest.task]
+            asked = own.asked(request, deployment.manifest)
+            results = await context.results(deployment, asked.items(), asked.options(), asked.place, own.advice)
+            return asked.shaped(results, deployment.manifest.name)
 
     answer.__annotations__["request"] = codec.request
     routes.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from app.tasks.feature_extraction.protocols import HUGGING_FACE, NATIVE, OPEN_IN
 from app.tasks.feature_extraction.schemas import EmbedRequest, EmbedResult
 from app.tasks.feature_extraction.task import EmbedItem, EmbedOptions, FeatureExtraction
 from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
-from app.tasks.text_classification.spec import FIELDS
+from app.tasks.text_classification.spec import FIELDS, ZERO_SHOT
 from app.tasks.text_ranking import cosine
 from app.tasks.text_ranking.spec import RERANK
+from app.tasks.zero_shot_classification import similarity
 
 NUM_SHOWN = 4
 """Components that a line on a terminal shows."""
@@ -57,6 +59,7 @@ SPEC = TaskSpec(
     routes=(
         Served(EMBED, EmbedResult.of),
         Served(RERANK, EmbedResult.of, cosine.arrange, cosine.similarity_item, cosine.options_of),
+        Served(ZERO_SHOT, EmbedResult.of, similarity.arrange, similarity.items_of, similarity.options_of),
     ),
     fields={"text": FIELDS["text"]},
     table=TableSpec({"embedding": list, "num_tokens": int, "truncated": bool}, vector="embedding", vector_size=_vector_size),
@@ -65,7 +68,7 @@ SPEC = TaskSpec(
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
-    text_embeddings=TEXT_EMBEDDINGS,
+    text_embeddings=replace(TEXT_EMBEDDINGS, routes=(*TEXT_EMBEDDINGS.routes, cosine.TEXTS_BY_COSINE)),
     openai=OPENAI,
     training="scripts.tasks.feature_extraction:SPEC",
     answer_bytes=_answer_bytes,

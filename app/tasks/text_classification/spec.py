@@ -42,7 +42,9 @@ ZERO_SHOT = NativeRoute(
     description="""Scores of labels that the model was never trained on, for one text or a list of them. It is asked of each
 label whether its sentence (`hypothesis_template`) follows from the text; all labels of all texts are read in the same batch.
 
-Any classifier of pairs answers that has a label which begins with `entailment`: a model of natural language inference.
+Any classifier of pairs answers that has a label which begins with `entailment`: a model of natural language inference. Where
+none is loaded, or where one is named, a model that gives texts their vectors answers by how similar the text and each label's
+sentence are: `method` says which it was.
 In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
 )
 FIELDS = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.core.errors import HooperError
 from app.tasks.base import Result, refuse_text
 from app.tasks.feature_extraction.task import EmbedOptions, Similarities, SimilarityItem
 from app.tasks.spec import Arranged
+from app.tasks.text_ranking.protocols import RERANK, RankedText, RerankTextsRequest
 from app.tasks.text_ranking.schemas import DocumentText, RankedDocument, RerankRequest, text_of
 
 QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
@@ -23,10 +25,7 @@ def similarity_item(request: RerankRequest, task_options: Mapping[str, Any]) -> 
     documents = [text_of(entry) for entry, refused in _documents(request) if refused is None]
     if not documents:
         return [next(refused for _, refused in _documents(request) if refused is not None)]
-    prompts: Mapping[str, str] = task_options.get("prompts") or {}
-    return [
-        SimilarityItem(request.query, tuple(documents), _prompt(prompts, QUERY_PROMPTS), _prompt(prompts, DOCUMENT_PROMPTS))
-    ]
+    return [_item(request.query, documents, task_options)]
 
 
 def options_of(request: RerankRequest) -> EmbedOptions:
@@ -46,6 +45,42 @@ def arrange(request: RerankRequest, results: Sequence[Result | HooperError]) -> 
     order = sorted(range(len(numbers)), key=lambda place: -answer.scores[place])
     limit = request.top_n if request.top_n is not None and request.top_n > 0 else len(order)
     return [*((numbers[place], _ranked(request, numbers[place], answer, place)) for place in order[:limit]), *failed]
+
+
+@dataclass(frozen=True, slots=True)
+class TextsByCosine:
+    """A request to text-embeddings-inference's `/rerank`, as a model of vectors is asked. Satisfies `DropInRequest`."""
+
+    request: RerankTextsRequest
+    task_options: Mapping[str, Any]
+
+    def items(self) -> Sequence[SimilarityItem]:
+        """
+        Raises:
+            EmptyBatch: there are no texts.
+        """
+        texts = tuple(item.document for item in self.request.items())
+        return [_item(self.request.query, texts, self.task_options)]
+
+    def options(self) -> EmbedOptions:
+        own = self.request.options()
+        return EmbedOptions(truncation=own.truncation, truncation_side=own.truncation_side)
+
+    def place(self, number: int, field: str) -> str:
+        return field.replace("source_sentence", "query").replace("sentences", "texts") or "texts"
+
+    def shaped(self, results: Sequence[Result], model: str) -> list[RankedText]:
+        """The texts, the most similar first; the raw score of a cosine is the cosine."""
+        scores: Sequence[float] = results[0].answer.scores
+        texts = self.request.texts if self.request.return_text else [None] * len(scores)
+        order = sorted(range(len(scores)), key=lambda number: -scores[number])
+        return [RankedText.model_construct(index=number, score=scores[number], text=texts[number]) for number in order]
+
+
+def _item(query: str, documents: Sequence[str], task_options: Mapping[str, Any]) -> SimilarityItem:
+    """Query and documents, each with the prompt that the model has for it."""
+    prompts: Mapping[str, str] = task_options.get("prompts") or {}
+    return SimilarityItem(query, tuple(documents), _prompt(prompts, QUERY_PROMPTS), _prompt(prompts, DOCUMENT_PROMPTS))
 
 
 def _ranked(request: RerankRequest, number: int, answer: Similarities, place: int) -> RankedDocument:
@@ -71,3 +106,7 @@ def _documents(request: RerankRequest) -> list[tuple[Any, HooperError | None]]:
 def _prompt(prompts: Mapping[str, str], names: Sequence[str]) -> str | None:
     """The name of the first of these prompts that the model has; None: its default prompt is taken."""
     return next((name for name in names if name in prompts), None)
+
+
+TEXTS_BY_COSINE = replace(RERANK, adapt=TextsByCosine)
+"""What `/rerank` of text-embeddings-inference is to a model of vectors."""

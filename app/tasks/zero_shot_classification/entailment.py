@@ -17,7 +17,7 @@ from app.tasks.passage import sigmoid
 from app.tasks.spec import Arranged
 from app.tasks.text_classification.schemas import Label
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
-from app.tasks.zero_shot_classification.schemas import ZeroShotItem, ZeroShotRequest, ZeroShotResult
+from app.tasks.zero_shot_classification.schemas import Method, ZeroShotItem, ZeroShotRequest, ZeroShotResult
 
 MIN_SCORE = 0.5
 """From so much on a label is selected, where several may be right."""
@@ -76,7 +76,19 @@ def _result(
     if isinstance(item, HooperError) or len(good) < len(answers):
         return next(answer for answer in answers if isinstance(answer, HooperError))
     logits = [{entry.label: entry.score for entry in answer.answer.labels} for answer in good]
-    scores = scores_of(logits, request.multi_label)
+    return arranged(request, item, scores_of(logits, request.multi_label), "entailment", good)
+
+
+def arranged(
+    request: ZeroShotRequest, item: ZeroShotItem, scores: Sequence[float], method: Method, read: Sequence[Result]
+) -> ZeroShotResult:
+    """A text's labels, best first.
+
+    Args:
+        scores: of its labels, in their order.
+        method: by which they were made.
+        read: what the model read for them.
+    """
     order = sorted(range(len(scores)), key=lambda place: -scores[place])  # stable: equal ones stay as they were sent
     labels = [
         Label.model_construct(
@@ -88,9 +100,9 @@ def _result(
     ]
     return ZeroShotResult.model_construct(
         labels=labels,
-        method="entailment",
-        num_tokens=sum(answer.num_tokens for answer in good),
-        truncated=any(answer.truncated for answer in good),
+        method=method,
+        num_tokens=sum(answer.num_tokens for answer in read),
+        truncated=any(answer.truncated for answer in read),
     )
 
 
@@ -107,7 +119,11 @@ def scores_of(logits: Sequence[Logits], multi_label: bool) -> list[float]:
     entailment, contradiction = names
     if multi_label or len(logits) == 1:
         return [sigmoid(pair[entailment] - pair[contradiction]) for pair in logits]
-    entailed = np.array([pair[entailment] for pair in logits], np.float64)
-    shares = np.exp(entailed - entailed.max())
-    scores: list[float] = (shares / shares.sum()).tolist()
-    return scores
+    return softmax([pair[entailment] for pair in logits])
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """Shares of 1, which large values do not overflow."""
+    powers = np.exp(np.asarray(values, np.float64) - max(values))
+    shares: list[float] = (powers / powers.sum()).tolist()
+    return shares

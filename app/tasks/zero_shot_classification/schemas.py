@@ -20,6 +20,7 @@ PLACE = "{}"
 TEMPLATE = "This example is {}."
 MAX_LABELS, MAX_LABEL_CHARACTERS, MAX_TEMPLATE_CHARACTERS = 256, 200, 500
 LabelName = Annotated[str, StringConstraints(max_length=MAX_LABEL_CHARACTERS)]
+Method = Literal["entailment", "similarity"]
 LabelNames = Annotated[list[LabelName], Field(fail_fast=True), Field(max_length=MAX_LABELS)]
 
 
@@ -106,12 +107,15 @@ class ZeroShotResult(BaseModel):
     """The labels of one text, best first."""
 
     labels: list[Label] = Field(description="The labels with their scores, best first; equal ones in the order sent.")
-    method: Literal["entailment", "similarity"] = Field(
-        description="What was asked of the model: whether the label's sentence follows from the text, or how similar they are.",
+    method: Method = Field(
+        description="What was asked of the model: whether the label's sentence follows from the text, or how similar they are."
+        " Scores of `similarity` say which label is nearest, and are no probabilities.",
         examples=["entailment"],
     )
     num_tokens: int = Field(
-        description="Tokens that the model read for this text with all of its labels, special tokens included.", examples=[57]
+        description="Tokens that the model read for this text with all of its labels, special tokens included; by `similarity`"
+        " a label's sentence is read once for all texts, and counts for each.",
+        examples=[57],
     )
     truncated: bool = Field(description="Whether a part of the text was cut off unread.", examples=[False])
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.tasks.registry import installed_tasks
 from app.tasks.text_classification.protocols import PredictRequest
 from tests.support.requests import Service
-from tests.support.tiny_model import MAX_TOKENS
+from tests.support.tiny_model import MAX_TOKENS, publish_tiny, publish_tiny_spec
 
 VARIANTS = "inputs: should be a text, a pair [text, text], or a batch [[text], [text, text], …]"
 LONG = "bad " + "film " * MAX_TOKENS + "good"
@@ -114,3 +116,17 @@ async def test_info_tells_the_truth_of_the_model(start: Any) -> None:
     assert info["auto_truncate"] is False
     limits = {"max_concurrent_requests": 77, "max_batch_tokens": 99, "max_batch_requests": 9, "max_client_batch_size": 7}
     assert {name: info[name] for name in limits} == limits
+
+
+async def test_a_setting_names_the_model_of_the_routes_that_its_task_has(start: Any, tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "first")
+    publish_tiny(tmp_path, "second")
+    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
+    async with start(models=tmp_path, tei_model="second") as service:
+        assert (await service.client.get("/info")).json()["model_id"] == "second/1"
+        response = await service.client.post("/embed", json={"inputs": "good"})
+        assert (response.status_code, len(response.json())) == (200, 1)  # which "second" does not do
+    async with start(models=tmp_path, tei_model="third") as service:
+        response = await service.client.post("/predict", json={"inputs": "good"})
+    assert response.status_code == 424
+    assert "third" in response.json()["error"]

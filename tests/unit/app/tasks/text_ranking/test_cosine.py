@@ -74,3 +74,18 @@ def test_query_and_documents_get_the_prompts_that_the_model_has_for_them(prompts
     request = RerankRequest(query="a", documents=["b", "c"])
     (item,) = similarity_item(request, {"prompts": prompts})
     assert item == SimilarityItem("a", ("b", "c"), *expected)
+
+
+async def test_text_embeddings_inferences_route_ranks_by_cosine_where_no_cross_encoder_is_there(embedder: Service) -> None:
+    texts = ["bad film", "very good film", "good film"]
+    native = await post(embedder, "/v1/rerank", {"query": "good film", "documents": texts})
+    expected = [(result["index"], result["relevance_score"]) for result in native["results"]]
+    ranked = await post(embedder, "/rerank", {"query": "good film", "texts": texts, "raw_scores": True})
+    assert [(text["index"], text["score"]) for text in ranked] == expected
+    assert (await post(embedder, "/rerank", {"query": "good film", "texts": texts, "return_text": True}))[0]["text"] == texts[2]
+    long = {"query": "good", "texts": ["good", "film " * 500]}
+    assert "more than" in (await post(embedder, "/rerank", long, 413))["error"]
+    assert len(await post(embedder, "/rerank", {**long, "truncate": True})) == 2
+    for body, place in (({"query": " ", "texts": ["a"]}, "query"), ({"query": "a", "texts": ["a", ""]}, "texts.1")):
+        assert (await post(embedder, "/rerank", body, 422))["error"].startswith(f"{place}: must not be empty")
+    assert "texts: must not be empty" in (await post(embedder, "/rerank", {"query": "a", "texts": []}, 400))["error"]
