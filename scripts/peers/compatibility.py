@@ -4,7 +4,8 @@
 
 FOLDER holds one folder per checkpoint, as transformers saved it, named after its kind and, after the last hyphen, what it is
 for: `bert-qa`. Each is published in a process of its own, with fp32 weights, into a folder that is thrown away. The
-measurements become the table of a page, whose other text stays, and with --json a file.
+measurements become the table of a page, whose other text stays, and with --json a file; what a run before wrote there of other
+checkpoints stays in both.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ from scripts.export.import_checkpoint import Checkpoint, ImportRequest, import_c
 from scripts.export.layouts import accepted_inputs, head_logits
 from scripts.export.published import OpenVersion, open_folder
 from scripts.export.torch_reference import TorchRunner
+from scripts.tasks import training_tasks
 from scripts.training.evaluation import largest_error
 from scripts.training.recipe import Recipe
 
 TIMEOUT_S = 300
+HEADLESS = "emb"
+"""What a checkpoint is for that has no head to say it."""
 MAX_ERROR = 1e-4
 NUM_ROWS = 8
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -82,14 +86,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in sorted(path for path in options.folder.iterdir() if (path / "config.json").is_file()):
         outcomes.append(measure_in_subprocess(folder))
         print(describe(outcomes[-1]), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n", encoding="utf-8")
-    if options.output:
-        write_table(options.output, outcomes)
     failed = [outcome for outcome in outcomes if outcome.is_wrong]
     published = sum(bool(outcome.layout) for outcome in outcomes)
     print(f"{len(outcomes)} checkpoints: {published} published, {len(outcomes) - published} not, {len(failed)} wrongly")
+    if options.json:
+        outcomes = _with_earlier(options.json, outcomes)
+        options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n", encoding="utf-8")
+    if options.output:
+        write_table(options.output, outcomes)
     return EXIT_FAILED if failed else 0
+
+
+def _with_earlier(file: Path, outcomes: Sequence[CheckpointOutcome]) -> list[CheckpointOutcome]:
+    """Those that a file has of other checkpoints, then these."""
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    now = {(outcome.kind, outcome.use) for outcome in outcomes}
+    return [*(CheckpointOutcome(**entry) for entry in earlier if (entry["kind"], entry["use"]) not in now), *outcomes]
 
 
 def measure_in_subprocess(folder: Path) -> CheckpointOutcome:
@@ -120,9 +132,10 @@ def measure(folder: Path) -> CheckpointOutcome:
     try:
         with tempfile.TemporaryDirectory(prefix="hooper-") as models:
             recipe = Recipe(name=folder.name.lower(), models=models)
-            published = import_checkpoint(ImportRequest(str(folder), recipe, None, [], "fp32", ""), lambda stage, text: None)
+            task = next(name for name, each in training_tasks().items() if each.headless) if use == HEADLESS else None
+            published = import_checkpoint(ImportRequest(str(folder), recipe, task, [], "fp32", ""), lambda stage, text: None)
             version = open_folder(published)
-            error = largest_difference(version, open_checkpoint(str(folder)))
+            error = largest_difference(version, open_checkpoint(str(folder), task))
     except HooperError as refusal:
         return CheckpointOutcome(kind, use, _architecture(folder), refusal=refusal.detail.replace(str(folder), folder.name))
     engines: dict[str, str] = {

@@ -43,6 +43,23 @@ def test_each_checkpoint_is_published_or_refused_and_compared(
     assert "\n1. ConvBertForSequenceClassification" in text
 
 
+def test_what_an_earlier_run_found_of_other_checkpoints_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, record = tmp_path / "page.md", tmp_path / "record.json"
+    for name in ("a-seq", "a-emb"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    measured = {
+        "a-seq": CheckpointOutcome("a", "seq", "A", "packed", 1e-6),
+        "a-emb": CheckpointOutcome("a", "emb", "A", "padded", 2e-6),
+    }
+    monkeypatch.setattr(compatibility, "measure", lambda folder: measured[folder.name])
+    assert main([str(tmp_path), "--json", str(record)]) == 0
+    (tmp_path / "a-seq" / "config.json").unlink()
+    monkeypatch.setitem(measured, "a-emb", CheckpointOutcome("a", "emb", "A", "packed", 3e-6))
+    assert main([str(tmp_path), "--json", str(record), "--output", str(page)]) == 0
+    assert "| a | packed 1e-06 | packed 3e-06 |" in page.read_text()
+
+
 def test_a_process_that_dies_is_a_crash_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
