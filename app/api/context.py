@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, Header, Request, Response
@@ -150,12 +151,8 @@ class PredictContext:
         """
         tasks = [task for task in tasks if served[task].is_for(request)] or tasks
         with self.lease(tasks, request.model or self._capable(served)) as deployment:
-            manifest = deployment.manifest
-            own = served[manifest.task]
-            if refusal := own.refuses(manifest):
-                raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
-            items, options = own.items_of(request, manifest.task_options), own.options(request)
-            prediction = await self._predict(deployment, items, options, is_counted=not own.is_adapted)
+            own = served[deployment.manifest.task]
+            prediction = await self._asked(deployment, own, request)
             if own.arrange is None:
                 _check_results(request, prediction.results)
                 return self._envelope(deployment, prediction, own.wrap)
@@ -166,6 +163,18 @@ class PredictContext:
                 for number, entry in arranged
             ]
             return _envelope_of(deployment, prediction, results)
+
+    async def _asked(self, deployment: Deployment, own: Served, request: Any) -> Prediction:
+        """What the model says to a request of a native route.
+
+        Raises:
+            UnknownModel: it cannot serve the route.
+        """
+        manifest = deployment.manifest
+        if refusal := own.refuses(manifest):
+            raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
+        items, options = own.items_of(request, manifest.task_options), own.options(request)
+        return await self._predict(deployment, items, options, is_counted=not own.is_adapted)
 
     def _capable(self, served: Mapping[str, Served]) -> str | None:
         """Of the first task with a model that can serve a route the default, or where that cannot the one published first; None
@@ -240,12 +249,39 @@ class PredictContext:
         Raises:
             HooperError: the first item's that could not be answered, or one that concerns the whole request.
         """
+        self._wait_at_most(timeout_s)
+        prediction = await self._predict(deployment, items, options)
+        return self._all_good(prediction.results, place, advice)
+
+    async def route_results(
+        self,
+        deployment: Deployment,
+        own: Served,
+        request: Any,
+        place: Callable[[int, str], str],
+        advice: str,
+        timeout_s: float | None = None,
+    ) -> list[Any]:
+        """The same for a native route whose items are not the task's own: its results, in the order of the request's inputs.
+
+        Args:
+            own: how the deployment's task serves the route.
+            request: of the route.
+        """
+        self._wait_at_most(timeout_s)
+        prediction = await self._asked(deployment, own, request)
+        arranged = sorted(own.arrange(request, prediction.results) if own.arrange else [], key=itemgetter(0))
+        return self._all_good([entry for _, entry in arranged], place, advice)
+
+    def _wait_at_most(self, timeout_s: float | None) -> None:
         if timeout_s is not None:
             until = time.monotonic() + timeout_s
             self._deadline = until if self._deadline is None else min(until, self._deadline)
-        prediction = await self._predict(deployment, items, options)
-        good: list[Result] = []
-        for number, result in enumerate(prediction.results):
+
+    def _all_good(self, results: Sequence[Any], place: Callable[[int, str], str], advice: str) -> list[Any]:
+        """Results none of which is an error; how many were cut goes into the header X-Truncated."""
+        good: list[Any] = []
+        for number, result in enumerate(results):
             if isinstance(result, InvalidInput):
                 raise InvalidInput(result.reason, place(number, result.field or ""))
             if isinstance(result, TooLarge) and result.truncations:

@@ -85,46 +85,6 @@ class OutputSpec:
     """Of a vector; 0: as many as the model's task options say, such as labels."""
 
 
-Arranged = Sequence[tuple[int, BaseModel | HooperError]]
-"""What stands in `results`, each with the number of its item in the request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A native route that a task serves."""
-
-    route: NativeRoute
-    wrap: Callable[[Result], BaseModel]
-    """From the task's answer to one item to what is told of it; to the route's result, unless `arrange` makes that."""
-    arrange: Callable[[Any, Sequence[Result | HooperError]], Arranged] | None = None
-    """From a request and the answers to its items, in order, to its results, where those have another order or are fewer; None:
-    one for each item, in the order of the items."""
-    items: Callable[[Any, Mapping[str, Any]], Sequence[Any]] | None = None
-    """From a request and the manifest's task options to the task's own items, where those are others than the route's: more of
-    them, or of another kind. None: they are the request's."""
-    options: Callable[[Any], Any] = methodcaller("options")
-    """From a request to the task's own options."""
-    refusal: Callable[[Mapping[str, Any]], str] | None = None
-    """From the manifest's task options to why a model of the task cannot serve the route, as a clause; empty: it can. None: all
-    can."""
-    is_for: Callable[[Any], bool] = lambda request: True
-    """From a request to whether it may be the task's; else none of its models is asked."""
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether the task's items are others than those of the request."""
-        return self.items is not None
-
-    def refuses(self, manifest: Manifest) -> str:
-        """Why a model of the task cannot serve the route, as a clause; empty: it can."""
-        return self.refusal(manifest.task_options) if self.refusal is not None else ""
-
-    def items_of(self, request: Any, task_options: Mapping[str, Any]) -> Sequence[Any]:
-        """The task's own items of a request."""
-        own: Sequence[Any] = request.items() if self.items is None else self.items(request, task_options)
-        return own
-
-
 @dataclass(frozen=True, slots=True)
 class HuggingFaceCodec:
     """The Hugging Face Inference API to a task's items and options, and its answers back."""
@@ -151,6 +111,10 @@ class HuggingFaceCodec:
     """Of an input beside those of the task's `NativeItems`."""
     beside_inputs: frozenset[str] = frozenset()
     """Parameters that may stand beside `inputs`, too, where the task's specification has them."""
+    mark: str = ""
+    """Of a route that is not the task's own: the parameter by which a request is known to be for it."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Fields of that route's request to the parameters that are called otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +139,57 @@ class OpenInferenceCodec:
     """Options of the native route that are no parameters here, since outputs have one answer per item."""
     model_outputs: Callable[[Mapping[str, Any]], Mapping[str, Datatype]] = lambda task_options: {}
     """Outputs that only some models have besides, by the manifest's task options."""
+    mark: str = ""
+    """Of a route that is not the task's own: the option by which a request is known to be for it."""
 
     def outputs_of(self, task_options: Mapping[str, Any]) -> dict[str, Datatype]:
         """All outputs of a model."""
         return {**self.outputs, **self.model_outputs(task_options)}
+
+
+Arranged = Sequence[tuple[int, BaseModel | HooperError]]
+"""What stands in `results`, each with the number of its item in the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A native route that a task serves."""
+
+    route: NativeRoute
+    wrap: Callable[[Result], BaseModel]
+    """From the task's answer to one item to what is told of it; to the route's result, unless `arrange` makes that."""
+    arrange: Callable[[Any, Sequence[Result | HooperError]], Arranged] | None = None
+    """From a request and the answers to its items, in order, to its results, where those have another order or are fewer; None:
+    one for each item, in the order of the items."""
+    items: Callable[[Any, Mapping[str, Any]], Sequence[Any]] | None = None
+    """From a request and the manifest's task options to the task's own items, where those are others than the route's: more of
+    them, or of another kind. None: they are the request's."""
+    options: Callable[[Any], Any] = methodcaller("options")
+    """From a request to the task's own options."""
+    refusal: Callable[[Mapping[str, Any]], str] | None = None
+    """From the manifest's task options to why a model of the task cannot serve the route, as a clause; empty: it can. None: all
+    can."""
+    hugging_face: HuggingFaceCodec | None = None
+    """How an adapted route is asked there, where one of its parameters says that it is meant (`mark`). Items are those in the
+    route's `inputs`, options the other fields of its request, and what is answered are its results."""
+    open_inference: OpenInferenceCodec | None = None
+    """The same with tensors, where an option of the route says that it is meant."""
+    is_for: Callable[[Any], bool] = lambda request: True
+    """From a request to whether it may be the task's; else none of its models is asked."""
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the task's items are others than those of the request."""
+        return self.items is not None
+
+    def refuses(self, manifest: Manifest) -> str:
+        """Why a model of the task cannot serve the route, as a clause; empty: it can."""
+        return self.refusal(manifest.task_options) if self.refusal is not None else ""
+
+    def items_of(self, request: Any, task_options: Mapping[str, Any]) -> Sequence[Any]:
+        """The task's own items of a request."""
+        own: Sequence[Any] = request.items() if self.items is None else self.items(request, task_options)
+        return own
 
 
 class DropInRequest(Protocol):
@@ -387,6 +398,16 @@ class TaskSpec:
     @property
     def is_plugin(self) -> bool:
         return self.distribution != DISTRIBUTION
+
+    def hugging_face_for(self, parameters: Any) -> Served | None:
+        """The route that a parameter of Hugging Face's protocol says is meant; None: the task's own."""
+        marked = [entry for entry in self.routes if entry.hugging_face is not None]
+        return next((entry for entry in marked if getattr(parameters, entry.hugging_face.mark) is not None), None)  # type: ignore[union-attr]
+
+    def open_inference_for(self, parameters: Mapping[str, Any]) -> Served | None:
+        """The same of a request with tensors."""
+        marked = [entry for entry in self.routes if entry.open_inference is not None]
+        return next((entry for entry in marked if entry.open_inference.mark in parameters), None)  # type: ignore[union-attr]
 
     def served(self, path: str) -> Served:
         """How it serves a path that is one of its routes'."""

@@ -178,6 +178,16 @@ def test_inference_client_reads_vectors_and_similarities(shipped_service: LiveSe
 # --- OpenAI
 
 
+def test_inference_client_chooses_among_labels_of_its_own(shipped_service: LiveService) -> None:
+    text, labels = "The battery is empty after an hour, and I want my money back.", ["complaint", "recipe", "weather"]
+    asking = inference(shipped_service, "embed")
+    elements = asking.zero_shot_classification(text, labels, hypothesis_template="This text is a {}.")
+    assert elements[0].label == "complaint"
+    assert sum(element.score for element in elements) == pytest.approx(1)
+    (alone,) = asking.zero_shot_classification(text, ["complaint"], multi_label=True)
+    assert 0 < alone.score < 1
+
+
 def test_openai_client_reads_vectors_in_both_encodings_and_is_told_what_is_wrong(shipped_service: LiveService) -> None:
     openai = pytest.importorskip("openai")
     texts = ["The parcel never arrived.", "A recipe for apple pie."]

@@ -13,20 +13,22 @@ service's URL alone: for these tasks the client adds no path to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Response
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from app.api.context import ContextDep, no_codec
 from app.api.error_formats import HUGGING_FACE
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.core.errors import EmptyBatch, InvalidInput
+from app.core.validation import wrong_field
 from app.tasks.registry import Tasks
 from app.tasks.schemas import Request, as_list, union
-from app.tasks.spec import HuggingFaceCodec, TaskSpec
+from app.tasks.spec import HuggingFaceCodec, Served, TaskSpec
 
 HUB_CLIENT = re.compile(r"hf_hub/|@huggingface/")
 """What Hugging Face's Python and JavaScript clients call themselves."""
@@ -140,6 +142,26 @@ def parse_options(spec: TaskSpec, codec: HuggingFaceCodec, parameters: Any) -> A
     return codec.options(parameters)
 
 
+def route_request(own: Served, items: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """A request of a native route.
+
+    Raises:
+        InvalidInput: one of its options is wrong.
+    """
+    try:
+        return own.route.read_listed({"inputs": list(items), **options})
+    except ValidationError as error:
+        name, message = wrong_field(error.errors(include_url=False, include_input=False))
+        renamed = own.hugging_face.renamed if own.hugging_face is not None else {}
+        raise InvalidInput(message, f"parameters.{renamed.get(name, name)}") from None
+
+
+def place_of(request: Any, codec: HuggingFaceCodec, number: int, field: str) -> str:
+    """How the caller names what is a field of a native route's request, or of one of its inputs."""
+    name = codec.renamed.get(field, field)
+    return f"parameters.{name}" if name in codec.parameters else str(request.place(number, ""))
+
+
 def _all_parameters(request: Any, parameters: Any, codecs: Sequence[HuggingFaceCodec]) -> Any:
     """The parameters, with those that stand beside `inputs`.
 
@@ -158,6 +180,8 @@ def router(tasks: Tasks) -> APIRouter:
     """The route, for all tasks that speak this protocol."""
     specs = [spec for spec in tasks.values() if spec.hugging_face is not None]
     codecs = [spec.hugging_face for spec in specs if spec.hugging_face is not None]
+    marked = [entry.hugging_face for spec in specs for entry in spec.routes if entry.hugging_face is not None]
+    codecs += {id(codec): codec for codec in marked}.values()  # tasks that serve one route share it
     body = request_model(specs, codecs)
     parameters = parameters_model(codecs)
 
@@ -174,8 +198,14 @@ def router(tasks: Tasks) -> APIRouter:
             if codec is None:
                 raise no_codec(spec)
             given = _all_parameters(request, request.parameters or parameters(), codecs)
+            own = spec.hugging_face_for(given)
+            codec = own.hugging_face if own is not None and own.hugging_face is not None else codec
             items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
-            results = await context.results(deployment, items, options, request.place, ADVICE)
+            if own is None:
+                results = await context.results(deployment, items, options, request.place, ADVICE)
+            else:
+                asked, place = route_request(own, items, options), partial(place_of, request, codec)
+                results = await context.route_results(deployment, own, asked, place, ADVICE)
             response.headers["Vary"] = "User-Agent"
             ignored = [parameter for parameter in sorted(codec.unused) if getattr(given, parameter)]
             if ignored:
@@ -187,7 +217,7 @@ def router(tasks: Tasks) -> APIRouter:
 
     # what is asked and answered depends on the tasks that are there, so the types cannot stand in the signature
     titles: Any = {}
-    for spec, codec in zip(specs, codecs, strict=True):  # of tasks that share an example the first one names it
+    for spec, codec in zip(specs, codecs, strict=False):  # of tasks that share an example the first one names it
         titles.setdefault(codec.example.model, {"summary": spec.title, "value": codec.example.value})
     ask_by_name.__annotations__["request"] = Annotated[body, Body(openapi_examples=titles)]
     routes = APIRouter(route_class=JsonRoute)

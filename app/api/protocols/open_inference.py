@@ -33,7 +33,7 @@ from app.core.validation import wrong_field
 from app.serving.deployment import Deployment
 from app.tasks.base import Result
 from app.tasks.registry import Tasks
-from app.tasks.spec import Datatype, OpenInferenceCodec, TaskSpec
+from app.tasks.spec import Datatype, NativeRoute, OpenInferenceCodec, TaskSpec
 
 ADVICE = '"parameters": {"truncation": "truncate"}'
 BYTES = "application/octet-stream"
@@ -62,6 +62,7 @@ class Inference:
 
     items: Sequence[Any]
     options: Any
+    """The task's own; of a route that is not, the whole request."""
     outputs: Sequence[str]
     """Names of those that are wanted, in order."""
     binary: Sequence[str]
@@ -90,9 +91,14 @@ def parse_request(
         check_content_type(parameters.pop("content_type"))
     names = _requested_outputs(outputs, request.outputs)
     texts = read_texts(request.inputs, tail, codec)
+    route = spec.open_inference_for(parameters)
     wishes = {output.name: output.parameters.binary_data for output in request.outputs or () if output.parameters}
     binary = [name for name in names if (all_binary if wishes.get(name) is None else wishes[name])]
-    return Inference(codec.items(texts), _options(spec, codec, parameters), names, binary, timeout_s)
+    items = codec.items(texts)
+    if route is not None:
+        return Inference(items, _request(route.route, codec, items, parameters), names, binary, timeout_s)
+    options = _request(spec.route, codec, codec.native_item, parameters).options()
+    return Inference(items, options, names, binary, timeout_s)
 
 
 def field_path(number: int, field: str) -> str:
@@ -130,13 +136,13 @@ def _timeout(value: Any) -> float | None:
     return value / MICROSECONDS
 
 
-def _options(spec: TaskSpec, codec: OpenInferenceCodec, parameters: Mapping[str, Any]) -> Any:
-    """The native route's options with its own limits: they are read by its own schema, around an item that fits."""
+def _request(route: NativeRoute, codec: OpenInferenceCodec, inputs: Any, parameters: Mapping[str, Any]) -> Any:
+    """A request of a native route with its own limits: the options are read by its own schema, around an item that fits."""
     for name in parameters:
         if name in (*NOT_OPTIONS, *codec.excluded):
             raise InvalidInput("is not a field that is known here", f"parameters.{name}")
     try:
-        return spec.route.read_listed({"inputs": codec.native_item, **parameters}).options()
+        return route.read_listed({"inputs": inputs, **parameters})
     except ValidationError as error:
         field, message = wrong_field(error.errors(include_url=False, include_input=False))
         raise InvalidInput(message, f"parameters.{field}" if field else "parameters") from None
@@ -214,7 +220,9 @@ def router(tasks: Tasks) -> APIRouter:
     routes, keyed = APIRouter(), APIRouter(prefix=MODEL_PREFIX)
     routes.include_router(_server)
     routes.include_router(_model)
-    codecs = [spec.open_inference for spec in tasks.values() if spec.open_inference is not None]
+    own = [spec.open_inference for spec in tasks.values()]
+    marked = [entry.open_inference for spec in tasks.values() for entry in spec.routes]
+    codecs = [codec for codec in (*own, *marked) if codec is not None]
     described = DESCRIPTION.format(tasks=fill(" ".join(dict.fromkeys(codec.description for codec in codecs)), 124))
     operation = _infer_operation(tasks)
 
@@ -262,9 +270,15 @@ async def _infer(name: str, body: bytes, json_length: int | None, context: Predi
     request, tail = await read_request(body, json_length, context.max_items)
     with context.lease((), name) as deployment:
         manifest, codec = deployment.manifest, _codec(deployment)
+        own = deployment.spec.open_inference_for(request.parameters or {})
+        codec = own.open_inference if own is not None and own.open_inference is not None else codec
         types = codec.outputs_of(manifest.task_options)
         inference = parse_request(deployment.spec, codec, list(types), request, tail)
-        results = await context.results(deployment, inference.items, inference.options, field_path, ADVICE, inference.timeout_s)
+        options, timeout_s = inference.options, inference.timeout_s
+        if own is None:
+            results = await context.results(deployment, inference.items, options, field_path, ADVICE, timeout_s)
+        else:
+            results = await context.route_results(deployment, own, options, field_path, ADVICE, timeout_s)
         outputs = tensors(codec, types, results)
     answer = InferResponse(
         model_name=manifest.name,

@@ -14,6 +14,7 @@ from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
 from app.tasks.text_classification.spec import FIELDS, ZERO_SHOT
 from app.tasks.text_ranking import cosine
 from app.tasks.text_ranking.spec import RERANK
+from app.tasks.zero_shot_classification import protocols as zero_shot
 from app.tasks.zero_shot_classification import similarity
 
 NUM_SHOWN = 4
@@ -59,7 +60,15 @@ SPEC = TaskSpec(
     routes=(
         Served(EMBED, EmbedResult.of),
         Served(RERANK, EmbedResult.of, cosine.arrange, cosine.similarity_item, cosine.options_of),
-        Served(ZERO_SHOT, EmbedResult.of, similarity.arrange, similarity.items_of, similarity.options_of),
+        Served(
+            ZERO_SHOT,
+            EmbedResult.of,
+            similarity.arrange,
+            similarity.items_of,
+            similarity.options_of,
+            hugging_face=zero_shot.HUGGING_FACE,
+            open_inference=zero_shot.OPEN_INFERENCE,
+        ),
     ),
     fields={"text": FIELDS["text"]},
     table=TableSpec({"embedding": list, "num_tokens": int, "truncated": bool}, vector="embedding", vector_size=_vector_size),

@@ -20,6 +20,7 @@ from app.tasks.text_classification.protocols import (
 from app.tasks.text_classification.schemas import ClassifyRequest, ClassifyResult
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.zero_shot_classification import entailment
+from app.tasks.zero_shot_classification import protocols as zero_shot
 from app.tasks.zero_shot_classification.schemas import ZeroShotRequest, ZeroShotResult
 
 NAME = "text-classification"
@@ -100,6 +101,8 @@ SPEC = TaskSpec(
             entailment.pairs_of,
             entailment.options_of,
             entailment.refusal,
+            zero_shot.HUGGING_FACE,
+            zero_shot.OPEN_INFERENCE,
         ),
     ),
     fields=FIELDS,
