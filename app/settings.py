@@ -98,6 +98,13 @@ class Settings(BaseModel):
     )
     max_batch_tokens: int = Field(1024, ge=16, le=1_048_576, description="Tokens that one batch may cost, padding included.")
     max_batch_rows: int = Field(64, ge=1, le=4096, description="Rows that one batch may hold.")
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of memory in which a model that writes may keep the keys and values of its sequences: that sets how"
+        " many of them, or of their beams, are written at the same time (`max_batch_rows` at most); 0: a quarter of what is"
+        " free once the model is loaded. Memory is taken as it is needed.",
+    )
     max_waiting_rows: int = Field(2048, ge=1, description="Rows that may wait for a model's engine; more are refused with 429.")
     max_waiting_tokens: int = Field(
         262_144, ge=16, description="Tokens that may wait for a model's engine; more are refused with 429."

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.batching.policy import Budget
-from app.core.sequences import Batch, StepOutput
+from app.core.sequences import Batch, SamplingParams, StepOutput
+from app.core.types import Row
 
 
 class Engine(Protocol):
@@ -23,15 +24,22 @@ class Engine(Protocol):
 
 
 class SlotCache(Protocol):
-    """Slots in which an engine keeps what its generating sequences need again."""
+    """Slots in which an engine keeps what its generating sequences need again, each of as many rows as its sequence needs."""
 
     @property
-    def num_free(self) -> int: ...
+    def num_free(self) -> int:
+        """Rows of no slot."""
 
-    def allocate(self) -> int:
-        """A free slot, in use from now on; called only where there is one."""
+    def allocate(self, num_rows: int) -> int:
+        """A slot of so many rows, in use from now on; called only where there are as many."""
 
     def free(self, slot: int) -> None: ...
+
+    def check(self, row: Row, sampling: SamplingParams) -> None:
+        """
+        Raises:
+            TooLarge: the sequence could never be generated, however long it waited.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,6 @@ class Budget:
         fair = math.ceil(num_waiting_tokens / num_free / self.filled_share) if num_free > 1 else limit
         return replace(self, max_batch_tokens=min(limit, fair))
 
-    def with_rows(self, limit: int) -> Budget:
-        """The same for at most so many rows."""
-        return replace(self, max_batch_rows=min(self.max_batch_rows, limit))
-
     def fits(self, num_tokens: int) -> bool:
         """Whether a row can ever run."""
         return num_tokens <= self.max_batch_tokens

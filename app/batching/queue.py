@@ -78,19 +78,20 @@ class PriorityQueue:
         self.bulk.drop(is_unwanted)
         return before - self.num_rows
 
-    def choose(self, budget: Budget, num_free_slots: int | None = None) -> list[SubmittedSequence]:
+    def choose(self, budget: Budget, num_free_rows: int | None = None) -> list[SubmittedSequence]:
         """The sequences to run next, all of them to be encoded or all to be generated; none where none can run. They wait on
         until they are taken.
 
         Args:
             budget: what the batch may hold.
-            num_free_slots: cache slots for sequences that are generated; None: there are only sequences to encode.
+            num_free_rows: of the cache, for sequences that are generated; None: there are only sequences to encode. The first
+                one that waits has its rows first: no later one of fewer rows keeps it waiting.
         """
         candidates = offered(self.interactive.head(), self.bulk.head(), self.num_passed_over)
-        if num_free_slots is not None:
+        if num_free_rows is not None:
             generating = [sequence for sequence in candidates if sequence.sampling is not None]
-            if num_free_slots and generating and generating[0] is candidates[0]:
-                candidates, budget = generating, budget.with_rows(num_free_slots)
+            if generating and generating[0] is candidates[0] and generating[0].num_cache_rows <= num_free_rows:
+                candidates = list(_fitting(generating, num_free_rows))
             else:
                 candidates = [sequence for sequence in candidates if sequence.sampling is None]
         return [candidates[index] for index in select([sequence.row.num_tokens for sequence in candidates], budget)]
@@ -104,3 +105,11 @@ class PriorityQueue:
         self.num_passed_over = 0 if self.bulk.sequences[0] in batch else self.num_passed_over + 1
         self.interactive.take(sequence for sequence in batch if sequence.priority == "interactive")
         self.bulk.take(sequence for sequence in batch if sequence.priority == "bulk")
+
+
+def _fitting(sequences: abc.Iterable[SubmittedSequence], num_rows: int) -> abc.Iterator[SubmittedSequence]:
+    """Those that together need no more rows, in order; one that needs more than are left is passed over."""
+    for sequence in sequences:
+        if sequence.num_cache_rows <= num_rows:
+            num_rows -= sequence.num_cache_rows
+            yield sequence

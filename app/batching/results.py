@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from app.core.errors import DeadlineExceeded, HooperError
-from app.core.sequences import Phase, SamplingParams, Sequence
+from app.core.sequences import Phase, Sampling, Sequence, of_each
 from app.core.types import Priority, Row, RowOutput
 
 TIMER_SLACK_S = 0.005
@@ -109,7 +109,7 @@ class Submission:
     def __init__(
         self,
         rows: abc.Sequence[Row],
-        sampling: SamplingParams | None,
+        sampling: Sampling,
         deadline: float | None,
         priority: Priority,
         leave: abc.Callable[[Submission, DropReason], None],
@@ -118,7 +118,8 @@ class Submission:
         self.deadline, self._leave = deadline, leave
         self.future: asyncio.Future[SubmissionResult] = asyncio.get_running_loop().create_future()
         self.sequences = [
-            SubmittedSequence(row, sampling, deadline, priority, submission=self, index=index) for index, row in enumerate(rows)
+            SubmittedSequence(row, of_row, deadline, priority, submission=self, index=index)
+            for index, (row, of_row) in enumerate(zip(rows, of_each(sampling, len(rows)), strict=True))
         ]
         self.num_missing = len(rows)
         self.submitted, self.started = time.monotonic(), math.inf

@@ -26,7 +26,7 @@ from app.batching.results import (
     cancel_reason,
 )
 from app.core.errors import EngineLost, Overloaded, TooLarge, Unavailable
-from app.core.sequences import Phase, SamplingParams
+from app.core.sequences import Phase, Sampling, of_each
 from app.core.types import Priority, Row
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Scheduler:
         rows: abc.Sequence[Row],
         deadline: float | None = None,
         priority: Priority = "interactive",
-        sampling: SamplingParams | None = None,
+        sampling: Sampling = None,
     ) -> Submission:
         """Take rows, to run together with other callers' where that fits; the caller awaits or iterates the submission.
 
@@ -136,10 +136,10 @@ class Scheduler:
             deadline: `time.monotonic()` seconds after which the caller no longer wants an answer.
             priority: `bulk` rows run where interactive ones leave room, the oldest at the latest after `BULK_PATIENCE`
                 batches; while the queue is more than half full, they are turned away.
-            sampling: how to generate from each row; None: they are encoded.
+            sampling: how to generate from all rows, or from each; None: they are encoded.
 
         Raises:
-            TooLarge: a row, or all rows together, could never be accepted.
+            TooLarge: a row, what is to be generated from it, or all rows together, could never be accepted.
             Overloaded: the queue is full.
             Unavailable: the scheduler is closed.
             ValueError: there is something to generate, and the engine only encodes.
@@ -148,6 +148,10 @@ class Scheduler:
             raise ValueError("this engine keeps nothing from step to step, and can generate nothing")
         self.check_open(priority)
         self._check_size(rows, self.limit.of(priority))
+        if self._slots is not None:
+            for row, of_row in zip(rows, of_each(sampling, len(rows)), strict=True):
+                if of_row is not None:
+                    self._slots.check(row, of_row)
         submission = Submission(rows, sampling, deadline, priority, self._leave)
         for sequence in submission.sequences:
             self._queue.push(sequence)
@@ -155,16 +159,20 @@ class Scheduler:
         return submission
 
     async def submit(
-        self, rows: abc.Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+        self,
+        rows: abc.Sequence[Row],
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        sampling: Sampling = None,
     ) -> SubmissionResult:
-        """Encode rows: `start`, and wait for the result.
+        """`start`, and wait for the result.
 
         Raises:
             TooLarge, Overloaded: as `start`.
             Unavailable: the scheduler is closed, or its loop died while the rows were waiting.
             DeadlineExceeded: the deadline passed first.
         """
-        return await self.start(rows, deadline, priority).result()
+        return await self.start(rows, deadline, priority, sampling).result()
 
     async def wait_closed(self) -> bool:
         """Wait until the loop has ended; whether it died, and was not closed."""
@@ -299,8 +307,16 @@ class Scheduler:
         self._drop_unwanted()
         if admits_first(len(self._active), self._last_phase) and (admitted := self._admit(budget)):
             return ("encode" if admitted[0].sampling is None else "prefill"), admitted
-        num_rows = min(len(self._active), budget.max_batch_rows, budget.max_batch_tokens)
-        return "decode", [self._active.popleft() for _ in range(num_rows)]  # in turn, where they are more than a batch
+        return "decode", self._next_to_decode(min(budget.max_batch_rows, budget.max_batch_tokens))
+
+    def _next_to_decode(self, max_rows: int) -> list[SubmittedSequence]:
+        """Those that have waited longest for their next step, at least one where there is any; each beam is a row."""
+        batch: list[SubmittedSequence] = []
+        num_rows = 0
+        while self._active and (not batch or num_rows + self._active[0].num_cache_rows <= max_rows):
+            batch.append(self._active.popleft())
+            num_rows += batch[-1].num_cache_rows
+        return batch
 
     def _admit(self, budget: Budget) -> list[SubmittedSequence]:
         """Take sequences off the queue, those to generate with a slot each."""
@@ -308,7 +324,7 @@ class Scheduler:
         if self._slots is not None:
             for sequence in batch:
                 if sequence.sampling is not None:
-                    sequence.cache_slot = self._slots.allocate()
+                    sequence.cache_slot = self._slots.allocate(sequence.num_cache_rows)
         self._queue.take(batch)  # now that nothing can fail: what is in the queue is refused when the loop dies
         for sequence in batch:
             sequence.state = "running"

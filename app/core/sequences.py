@@ -53,6 +53,15 @@ class SamplingParams:
     beams, on the engine's thread."""
 
 
+Sampling = SamplingParams | abc.Sequence[SamplingParams] | None
+"""How to generate from several rows: from all in one way, from each in its own, or not at all."""
+
+
+def of_each(sampling: Sampling, num_rows: int) -> abc.Sequence[SamplingParams | None]:
+    """How to generate from each of so many rows."""
+    return sampling if isinstance(sampling, abc.Sequence) else [sampling] * num_rows
+
+
 @dataclass(eq=False, slots=True)
 class Sequence:
     """A row on its way through an engine, in one step or in many."""
@@ -68,6 +77,11 @@ class Sequence:
     """Where the engine keeps what a generating sequence needs again, from its admission to its end."""
     outputs: list[RowOutput | HooperError] = field(default_factory=list)
     """What its steps gave so far."""
+
+    @property
+    def num_cache_rows(self) -> int:
+        """Of the cache, that it needs where it is generated: each beam has its own."""
+        return 1 if self.sampling is None else self.sampling.num_beams
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,10 @@ Priority = Literal["interactive", "bulk"]
 Array = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Tensors = Mapping[str, Ints]
-RowOutput = Mapping[str, Array]
+RowOutput = Mapping[str, NDArray[Any]]
 """Output name to the part of it that belongs to one row; the axes depend on the output's `axis`:
-`row` -> (features,), `token` -> (num_tokens, features), `position` -> (num_positions, features)."""
+`row` -> (features,), `token` -> (num_tokens, features), `position` -> (num_positions, features). Of a sequence that is
+generated: see `GenerationEngine.forward`."""
 
 
 RoleName = Literal["main", "share", "shadow"]

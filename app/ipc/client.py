@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from app.batching.admission import queue_is_full
-from app.batching.results import SubmissionResult
+from app.batching.results import Submission, SubmissionResult
 from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
+from app.core.sequences import Sampling
 from app.core.types import Priority, Row
 from app.ipc.channel import Channel, Frame
 from app.ipc.messages import DeploymentInfo, QueueState, error_from_json, result_from_blob, rows_to_blob
@@ -205,10 +206,29 @@ class RemoteScheduler:
             return None
         return queue_is_full(load.num_rows, load.num_tokens, load.retry_after_s)
 
+    def start(
+        self,
+        rows: Sequence[Row],
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        sampling: Sampling = None,
+    ) -> Submission:
+        """
+        Raises:
+            Unavailable: always: steps do not come from another process one by one.
+        """
+        raise Unavailable("a model that writes is served by one process alone; set HOOPER_FRONT_ENDS=1")
+
     async def submit(
-        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+        self,
+        rows: Sequence[Row],
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        sampling: Sampling = None,
     ) -> SubmissionResult:
         """As `Scheduler.submit`; deadlines mean the same there, since processes of one machine share the monotonic clock."""
+        if sampling is not None:
+            self.start(rows, deadline, priority, sampling)
         self.check_open(priority)
         lengths, blob = rows_to_blob(rows)
         call = self._client.ask("submit", [self._number, deadline, priority, lengths], blob, self._channel)

@@ -35,6 +35,12 @@ class RemoteEngine:
     provider: Provider
     execution_providers: list[str]
     num_threads: int
+    decoder_provider: None = None
+    """None: several front ends have no model that writes."""
+
+    @property
+    def decoder_execution_providers(self) -> list[str]:
+        return []
 
     async def aclose(self, patience_s: float | None = None) -> None:
         """Nothing: whoever has it closes it."""

@@ -88,7 +88,7 @@ class EncoderEngine:
         self._engine: OrtSession | None = engine
         self._outputs = [output.name for output in graph.outputs]
         self._run_options: RunOptions = onnxruntime.RunOptions()
-        self._thread = EngineThread(graph_file.parent.parent.name, self._give_back)
+        self._thread = EngineThread(graph_file.parent.parent.name, self.give_back)
 
     async def forward(self, batch: Batch) -> StepOutput:
         """Encode a batch on the engine's thread. A row whose output is not finite gets an error in its place.
@@ -100,7 +100,7 @@ class EncoderEngine:
         """
         self._run_options = options = onnxruntime.RunOptions()  # here, so that a run can be stopped before it has begun
         rows = [sequence.row for sequence in batch.sequences]
-        return await self._thread.call(lambda: self._run(rows, options))
+        return await self._thread.call(lambda: self.run_batch(rows, options))
 
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:
         """Run a batch here and now: for offline use.
@@ -108,7 +108,7 @@ class EncoderEngine:
         Raises:
             EngineFailed: an output is not finite or has not the shape that the rows need.
         """
-        return _raise_errors(self._run(rows, onnxruntime.RunOptions()).outputs)
+        return _raise_errors(self.run_batch(rows, onnxruntime.RunOptions()).outputs)
 
     def run_together(self, rows: Sequence[Row]) -> list[RowOutput]:
         """Run rows in one tensor, here and now, however different their lengths: for offline use.
@@ -136,11 +136,7 @@ class EncoderEngine:
         Args:
             patience_s: by default `CLOSE_S`.
         """
-        patience = CLOSE_S if patience_s is None else patience_s
-        if await self._thread.aclose(patience):
-            return
-        self.terminate()
-        if not await self._thread.aclose(patience):
+        if not await self._thread.close(CLOSE_S if patience_s is None else patience_s, self.terminate):
             logger.error("an engine was abandoned in a run that does not end", extra={"graph": self.graph.file})
 
     def share_session(self, *_: object) -> OrtSession:
@@ -149,10 +145,12 @@ class EncoderEngine:
             raise EngineLost("the engine was given back")
         return self._engine
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Let go of the graph; nothing can be run any more."""
         self._engine = None
 
-    def _run(self, rows: Sequence[Row], options: RunOptions) -> StepOutput:
+    def run_batch(self, rows: Sequence[Row], options: RunOptions) -> StepOutput:
+        """As `forward`, here and now, for whoever has a thread of its own."""
         began = time.perf_counter()
         outputs, num_computed = self._compute(rows, options)
         failed = [index for index, output in enumerate(outputs) if isinstance(output, HooperError)]
@@ -226,6 +224,14 @@ class EngineSet:
     @property
     def num_threads(self) -> int:
         return self.exclusive.num_threads
+
+    @property
+    def decoder_provider(self) -> None:
+        """None: nothing is written."""
+
+    @property
+    def decoder_execution_providers(self) -> list[str]:
+        return []
 
     async def aclose(self, patience_s: float | None = None) -> None:
         """As `EncoderEngine.aclose`, for all at the same time."""

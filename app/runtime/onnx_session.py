@@ -74,6 +74,22 @@ def open_session(graph_file: Path, graph: Graph, provider: Provider, num_threads
     return _capturing(session, file.name, graph) if provider.captures else session
 
 
+def open_bound_session(graph_file: Path, provider: Provider, num_threads: int, folds: bool) -> Any:
+    """A graph on the processor, for who binds its inputs and outputs.
+
+    Args:
+        graph_file, num_threads: as for `open_session`.
+        provider: of the processor.
+        folds: whether its weights are stored as int8 or fp16, and are to become fp32 once.
+
+    Raises:
+        InvalidArtefact: the graph cannot be loaded.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
+        return _open(file, provider, num_threads, ["CPUExecutionProvider"])
+
+
 def _options(num_threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads

@@ -81,8 +81,17 @@ class SharingSession:
     def run(self, outputs: Sequence[str], tensors: Mapping[str, Ints], options: Any, /) -> Sequence[np.ndarray]:
         return self._session.run(outputs, tensors, options)  # type: ignore[no-any-return]
 
+    def io_binding(self) -> Any:
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, binding: Any, options: Any, /) -> None:
+        self._session.run_with_iobinding(binding, options)
+
     def get_inputs(self) -> Any:
         return self._session.get_inputs()
+
+    def get_outputs(self) -> Any:
+        return self._session.get_outputs()
 
     def get_providers(self) -> list[str]:
         return self._session.get_providers()  # type: ignore[no-any-return]

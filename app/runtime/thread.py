@@ -101,6 +101,17 @@ class EngineThread:
         self._calls.put(None)
         return not self._thread.is_alive()
 
+    async def close(self, patience_s: float, terminate: Callable[[], None]) -> bool:
+        """As `aclose`, twice where its call must be told to stop.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        if await self.aclose(patience_s):
+            return True
+        terminate()
+        return await self.aclose(patience_s)
+
     def _serve_nobody(self) -> None:
         with self._lock:
             was_over, self._is_over = self._is_over, True

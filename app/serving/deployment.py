@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from app.batching.admission import QueueLimit
 from app.batching.policy import Budget, offline_order
-from app.batching.results import SubmissionResult
+from app.batching.results import Submission, SubmissionResult
 from app.core.errors import EngineFailed, HooperError, Overloaded
 from app.core.manifest import Manifest
+from app.core.sequences import Sampling
 from app.core.types import Priority, Row, RowOutput
 from app.observability.metrics import LiveModel, Metrics
 from app.runtime.layout import PACKED_WIDTH
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
-from app.tasks.base import Encoded, Result, Task
+from app.tasks.base import Encoded, Generative, Result, Task
 from app.tasks.spec import TaskSpec
 
 
@@ -53,8 +55,20 @@ class RowQueue(Protocol):
 
     def overload(self, priority: Priority = "interactive") -> Overloaded | None: ...
 
+    def start(
+        self,
+        rows: Sequence[Row],
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        sampling: Sampling = None,
+    ) -> Submission: ...
+
     async def submit(
-        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive"
+        self,
+        rows: Sequence[Row],
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        sampling: Sampling = None,
     ) -> SubmissionResult: ...
 
     async def wait_closed(self) -> bool: ...
@@ -73,6 +87,13 @@ class EngineInfo(Protocol):
 
     @property
     def num_threads(self) -> int: ...
+
+    @property
+    def decoder_provider(self) -> Provider | None:
+        """Of the graph that writes; None: there is none."""
+
+    @property
+    def decoder_execution_providers(self) -> list[str]: ...
 
     async def aclose(self, patience_s: float | None = None) -> None: ...
 
@@ -113,6 +134,15 @@ class Prediction:
         return sum(result.num_tokens for result in self.results if isinstance(result, Result))
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedText:
+    """A piece of a text that is being written."""
+
+    text: str
+    num_new_tokens: int
+    """Written so far, those of the pieces before it included."""
+
+
 class Deployment:
     """Answers items of one model. Closing it waits for what was accepted."""
 
@@ -146,6 +176,15 @@ class Deployment:
     @property
     def num_threads(self) -> int:
         return self._session.num_threads
+
+    @property
+    def decoder_provider(self) -> Provider | None:
+        """Of the graph that writes; None: there is none."""
+        return self._session.decoder_provider
+
+    @property
+    def decoder_execution_providers(self) -> list[str]:
+        return self._session.decoder_execution_providers
 
     @property
     def is_alive(self) -> bool:
@@ -201,13 +240,68 @@ class Deployment:
         began = time.monotonic()
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
-        rows = rows_of(encoded)
-        ran = await self.scheduler.submit(rows, deadline, priority) if rows else SubmissionResult([], 0.0, 0.0)
+        rows, sampling = rows_of(encoded), self.sampling(encoded, options)
+        ran = await self.scheduler.submit(rows, deadline, priority, sampling) if rows else SubmissionResult([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
         timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
         if not is_copy:
             self.measure(results, timings)
         return Prediction(results, timings)
+
+    async def stream(
+        self, item: Any, options: Any, deadline: float | None = None, priority: Priority = "interactive"
+    ) -> AsyncGenerator[StreamedText | Prediction]:
+        """The text of one item as it is written, in pieces, then the whole answer as `predict` gives it.
+
+        Whoever closes the generator (`contextlib.aclosing`) before its end has left, and nothing more is written.
+
+        Args:
+            item, options, deadline, priority: as for `predict`, of a model that writes.
+
+        Raises:
+            Overloaded, Unavailable, DeadlineExceeded, TooLarge: as `predict`.
+        """
+        self.scheduler.check_open(priority)
+        began = time.monotonic()
+        encoded = await self.encode([item], options)
+        tokenize_s = time.monotonic() - began
+        ran = SubmissionResult([], 0.0, 0.0)
+        if isinstance(encoded[0], Encoded):
+            submission = self.scheduler.start(encoded[0].rows, deadline, priority, self.sampling(encoded, options))
+            async with contextlib.aclosing(self._pieces(encoded[0], submission, options)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            ran = submission.future.result()
+        results = await self.decode(encoded, ran.outputs, options)
+        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
+        self.measure(results, timings)
+        yield Prediction(results, timings)
+
+    def sampling(self, encoded: Sequence[Encoded | HooperError], options: Any) -> Sampling:
+        """How each row is to be written, in the order of `rows_of`; None where the model only reads."""
+        if not isinstance(self.task, Generative):
+            return None
+        sampling = self.task.sampling(options)
+        of_items = [range(len(item.rows)) for item in encoded if isinstance(item, Encoded)]
+        if not sampling.temperature:
+            return sampling
+        return [replace(sampling, seed=sampling.seed + number) for numbers in of_items for number in numbers]
+
+    async def _pieces(self, encoded: Encoded, submission: Submission, options: Any) -> AsyncGenerator[StreamedText]:
+        task: Generative = self.task  # type: ignore[assignment]
+        detokenizer, num_new_tokens = task.detokenizer(encoded, options), 0
+        async with contextlib.aclosing(submission.stream()) as steps:
+            async for step in steps:
+                if isinstance(step.output, HooperError):
+                    continue  # the whole answer says so
+                token_ids = step.output["token_ids"].tolist()
+                num_new_tokens += len(token_ids)
+                text = detokenizer.push(step.index, token_ids, step.is_last)
+                if text:
+                    yield StreamedText(text, num_new_tokens)
+        text = detokenizer.end()
+        if text:
+            yield StreamedText(text, num_new_tokens)
 
     async def aclose(self, drain_s: float) -> None:
         """Finish what was accepted within `drain_s` seconds, then give the engine back; one that was lost is not waited for."""
@@ -292,7 +386,10 @@ async def offline_predict(deployment: Deployment, items: Sequence[Any], options:
     tokenize_s = time.monotonic() - began
     rows = rows_of(encoded)
     order = offline_order([row.num_tokens for row in rows], deployment.scheduler.budget.layout, PACKED_WIDTH)
-    ran = await deployment.scheduler.submit([rows[index] for index in order]) if rows else SubmissionResult([], 0.0, 0.0)
+    sampling = deployment.sampling(encoded, options)
+    ordered = [sampling[index] for index in order] if isinstance(sampling, Sequence) else sampling
+    sorted_rows = [rows[index] for index in order]
+    ran = await deployment.scheduler.submit(sorted_rows, sampling=ordered) if rows else SubmissionResult([], 0.0, 0.0)
     outputs = dict(zip(order, ran.outputs, strict=True))
     results = await deployment.decode(encoded, [outputs[index] for index in range(len(rows))], options)
     timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows)

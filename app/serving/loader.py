@@ -23,22 +23,28 @@ from app.core.errors import (
     EngineStalled,
     HooperError,
     InvalidArtefact,
+    InvalidSettings,
     OutOfMemory,
     ProviderUnavailable,
     SetupError,
     Unavailable,
 )
+from app.core.manifest import Decoder
+from app.core.memory import available_bytes
 from app.core.sequences import Batch
 from app.core.types import RowOutput
 from app.observability.metrics import Metrics
-from app.runtime.encoder_engine import EngineSet, open_engines
+from app.runtime.decoder_session import DecoderFactory, open_decoder
+from app.runtime.encoder_engine import EncoderEngine, EngineSet, open_engines
+from app.runtime.generation_engine import GenerationEngine
+from app.runtime.kv_cache import num_cache_rows
 from app.runtime.layout import Limits
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.runtime.providers import DeviceChoice, PrecisionChoice, Provider, choices_of_auto, choose_provider, for_model, has_int8
 from app.serving.deployment import Deployment, Timings, rows_of
 from app.serving.drift import Drift
 from app.settings import Settings
-from app.tasks.base import Encoded, Task
+from app.tasks.base import Encoded, Generative, Task
 from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
@@ -69,6 +75,9 @@ class LoadOptions:
     """Batches that the CPU computes at the same time; 0: see `open_engines`."""
     cuda_graphs: bool = False
     share_weights: bool = False
+    cache_bytes: int = 0
+    """That sequences may take which are being written; 0: see `num_cache_rows`."""
+    front_ends: int = 1
     tasks: Tasks = field(default_factory=installed_tasks)
 
     @classmethod
@@ -85,12 +94,26 @@ class LoadOptions:
             num_streams=settings.engine_streams,
             cuda_graphs=settings.cuda_graphs,
             share_weights=settings.share_weights,
+            cache_bytes=settings.cache_bytes,
+            front_ends=settings.front_ends,
             tasks=installed_tasks(settings.tasks),
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Factories:
+    """What opens graphs."""
+
+    session: SessionFactory = open_session
+    decoder: DecoderFactory = open_decoder
+
+
 async def load(
-    artefact: Artefact, options: LoadOptions, metrics: Metrics, session_factory: SessionFactory = open_session
+    artefact: Artefact,
+    options: LoadOptions,
+    metrics: Metrics,
+    session_factory: SessionFactory = open_session,
+    decoder_factory: DecoderFactory = open_decoder,
 ) -> Deployment:
     """Build a deployment, warm its engine up, and replay the golden requests.
 
@@ -102,14 +125,21 @@ async def load(
         options: what the settings say about it.
         metrics: what is told of its batches.
         session_factory: what opens its graph.
+        decoder_factory: what opens that of its decoder, where it has one.
 
     Raises:
+        InvalidSettings: it writes, and there is no room for its cache, or there are several front ends.
         InvalidArtefact: the artefact cannot be run, or its golden answers do not come back.
         ProviderUnavailable: the wished device is not there, or does not run the model.
     """
     manifest = artefact.manifest
     if manifest.task not in options.tasks:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
+    if manifest.decoder is not None and options.front_ends > 1:
+        raise InvalidSettings(
+            f"{artefact.id} writes its answers, which HOOPER_FRONT_ENDS={options.front_ends} cannot serve; set it to 1, or"
+            " leave the model out"
+        )
     first = choose_provider(options.device)
     choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
     providers = [for_model(choice, manifest, has_int8(), options.precision) for choice in choices]
@@ -120,7 +150,8 @@ async def load(
     options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
     limits = Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows)
     providers = [replace(provider, limits=limits) for provider in providers]
-    deployment = await _deployed_on_first(artefact, providers, options, metrics, session_factory)
+    factories = Factories(session_factory, decoder_factory)
+    deployment = await _deployed_on_first(artefact, providers, options, metrics, factories)
     logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
     return deployment
 
@@ -130,14 +161,14 @@ def describe_provider(provider: Provider) -> dict[str, str]:
 
 
 async def _deployed_on_first(
-    artefact: Artefact, providers: Sequence[Provider], options: LoadOptions, metrics: Metrics, session_factory: SessionFactory
+    artefact: Artefact, providers: Sequence[Provider], options: LoadOptions, metrics: Metrics, factories: Factories
 ) -> Deployment:
     """On the first of the providers that runs the model and answers as published; what is in fp16 is tried in fp32, too."""
     remaining = list(providers)
     while True:
         provider = remaining.pop(0)
         try:
-            return await _deployed(artefact, provider, options, metrics, session_factory)
+            return await _deployed(artefact, provider, options, metrics, factories)
         except (SetupError, Unavailable) as error:
             if provider.precision == "fp16":
                 logger.warning(
@@ -164,14 +195,17 @@ async def _deployed_on_first(
 
 
 async def _deployed(
-    artefact: Artefact, provider: Provider, options: LoadOptions, metrics: Metrics, session_factory: SessionFactory
+    artefact: Artefact, provider: Provider, options: LoadOptions, metrics: Metrics, factories: Factories
 ) -> Deployment:
     manifest = artefact.manifest
-    engines, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, session_factory)
+    engines, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, factories)
     budget = Budget.for_tensors(options.max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
-    watched, parallel = Watchdog(engines.exclusive, run_s), [Watchdog(engine, run_s) for engine in engines.parallel]
-    scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), parallel)
+    exclusive = engines if isinstance(engines, GenerationEngine) else engines.exclusive
+    others: Sequence[Engine] = () if isinstance(engines, GenerationEngine) else engines.parallel
+    watched, parallel = Watchdog(exclusive, run_s), [Watchdog(engine, run_s) for engine in others]
+    slots = engines.slots if isinstance(engines, GenerationEngine) else None
+    scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), parallel, slots)
     deployment = Deployment(manifest, options.tasks[manifest.task], task, engines, scheduler, metrics, tokenizer.definition)
     try:
         await _replay_golden(artefact, deployment, [watched, *parallel] if parallel else [])
@@ -184,8 +218,8 @@ async def _deployed(
 
 
 def _build(
-    artefact: Artefact, provider: Provider, options: LoadOptions, session_factory: SessionFactory
-) -> tuple[EngineSet, Task[Any, Any, Any], Tokenizer]:
+    artefact: Artefact, provider: Provider, options: LoadOptions, factories: Factories
+) -> tuple[EngineSet | GenerationEngine, Task[Any, Any, Any], Tokenizer]:
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
     try:
@@ -193,8 +227,26 @@ def _build(
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
-    engines = open_engines(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, session_factory)
+    if manifest.decoder is not None:
+        encoder = EncoderEngine(graph_file, manifest.graph, provider, options.num_threads, factories.session)
+        return _writing(artefact, encoder, manifest.decoder, options, factories.decoder), task, tokenizer
+    engines = open_engines(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, factories.session)
     return engines, task, tokenizer
+
+
+def _writing(
+    artefact: Artefact, encoder: EncoderEngine, decoder: Decoder, options: LoadOptions, decoder_factory: DecoderFactory
+) -> GenerationEngine:
+    manifest, provider = artefact.manifest, encoder.provider
+    if provider.device != "cpu":
+        processor = Provider("cpu", "fp32", "decoders run on the processor")
+        provider = for_model(processor, manifest, has_int8(), options.precision)
+    file = artefact.folder / decoder.file_for(provider.precision)
+    session = decoder_factory(file, decoder, provider, encoder.num_threads)
+    num_rows = num_cache_rows(
+        decoder, manifest.max_tokens, options.max_batch_rows, options.cache_bytes, available_bytes()
+    )  # now that both graphs are in memory
+    return GenerationEngine(manifest, encoder, file, session, provider, num_rows)
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Engine]) -> None:
@@ -217,10 +269,12 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     ]
     tolerance = GOLDEN_TOLERANCE[deployment.provider.precision]
     began = time.monotonic()
-    encoded = await deployment.encode(items, spec.options())
+    task = deployment.task
+    asked = task.golden_options() if isinstance(task, Generative) else spec.options()
+    encoded = await deployment.encode(items, asked)
     tokenize_s = time.monotonic() - began
-    rows = rows_of(encoded)
-    ran = await deployment.scheduler.submit(rows) if rows else SubmissionResult([], 0.0, 0.0)
+    rows, sampling = rows_of(encoded), deployment.sampling(encoded, asked)
+    ran = await deployment.scheduler.submit(rows, sampling=sampling) if rows else SubmissionResult([], 0.0, 0.0)
     deployment.measure([], Timings(tokenize_s, ran.queue_s, ran.inference_s))
     runs = [ran.outputs]
     runs += [[(await engine.forward(Batch.of_rows([row]))).outputs[0] for row in rows] for engine in engines]

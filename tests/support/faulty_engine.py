@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from app.core.manifest import Graph
+from app.core.manifest import Decoder, Graph
 from app.core.types import Ints
+from app.runtime.decoder_session import BoundSession, open_decoder
 from app.runtime.onnx_session import InputInfo, OrtSession, open_session
 from app.runtime.providers import Provider
 
@@ -66,3 +67,40 @@ def raising(error: BaseException) -> Twist:
         raise error
 
     return twist
+
+
+class FaultyDecoderFactory:
+    """Opens decoders, each of which lets `twist` have its way before every step while there is one."""
+
+    def __init__(self) -> None:
+        self.twist: Callable[[], object] | None = None
+        self.max_rows: int | None = None
+        """More rows than these are more than memory holds."""
+
+    def __call__(self, file: Path, decoder: Decoder, provider: Provider, num_threads: int) -> BoundSession:
+        return _FaultyDecoder(open_decoder(file, decoder, provider, num_threads), self)
+
+
+class _FaultyDecoder:
+    def __init__(self, engine: BoundSession, faulty: FaultyDecoderFactory) -> None:
+        self._engine, self._faulty = engine, faulty
+
+    def io_binding(self) -> Any:
+        return self._engine.io_binding()
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        if self._faulty.twist is not None:
+            self._faulty.twist()
+        num_rows = binding.get_outputs()[0].shape()[0]
+        if self._faulty.max_rows is not None and num_rows > self._faulty.max_rows:
+            raise RuntimeError("bad_alloc")
+        self._engine.run_with_iobinding(binding, options)
+
+    def get_inputs(self) -> Sequence[InputInfo]:
+        return self._engine.get_inputs()
+
+    def get_outputs(self) -> Sequence[InputInfo]:
+        return self._engine.get_outputs()
+
+    def get_providers(self) -> list[str]:
+        return self._engine.get_providers()

@@ -11,7 +11,7 @@ from app.batching.policy import Budget
 from app.batching.results import Event, StreamedStep, Submission
 from app.batching.scheduler import Scheduler
 from app.batching.watchdog import Watchdog
-from app.core.sequences import SamplingParams
+from app.core.sequences import Sampling, SamplingParams
 from app.core.types import Priority, Row
 from tests.support.gated_engine import turn
 from tests.support.toy_engine import ToyEngine, ToySlots
@@ -34,7 +34,7 @@ class GenerationBench:
     async def start(
         self,
         *rows: Row,
-        sampling: SamplingParams | None = MANY,
+        sampling: Sampling = MANY,
         deadline: float | None = None,
         priority: Priority = "interactive",
     ) -> Submission:

@@ -6,7 +6,8 @@ from collections import abc
 
 import numpy as np
 
-from app.core.sequences import Batch, Sequence, StepOutput
+from app.core.errors import TooLarge
+from app.core.sequences import Batch, SamplingParams, Sequence, StepOutput
 from app.core.types import Row, RowOutput
 from tests.support.gated_engine import GatedBatch, GatedEngine, output_of
 
@@ -33,18 +34,25 @@ class ToySlots:
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots
         self._free = list(range(num_slots))
+        self._others: dict[int, list[int]] = {}  # the rows of a slot beside the one that it is named for
 
     @property
     def num_free(self) -> int:
         return len(self._free)
 
-    def allocate(self) -> int:
-        return self._free.pop()
+    def allocate(self, num_rows: int) -> int:
+        slot, *others = [self._free.pop() for _ in range(num_rows)]
+        self._others[slot] = others
+        return slot
 
     def free(self, slot: int) -> None:
         assert 0 <= slot < self.num_slots
         assert slot not in self._free, "a slot was freed twice"
-        self._free.append(slot)
+        self._free += [slot, *self._others.pop(slot)]
+
+    def check(self, row: Row, sampling: SamplingParams) -> None:
+        if sampling.num_beams > self.num_slots:
+            raise TooLarge(f"{sampling.num_beams} beams, and {self.num_slots} rows")
 
 
 class ToyBatch(GatedBatch):

@@ -198,8 +198,3 @@ def test_newcomers_come_first_only_after_a_decode_step() -> None:
 
 def test_newcomers_come_first_where_nothing_is_being_generated() -> None:
     assert admits_first(num_active=0, last_phase="prefill")
-
-
-def test_a_budget_for_fewer_rows_is_otherwise_the_same() -> None:
-    assert PACKED.with_rows(2) == Budget(100, 2, "packed")
-    assert PACKED.with_rows(9) == PACKED

@@ -73,6 +73,35 @@ def test_sequences_that_are_generated_need_a_free_slot_and_run_apart_from_those_
     generated, encoded = [sequence(2, sampling=sampling) for _ in range(3)], sequence(2)
     for each in (*generated, encoded):
         queue.push(each)
-    assert queue.choose(BUDGET, num_free_slots=1) == generated[:1]
-    assert queue.choose(BUDGET, num_free_slots=2) == generated[:2]
-    assert queue.choose(BUDGET, num_free_slots=0) == [encoded]
+    assert queue.choose(BUDGET, num_free_rows=1) == generated[:1]
+    assert queue.choose(BUDGET, num_free_rows=2) == generated[:2]
+    assert queue.choose(BUDGET, num_free_rows=0) == [encoded]
+
+
+# --- rows of the cache
+
+
+def beams(number: int) -> SamplingParams:
+    return SamplingParams(max_new_tokens=4, num_beams=number)
+
+
+def queue_of(*sequences: SubmittedSequence) -> PriorityQueue:
+    queue = PriorityQueue()
+    for each in sequences:
+        queue.push(each)
+    return queue
+
+
+def test_sequences_are_chosen_while_the_cache_has_rows_for_all_their_beams() -> None:
+    sequences = [sequence(1, sampling=beams(number)) for number in (2, 3, 1, 1)]
+    budget = Budget(99, 9, "packed")
+    assert queue_of(*sequences).choose(budget, 7) == sequences
+    assert queue_of(*sequences).choose(budget, 4) == [sequences[0], *sequences[2:]]
+    assert queue_of(*sequences).choose(budget, 2) == sequences[:1]
+
+
+def test_the_oldest_sequence_waits_for_its_rows_and_no_later_one_takes_them() -> None:
+    wide, narrow, to_encode = sequence(1, sampling=beams(4)), sequence(1, sampling=beams(1)), sequence(1)
+    queue = queue_of(wide, narrow, to_encode)
+    assert queue.choose(BUDGET, 3) == [to_encode], "a sequence of fewer rows went before one that waits for more"
+    assert queue.choose(BUDGET, 4) == [wide]

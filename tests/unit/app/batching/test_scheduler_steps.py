@@ -7,10 +7,9 @@ import contextlib
 
 import pytest
 
+from app.batching.policy import Budget
 from app.batching.results import BatchRan, RowsDropped
-from app.core.errors import (
-    Unavailable,
-)
+from app.core.errors import TooLarge, Unavailable
 from app.core.sequences import SamplingParams
 from tests.support.gated_engine import turn
 from tests.support.generation_bench import BUDGET, MANY, GenerationBench, collect, generation_bench_of
@@ -237,3 +236,46 @@ async def test_bulk_sequences_are_admitted_after_interactive_ones() -> None:
         await bench.call(prompt(2, num_steps=1), priority="bulk")
         await bench.call(prompt(3, num_steps=1))
         assert [firsts for _, firsts in [await bench.step() for _ in range(3)]] == [[1], [3], [2]]
+
+
+# --- beams
+
+
+def with_beams(number: int) -> SamplingParams:
+    return SamplingParams(max_new_tokens=1000, num_beams=number)
+
+
+async def test_a_sequence_with_beams_has_a_row_for_each_from_its_admission_to_its_end() -> None:
+    async with generation_bench_of(num_slots=5) as bench:
+        await bench.call(prompt(1, num_steps=2), sampling=with_beams(3))
+        await bench.call(prompt(2, num_steps=1), sampling=with_beams(3))
+        assert await bench.step() == ("prefill", [1])
+        assert bench.slots.num_free == 2
+        assert await bench.step() == ("decode", [1])
+        assert await bench.step() == ("prefill", [2])
+        assert bench.slots.num_free == 5
+
+
+async def test_a_decode_step_counts_beams_as_rows() -> None:
+    async with generation_bench_of(num_slots=8, budget=Budget(100, 4, "padded")) as bench:
+        for number in (1, 2, 3):
+            await bench.call(prompt(number, num_steps=9), sampling=with_beams(2))
+        phases = [await bench.step() for _ in range(5)]
+        assert ("decode", [1, 2, 3]) not in phases
+        assert sum(firsts == [1, 2] or firsts == [3, 1] or firsts == [2, 3] for _, firsts in phases) >= 2
+
+
+async def test_more_beams_than_the_cache_has_rows_are_refused_at_the_door() -> None:
+    async with generation_bench_of(num_slots=3) as bench:
+        with pytest.raises(TooLarge, match="4 beams"):
+            await bench.start(prompt(1, num_steps=2), sampling=with_beams(4))
+        assert not bench.engine.has_batch
+
+
+async def test_each_row_of_a_submission_may_be_generated_in_its_own_way() -> None:
+    async with generation_bench_of(num_slots=4) as bench:
+        each = [SamplingParams(max_new_tokens=limit) for limit in (1, 2)]
+        caller = await bench.call(prompt(1, num_steps=9), prompt(2, num_steps=9), sampling=each)
+        for _ in range(2):
+            await bench.step()
+        assert [generated(output) for output in await caller] == [[(1, 1)], [(2, 1), (2, 2)]]

@@ -1,0 +1,340 @@
+"""GenerationEngine: an encoder, and the steps of a decoder over one cache, run on a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import abc, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+
+from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefact, OutOfMemory
+from app.core.manifest import Decoder, Manifest
+from app.core.sequences import Batch, Phase, SamplingParams, Sequence, StepOutput
+from app.core.types import Array, Ints, Row, RowOutput
+from app.runtime.beam_search import BeamSearch
+from app.runtime.decoder_session import BoundSession, DecoderSession
+from app.runtime.encoder_engine import CLOSE_S, EncoderEngine, is_out_of_memory
+from app.runtime.kv_cache import CacheSlots, KvCache
+from app.runtime.onnx_session import RunOptions
+from app.runtime.providers import Provider
+from app.runtime.sampling import TokenSampler, Written
+from app.runtime.thread import EngineThread
+
+logger = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """Chooses the tokens of one sequence."""
+
+    @property
+    def num_rows(self) -> int:
+        """Of the cache, from its first token on."""
+
+    def write(self, logits: Array) -> Written: ...
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """A sequence that is being written."""
+
+    slot: int
+    writer: Writer
+    next_token_ids: abc.Sequence[int]
+    """What each of its rows reads in the next step."""
+
+
+class GenerationEngine:
+    """Writes sequences: `prefill` encodes their sources and takes the decoder's first step, `decode` takes one more.
+
+    Satisfies `app.batching.engine.Engine`. A sequence's tokens depend on its own row and sampling alone.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        encoder: EncoderEngine,
+        decoder_file: Path,
+        decoder: BoundSession,
+        decoder_provider: Provider,
+        num_cache_rows: int,
+    ) -> None:
+        """
+        Args:
+            manifest: has a decoder.
+            encoder: of the manifest's graph; it is run on this engine's thread, and closed with it.
+            decoder_file: the decoder's graph, for messages.
+            decoder: what opened it.
+            decoder_provider: what it runs on.
+            num_cache_rows: sequences, or beams of them, that may be written at the same time.
+
+        Raises:
+            InvalidArtefact: a graph is not as the manifest says.
+        """
+        self._decoder = _decoder_of(manifest)
+        self._encoder, self.decoder_provider = encoder, decoder_provider
+        self.slots = CacheSlots(num_cache_rows, self._decoder.max_length)
+        """Which rows of the cache are spoken for."""
+        cache = KvCache(self._decoder, num_cache_rows, manifest.max_tokens)
+        self._session: DecoderSession | None = DecoderSession(decoder_file, self._decoder, decoder, cache)
+        self.decoder_execution_providers = decoder.get_providers()
+        """The decoder's chain, as the engine reports it."""
+        self._generations: dict[int, Generation] = {}
+        self._released: deque[int] = deque()
+        self._run_options: RunOptions = onnxruntime.RunOptions()
+        self._name = f"{manifest.name}/{manifest.version}"
+        self._thread = EngineThread(manifest.name, self._give_back)
+
+    @property
+    def provider(self) -> Provider:
+        """Of the encoder."""
+        return self._encoder.provider
+
+    @property
+    def execution_providers(self) -> list[str]:
+        """Of the encoder, as the engine reports it."""
+        return self._encoder.execution_providers
+
+    @property
+    def num_threads(self) -> int:
+        return self._encoder.num_threads
+
+    async def forward(self, batch: Batch) -> StepOutput:
+        """Take a step on the engine's thread. A sequence whose numbers are not finite gets an error in its place.
+
+        An output holds `token_ids` and `sequence_index`, both int64 (tokens,): what the step has made certain, and which of the
+        sequences that are returned each token belongs to.
+
+        Raises:
+            OutOfMemory: the engine had no memory for a single sequence.
+            EngineLost: the thread is gone.
+        """
+        self._run_options = options = onnxruntime.RunOptions()  # here, so that a step can be stopped before it has begun
+        return await self._thread.call(lambda: self._step(batch, options))
+
+    def generate(self, rows: abc.Sequence[Row], sampling: SamplingParams) -> list[RowOutput]:
+        """Write whole sequences here and now: for offline use, before anything is written otherwise.
+
+        Returns:
+            As the outputs of `forward`, those of all steps together.
+
+        Raises:
+            HooperError: one of them cannot be written.
+        """
+        written: list[RowOutput] = []
+        num_together = max(1, self.slots.num_rows // sampling.num_beams)
+        for start in range(0, len(rows), num_together):
+            written += self._write_to_end(rows[start : start + num_together], sampling)
+        return written
+
+    def release(self, slots: abc.Sequence[int]) -> None:
+        """Forget these sequences at the beginning of the next step: one of others may be under way."""
+        self._released.extend(slots)
+
+    def terminate(self) -> None:
+        """Tell the step in progress to stop; it does so between two nodes of a graph, not within one."""
+        self._run_options.terminate = True
+
+    async def aclose(self, patience_s: float | None = None) -> None:
+        """As `EncoderEngine.aclose`, which it does as well."""
+        if not await self._thread.close(CLOSE_S if patience_s is None else patience_s, self.terminate):
+            logger.error("an engine was abandoned in a step that does not end", extra={"model": self._name})
+
+    def _write_to_end(self, rows: abc.Sequence[Row], sampling: SamplingParams) -> list[RowOutput]:
+        for row in rows:
+            self.slots.check(row, sampling)
+        batch = [Sequence(row, sampling, cache_slot=-1 - number) for number, row in enumerate(rows)]
+        outputs: dict[Sequence, list[RowOutput]] = {sequence: [] for sequence in batch}
+        phase: Phase = "prefill"
+        running = batch
+        try:
+            while running:
+                step = self._step(Batch(phase, running), onnxruntime.RunOptions())
+                for sequence, output in zip(running, step.outputs, strict=True):
+                    if isinstance(output, HooperError):
+                        raise output
+                    outputs[sequence].append(output)
+                running = [sequence for sequence, ended in zip(running, step.is_finished, strict=True) if not ended]
+                phase = "decode"
+        finally:
+            self.release([_slot_of(sequence) for sequence in batch])
+        return [
+            {name: np.concatenate([step[name] for step in steps]) for name in ("token_ids", "sequence_index")}
+            for steps in outputs.values()
+        ]
+
+    def _give_back(self) -> None:
+        self._session = None
+        self._generations.clear()
+        self._encoder.give_back()
+
+    # --- on the thread
+
+    def _step(self, batch: Batch, options: RunOptions) -> StepOutput:
+        began = time.perf_counter()
+        session = self._opened()
+        self._forget_released(session.cache)
+        if batch.phase == "prefill":
+            prefilled, num_computed = self._prefill(session, batch.sequences, options)
+        else:
+            prefilled = [self._generations[_slot_of(sequence)] for sequence in batch.sequences]
+            num_computed = sum(sequence.num_cache_rows for sequence in batch.sequences)
+        writing = [entry for entry in prefilled if isinstance(entry, Generation)]
+        written = iter(self._write(session, writing, options))
+        results = [next(written) if isinstance(entry, Generation) else entry for entry in prefilled]
+        is_finished = [isinstance(result, HooperError) or result.is_finished for result in results]
+        outputs = [result if isinstance(result, HooperError) else _output(result) for result in results]
+        return StepOutput(outputs, num_computed, time.perf_counter() - began, is_finished)
+
+    def _forget_released(self, cache: KvCache) -> None:
+        slots = [self._released.popleft() for _ in range(len(self._released))]
+        for slot in slots:
+            self._generations.pop(slot, None)
+        cache.release(slots)
+
+    def _prefill(
+        self, session: DecoderSession, sequences: abc.Sequence[Sequence], options: RunOptions
+    ) -> tuple[abc.Sequence[Generation | HooperError], int]:
+        """Put the sources into the cache, and what the sequences start with, but for the last token: that is the next step's.
+
+        Returns:
+            a generation or an error for every sequence, and the tokens that the encoder multiplied.
+        """
+        encoded, num_computed = self._encode([sequence.row for sequence in sequences], options)
+        prefilled: list[Generation | HooperError] = [
+            output if isinstance(output, HooperError) else self._begin(sequence)
+            for sequence, output in zip(sequences, encoded, strict=True)
+        ]
+        beginnings = [
+            (generation, output["cross"], self._first_token_ids(sequence))
+            for sequence, generation, output in zip(sequences, prefilled, encoded, strict=True)
+            if isinstance(generation, Generation) and not isinstance(output, HooperError)
+        ]
+        beginnings.sort(key=lambda beginning: -len(beginning[2]))  # so that those with more to read are neighbours
+        first = session.cache.num_used
+        for generation, cross, _ in beginnings:
+            session.cache.add(generation.slot, cross)
+        for position in range(len(beginnings[0][2]) - 1 if beginnings else 0):
+            tokens = [token_ids[position] for _, _, token_ids in beginnings if position < len(token_ids) - 1]
+            rows = range(first, first + len(tokens))
+            session.cache.input_ids[rows.start : rows.stop, 0] = tokens
+            _run(session, rows, options)
+        return prefilled, num_computed
+
+    def _begin(self, sequence: Sequence) -> Generation:
+        sampling, slot, first_token_ids = _sampling_of(sequence), _slot_of(sequence), self._first_token_ids(sequence)
+        kind = BeamSearch if sampling.num_beams > 1 else TokenSampler
+        self._generations[slot] = generation = Generation(slot, kind(sampling, first_token_ids), first_token_ids[-1:])
+        return generation
+
+    def _first_token_ids(self, sequence: Sequence) -> abc.Sequence[int]:
+        return _sampling_of(sequence).decoder_input_ids or (self._decoder.start_token_id,)
+
+    def _encode(self, rows: abc.Sequence[Row], options: RunOptions) -> tuple[list[RowOutput | HooperError], int]:
+        """An output or an error for every row: those that fail together are run in halves, since nothing is kept yet."""
+        try:
+            step = self._encoder.run_batch(rows, options)
+        except Exception as error:
+            if options.terminate or isinstance(error, EngineLost):
+                raise
+            if len(rows) == 1:
+                failed = f"the engine failed on the source of a sequence ({type(error).__name__})"
+                return [error if isinstance(error, HooperError) else EngineFailed(failed)], rows[0].num_tokens
+        else:
+            return list(step.outputs), step.num_computed_tokens
+        middle = len(rows) // 2
+        (first, num_first), (second, num_second) = self._encode(rows[:middle], options), self._encode(rows[middle:], options)
+        return first + second, num_first + num_second
+
+    def _write(
+        self, session: DecoderSession, generations: abc.Sequence[Generation], options: RunOptions
+    ) -> list[Written | HooperError]:
+        """One step of the decoder for all of these, and what each comes to."""
+        cache = session.cache
+        rows_of = [cache.rows(generation.slot) for generation in generations]
+        for generation, rows in zip(generations, rows_of, strict=True):
+            cache.input_ids[rows, 0] = generation.next_token_ids
+        for neighbours in cache.ranges(row for rows in rows_of for row in rows):
+            _run(session, neighbours, options)
+        return [_written(generation, session, rows) for generation, rows in zip(generations, rows_of, strict=True)]
+
+    def _opened(self) -> DecoderSession:
+        if self._session is None:
+            raise EngineLost("the engine was given back")
+        return self._session
+
+
+def _run(session: DecoderSession, rows: range, options: RunOptions) -> None:
+    """A step of these rows: in halves where memory is short, since one writes to the cache what it would write alone.
+
+    Raises:
+        OutOfMemory: it is too short for one.
+    """
+    pending = [rows]
+    while pending:
+        part = pending.pop()
+        try:
+            session.step(part, options)
+        except Exception as error:  # onnxruntime raises a dozen unrelated types here
+            if not is_out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise OutOfMemory("the engine had no memory for one step of a single sequence") from error
+            middle = part.start + len(part) // 2
+            pending += [range(part.start, middle), range(middle, part.stop)]
+    session.cache.past_lengths[rows.start : rows.stop] += 1
+
+
+def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence[int]) -> Written | HooperError:
+    """What the logits of its rows come to, with the cache ready for its next step."""
+    cache = session.cache
+    try:
+        written = generation.writer.write(session.logits[rows])
+    except HooperError as error:
+        cache.clear(generation.slot)
+        return error
+    except Exception as error:  # whatever a task's own condition of an end raises is its sequence's failure
+        return EngineFailed(f"what was written could not be judged ({type(error).__name__})")
+    generation.next_token_ids = written.next_token_ids
+    if written.sources is not None:
+        if len(rows) < len(written.sources):  # the first step: all beams go on from the same
+            cache.widen(generation.slot, len(written.sources))
+        else:
+            cache.reorder(generation.slot, written.sources)
+    return written
+
+
+def _output(written: Written) -> dict[str, Ints]:
+    return {
+        "token_ids": np.array(written.token_ids, np.int64),
+        "sequence_index": np.array(written.sequence_index, np.int64),
+    }
+
+
+def _decoder_of(manifest: Manifest) -> Decoder:
+    """
+    Raises:
+        InvalidArtefact: the manifest's graphs are not those of an encoder and its decoder.
+    """
+    decoder, outputs = manifest.decoder, manifest.graph.outputs
+    if decoder is None or not decoder.has_encoder:
+        raise InvalidArtefact(f"{manifest.name}/{manifest.version} has no decoder that reads what an encoder makes of a source")
+    if len(outputs) != 1 or outputs[0].name != "cross" or outputs[0].axis != "token":
+        raise InvalidArtefact(f"the encoder of {manifest.name}/{manifest.version} does not give `cross` for each token")
+    return decoder
+
+
+def _slot_of(sequence: Sequence) -> int:
+    if sequence.cache_slot is None:
+        raise EngineFailed("a sequence without a slot cannot be written")
+    return sequence.cache_slot
+
+
+def _sampling_of(sequence: Sequence) -> SamplingParams:
+    if sequence.sampling is None:
+        raise EngineFailed("an engine that writes was asked to encode")
+    return sequence.sampling
