@@ -1,0 +1,76 @@
+"""A model of transformers becomes two graphs: its encoder's, and that of one step of its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from app.core.manifest import Decoder, Graph, Output
+from app.core.types import Row
+from scripts.export.export import export_model
+from scripts.export.optimize import save
+from scripts.export.seq2seq.families import family_of, num_positions
+from scripts.export.seq2seq.source_encoder import OUTPUT, SourceEncoder
+from scripts.export.seq2seq.step_graph import DecoderWeights, build_step_graph
+
+DECODER = "decoder.onnx"
+"""Name of the step's graph in a version's folder."""
+
+
+@dataclass(frozen=True)
+class WriterGraphs:
+    """Both graphs in fp32."""
+
+    encoder_file: Path
+    graph: Graph
+    decoder_file: Path
+    decoder: Decoder
+
+
+def export_writer(model: Any, rows: Sequence[Row], folder: Path, **decoder: Any) -> WriterGraphs:
+    """Write both graphs to `folder`.
+
+    Args:
+        model: an encoder-decoder model of transformers with its head.
+        rows: sources of many lengths; on a few of them the encoder's graph is compared with torch.
+        folder: where they are written.
+        decoder: what the manifest says of the decoder beyond what its weights say: start and end tokens, generation.
+
+    Raises:
+        InvalidSettings: its family cannot be published.
+        ExportFailed: its encoder cannot become a graph.
+    """
+    weights = family_of(model).weights(model.eval())
+    exported = export_model(SourceEncoder(model), "token", rows, folder)
+    _rename_output(exported.file, OUTPUT)
+    graph = exported.graph.model_copy(update={"outputs": (Output(name=OUTPUT, axis="token"),)})
+    file = folder / DECODER
+    save(build_step_graph(weights), file)
+    return WriterGraphs(exported.file, graph, file, describe_decoder(weights, {"file": DECODER, **decoder}))
+
+
+def describe_decoder(weights: DecoderWeights, fields: Mapping[str, Any]) -> Decoder:
+    """Its entry in the manifest; what is not in `fields` follows from its weights."""
+    shape = {
+        "num_layers": len(weights.layers),
+        "num_heads": weights.num_heads,
+        "head_size": weights.head_size,
+        "vocab_size": len(weights.head.weight),
+        "max_length": num_positions(weights),
+    }
+    return Decoder(**{**shape, **fields})
+
+
+def _rename_output(file: Path, name: str) -> None:
+    """Of a graph with one output."""
+    model = onnx.load(file, load_external_data=False)
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        node.output[:] = [name if tensor == output.name else tensor for tensor in node.output]
+        node.input[:] = [name if tensor == output.name else tensor for tensor in node.input]
+    output.name = name
+    onnx.save(model, file)

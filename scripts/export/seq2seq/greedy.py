@@ -1,0 +1,101 @@
+"""The plainest loop over a published pair of graphs: a batch of sources, the best token at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from app.core.manifest import Decoder, Graph
+from app.core.types import Row
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.providers import choose_provider
+
+Logits = NDArray[np.float32]
+Adjust = Callable[[Logits, Sequence[Sequence[int]]], Logits]
+"""From the logits of a step, (rows, vocabulary), and what each row has written so far, to those whose best token is taken."""
+FATAL_ONLY = 4
+
+
+class GreedyWriter:
+    """Writes with the graphs alone, to compare them with transformers: no scheduler, and a cache as long as the limit."""
+
+    def __init__(self, encoder_file: Path, graph: Graph, decoder_file: Path, decoder: Decoder) -> None:
+        self._encoder = EncoderEngine(encoder_file, graph, choose_provider("cpu"))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = FATAL_ONLY
+        self._session = onnxruntime.InferenceSession(decoder_file, options, providers=["CPUExecutionProvider"])
+        self._decoder = decoder
+
+    def write(self, rows: Sequence[Row], max_new_tokens: int, adjust: Adjust | None = None) -> list[list[int]]:
+        """What is written for each row, without the start token, up to the end-of-text token that ends it.
+
+        Args:
+            rows: sources.
+            max_new_tokens: steps after which all end.
+            adjust: changes logits before the best is taken.
+        """
+        step = _Step(self._session, self._decoder, self._sources(rows), max_new_tokens)
+        written: list[list[int]] = [[] for _ in rows]
+        tokens = np.full(len(rows), self._decoder.start_token_id, np.int64)
+        ended = np.zeros(len(rows), bool)
+        for _ in range(max_new_tokens):
+            logits = step.run(tokens)
+            tokens = (logits if adjust is None else adjust(logits, written)).argmax(-1)
+            for index in np.flatnonzero(~ended):
+                written[index].append(int(tokens[index]))
+                ended[index] = tokens[index] in self._decoder.eos_token_ids
+            if ended.all():
+                break
+        return written
+
+    def _sources(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """What the encoder gives for each row, (tokens, layers x 2, heads, head size)."""
+        name, decoder = self._encoder.graph.outputs[0].name, self._decoder
+        shape = (-1, decoder.num_layers * 2, decoder.num_heads, decoder.head_size)
+        return [output[name].reshape(shape) for output in self._encoder.run_rows(rows)]
+
+
+class _Step:
+    """The step's graph with its cache bound to memory that stays."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        decoder: Decoder,
+        sources: Sequence[NDArray[np.float32]],
+        capacity: int,
+    ) -> None:
+        self._session, self._binding = session, session.io_binding()
+        self._num_rows, self._past = len(sources), 0
+        self._bound: dict[str, onnxruntime.OrtValue] = {}  # the binding itself does not keep an array alive
+        self._bind("source_lengths", np.array([len(source) for source in sources], np.int32))
+        self._binding.bind_output("logits")
+        longest = max(len(source) for source in sources)
+        cross = np.zeros((decoder.num_layers * 2, len(sources), decoder.num_heads, longest, decoder.head_size), np.float32)
+        for row, source in enumerate(sources):
+            cross[:, row, :, : len(source)] = source.transpose(1, 2, 0, 3)
+        shape = (len(sources), decoder.num_heads, capacity, decoder.head_size)
+        for layer in range(decoder.num_layers):
+            for place, kind in enumerate(("key", "value")):
+                self._bind(f"cross_{kind}.{layer}", cross[2 * layer + place])
+                past = self._bind(f"past_{kind}.{layer}", np.zeros(shape, np.float32))
+                self._binding.bind_ortvalue_output(f"new_past_{kind}.{layer}", past)
+
+    def run(self, tokens: NDArray[np.int64]) -> Logits:
+        """Logits after these tokens, one a row: (rows, vocabulary)."""
+        self._bind("input_ids", tokens[:, None])
+        self._bind("past_lengths", np.full(self._num_rows, self._past, np.int32))
+        self._past += 1
+        self._bind("total_length", np.array(self._past, np.int32))
+        self._session.run_with_iobinding(self._binding)
+        logits: Logits = self._binding.get_outputs()[0].numpy()
+        return logits
+
+    def _bind(self, name: str, array: NDArray[np.generic]) -> onnxruntime.OrtValue:
+        value = self._bound[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        self._binding.bind_ortvalue_input(name, value)
+        return value
