@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from app.tasks.registry import installed_tasks
 from tests.browser.conftest import Open
 from tests.browser.test_playground import choose, press
 from tests.support.live_service import LiveService, serving
 from tests.support.mutated_model import sign_again
-from tests.support.tiny_model import publish_tiny
+from tests.support.tiny_model import publish_tiny, publish_tiny_spec
 
 LABELS = ("bad", "fine", "good")
 
@@ -59,6 +60,28 @@ def test_labels_are_selected_by_the_models_thresholds_until_the_slider_is_moved(
         press(page, "Classify")
         expect(page.get_by_role("slider")).to_have_count(0)
         expect(page.get_by_label("Second text")).to_have_count(0)
+
+
+def test_labels_of_ones_own_are_chosen_among_by_models_of_inference_and_of_vectors(open_page: Open, tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "nli", labels=("entailment", "contradiction"))
+    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
+    publish_tiny(tmp_path, "first")
+    with serving(tmp_path) as running, open_page(url=running.url) as page:
+        choose(page, "nli")
+        page.get_by_label("Labels of your own").fill("good, bad , film")
+        press(page, "Classify")
+        expect(page.locator(".labels li")).to_have_count(3)
+        expect(page.get_by_role("button", name="Why?")).to_have_count(0)
+        choose(page, "feature-extraction")
+        page.get_by_label("Texts, one a line").fill("good film\nbad")
+        page.get_by_label("Labels of your own").fill("good,bad")
+        press(page, "Compare")
+        expect(page.locator(".labels li")).to_have_count(2)
+        page.get_by_label("Labels of your own").fill("")
+        press(page, "Compare")
+        expect(page.locator(".heatmap")).to_be_visible()
+        choose(page, "first")
+        expect(page.get_by_label("Labels of your own")).to_have_count(0)
 
 
 def test_a_number_is_shown_as_a_number_with_its_range(open_page: Open, own_models: LiveService) -> None:

@@ -1,6 +1,6 @@
 // Feature extraction: how alike the lines of a text are, as a heat map of the cosines of their vectors.
 
-import { el, field, textField, truncationField } from "../playground/dom.js";
+import { el, field, labelsField, percent, textField, truncationField } from "../playground/dom.js";
 
 const MAX_TEXTS = 16; // more would be a map that nobody reads
 const MAX_NAME = 60; // characters of a text beside its row
@@ -25,15 +25,21 @@ export default {
   words: "feature extraction",
   explained: null, // a vector decides nothing
 
+  routeFor: (asked) => (asked.labels ? "v1/zero-shot" : "v1/embed"),
+
   form(again, model) {
     const text = textField({ rows: 8, required: true });
     const truncation = truncationField("text");
+    const labels = labelsField("With commas between; each text then gets the label that is nearest to it.");
     text.value = model.examples.map((example) => example.text).join("\n");
     return {
-      main: [field("Texts, one a line", text, `Up to ${MAX_TEXTS} texts; each is compared with each.`)],
+      main: [field("Texts, one a line", text, `Up to ${MAX_TEXTS} texts; each is compared with each.`), labels.node],
       options: [truncation.node],
       truncation: truncation.select,
-      read: () => ({ inputs: linesOf(text.value), truncation: truncation.select.value }),
+      read: () => {
+        const own = labels.read();
+        return { inputs: linesOf(text.value), ...(own.length ? { labels: own } : {}), truncation: truncation.select.value };
+      },
       fill: (example) => {
         const lines = linesOf(text.value);
         if (!lines.includes(example.text)) lines.push(example.text.replaceAll("\n", " "));
@@ -45,6 +51,7 @@ export default {
   answer({ results }) {
     const failed = results.find((result) => result.error);
     if (failed) return failed;
+    if (results[0].labels) return { labelled: results, num_tokens: results[0].num_tokens, truncated: results.some((result) => result.truncated) };
     return {
       embeddings: results.map((result) => result.embedding),
       num_tokens: results.reduce((sum, result) => sum + result.num_tokens, 0),
@@ -53,6 +60,7 @@ export default {
   },
 
   show(result, asked) {
+    if (result.labelled || result.labels) return labelled(result.labelled ?? [result], asked);
     const vectors = result.embeddings ?? [result.embedding];
     const texts = Array.isArray(asked.inputs) ? asked.inputs : [asked.inputs];
     const map = vectors.map((vector) => vectors.map((other) => cosine(vector, other)));
@@ -74,6 +82,8 @@ export default {
   },
 
   say(result) {
+    if (result.labels) return `${result.labels[0].label}, ${percent(result.labels[0].score)}`; // of a row of a file
+    if (result.labelled) return result.labelled.map((entry, number) => `text ${number + 1}: ${entry.labels[0].label}`).join(", ");
     const vectors = result.embeddings ?? [result.embedding];
     if (vectors.length < 2) return `a vector of ${vectors[0].length} numbers`;
     const first = vectors.map((other) => cosine(vectors[0], other));
@@ -81,3 +91,12 @@ export default {
     return `text 1 is most like text ${best + 1}, with ${first[best].toFixed(2)}`;
   },
 };
+
+/** The nearest label of each text, with what it is of all of them. */
+function labelled(results, asked) {
+  const texts = Array.isArray(asked.inputs) ? asked.inputs : [asked.inputs];
+  const rows = results.map(({ labels }, number) =>
+    el("li", {}, el("span", { class: "label", dir: "auto" }, `${labels[0].label}: ${named(texts[number])}`), el("span", { class: "score" }, percent(labels[0].score))),
+  );
+  return el("div", {}, el("ol", { class: "labels" }, ...rows), el("p", { class: "hint" }, "Shares of the labels by how near they are to the text; no probabilities."));
+}

@@ -1,28 +1,33 @@
 // Text classification: a bar for each label; where a text may have several, which of them are selected.
 
-import { bar, difference, el, field, percent, slider, textField, truncationField } from "../playground/dom.js";
+import { bar, difference, el, field, labelsField, percent, slider, textField, truncationField } from "../playground/dom.js";
 
 const SHOWN = 10; // more labels than these wait behind a button
 const SEVERAL = "multi_label_classification";
+const INFERENCE = /^entail/i; // a label of models that say whether one text follows from another
 
 export default {
   route: "v1/classify",
   verb: "Classify",
   words: "classification",
 
+  routeFor: (asked) => (asked.labels ? "v1/zero-shot" : "v1/classify"),
+
   form(again, model) {
     const text = textField({ rows: 7, required: true });
     const pair = textField({ rows: 4 });
     const truncation = truncationField("text");
+    const labels = (model.labels ?? []).some((label) => INFERENCE.test(label)) ? labelsField("With commas between; then the second text is not read.") : null;
     const isPair = "text_pair" in model.columns || model.examples.some((example) => example.text_pair);
     return {
-      main: [field(isPair ? "First text" : "Text", text), isPair ? field("Second text", pair) : null],
+      main: [field(isPair ? "First text" : "Text", text), isPair ? field("Second text", pair) : null, labels?.node ?? null],
       options: [truncation.node],
       truncation: truncation.select,
-      read: () => ({
-        inputs: isPair && pair.value ? { text: text.value, text_pair: pair.value } : text.value,
-        truncation: truncation.select.value,
-      }),
+      read: () => {
+        const own = labels?.read() ?? [];
+        const inputs = isPair && pair.value && !own.length ? { text: text.value, text_pair: pair.value } : text.value;
+        return { inputs, ...(own.length ? { labels: own } : {}), truncation: truncation.select.value };
+      },
       fill: (example) => {
         text.value = example.text;
         pair.value = example.text_pair ?? "";

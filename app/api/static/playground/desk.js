@@ -20,6 +20,7 @@ export function desk(model, task, page) {
     if (place.querySelector(".facts")) submit();
   };
   const form = task.form(again, model);
+  const routeFor = (asked) => task.routeFor?.(asked) ?? task.route;
   const other = select([["", "nothing"]], "");
   const compare = field("Compare with", other, "Another model or version for the same task is asked the same.");
 
@@ -33,7 +34,7 @@ export function desk(model, task, page) {
     try {
       const second = page.models.find((entry) => idOf(entry) === other.value);
       const [reply, otherReply] = await Promise.all(
-        [model, second].filter(Boolean).map((entry) => ask(task.route, { ...asked, model: nameOf(entry, Boolean(second)) }, mine.signal)),
+        [model, second].filter(Boolean).map((entry) => ask(routeFor(asked), { ...asked, model: nameOf(entry, Boolean(second)) }, mine.signal)),
       );
       const [result, otherResult] = [reply, otherReply].map((entry) => entry && (task.answer?.(entry.body) ?? entry.body.results[0]));
       for (const entry of [result, otherResult]) if (entry?.error) throw troubleOfItem(entry.error);
@@ -51,8 +52,9 @@ export function desk(model, task, page) {
   }
 
   function shown(reply, result, asked, compared) {
-    const explained = task.explained === null ? null : why(model, task.explained?.(asked, result) ?? asked.inputs, task.score ?? percent, page.say, page.needKey);
-    const copied = copyButtons(task.route, asked, page.say);
+    const isOwn = routeFor(asked) === task.route; // the explained answers
+    const explained = task.explained === null || !isOwn ? null : why(model, task.explained?.(asked, result) ?? asked.inputs, task.score ?? percent, page.say, page.needKey);
+    const copied = copyButtons(routeFor(asked), asked, page.say);
     const readAll = asked.truncation === "window" ? null : () => {
       form.truncation.value = "window";
       submit();

@@ -45,6 +45,13 @@ export function textField(properties) {
   return el("textarea", { spellcheck: false, dir: "auto", ...properties });
 }
 
+/** Labels that the model was not trained on, with commas between: `{node, read}`. */
+export function labelsField(hint) {
+  const input = el("input", { type: "text", dir: "auto" });
+  const read = () => input.value.split(",").map((label) => label.trim()).filter(Boolean);
+  return { node: field("Labels of your own", input, hint), read };
+}
+
 /** What becomes of a text that the model cannot read at once: `{node, select}`. */
 export function truncationField(what) {
   const choices = [

@@ -224,7 +224,7 @@ function run(file, hasHeader, columns, place, context, begin) {
   async function patiently(body, signal) {
     for (let tries = 1; ; tries++) {
       try {
-        return await ask(task.route, body, signal, { "X-Priority": "bulk" });
+        return await ask(task.routeFor?.(body) ?? task.route, body, signal, { "X-Priority": "bulk" });
       } catch (error) {
         const isBusy = error.status === 429;
         const isAway = [0, 502, 503, 504].includes(error.status);
