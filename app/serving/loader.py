@@ -222,14 +222,17 @@ def _build(
 ) -> tuple[EngineSet | GenerationEngine, Task[Any, Any, Any], Tokenizer]:
     manifest = artefact.manifest
     tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
+    decoder, target = manifest.decoder, None
+    if decoder is not None and decoder.tokenizer:
+        target = Tokenizer.from_file(artefact.folder / decoder.tokenizer, decoder.max_length)
     try:
-        task = options.tasks[manifest.task].build(tokenizer, manifest.task_options)
+        task = options.tasks[manifest.task].build(tokenizer, manifest.task_options, decoder, target)
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
-    if manifest.decoder is not None:
+    if decoder is not None:
         encoder = EncoderEngine(graph_file, manifest.graph, provider, options.num_threads, factories.session)
-        return _writing(artefact, encoder, manifest.decoder, options, factories.decoder), task, tokenizer
+        return _writing(artefact, encoder, decoder, options, factories.decoder), task, tokenizer
     engines = open_engines(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, factories.session)
     return engines, task, tokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
+from tokenizers import Tokenizer as _Tokenizer
+from tokenizers import models, pre_tokenizers, processors
 
-from app.core.manifest import Decoder, Graph, Manifest, Output, Parity
+from app.core.manifest import MANIFEST, Decoder, Graph, Manifest, Output, Parity, describe_file
 from app.core.sequences import SamplingParams
 from app.core.types import Row
 from app.runtime.decoder_session import DecoderFactory, open_decoder
@@ -19,19 +22,21 @@ from app.runtime.generation_engine import GenerationEngine
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.runtime.providers import Provider
 from app.runtime.sampling import log_softmax
+from app.tasks.generation import GOLDEN_NEW_TOKENS
 
 CPU = Provider("cpu", "fp32", "for a test")
 VOCABULARY, LAYERS, HEADS, SIZE = 24, 2, 2, 8
 WIDTH = HEADS * SIZE
-MAX_SOURCE_TOKENS, MAX_LENGTH = 16, 20
+MAX_SOURCE_TOKENS, MAX_LENGTH = 16, 24
 START, EOS = 1, 2
+GOLDEN_TEXTS = ("w5 w6", "w7", "w12 w9 w20 w8", "w15 w15 w22")
 GREEDY = SamplingParams(max_new_tokens=12, eos_token_ids=(EOS,))
 FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
 
 
 @cache
 def weights() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(18)
 
     def matrix(*shape: int) -> np.ndarray:
         return rng.normal(size=shape).astype(np.float32)
@@ -157,6 +162,50 @@ def engine_of(
     encoder = EncoderEngine(folder / manifest.graph.file, manifest.graph, CPU, 1, session_factory)
     file = folder / manifest.decoder.file
     return GenerationEngine(manifest, encoder, file, decoder_factory(file, manifest.decoder, CPU, 1), CPU, num_cache_rows)
+
+
+def tokenizer_json() -> str:
+    """Words between blanks, and the token that ends a source behind them."""
+    words = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{number}" for number in range(4, VOCABULARY))]
+    tokenizer = _Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
+    tokenizer.add_special_tokens(["<pad>", "<s>", "</s>", "<unk>"])
+    return str(tokenizer.to_str())
+
+
+def source_of(text: str) -> Row:
+    """The row that the tiny writer's task makes of a text."""
+    token_ids = [int(word[1:]) for word in text.split()]
+    return Row([*token_ids, EOS], [0] * (len(token_ids) + 1))
+
+
+def text_of(token_ids: Sequence[int]) -> str:
+    """Of what is written."""
+    return " ".join(f"w{token}" for token in token_ids if token > 3)
+
+
+def publish_tiny_writer(models_dir: Path, name: str = "writer", version: int = 1, **decoder: Any) -> Path:
+    """Write `models_dir/name/version`, which writes a text from a text; `decoder` is changed in the manifest.
+
+    Returns:
+        The folder.
+    """
+    folder = models_dir / name / str(version)
+    manifest = write_model(folder)
+    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    golden = []
+    for text in GOLDEN_TEXTS:
+        written = greedily(source_of(text), GOLDEN_NEW_TOKENS)
+        reason = "stop" if written[-1] == EOS else "length"
+        answer = {"text": text_of(written), "finish_reason": reason, "num_new_tokens": len(written), "alternatives": None}
+        golden.append({"item": {"text": text}, "answer": answer})
+    (folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    assert manifest.decoder is not None
+    changes = {"name": name, "version": version, "decoder": manifest.decoder.model_copy(update=decoder)}
+    changes["files"] = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(manifest.model_copy(update=changes).as_json(), encoding="utf-8")
+    return folder
 
 
 # --- the same in numpy

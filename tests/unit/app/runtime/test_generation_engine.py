@@ -47,7 +47,7 @@ def sources(number: int, seed: int = 0) -> list[Row]:
 
 
 ROWS = sources(12)
-RARE = 19
+RARE = 17
 """A token that nothing here is followed by."""
 
 

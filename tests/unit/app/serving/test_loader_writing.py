@@ -1,0 +1,235 @@
+"""Models that write, from their folder to their answer: golden requests, the cache, what is told, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.errors import EngineFailed, InvalidArtefact, InvalidInput, InvalidSettings, TooLarge, Unavailable
+from app.observability.metrics import Metrics
+from app.runtime.kv_cache import bytes_per_row
+from app.runtime.onnx_session import open_session
+from app.serving.deployment import Deployment, Prediction, StreamedText, offline_predict
+from app.serving.loader import load
+from app.serving.repository import Repository
+from app.tasks.base import Result
+from app.tasks.generation import SourceText
+from app.tasks.text2text_generation.task import GenerateOptions
+from tests.support.faulty_engine import FaultyDecoderFactory, Hang
+from tests.support.mutated_model import change_golden, golden_of
+from tests.support.tiny_decoder import (
+    MAX_SOURCE_TOKENS,
+    greedily,
+    publish_tiny_writer,
+    source_of,
+    text_of,
+)
+from tests.unit.app.serving.conftest import OPTIONS
+
+GREEDY = GenerateOptions(max_new_tokens=12)
+TEXTS = ("w5 w6", "w12", "w9 w9 w20", "w7 w8 w21 w4", "w10")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish_tiny_writer(tmp_path)
+
+
+async def loaded(folder: Path, metrics: Metrics | None = None, *factories: Any, **options: Any) -> Deployment:
+    artefact = Repository(folder.parent.parent).open(folder.parent.name, int(folder.name))
+    return await load(artefact, replace(OPTIONS, **options), metrics or Metrics(), *factories)
+
+
+@pytest.fixture
+async def writer(folder: Path) -> AsyncIterator[Deployment]:
+    deployment = await loaded(folder)
+    yield deployment
+    await deployment.aclose(0)
+
+
+def items(*texts: str) -> list[SourceText]:
+    return [SourceText(text) for text in texts]
+
+
+def texts(prediction: Prediction) -> list[str]:
+    assert all(isinstance(result, Result) for result in prediction.results), prediction.results
+    return [result.answer.text for result in prediction.results if isinstance(result, Result)]
+
+
+def expected(*texts: str) -> list[str]:
+    return [text_of(greedily(source_of(text))) for text in texts]
+
+
+# --- answers
+
+
+async def test_a_loaded_writer_answers_as_numpy_does(writer: Deployment) -> None:
+    prediction = await writer.predict(items(*TEXTS), GREEDY)
+    assert texts(prediction) == expected(*TEXTS)
+    (first, *_) = prediction.results
+    assert isinstance(first, Result)
+    assert first.answer.num_new_tokens == len(greedily(source_of(TEXTS[0])))
+    assert prediction.timings.inference_s > 0
+
+
+async def test_an_item_that_cannot_be_read_fails_alone(writer: Deployment) -> None:
+    results = (await writer.predict(items("w5 w6", " "), GREEDY)).results
+    assert isinstance(results[0], Result)
+    assert isinstance(results[1], InvalidInput)
+
+
+async def test_offline_predictions_are_the_same(writer: Deployment) -> None:
+    assert texts(await offline_predict(writer, items(*TEXTS), GREEDY)) == expected(*TEXTS)
+
+
+@pytest.mark.parametrize("ask", ["predict", "offline"])
+async def test_what_is_drawn_for_an_item_is_the_same_beside_others(writer: Deployment, ask: str) -> None:
+    drawn = replace(GREEDY, temperature=1.5, seed=11, num_return_sequences=2)
+
+    async def answers(*asked: str) -> list[Any]:
+        predict = writer.predict(items(*asked), drawn) if ask == "predict" else offline_predict(writer, items(*asked), drawn)
+        return [result.answer for result in (await predict).results if isinstance(result, Result)]
+
+    together = await answers(*TEXTS)
+    assert together == [answer for text in TEXTS for answer in await answers(text)]
+    assert any(answer.alternatives != (answer.text,) for answer in together), "both texts of every item are the same"
+
+
+# --- streams
+
+
+async def pieces(deployment: Deployment, text: str, options: GenerateOptions = GREEDY) -> list[StreamedText | Prediction]:
+    async with contextlib.aclosing(deployment.stream(SourceText(text), options)) as stream:
+        return [piece async for piece in stream]
+
+
+async def test_a_stream_tells_the_text_piece_by_piece_then_the_answer(writer: Deployment) -> None:
+    for text in TEXTS:
+        *told, last = await pieces(writer, text)
+        assert isinstance(last, Prediction)
+        assert texts(last) == expected(text)
+        written = [piece for piece in told if isinstance(piece, StreamedText)]
+        assert "".join(piece.text for piece in written) == expected(text)[0]
+        counts = [piece.num_new_tokens for piece in written]
+        assert counts == sorted(counts)
+        assert len(counts) >= min(4, len(expected(text)[0].split())), "it came in one piece"
+        assert counts[-1] <= len(greedily(source_of(text)))
+
+
+async def test_with_beams_a_stream_tells_all_at_its_end(writer: Deployment) -> None:
+    beams = replace(GREEDY, num_beams=3)
+    *told, last = await pieces(writer, TEXTS[0], beams)
+    assert len(told) <= 1
+    assert isinstance(last, Prediction)
+    assert texts(last) == texts(await writer.predict(items(TEXTS[0]), beams))
+
+
+async def test_a_stream_of_what_cannot_be_read_is_its_error(writer: Deployment) -> None:
+    (last,) = await pieces(writer, " ")
+    assert isinstance(last, Prediction)
+    assert isinstance(last.results[0], InvalidInput)
+
+
+async def test_who_leaves_a_stream_frees_its_rows(folder: Path) -> None:
+    writer = await loaded(folder)
+    async with contextlib.aclosing(writer.stream(SourceText("w12"), GREEDY)) as stream:
+        async for _ in stream:
+            break
+    assert texts(await writer.predict(items(*TEXTS), GREEDY)) == expected(*TEXTS)
+    await writer.aclose(30)
+    slots = writer.scheduler._slots  # type: ignore[attr-defined]
+    assert slots.num_free == slots.num_rows
+
+
+# --- what goes wrong
+
+
+async def test_a_step_that_fails_is_the_answer_of_its_items_and_the_model_goes_on(folder: Path) -> None:
+    factory = FaultyDecoderFactory()
+    deployment = await loaded(folder, None, open_session, factory)
+
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    factory.twist = fail
+    assert isinstance((await deployment.predict(items("w5"), GREEDY)).results[0], EngineFailed)
+    (last,) = await pieces(deployment, "w5")
+    assert isinstance(last, Prediction)
+    assert isinstance(last.results[0], EngineFailed)
+    factory.twist = None
+    assert texts(await deployment.predict(items("w5"), GREEDY)) == expected("w5")
+    await deployment.aclose(0)
+
+
+async def test_closing_waits_for_what_is_being_written(folder: Path) -> None:
+    factory, hang = FaultyDecoderFactory(), Hang()
+    deployment = await loaded(folder, None, open_session, factory)
+    factory.twist = lambda: hang([], {}, None)
+    asked = asyncio.create_task(deployment.predict(items(*TEXTS), GREEDY))
+    await asyncio.to_thread(hang.begun.wait)
+    closing = asyncio.create_task(deployment.aclose(30))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await deployment.predict(items("w5"), GREEDY)
+    hang.release()
+    assert texts(await asked) == expected(*TEXTS)
+    await closing
+
+
+async def test_what_is_not_finished_when_the_time_is_up_is_refused(folder: Path) -> None:
+    factory, hang = FaultyDecoderFactory(), Hang()
+    deployment = await loaded(folder, None, open_session, factory)
+    factory.twist = lambda: hang([], {}, None)
+    asked = asyncio.create_task(deployment.predict(items(*TEXTS), GREEDY))
+    await asyncio.to_thread(hang.begun.wait)
+    closing = asyncio.create_task(deployment.aclose(0.0))
+    with pytest.raises(Unavailable):
+        await asked
+    hang.release()
+    await closing
+
+
+# --- loading
+
+
+async def test_a_text_that_is_not_the_published_one_is_refused(folder: Path) -> None:
+    golden = golden_of(folder)
+    golden[0]["answer"]["text"] = "w4 w4 w4 w4"
+    change_golden(folder, golden)
+    with pytest.raises(InvalidArtefact, match="golden request 0 is answered differently than when it was published"):
+        await loaded(folder)
+
+
+async def test_golden_requests_are_answered_greedily_whatever_the_checkpoint_prefers(tmp_path: Path) -> None:
+    folder = publish_tiny_writer(tmp_path, generation={"do_sample": True, "temperature": 3.0, "num_beams": 2})
+    await (await loaded(folder)).aclose(0)
+
+
+async def test_several_front_ends_serve_no_model_that_writes(folder: Path) -> None:
+    with pytest.raises(InvalidSettings, match="writer/1 writes its answers, which HOOPER_FRONT_ENDS=2 cannot serve"):
+        await loaded(folder, front_ends=2)
+
+
+async def test_the_cache_has_the_rows_that_the_settings_allow(folder: Path) -> None:
+    decoder = Repository(folder.parent.parent).open("writer", 1).manifest.decoder
+    assert decoder is not None
+    row_bytes = bytes_per_row(decoder, MAX_SOURCE_TOKENS)
+    deployment = await loaded(folder, cache_bytes=3 * row_bytes)
+    assert texts(await deployment.predict(items(*TEXTS), GREEDY)) == expected(*TEXTS)
+    with pytest.raises(TooLarge, match="4 beams need as many rows of the cache, which has 3"):
+        await deployment.predict(items("w5"), replace(GREEDY, num_beams=4))
+    await deployment.aclose(0)
+    with pytest.raises(InvalidSettings, match=f"takes {row_bytes:,} bytes of cache, and HOOPER_CACHE_BYTES allows 100"):
+        await loaded(folder, cache_bytes=100)
+
+
+async def test_a_deployment_says_what_its_decoder_runs_on(writer: Deployment) -> None:
+    assert writer.decoder_execution_providers == ["CPUExecutionProvider"]
+    assert writer.decoder_provider is not None
+    assert writer.decoder_provider.precision == "fp32"
