@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from app.core.types import Priority
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace
-from app.serving.deployment import Deployment, Prediction, Timings
+from app.serving.deployment import Deployment, Prediction, StreamedText, Timings
 from app.serving.explaining import explain
 from app.serving.feedback import FeedbackWriter, Note, correct
 from app.serving.registry import Registry
@@ -149,9 +149,7 @@ class PredictContext:
             request: the body.
             served: how each of them serves it.
         """
-        tasks = [task for task in tasks if served[task].is_for(request)] or tasks
-        with self.lease(tasks, request.model or self._capable(served)) as deployment:
-            own = served[deployment.manifest.task]
+        with self._lease_for(tasks, request, served) as (deployment, own):
             prediction = await self._asked(deployment, own, request)
             if own.arrange is None:
                 _check_results(request, prediction.results)
@@ -170,11 +168,60 @@ class PredictContext:
         Raises:
             UnknownModel: it cannot serve the route.
         """
-        manifest = deployment.manifest
-        if refusal := own.refuses(manifest):
-            raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
-        items, options = own.items_of(request, manifest.task_options), own.options(request)
+        items, options = _asked_of(deployment, own, request)
         return await self._predict(deployment, items, options, is_counted=not own.is_adapted)
+
+    async def stream(
+        self, tasks: Sequence[str], request: NativeRequest, served: Mapping[str, Served]
+    ) -> AsyncGenerator[StreamedText | Envelope[Any]]:
+        """What `answer` gives for one item, behind the pieces of its text as they are written.
+
+        Raises:
+            InvalidInput: the request has a list of items, or its model does not write.
+        """
+        with self._lease_for(tasks, request, served) as (deployment, own):
+            items, options = _asked_of(deployment, own, request)
+            if isinstance(getattr(request, request.items_field), list):
+                raise InvalidInput("takes one item, not a list", "stream")
+            async with aclosing(self.pieces(deployment, items[0], options)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, StreamedText):
+                        yield piece
+                    else:
+                        _check_results(request, piece.results)
+                        yield self._envelope(deployment, piece, own.wrap)
+
+    async def pieces(
+        self, deployment: Deployment, item: Any, options: Any, timeout_s: float | None = None
+    ) -> AsyncGenerator[StreamedText | Prediction]:
+        """See `Deployment.stream`.
+
+        Args:
+            deployment: what `lease` gave.
+            item: the task's own.
+            options: the task's own.
+            timeout_s: as of `results`.
+
+        Raises:
+            InvalidInput: the model does not write.
+        """
+        if not deployment.spec.is_generative:
+            raise InvalidInput(f"models for {deployment.spec.name} write nothing that could be sent piece by piece", "stream")
+        self._wait_at_most(timeout_s)
+        async with aclosing(deployment.stream(item, options, self._deadline, self._priority or "interactive")) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Prediction) and self._state.shadows.are_wanted(deployment):
+                    self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, [item], options, piece))
+                yield piece
+
+    @contextmanager
+    def _lease_for(
+        self, tasks: Sequence[str], request: NativeRequest, served: Mapping[str, Served]
+    ) -> Iterator[tuple[Deployment, Served]]:
+        """The deployment that a native request is for, and how its task serves the route."""
+        able = [task for task in tasks if served[task].is_for(request)] or tasks
+        with self.lease(able, request.model or self._capable(served)) as deployment:
+            yield deployment, served[deployment.manifest.task]
 
     def _capable(self, served: Mapping[str, Served]) -> str | None:
         """Of the first task with a model that can serve a route the default, or where that cannot the one published first; None
@@ -345,6 +392,18 @@ class PredictContext:
     def _envelope(self, deployment: Deployment, prediction: Prediction, wrap: Wrap) -> Envelope[Any]:
         results = [failed(result) if isinstance(result, HooperError) else wrap(result) for result in prediction.results]
         return _envelope_of(deployment, prediction, results)
+
+
+def _asked_of(deployment: Deployment, own: Served, request: Any) -> tuple[Sequence[Any], Any]:
+    """The task's own items and options of a request.
+
+    Raises:
+        UnknownModel: the model cannot serve the route.
+    """
+    manifest = deployment.manifest
+    if refusal := own.refuses(manifest):
+        raise UnknownModel(f"model {manifest.name!r} {refusal}; name another as `model`")
+    return own.items_of(request, manifest.task_options), own.options(request)
 
 
 def _envelope_of(deployment: Deployment, prediction: Prediction, results: Sequence[BaseModel]) -> Envelope[Any]:

@@ -18,7 +18,7 @@ from app.api.errors import error_response, internal_error
 from app.api.json_body import JSON_VALUE, read_json
 from app.api.origins import Doors
 from app.api.rates import Refusals, is_enough
-from app.api.scope import ENDS_CONNECTION, HEADERS, LOG_FIELDS, TEMPLATE, TRACE, Headers, app_state_in, path_of
+from app.api.scope import ENDED_AS, ENDS_CONNECTION, HEADERS, LOG_FIELDS, TEMPLATE, TRACE, Headers, app_state_in, path_of
 from app.api.shedding import shed_if_overloaded
 from app.core.errors import HooperError, Unauthorized, Unavailable
 from app.observability.logging import request_id
@@ -97,7 +97,7 @@ class RequestContextMiddleware:
             self._doors.check(scope["method"], path_of(scope), headers)
             await self._admitted(scope, receive, send_with_id)
         except ClientDisconnected:
-            pass  # nobody is there to be answered; counted and logged below as 499
+            status = CLIENT_DISCONNECTED  # nobody is there to be answered, or to go on answering
         except (Exception, asyncio.CancelledError) as error:
             if status != CLIENT_DISCONNECTED:
                 raise  # the answer has begun: the server can only cut it off
@@ -105,6 +105,7 @@ class RequestContextMiddleware:
         finally:
             account.release()
             path = scope["path"].removeprefix(self._root_path)
+            status = scope.get(ENDED_AS, status) if status != CLIENT_DISCONNECTED else status
             record(self._metrics, scope["method"], path, log_fields, status, time.perf_counter() - began)
             if self._traces is not None and trace is not None:
                 trace.attributes |= {"hooper.request_id": request_id.get()} | {
@@ -237,7 +238,13 @@ async def _unless_client_leaves(call: Callable[[], Awaitable[None]], receive: Re
     answering = asyncio.ensure_future(call())
     watching = asyncio.ensure_future(receive())
     try:
-        await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the server's time to drain is over: an answer that has begun says so at its end
+            answering.cancel()
+            await asyncio.wait((answering,))
+            if answering.cancelled():
+                raise
         if not answering.done():
             answering.cancel()
             await asyncio.wait((answering,))

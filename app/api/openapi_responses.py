@@ -60,6 +60,23 @@ SERVER_TIMING = {
 ANSWERED: dict[int | str, dict[str, Any]] = {
     200: {"description": "One result per item, in the order of the items.", "headers": SERVER_TIMING}
 }
+EVENTS = """event: token
+data: {"text":"A good","num_new_tokens":2}
+
+event: token
+data: {"text":" film.","num_new_tokens":5}
+
+event: done
+data: {"model":{"name":"writer","version":1},"results":[…],"usage":{"num_tokens":9}}
+"""
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One result per item, in the order of the items; with `stream`, the text of one item as it is written,"
+        " then `done` with the same, or `error` with the problem.",
+        "headers": SERVER_TIMING,
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENTS}},
+    }
+}
 
 
 def openapi_responses(*statuses: int, error_format: ErrorFormat = NATIVE) -> dict[int | str, dict[str, Any]]:

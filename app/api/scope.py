@@ -17,6 +17,8 @@ TRACE = "hooper.trace"
 """The request's trace; there is none where traces are off."""
 TEMPLATE = "hooper.template"
 """The path of a request that no route of the framework answered, where it has no parameters."""
+ENDED_AS = "hooper.ended_as"
+"""The status that an error of a stream would have had, if its answer had not begun."""
 
 ENDS_CONNECTION = "hooper.ends_connection"
 """Whether the connection ends with the answer."""

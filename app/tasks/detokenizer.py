@@ -136,3 +136,13 @@ class RowsDetokenizer:
         else:
             told, self._lead = told + self._lead, ""
         return told
+
+
+class SilentDetokenizer:
+    """Satisfies `Detokenizer`: tells nothing."""
+
+    def push(self, index: int, token_ids: Sequence[int], is_last: bool) -> str:
+        return ""
+
+    def end(self) -> str:
+        return ""

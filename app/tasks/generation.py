@@ -14,8 +14,8 @@ from app.core.errors import HooperError, InvalidArtefact, InvalidInput
 from app.core.manifest import Decoder
 from app.core.sequences import SamplingParams
 from app.core.types import Row, RowOutput
-from app.tasks.base import Decision, Encoded, Result
-from app.tasks.detokenizer import RowsDetokenizer, first_stop
+from app.tasks.base import Decision, Detokenizer, Encoded, Result
+from app.tasks.detokenizer import RowsDetokenizer, SilentDetokenizer, first_stop
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
 from app.tasks.tokenizer import Tokenizer
 
@@ -313,8 +313,10 @@ class TextGenerator:
             tuple(texts[1:]) if options.num_return_sequences > 1 else None,
         )
 
-    def detokenizer(self, encoded: Encoded, options: GenerationOptions) -> RowsDetokenizer:
-        """Of an item whose state is a `SourceReading`."""
+    def detokenizer(self, encoded: Encoded, options: GenerationOptions) -> Detokenizer:
+        """Of an item whose state is a `SourceReading`; of beams nothing is certain before their end."""
+        if self._num_beams(options) > 1:
+            return SilentDetokenizer()
         separators = encoded.state.separators
         return RowsDetokenizer(self.text_of, options.stop, separators, len(encoded.rows) // (len(separators) - 1))
 
@@ -424,7 +426,7 @@ class GenerativeTask:
     def sampling(self, options: Any) -> SamplingParams:
         return self.generator.sampling(options)
 
-    def detokenizer(self, encoded: Encoded, options: Any) -> RowsDetokenizer:
+    def detokenizer(self, encoded: Encoded, options: Any) -> Detokenizer:
         return self.generator.detokenizer(encoded, options)
 
     def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: Any) -> GeneratedText:

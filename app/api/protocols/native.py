@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Scope
 
 from app.api.context import PredictContext, Priorities, TimeoutMs
+from app.api.events import EventStream, event
 from app.api.json_body import JSON_VALUE
-from app.api.openapi_responses import ANSWERED, EVERY_PREDICTION, openapi_responses
+from app.api.openapi_responses import ANSWERED, EVERY_PREDICTION, STREAMED, openapi_responses
 from app.api.protocols.envelope import Envelope
 from app.api.protocols.explain import explain_request, explain_result
 from app.api.protocols.feedback import feedback_request
@@ -28,6 +30,7 @@ from app.api.protocols.results import FeedbackResult
 from app.api.scope import HEADERS, LOG_FIELDS, TRACE, app_state_in
 from app.core.errors import InvalidInput
 from app.core.validation import describe_validation
+from app.serving.deployment import StreamedText
 from app.tasks.registry import Tasks
 from app.tasks.schemas import items_field_of, items_of
 
@@ -39,21 +42,25 @@ HEADER_TYPES: Mapping[str, TypeAdapter[Any]] = {
     "x-priority": TypeAdapter(Priorities),
 }
 Answer = Callable[[PredictContext, Any], Awaitable[BaseModel]]
+Pieces = Callable[[PredictContext, Any], AsyncGenerator[StreamedText | BaseModel]]
 
 
 class NativeEndpoint:
     """Answers POST requests to one native path."""
 
-    def __init__(self, path: str, request: type[BaseModel], result: type[BaseModel], answer: Answer) -> None:
+    def __init__(
+        self, path: str, request: type[BaseModel], result: type[BaseModel], answer: Answer, stream: Pieces | None = None
+    ) -> None:
         """
         Args:
             path: within the service, as `v1/classify`.
             request: what a body must be.
             result: what stands in `results` for one item.
             answer: answers a request that was read.
+            stream: answers one whose field `stream` is true, piece by piece; None: there is no such field.
         """
         self.path, self.request, self.result = path, request, result
-        self._answer = answer
+        self._answer, self._stream = answer, stream
         self._items, self._items_field = items_of(request), items_field_of(request)
 
     async def __call__(self, scope: Scope) -> Response:
@@ -76,6 +83,9 @@ class NativeEndpoint:
             background_tasks,
             scope.get(TRACE),
         )
+        if self._stream is not None and request.stream:
+            events = _events(self._stream(context, request))
+            return await EventStream.begun(events, response_headers, background_tasks)
         envelope = await self._answer(context, request)
         return Response(
             envelope.model_dump_json(),
@@ -115,6 +125,22 @@ class NativeEndpoint:
             items += self._items.validate_python(sent[start : start + ITEMS_PER_TURN])
             await asyncio.sleep(0)
         value[self._items_field] = items
+
+
+async def _events(pieces: AsyncGenerator[StreamedText | BaseModel]) -> AsyncGenerator[bytes]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, StreamedText):
+                yield event(Token(text=piece.text, num_new_tokens=piece.num_new_tokens).model_dump_json(), "token")
+            else:
+                yield event(piece.model_dump_json(), "done")
+
+
+class Token(BaseModel):
+    """A piece of a text that is being written."""
+
+    text: str
+    num_new_tokens: int
 
 
 def _read_headers(headers: Mapping[bytes, str]) -> tuple[dict[str, Any], list[Any]]:
@@ -165,10 +191,10 @@ def operations(tasks: Tasks) -> Mapping[str, Operation]:
     errors = openapi_responses(*EVERY_PREDICTION)
     predicting = [
         Operation(
-            NativeEndpoint(route.path, route.request, route.result, _predict(tasks, route.path)),
+            NativeEndpoint(route.path, route.request, route.result, *_predict(tasks, route.path)),
             route.summary,
             route.description,
-            ANSWERED | errors,
+            (STREAMED if any(tasks[name].is_generative for name in tasks.serving(route.path)) else ANSWERED) | errors,
         )
         for route in tasks.routes
     ]
@@ -182,14 +208,17 @@ def operations(tasks: Tasks) -> Mapping[str, Operation]:
     return {operation.endpoint.path: operation for operation in endpoints}
 
 
-def _predict(tasks: Tasks, path: str) -> Answer:
+def _predict(tasks: Tasks, path: str) -> tuple[Answer, Pieces | None]:
     names = tasks.serving(path)
     served = {name: tasks[name].served(path) for name in names}
 
     async def predict(context: PredictContext, request: Any) -> BaseModel:
         return await context.answer(names, request, served)
 
-    return predict
+    def stream(context: PredictContext, request: Any) -> AsyncGenerator[StreamedText | BaseModel]:
+        return context.stream(names, request, served)
+
+    return predict, stream if any(tasks[name].is_generative for name in names) else None
 
 
 def router(operations: Mapping[str, Operation]) -> APIRouter:

@@ -1,0 +1,205 @@
+"""Answers that are sent while they are written: what each event says, and how a stream ends that is not finished."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from app.api import events
+from app.core.errors import EngineFailed
+from tests.support.echo_writer import EchoEngine, echoing
+from tests.support.gated_engine import turn
+from tests.support.requests import Caller, Service, check_problem
+
+TEXT = "the film was good."
+Writing = tuple[Service, EchoEngine]
+
+
+@pytest.fixture
+async def writing() -> AsyncIterator[Writing]:
+    async with echoing() as pair:
+        yield pair
+
+
+def parsed(body: str) -> list[tuple[str, Any]]:
+    """Name and data of each event."""
+    found = []
+    for block in body.split("\n\n"):
+        if block and not block.startswith(":"):
+            name, data = block.split("\n")
+            found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+async def stream(service: Service, inputs: object = TEXT, route: str = "generate", **options: Any) -> list[tuple[str, Any]]:
+    response = await service.ask(route, inputs, stream=True, **options)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    return parsed(response.text)
+
+
+async def begun(service: Service, engine: EchoEngine, path: str = "/v1/generate", **options: Any) -> Caller:
+    """A stream whose first word was told, and whose engine now waits."""
+    engine.hold()
+    caller = Caller(service.app, path=path, host="localhost")
+    caller.send({"inputs": TEXT, "stream": True, **options})
+    engine.let(2)
+    while len(caller.sent) < 2:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0)
+    return caller
+
+
+def body_of(caller: Caller) -> str:
+    return b"".join(message.get("body", b"") for message in caller.sent).decode()
+
+
+@pytest.mark.parametrize("route", ["generate", "translate", "summarize"])
+async def test_the_text_comes_word_by_word_and_then_the_whole_answer(writing: Writing, route: str) -> None:
+    service, _ = writing
+    *tokens, (name, envelope) = await stream(service, route=route)
+    assert [name for name, _ in tokens] == ["token"] * len(tokens)
+    assert len(tokens) > 3
+    whole = (await service.ask(route, TEXT)).json()
+    assert (name, envelope) == ("done", whole)
+    text = next(whole["results"][0][key] for key in ("text", "translation", "summary") if key in whole["results"][0])
+    assert "".join(data["text"] for _, data in tokens) == text == TEXT
+    counts = [data["num_new_tokens"] for _, data in tokens]
+    assert counts == sorted(counts)
+    assert whole["results"][0]["num_new_tokens"] == counts[-1] + 1  # the end of the text is a token without text
+
+
+async def test_sentences_come_in_their_order(writing: Writing) -> None:
+    service, _ = writing
+    text = "The film was bad.\n\nA good film. Very very good."
+    *tokens, (_, envelope) = await stream(service, text, "translate")
+    assert "".join(data["text"] for _, data in tokens) == envelope["results"][0]["translation"]
+    assert "\n\n" in envelope["results"][0]["translation"]
+
+
+async def test_with_beams_there_is_only_the_whole_answer(writing: Writing) -> None:
+    service, _ = writing
+    ((name, envelope),) = await stream(service, num_beams=2, num_return_sequences=2)
+    assert name == "done"
+    (result,) = envelope["results"]
+    assert result["text"] == TEXT
+    assert result["alternatives"] == [". good was film the"]
+
+
+async def test_a_stop_string_is_not_told(writing: Writing) -> None:
+    service, _ = writing
+    *tokens, (_, envelope) = await stream(service, stop=["was"])
+    assert "".join(data["text"] for _, data in tokens) == "the film " == envelope["results"][0]["text"]
+    assert envelope["results"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "field"),
+    [
+        ([TEXT], {}, "stream: takes one item"),
+        (" ", {}, "inputs: must not be empty"),
+        (TEXT, {"max_new_tokens": 999}, "max_new_tokens: should be at most 63"),
+        (TEXT, {"top_p": 0.5}, "top_p: counts only with"),
+    ],
+)
+async def test_what_is_refused_is_refused_as_without_a_stream(
+    writing: Writing, inputs: object, options: dict[str, Any], field: str
+) -> None:
+    service, _ = writing
+    response = await service.ask("generate", inputs, stream=True, **options)
+    assert check_problem(response, 422, "invalid_input").startswith(field)
+
+
+async def test_a_long_text_is_refused_before_anything_is_sent(writing: Writing) -> None:
+    service, _ = writing
+    response = await service.ask("generate", TEXT * 20, stream=True)
+    assert "truncation" in check_problem(response, 413, "too_large")
+
+
+async def test_a_failing_engine_ends_the_stream_with_the_problem(writing: Writing) -> None:
+    service, engine = writing
+    caller = await begun(service, engine)
+    engine.error = EngineFailed("the engine failed")
+    engine.let()
+    await caller.task
+    *_, (name, problem) = parsed(body_of(caller))
+    assert (name, problem["type"], problem["status"]) == ("error", "engine_failed", 503)
+    assert service.sample("hooper_requests_total", task="text2text-generation", model="text2text-generation", status="503") == 1
+
+
+async def test_a_deadline_ends_the_stream_with_the_problem(writing: Writing) -> None:
+    service, engine = writing
+    engine.hold()
+    caller = Caller(service.app, path="/v1/generate", host="localhost", **{"x-request-timeout-ms": "200"})
+    caller.send({"inputs": TEXT, "stream": True})
+    engine.let(2)
+    await caller.task
+    *_, (name, problem) = parsed(body_of(caller))
+    assert (name, problem["status"]) == ("error", 504)
+
+
+async def test_a_client_that_leaves_frees_its_place(writing: Writing) -> None:
+    service, engine = writing
+    caller = await begun(service, engine)
+    caller.leave()
+    await caller.task
+    engine.let()
+    await turn()
+    with service.live.registry.lease(("text2text-generation",)) as deployment:
+        assert deployment.scheduler._slots.num_free == 16  # type: ignore[attr-defined]
+    assert service.sample("hooper_requests_total", task="text2text-generation", model="text2text-generation", status="499") == 1
+    assert b"event: error" not in caller.sent[-1]["body"]
+
+
+async def test_a_stream_that_the_service_cannot_finish_says_so(writing: Writing) -> None:
+    service, engine = writing
+    caller = await begun(service, engine)
+    caller.task.cancel()  # as the server does when its time to drain is over
+    await caller.task
+    *_, (name, problem) = parsed(body_of(caller))
+    assert (name, problem["status"], problem["detail"]) == ("error", 503, events.STOPPED)
+    assert caller.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def test_a_silent_stream_has_a_heartbeat(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BEAT_S", 0.01)
+    service, engine = writing
+    caller = await begun(service, engine)
+    before = len(caller.sent)
+    while len(caller.sent) < before + 2:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.01)
+    assert caller.sent[-1]["body"] == events.COMMENT
+    engine.let(10)
+    await caller.task
+    assert parsed(body_of(caller))[-1][0] == "done"
+
+
+class Stalled(Caller):
+    """One who takes the head of an answer, and nothing of its body."""
+
+    async def _keep(self, message: Any) -> None:
+        await super()._keep(message)
+        if message["type"] == "http.response.body":
+            await asyncio.get_running_loop().create_future()
+
+
+async def test_a_reader_that_takes_nothing_holds_up_nobody(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LAST_WORD_S", 0.01)
+    service, _ = writing
+    stalled = Stalled(service.app, path="/v1/generate", host="localhost")
+    stalled.send({"inputs": TEXT, "stream": True})
+    assert (await stream(service))[-1][0] == "done"
+    with service.live.registry.lease(("text2text-generation",)) as deployment:
+        assert deployment.scheduler._slots.num_free == 16  # type: ignore[attr-defined]
+    assert len(stalled.sent) == 2  # its text is written all the same, and no more of it sent than it takes
+    stalled.leave()
+    await stalled.task
+
+
+async def test_an_extractive_model_streams_nothing() -> None:
+    async with echoing("translation") as (service, _):
+        problem = await service.ask("summarize", TEXT, stream=True, method="abstractive")
+        assert "`hooper models add` adds one" in check_problem(problem, 404, "unknown_model")
