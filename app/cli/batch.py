@@ -69,11 +69,11 @@ def batch(
     settings: Settings,
     request_values: dict[str, Any],
     choice: ModelChoice,
-    source: Annotated[
+    input_file: Annotated[
         str,
         typer.Argument(metavar="INPUT", help="what to answer: csv, spreadsheets, JSON, texts, parquet; also packed"),
     ],
-    target: Annotated[
+    output_file: Annotated[
         Path,
         typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet, .xlsx, .npy"),
     ],
@@ -92,6 +92,7 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="say what was done as JSON")] = False,
 ) -> int:
     """Answer every row of a large file into another; resumes where it was stopped."""
+    source, target = input_file, output_file  # names that options of a request may have
     _check_files(source, target)
     request = choice.request("bulk", request_values, settings)
     if request.schema.is_whole:
