@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, get_args, overload
@@ -94,7 +95,7 @@ class LoadedModel:
             InvalidInput: the inputs are none.
             ItemsFailed: an input cannot be answered, and `errors` is `raise`.
         """
-        table = self._request.spec.table
+        table = replace(self._request, options=options).table
         as_ = as_ or ("numpy" if table.vector else "objects")
         if as_ not in get_args(Form):
             raise InvalidSettings(f"as_ must be one of {', '.join(get_args(Form))}, not {as_!r}")

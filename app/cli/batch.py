@@ -100,7 +100,7 @@ def batch(
         raise SetupError(f"{option_names} are already a whole input; leave one of them out to read it from INPUT")
     kept = _kept_columns(keep, id_column, source, request.schema)
     request = replace(request, schema=replace(request.schema, id_column=id_column, kept_columns=kept))
-    writer = row_writer(target, request.spec.table, request.options, request.artefact.manifest.task_options, kept)
+    writer = row_writer(target, request.table, request.options, request.artefact.manifest.task_options, kept)
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source))
         job = _job(source, request)

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from typing import Annotated, Any, Literal
 
 import typer
@@ -31,13 +31,15 @@ from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings
 from app.tasks.registry import Tasks, environment_tasks, installed_tasks
-from app.tasks.spec import TaskSpec
+from app.tasks.spec import Served, TableSpec, TaskSpec, TextLine
 
 NO_LIMIT = QueueLimit(2**31, 2**31)
 """Nobody else waits here: what was read is answered, however many windows a text has."""
 Mode = Literal["predict", "bulk", "explain"]
 """What is asked of the model: answers one by one, many answers where only the time for all of them counts, explanations."""
 InputFormat = Literal["auto", "lines", "jsonl", "json", "csv", "tsv", "parquet", "feather", "spreadsheet", "conll"]
+NOT_OPTIONS = ("inputs", "model")
+"""Fields of a request that say what is asked of whom."""
 PANEL = "options of the request, as the service takes them"
 
 
@@ -51,6 +53,8 @@ class Route:
     predict: Callable[[Deployment, Sequence[Any], Any], Awaitable[Prediction]]
     items: Callable[[Any], Sequence[Any]] = methodcaller("items")
     """From a request to the task's own items."""
+    served: Served | None = None
+    """Of a route whose items are not the task's own."""
 
 
 def as_option(name: str) -> str:
@@ -83,7 +87,25 @@ class ModelRequest:
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
             return Route(explain_request(self.tasks), names, ExplainResult.of, explain, methodcaller("items", self.spec))
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
+        if (marked := self.marked) is not None:
+            names = [name for name in marked.route.item_request.model_fields if name not in NOT_OPTIONS]
+            return Route(marked.route.item_request, names, marked.wrap, predict, served=marked)
         return Route(self.spec.route.item_request, option_names(self.spec), self.spec.routes[0].wrap, predict)
+
+    @property
+    def marked(self) -> Served | None:
+        """The route that an option says is meant in place of the task's own."""
+        return self.spec.route_for(self.options)
+
+    @property
+    def table(self) -> TableSpec:
+        """The columns of the answers."""
+        return (self.marked.table if self.marked is not None else None) or self.spec.table
+
+    @property
+    def lines(self) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]:
+        """The answers' lines for a terminal."""
+        return (self.marked.lines if self.marked is not None else None) or self.spec.lines
 
     def checked_options(self, spelled: Callable[[str], str] = as_option) -> dict[str, Any]:
         """The options, once the service's own schema has taken them.
@@ -103,6 +125,8 @@ class ModelRequest:
         except ValidationError as error:
             name, message = wrong_field(error.errors(include_url=False))
             raise InvalidSettings(f"{spelled(name)}: {message}") from error
+        if self.marked is not None and (refusal := self.marked.refuses(self.artefact.manifest)):
+            raise InvalidSettings(f"{self.artefact.id} {refusal}")
         return dict(self.options)
 
     def check_model_takes(self, task: Any, spelled: Callable[[str], str] = as_option) -> None:
@@ -118,7 +142,10 @@ class ModelRequest:
         if self.mode == "explain" or not self.options:
             return
         request = self.route.request.model_validate({"inputs": [_as_sent(self._sample)], **self.options})
-        (encoded,) = task.encode(request.items(), request.options())
+        if self.marked is not None:
+            encoded = self.marked.items_of(request, self.artefact.manifest.task_options)[0]
+        else:
+            (encoded,) = task.encode(request.items(), request.options())
         if isinstance(encoded, InvalidInput) and encoded.field and encoded.field in self.options:
             raise InvalidSettings(f"{spelled(encoded.field)} {encoded.reason}")
 
@@ -155,10 +182,29 @@ class LocalModel:
 
     async def answers(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
         """The same on the loop; what costs the interpreter time runs on threads, so that the engine is served meanwhile."""
+        if self._route.served is not None:
+            return await self._of_route(self._route.served, [item.fields for item in inputs])
         items, options = await asyncio.to_thread(self._items, [item.fields for item in inputs])
         valid = [item for item in items if not isinstance(item, HooperError)]
         results = (await self._route.predict(self._deployment, valid, options)).results if valid else []
         return await asyncio.to_thread(self._wrapped, items, iter(results))
+
+    async def _of_route(self, own: Served, inputs: Sequence[Mapping[str, Any] | HooperError]) -> list[dict[str, Any]]:
+        """The same for a route whose items are not the task's own."""
+        task_options = self._request.artefact.manifest.task_options
+        valid = [_as_sent(fields) for fields in inputs if not isinstance(fields, HooperError)]
+        results: Iterator[Any] = iter(())
+        if valid:
+            request = self._route.request.model_validate({"inputs": valid, **self._options})
+            items = own.items_of(request, task_options)
+            good = [item for item in items if not isinstance(item, HooperError)]
+            answers = (await self._route.predict(self._deployment, good, own.options(request))).results if good else []
+            coming = iter(answers)
+            merged = [item if isinstance(item, HooperError) else next(coming) for item in items]
+            arranged = sorted(own.arrange(request, merged) if own.arrange else [], key=itemgetter(0))
+            results = (entry for _, entry in arranged)
+        told = (fields if isinstance(fields, HooperError) else next(results) for fields in inputs)
+        return [(failed(entry) if isinstance(entry, HooperError) else entry).model_dump() for entry in told]
 
     def _items(self, inputs: Sequence[Mapping[str, Any] | HooperError]) -> tuple[Sequence[Any], Any]:
         """For each input the task's own item or why there is none, and the options."""
@@ -297,10 +343,23 @@ def option_names(spec: TaskSpec) -> list[str]:
 def request_options() -> dict[str, Any]:
     """Annotations of the options of all tasks' requests."""
     tasks: dict[str, list[str]] = {}
+    marked: dict[str, Any] = {}
     for task, spec in environment_tasks().items():
         for name in option_names(spec):
             tasks.setdefault(name, []).append(task)
-    return {name: _request_option(name, having) for name, having in tasks.items()}
+        for entry in spec.marked:
+            marked |= entry.route.item_request.model_fields
+    others = {name: field for name, field in marked.items() if name not in tasks and name not in NOT_OPTIONS}
+    return {
+        **{name: _request_option(name, having) for name, having in tasks.items()},
+        **{name: _route_option(name, field) for name, field in others.items()},
+    }
+
+
+def _route_option(name: str, field: Any) -> Any:
+    """Of a route that is not a task's own; what may be a text or a list is a text here."""
+    kind = bool if field.annotation is bool else str
+    return annotated_option(name, kind, field.description, PANEL, field.default)
 
 
 def _request_option(name: str, tasks: Sequence[str]) -> Any:

@@ -66,7 +66,7 @@ def predict(
 ) -> int:
     """Answer texts from files or a pipe, without a service."""
     request = choice.request("predict", options, settings)
-    table = partial(as_columns, request.spec.lines, options.get("top_k") or 1, columns())
+    table = partial(as_columns, request.lines, options.get("top_k") or 1, columns())
     return _answer_inputs("predict", request, files or [], text or [], None if as_json else table)
 
 

@@ -173,7 +173,11 @@ class Served:
     """How an adapted route is asked there, where one of its parameters says that it is meant (`mark`). Items are those in the
     route's `inputs`, options the other fields of its request, and what is answered are its results."""
     open_inference: OpenInferenceCodec | None = None
-    """The same with tensors, where an option of the route says that it is meant."""
+    """The same with tensors, where an option of the route says that it is meant (`mark`), and of files."""
+    table: TableSpec | None = None
+    """Columns of the route's results, where they are others than those of the task's own."""
+    lines: Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]] | None = None
+    """The same for a terminal."""
     is_for: Callable[[Any], bool] = lambda request: True
     """From a request to whether it may be the task's; else none of its models is asked."""
 
@@ -404,10 +408,14 @@ class TaskSpec:
         marked = [entry for entry in self.routes if entry.hugging_face is not None]
         return next((entry for entry in marked if getattr(parameters, entry.hugging_face.mark) is not None), None)  # type: ignore[union-attr]
 
-    def open_inference_for(self, parameters: Mapping[str, Any]) -> Served | None:
-        """The same of a request with tensors."""
-        marked = [entry for entry in self.routes if entry.open_inference is not None]
-        return next((entry for entry in marked if entry.open_inference.mark in parameters), None)  # type: ignore[union-attr]
+    @property
+    def marked(self) -> Sequence[Served]:
+        """The routes that an option says are meant, with tensors and of files."""
+        return [entry for entry in self.routes if entry.open_inference is not None]
+
+    def route_for(self, options: Mapping[str, Any]) -> Served | None:
+        """The route that one of these options says is meant; None: the task's own."""
+        return next((entry for entry in self.marked if entry.open_inference.mark in options), None)  # type: ignore[union-attr]
 
     def served(self, path: str) -> Served:
         """How it serves a path that is one of its routes'."""

@@ -91,7 +91,7 @@ def parse_request(
         check_content_type(parameters.pop("content_type"))
     names = _requested_outputs(outputs, request.outputs)
     texts = read_texts(request.inputs, tail, codec)
-    route = spec.open_inference_for(parameters)
+    route = spec.route_for(parameters)
     wishes = {output.name: output.parameters.binary_data for output in request.outputs or () if output.parameters}
     binary = [name for name in names if (all_binary if wishes.get(name) is None else wishes[name])]
     items = codec.items(texts)
@@ -270,7 +270,7 @@ async def _infer(name: str, body: bytes, json_length: int | None, context: Predi
     request, tail = await read_request(body, json_length, context.max_items)
     with context.lease((), name) as deployment:
         manifest, codec = deployment.manifest, _codec(deployment)
-        own = deployment.spec.open_inference_for(request.parameters or {})
+        own = deployment.spec.route_for(request.parameters or {})
         codec = own.open_inference if own is not None and own.open_inference is not None else codec
         types = codec.outputs_of(manifest.task_options)
         inference = parse_request(deployment.spec, codec, list(types), request, tail)

@@ -11,7 +11,7 @@ from app.tasks.feature_extraction.protocols import HUGGING_FACE, NATIVE, OPEN_IN
 from app.tasks.feature_extraction.schemas import EmbedRequest, EmbedResult
 from app.tasks.feature_extraction.task import EmbedItem, EmbedOptions, FeatureExtraction
 from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
-from app.tasks.text_classification.spec import FIELDS, ZERO_SHOT
+from app.tasks.text_classification.spec import FIELDS, TABLE, ZERO_SHOT, lines
 from app.tasks.text_ranking import cosine
 from app.tasks.text_ranking.spec import RERANK
 from app.tasks.zero_shot_classification import protocols as zero_shot
@@ -68,6 +68,8 @@ SPEC = TaskSpec(
             similarity.options_of,
             hugging_face=zero_shot.HUGGING_FACE,
             open_inference=zero_shot.OPEN_INFERENCE,
+            table=TABLE,
+            lines=lines,
         ),
     ),
     fields={"text": FIELDS["text"]},

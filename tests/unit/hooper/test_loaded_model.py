@@ -50,6 +50,17 @@ async def test_a_model_can_be_asked_where_an_event_loop_runs(model: LoadedModel)
     assert model.predict("a good film")[0]["labels"][0]["label"] == "good"
 
 
+def test_labels_of_ones_own_make_answers_of_another_kind(model: LoadedModel, tmp_path: Path) -> None:
+    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
+    with hooper.load("feature-extraction", models=tmp_path) as vectors:
+        frame = vectors.predict(["a good film", ""], labels=["good", "bad"], as_="pandas")
+        assert vectors.predict("a good film").ndim == 2  # options hold for one call
+    assert set(frame["label"].dropna()) <= {"good", "bad"}
+    assert frame["score"].isna().tolist() == [False, True]
+    with pytest.raises(InvalidSettings, match="tiny/1 knows its own labels only"):
+        model.predict("a good film", labels=["good", "bad"])
+
+
 def test_other_tasks_take_mappings(tmp_path: Path) -> None:
     publish_tiny_task(tmp_path, "question-answering", "tiny")
     with hooper.load(tmp_path / "tiny" / "1") as model:

@@ -13,9 +13,10 @@ import pytest
 from app import cli
 from app.cli import predict, terminal
 from app.core.artefact import write_serving
+from app.tasks.registry import installed_tasks
 from tests.support.mutated_model import sign_again
 from tests.support.requests import Service
-from tests.support.tiny_model import publish_tiny
+from tests.support.tiny_model import publish_tiny, publish_tiny_spec
 
 QUESTION = {"question": "Was the film good?", "context": "The film was bad. A good film."}
 
@@ -267,3 +268,46 @@ def test_a_text_cannot_steer_the_terminal(look: Any) -> None:
 def test_a_clipped_text_fits_its_columns(text: str, size: int, shown: str) -> None:
     assert terminal.clip(text, size) == shown
     assert terminal.width(shown) <= size
+
+
+@pytest.mark.parametrize("model", ["nli", "feature-extraction"])
+async def test_labels_of_ones_own_are_chosen_among_as_by_the_service(
+    model: str, start: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_tiny(tmp_path / "models", "nli", labels=("entailment", "contradiction"), max_tokens=48)
+    publish_tiny(tmp_path / "models", "sentiment")
+    publish_tiny_spec(tmp_path / "models", installed_tasks()["feature-extraction"])
+    texts = ["a good film", "bad", " "]
+    options = {"labels": "good, very good", "hypothesis_template": "a {} film", "multi_label": True}
+    async with start(models=tmp_path / "models") as service:
+        body = {"inputs": texts, "model": model, **options}
+        expected = (await service.client.post("/v1/zero-shot", json=body)).json()["results"]
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    words = ["--models", str(tmp_path / "models"), "--device", "cpu", "--engine-threads", "1", "--model"]
+    wishes = ["--labels", "good, very good", "--hypothesis-template", "a {} film", "--multi-label"]
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(list(arguments))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    code, out, _ = await asyncio.to_thread(run, "predict", *words, model, *wishes, str(file))
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 1  # one of the texts is empty
+    assert [entry.get("labels") for entry in answers] == [
+        entry.get("labels") and [pytest.approx(label, abs=1e-4) for label in entry["labels"]] for entry in expected
+    ]
+    target = tmp_path / "b.csv"
+    code, _, _ = await asyncio.to_thread(run, "batch", *words, model, *wishes, str(file), str(target))
+    head, first, *_ = target.read_text().splitlines()
+    assert {"label", "score", "num_tokens"} <= set(head.split(","))
+    assert first.split(",")[head.split(",").index("label")] == expected[0]["labels"][0]["label"]
+    for refused, sentence in (
+        (["sentiment", *wishes], "knows its own labels only"),
+        ([model, "--labels", "a,a"], "--labels 'a' is there twice"),
+        ([model, "--labels", "a", "--top-k", "1"], "--top-k is no option of"),
+        ([model, "--labels", "a", "--hypothesis-template", "b"], "--hypothesis-template must hold {}"),
+    ):
+        code, _, err = await asyncio.to_thread(run, "predict", *words, *refused, str(file))
+        assert (code, sentence in err) == (2, True), err
