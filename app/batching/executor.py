@@ -7,9 +7,18 @@ from collections import abc
 
 from app.batching.engine import Engine
 from app.batching.policy import AdaptiveTokenBudget, Budget
-from app.batching.results import BatchFailed, BatchRan, EventListener, RowsDropped, SubmittedSequence, cancel_reason
+from app.batching.results import (
+    BatchFailed,
+    BatchRan,
+    EventListener,
+    RowsDropped,
+    SubmittedSequence,
+    TokensGenerated,
+    cancel_reason,
+)
 from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, OutOfMemory
 from app.core.sequences import Batch, Phase, StepOutput
+from app.core.types import RowOutput
 
 
 class StepExecutor:
@@ -110,7 +119,10 @@ class StepExecutor:
         return pending
 
     def _deliver(self, phase: Phase, batch: abc.Sequence[SubmittedSequence], step: StepOutput) -> None:
-        num_tokens = len(batch) if phase == "decode" else sum([sequence.row.num_tokens for sequence in batch])
+        if phase == "decode":
+            num_tokens = sum([sequence.num_cache_rows for sequence in batch])
+        else:
+            num_tokens = sum([sequence.row.num_tokens for sequence in batch])
         self._listener(BatchRan(len(batch), num_tokens, step.num_computed_tokens, step.inference_s, phase))
         for submission in {sequence.submission for sequence in batch}:
             total_s = submission.inference_s + step.inference_s
@@ -121,6 +133,25 @@ class StepExecutor:
         for sequence, output, has_ended in zip(batch, step.outputs, is_finished, strict=True):
             is_last = has_ended or isinstance(output, HooperError) or is_at_limit(sequence)
             sequence.submission.deliver(sequence, output, is_last)
+        if phase != "encode":
+            self._listener(_generated(batch, step.outputs))
+
+
+def _generated(batch: abc.Sequence[SubmittedSequence], outputs: abc.Sequence[RowOutput | HooperError]) -> TokensGenerated:
+    """The event of a step's outputs, of which those count that hold something: with beams the last ones alone do."""
+    now, num_tokens = time.monotonic(), 0
+    first_s, between_s = list[float](), list[float]()
+    for sequence, output in zip(batch, outputs, strict=True):
+        num_given = 0 if isinstance(output, HooperError) else len(next(iter(output.values())))
+        if not num_given:
+            continue
+        num_tokens += num_given
+        if sequence.last_output is None:
+            first_s.append(now - sequence.submission.submitted)
+        else:
+            between_s.append(now - sequence.last_output)
+        sequence.last_output = now
+    return TokensGenerated(num_tokens, first_s, between_s)
 
 
 def is_at_limit(sequence: SubmittedSequence) -> bool:

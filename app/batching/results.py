@@ -54,7 +54,18 @@ class RowsDropped:
     reason: DropReason
 
 
-Event = BatchRan | BatchFailed | RowsDropped
+@dataclass(frozen=True, slots=True)
+class TokensGenerated:
+    """What a step of sequences that are generated came to, and how long each of their callers waited for it."""
+
+    num_tokens: int
+    first_s: abc.Sequence[float]
+    """Since their submission, of the sequences whose first output it was."""
+    between_s: abc.Sequence[float]
+    """Since their last output, of the others."""
+
+
+Event = BatchRan | BatchFailed | RowsDropped | TokensGenerated
 EventListener = abc.Callable[[Event], None]
 
 
@@ -93,6 +104,8 @@ class SubmittedSequence(Sequence):
 
     submission: Submission
     index: int
+    last_output: float | None = None
+    """`time.monotonic()` seconds at which a step last gave something of it."""
 
 
 class Submission:

@@ -62,6 +62,11 @@ class Metrics:
         self.batch_rows = histogram("batch_rows", "Rows in a batch.", ROWS)
         self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
         self.padding_ratio = histogram("padding_ratio", "Share of the computed tokens that were padding.", RATIOS)
+        self.generated_tokens = counter("generated_tokens", "Tokens that were written.", "model")
+        self.first_token_seconds = histogram("first_token_seconds", "Rows ready to the first token written of each.", SECONDS)
+        self.between_tokens_seconds = histogram(
+            "between_tokens_seconds", "From one token of a row to its next, where they are told as they are written.", SECONDS
+        )
         self.truncated = counter("truncated", "Items that were cut.", "model")
         self.engine_failures = counter(
             "engine_failures", "Batches, and halves of them, that the engine did not answer.", "model", "type"

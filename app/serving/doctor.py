@@ -172,6 +172,9 @@ async def _run(artefact: Artefact, settings: Settings) -> str:
     chain, precision = ", then ".join(deployment.execution_providers), deployment.provider.precision
     is_first = deployment.provider.device == choose_provider(settings.device).device
     reason = "" if is_first else f" ({deployment.provider.reason})"
+    decoder = deployment.decoder_provider
+    if decoder is not None:
+        reason += f", its decoder on {', then '.join(deployment.decoder_execution_providers)} in {decoder.precision}"
     threads = deployment.num_threads
     await deployment.aclose(0)
     return f"answers as published, on {chain} in {precision} with {threads} thread{'s' if threads > 1 else ''}{reason}"

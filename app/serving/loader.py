@@ -13,7 +13,16 @@ from typing import Any, get_args
 from app.batching.admission import QueueLimit
 from app.batching.engine import Engine
 from app.batching.policy import Budget
-from app.batching.results import BatchFailed, BatchRan, DropReason, Event, EventListener, RowsDropped, SubmissionResult
+from app.batching.results import (
+    BatchFailed,
+    BatchRan,
+    DropReason,
+    Event,
+    EventListener,
+    RowsDropped,
+    SubmissionResult,
+    TokensGenerated,
+)
 from app.batching.scheduler import Scheduler
 from app.batching.watchdog import Watchdog
 from app.core.artefact import Artefact
@@ -320,9 +329,16 @@ def _observer(metrics: Metrics, model: str) -> EventListener:
         match event:
             case BatchRan():
                 rows.observe(event.num_rows)
-                tokens.observe(event.num_tokens)
-                padding.observe(1 - event.num_tokens / event.num_computed_tokens)
+                if event.phase != "decode":  # which reads a token of each row, and pads nothing
+                    tokens.observe(event.num_tokens)
+                    padding.observe(1 - event.num_tokens / event.num_computed_tokens)
                 seconds.observe(event.inference_s)
+            case TokensGenerated():
+                metrics.generated_tokens.labels(model).inc(event.num_tokens)
+                for seconds_waited in event.first_s:
+                    metrics.first_token_seconds.labels(model).observe(seconds_waited)
+                for seconds_waited in event.between_s:
+                    metrics.between_tokens_seconds.labels(model).observe(seconds_waited)
             case BatchFailed():
                 metrics.engine_failures.labels(model, event.error.type).inc()
             case RowsDropped():

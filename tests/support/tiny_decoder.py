@@ -185,7 +185,7 @@ def text_of(token_ids: Sequence[int]) -> str:
     return " ".join(f"w{token}" for token in token_ids if token > 3)
 
 
-def publish_tiny_writer(models_dir: Path, name: str = "writer", version: int = 1, **decoder: Any) -> Path:
+def publish_tiny_decoder(models_dir: Path, name: str = "writer", version: int = 1, **decoder: Any) -> Path:
     """Write `models_dir/name/version`, which writes a text from a text; `decoder` is changed in the manifest.
 
     Returns:

@@ -41,6 +41,29 @@ class Ready(BaseModel):
     failed: list[Failed] = Field(description="Models that could not be loaded.")
 
 
+class DecoderState(BaseModel):
+    """The part of a model that writes, token by token."""
+
+    execution_providers: list[str] = Field(
+        description="The chain really in use, as the engine reports it.", examples=[["CPUExecutionProvider"]]
+    )
+    device_reason: str = Field(description="Why this device and precision were chosen.", examples=["the only provider"])
+    precision: str = Field(description="Arithmetic of its steps.", examples=["fp32"])
+    max_length: int = Field(description="Tokens that it writes at most, those included that it starts with.", examples=[512])
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> DecoderState | None:
+        provider, decoder = deployment.decoder_provider, deployment.manifest.decoder
+        if provider is None or decoder is None:
+            return None
+        return cls(
+            execution_providers=deployment.decoder_execution_providers,
+            device_reason=provider.reason,
+            precision=provider.precision,
+            max_length=decoder.max_length,
+        )
+
+
 class ModelState(BaseModel):
     """A loaded model: what it is, what it runs on, and how well it did on data that training never saw."""
 
@@ -68,6 +91,9 @@ class ModelState(BaseModel):
         description="Why this device and precision were chosen.", examples=["the only provider on this machine"]
     )
     precision: str = Field(description="Arithmetic of the engine.", examples=["fp32"])
+    decoder: DecoderState | None = Field(
+        None, description="Of a model that writes: what its decoder runs on, and the rest of it on `execution_providers`."
+    )
     layout: str = Field(
         description="`packed`: several texts share a tensor row, nothing is computed for padding.", examples=["packed"]
     )
@@ -119,6 +145,7 @@ class ModelState(BaseModel):
             execution_providers=deployment.execution_providers,
             device_reason=deployment.provider.reason,
             precision=deployment.provider.precision,
+            decoder=DecoderState.of(deployment),
             layout=manifest.graph.layout,
             engine_threads=deployment.num_threads,
             limits={

@@ -11,22 +11,26 @@ from typing import Any
 
 import pytest
 
+from app.api.protocols.state import DecoderState
 from app.core.errors import EngineFailed, InvalidArtefact, InvalidInput, InvalidSettings, TooLarge, Unavailable
 from app.observability.metrics import Metrics
 from app.runtime.kv_cache import bytes_per_row
 from app.runtime.onnx_session import open_session
 from app.serving.deployment import Deployment, Prediction, StreamedText, offline_predict
+from app.serving.doctor import examine
 from app.serving.loader import load
 from app.serving.repository import Repository
+from app.settings import Settings
 from app.tasks.base import Result
 from app.tasks.generation import SourceText
 from app.tasks.text2text_generation.task import GenerateOptions
 from tests.support.faulty_engine import FaultyDecoderFactory, Hang
 from tests.support.mutated_model import change_golden, golden_of
 from tests.support.tiny_decoder import (
+    MAX_LENGTH,
     MAX_SOURCE_TOKENS,
     greedily,
-    publish_tiny_writer,
+    publish_tiny_decoder,
     source_of,
     text_of,
 )
@@ -38,7 +42,7 @@ TEXTS = ("w5 w6", "w12", "w9 w9 w20", "w7 w8 w21 w4", "w10")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return publish_tiny_writer(tmp_path)
+    return publish_tiny_decoder(tmp_path)
 
 
 async def loaded(folder: Path, metrics: Metrics | None = None, *factories: Any, **options: Any) -> Deployment:
@@ -207,7 +211,7 @@ async def test_a_text_that_is_not_the_published_one_is_refused(folder: Path) -> 
 
 
 async def test_golden_requests_are_answered_greedily_whatever_the_checkpoint_prefers(tmp_path: Path) -> None:
-    folder = publish_tiny_writer(tmp_path, generation={"do_sample": True, "temperature": 3.0, "num_beams": 2})
+    folder = publish_tiny_decoder(tmp_path, generation={"do_sample": True, "temperature": 3.0, "num_beams": 2})
     await (await loaded(folder)).aclose(0)
 
 
@@ -233,3 +237,38 @@ async def test_a_deployment_says_what_its_decoder_runs_on(writer: Deployment) ->
     assert writer.decoder_execution_providers == ["CPUExecutionProvider"]
     assert writer.decoder_provider is not None
     assert writer.decoder_provider.precision == "fp32"
+
+
+async def test_what_was_written_and_how_long_callers_waited_is_counted(folder: Path) -> None:
+    metrics = Metrics()
+    deployment = await loaded(folder, metrics)
+
+    def sample(name: str) -> float:
+        return metrics.registry.get_sample_value(f"hooper_{name}", {"model": "writer"}) or 0.0
+
+    before = [sample(name) for name in ("generated_tokens_total", "first_token_seconds_count", "between_tokens_seconds_count")]
+    written = [greedily(source_of(text)) for text in TEXTS]
+    await deployment.predict(items(*TEXTS), GREEDY)
+    num_tokens = sum(map(len, written))
+    assert sample("generated_tokens_total") - before[0] == num_tokens
+    assert sample("first_token_seconds_count") - before[1] == len(TEXTS)
+    assert sample("between_tokens_seconds_count") - before[2] == num_tokens - len(TEXTS)
+    assert sample("first_token_seconds_sum") > 0
+    (beams,) = (await deployment.predict(items(TEXTS[0]), replace(GREEDY, num_beams=2))).results
+    assert isinstance(beams, Result)
+    assert sample("generated_tokens_total") - before[0] == num_tokens + beams.answer.num_new_tokens
+    await deployment.aclose(0)
+
+
+def test_the_doctor_and_the_list_of_models_say_what_a_decoder_runs_on(folder: Path) -> None:
+    settings = Settings(models=folder.parent.parent, device="cpu")
+    (finding,) = [entry for entry in examine(settings) if entry.what == "writer/1"]
+    assert finding.ok
+    assert "on CPUExecutionProvider in fp32" in finding.detail
+    assert finding.detail.endswith("its decoder on CPUExecutionProvider in fp32")
+
+
+async def test_the_state_of_a_model_says_what_its_decoder_runs_on(writer: Deployment) -> None:
+    state = DecoderState.of(writer)
+    assert state is not None
+    assert (state.execution_providers, state.precision, state.max_length) == (["CPUExecutionProvider"], "fp32", MAX_LENGTH)

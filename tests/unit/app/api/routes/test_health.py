@@ -26,7 +26,8 @@ hooper_drift_items_total{model,version} hooper_drift_tokens_total hooper_drift_u
 hooper_drift_decisions_total hooper_drift_confidence_total hooper_drift_labels_total{model,version,label}
 hooper_drift_reference_tokens hooper_drift_reference_unknown_share hooper_drift_reference_confidence
 hooper_drift_reference_label_share hooper_version_requests_total{model,version,status}
-hooper_traffic_share{model,version,role}
+hooper_traffic_share{model,version,role} hooper_generated_tokens_total hooper_first_token_seconds
+hooper_between_tokens_seconds
 """
 OF_FAULTS = {
     "hooper_engine_failures_total",

@@ -45,6 +45,7 @@ async def test_a_model_tells_what_it_is_and_what_it_runs_on(service: Service) ->
         "execution_providers": ["CPUExecutionProvider"],
         "device_reason": "as asked for",
         "precision": "fp32",
+        "decoder": None,
         "layout": "packed",
         "engine_threads": 1,
         "limits": {
