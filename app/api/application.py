@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
+from pydantic import BaseModel
 
 from app.api.body import BodyBudget, BodyLimits
 from app.api.errors import add_error_handlers
@@ -76,15 +78,9 @@ def build_application(
         redirect_slashes=False,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    operations = native.operations(tasks)
-    app.include_router(native.router(operations), tags=["Predict"])
-    app.include_router(models.router, prefix="/v1", tags=["Models"])
-    app.include_router(health.router, tags=["Health"])
-    app.include_router(huggingface.router(tasks), tags=["Hugging Face"])
-    app.include_router(open_inference.router(tasks), tags=["Open Inference Protocol"])
-    app.include_router(text_embeddings.router(tasks), tags=["text-embeddings-inference"])
-    app.include_router(openai.router(tasks), tags=["OpenAI"])
-    app.include_router(pages.router(tasks))
+    routes = routes_of(tasks)
+    for router, prefix, tag in routes.routers:
+        app.include_router(router, prefix=prefix, tags=[tag] if tag else None)
     pages.mount_static(app)
     add_error_handlers(app)
     limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
@@ -100,12 +96,40 @@ def build_application(
         budget=budget,
         root_path=root_path,
         traces=traces,
-        endpoints={path: operation.endpoint for path, operation in operations.items()},
+        endpoints=routes.endpoints,
         doors=Doors.of(settings),
         num_processes=settings.front_ends,
     )
-    document(app, infer_request(list(tasks.values())))
+    document(app, *routes.bodies)
     return app
+
+
+class Routes(NamedTuple):
+    """All routes, and what else follows from the tasks alone, whatever the settings are."""
+
+    routers: Sequence[tuple[APIRouter, str, str | None]]
+    """With the prefix and the tag of each."""
+    endpoints: Mapping[str, native.NativeEndpoint]
+    """What answers under each native path."""
+    bodies: Sequence[type[BaseModel]]
+    """Models of bodies that no route names, since they are read by hand."""
+
+
+def routes_of(tasks: Tasks) -> Routes:
+    """What is served for these tasks."""
+    operations = native.operations(tasks)
+    routers = [
+        (native.router(operations), "", "Predict"),
+        (models.router, "/v1", "Models"),
+        (health.router, "", "Health"),
+        (huggingface.router(tasks), "", "Hugging Face"),
+        (open_inference.router(tasks), "", "Open Inference Protocol"),
+        (text_embeddings.router(tasks), "", "text-embeddings-inference"),
+        (openai.router(tasks), "", "OpenAI"),
+        (pages.router(tasks), "", None),
+    ]
+    endpoints = {path: operation.endpoint for path, operation in operations.items()}
+    return Routes(routers, endpoints, [infer_request(list(tasks.values()))])
 
 
 def product_version() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
+from app.api import application
 from app.api.application import build_application
 from app.api.context import AppState
 from app.batching.admission import QueueLimit
@@ -31,7 +32,7 @@ from app.serving.registry import Registry
 from app.serving.rollout.lease import Role
 from app.serving.rollout.shadow import Shadows
 from app.settings import PREFIX, Settings
-from app.tasks.registry import installed_tasks
+from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.text_classification.spec import SPEC
 from app.tasks.text_classification.task import TextClassification
 from tests.support.gated_engine import Deploy, Gated, GatedEngine
@@ -57,6 +58,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def routes_are_built_once() -> Iterator[None]:
+    """They follow from the tasks alone, and to build them costs five times what the rest of a service does."""
+    made: dict[int, tuple[Tasks, application.Routes]] = {}
+    build = application.routes_of
+
+    def routes_of(tasks: Tasks) -> application.Routes:
+        if id(tasks) not in made:
+            made[id(tasks)] = (tasks, build(tasks))  # with the tasks, so that no others get their id
+        return made[id(tasks)][1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(application, "routes_of", routes_of)
+        yield
 
 
 @pytest.fixture(scope="session")
