@@ -28,7 +28,8 @@ def build(folder: Path) -> list[Resource]:
 
 def documents(file: Path) -> list[Resource]:
     """The YAML documents of a file."""
-    return [document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document is not None]
+    found = yaml.load_all(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return [document for document in found if document is not None]
 
 
 def _apply(folder: Path, resources: list[Resource]) -> None:

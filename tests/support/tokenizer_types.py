@@ -10,6 +10,8 @@ from typing import Any
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as _Tokenizer
 
+from app.tasks.tokenizer import Tokenizer
+
 CORPUS = (
     "The old library burned down in 1897. A new library opened in 1903, and a museum was added in 1911.",
     "The bridge cost $1,250,000 and was paid by Anna Schmidt and Jean-Luc O'Neil, who lived in Hollingsworth.",
@@ -25,6 +27,11 @@ PREPEND = ("always", "first", "never")
 def definition(name: str) -> str:
     """The text of a tokenizer.json of this type; `TYPES` has their names."""
     return str(TYPES[name]().to_str())
+
+
+def tokenizer_of(name: str, max_tokens: int = 512) -> Tokenizer:
+    """The tokenizer of this type."""
+    return Tokenizer(definition(name), max_tokens)
 
 
 def _word_piece(lower: bool) -> _Tokenizer:
@@ -119,3 +126,13 @@ TEXTS: Sequence[str] = (
     "a\u00a0b\u2009c\u200bd\u200ee\ufefff\u00adg",
 )
 """Many scripts, blanks of all kinds, marks, and characters of several code points."""
+QUESTION = "Who paid for it?"
+CONTEXT = (
+    "  The bridge, built by Jean-Luc O'Neil,\tcost $1,250,000.\nIt opened on 27 September 1883; the cafe\u0301 came later. "
+    "東京 の 図書館 は 1903 年 に 開館しました。 Anna Schmidt lived in Hollingsworth 🙂 then."
+)
+SURFACES = (
+    "The", "bridge", "Jean-Luc O'Neil", "$1,250,000", "27 September 1883", "cafe\u0301", "東京", "図書館", "1903", "年",
+    "Anna Schmidt", "Hollingsworth", "🙂", "then",
+)  # fmt: skip
+"""Words of that context, in all its scripts."""

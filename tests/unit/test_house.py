@@ -61,7 +61,7 @@ def test_every_module_of_some_size_has_a_test_file_that_mirrors_it() -> None:
     found = [
         relative(module)
         for module in modules()
-        if num_lines(module) > MAX_UNTESTED_LINES and has_behaviour(module) and not has_test_file(module)
+        if num_lines(module) > MAX_UNTESTED_LINES and not has_test_file(module) and has_behaviour(module)
     ]
     assert len(found) <= MAX_NOT_MIRRORED, "\n".join(found)
 
@@ -133,10 +133,10 @@ def test_no_module_names_a_task_but_those_in_its_folder() -> None:
 
 def test_the_name_of_a_class_says_which_it_is() -> None:
     names = Counter(
-        node.name
+        name
         for top in ("app", "hooper", "scripts")
         for path in (ROOT / top).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef)
+        for name in re.findall(r"^ *class (\w+)[(:]", path.read_text(encoding="utf-8"), re.MULTILINE)
     )
+    assert len(names) > 100
     assert [name for name, count in names.items() if count > 1] == []

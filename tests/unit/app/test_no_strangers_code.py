@@ -32,9 +32,7 @@ STARTS_ITSELF = {"app/processes/child.py"}
 """Where the supervisor starts other processes of the service; nothing else starts any."""
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(APP.rglob("*.py")):
-        yield str(path.relative_to(APP.parent)), ast.parse(path.read_text(encoding="utf-8"))
+Modules = dict[str, tuple[set[str], set[str]]]
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -52,16 +50,26 @@ def called(tree: ast.Module) -> Iterator[str]:
             yield ast.unparse(node.func)
 
 
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    """What each module of the service imports and calls."""
+    trees = {str(path.relative_to(APP.parent)): ast.parse(path.read_text(encoding="utf-8")) for path in APP.rglob("*.py")}
+    return {path: (set(imported(tree)), set(called(tree))) for path, tree in trees.items()}
+
+
 @pytest.mark.parametrize("unwanted", [READS_PICKLES, CALLS_OUT, STARTS_PROGRAMS], ids=["pickles", "calls out", "programs"])
-def test_the_service_imports_nothing_that(unwanted: frozenset[str]) -> None:
-    found = {f"{path}: {name}" for path, tree in trees() for name in imported(tree) for bad in unwanted
+def test_the_service_imports_nothing_that(modules: Modules, unwanted: frozenset[str]) -> None:
+    found = {f"{path}: {name}" for path, (names, _) in modules.items() for name in names for bad in unwanted
              if name == bad or name.startswith(f"{bad}.")}  # fmt: skip
     assert not found - BETWEEN_OWN_PROCESSES - LISTENS
 
 
-def test_no_other_program_is_started() -> None:
+def test_no_other_program_is_started(modules: Modules) -> None:
     starting = {
-        path for path, tree in trees() for name in called(tree) if ".create_subprocess_" in name or name.startswith("os.spawn")
+        path
+        for path, (_, names) in modules.items()
+        for name in names
+        if ".create_subprocess_" in name or name.startswith("os.spawn")
     }
     assert starting == STARTS_ITSELF
     tree = ast.parse((APP.parent / "app/processes/child.py").read_text(encoding="utf-8"))
@@ -69,9 +77,8 @@ def test_no_other_program_is_started() -> None:
     assert [ast.unparse(argument) for argument in call.args] == ["sys.executable", "'-m'", "module"]
 
 
-def test_no_data_becomes_code() -> None:
-    for path, tree in trees():
-        names = set(called(tree))
+def test_no_data_becomes_code(modules: Modules) -> None:
+    for path, (_, names) in modules.items():
         assert not (CODE_FROM_DATA | READS_CODE) & names, path
         assert "importlib.import_module" not in names or path in DYNAMIC_IMPORTS, path
 

@@ -145,28 +145,28 @@ def test_the_marks_within_a_text_are_not_counted() -> None:
 LIMIT = 200_000
 FIELDS = {f"field{number}": 0 for number in range(60)}
 HOSTILE: dict[str, Any] = {
-    "numbers": {"inputs": [0] * 60_000},
-    "nulls": {"inputs": [None] * 60_000},
-    "objects": {"inputs": [{}] * 60_000},
-    "lists": {"inputs": [[]] * 60_000},
-    "texts": {"inputs": [""] * 60_000},
+    "numbers": {"inputs": [0] * 6_000},
+    "nulls": {"inputs": [None] * 6_000},
+    "objects": {"inputs": [{}] * 6_000},
+    "lists": {"inputs": [[]] * 6_000},
+    "texts": {"inputs": [""] * 6_000},
     "one list too long": {"inputs": ["a"] * 257},
-    "a list in a list": {"inputs": [[0] * 60_000]},
-    "a list for a text": {"inputs": {"text": [0] * 60_000, "question": [0] * 60_000}},
-    "no object": [0] * 60_000,
+    "a list in a list": {"inputs": [[0] * 6_000]},
+    "a list for a text": {"inputs": {"text": [0] * 6_000, "question": [0] * 6_000}},
+    "no object": [0] * 6_000,
     "thousands of fields": {"inputs": "a", **{str(number): 0 for number in range(4000)}},
     "many fields": {"inputs": "a", **FIELDS},
     "items of many fields": {"inputs": [FIELDS] * 60},
     "parameters of thousands of fields": {"inputs": "a", "parameters": {str(number): 0 for number in range(4000)}},
     "parameters of many fields": {"inputs": "a", "parameters": FIELDS, "options": FIELDS},
     "tensors": {"inputs": [{}] * 256},
-    "a tensor of numbers": {"inputs": [{"name": "text", "shape": [60_000], "datatype": "BYTES", "data": [0] * 60_000}]},
+    "a tensor of numbers": {"inputs": [{"name": "text", "shape": [6_000], "datatype": "BYTES", "data": [0] * 6_000}]},
     "a tensor of lists": {"inputs": [{"name": "text", "shape": [9, 1], "datatype": "BYTES", "data": [[0] * 500] * 100}]},
     "a shape": {
-        "inputs": [{"name": "text", "shape": ["a"] * 60_000, "datatype": "BYTES", "data": ["a"]}],
+        "inputs": [{"name": "text", "shape": ["a"] * 6_000, "datatype": "BYTES", "data": ["a"]}],
         "outputs": [0] * 9000,
     },
-    "wishes": {"inputs": [], "parameters": {"stop": ["a"] * 60_000}, "outputs": [{"name": 0}] * 200},
+    "wishes": {"inputs": [], "parameters": {"stop": ["a"] * 6_000}, "outputs": [{"name": 0}] * 200},
     "labels": {"inputs": [{"text": "a", "labels": [0] * 1000}] * 60},
     "sentences": {"inputs": [{"text": "a", "sentences": [0] * 1000}] * 60},
     "a long name": {"inputs": "a", "x" * 190_000: 0},
@@ -180,7 +180,7 @@ RAW: dict[str, bytes] = {
     "no number": b'{"inputs": [' + b"NaN," * 255 + b"Infinity]}",
     "a huge number": b'{"inputs": ' + b"1" * 190_000 + b"}",
     "huge numbers": b'{"inputs": [' + b"1" * 5000 + b"," + b"1" * 5000 + b"]}",
-    "half": b'{"inputs": [' + b"0," * 60_000,
+    "half": b'{"inputs": [' + b"0," * 6_000,
 }
 
 

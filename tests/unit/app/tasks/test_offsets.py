@@ -14,24 +14,10 @@ from app.tasks.passage import words_of_window
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.question_answering.word_boundaries import WordBoundaries
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
-from app.tasks.tokenizer import Tokenizer, Window
-from scripts.tasks.question_answering.task import Gold, labels_of
-from tests.support.tokenizer_types import TEXTS, TYPES, definition
+from app.tasks.tokenizer import Window
+from tests.support.tokenizer_types import CONTEXT, QUESTION, SURFACES, TEXTS, TYPES, tokenizer_of
 
-QUESTION = "Who paid for it?"
-CONTEXT = (
-    "  The bridge, built by Jean-Luc O'Neil,\tcost $1,250,000.\nIt opened on 27 September 1883; the cafe\u0301 came later. "
-    "東京 の 図書館 は 1903 年 に 開館しました。 Anna Schmidt lived in Hollingsworth 🙂 then."
-)
-SURFACES = (
-    "The", "bridge", "Jean-Luc O'Neil", "$1,250,000", "27 September 1883", "cafe\u0301", "東京", "図書館", "1903", "年",
-    "Anna Schmidt", "Hollingsworth", "🙂", "then",
-)  # fmt: skip
 types = pytest.mark.parametrize("name", TYPES)
-
-
-def tokenizer_of(name: str, max_tokens: int = 512) -> Tokenizer:
-    return Tokenizer(definition(name), max_tokens)
 
 
 def assert_cover(text: str, offsets: Sequence[tuple[int, int]]) -> None:
@@ -53,13 +39,13 @@ def of_sequence(window: Window, number: int) -> list[tuple[int, int]]:
 
 
 @types
-@pytest.mark.parametrize("text", TEXTS)
-def test_the_tokens_of_a_text_cover_it(name: str, text: str) -> None:
+def test_the_tokens_of_a_text_cover_it(name: str) -> None:
     tokenizer = tokenizer_of(name)
-    ((window,),) = tokenizer.windows([text])
-    assert_cover(text, of_sequence(window, 0))
-    (tokens,) = tokenizer.pieces().encode([text])
-    assert list(tokens.offsets) == of_sequence(window, 0)
+    for text in TEXTS:
+        ((window,),) = tokenizer.windows([text])
+        assert_cover(text, of_sequence(window, 0))
+        (tokens,) = tokenizer.pieces().encode([text])
+        assert list(tokens.offsets) == of_sequence(window, 0), text
 
 
 @types
@@ -99,18 +85,18 @@ def test_rows_of_pieces_are_what_the_tokenizer_makes_of_a_text_and_of_a_pair(nam
 
 
 @types
-@pytest.mark.parametrize("surface", SURFACES)
 @pytest.mark.parametrize("length", [512, 64])
-def test_what_the_model_points_at_is_the_answer(name: str, surface: str, length: int) -> None:
+def test_what_the_model_points_at_is_the_answer(name: str, length: int) -> None:
     task = QuestionAnswering(tokenizer_of(name, length))
     (encoded,) = task.encode([QuestionItem(QUESTION, CONTEXT)], AnswerOptions())
     assert isinstance(encoded, Encoded)
     assert (len(encoded.rows) > 1) == (length == 64)
-    start = CONTEXT.index(surface)
-    outputs = said(encoded, start, start + len(surface))
-    (best,) = task.decode(encoded, outputs, AnswerOptions(max_answer_tokens=60)).answers
-    assert (best.answer, best.start, best.end) == (surface, start, start + len(surface))
-    assert best.score > 0.9
+    for surface in SURFACES:
+        start = CONTEXT.index(surface)
+        outputs = said(encoded, start, start + len(surface))
+        (best,) = task.decode(encoded, outputs, AnswerOptions(max_answer_tokens=60)).answers
+        assert (best.answer, best.start, best.end) == (surface, start, start + len(surface))
+        assert best.score > 0.9, surface
 
 
 @pytest.mark.parametrize("name", [name for name in TYPES if not name.startswith("byte-level")])  # theirs share characters
@@ -127,26 +113,6 @@ def test_in_a_sentence_without_blanks_an_answer_is_what_the_model_points_at_to_t
         if len(whole) < len(context) // 2 and not any(character.isdigit() for character in whole):
             (best,) = task.decode(encoded, said(encoded, start, end), AnswerOptions()).answers
             assert best.answer == whole
-
-
-@types
-@pytest.mark.parametrize("surface", SURFACES)
-def test_an_answer_is_learnt_where_it_stands(name: str, surface: str) -> None:
-    for length in (512, 64):
-        task = QuestionAnswering(tokenizer_of(name, length))
-        (encoded,) = task.encode([QuestionItem(QUESTION, CONTEXT)], AnswerOptions())
-        assert isinstance(encoded, Encoded)
-        reading: QuestionReading = encoded.state
-        start = CONTEXT.index(surface)
-        found = labels_of(reading, [Gold(surface, start, start + len(surface))])
-        whole = [(label, window) for label, window in zip(found, reading.windows, strict=True) if label.spans[0][0] > 0]
-        assert whole
-        for label, window in whole:
-            ((first, last, share),) = label.spans
-            spans = [reading.context.offsets[place - label.first_context + window.start] for place in (first, last)]
-            assert (spans[0][0], share) == (start, 1.0)
-            # a lower-casing tokenizer gives the accent to no token; nothing else may be left out
-            assert spans[1][1] in (start + len(surface), start + len(surface.rstrip("\u0301")))
 
 
 def said(encoded: Encoded, start: int, end: int) -> list[dict[str, np.ndarray]]:

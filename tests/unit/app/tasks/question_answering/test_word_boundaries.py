@@ -126,7 +126,7 @@ def test_one_joiner_between_two_letters_joins_them_and_two_do_not(first: str, jo
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 300_000, "a-" * 150_000, "東" * 300_000, "e\u0301" * 150_000, "🇩" * 300_000, "\u0301" * 300_000]
+    "text", ["a" * 60_000, "a-" * 30_000, "東" * 60_000, "e\u0301" * 30_000, "🇩" * 60_000, "\u0301" * 60_000]
 )
 def test_a_long_text_without_blanks_is_searched_a_few_times_at_most(text: str) -> None:
     boundaries = WordBoundaries(text)
