@@ -24,13 +24,14 @@ def document(app: FastAPI, *bodies: type[BaseModel]) -> None:
         bodies: models of bodies that are read by hand; errors are known here.
     """
     make = app.openapi
-    beside = [(model, "validation") for model in (*ERRORS, *bodies)]
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
             schema = make()  # FastAPI keeps it
             schemas = schema["components"]["schemas"]
-            _, unseen = models_json_schema(beside, ref_template="#/components/schemas/{model}")
+            _, unseen = models_json_schema(
+                [(model, "validation") for model in (*ERRORS, *bodies)], ref_template="#/components/schemas/{model}"
+            )
             schemas.update(unseen["$defs"])
             schema["components"]["securitySchemes"] = SCHEMES
             for operation in operations(schema):
