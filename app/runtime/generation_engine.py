@@ -103,6 +103,11 @@ class GenerationEngine:
     def num_threads(self) -> int:
         return self._encoder.num_threads
 
+    @property
+    def num_used_rows(self) -> int:
+        """Rows of the cache that hold a sequence, or held one until the step before."""
+        return self._opened().cache.num_used
+
     async def forward(self, batch: Batch) -> StepOutput:
         """Take a step on the engine's thread. A sequence whose numbers are not finite gets an error in its place.
 

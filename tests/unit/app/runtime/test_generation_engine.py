@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import abc
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,12 +15,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from app.batching.admission import QueueLimit
 from app.batching.policy import Budget
+from app.batching.results import Submission
 from app.batching.scheduler import Scheduler
 from app.batching.watchdog import Watchdog
 from app.core.errors import EngineFailed, EngineLost, EngineStalled, HooperError, InvalidArtefact, OutOfMemory
 from app.core.sequences import Batch, SamplingParams, Sequence
-from app.core.types import Row
+from app.core.types import Priority, Row
 from app.runtime.generation_engine import GenerationEngine
 from tests.support.faulty_engine import FaultyDecoderFactory, FaultySessionFactory, Hang
 from tests.support.gated_engine import turn
@@ -38,6 +41,7 @@ from tests.support.tiny_decoder import (
 )
 from tests.support.tiny_model import row
 
+PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
 BUDGET = Budget(100, 8, "padded")
 
 
@@ -336,6 +340,39 @@ def test_eos_and_the_limit_end_a_sequence(engine: GenerationEngine) -> None:
         (token_ids[-1] == EOS) != (len(token_ids) == GREEDY.max_new_tokens) or token_ids[-1] == EOS for token_ids in written
     )
     assert all(EOS not in token_ids[:-1] for token_ids in written)
+
+
+# --- whatever happens
+
+
+@pytest.mark.parametrize("number", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+async def test_sequences_that_are_left_at_any_time_leave_every_row_free_and_others_as_they_were(
+    engine: GenerationEngine, number: int
+) -> None:
+    rng = random.Random(number)
+    ways = [GREEDY, replace(GREEDY, num_beams=2), replace(GREEDY, num_beams=4), replace(GREEDY, temperature=1.0, seed=5)]
+    cases = [(source, way) for source in ROWS[:6] for way in ways]
+    alone = [tokens(output) for source, way in cases for output in engine.generate([source], way)]
+    scheduler = Scheduler(Watchdog(engine, 60.0), BUDGET, QueueLimit(100_000, 10_000_000), slots=engine.slots)
+    kept: list[tuple[Submission, int]] = []
+    for _ in range(number):
+        case = rng.randrange(len(cases))
+        source, way = cases[case]
+        deadline = time.monotonic() + rng.random() / 50 if rng.random() < 0.1 else None
+        submission = scheduler.start([source], deadline, rng.choice(PRIORITIES), way)
+        if deadline is None and rng.random() < 0.7:
+            kept.append((submission, case))
+        else:
+            asyncio.get_running_loop().call_later(rng.random() / 50, submission.cancel)
+        if rng.random() < 0.3:
+            await turn()
+    for submission, case in kept:
+        assert tokens((await submission.result()).outputs[0]) == alone[case]
+    await scheduler.aclose(60)
+    assert engine.slots.num_free == engine.slots.num_rows
+    (output,) = engine.generate(ROWS[:1], GREEDY)  # takes what was released out of use first
+    assert tokens(output) == greedily(ROWS[0])
+    assert engine.num_used_rows == 1
 
 
 def failing_step() -> None:
