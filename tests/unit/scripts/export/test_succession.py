@@ -113,7 +113,7 @@ def test_worse_by_no_more_than_chance_serves_and_says_so(monkeypatch: pytest.Mon
     right = {"new": np.array([0.0, 1, 1, 1]), "old": np.array([1.0, 1, 1, 1])}
     training: Any = SimpleNamespace(
         name="text-classification",
-        primary_metric="accuracy",
+        metric_of=lambda examples: "accuracy",
         serving_options=lambda: None,
         row_scores=lambda answers, examples: right[answers],
         evaluate=lambda answers, examples, options: {"headline": {"accuracy": right[answers].mean()}},

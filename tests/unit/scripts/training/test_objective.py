@@ -156,7 +156,7 @@ def test_the_loss_does_not_depend_on_how_rows_are_batched(
         model = tiny_model("Bert", "TokenClassification")
         labelled = [TrainingRow(row, [0.2 * (index + 1) for index in range(len(row.output_positions))]) for row in marked_rows]
     together = mean_loss(training, model, labelled)
-    monkeypatch.setattr(module, "token_batches", lambda ones: [[index] for index in range(len(ones))])
+    monkeypatch.setattr(module, "token_batches", lambda rows, budget: [[index] for index in range(len(rows))])
     assert mean_loss(training, model, labelled) == pytest.approx(together, abs=1e-5)
 
 
