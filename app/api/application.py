@@ -16,7 +16,7 @@ from app.api.errors import add_error_handlers
 from app.api.middleware import RequestContextMiddleware
 from app.api.openapi import document
 from app.api.origins import Doors
-from app.api.protocols import huggingface, native, open_inference, openai, text_embeddings
+from app.api.protocols import huggingface, libretranslate, native, open_inference, openai, text_embeddings, text_generation
 from app.api.protocols.open_inference_schemas import infer_request
 from app.api.routes import health, models, pages
 from app.api.shedding import LoadShedder
@@ -48,7 +48,9 @@ TAGS = [
     },
     {"name": "Open Inference Protocol", "description": "For `tritonclient.http` and other clients of Triton and KServe."},
     {"name": "text-embeddings-inference", "description": "For clients of text-embeddings-inference."},
+    {"name": "text-generation-inference", "description": "For clients of text-generation-inference."},
     {"name": "OpenAI", "description": "For `openai` and other clients of its API: their `base_url` is that of `/v1`."},
+    {"name": "LibreTranslate", "description": "For clients of LibreTranslate."},
 ]
 
 NO_TELEMETRY: TelemetryConfig = {
@@ -125,7 +127,9 @@ def routes_of(tasks: Tasks) -> Routes:
         (huggingface.router(tasks), "", "Hugging Face"),
         (open_inference.router(tasks), "", "Open Inference Protocol"),
         (text_embeddings.router(tasks), "", "text-embeddings-inference"),
+        (text_generation.router(tasks), "", None),
         (openai.router(tasks), "", "OpenAI"),
+        (libretranslate.router(tasks), "", "LibreTranslate"),
         (pages.router(tasks), "", None),
     ]
     endpoints = {path: operation.endpoint for path, operation in operations.items()}

@@ -11,11 +11,14 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Scope
 
+from app.api.body import FORM_PATHS, is_short
 from app.api.scope import path_of
 from app.core.errors import Unauthorized
 
 CALLER = "hooper.caller"
 """Key of the scope under which stands the hash of the key that a request brought."""
+KEY_IN_BODY = "hooper.key_in_body"
+"""Key of the scope: whether the caller's key may stand in the body."""
 OPEN_PATHS = re.compile(r"|docs|openapi\.json|metrics|health(?:/.*)?|static/.*|v2/?|v2/health/.*")
 """Read without a key: probes, metrics, pages. Every other path wants one, whatever will be added."""
 ADMIN_PATHS = re.compile(r"v1/models/[^/]+/(load|promote|unload)")
@@ -60,6 +63,19 @@ def check_key(state: Any, scope: Scope, headers: Mapping[bytes, str]) -> None:
         raise Unauthorized(_wanted(admins) if is_admins else NO_KEY)
     state.key_rates.take(key_hash)
     scope[CALLER] = key_hash
+
+
+def may_bring_key(scope: Scope, headers: Mapping[bytes, str]) -> bool:
+    """Whether the key may stand in the body, as LibreTranslate's clients send it: on its paths, where no header has one, and
+    the body is short."""
+    is_there = scope["method"] == "POST" and path_of(scope) in FORM_PATHS
+    return is_there and not presented(headers) and is_short(headers)
+
+
+def key_in(value: Any) -> str:
+    """The key that a body brings, or nothing; it is taken out of it."""
+    key = value.pop("api_key", "") if isinstance(value, dict) else ""
+    return key.strip() if isinstance(key, str) else ""
 
 
 def presented(headers: Mapping[bytes, str]) -> str:

@@ -12,6 +12,9 @@ from app.api.scope import Headers, path_of
 from app.core.errors import CallerError, Overloaded, TooLarge
 
 TENSORS_PATH = re.compile(r"v2/models/[^/]+(/versions/[^/]+)?/infer")
+FORM = "application/x-www-form-urlencoded"
+FORM_PATHS = frozenset({"translate"})
+"""Where clients of LibreTranslate send their fields so, and their key among them."""
 MAX_DIGITS = 18
 """Of a Content-Length; Python would not read a number of thousands of them."""
 MAX_DRAINED_BYTES = 65_536
@@ -89,8 +92,14 @@ def _check_type(scope: Scope, headers: Headers) -> None:
         raise NotJson(f"Content-Encoding is {encoding}; send the body as it is")
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
     is_json = content_type == "application/json" or content_type.endswith("+json")
-    if not is_json and not _may_be_tensors(scope, headers, content_type):
+    if not is_json and not is_form(scope, headers) and not _may_be_tensors(scope, headers, content_type):
         raise NotJson(f"Content-Type is {content_type or 'missing'}; send application/json")
+
+
+def is_form(scope: Scope, headers: Headers) -> bool:
+    """Whether the body is a form, on a path that takes them."""
+    content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+    return content_type == FORM and path_of(scope) in FORM_PATHS
 
 
 def _has_body(headers: Headers) -> bool:

@@ -49,6 +49,13 @@ class TeiError(BaseModel):
     error_type: TeiErrorType = Field(description="The kind of error, for programs.")
 
 
+class TgiError(BaseModel):
+    """An error as text-generation-inference tells it."""
+
+    error: str = Field(description="One sentence for a person; names the field.", examples=["inputs: must not be empty"])
+    error_type: Literal["validation", "generation", "overloaded"] = Field(description="The kind of error, for programs.")
+
+
 class OpenAIErrorDetail(BaseModel):
     """What is wrong."""
 
@@ -96,6 +103,13 @@ def _tei_error(fault: ErrorInfo) -> TeiError:
     return TeiError(error=fault.detail, error_type=by_status.get(fault.status, "Validation"))
 
 
+def _tgi_error(fault: ErrorInfo) -> TgiError:
+    is_callers = fault.status < 500 and fault.status not in (424, 429)
+    return TgiError(
+        error=fault.detail, error_type="overloaded" if fault.status == 429 else "validation" if is_callers else "generation"
+    )
+
+
 def _openai_error(fault: ErrorInfo) -> OpenAIError:
     by_status = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = by_status.get(fault.status, "invalid_request_error" if fault.status < 500 else "server_error")
@@ -109,11 +123,16 @@ HUGGING_FACE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=
 OPEN_INFERENCE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail))
 TEI = ErrorFormat(TeiError, JSON, _tei_error, {EmptyBatch: 400, TooManyItems: 413, UnknownModel: 424, EngineFailed: 424})
 
+LIBRE_TRANSLATE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail), {InvalidInput: 400})
+TGI = ErrorFormat(TgiError, JSON, _tgi_error, {EngineFailed: 424})
+
 OPENAI = ErrorFormat(OpenAIError, JSON, _openai_error, {InvalidInput: 400})
 
 _BY_FIRST_PART = {
     "models": HUGGING_FACE,
     "v2": OPEN_INFERENCE,
+    **dict.fromkeys(("generate", "generate_stream"), TGI),
+    **dict.fromkeys(("languages", "translate"), LIBRE_TRANSLATE),
     **dict.fromkeys(("embed", "embed_all", "info", "predict", "rerank", "similarity"), TEI),
 }
 _OPENAI_PATHS = frozenset({"v1/embeddings"})

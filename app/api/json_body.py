@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import Request, Response
@@ -117,6 +118,24 @@ async def read_json(body: bytes, max_items: int) -> Any:
     value = _parsed(body)
     check_items(value, max_items)
     return value
+
+
+def read_form(body: bytes, max_items: int) -> dict[str, Any]:
+    """The fields of a form; one that is there several times is a list.
+
+    Raises:
+        InvalidInput: it is no form in UTF-8, or has more fields than any request.
+    """
+    fields: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=max_items + MAX_FIELDS)
+    except ValueError:
+        raise InvalidInput("the body is no form in UTF-8, or has too many fields") from None
+    for name, value in pairs:
+        existing = fields.get(name)
+        fields[name] = value if existing is None else [*(existing if isinstance(existing, list) else [existing]), value]
+    check_items(fields, max_items)
+    return fields
 
 
 def _parsed(body: bytes) -> Any:

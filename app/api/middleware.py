@@ -12,10 +12,20 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import NO_SNIFFING, record, request_id_of
-from app.api.auth import check_key
-from app.api.body import HELD, TENSORS_PATH, BodyBudget, BodyLimits, ClientDisconnected, HeldBody, ends_connection, read_body
+from app.api.auth import KEY_IN_BODY, check_key, key_in, may_bring_key
+from app.api.body import (
+    HELD,
+    TENSORS_PATH,
+    BodyBudget,
+    BodyLimits,
+    ClientDisconnected,
+    HeldBody,
+    ends_connection,
+    is_form,
+    read_body,
+)
 from app.api.errors import error_response, internal_error
-from app.api.json_body import JSON_VALUE, read_json
+from app.api.json_body import JSON_VALUE, read_form, read_json
 from app.api.origins import Doors
 from app.api.rates import Refusals, is_enough
 from app.api.scope import ENDED_AS, ENDS_CONNECTION, HEADERS, LOG_FIELDS, TEMPLATE, TRACE, Headers, app_state_in, path_of
@@ -27,6 +37,8 @@ from app.observability.tracing import Trace, Traces
 
 CLIENT_DISCONNECTED = 499
 CLOSE = (b"connection", b"close")
+JSON_TYPE = (b"content-type", b"application/json")
+"""Of what was read from a form, for the framework."""
 PAGES_WITH_SLASH = ("docs/",)
 PARENT_HEADERS = (b"traceparent", b"tracestate")
 
@@ -135,7 +147,9 @@ class RequestContextMiddleware:
         if redirect is not None:
             await redirect(scope, receive, send)
             return
-        self._check_key(scope, headers)
+        scope[KEY_IN_BODY] = may_bring_key(scope, headers)
+        if not scope[KEY_IN_BODY]:
+            self._check_key(scope, headers)
         if scope["method"] == "POST":
             await self._post(scope, headers, receive, send, scope[HELD])
         elif scope["method"] == "HEAD":  # a copy: the server must go on to know that there is no body
@@ -144,7 +158,7 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
 
     def _check_key(self, scope: Scope, headers: Headers) -> None:
-        """Nothing of a body is read before.
+        """Nothing of a body is read before, unless it may bring the key.
 
         Raises:
             Unauthorized, RateLimited: the caller knows no key, or too many do not; the connection ends where it often did not.
@@ -167,12 +181,19 @@ class RequestContextMiddleware:
     async def _reply(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         path = path_of(scope)
         if body and TENSORS_PATH.fullmatch(path) is None:  # tensors may follow the JSON: the protocol parts them
+            max_items = app_state_in(scope).settings.max_items
             try:
-                scope[JSON_VALUE] = await read_json(body, app_state_in(scope).settings.max_items)
+                if is_form(scope, scope[HEADERS]):
+                    scope[JSON_VALUE] = read_form(body, max_items)
+                    scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] != JSON_TYPE[0]), JSON_TYPE]
+                else:
+                    scope[JSON_VALUE] = await read_json(body, max_items)
             except HooperError:
                 if _is_routed(scope):
                     raise
                 body = b""  # 404 or 405: nobody wants the body
+        if scope.get(KEY_IN_BODY):
+            self._check_key(scope, {**scope[HEADERS], b"x-api-key": key_in(scope.get(JSON_VALUE))})
         endpoint = self._endpoints.get(path)
         if endpoint is None or scope["path"] != f"{scope.get('root_path', '')}/{path}":
             await self._app(scope, _replay(body), send)

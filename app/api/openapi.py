@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api.auth import SCHEMES
-from app.api.error_formats import HUGGING_FACE, JSON, NATIVE, OPENAI, TEI
+from app.api.error_formats import HUGGING_FACE, JSON, NATIVE, OPENAI, TEI, TGI
 
-ERRORS = (NATIVE.model, HUGGING_FACE.model, TEI.model, OPENAI.model)
+ERRORS = (NATIVE.model, HUGGING_FACE.model, TEI.model, TGI.model, OPENAI.model)
 Schema = dict[str, Any]
 
 

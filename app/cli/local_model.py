@@ -30,6 +30,7 @@ from app.serving.explaining import ExplainOptions, explain
 from app.serving.loader import LoadOptions, load
 from app.serving.repository import Repository
 from app.settings import Settings
+from app.tasks.base import Generative
 from app.tasks.registry import Tasks, environment_tasks, installed_tasks
 from app.tasks.spec import Served, TableSpec, TaskSpec, TextLine
 
@@ -55,6 +56,8 @@ class Route:
     """From a request to the task's own items."""
     served: Served | None = None
     """Of a route whose items are not the task's own."""
+    options: Callable[[Any], Any] = methodcaller("options")
+    """From a request to the task's own options."""
 
 
 def as_option(name: str) -> str:
@@ -90,7 +93,8 @@ class ModelRequest:
         if (marked := self.marked) is not None:
             names = [name for name in marked.route.item_request.model_fields if name not in NOT_OPTIONS]
             return Route(marked.route.item_request, names, marked.wrap, predict, served=marked)
-        return Route(self.spec.route.item_request, option_names(self.spec), self.spec.routes[0].wrap, predict)
+        own = self.spec.routes[0]
+        return Route(own.route.item_request, option_names(self.spec), own.wrap, predict, options=own.options)
 
     @property
     def marked(self) -> Served | None:
@@ -142,10 +146,17 @@ class ModelRequest:
         if self.mode == "explain" or not self.options:
             return
         request = self.route.request.model_validate({"inputs": [_as_sent(self._sample)], **self.options})
-        if self.marked is not None:
-            encoded = self.marked.items_of(request, self.artefact.manifest.task_options)[0]
-        else:
-            (encoded,) = task.encode(request.items(), request.options())
+        encoded: Any
+        try:
+            if self.marked is not None:
+                encoded = self.marked.items_of(request, self.artefact.manifest.task_options)[0]
+            else:
+                options = self.route.options(request)
+                (encoded,) = task.encode(request.items(), options)
+                if isinstance(task, Generative):
+                    task.sampling(options)
+        except InvalidInput as error:
+            encoded = error
         if isinstance(encoded, InvalidInput) and encoded.field and encoded.field in self.options:
             raise InvalidSettings(f"{spelled(encoded.field)} {encoded.reason}")
 
@@ -213,7 +224,7 @@ class LocalModel:
             return list(inputs), None
         request = self._route.request.model_validate({"inputs": valid, **self._options})
         items = iter(self._route.items(request))
-        return [fields if isinstance(fields, HooperError) else next(items) for fields in inputs], request.options()
+        return [fields if isinstance(fields, HooperError) else next(items) for fields in inputs], self._route.options(request)
 
     def _wrapped(self, items: Sequence[Any], results: Iterator[Any]) -> list[dict[str, Any]]:
         answers = (item if isinstance(item, HooperError) else next(results) for item in items)
@@ -379,7 +390,7 @@ def explain_options() -> dict[str, Any]:
 
 
 _COMMON = {
-    "top_k": "how many labels or answers to give, best first",
+    "top_k": "how many labels or answers to give, best first; where a text is drawn, from how many tokens",
     "truncation": "what to do with a text longer than the model reads: refuse, cut, or read it in windows",
 }
 """What is said of the options that several tasks have."""

@@ -193,6 +193,8 @@ class GeneratedText:
     """`length`: a part of it ended because as many tokens were written as may be."""
     num_new_tokens: int
     """Of the text, those included that end it, and those of a stop string."""
+    has_stop_string: bool = False
+    """Whether it was a stop string that ended it."""
     alternatives: tuple[str, ...] | None = None
     """The other texts, best first, where more than one was asked for."""
 
@@ -244,6 +246,7 @@ class _Hypothesis:
     text: str
     num_tokens: int
     is_stopped: bool
+    has_stop_string: bool
 
 
 class TextGenerator:
@@ -310,6 +313,7 @@ class TextGenerator:
             texts[0],
             "stop" if all(hypothesis.is_stopped for hypothesis in best) else "length",
             sum(hypothesis.num_tokens for hypothesis in best),
+            best[-1].has_stop_string,
             tuple(texts[1:]) if options.num_return_sequences > 1 else None,
         )
 
@@ -333,7 +337,8 @@ class TextGenerator:
             cut = first_stop(text, options.stop)
             is_forced = self.decoder.generation.get("forced_eos_token_id") is not None and len(tokens) >= limit
             has_ended = bool(tokens) and tokens[-1] in self.decoder.eos_token_ids and not is_forced
-            yield _Hypothesis(text if cut is None else text[:cut], len(tokens), has_ended or cut is not None)
+            is_cut = cut is not None
+            yield _Hypothesis(text[:cut], len(tokens), has_ended or is_cut, is_cut)
 
     def _num_beams(self, options: GenerationOptions) -> int:
         if options.num_beams is not None:

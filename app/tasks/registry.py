@@ -35,7 +35,10 @@ NATIVE_PATH = re.compile(r"v1/[a-z0-9]+(-[a-z0-9]+)*")
 """What a task's own path looks like; so no key, probe or page is where the service does not expect it."""
 HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
-ROOT_PATHS = frozenset({"docs", "health", "hooper", "info", "metrics", "models", "openapi.json", "static", "v1", "v2"})
+ROOT_PATHS = frozenset({
+    "docs", "generate", "generate_stream", "health", "hooper", "info", "languages", "metrics", "models", "openapi.json",
+    "static", "translate", "v1", "v2",
+})  # fmt: skip
 """First words of paths that no route of text-embeddings-inference may have."""
 OPENAI_PATH = re.compile(r"v1/[a-z]+(/[a-z]+)?")
 BUILT_IN = (

@@ -212,6 +212,32 @@ class DropInRequest(Protocol):
         ...
 
 
+class TranslationRequest(DropInRequest, Protocol):
+    """One whose languages say which model is asked."""
+
+    source: str
+    """`auto`: whatever the model reads."""
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class LibreTranslateCodec:
+    """What a task answers of LibreTranslate."""
+
+    request: type[BaseModel]
+    """Satisfies `TranslationRequest`."""
+    answer: Any
+    """Type of the answer."""
+    serves: Callable[[Any, str, str], bool]
+    """From a model's task and the two codes of a request to whether it can answer it."""
+    languages: Callable[[Any], Mapping[str, Sequence[str]]]
+    """From a model's task to the languages that it reads, and those that it writes of each."""
+    names: Callable[[str], str]
+    """From a code to what the language is called."""
+    advice: str
+    """How a caller has a long text read, as the protocol writes it."""
+
+
 ModelKind = Literal["embedding", "reranker", "classifier"]
 """What text-embeddings-inference calls its models."""
 
@@ -360,6 +386,7 @@ class TaskSpec:
     text_embeddings: TextEmbeddingsCodec | None = None
     openai: tuple[DropInCodec, ...] = ()
     """Routes of OpenAI's API, whose requests name their model in the field `model`."""
+    libre_translate: LibreTranslateCodec | None = None
     correction: CorrectionCodec | None = None
     training: str = ""
     """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be published here."""

@@ -16,7 +16,7 @@ from tests.support.live_service import serving
 from tests.support.plugins import POLARITY, install_example, on_path
 from tests.support.tiny_model import publish_tiny_spec
 
-TASK_NAMES = [*(spec.name for spec in BUILT_IN if not spec.is_generative), POLARITY]
+TASK_NAMES = [*(spec.name for spec in BUILT_IN), POLARITY]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     site = install_example(root / "site")
     with on_path(site):
         tasks = installed_tasks()
-        for spec in (tasks[name] for name in TASK_NAMES):
+        for spec in tasks.values():
             publish_tiny_spec(root / "models", spec)
         with (
             serving(root / "models", site=site, feedback=root / "feedback.db") as running,

@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "source_place": "first",
     }
 }
-SPECIAL = range(3)
+LANGUAGE_IDS = frozenset(generator().tokenizer.token_id(token) for token in LANGUAGES)
 
 
 class EchoEngine:
@@ -96,7 +96,7 @@ def _step(sequence: Written) -> tuple[RowOutput, bool]:
     """The next token of the source, and with beams nothing until all are known; the other beams write it backwards."""
     params = sequence.sampling
     assert params is not None
-    source = [token for token in sequence.row.input_ids if token >= len(SPECIAL)]
+    source = [token for token in sequence.row.input_ids if token not in (*LANGUAGE_IDS, EOS)]
     target = [*source, EOS][: params.max_new_tokens]
     step = len(sequence.outputs)
     written = target[: step + 1]

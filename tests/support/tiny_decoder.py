@@ -30,6 +30,7 @@ WIDTH = HEADS * SIZE
 MAX_SOURCE_TOKENS, MAX_LENGTH = 16, 24
 START, EOS = 1, 2
 GOLDEN_TEXTS = ("w5 w6", "w7", "w12 w9 w20 w8", "w15 w15 w22")
+TASK_OPTIONS = {"translation": {"source": "en", "target": "de"}}
 GREEDY = SamplingParams(max_new_tokens=12, eos_token_ids=(EOS,))
 FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
 
@@ -185,8 +186,11 @@ def text_of(token_ids: Sequence[int]) -> str:
     return " ".join(f"w{token}" for token in token_ids if token > 3)
 
 
-def publish_tiny_decoder(models_dir: Path, name: str = "writer", version: int = 1, **decoder: Any) -> Path:
-    """Write `models_dir/name/version`, which writes a text from a text; `decoder` is changed in the manifest.
+def publish_tiny_decoder(
+    models_dir: Path, name: str = "writer", version: int = 1, task: str = "text2text-generation", **decoder: Any
+) -> Path:
+    """Write `models_dir/name/version`, which writes a text from a text; `decoder` is changed in the manifest. One that
+    translates knows two languages.
 
     Returns:
         The folder.
@@ -202,7 +206,13 @@ def publish_tiny_decoder(models_dir: Path, name: str = "writer", version: int = 
         golden.append({"item": {"text": text}, "answer": answer})
     (folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
     assert manifest.decoder is not None
-    changes = {"name": name, "version": version, "decoder": manifest.decoder.model_copy(update=decoder)}
+    changes = {
+        "name": name,
+        "version": version,
+        "task": task,
+        "task_options": TASK_OPTIONS.get(task, {}),
+        "decoder": manifest.decoder.model_copy(update=decoder),
+    }
     changes["files"] = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(manifest.model_copy(update=changes).as_json(), encoding="utf-8")
     return folder

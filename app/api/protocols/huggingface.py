@@ -13,7 +13,7 @@ service's URL alone: for these tasks the client adds no path to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -24,8 +24,10 @@ from app.api.context import ContextDep, no_codec
 from app.api.error_formats import HUGGING_FACE
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
+from app.api.protocols.text_generation import tgi_stream
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.validation import wrong_field
+from app.serving.deployment import Deployment
 from app.tasks.registry import Tasks
 from app.tasks.schemas import Request, as_list, union
 from app.tasks.spec import HuggingFaceCodec, Served, TaskSpec
@@ -86,6 +88,10 @@ def request_model(specs: Sequence[TaskSpec], codecs: Sequence[HuggingFaceCodec])
         "inputs": (item | Annotated[list[item], Field(fail_fast=True)], Field(description=described)),
         "parameters": (
             parameters_model(codecs) | None, Field(None, description="What is wished of the answer, by the model's task.")
+        ),
+        "stream": (
+            bool | None,
+            Field(None, description="Whether the text of one input is sent while it is written, by models that write."),
         ),
         "options": (Options | None, Field(None, description="What Hugging Face's clients send along.")),
         **_beside_inputs(codecs),
@@ -176,6 +182,24 @@ def _all_parameters(request: Any, parameters: Any, codecs: Sequence[HuggingFaceC
     return parameters.model_copy(update=beside) if beside else parameters
 
 
+def _streamed(
+    request: Any, codecs: Sequence[HuggingFaceCodec], parameters: Callable[[], Any], deployment: Deployment
+) -> tuple[Any, Any]:
+    """The item and the options of a request whose answer is sent while it is written.
+
+    Raises:
+        InvalidInput: it has several inputs, or one of its fields is wrong.
+    """
+    spec = deployment.spec
+    if spec.hugging_face is None:
+        raise no_codec(spec)
+    if isinstance(request.inputs, list):
+        raise InvalidInput("takes one input, not a list", "stream")
+    given = _all_parameters(request, request.parameters or parameters(), codecs)
+    (item,) = parse_items(spec, spec.hugging_face, request)
+    return item, parse_options(spec, spec.hugging_face, given)
+
+
 def router(tasks: Tasks) -> APIRouter:
     """The route, for all tasks that speak this protocol."""
     specs = [spec for spec in tasks.values() if spec.hugging_face is not None]
@@ -192,6 +216,8 @@ def router(tasks: Tasks) -> APIRouter:
         response: Response,
         user_agent: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> Any:
+        if request.stream:
+            return await tgi_stream(context, (), name, partial(_streamed, request, codecs, parameters))
         with context.lease((), name) as deployment:
             spec = deployment.spec
             codec = spec.hugging_face

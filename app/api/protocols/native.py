@@ -131,12 +131,12 @@ async def _events(pieces: AsyncGenerator[StreamedText | BaseModel]) -> AsyncGene
     async with aclosing(pieces):
         async for piece in pieces:
             if isinstance(piece, StreamedText):
-                yield event(Token(text=piece.text, num_new_tokens=piece.num_new_tokens).model_dump_json(), "token")
+                yield event(TokenEvent(text=piece.text, num_new_tokens=piece.num_new_tokens).model_dump_json(), "token")
             else:
                 yield event(piece.model_dump_json(), "done")
 
 
-class Token(BaseModel):
+class TokenEvent(BaseModel):
     """A piece of a text that is being written."""
 
     text: str

@@ -97,7 +97,7 @@ def parse_request(
     items = codec.items(texts)
     if route is not None:
         return Inference(items, _request(route.route, codec, items, parameters), names, binary, timeout_s)
-    options = _request(spec.route, codec, codec.native_item, parameters).options()
+    options = spec.routes[0].options(_request(spec.route, codec, codec.native_item, parameters))
     return Inference(items, options, names, binary, timeout_s)
 
 

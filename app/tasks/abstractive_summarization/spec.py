@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.core.fields import FieldSpec
+from app.tasks.abstractive_summarization.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.abstractive_summarization.task import AbstractiveSummarization, WrittenSummaryOptions
 from app.tasks.base import Result
 from app.tasks.extractive_summarization.schemas import SummarizeResult
@@ -37,5 +38,7 @@ SPEC = TaskSpec(
     lines=text_lines("summary"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
+    hugging_face=HUGGING_FACE,
+    open_inference=OPEN_INFERENCE,
     is_generative=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.tasks.generation import SourceText, native_item
 from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+from app.tasks.text2text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text2text_generation.schemas import GenerateRequest, GenerateResult
 from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
 from app.tasks.text_classification.spec import FIELDS
@@ -32,5 +33,7 @@ SPEC = TaskSpec(
     lines=text_lines("text"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
+    hugging_face=HUGGING_FACE,
+    open_inference=OPEN_INFERENCE,
     is_generative=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.tasks.generation import SourceText, native_item
 from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
 from app.tasks.text_classification.spec import FIELDS
+from app.tasks.translation.protocols import HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
 from app.tasks.translation.schemas import TranslateRequest, TranslateResult
 from app.tasks.translation.task import Translation, TranslationOptions
 
@@ -32,5 +33,8 @@ SPEC = TaskSpec(
     lines=text_lines("translation"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
+    hugging_face=HUGGING_FACE,
+    open_inference=OPEN_INFERENCE,
+    libre_translate=LIBRE_TRANSLATE,
     is_generative=True,
 )

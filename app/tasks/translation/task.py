@@ -101,6 +101,13 @@ class Translation(GenerativeTask):
             raise InvalidInput(f"the model does not translate from {source} to {target}, only from {pairs}", "target")
         return source, target
 
+    def pairs(self) -> dict[str, list[str]]:
+        """Languages that it reads to those that it writes of each."""
+        if self._prefixes:
+            pairs = [pair.split() for pair in self._prefixes]
+            return {source: [other for first, other in pairs if first == source] for source, _ in pairs}
+        return {source: [target for target in self.targets if target != source] for source in self.sources}
+
     def _token_ids(self, tokenizer: Any, tokens: Mapping[str, str], codes: Sequence[str]) -> dict[str, int]:
         ids = {}
         for code in codes:

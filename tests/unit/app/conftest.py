@@ -35,11 +35,12 @@ from app.settings import PREFIX, Settings
 from app.tasks.registry import Tasks, installed_tasks
 from app.tasks.text_classification.spec import SPEC
 from app.tasks.text_classification.task import TextClassification
+from tests.support.echo_writer import echoing
 from tests.support.gated_engine import Deploy, Gated, GatedEngine
 from tests.support.requests import GatedService, Service
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task, tiny_tokenizer, tokenizer_json
 
-SHARED = {"asked_service", "every_task"}
+SHARED = {"asked_service", "every_task", "echo_service"}
 """Services that are built once, since building one costs more than most tests do."""
 
 
@@ -165,6 +166,13 @@ async def every_task(published_tasks: Path) -> AsyncIterator[Service]:
     """The service over a model of every task: for tests that ask and change nothing."""
     async with running(models=published_tasks) as one:
         yield one
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def echo_service() -> AsyncIterator[Service]:
+    """The service over a model of every task that writes, which say again what they read: for tests that change nothing."""
+    async with echoing() as (service, _):
+        yield service
 
 
 @pytest.fixture

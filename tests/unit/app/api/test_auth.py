@@ -95,6 +95,8 @@ async def test_every_path_that_tells_of_401_asks_for_a_key_before_any_body_and_n
     async with start(api_key_hashes=(USER,), admin_key_hashes=(ADMIN,)) as service:
         for path, methods in service.app.openapi()["paths"].items():
             for method, operation in methods.items():
+                if path == "/translate":  # a short body may bring the key: see the protocol's own tests
+                    continue
                 caller = Caller(service.app, method.upper(), path, **{"content-length": "1000"})
                 if "401" in operation["responses"]:
                     await caller.task  # nothing was ever sent

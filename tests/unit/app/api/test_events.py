@@ -58,12 +58,11 @@ def body_of(caller: Caller) -> str:
 
 
 @pytest.mark.parametrize("route", ["generate", "translate", "summarize"])
-async def test_the_text_comes_word_by_word_and_then_the_whole_answer(writing: Writing, route: str) -> None:
-    service, _ = writing
-    *tokens, (name, envelope) = await stream(service, route=route)
+async def test_the_text_comes_word_by_word_and_then_the_whole_answer(echo_service: Service, route: str) -> None:
+    *tokens, (name, envelope) = await stream(echo_service, route=route)
     assert [name for name, _ in tokens] == ["token"] * len(tokens)
     assert len(tokens) > 3
-    whole = (await service.ask(route, TEXT)).json()
+    whole = (await echo_service.ask(route, TEXT)).json()
     assert (name, envelope) == ("done", whole)
     text = next(whole["results"][0][key] for key in ("text", "translation", "summary") if key in whole["results"][0])
     assert "".join(data["text"] for _, data in tokens) == text == TEXT
@@ -72,26 +71,23 @@ async def test_the_text_comes_word_by_word_and_then_the_whole_answer(writing: Wr
     assert whole["results"][0]["num_new_tokens"] == counts[-1] + 1  # the end of the text is a token without text
 
 
-async def test_sentences_come_in_their_order(writing: Writing) -> None:
-    service, _ = writing
+async def test_sentences_come_in_their_order(echo_service: Service) -> None:
     text = "The film was bad.\n\nA good film. Very very good."
-    *tokens, (_, envelope) = await stream(service, text, "translate")
+    *tokens, (_, envelope) = await stream(echo_service, text, "translate")
     assert "".join(data["text"] for _, data in tokens) == envelope["results"][0]["translation"]
     assert "\n\n" in envelope["results"][0]["translation"]
 
 
-async def test_with_beams_there_is_only_the_whole_answer(writing: Writing) -> None:
-    service, _ = writing
-    ((name, envelope),) = await stream(service, num_beams=2, num_return_sequences=2)
+async def test_with_beams_there_is_only_the_whole_answer(echo_service: Service) -> None:
+    ((name, envelope),) = await stream(echo_service, num_beams=2, num_return_sequences=2)
     assert name == "done"
     (result,) = envelope["results"]
     assert result["text"] == TEXT
     assert result["alternatives"] == [". good was film the"]
 
 
-async def test_a_stop_string_is_not_told(writing: Writing) -> None:
-    service, _ = writing
-    *tokens, (_, envelope) = await stream(service, stop=["was"])
+async def test_a_stop_string_is_not_told(echo_service: Service) -> None:
+    *tokens, (_, envelope) = await stream(echo_service, stop=["was"])
     assert "".join(data["text"] for _, data in tokens) == "the film " == envelope["results"][0]["text"]
     assert envelope["results"][0]["finish_reason"] == "stop"
 
@@ -106,16 +102,14 @@ async def test_a_stop_string_is_not_told(writing: Writing) -> None:
     ],
 )
 async def test_what_is_refused_is_refused_as_without_a_stream(
-    writing: Writing, inputs: object, options: dict[str, Any], field: str
+    echo_service: Service, inputs: object, options: dict[str, Any], field: str
 ) -> None:
-    service, _ = writing
-    response = await service.ask("generate", inputs, stream=True, **options)
+    response = await echo_service.ask("generate", inputs, stream=True, **options)
     assert check_problem(response, 422, "invalid_input").startswith(field)
 
 
-async def test_a_long_text_is_refused_before_anything_is_sent(writing: Writing) -> None:
-    service, _ = writing
-    response = await service.ask("generate", TEXT * 20, stream=True)
+async def test_a_long_text_is_refused_before_anything_is_sent(echo_service: Service) -> None:
+    response = await echo_service.ask("generate", TEXT * 20, stream=True)
     assert "truncation" in check_problem(response, 413, "too_large")
 
 

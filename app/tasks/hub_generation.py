@@ -1,0 +1,160 @@
+"""How texts are written, in the words of Hugging Face's pipelines and of text-generation-inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app.core.errors import InvalidInput
+from app.core.types import Truncation
+from app.core.validation import wrong_field
+from app.tasks.generation import GeneratedText, SourceText
+from app.tasks.spec import HuggingFaceCodec
+
+GENERATE_PARAMETERS = "generate_parameters"
+LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
+"""Of the pipelines, which count the token that a text starts with."""
+SAMPLING = ("temperature", "top_k", "top_p")
+NOT_HERE = (
+    "adapter_id", "best_of", "decoder_input_details", "frequency_penalty", "grammar", "return_full_text", "top_n_tokens",
+    "truncate", "typical_p", "watermark",
+)  # fmt: skip
+"""Of text-generation-inference; where they say nothing they are taken."""
+TRUNCATIONS: Mapping[str | None, Truncation] = {
+    None: "window", "do_not_truncate": "window", "only_second": "window", "longest_first": "truncate", "only_first": "truncate",
+}  # fmt: skip
+"""A text has no second one that could be cut, so `only_second` cuts nothing."""
+TruncationName = Literal["do_not_truncate", "longest_first", "only_first", "only_second"]
+
+
+class TgiDetails(BaseModel):
+    """How a text ended, as text-generation-inference tells it; of single tokens nothing is told."""
+
+    finish_reason: Literal["length", "eos_token", "stop_sequence"] = Field(description="Why the text ended.")
+    generated_tokens: int = Field(description="Tokens that were written.")
+    prefill: list[Any] = Field(description="Empty.")
+    tokens: list[Any] = Field(description="Empty.")
+
+    @classmethod
+    def of(cls, answer: GeneratedText) -> TgiDetails:
+        reason = "length" if answer.finish_reason == "length" else "stop_sequence" if answer.has_stop_string else "eos_token"
+        return cls.model_construct(finish_reason=reason, generated_tokens=answer.num_new_tokens, prefill=[], tokens=[])
+
+
+def native_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the native routes that mean the same.
+
+    Raises:
+        InvalidInput: one of them cannot be followed.
+    """
+    values = {name: value for name, value in parameters.items() if value is not None}
+    for name in NOT_HERE:
+        if values.pop(name, None):
+            raise InvalidInput("is not supported here; leave it out", name)
+    for name, own in LENGTHS.items():
+        length = values.pop(name, None)
+        if length is None:
+            continue
+        if not isinstance(length, int) or isinstance(length, bool) or length < 2:
+            raise InvalidInput("should be a whole number above 1: it counts the token that a text starts with", name)
+        values.setdefault(own, length - 1)
+    draws = values.pop("do_sample", None)
+    if draws is not None and not isinstance(draws, bool):
+        raise InvalidInput("should be a valid boolean", "do_sample")
+    if draws or (draws is None and any(values.get(name) for name in SAMPLING)):
+        values.setdefault("temperature", 1.0)
+    elif draws is False:
+        values = {name: value for name, value in values.items() if name not in SAMPLING} | {"temperature": 0.0}
+    return values
+
+
+def read_options(
+    options: Callable[[Mapping[str, Any]], Any],
+    parameters: Mapping[str, Any],
+    own: Mapping[str, Any],
+    place: Callable[[str], str],
+) -> Any:
+    """A task's own options.
+
+    Args:
+        options: from the fields of a native request to the task's options.
+        parameters: how to write, in others' words.
+        own: fields of the native request beside those.
+        place: from a field to how the caller names it.
+
+    Raises:
+        InvalidInput: one of them is wrong.
+    """
+    try:
+        return options({"inputs": "a", **native_values(parameters), **own})
+    except ValidationError as error:
+        field, message = wrong_field(error.errors(include_url=False, include_input=False))
+        raise InvalidInput(message, place(field)) from None
+    except InvalidInput as error:
+        raise InvalidInput(error.reason, place(error.field) if error.field else None) from None
+
+
+def codec(
+    *,
+    family: str,
+    options: Callable[[Mapping[str, Any]], Any],
+    parameters: Mapping[str, tuple[Any, Any]],
+    own: Callable[[Any], Mapping[str, Any]],
+    beside: Sequence[str] = (),
+    item: Callable[[Any], Any] = lambda value: SourceText(value) if isinstance(value, str) else None,
+    **others: Any,
+) -> HuggingFaceCodec:
+    """Of a task that writes: `generate_parameters`, and its own parameters beside them.
+
+    Args:
+        family: what the task is called in descriptions.
+        options: see `read_options`.
+        parameters: the task's own beside those of all.
+        own: from all parameters to fields of the native request that they stand for.
+        beside: of its own parameters those that say how to write, as `generate_parameters` do.
+        item, others: of the codec.
+    """
+
+    def read(given: Any) -> Any:
+        outer = {name: value for name in beside if (value := getattr(given, name)) is not None}
+        inner = getattr(given, GENERATE_PARAMETERS) or {}
+        prefix = f"parameters.{GENERATE_PARAMETERS}."
+        return read_options(
+            options,
+            {**inner, **outer},
+            own(given),
+            lambda field: f"parameters.{field}" if field.partition(".")[0] in outer else prefix + field,
+        )
+
+    return HuggingFaceCodec(
+        wanted="a text",
+        item=item,
+        parameters={
+            "truncation": (
+                TruncationName | None,
+                Field(
+                    None,
+                    description=f"{family}: `longest_first` and `only_first` read only as much of a text as the model reads at"
+                    " once; null, `do_not_truncate` and `only_second` read all of it, or refuse it where that cannot be.",
+                ),
+            ),
+            "clean_up_tokenization_spaces": (
+                Annotated[bool, Field(strict=True)] | None,
+                Field(None, description=f"{family}: changes nothing; texts are as the model's tokenizer gives them."),
+            ),
+            GENERATE_PARAMETERS: (
+                dict[str, Any] | None,
+                Field(
+                    None,
+                    description=f"{family}: how to write: the options of the native routes, such as `num_beams`, and"
+                    " `max_length`, `min_length` and `do_sample` as transformers has them.",
+                ),
+            ),
+            **parameters,
+        },
+        options=read,
+        unused=frozenset({"clean_up_tokenization_spaces"}),
+        **others,
+    )
