@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
@@ -76,17 +77,6 @@ class TritonRequest(Request):
         description="How to write: `max_tokens`, `temperature`, `top_p`, `stop`, `details`, or any option of the native route.",
     )
     stream: bool | None = Field(None, description="Changes nothing: the path says it.")
-
-
-TritonBody = Annotated[
-    TritonRequest,
-    Body(
-        openapi_examples={
-            "writer": {"summary": "a text", "value": {"text_input": EXAMPLE, "parameters": {"max_tokens": 20}}},
-            "translation": {"summary": "a translation", "value": {"text_input": EXAMPLE}},
-        }
-    ),
-]
 
 
 class TritonDetails(BaseModel):
@@ -231,7 +221,8 @@ def router(tasks: Tasks) -> APIRouter:
     """The routes, for all tasks that write."""
     routes = APIRouter(route_class=JsonRoute)
     _add_tgi(routes, [name for name in tasks.serving(ROUTE) if tasks[name].is_generative])
-    _add_triton(routes)
+    writing = [spec for spec in tasks.values() if spec.is_generative and tasks.serving(spec.route.path)[0] == spec.name]
+    _add_triton(routes, [spec.open_inference.example.model for spec in writing if spec.open_inference is not None])
     return routes
 
 
@@ -258,52 +249,47 @@ def _add_tgi(routes: APIRouter, tasks: Sequence[str]) -> None:
         return await tgi_stream(context, tasks, None, native(request.inputs, request.parameters, "inputs"))
 
 
-def _add_triton(routes: APIRouter) -> None:
+def _add_triton(routes: APIRouter, models: Sequence[str]) -> None:
+    """`models`: names for the examples."""
+    example = {"text_input": EXAMPLE, "parameters": {"max_tokens": 20}}
+    examples: Any = {name: {"summary": name, "value": example} for name in models}
     errors = openapi_responses(*EVERY_PREDICTION, error_format=OPEN_INFERENCE)
 
-    def shaped(request: TritonRequest) -> Shape:
-        return lambda deployment, number, text, answer: _triton(deployment, text, request, answer).model_dump()
-
-    async def generate(name: str, request: TritonRequest, context: PredictContext) -> TritonAnswer:
+    async def generate(name: Name, request: Any, context: ContextDep) -> TritonAnswer:
+        """What the model writes from a text, as Triton's generate extension tells it."""
         prepare = native(request.text_input, request.parameters, "text_input", TRITON_NAMES)
         deployment, answer = await written(context, (), name, prepare, "text_input")
         return _triton(deployment, answer.text, request, answer)
 
-    async def stream(name: str, request: TritonRequest, context: PredictContext) -> Response:
-        prepare = native(request.text_input, request.parameters, "text_input", TRITON_NAMES)
-        found = events(context, (), name, prepare, "text_input", shaped(request))
-        return await EventStream.begun(found, context.headers, render_error=lambda response: event(bytes(response.body)))
-
-    @routes.post(f"{MODEL_PREFIX}/generate", summary="Write a text with a model", responses=errors, tags=[TRITON_TAG])
-    async def generate_by_name(name: Name, request: TritonBody, context: ContextDep) -> TritonAnswer:
-        """What the model writes from a text, as Triton's generate extension tells it."""
-        return await generate(name, request, context)
-
-    @routes.post(
-        f"{MODEL_PREFIX}/versions/{{version}}/generate",
-        summary="Write a text with a version",
-        responses=errors,
-        tags=[TRITON_TAG],
-    )
-    async def generate_by_version(name: Name, version: Version, request: TritonBody, context: ContextDep) -> TritonAnswer:
+    async def generate_version(name: Name, version: Version, request: Any, context: ContextDep) -> TritonAnswer:
         """The same, where this version is loaded."""
         return await generate(f"{name}/{version}", request, context)
 
-    streamed: Any = {"response_class": Response, "responses": {**STREAM, **errors}, "tags": [TRITON_TAG]}
-
-    @routes.post(f"{MODEL_PREFIX}/generate_stream", summary="Write a text with a model piece by piece", **streamed)
-    async def stream_by_name(name: Name, request: TritonBody, context: ContextDep) -> Response:
+    async def generate_stream(name: Name, request: Any, context: ContextDep) -> Response:
         """The same as server-sent events while it is written."""
-        return await stream(name, request, context)
+        prepare = native(request.text_input, request.parameters, "text_input", TRITON_NAMES)
+        found = events(context, (), name, prepare, "text_input", partial(_triton_piece, request))
+        return await EventStream.begun(found, context.headers, render_error=lambda response: event(bytes(response.body)))
 
-    @routes.post(
-        f"{MODEL_PREFIX}/versions/{{version}}/generate_stream",
-        summary="Write a text with a version piece by piece",
-        **streamed,
-    )
-    async def stream_by_version(name: Name, version: Version, request: TritonBody, context: ContextDep) -> Response:
+    async def generate_stream_version(name: Name, version: Version, request: Any, context: ContextDep) -> Response:
         """The same, where this version is loaded."""
-        return await stream(f"{name}/{version}", request, context)
+        return await generate_stream(f"{name}/{version}", request, context)
+
+    version = f"{MODEL_PREFIX}/versions/{{version}}"
+    streamed: Any = {"response_class": Response, "responses": {**STREAM, **errors}}
+    whole: Any = {"responses": errors}
+    for path, answer, summary, options in (
+        (f"{MODEL_PREFIX}/generate", generate, "Write a text with a model", whole),
+        (f"{version}/generate", generate_version, "Write a text with a version", whole),
+        (f"{MODEL_PREFIX}/generate_stream", generate_stream, "Write a text with a model piece by piece", streamed),
+        (f"{version}/generate_stream", generate_stream_version, "Write a text with a version piece by piece", streamed),
+    ):
+        answer.__annotations__["request"] = Annotated[TritonRequest, Body(openapi_examples=examples)]
+        routes.post(path, name=f"triton_{answer.__name__}", summary=summary, tags=[TRITON_TAG], **options)(answer)
+
+
+def _triton_piece(request: TritonRequest, deployment: Deployment, number: int, text: str, answer: GeneratedText | None) -> Any:
+    return _triton(deployment, text, request, answer).model_dump()
 
 
 def _triton(deployment: Deployment, text: str, request: TritonRequest, answer: GeneratedText | None) -> TritonAnswer:
