@@ -23,8 +23,8 @@ def needs_chromium() -> None:
         pytest.skip("there is no chromium on the PATH; on Debian: apt install chromium")
 
 
-# of a module, not of the session: while it is open, no asyncio test could run in this thread
-@pytest.fixture(scope="module")
+# of this folder, not of the session: while it is open, no asyncio test could run in this thread
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=20_000)  # milliseconds: a bound, not a wait; the machine may be busy with other things
     with chromium() as opened:

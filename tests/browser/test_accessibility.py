@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Open
-from tests.browser.test_playground import EXPLAINED, TASKS, choose, cut_long_texts, press
+from tests.browser.test_playground import EXPLAINED, QUICK_TASKS, TASKS, choose, cut_long_texts, press
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 
@@ -31,8 +31,8 @@ def everything_shown(page: Page, model: str, verb: str) -> None:
     expect(page.locator(".legend")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("model", "verb"), TASKS)
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
 def test_every_text_has_enough_contrast(open_page: Open, model: str, verb: str, scheme: Literal["light", "dark"]) -> None:
     with open_page(color_scheme=scheme, reduced_motion="reduce") as page:
         everything_shown(page, model, verb)
@@ -41,7 +41,7 @@ def test_every_text_has_enough_contrast(open_page: Open, model: str, verb: str, 
         assert found["faint"] == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_an_error_and_a_note_have_enough_contrast(open_page: Open, scheme: Literal["light", "dark"]) -> None:
     with open_page(color_scheme=scheme, reduced_motion="reduce", expected=("422",)) as page:
         cut_long_texts(page)
@@ -54,6 +54,7 @@ def test_an_error_and_a_note_have_enough_contrast(open_page: Open, scheme: Liter
         assert page.evaluate(CONTRAST)["faint"] == []
 
 
+@pytest.mark.slow
 def test_the_measure_of_contrast_finds_what_is_too_faint(open_page: Open) -> None:
     with open_page() as page:
         expect(page.get_by_role("radio", name="sentiment")).to_be_visible()
@@ -61,7 +62,7 @@ def test_the_measure_of_contrast_finds_what_is_too_faint(open_page: Open) -> Non
         assert [entry for entry in page.evaluate(CONTRAST)["faint"] if entry.startswith("Ask a model")]
 
 
-@pytest.mark.parametrize(("model", "verb"), TASKS)
+@pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
 def test_every_control_has_a_name(open_page: Open, model: str, verb: str) -> None:
     with open_page() as page:
         everything_shown(page, model, verb)
@@ -73,6 +74,7 @@ def test_every_control_has_a_name(open_page: Open, model: str, verb: str) -> Non
         assert [match["role"]["value"] for match in found if not match.get("name", {}).get("value", "").strip()] == []
 
 
+@pytest.mark.slow
 def test_headings_descend_one_level_at_a_time(open_page: Open) -> None:
     with open_page() as page:
         everything_shown(page, "sentiment", "Classify")

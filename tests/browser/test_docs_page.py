@@ -22,6 +22,7 @@ def test_an_example_is_executed_where_it_stands(open_page: Open) -> None:
         expect(response).to_contain_text("Anna Schmidt")
 
 
+@pytest.mark.slow
 def test_tags_come_in_the_order_a_newcomer_needs(open_page: Open) -> None:
     with open_page("/docs") as page:
         expect(page.locator(".opblock-tag").first).to_be_visible()
@@ -38,14 +39,14 @@ def test_every_error_is_shown_with_its_own_example(open_page: Open) -> None:
             expect(row).to_contain_text(f'"status": {status}')
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_it_follows_the_scheme_of_the_system(open_page: Open, scheme: Literal["light", "dark"]) -> None:
     with open_page("/docs", color_scheme=scheme) as page:
         expect(page.locator(".opblock").first).to_be_visible()
         assert page.evaluate("document.documentElement.classList.contains('dark-mode')") is (scheme == "dark")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_every_text_has_enough_contrast(open_page: Open, scheme: Literal["light", "dark"]) -> None:
     with open_page("/docs", color_scheme=scheme, reduced_motion="reduce") as page:
         page.locator(".opblock-summary-path", has_text="/v1/classify").click()
@@ -56,6 +57,7 @@ def test_every_text_has_enough_contrast(open_page: Open, scheme: Literal["light"
         assert found["faint"] == []
 
 
+@pytest.mark.slow
 def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService) -> None:
     with open_page("/hooper/docs", url=prefixed_service.url) as page:
         page.locator(".opblock-summary-path", has_text="/v1/classify").click()
@@ -65,6 +67,7 @@ def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService
         expect(page.locator(".live-responses-table")).to_contain_text("sentiment")
 
 
+@pytest.mark.slow
 def test_an_operation_can_be_read_and_run_on_a_phone(open_page: Open) -> None:
     with open_page("/docs", viewport={"width": 360, "height": 800}) as page:
         page.locator(".opblock-summary").first.click()

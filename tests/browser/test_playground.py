@@ -20,6 +20,8 @@ from tests.support.tiny_model import publish_tiny
 
 MODELS = ROOT / "models"
 TASKS = [("sentiment", "Classify"), ("qa", "Answer"), ("summary", "Summarize")]
+QUICK_TASKS = [TASKS[0], *(pytest.param(*task, marks=pytest.mark.slow) for task in TASKS[1:])]
+"""For what one task shows of all; a page costs some seconds of the processor."""
 QUOTES = "It's \"good\", isn't it?\n\\ $HOME `id` %s 🙂 café"
 
 
@@ -47,7 +49,7 @@ def answer_of(page: Page, route: str) -> Any:
 # --- every task
 
 
-@pytest.mark.parametrize(("model", "verb"), TASKS)
+@pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
 def test_the_first_click_shows_an_answer_and_where_its_time_went(open_page: Open, model: str, verb: str) -> None:
     with open_page() as page:
         choose(page, model)
@@ -179,7 +181,7 @@ def test_an_explanation_colours_words_and_tells_their_sides_without_colour_too(o
         assert asked == [{"model": "sentiment", "inputs": text, "target": None}]
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["field named", "field not named"])
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["field named", "field not named"])
 def test_the_words_of_a_question_and_of_its_context_are_told_apart(open_page: Open, named: bool) -> None:
     placed = [("context", "When", 0, 0.4), ("context", "it", 5, -0.3), ("question", "did", 5, 0.2)]
     tokens = [
@@ -200,7 +202,7 @@ def test_the_words_of_a_question_and_of_its_context_are_told_apart(open_page: Op
         assert paragraphs.nth(1).locator(".for, .against").all_inner_texts() == ["did"]
 
 
-@pytest.mark.parametrize(("model", "verb"), TASKS)
+@pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
 def test_why_explains_or_says_in_a_sentence_that_this_service_cannot(open_page: Open, model: str, verb: str) -> None:
     with open_page(expected=("404",)) as page:
         can = "/v1/explain" in page.request.get(f"{page.url}openapi.json").json()["paths"]
@@ -218,7 +220,7 @@ def test_why_explains_or_says_in_a_sentence_that_this_service_cannot(open_page: 
 
 
 @pytest.mark.parametrize("language", ["curl", "Python"])
-@pytest.mark.parametrize(("model", "verb"), TASKS)
+@pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
 def test_what_is_copied_runs_and_gets_the_same_answer(open_page: Open, model: str, verb: str, language: str) -> None:
     if language == "curl" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
@@ -360,6 +362,7 @@ QUANTILES: list[tuple[list[list[Any]], float, float | None]] = [
 ]
 
 
+@pytest.mark.slow
 def test_a_quantile_lies_where_prometheus_puts_it(open_page: Open) -> None:
     ask = (
         "async ([counts, part]) => (await import('./static/playground/live.js'))"
@@ -416,7 +419,7 @@ def tab_to(page: Page, name: str) -> None:
     raise AssertionError(f"Tab never reached {name}")
 
 
-@pytest.mark.parametrize("width", [390, 320])
+@pytest.mark.parametrize("width", [pytest.param(390, marks=pytest.mark.slow), 320])
 def test_it_is_readable_on_a_phone(open_page: Open, width: int) -> None:
     with open_page(viewport={"width": width, "height": 700}, has_touch=True) as page:
         for model, verb in TASKS:
@@ -430,6 +433,7 @@ def test_it_is_readable_on_a_phone(open_page: Open, width: int) -> None:
         assert small == []
 
 
+@pytest.mark.slow
 def test_the_page_follows_the_scheme_of_the_system(open_page: Open) -> None:
     grounds = {}
     for scheme in ("light", "dark"):
@@ -440,7 +444,7 @@ def test_the_page_follows_the_scheme_of_the_system(open_page: Open) -> None:
     assert grounds["dark"] < 40
 
 
-@pytest.mark.parametrize("path", ["/hooper/", "/hooper"])
+@pytest.mark.parametrize("path", ["/hooper/", pytest.param("/hooper", marks=pytest.mark.slow)])
 def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService, path: str) -> None:
     with open_page(path, url=prefixed_service.url) as page:
         press(page, "Classify")

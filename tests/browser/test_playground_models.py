@@ -139,7 +139,15 @@ def test_two_models_answer_side_by_side(open_page: Open, own_models: LiveService
         expect(page.locator(".version")).to_have_count(0)
 
 
-@pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8", ","), ("utf-8-sig", "\t"), ("cp1252", ";"), ("utf-16", ";")])
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"),
+    [
+        ("utf-8", ","),
+        pytest.param("utf-8-sig", "\t", marks=pytest.mark.slow),
+        ("cp1252", ";"),
+        pytest.param("utf-16", ";", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_comes_back_with_answers(open_page: Open, own_models: LiveService, encoding: str, delimiter: str) -> None:
     rows = [
         ["Nr", "Beschreibung", "label"],
@@ -195,10 +203,10 @@ def test_a_busy_service_is_waited_for_and_a_stop_keeps_what_is_there(open_page: 
     ("content", "sentence"),
     [
         (b"PK\x03\x04rest", "This is a workbook or an archive, not csv."),
-        (b"", "texts.csv is empty."),
-        (b"text,label\n", "texts.csv has a header and no rows."),
+        pytest.param(b"", "texts.csv is empty.", marks=pytest.mark.slow),
+        pytest.param(b"text,label\n", "texts.csv has a header and no rows.", marks=pytest.mark.slow),
         (b"text\n" + b"good\n" * 10_001, "texts.csv has 10,001 rows; at most 10,000 are answered here."),
-        (b"a\0b", "This is no text file"),
+        pytest.param(b"a\0b", "This is no text file", marks=pytest.mark.slow),
     ],
 )
 def test_a_file_that_cannot_be_answered_says_why(
@@ -210,7 +218,7 @@ def test_a_file_that_cannot_be_answered_says_why(
         expect(page.get_by_role("alert")).to_contain_text(sentence)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_nothing_scrolls_sideways_on_a_phone(open_page: Open, own_models: LiveService, scheme: str) -> None:
     with open_page(url=own_models.url, viewport={"width": 360, "height": 800}, color_scheme=scheme) as page:
         for model, verb in (("topics", "Classify"), ("stars", "Predict"), ("first", "Classify")):

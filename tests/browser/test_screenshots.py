@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from scripts.release.screenshots import MAX_BYTES, OUT, REPORT, SHOTS, main
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.slow
 def test_it_takes_a_picture_of_the_running_service(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path), "--only", "playground-phone"]) == 0
     (picture,) = tmp_path.iterdir()

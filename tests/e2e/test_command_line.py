@@ -15,6 +15,7 @@ import pytest
 
 from app.cli import main
 from app.settings import PREFIX
+from tests.support.forks import run_forked
 from tests.support.live_service import ROOT, serving
 
 MODELS = ROOT / "models"
@@ -39,9 +40,7 @@ def hooper(environment: dict[str, str], tmp_path: Path) -> Hooper:
     """Runs a command in an empty folder."""
 
     def run(*arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments), cwd=tmp_path, env=environment | more, input=given, capture_output=True, text=True, check=False
-        )
+        return run_forked(arguments, tmp_path, environment | more, given)
 
     return run
 
@@ -79,7 +78,7 @@ def test_a_summary_of_each_line(hooper: Hooper) -> None:
 
 
 def test_a_reader_who_has_seen_enough_ends_it_quietly(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "many.txt").write_text(f"{FILM}\n" * 20_000)
+    (tmp_path / "many.txt").write_text("Good.\n" * 1_000)  # more answers than a pipe holds
     with subprocess.Popen(
         command("predict", "--model", "sentiment", "many.txt"),
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -147,6 +146,11 @@ def test_the_exit_code_tells_how_it_went(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("line", "code"), [("--version", 0), ("modles", 2), ("doctor", 0), ("serve --model nothing", 2)])
-def test_it_is_the_exit_code_of_the_process(line: str, code: int, hooper: Hooper) -> None:
+@pytest.mark.parametrize(("line", "code"), [("doctor", 0), ("serve --model nothing", 2)])
+def test_so_does_that_of_a_command_that_sets_up_its_process(line: str, code: int, hooper: Hooper) -> None:
     assert hooper(*line.split()).returncode == code
+
+
+@pytest.mark.parametrize(("line", "code"), [("--version", 0), ("modles", 2)])
+def test_it_is_the_exit_code_of_the_process(line: str, code: int, environment: dict[str, str]) -> None:
+    assert subprocess.run(command(*line.split()), env=environment, capture_output=True, check=False).returncode == code

@@ -81,6 +81,7 @@ def test_offsets_are_counted_in_the_callers_own_characters(client: httpx.Client,
     assert "".join(entry["text"] for entry in result["tokens"]) == "".join(text.split())
 
 
+@pytest.mark.slow  # hundreds of runs of the model each; that it is bounded is shown with a tiny one, too
 @pytest.mark.parametrize("truncation", ["truncate", "window"])
 def test_two_hundred_kilobytes_are_bounded_work(client: httpx.Client, truncation: str) -> None:
     text = "A dreadful and boring film, they said. " * 700 + "I loved it! " * 60
