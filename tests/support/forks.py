@@ -19,7 +19,6 @@ from typing import IO
 STDIN, STDOUT, STDERR = 0, 1, 2
 FORKS = multiprocessing.get_context("forkserver")
 PRELOADED = [
-    "app.cli.predict",
     "app.cli.service",
     "app.runtime.encoder_engine",
     "app.server",
@@ -27,7 +26,7 @@ PRELOADED = [
     "uvicorn.loops.uvloop",
     __name__,
 ]
-"""What a service has imported once it answers, and what answers without one."""
+"""What a service has imported once it answers. No command of a task's options, which would keep which tasks there are."""
 FORKS.set_forkserver_preload(PRELOADED)
 
 
