@@ -99,9 +99,19 @@ class KvCache:
     """
 
     def __init__(self, decoder: Decoder, num_rows: int, max_source_tokens: int) -> None:
+        """
+        Raises:
+            InvalidSettings: the system does not promise so much memory.
+        """
         shape = (decoder.num_layers, 2, num_rows, decoder.num_heads)
-        self.past = np.zeros((*shape, decoder.max_length, decoder.head_size), np.float32)
-        self.cross = np.zeros((*shape, max_source_tokens, decoder.head_size), np.float32)
+        try:
+            self.past = np.zeros((*shape, decoder.max_length, decoder.head_size), np.float32)
+            self.cross = np.zeros((*shape, max_source_tokens, decoder.head_size), np.float32)
+        except MemoryError as error:
+            num_bytes = num_rows * bytes_per_row(decoder, max_source_tokens)
+            raise InvalidSettings(
+                f"there is no memory for a cache of {num_rows} rows, {num_bytes:,} bytes; set HOOPER_CACHE_BYTES to less"
+            ) from error
         self.input_ids = np.zeros((num_rows, 1), np.int64)
         self.past_lengths = np.zeros(num_rows, np.int32)
         self.source_lengths = np.zeros(num_rows, np.int32)

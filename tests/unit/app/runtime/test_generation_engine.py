@@ -196,6 +196,8 @@ async def test_a_sequence_without_finite_numbers_fails_alone_and_spoils_nothing(
     step = await engine.forward(Batch("prefill", batch))
     assert isinstance(step.outputs[1], EngineFailed)
     assert step.is_finished == [False, True, False]
+    assert engine._session is not None
+    assert np.isfinite(engine._session.cache.past).all(), "the row would be given to another sequence as it is"
     engine.release([2])
     batch[1] = sequence(ROWS[3], 4)
     assert tokens((await engine.forward(Batch("prefill", batch[1:2]))).outputs[0]) == greedily(ROWS[3])[:1]

@@ -172,3 +172,8 @@ def test_what_never_fits_is_refused_with_numbers() -> None:
         slots.check(row(1), SamplingParams(max_new_tokens=5, num_beams=3))
     with pytest.raises(TooLarge, match="5 new tokens after the 2 that a sequence starts with are more than the 6"):
         slots.check(row(1), SamplingParams(max_new_tokens=5, decoder_input_ids=(1, 2)))
+
+
+def test_a_cache_that_the_system_has_no_memory_for_is_said_with_numbers() -> None:
+    with pytest.raises(InvalidSettings, match=r"no memory for a cache of 10000000000000 rows, [\d,]+ bytes; set"):
+        KvCache(DECODER, 10**13, MAX_SOURCE_TOKENS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,13 @@ import pytest
 
 from app.api.protocols.state import DecoderState
 from app.core.errors import EngineFailed, InvalidArtefact, InvalidInput, InvalidSettings, TooLarge, Unavailable
+from app.core.manifest import MANIFEST, Graph, describe_file, read_manifest
 from app.observability.metrics import Metrics
+from app.runtime.decoder_session import BoundSession, open_decoder
 from app.runtime.kv_cache import bytes_per_row
-from app.runtime.onnx_session import open_session
+from app.runtime.onnx_session import OrtSession, open_session
+from app.runtime.providers import Provider
+from app.serving import loader
 from app.serving.deployment import Deployment, Prediction, StreamedText, offline_predict
 from app.serving.doctor import examine
 from app.serving.loader import load
@@ -272,3 +277,56 @@ async def test_the_state_of_a_model_says_what_its_decoder_runs_on(writer: Deploy
     state = DecoderState.of(writer)
     assert state is not None
     assert (state.execution_providers, state.precision, state.max_length) == (["CPUExecutionProvider"], "fp32", MAX_LENGTH)
+
+
+# --- what graphs run on
+
+
+def publish_variants(models: Path) -> Path:
+    """With a form of both graphs for int8, which are the same in truth, and an agreement in it."""
+    folder = publish_tiny_decoder(models, variants={"int8": "decoder.int8.onnx"})
+    for name in ("model", "decoder"):
+        shutil.copyfile(folder / f"{name}.onnx", folder / f"{name}.int8.onnx")
+    manifest = read_manifest(folder)
+    graph = manifest.graph.model_copy(update={"variants": {"int8": "model.int8.onnx"}})
+    parity = {**manifest.parity, "int8": manifest.parity["fp32"]}
+    files = {path.name: describe_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    changed = manifest.model_copy(update={"graph": graph, "parity": parity, "files": files})
+    (folder / MANIFEST).write_text(changed.as_json(), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("has_int8", "precision"), [(True, "int8"), (False, "fp32")])
+async def test_a_decoder_runs_in_the_precision_that_was_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_int8: bool, precision: str
+) -> None:
+    monkeypatch.setattr(loader, "has_int8", lambda: has_int8)
+    opened: list[str] = []
+
+    def decoder_factory(file: Path, *arguments: Any) -> BoundSession:
+        opened.append(file.name)
+        return open_decoder(file, *arguments)
+
+    deployment = await loaded(publish_variants(tmp_path), None, open_session, decoder_factory)
+    assert opened == [f"decoder{'.int8' if has_int8 else ''}.onnx"]
+    assert deployment.decoder_provider is not None
+    assert (deployment.provider.precision, deployment.decoder_provider.precision) == (precision, precision)
+    await deployment.aclose(0)
+
+
+async def test_a_decoder_runs_on_the_processor_whatever_the_encoder_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "has_int8", lambda: True)
+    monkeypatch.setattr(loader, "choose_provider", lambda choice: Provider("cuda", "fp32", "for a test"))
+
+    def session_factory(file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:
+        return open_session(file, graph, replace(provider, device="cpu"), num_threads)
+
+    deployment = await loaded(publish_variants(tmp_path), None, session_factory, device="cuda")
+    assert deployment.provider.device == "cuda"
+    assert deployment.decoder_provider == Provider(
+        "cpu", "int8", "decoders run on the processor; the processor multiplies int8 fast"
+    )
+    assert texts(await deployment.predict(items(*TEXTS), GREEDY)) == expected(*TEXTS)
+    await deployment.aclose(0)
