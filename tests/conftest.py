@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -30,6 +31,12 @@ def shipped_service() -> Iterator[LiveService]:
     """The service over the models of this repository, one for all tests that only ask it."""
     with serving(ROOT / "models", device=None, engine_threads=None) as running:
         yield running
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays to the end: no collection of garbage looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure() -> None:

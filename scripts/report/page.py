@@ -10,11 +10,12 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from app.core.errors import InvalidSettings, SetupError
 from app.core.files import write_atomically
@@ -55,6 +56,17 @@ OPTIONAL = (
 
 def to_html(report: Mapping[str, Any]) -> str:
     """The page of a built report. Every text is escaped: the template engine does it to all that is not marked as markup."""
+    full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
+    training = training_task(report["task"])
+    full["tiles"] = {key: value for key, value in report["headline"].items() if not is_reference(training, key)}
+    full["metric_names"] = defaultdict(str, report.get("metric_names", {}))
+    full["unbeaten"] = unbeaten(report.get("baselines") or {}, full["metric_names"])
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    return _template().render(report=full, style=style, length_metric=training.length_metric)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -66,13 +78,7 @@ def to_html(report: Mapping[str, Any]) -> str:
         "curves": _losses,
         "rates": _rates,
     }
-    full = {**dict.fromkeys(OPTIONAL), **report, "about_temperature": _about_temperature(report.get("temperature"))}
-    training = training_task(report["task"])
-    full["tiles"] = {key: value for key, value in report["headline"].items() if not is_reference(training, key)}
-    full["metric_names"] = defaultdict(str, report.get("metric_names", {}))
-    full["unbeaten"] = unbeaten(report.get("baselines") or {}, full["metric_names"])
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(report=full, style=style, length_metric=training.length_metric)
+    return environment.get_template("page.html.j2")
 
 
 def marked(text: str, name: str, words: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -247,6 +247,7 @@ def test_a_recipe_file_and_options_go_together(train: Train, tmp_path: Path, mon
     assert line.recipe_file == Path("films.toml")
 
 
+@pytest.mark.slow
 def test_a_model_trained_in_bf16_is_judged_in_fp32(train: Train, tmp_path: Path) -> None:
     assert train("--precision", "bf16") == 0
     evaluation = json.loads((tmp_path / "models" / "reviews" / "1" / "evaluation.json").read_text(encoding="utf-8"))
@@ -373,6 +374,7 @@ def test_squad_becomes_a_published_model_that_answers_questions(
     assert '"context"' in printed
 
 
+@pytest.mark.slow
 def test_documents_and_summaries_become_a_published_model_that_sums_up(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -397,6 +399,7 @@ def test_label_smoothing_is_for_labels(train: Train, tmp_path: Path, capsys: pyt
 # the fit
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_suggested_with_a_plot_and_nothing_is_trained(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -425,6 +428,7 @@ def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_read(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_teaches_the_next_one(
     made: Made, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def test_held_out_rows_that_the_version_was_trained_on_are_left_out(here: Path, 
     assert sentence in (folder / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_other_labels_get_a_new_head_that_begins_as_a_probe_of_what_the_old_one_read(here: Path) -> None:
     text = (here / "reviews.csv").read_text(encoding="utf-8").replace("positive", "praise")
     (here / "praise.csv").write_text(text, encoding="utf-8")

@@ -34,6 +34,7 @@ def test_the_published_graph_pools_as_it_was_trained_and_the_card_says_how(
     assert sentence.capitalize().replace("(c", "(C") in (folder / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_it_is_switched_off_by_one_option(train: Train, sentence_encoder: Path, tmp_path: Path) -> None:
     assert train("--base-model", str(sentence_encoder), "--head", "random") == 0
     folder = tmp_path / "models" / "reviews" / "1"
@@ -57,6 +58,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
     assert training["probe"]["strength"] == evaluation_of(tmp_path / "models" / "whole" / "1")["training"]["probe"]["strength"]
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_from_the_probe_too(train: Train, sentence_encoder: Path, tmp_path: Path) -> None:
     assert train("--base-model", str(sentence_encoder), "--lora-rank", "2") == 0
     assert read_manifest(tmp_path / "models" / "reviews" / "1").graph.outputs[0].pooling == "mean"

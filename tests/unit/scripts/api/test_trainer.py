@@ -118,6 +118,7 @@ def test_the_service_serves_what_was_saved_by_the_name_it_was_saved_under(made: 
     assert {entry["label"] for entry in answer["results"][0]["labels"]} == {"negative", "positive"}
 
 
+@pytest.mark.slow
 def test_the_script_in_the_card_repeats_the_model(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("imdb", "bert-base-uncased"):
@@ -158,6 +159,7 @@ def test_a_trainer_says_in_a_line_what_it_is_and_settles_which_rows_are_whose(wo
     assert [row["text"] for row in val] != seeded
 
 
+@pytest.mark.slow
 def test_another_save_is_the_next_version_and_the_latest_is_served(workplace: Path, base_folder: Path) -> None:
     trainer = new_trainer(base_folder)
     trainer.fit(epochs=1)
@@ -242,6 +244,7 @@ def test_what_is_settled_before_is_no_option_of_fit(key: str, workplace: Path, b
         new_trainer(base_folder).fit(epochs=1, **{key: 1})
 
 
+@pytest.mark.slow
 def test_autofit_sets_training_rows_aside_and_never_those_held_out(
     workplace: Path, base_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,6 +322,7 @@ def test_questions_are_answered_with_loss_exact_match_and_f1(workplace: Path, ba
     assert "question_answering.create_trainer(model, train, val, batch_size=8" in evaluation_of(folder)["script"]
 
 
+@pytest.mark.slow
 def test_documents_are_summed_up_with_loss_and_rouge(workplace: Path, base_folder: Path) -> None:
     train, val = get_dataset(write_news(workplace / "news.jsonl"), split_ratio=0.8)
     trainer = summarizer.create_trainer(summarizer.get_model(base_folder), train, val, **OPTIONS)
@@ -440,6 +444,7 @@ def test_cross_validation_judges_the_training_part_and_leaves_the_trainer_as_it_
         trainer.cross_validate(folds=1)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_published_model_by_its_name(made: Made, workplace: Path) -> None:
     folder = made.place / "imdb_classifier"
     model = text_classifier.get_model(folder)

@@ -70,7 +70,9 @@ def test_a_checkpoint_for_regression_gives_its_number(save: Save, models: Path) 
     assert scores(models / "films" / "1", "a very good film") == {"score": pytest.approx(number, abs=1e-2)}
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra", "Albert"])
+@pytest.mark.parametrize(
+    "family", ["Bert", "Roberta", *(pytest.param(name, marks=pytest.mark.slow) for name in ("DistilBert", "Electra", "Albert"))]
+)
 def test_a_checkpoint_answers_as_torch_does_with_its_own_labels(family: str, save: Save, models: Path) -> None:
     # the tiny vocabulary has its padding at 0: RoBERTa numbers positions by its padding id
     checkpoint = save(family=family, id2label=LABELS, pad_token_id=0)

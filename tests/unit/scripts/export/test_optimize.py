@@ -128,7 +128,11 @@ def test_a_graph_without_branches_is_left_alone(tmp_path: Path, export: Any) -> 
 @pytest.mark.parametrize(
     ("family", "config"),
     [
-        ("Deberta", {**RELATIVE, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}),
+        pytest.param(
+            "Deberta",
+            {**RELATIVE, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
+            marks=pytest.mark.slow,
+        ),
         ("DebertaV2", {**RELATIVE, "position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm"}),
     ],
 )
@@ -343,7 +347,7 @@ def test_weights_that_are_small_on_disk_unfold_beside_the_graph(export: Any, row
 
 
 @pytest.mark.usefixtures("small_limit")
-@pytest.mark.parametrize("storage", ["fp32", "int8"])
+@pytest.mark.parametrize("storage", [pytest.param("fp32", marks=pytest.mark.slow), "int8"])
 def test_a_checkpoint_over_the_limit_is_published_with_both_files_checksummed(
     storage: str, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

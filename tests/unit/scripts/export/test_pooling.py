@@ -60,7 +60,10 @@ def test_without_a_mask_every_token_counts(pooled: Any, rows: list[Row]) -> None
     np.testing.assert_allclose(logits, logits_of(pooled, row), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parametrize(
+    "family",
+    [name if name in ("Bert", "DistilBert", "MPNet") else pytest.param(name, marks=pytest.mark.slow) for name in PACKED],
+)
 def test_a_packed_graph_pools_as_torch_does(family: str, tiny_model: Any, rows: list[Row], tmp_path: Path) -> None:
     model = tiny_model(family)
     pool_by_mean(model)

@@ -71,6 +71,13 @@ def test_a_worse_version_does_not_serve_until_it_is_promoted_as_is_printed(
     command = shlex.split(line.partition(": ")[2], comments=True)
     assert commands.main(command[1:]) == 0
     assert served(tmp_path) == 2
+
+
+@pytest.mark.slow
+def test_a_better_version_serves_in_place_of_the_one_before(
+    train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_many(*BAD, "--serve-anyway") == 0
     assert train_many(*GOOD) == 0
     assert served(tmp_path) == 3
     assert "reviews/3 serves from the next start on, in place of reviews/2: accuracy" in capsys.readouterr().out
@@ -98,6 +105,7 @@ def test_on_other_rows_it_is_only_said(train_many: Train, tmp_path: Path, capsys
     assert (replaces(tmp_path, 2)["same_rows"], replaces(tmp_path, 2)["serves"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_a_version_before_it_that_cannot_be_opened_keeps_nobody_from_serving(
     train_many: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,7 +46,7 @@ def maker(tmp_path: Path) -> Maker:
     return Maker(tmp_path)
 
 
-@pytest.mark.parametrize("storage", ["int8", "fp16", "fp32"])
+@pytest.mark.parametrize("storage", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "fp32"))])
 def test_every_storage_has_an_fp16_variant(storage: Literal["int8", "fp16", "fp32"], maker: Maker, tiny_model: Any) -> None:
     made = maker.make(tiny_model("Bert"), storage)
     assert made.parity["fp16"].passed

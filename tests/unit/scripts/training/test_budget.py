@@ -47,6 +47,7 @@ def test_a_budget_that_is_too_short_for_an_epoch_buys_a_part_of_it(
     assert [module._updates(course, share * tokens) for share in (0, 0.1, 0.5, 1, 2.5, 100)] == [1, 1, 2, 5, 12, 60]
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_its_budget_became_and_a_resumed_one_keeps_to_it(
     tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ def test_the_seed_repeats_a_run_to_the_last_bit(
     assert not torch.equal(weights(other), made[0])
 
 
+@pytest.mark.slow
 def test_a_training_in_bf16_leaves_the_next_one_of_the_process_in_fp32(
     tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_each_evaluation_without_a_lower_loss_halves_the_rate(
     assert rates[-1] == pytest.approx(0.03 / 4)  # of three evaluations the last one also ended it
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_a_stop_as_if_there_had_been_none(
     tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,8 +105,14 @@ def test_a_model_that_pools_by_the_mean_does_not_read_the_first_token_again(mode
     assert resolved(Recipe(head="random"), TASK, model, str(sentence_encoder), 50).pooling == "mean"
 
 
-@pytest.mark.parametrize("num_labels", [2, 3])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "num_labels"),
+    [
+        pytest.param(family, num_labels, marks=() if (family == "Bert") == (num_labels == 2) else pytest.mark.slow)
+        for family in FAMILIES
+        for num_labels in (2, 3)
+    ],
+)
 def test_the_head_predicts_at_once_what_can_be_told_from_the_frozen_vectors(
     family: str, num_labels: int, tiny_model: Any
 ) -> None:

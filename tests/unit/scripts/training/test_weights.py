@@ -119,6 +119,7 @@ def test_a_model_trained_through_adapters_is_a_plain_one_that_learned(
     assert not list((tmp_path / "saved").glob("adapter*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_adapters_goes_on(tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path) -> None:
     task, run = TextClassificationTraining(), RunFolder(tmp_path)
     whole = tiny_model("Bert")
