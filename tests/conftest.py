@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # the same examples on every machine: a red build is a change, not luck
-settings.register_profile("hooper", derandomize=True, deadline=None, database=None)
+settings.register_profile("hooper", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("hooper")
 
 
@@ -31,12 +30,6 @@ def shipped_service() -> Iterator[LiveService]:
     """The service over the models of this repository, one for all tests that only ask it."""
     with serving(ROOT / "models", device=None, engine_threads=None) as running:
         yield running
-
-
-def pytest_collection_finish() -> None:
-    """What is there before the first test stays to the end: no collection of garbage looks through it again."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_configure() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 MAX_TEST_LINES = 500
 MAX_UNTESTED_LINES = 60
 """A module with more lines than these has a test file of its own."""
-MAX_NOT_MIRRORED = 31
+MAX_NOT_MIRRORED = 29
 """So many modules are still without a test file of their own. The number only falls."""
 
 

@@ -47,7 +47,14 @@ def imported(tree: ast.Module) -> Iterator[str]:
 def called(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func)
+            yield dotted(node.func)
+
+
+def dotted(node: ast.expr) -> str:
+    """A name with the names behind its dots; what is no name is left out: `(a or b).run` is `.run`."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 @pytest.fixture(scope="module")

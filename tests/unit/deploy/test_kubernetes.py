@@ -106,8 +106,13 @@ def test_what_kserve_is_given_is_a_pod() -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to compare with")
-@pytest.mark.parametrize("component", ["", *COMPONENTS])
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(
+    ("overlay", "component"),
+    [
+        pytest.param(*way.split("+"), marks=() if way in ("cpu+", "gpu+models-init") else pytest.mark.slow, id=way)
+        for way in WAYS
+    ],
+)
 def test_these_tests_build_what_kustomize_builds(tmp_path: Path, overlay: str, component: str) -> None:
     ours = with_component(tmp_path, overlay, component)
     command = ["kubectl", "kustomize", str(tmp_path / "kubernetes" / "overlays" / overlay)]
