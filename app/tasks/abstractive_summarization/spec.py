@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from app.core.fields import FieldSpec
 from app.tasks.abstractive_summarization.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.abstractive_summarization.task import AbstractiveSummarization, WrittenSummaryOptions
@@ -38,6 +40,7 @@ SPEC = TaskSpec(
     lines=text_lines("summary"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
+    playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     is_generative=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from app.tasks.generation import SourceText, native_item
 from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
 from app.tasks.text2text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
@@ -33,6 +35,7 @@ SPEC = TaskSpec(
     lines=text_lines("text"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
+    playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     is_generative=True,

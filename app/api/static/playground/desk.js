@@ -4,7 +4,7 @@ import { copyButtons } from "./copy.js";
 import { el, field, percent, select } from "./dom.js";
 import { why } from "./explain.js";
 import { facts, lengthNote } from "./facts.js";
-import { ask, nameOf, Trouble, troubleOfItem } from "./service.js";
+import { ask, nameOf, stream, Trouble, troubleOfItem } from "./service.js";
 import { tablePanel } from "./table.js";
 
 const CHIP = 32; // characters of an example that name it
@@ -33,9 +33,12 @@ export function desk(model, task, page) {
     button.classList.add("busy");
     try {
       const second = page.models.find((entry) => idOf(entry) === other.value);
-      const [reply, otherReply] = await Promise.all(
-        [model, second].filter(Boolean).map((entry) => ask(routeFor(asked), { ...asked, model: nameOf(entry, Boolean(second)) }, mine.signal)),
-      );
+      const isStreamed = !second && task.streams?.(asked);
+      const asking = [model, second].filter(Boolean).map((entry) => {
+        const body = { ...asked, model: nameOf(entry, Boolean(second)) };
+        return isStreamed ? stream(routeFor(asked), body, mine.signal, live(mine)) : ask(routeFor(asked), body, mine.signal);
+      });
+      const [reply, otherReply] = await Promise.all(asking);
       const [result, otherResult] = [reply, otherReply].map((entry) => entry && (task.answer?.(entry.body) ?? entry.body.results[0]));
       for (const entry of [result, otherResult]) if (entry?.error) throw troubleOfItem(entry.error);
       place.replaceChildren(...shown(reply, result, asked, second && { model: second, result: otherResult }));
@@ -49,6 +52,30 @@ export function desk(model, task, page) {
     if (isFirst) bringIntoView(place.previousElementSibling);
     place.removeAttribute("aria-busy");
     button.classList.remove("busy");
+  }
+
+  /** Shows a text while it is written; a button stops that, and what there is stays. */
+  function live(mine) {
+    const text = el("p", { class: "best prose written", dir: "auto" });
+    const count = el("span", { class: "hint" }, "Reading…");
+    const began = performance.now();
+    let first = null;
+    const stop = () => {
+      mine.abort();
+      stopping.remove();
+      place.removeAttribute("aria-busy");
+      button.classList.remove("busy");
+      page.say("Stopped.");
+    };
+    const stopping = el("button", { type: "button", class: "quiet", onclick: stop }, "Stop");
+    place.replaceChildren(text, el("div", { class: "row" }, stopping, count));
+    return (piece, tokens) => {
+      first ??= { at: performance.now(), tokens };
+      text.append(piece);
+      const seconds = (performance.now() - first.at) / 1000;
+      const speed = tokens > first.tokens && seconds > 0 ? `, ${((tokens - first.tokens) / seconds).toFixed(0)} tokens/s` : `, after ${Math.round(first.at - began)} ms`;
+      count.textContent = `${tokens} tokens${speed}`;
+    };
   }
 
   function shown(reply, result, asked, compared) {

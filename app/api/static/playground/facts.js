@@ -2,8 +2,28 @@
 
 import { el } from "./dom.js";
 
-/** Timings, batch, tokens, model and device. `model` is one of /v1/models, `reply` what `ask` returned. */
+/** Of a text that came as it was written: the headers of such an answer are sent before any time is known. */
+function writtenFacts(model, { written, roundTripMs, body }) {
+  const speed = written.perS === null ? "not told" : `${written.perS.toFixed(written.perS < 10 ? 1 : 0)} tokens/s`;
+  return el(
+    "div",
+    { class: "facts" },
+    el(
+      "dl",
+      {},
+      ...fact("First piece after", milliseconds(written.firstMs ?? roundTripMs)),
+      ...fact("All of it after", milliseconds(roundTripMs)),
+      ...fact("Speed", speed),
+      ...fact("Read", `${body.usage.num_tokens.toLocaleString("en")} tokens`),
+      ...fact("Model", `${body.model.name}/${body.model.version}`),
+      ...fact("Runs on", `${model.execution_providers[0].replace("ExecutionProvider", "")}, ${model.precision}`),
+    ),
+  );
+}
+
+/** Timings, batch, tokens, model and device. `model` is one of /v1/models, `reply` what `ask` or `stream` returned. */
 export function facts(model, reply) {
+  if (reply.written) return writtenFacts(model, reply);
   const { timing, roundTripMs, body } = reply;
   const rest = Math.max(0, roundTripMs - (timing.tokenize ?? 0) - (timing.queue ?? 0) - (timing.inference ?? 0));
   const parts = [

@@ -60,6 +60,47 @@ export async function ask(path, body, signal, more = {}) {
   return { body: answer, timing: timingOf(response.headers), roundTripMs: performance.now() - began };
 }
 
+/**
+ * The same for one text that is told while it is written: `told(text, tokens)` for each piece. Returns what `ask` does, with
+ * `written`: tokens, tokens a second from the first piece on, and the milliseconds until that.
+ */
+export async function stream(path, body, signal, told) {
+  const began = performance.now();
+  const headers = { "Content-Type": "application/json" };
+  const response = await send(path, { method: "POST", headers, body: JSON.stringify({ ...body, stream: true }), signal });
+  let first = null;
+  let tokens = 0;
+  for await (const [name, data] of events(response.body)) {
+    if (name === "error") throw new Trouble(inWords(data.status, data), sentence(data.detail), { status: data.status });
+    if (name === "done") {
+      const seconds = (performance.now() - (first?.at ?? began)) / 1000;
+      const perS = first && tokens > first.tokens ? (tokens - first.tokens) / seconds : null;
+      return { body: data, timing: {}, roundTripMs: performance.now() - began, written: { tokens, perS, firstMs: first && first.at - began } };
+    }
+    first ??= { at: performance.now(), tokens: data.num_new_tokens };
+    tokens = data.num_new_tokens;
+    told(data.text, tokens);
+  }
+  throw new Trouble("The text was cut off.", "The connection ended before the text did.");
+}
+
+/** The server-sent events of a body: pairs of name and data. */
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    buffer += value;
+    const blocks = buffer.split("\n\n");
+    buffer = blocks.pop();
+    for (const block of blocks) {
+      const lines = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
+      if (lines.data) yield [lines.event, JSON.parse(lines.data)]; // a comment has none
+    }
+  }
+}
+
 async function send(path, options) {
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   let response;
