@@ -273,16 +273,17 @@ async def test_a_step_that_is_told_to_stop_stops_and_the_engine_goes_on(tmp_path
         hang([], {}, None)
         raise RuntimeError("terminated")
 
+    batch = [sequence(ROWS[0], 1)]
+    await engine.forward(Batch("prefill", batch))
     factory.twist = obeying
-    watched = Watchdog(engine, step_s=0.2, grace_s=20)
-    running = asyncio.ensure_future(watched.forward(Batch("prefill", [sequence(ROWS[0], 1)])))
+    stalling = asyncio.ensure_future(Watchdog(engine, step_s=0.05, grace_s=50).forward(Batch("decode", batch)))
     await asyncio.to_thread(hang.begun.wait)
-    asyncio.get_running_loop().call_later(0.3, hang.release)
+    asyncio.get_running_loop().call_later(0.1, hang.release)
     with pytest.raises(EngineStalled):
-        await running
+        await stalling
     factory.twist = None
     engine.release([1])
-    step = await watched.forward(Batch("prefill", [sequence(ROWS[0], 2)]))
+    step = await engine.forward(Batch("prefill", [sequence(ROWS[0], 2)]))
     assert tokens(step.outputs[0]) == greedily(ROWS[0])[:1]
     await engine.aclose()
 
@@ -290,9 +291,11 @@ async def test_a_step_that_is_told_to_stop_stops_and_the_engine_goes_on(tmp_path
 async def test_a_step_that_hangs_loses_the_engine_and_is_abandoned(tmp_path: Path) -> None:
     factory, hang = FaultyDecoderFactory(), Hang()
     engine = tiny_engine(tmp_path, decoder_factory=factory)
+    batch = [sequence(ROWS[0], 1)]
+    await engine.forward(Batch("prefill", batch))
     factory.twist = lambda: hang([], {}, None)
     with pytest.raises(EngineLost):
-        await Watchdog(engine, step_s=0.05, grace_s=0.05).forward(Batch("prefill", [sequence(ROWS[0], 1)]))
+        await Watchdog(engine, step_s=0.05, grace_s=0.05).forward(Batch("decode", batch))
     await engine.aclose(0.01)
     hang.release()
 
