@@ -226,15 +226,16 @@ class FeatureExtractionTask(TrainingTask):
         return ["spearmanr", "pearsonr", "recall", "mrr"]
 
     def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
-        """Where rows have a number, how far a pair's rank by its cosine lies from that by its number, as a part of all ranks,
-        negative; a row without one moves no mean. Else the reciprocal rank of each row's partner."""
+        """Where rows have a number, the product of a pair's standardized ranks, by its cosine and by its number: their mean is
+        Spearman's correlation; a row without one moves no mean. Else the reciprocal rank of each row's partner."""
         scored = _scored(examples)
         if not scored:
             scores: np.ndarray = 1 / search(answers, examples).ranks
             return scores
-        errors = _rank_errors([answers[row] for row in scored], [examples[row] for row in scored])
-        scores = np.full(len(examples), -errors.mean())
-        scores[scored] = -errors
+        predicted = _standardized(ranks(np.array([answers[row].scores[0] for row in scored])))
+        products = predicted * _standardized(ranks(np.array([examples[row].target for row in scored])))
+        scores = np.full(len(examples), products.mean())
+        scores[scored] = products
         return scores
 
     def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
@@ -244,7 +245,9 @@ class FeatureExtractionTask(TrainingTask):
         scored = _scored(examples)
         points = [[round(examples[row].target, 4), round(answers[row].scores[0], 4)] for row in scored][:MAX_PROBED]
         if scored:
-            errors = -self.row_scores(answers, examples)
+            own = _rank_errors([answers[row] for row in scored], [examples[row] for row in scored])
+            errors = np.full(len(examples), own.mean())
+            errors[scored] = own
         else:
             found = search(answers, examples)
             errors = (found.ranks - 1) / max(1, found.num_texts - 1)
@@ -374,6 +377,12 @@ def _cropped(row: Row, limit: int) -> Row:
 def _scored(examples: Sequence[Example]) -> list[int]:
     """Numbers of the rows that have a number."""
     return [row for row, example in enumerate(examples) if example.target is not None]
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    """With the mean 0 and the deviation 1; all 0 where they do not vary."""
+    scaled: np.ndarray = (values - values.mean()) / (values.std() or 1.0)
+    return scaled
 
 
 def _rank_errors(answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:

@@ -184,4 +184,14 @@ def test_rows_with_a_number_and_rows_that_belong_together_have_figures_of_their_
     headline = SPEC.evaluate(answers, examples, {})["headline"]
     assert (headline["spearman"], headline["mrr"], headline["rows"]) == (1.0, 1.0, 3)
     assert SPEC.metric_of(examples) == "spearman"
-    assert np.isfinite(SPEC.row_scores(answers, examples)).all()
+    assert SPEC.row_scores(answers, examples).mean() == pytest.approx(1.0)
+
+
+def test_scores_of_rows_average_to_spearmans_correlation_also_where_numbers_are_equal() -> None:
+    numbers, cosines = GENERATOR.integers(0, 5, 40) / 5, GENERATOR.normal(size=40).round(1)
+    examples = [Example(SimilarityItem("a", (str(row),)), float(value), "s", "s") for row, value in enumerate(numbers)]
+    answers = [Similarities([float(value)], np.eye(2)) for value in cosines]
+    headline = SPEC.evaluate(answers, examples, {})["headline"]
+    assert SPEC.row_scores(answers, examples).mean() == pytest.approx(headline["spearman"], abs=1e-4)
+    same = [Similarities([0.5], np.eye(2))] * 40
+    assert SPEC.row_scores(same, examples).mean() == SPEC.evaluate(same, examples, {})["headline"]["spearman"] == 0
