@@ -311,7 +311,8 @@ class Trainer(Generic[F]):
         # from a folder of its own: the run folder may by now hold another trainer's model
         with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
             self._trained.model.save_pretrained(folder)
-            yield replace(self._model.start, base=BaseModel(folder, self._model.start.base.name))
+            base = BaseModel(folder, self._model.start.base.name)
+            yield replace(self._model.start, tokenizer=self._trained.tokenizer, base=base)
 
     def _needed(self, action: str) -> Trained:
         if self._trained is None:

@@ -20,6 +20,7 @@ from scripts.export.pooling import restore_pooling
 from scripts.export.torch_reference import TorchRunner
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training import pretrained
+from scripts.training.casing import with_capitals
 from scripts.training.data import Example
 from scripts.training.pretrained import resolve
 from scripts.training.processes import is_main_process
@@ -54,7 +55,7 @@ def open_teacher(name: str, training: TrainingTask, task_options: Mapping[str, A
     Raises:
         InvalidSettings: it cannot be loaded, or has other labels than the data.
     """
-    location, tokenizer_of = _places(name)
+    location, tokenizer_of, is_cased = _places(name)
     transformers.logging.set_verbosity_error()
     try:
         model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -65,6 +66,7 @@ def open_teacher(name: str, training: TrainingTask, task_options: Mapping[str, A
     restore_pooling(model)
     _check_labels(name, _labels(model), task_options["labels"])
     start = pretrained.find_start(tokenizer_of)
+    start = with_capitals(start) if is_cased else start
     tokenizer = Tokenizer(start.tokenizer, min(LONGEST, pretrained.longest_input(model), start.max_tokens))
     note_padding(model, training.output_axis, sample_rows(training, tokenizer, task_options))
     return Teacher(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, training, task_options)
@@ -100,16 +102,18 @@ def _check_labels(name: str, labels: Sequence[str], data_labels: Sequence[str]) 
         raise InvalidSettings(f"the teacher {name} has other labels than the data: {difference}")
 
 
-def _places(name: str) -> tuple[str, str]:
-    """Where its weights are, and where its tokenizer: a run keeps that of its base model by name alone."""
+def _places(name: str) -> tuple[str, str, bool]:
+    """Where its weights are, where its tokenizer, and whether that was made to read capitals: a run keeps its base model's by
+    name alone."""
     run = RunFolder(Path(name))
     if not run.is_finished:
-        return resolve(name, "teacher").location, name
+        return resolve(name, "teacher").location, name, False
     try:
-        base = json.loads((run.path / RECIPE).read_text(encoding="utf-8"))["recipe"]["base_model"]
+        recipe = json.loads((run.path / RECIPE).read_text(encoding="utf-8"))["recipe"]
+        base, is_cased = recipe["base_model"], recipe.get("cased", False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidSettings(f"{run.path / RECIPE} does not say which base model {name} began with") from error
-    return str(run.final), str(base)
+    return str(run.final), str(base), bool(is_cased)
 
 
 def _stored_logits(file: Path, num_rows: int) -> np.ndarray | None:

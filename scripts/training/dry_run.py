@@ -26,7 +26,6 @@ from app.core.command_line import missing_package
 from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from app.core.memory import available_bytes
-from scripts.export.export import try_export
 from scripts.export.formatting import describe_beginning
 from scripts.export.succession import foreseen_succession
 from scripts.export.verified_graph import describe_layout
@@ -166,7 +165,7 @@ def _base_model(start: pretrained.Start, begun: Beginning) -> Iterator[RunCheck]
 
 def _export(pipeline: Pipeline, prepared: Prepared, begun: Beginning) -> Iterator[RunCheck]:
     training, recipe = pipeline.training, pipeline.recipe
-    tried = yield from _attempt("export", lambda: try_export(begun.model, training, begun.tokenizer, prepared.task_options))
+    tried = yield from _attempt("export", partial(pipeline.trial_export, begun.model, begun.tokenizer, prepared.task_options))
     if tried is not None:
         packs = tried.graph.layout == "packed"
         cost = "" if packs else "; texts of several lengths are padded to the longest, which takes longer than packing them"

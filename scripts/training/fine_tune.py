@@ -18,6 +18,7 @@ from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.budget import Deadline, within_budget
 from scripts.training.callbacks import Callback, CallbackBridge
+from scripts.training.casing import fold_capitals
 from scripts.training.data import Example, split_groups
 from scripts.training.processes import num_processes
 from scripts.training.progress import TrainingProgress, peak_memory_bytes
@@ -94,6 +95,8 @@ def fine_tune(
     run.keep_history(history_of(trainer.state.log_history))
     if recipe.lora_rank:
         merge_adapters(learner)
+    if recipe.cased:
+        fold_capitals(model)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     cost = _cost(setup, trainer, result, resumed)
     if recipe.autofit:

@@ -20,7 +20,7 @@ from app.runtime.providers import choose_provider
 from app.tasks.registry import installed_tasks
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
-from scripts.export.export import try_export
+from scripts.export.export import Exported, try_export
 from scripts.export.formatting import Say, describe_beginning, describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import contents_of, publish
@@ -35,6 +35,7 @@ from scripts.training import pretrained, trained_rows
 from scripts.training.baselines import compare_baselines, describe_baselines, unbeaten
 from scripts.training.budget import length_cost
 from scripts.training.callbacks import Callback, ExperimentTracker, check_trackers, notify
+from scripts.training.casing import add_capitals, folded_for_trial, with_capitals
 from scripts.training.columns import data_format, with_task
 from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
 from scripts.training.data_checks import check_vocabulary
@@ -60,6 +61,8 @@ class Beginning:
 
     model: Any
     """With a head as the seed draws it, pooling as the recipe says."""
+    definition: str
+    """JSON text of the tokenizer."""
     tokenizer: Tokenizer
     recipe: Recipe
     """With everything decided that was `auto`."""
@@ -242,7 +245,7 @@ class Pipeline:
         return Trained(
             model.to(_device()),
             start.base,
-            start.tokenizer,
+            begun.definition,
             max_tokens,
             self.run_folder.cost,
             self.run_folder.history,
@@ -306,16 +309,19 @@ class Pipeline:
 
     def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start) -> Beginning:
         """The model with its head, the tokenizer cut to its longest input, and the recipe by which this data is trained."""
+        start = with_capitals(start) if recipe.cased else start
         model, max_tokens = self._model(prepared, start)
         version = start.base.version
         reads_rows = version is not None and version.graph.outputs[0].axis == "row"
         decided = resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train), reads_rows)
-        return Beginning(model, Tokenizer(start.tokenizer, max_tokens), decided)
+        return Beginning(model, start.tokenizer, Tokenizer(start.tokenizer, max_tokens), decided)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
         torch.manual_seed(self.recipe.seed)
         model = pretrained.load_model(self.recipe, self.training, prepared.task_options, start.base)
+        if self.recipe.cased:
+            add_capitals(model, start.tokenizer)
         limit = min(pretrained.longest_input(model), start.max_tokens)
         max_tokens = pretrained.choose_max_tokens(self.recipe, limit, model.usual_tokens)
         texts = [] if self.recipe.max_tokens else self.training.window_texts(prepared.dataset.train)
@@ -333,9 +339,18 @@ class Pipeline:
         model.train(was_training)
         return answers
 
+    def trial_export(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Exported:
+        """The untrained model as the graph that it would become.
+
+        Raises:
+            ExportFailed: it cannot be served, and why.
+        """
+        with folded_for_trial(model, self.recipe.cased):
+            return try_export(model, self.training, tokenizer, task_options)
+
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
-        tried = try_export(model, self.training, tokenizer, task_options)
+        tried = self.trial_export(model, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
     def _fine_tune(

@@ -96,6 +96,11 @@ class Recipe:
         "how the head begins: at random, or as a linear probe (logistic regression on the frozen base model's vectors); auto:"
         " probe for at most 1,000 training rows with one label each and a sentence encoder",
     )
+    cased: bool = option(
+        False,
+        "let a base model without capitals learn to read them: for names, above all; needs a vocabulary of lower-case word"
+        " pieces, as MiniLM's",
+    )
     pooling: Literal["auto", "first", "mean"] = option(
         "auto", "what the head reads of a text: its first token, or the mean over all; auto: mean where a probe begins"
     )
@@ -309,6 +314,10 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
         (
             "lora_rank trains adapters and leaves all other weights alone: leave out freeze and gradual_unfreezing",
             not lora or (recipe.freeze == -1 and not recipe.gradual_unfreezing),
+        ),
+        (
+            "cased learns vectors, which freeze, gradual_unfreezing and lora_rank leave alone: leave out one of them",
+            not (recipe.cased and (lora or recipe.freeze >= 0 or recipe.gradual_unfreezing)),
         ),
         ("teacher_share must be between 0 and 1", 0 <= recipe.teacher_share <= 1),
         ("teacher_temperature must be above 0", recipe.teacher_temperature > 0),
