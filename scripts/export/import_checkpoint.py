@@ -25,12 +25,14 @@ from scripts.export.layouts import accepted_inputs, head_logits, takes_token_typ
 from scripts.export.optimize import num_bytes
 from scripts.export.pooling import restore_pooling
 from scripts.export.publish import VersionContents, contents_of, publish
+from scripts.export.seq2seq.import_writer import WriterCheckpoint, describe_checkpoint, import_writer
 from scripts.export.tokenizer_definition import definition_of
 from scripts.export.torch_reference import torch_reference
 from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference
 from scripts.tasks import training_task, training_tasks
 from scripts.tasks.spec import CheckpointParts, TrainingTask
+from scripts.tasks.writing import WritingTask
 from scripts.training.pretrained import (
     DEFAULT_LIMIT,
     BaseModel,
@@ -119,6 +121,22 @@ def open_checkpoint(name: str, task: TaskName | None = None, labels: Sequence[st
     longest = longest_input(model) if parts.max_tokens else min(longest_input(model), longest_of_tokenizer(tokenizer))
     read = _max_tokens(max_tokens, longest, parts.max_tokens or DEFAULT_LIMIT)
     return Checkpoint(source, task, model.eval(), definition, read, options, notes)
+
+
+def open_writer(name: str, task: TaskName | None = None, max_tokens: int = 0) -> WriterCheckpoint | None:
+    """The same of a checkpoint that writes; None: it is none.
+
+    Raises:
+        InvalidSettings: it cannot be served, and why.
+    """
+    source = resolve(name, "checkpoint")
+    if _own_layout(source, task) is not None:
+        return None
+    task, choice = _task(_config(source), source, task)
+    training = training_task(task)
+    if not isinstance(training, WritingTask):
+        return None
+    return describe_checkpoint(source, training, _model(source, training), choice, max_tokens)
 
 
 def _own_layout(source: BaseModel, requested: TaskName | None) -> tuple[TaskName, CheckpointParts] | None:
@@ -270,6 +288,9 @@ def import_checkpoint(request: ImportRequest, say: Say) -> Path:
         ExportFailed: the architecture cannot become a graph.
     """
     check_name(request.recipe.name)
+    writer = open_writer(request.source, request.task, request.recipe.max_tokens)
+    if writer is not None:
+        return import_writer(request, writer, say)
     checkpoint = open_checkpoint(request.source, request.task, request.labels, request.recipe.max_tokens)
     say("load", f"{type(checkpoint.model).__name__} for {checkpoint.task}, inputs of up to {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:

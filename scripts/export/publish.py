@@ -13,7 +13,7 @@ from typing import Any
 
 from app.core.artefact import next_release
 from app.core.errors import HooperError, InvalidSettings
-from app.core.manifest import NO_REFERENCE, UNKNOWN_FORMAT, DataFormat, DriftReference, Manifest
+from app.core.manifest import NO_REFERENCE, UNKNOWN_FORMAT, DataFormat, Decoder, DriftReference, Manifest
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.base import Task
@@ -47,6 +47,12 @@ class VersionContents:
     reference: DriftReference = NO_REFERENCE
     """What the held-out items were like; without it, drift is compared with nothing."""
     data_format: DataFormat = UNKNOWN_FORMAT
+    decoder: Decoder | None = None
+    """Of a model that writes; `verified` is its encoder then."""
+    decoder_files: Sequence[Path] = ()
+    """The graph of the decoder's step, and its weights where they lie beside it, named as they are published."""
+    target_tokenizer: str = ""
+    """JSON text of the tokenizer that the decoder names."""
 
 
 def contents_of(
@@ -121,6 +127,7 @@ def publish(contents: VersionContents, models: Path, serves: bool = True) -> Pat
             base_model=contents.base_model,
             max_tokens=contents.max_tokens,
             graph=verified.graph.model_copy(update={"file": MODEL, "variants": variants}),
+            decoder=contents.decoder,
             task_options=dict(contents.task_options),
             parity=verified.parity,
             engines=dict(verified.engines),
@@ -152,12 +159,16 @@ def _write_files(folder: Path, contents: VersionContents) -> None:
         shutil.copyfile(file, folder / file.name.replace(verified.file.name, MODEL))
     for file in verified.variants.values():
         shutil.copyfile(file, folder / file.name)
+    for file in contents.decoder_files:
+        shutil.copyfile(file, folder / file.name)
     texts = {
         "tokenizer.json": _without_padding(contents.tokenizer),
         "golden.json": _as_json(contents.golden),
         "evaluation.json": _as_json(contents.evaluation),
         "README.md": contents.card,
     }
+    if contents.decoder is not None and contents.decoder.tokenizer:
+        texts[contents.decoder.tokenizer] = _without_padding(contents.target_tokenizer)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -38,5 +38,7 @@ SPEC = TaskSpec(
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
+    training="scripts.tasks.text2text_generation:SPEC",
+    is_trained=False,
     is_generative=True,
 )

@@ -39,5 +39,7 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     libre_translate=LIBRE_TRANSLATE,
+    training="scripts.tasks.translation:SPEC",
+    is_trained=False,
     is_generative=True,
 )

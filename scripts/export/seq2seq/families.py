@@ -37,28 +37,23 @@ class Family:
 
 
 def family_of(model: Any) -> Family:
-    """
-    Raises:
-        InvalidSettings: it is of none of the families that can be published.
-    """
-    check_config(model.config)
+    """Of a model that is not refused."""
     return FAMILIES[model.config.model_type]
 
 
-def check_config(config: Any) -> None:
-    """
-    Raises:
-        InvalidSettings: models of this config cannot be published, and why.
-    """
+def refusal(config: Any) -> str:
+    """Why models of this config cannot be published, as what follows the checkpoint's name; empty: they can."""
     kind = config.model_type
     if kind not in FAMILIES:
-        raise InvalidSettings(f"of models that write, those of {', '.join(FAMILIES)} can be published, not {kind}")
+        return f"is a model of {kind}; of models that write, those of {', '.join(FAMILIES)} can be published"
     if kind != "encoder-decoder":
-        return
+        return ""
     if config.decoder.model_type != "bert":
-        raise InvalidSettings(f"of encoder-decoder models, only those with a decoder of BERT, not {config.decoder.model_type}")
+        own = config.decoder.model_type
+        return f"has a decoder of {own}; of models made of two, those with a decoder of BERT can be published"
     if getattr(config.decoder, "position_embedding_type", "absolute") != "absolute":
-        raise InvalidSettings("a BERT decoder with relative positions cannot be published")
+        return "has a BERT decoder with relative positions, which cannot be published"
+    return ""
 
 
 def num_positions(weights: DecoderWeights) -> int:

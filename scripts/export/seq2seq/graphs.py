@@ -14,7 +14,7 @@ from app.core.types import Row
 from scripts.export.export import export_model
 from scripts.export.optimize import save
 from scripts.export.seq2seq.families import family_of, num_positions
-from scripts.export.seq2seq.source_encoder import OUTPUT, SourceEncoder
+from scripts.export.seq2seq.source_encoder import OUTPUT, Known, SourceEncoder
 from scripts.export.seq2seq.step_graph import DecoderWeights, build_step_graph
 
 DECODER = "decoder.onnx"
@@ -31,21 +31,22 @@ class WriterGraphs:
     decoder: Decoder
 
 
-def export_writer(model: Any, rows: Sequence[Row], folder: Path, **decoder: Any) -> WriterGraphs:
+def export_writer(model: Any, rows: Sequence[Row], folder: Path, known: Known = None, **decoder: Any) -> WriterGraphs:
     """Write both graphs to `folder`.
 
     Args:
         model: an encoder-decoder model of transformers with its head.
         rows: sources of many lengths; on a few of them the encoder's graph is compared with torch.
         folder: where they are written.
+        known: as for `SourceEncoder`.
         decoder: what the manifest says of the decoder beyond what its weights say: start and end tokens, generation.
 
     Raises:
-        InvalidSettings: its family cannot be published.
+        InvalidSettings: its decoder activates by a function that the graph does not know.
         ExportFailed: its encoder cannot become a graph.
     """
     weights = family_of(model).weights(model.eval())
-    exported = export_model(SourceEncoder(model), "token", rows, folder)
+    exported = export_model(SourceEncoder(model, known), "token", rows, folder)
     _rename_output(exported.file, OUTPUT)
     graph = exported.graph.model_copy(update={"outputs": (Output(name=OUTPUT, axis="token"),)})
     file = folder / DECODER

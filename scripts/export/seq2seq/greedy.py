@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Decoder, Graph
 from app.core.types import Row
+from app.runtime.decoder_session import BoundSession, open_decoder
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 
 Logits = NDArray[np.float32]
-Adjust = Callable[[Logits, Sequence[Sequence[int]]], Logits]
-"""From the logits of a step, (rows, vocabulary), and what each row has written so far, to those whose best token is taken."""
-FATAL_ONLY = 4
 
 
 class GreedyWriter:
@@ -25,32 +23,36 @@ class GreedyWriter:
 
     def __init__(self, encoder_file: Path, graph: Graph, decoder_file: Path, decoder: Decoder) -> None:
         self._encoder = EncoderEngine(encoder_file, graph, choose_provider("cpu"))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = FATAL_ONLY
-        self._session = onnxruntime.InferenceSession(decoder_file, options, providers=["CPUExecutionProvider"])
+        provider = choose_provider("cpu")
+        self._session = open_decoder(decoder_file, decoder, provider, self._encoder.num_threads)
         self._decoder = decoder
 
-    def write(self, rows: Sequence[Row], max_new_tokens: int, adjust: Adjust | None = None) -> list[list[int]]:
+    def write(self, rows: Sequence[Row], max_new_tokens: int) -> list[list[int]]:
         """What is written for each row, without the start token, up to the end-of-text token that ends it.
 
         Args:
             rows: sources.
             max_new_tokens: steps after which all end.
-            adjust: changes logits before the best is taken.
         """
-        step = _Step(self._session, self._decoder, self._sources(rows), max_new_tokens)
+        step = _BoundStep(self._session, self._decoder, self._sources(rows), max_new_tokens)
         written: list[list[int]] = [[] for _ in rows]
         tokens = np.full(len(rows), self._decoder.start_token_id, np.int64)
         ended = np.zeros(len(rows), bool)
         for _ in range(max_new_tokens):
             logits = step.run(tokens)
-            tokens = (logits if adjust is None else adjust(logits, written)).argmax(-1)
+            tokens = logits.argmax(-1)
             for index in np.flatnonzero(~ended):
                 written[index].append(int(tokens[index]))
                 ended[index] = tokens[index] in self._decoder.eos_token_ids
             if ended.all():
                 break
         return written
+
+    def logits_after(self, row: Row, tokens: Sequence[int]) -> Logits:
+        """What the decoder gives while it is made to write these tokens: (tokens, vocabulary)."""
+        step = _BoundStep(self._session, self._decoder, self._sources([row]), len(tokens))
+        before = [self._decoder.start_token_id, *tokens[:-1]]
+        return np.concatenate([step.run(np.array([token])).copy() for token in before])
 
     def _sources(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """What the encoder gives for each row, (tokens, layers x 2, heads, head size)."""
@@ -59,12 +61,12 @@ class GreedyWriter:
         return [output[name].reshape(shape) for output in self._encoder.run_rows(rows)]
 
 
-class _Step:
+class _BoundStep:
     """The step's graph with its cache bound to memory that stays."""
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        session: BoundSession,
         decoder: Decoder,
         sources: Sequence[NDArray[np.float32]],
         capacity: int,
@@ -91,7 +93,7 @@ class _Step:
         self._bind("past_lengths", np.full(self._num_rows, self._past, np.int32))
         self._past += 1
         self._bind("total_length", np.array(self._past, np.int32))
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, onnxruntime.RunOptions())
         logits: Logits = self._binding.get_outputs()[0].numpy()
         return logits
 

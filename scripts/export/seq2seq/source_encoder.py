@@ -11,18 +11,26 @@ from scripts.export.seq2seq.families import family_of
 
 OUTPUT = "cross"
 """Name of its one output."""
+KNOWN = "known_tokens"
+"""Where a config keeps `Known`, so that a copy of the model has it, too."""
+Known = tuple[int, int] | None
+"""Ids from the first number on stand for pieces that the vocabulary lacks, and are read as the second one; None: there are
+none."""
 
 
 class SourceEncoder(torch.nn.Module):
     """Gives for each token of the source the keys and values of every layer of the decoder: what is exported as any encoder."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, known: Known = None) -> None:
         """
         Args:
             model: an encoder-decoder model of transformers with its head.
+            known: which tokens it knows.
         """
         super().__init__()
         self.config = model.config
+        if known is not None:
+            setattr(model.config, KNOWN, known)
         self.model = model
         self.train(model.training)  # a new module is in training, whatever it holds
 
@@ -49,6 +57,9 @@ class SourceEncoder(torch.nn.Module):
         Returns:
             `logits`, as the exporter calls what is read: (rows, tokens, layers x 2 x heads x head size), key before value.
         """
+        known: Known = getattr(self.config, KNOWN, None)
+        if known is not None:
+            input_ids = torch.where(input_ids < known[0], input_ids, known[1])
         encoder = self.model.get_encoder()
         hidden = encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)["last_hidden_state"]
         bridge = getattr(self.model, "enc_to_dec_proj", None)

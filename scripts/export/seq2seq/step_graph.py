@@ -134,8 +134,9 @@ class _Builder:
 
     def embedded(self, ids: str, past: str) -> str:
         decoder = self.decoder
-        flat = self.node("Squeeze", [ids, self.constant("axis_1", [1])], "token")
-        hidden = self.node("Gather", [self.weights("embedding", decoder.embedding), flat], "embedded")
+        # from `input_ids` themselves, so that the table can be stored small as any encoder's is
+        lines = self.node("Gather", [self.weights("embedding", decoder.embedding), ids], "embedded_lines")
+        hidden = self.node("Squeeze", [lines, self.constant("axis_1", [1])], "embedded")
         hidden = self.scaled(hidden, decoder.embedding_scale, "embedded_scaled")
         if decoder.positions is not None:
             position = self.node("Gather", [self.weights("positions", decoder.positions), past], "position")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import transformers
 
-from app.core.errors import InvalidSettings
-from scripts.export.seq2seq.families import NO_TABLE, check_config, family_of, num_positions
+from scripts.export.seq2seq.families import NO_TABLE, family_of, num_positions, refusal
 from tests.support.tiny_writer import FAMILIES
 
 
@@ -16,10 +14,16 @@ def test_the_table_of_positions_is_the_limit_and_t5_has_none() -> None:
 
 
 def test_other_families_are_refused_in_a_sentence() -> None:
-    with pytest.raises(InvalidSettings, match=r"of models that write, those of t5, .* can be published, not prophetnet"):
-        check_config(transformers.ProphetNetConfig())
-    gpt = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(
-        transformers.BertConfig(), transformers.GPT2Config(add_cross_attention=True)
+    assert refusal(transformers.T5Config()) == ""
+    assert refusal(transformers.ProphetNetConfig()) == (
+        "is a model of prophetnet; of models that write, those of t5, mt5, umt5, bart, mbart, pegasus, marian, m2m_100,"
+        " encoder-decoder can be published"
     )
-    with pytest.raises(InvalidSettings, match="only those with a decoder of BERT, not gpt2"):
-        check_config(gpt)
+    bert = transformers.BertConfig()
+    gpt = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(
+        bert, transformers.GPT2Config(add_cross_attention=True)
+    )
+    assert refusal(gpt) == "has a decoder of gpt2; of models made of two, those with a decoder of BERT can be published"
+    relative = transformers.BertConfig(position_embedding_type="relative_key", is_decoder=True, add_cross_attention=True)
+    pair = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(bert, relative)
+    assert refusal(pair) == "has a BERT decoder with relative positions, which cannot be published"

@@ -29,12 +29,10 @@ def test_it_stops_at_the_limit(tiny: TinyWriter, writer: GreedyWriter) -> None:
     assert writer.write(tiny.rows, 2) == [written[:2] for written in tiny.written]
 
 
-def test_what_changes_the_logits_sees_what_was_written_and_decides(tiny: TinyWriter, writer: GreedyWriter) -> None:
-    seen: list[list[int]] = []
-
-    def always_seven(logits: np.ndarray, written: list[list[int]]) -> np.ndarray:
-        seen.append([*written[0]])
-        return np.eye(logits.shape[1], dtype=np.float32)[[7] * len(logits)]
-
-    assert writer.write(tiny.rows[:2], 3, always_seven) == [[7, 7, 7], [7, 7, 7]]
-    assert seen == [[], [7], [7, 7]]
+def test_it_gives_logits_while_it_is_made_to_write_something(tiny: TinyWriter, writer: GreedyWriter) -> None:
+    row, written = tiny.rows[1], tiny.written[1]
+    assert list(writer.logits_after(row, written).argmax(-1)) == list(written)
+    other = writer.logits_after(row, [7, *written[1:]])
+    assert other.shape == (len(written), 70)
+    np.testing.assert_array_equal(other[0], writer.logits_after(row, written)[0])
+    assert np.abs(other[1] - writer.logits_after(row, written)[1]).max() > 0.01

@@ -1,0 +1,256 @@
+"""An encoder-decoder checkpoint becomes a published version: export > verify > quantize > verify > golden > card > publish."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.core.errors import HooperError, InvalidSettings
+from app.core.manifest import Decoder, Parity
+from app.core.sequences import SamplingParams
+from app.core.types import Row, RowOutput
+from app.tasks.base import Encoded, Generative
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.card import write_imported_card
+from scripts.export.eval_data import EvalData, load_eval_data
+from scripts.export.export import spread
+from scripts.export.formatting import Say, describe_parity
+from scripts.export.optimize import MODEL, files_of, move, num_bytes, quantize_weights
+from scripts.export.publish import VersionContents, publish
+from scripts.export.seq2seq.generation import decoder_fields
+from scripts.export.seq2seq.graphs import DECODER, export_writer
+from scripts.export.seq2seq.parity import Graphs, WriterReference, open_engine, verify_exported, verify_stored
+from scripts.export.seq2seq.source_encoder import Known
+from scripts.export.seq2seq.tokenizers import WriterTokenizer, writer_tokenizer
+from scripts.export.verified_graph import VerifiedGraph
+from scripts.tasks.writing import WritingTask
+from scripts.training.evaluation import Predictions, encode_all
+from scripts.training.pretrained import DEFAULT_LIMIT, SERVED, BaseModel, longest_of_tokenizer
+from scripts.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from scripts.export.import_checkpoint import ImportRequest
+
+TARGET_TOKENIZER = "target_tokenizer.json"
+NUM_TEXTS = 48
+"""Texts that are compared, of more: transformers writes them one by one."""
+
+
+@dataclass(frozen=True)
+class WriterCheckpoint:
+    """A torch model that writes, and what the service needs to know of it."""
+
+    source: BaseModel
+    training: WritingTask
+    model: Any
+    tokenizer: WriterTokenizer
+    max_tokens: int
+    decoder_fields: dict[str, Any]
+    task_options: dict[str, Any]
+    notes: Sequence[str]
+
+    @property
+    def known(self) -> Known:
+        tokenizer = self.tokenizer
+        return (tokenizer.num_known, tokenizer.original.unk_token_id) if tokenizer.num_known else None
+
+    def reader(self) -> Tokenizer:
+        return Tokenizer(self.tokenizer.definition, self.max_tokens)
+
+    def task(self, decoder: Decoder) -> Any:
+        """The production task."""
+        target = Tokenizer(self.tokenizer.target, decoder.max_length) if self.tokenizer.target else None
+        return self.training.serving_task(self.reader(), self.task_options, decoder, target)
+
+
+def describe_checkpoint(source: BaseModel, training: WritingTask, model: Any, choice: str, max_tokens: int) -> WriterCheckpoint:
+    """
+    Args:
+        source: where the checkpoint lies.
+        training: what it is for.
+        model: of transformers, with its head.
+        choice: a note on how the task was chosen.
+        max_tokens: longest source; 0: what the model reads, at most 512.
+
+    Raises:
+        InvalidSettings: it cannot be served, and why.
+    """
+    tokenizer = writer_tokenizer(source)
+    options, notes = training.writer_options(model.config, tokenizer.original)
+    fields, more = decoder_fields(model)
+    read = _max_tokens(max_tokens, _longest_source(model, tokenizer.original))
+    return WriterCheckpoint(
+        source, training, model.float().eval(), tokenizer, read, fields, options, [*filter(None, [choice]), *notes, *more]
+    )
+
+
+def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say) -> Path:
+    """
+    Returns:
+        The version's folder.
+
+    Raises:
+        InvalidSettings: the texts cannot be used, or the storage, and why.
+        ParityFailed: the graphs do not write what the checkpoint writes.
+        ExportFailed: its encoder cannot become a graph.
+    """
+    training, model = checkpoint.training, checkpoint.model
+    say("load", f"{type(model).__name__} for {training.name}, sources of up to {checkpoint.max_tokens} tokens")
+    for note in checkpoint.notes:
+        say("", note)
+    data = load_eval_data(
+        training, checkpoint.task_options, replace(request.recipe, max_rows=request.recipe.max_rows or NUM_TEXTS)
+    )
+    say("", f"compared on {data.origin}")
+    with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+        contents = _contents(request, checkpoint, data, Path(folder), say)
+        published = publish(contents, Path(request.recipe.models))
+    say("publish", str(published))
+    return published
+
+
+def _contents(request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, folder: Path, say: Say) -> VersionContents:
+    trial = Decoder(**{**_SHAPE, **checkpoint.decoder_fields})  # the task reads of it what rows do not depend on
+    task = checkpoint.task(trial)
+    options = replace(task.golden_options(), truncation="truncate")
+    rows = _rows(encode_all(task, options, [example.item for example in data.examples]))
+    exported = export_writer(checkpoint.model, rows, folder, checkpoint.known, **checkpoint.decoder_fields)
+    graphs = Graphs(exported.encoder_file, exported.graph, exported.decoder_file, exported.decoder)
+    say("export", f"encoder {_megabytes(graphs.encoder_file)}, step of the decoder {_megabytes(graphs.decoder_file)}")
+    task = checkpoint.task(graphs.decoder)
+    reference = WriterReference(checkpoint.model, checkpoint.known)
+    engine = open_engine(graphs, checkpoint.max_tokens)
+    sampling: SamplingParams = task.sampling(options)
+    say("", f"each text up to {sampling.max_new_tokens} tokens, greedily")
+    for row in rows:
+        reference.write(row, sampling, graphs.decoder.eos_token_ids)
+    exported_parity = verify_exported(reference, graphs, engine.generate(rows, sampling))
+    say("verify", describe_parity(exported_parity))
+    graphs, parity = _stored(graphs, reference, request.storage or "fp16", folder, exported_parity, say)
+    return _version(request, checkpoint, data, graphs, parity, exported_parity)
+
+
+def _rows(encoded: Iterable[Encoded]) -> list[Row]:
+    """Different ones, the longest among them: joined texts repeat their sentences."""
+    different = {tuple(row.input_ids): row for entry in encoded for row in entry.rows}
+    rows = sorted(different.values(), key=lambda row: row.num_tokens)
+    return spread(rows, NUM_TEXTS)
+
+
+def _stored(
+    graphs: Graphs, reference: WriterReference, storage: str, folder: Path, exported: Parity, say: Say
+) -> tuple[Graphs, Parity]:
+    """The graphs with their weights stored so, under the names that they are published under, and their parity."""
+    if storage == "fp32":
+        return replace(graphs, encoder_file=move(graphs.encoder_file, folder / MODEL)), exported
+    small = folder / "small"
+    small.mkdir()
+    graph = quantize_weights(graphs.encoder_file, small / MODEL, graphs.graph, storage)  # type: ignore[arg-type]
+    # what a graph's entry says of its storage is all that is read of it
+    entry = quantize_weights(graphs.decoder_file, small / DECODER, graphs.graph, storage)  # type: ignore[arg-type]
+    decoder = graphs.decoder.model_copy(update={"storage": entry.storage})
+    stored = Graphs(small / MODEL, graph, small / DECODER, decoder)
+    say("quantize", f"{_megabytes(stored.encoder_file, stored.decoder_file)}, weights as {storage}")
+    parity = verify_stored(reference, stored)
+    say("verify", describe_parity(parity))
+    return stored, parity
+
+
+def _version(
+    request: ImportRequest,
+    checkpoint: WriterCheckpoint,
+    data: EvalData,
+    graphs: Graphs,
+    parity: Parity,
+    exported: Parity,
+) -> VersionContents:
+    recipe, source, training = request.recipe, checkpoint.source.name, checkpoint.training
+    evaluation = {
+        "headline": {},
+        "parity": {"fp32": parity.model_dump()},
+        "parity_before_compaction": exported.model_dump(),
+        "command": request.command,
+    }
+    architecture, num_weights = type(checkpoint.model).__name__, checkpoint.model.num_parameters()
+    origin = [
+        f"The checkpoint {source} ({architecture}, {num_weights:,} weights), published with",
+        f"```sh\n{request.command}\n```",
+        *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
+    ]
+    size = num_bytes(graphs.encoder_file) + num_bytes(graphs.decoder_file)
+    figures = {"before quantization": exported, "fp32": parity}
+    card = write_imported_card(
+        recipe, training.name, source, checkpoint.max_tokens, size, evaluation, origin, figures, data.origin
+    )
+    decoder = graphs.decoder.model_copy(update={"tokenizer": TARGET_TOKENIZER if checkpoint.tokenizer.target else ""})
+    return VersionContents(
+        name=recipe.name,
+        task=training.name,
+        description=recipe.description or f"A model for {training.name}, made from {source}.",
+        license=recipe.license,
+        base_model=source,
+        max_tokens=checkpoint.max_tokens,
+        tokenizer=checkpoint.tokenizer.definition,
+        task_options=checkpoint.task_options,
+        verified=VerifiedGraph(graphs.encoder_file, graphs.graph, {"fp32": parity}, exported, Predictions([], [], [])),
+        evaluation=evaluation,
+        golden=_golden(checkpoint, graphs, recipe),
+        card=card,
+        decoder=decoder,
+        decoder_files=files_of(graphs.decoder_file),
+        target_tokenizer=checkpoint.tokenizer.target,
+    )
+
+
+def _golden(checkpoint: WriterCheckpoint, graphs: Graphs, recipe: Recipe) -> list[dict[str, Any]]:
+    """Requests with the published graphs' own answers, as JSON."""
+    requests = checkpoint.training.golden_items(recipe)
+    task = checkpoint.task(graphs.decoder)
+    engine = open_engine(graphs, checkpoint.max_tokens)
+    options = task.golden_options()
+    try:
+        if not recipe.golden:  # of the usual ones those that the model can read
+            requests = [request for request in requests if _is_read(task, checkpoint.training.item(request), options)]
+        encoded = list(encode_all(task, options, [checkpoint.training.item(request) for request in requests]))
+        answers = [task.decode(entry, _written(engine, task, entry, options), options) for entry in encoded]
+    except HooperError as error:
+        raise InvalidSettings(f"a golden request cannot be answered: {error}") from error
+    if not answers:
+        raise InvalidSettings("the model reads none of the usual golden texts at once; it is too small to be served")
+    pairs = zip(requests, answers, strict=True)
+    return [{"item": dict(request), "answer": dataclasses.asdict(answer)} for request, answer in pairs]
+
+
+def _is_read(task: Any, item: Any, options: Any) -> bool:
+    (encoded,) = task.encode([item], options)
+    return isinstance(encoded, Encoded)
+
+
+def _written(engine: Any, task: Generative, encoded: Encoded, options: Any) -> list[RowOutput]:
+    outputs: list[RowOutput] = engine.generate(encoded.rows, task.sampling(options))
+    return outputs
+
+
+_SHAPE = {"file": DECODER, "num_layers": 1, "num_heads": 1, "head_size": 8, "vocab_size": 1, "max_length": SERVED}
+"""Of a decoder that is not there yet."""
+
+
+def _longest_source(model: Any, tokenizer: Any) -> int:
+    """Tokens of the longest text that the encoder reads."""
+    config = getattr(model.config, "encoder", model.config)
+    table = getattr(config, "max_position_embeddings", None) or SERVED
+    return min(int(table), longest_of_tokenizer(tokenizer), SERVED)
+
+
+def _max_tokens(requested: int, limit: int) -> int:
+    if not 8 <= (requested or limit) <= limit:
+        raise InvalidSettings(f"--max-tokens is {requested or limit}; this model reads between 8 and {limit}")
+    return requested or min(limit, DEFAULT_LIMIT)
+
+
+def _megabytes(*files: Path) -> str:
+    return f"{sum(map(num_bytes, files)) / 1e6:.1f} MB"

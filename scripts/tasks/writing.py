@@ -1,0 +1,106 @@
+"""What tasks that write share offline: an encoder-decoder model is published as it is; none is trained here."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
+from app.core.manifest import Decoder
+from app.data import Record
+from app.tasks.base import Task
+from app.tasks.spec import TaskSpec
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.seq2seq.families import refusal
+from scripts.tasks.spec import Axis, PublishedTask, ReportInput
+from scripts.training.data import Example, Parse
+from scripts.training.recipe import Recipe
+
+GOLDEN_TEXTS = (
+    "The old library burned down in 1897.",
+    "A new library opened in 1903, and a museum was added in 1911.",
+    "Where can I find the opening hours?",
+    "Please send the invoice to the address below before Friday.",
+)
+
+
+class WritingTask(PublishedTask):
+    """Satisfies `TrainingTask`. No example has a target: how good what is written is, is not measured."""
+
+    output_axis: Axis = "token"
+    auto_class = "AutoModelForSeq2SeqLM"
+    heads: tuple[str, ...] = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
+    optional_weights = ("final_logits_bias",)
+    label_field = FieldSpec(())
+    length_metric = "accuracy"
+    served: TaskSpec
+    """Its serving half."""
+
+    @abstractmethod
+    def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
+        """Task options of a checkpoint, and notes on them.
+
+        Args:
+            config: of transformers.
+            tokenizer: transformers' own.
+        """
+
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        return refusal(config)
+
+    def serving_task(
+        self,
+        tokenizer: Tokenizer,
+        task_options: Mapping[str, Any],
+        decoder: Decoder | None = None,
+        target: Tokenizer | None = None,
+    ) -> Task[Any, Any, Any]:
+        """
+        Args:
+            tokenizer, task_options: as for any task.
+            decoder, target: of the manifest, which a task that writes needs.
+        """
+        return self.served.build(tokenizer, task_options, decoder, target)
+
+    def serving_options(self) -> Any:
+        return self.served.options()
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        raise self._unmeasured()
+
+    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
+        raise self._unmeasured()
+
+    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
+        raise self._unmeasured()
+
+    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
+        raise self._unmeasured()
+
+    def _unmeasured(self) -> InvalidSettings:
+        return InvalidSettings("how good a written text is, is not measured: leave the column of labels out")
+
+    def item(self, fields: Mapping[str, Any]) -> Any:
+        return self.served.item(**fields)
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or GOLDEN_TEXTS]
+
+    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text} for text in texts]
+
+    def hub_metrics(self) -> list[str]:
+        return []
+
+    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
+        return [answer.text]
+
+    def label_texts(self, example: Example) -> list[str]:
+        return []
+
+
+def specific_params(config: Any) -> dict[str, dict[str, Any]]:
+    """What a checkpoint says of the tasks of transformers' pipelines that it is for."""
+    return dict(getattr(config, "task_specific_params", None) or {})

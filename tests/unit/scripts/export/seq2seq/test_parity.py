@@ -1,0 +1,109 @@
+"""What may be published of a model that writes, and what may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from app.core.sequences import SamplingParams
+from app.core.types import RowOutput
+from scripts.export.seq2seq.parity import (
+    Graphs,
+    WriterReference,
+    WrittenRow,
+    _is_near_tie,
+    compare_steps,
+    open_engine,
+    verify_exported,
+    verify_stored,
+)
+from scripts.export.verify import ParityFailed
+from tests.support.tiny_writer import MAX_POSITIONS, TinyWriter, publish_tiny_writer, trained
+
+SAMPLING = SamplingParams(max_new_tokens=20, decoder_input_ids=(1,), eos_token_ids=(1,))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyWriter:
+    return publish_tiny_writer(tmp_path, "bart")
+
+
+@pytest.fixture
+def graphs(tiny: TinyWriter) -> Graphs:
+    manifest = tiny.manifest
+    assert manifest.decoder is not None
+    return Graphs(tiny.folder / "model.onnx", manifest.graph, tiny.folder / "decoder.onnx", manifest.decoder)
+
+
+@pytest.fixture
+def reference(tiny: TinyWriter) -> WriterReference:
+    model, _ = trained("bart")
+    reference = WriterReference(model, None)
+    for row in tiny.rows:
+        reference.write(row, SAMPLING, (1,))
+    return reference
+
+
+def with_noise(graphs: Graphs, scale: float) -> Graphs:
+    """The decoder with its head disturbed."""
+    model = onnx.load(graphs.decoder_file)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "embedding")
+    noise = scale * np.random.default_rng(0).standard_normal(tensor.dims).astype(np.float32)
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + noise, tensor.name))
+    file = graphs.decoder_file.with_name("noisy.onnx")
+    onnx.save(model, file)
+    return replace(graphs, decoder_file=file)
+
+
+def written_by(graphs: Graphs, tiny: TinyWriter) -> list[RowOutput]:
+    return open_engine(graphs, MAX_POSITIONS).generate(tiny.rows, SAMPLING)
+
+
+def test_the_reference_is_what_transformers_writes(reference: WriterReference, tiny: TinyWriter) -> None:
+    assert [list(written.tokens) for written in reference.written] == list(tiny.written)
+    assert [max(best, key=lambda token: best[token]) for best in reference.written[1].best] == list(tiny.written[1])
+
+
+def test_the_services_engine_passes_and_a_disturbed_decoder_fails(
+    reference: WriterReference, graphs: Graphs, tiny: TinyWriter
+) -> None:
+    parity = verify_exported(reference, graphs, written_by(graphs, tiny))
+    assert (parity.rows, parity.agreement, parity.passed) == (len(tiny.rows), 1.0, True)
+    assert 0 < parity.max_abs_error < 1e-4
+    noisy = with_noise(graphs, 0.5)
+    with pytest.raises(ParityFailed, match=r"do not write what the torch model writes: \d of 6 texts differ \(text 1 is"):
+        verify_exported(reference, noisy, written_by(noisy, tiny))
+
+
+def test_an_error_of_a_logit_fails_though_every_token_is_the_same(
+    reference: WriterReference, graphs: Graphs, tiny: TinyWriter
+) -> None:
+    noisy = with_noise(graphs, 2e-3)
+    outputs = written_by(graphs, tiny)
+    with pytest.raises(ParityFailed, match=r"0 of 6 texts differ, largest logit error 0\.0"):
+        verify_exported(reference, noisy, outputs)
+
+
+def test_smaller_weights_are_judged_by_each_step(reference: WriterReference, graphs: Graphs) -> None:
+    parity = verify_stored(reference, graphs)
+    assert parity.rows == sum(len(written.tokens) for written in reference.written)
+    assert parity.agreement == 1.0
+    worse = with_noise(graphs, 0.5)
+    assert compare_steps(reference, worse).agreement < 0.9
+    stored = replace(worse, decoder=graphs.decoder.model_copy(update={"storage": "fp16"}))
+    with pytest.raises(ParityFailed, match="the graphs with quantized weights do not write") as failure:
+        verify_stored(reference, replace(stored, decoder=graphs.decoder.model_copy(update={"storage": "int8"})))
+    assert failure.value.larger_storage == "fp16"
+
+
+def test_a_near_tie_is_where_transformers_itself_hardly_preferred_its_token() -> None:
+    written = WrittenRow(None, [5, 6, 1], [{5: 2.0}, {6: 1.0, 7: 0.9995, 8: 0.9}, {1: 3.0}])  # type: ignore[arg-type]
+    assert _is_near_tie(written, [5, 7, 9, 1])
+    assert not _is_near_tie(written, [5, 8, 1])
+    assert not _is_near_tie(written, [5, 9, 1]), "what is not among the best is no tie"
+    assert not _is_near_tie(written, [5, 6]), "nor is what ends early"
