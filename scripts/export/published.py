@@ -90,9 +90,12 @@ def open_folder(folder: Path, device: DeviceChoice = "cpu") -> OpenVersion:
     """
     Raises:
         InvalidArtefact: the folder is broken or altered, or its tokenizer or its options are nonsense.
+        InvalidSettings: it writes: what is measured or changed of published versions are labels, spans and vectors.
     """
     artefact = open_artefact(folder)
     manifest = artefact.manifest
+    if manifest.decoder is not None:
+        raise InvalidSettings(f"{artefact.id} writes its answers; of such models nothing is measured or changed once published")
     training = training_task(manifest.task)
     tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     try:

@@ -14,6 +14,8 @@ import torch
 import transformers
 
 from scripts.export.eval_data import SENTENCES
+from scripts.tasks.spec import TrainingTask
+from scripts.tasks.writing import WritingTask
 
 LANGUAGES = (">>deu<<", ">>fra<<")
 SHAPE = {
@@ -96,3 +98,20 @@ def _saved(kind: Any, config: Any, folder: Path, generation: Mapping[str, Any]) 
     model.generation_config.update(**generation)
     model.save_pretrained(folder)
     return folder
+
+
+def writer_options(training: TrainingTask, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
+    assert isinstance(training, WritingTask)
+    return training.writer_options(config, tokenizer)
+
+
+def tokenizer_of(name: str, tokens: list[str], **fields: Any) -> Any:
+    """What a class of transformers shows of itself."""
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    attributes = {
+        "get_vocab": lambda self: vocabulary,
+        "convert_tokens_to_ids": lambda self, token: vocabulary[token],
+        "init_kwargs": {},
+        **fields,
+    }
+    return type(name, (), attributes)()

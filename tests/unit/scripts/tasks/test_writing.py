@@ -14,7 +14,7 @@ from scripts.tasks.abstractive_summarization import SPEC as SUMMARIES
 from scripts.tasks.spec import TrainingTask
 from scripts.tasks.text2text_generation import SPEC as TEXTS
 from scripts.tasks.translation import SPEC as TRANSLATION
-from scripts.tasks.writing import WritingTask
+from tests.support.tiny_translators import tokenizer_of, writer_options
 
 NAMES = ("translation", "abstractive-summarization", "text2text-generation")
 T5_PARAMS = {
@@ -22,23 +22,6 @@ T5_PARAMS = {
     "translation_en_to_de": {"prefix": "translate English to German: "},
     "translation_en_to_fr": {"prefix": "translate English to French: "},
 }
-
-
-def writer_options(training: TrainingTask, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
-    assert isinstance(training, WritingTask)
-    return training.writer_options(config, tokenizer)
-
-
-def tokenizer_of(name: str, tokens: list[str], **fields: Any) -> Any:
-    """What a class of transformers shows of itself."""
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    attributes = {
-        "get_vocab": lambda self: vocabulary,
-        "convert_tokens_to_ids": lambda self, token: vocabulary[token],
-        "init_kwargs": {},
-        **fields,
-    }
-    return type(name, (), attributes)()
 
 
 def test_they_are_published_and_never_trained() -> None:
@@ -71,31 +54,6 @@ def test_a_family_a_card_or_its_parameters_say_what_a_model_is_for(
     signs = {training.name for training in (TRANSLATION, SUMMARIES, TEXTS) if training.head_sign(config, tag)}
     assert signs == ({expected.name} if expected is not None else set())
     assert not TEXTS.is_unlikely_head(config)
-
-
-def test_nllb_reads_the_source_first_and_in_its_older_form_last() -> None:
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", "deu_Latn", "eng_Latn", "abc_def"]
-    options, notes = writer_options(TRANSLATION, transformers.M2M100Config(), tokenizer_of("NllbTokenizerFast", tokens))
-    assert options == {
-        "sources": ["deu_Latn", "eng_Latn"], "targets": ["deu_Latn", "eng_Latn"],
-        "language_tokens": {"deu_Latn": "deu_Latn", "eng_Latn": "eng_Latn"}, "source_place": "first",
-        "target_place": "first_written",
-    }  # fmt: skip
-    assert notes == ["it knows 2 languages: deu_Latn, eng_Latn"]
-    old = tokenizer_of("NllbTokenizerFast", tokens, legacy_behaviour=True, init_kwargs={"src_lang": "deu_Latn"})
-    options, _ = writer_options(TRANSLATION, transformers.M2M100Config(), old)
-    assert (options["source_place"], options["source"]) == ("last", "deu_Latn")
-
-
-def test_mbart_starts_with_the_target_and_its_successor_writes_it_first() -> None:
-    tokens = ["<s>", "</s>", "en_XX", "ro_RO", "x_y"]
-    config = transformers.MBartConfig(decoder_start_token_id=3)
-    options, notes = writer_options(TRANSLATION, config, tokenizer_of("MBartTokenizerFast", tokens))
-    assert (options["source_place"], options["target_place"], options["target"]) == ("last", "start", "ro_RO")
-    assert notes[1] == "a request that names no target gets Romanian (ro_RO)"
-    config = transformers.MBartConfig(decoder_start_token_id=1, forced_bos_token_id=2)
-    options, _ = writer_options(TRANSLATION, config, tokenizer_of("MBart50TokenizerFast", tokens))
-    assert (options["source_place"], options["target_place"], options["target"]) == ("first", "first_written", "en_XX")
 
 
 def test_t5_translates_and_summarizes_behind_the_prefixes_of_its_parameters() -> None:

@@ -10,11 +10,18 @@ import pytest
 import torch
 import transformers
 
+from app.batching.admission import QueueLimit
 from app.core.artefact import Artefact, open_artefact
 from app.core.types import Row
+from app.observability.metrics import Metrics
+from app.serving.loader import LoadOptions, load
+from app.settings import Settings
+from app.tasks.base import Result
+from app.tasks.generation import SourceText
 from app.tasks.registry import environment_tasks
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.commands import add
+from app.tasks.translation.task import TranslationOptions
+from scripts.export.commands import add, int8
 from scripts.export.seq2seq.import_writer import TARGET_TOKENIZER
 from scripts.export.seq2seq.parity import Graphs, open_engine
 from tests.support.tiny_translators import LANGUAGES, m2m100_checkpoint, marian_checkpoint
@@ -88,6 +95,23 @@ def test_a_translator_is_known_by_its_family_and_keeps_two_tokenizers(tmp_path: 
         "max_new_tokens": 39, "num_beams": 4, "bad_words_ids": [[pad]], "forced_eos_token_id": 0
     }  # fmt: skip
     assert golden_texts(artefact) == answers(artefact) == by_transformers(folder, artefact)
+
+
+async def test_the_service_loads_it_and_answers_as_it_was_published(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artefact = published(marian_checkpoint(tmp_path / "opus"), data)
+    options = LoadOptions.from_settings(Settings(device="cpu", engine_threads=1), QueueLimit(100, 10_000))
+    deployment = await load(artefact, options, Metrics())
+    try:
+        item, asked = SourceText("The old library burned down in 1897."), TranslationOptions(num_beams=1, max_new_tokens=20)
+        (result,) = (await deployment.predict([item], asked)).results
+        assert isinstance(result, Result)
+        assert result.answer.text == golden_texts(artefact)[0]
+    finally:
+        await deployment.aclose(0)
+    assert int8(["opus/1", "--models", str(tmp_path / "models"), "--data", str(data)]) == 2
+    assert "opus/1 writes its answers; of such models nothing is measured or changed" in capsys.readouterr().err
 
 
 def by_transformers(folder: Path, artefact: Artefact) -> list[str]:
