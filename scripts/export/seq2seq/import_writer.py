@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scripts.export.import_checkpoint import ImportRequest
 
 TARGET_TOKENIZER = "target_tokenizer.json"
+ROWS = "Rows below are texts before quantization, and afterwards tokens, each of them behind what PyTorch wrote before it."
 NUM_TEXTS = 48
 """Texts that are compared, of more: transformers writes them one by one."""
 
@@ -180,6 +181,7 @@ def _version(
         f"The checkpoint {source} ({architecture}, {num_weights:,} weights), published with",
         f"```sh\n{request.command}\n```",
         *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
+        ROWS,
     ]
     size = num_bytes(graphs.encoder_file) + num_bytes(graphs.decoder_file)
     figures = {"before quantization": exported, "fp32": parity}

@@ -65,13 +65,14 @@ class WriterReference:
 
         Args:
             row: the source.
-            sampling: of which only the length, what the decoder starts with and a forced first token are told to transformers.
+            sampling: of which only the length, the token that the decoder starts with and a forced first one are told to
+                transformers.
             eos_token_ids: what ends a text.
         """
         forced = sampling.forced_bos_token_id
         output = self.model.generate(
             **self.inputs(row),
-            decoder_input_ids=torch.tensor([sampling.decoder_input_ids]),
+            decoder_start_token_id=sampling.decoder_input_ids[0],  # transformers would put its own before any that are given
             max_new_tokens=sampling.max_new_tokens,
             num_beams=1,
             do_sample=False,
@@ -79,7 +80,7 @@ class WriterReference:
             return_dict_in_generate=True,
             **({} if forced is None else {"forced_bos_token_id": forced}),
         )
-        tokens = output.sequences[0].tolist()[len(sampling.decoder_input_ids) :]
+        tokens = output.sequences[0].tolist()[1:]
         end = next((place for place, token in enumerate(tokens) if token in eos_token_ids), len(tokens) - 1)
         best = [torch.topk(scores[0], min(NUM_BEST, scores.shape[-1])) for scores in output.scores[: end + 1]]
         pairs = [dict(zip(top.indices.tolist(), top.values.tolist(), strict=True)) for top in best]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from onnx import numpy_helper
 
 from app.core.sequences import SamplingParams
 from app.core.types import RowOutput
+from scripts.export.optimize import quantize_weights
 from scripts.export.seq2seq.parity import (
     Graphs,
     WriterReference,
@@ -99,6 +101,31 @@ def test_smaller_weights_are_judged_by_each_step(reference: WriterReference, gra
     with pytest.raises(ParityFailed, match="the graphs with quantized weights do not write") as failure:
         verify_stored(reference, replace(stored, decoder=graphs.decoder.model_copy(update={"storage": "int8"})))
     assert failure.value.larger_storage == "fp16"
+
+
+@pytest.mark.parametrize("storage", ["fp16", "int8"])
+def test_graphs_are_stored_small_and_read_back(
+    storage: Literal["fp16", "int8"], reference: WriterReference, graphs: Graphs, tmp_path: Path
+) -> None:
+    encoder, decoder = tmp_path / "model.onnx", tmp_path / "decoder.onnx"
+    graph = quantize_weights(graphs.encoder_file, encoder, graphs.graph, storage, min_weights=100)
+    quantize_weights(graphs.decoder_file, decoder, graphs.graph, storage, min_weights=100)
+    stored = Graphs(encoder, graph, decoder, graphs.decoder.model_copy(update={"storage": storage}))
+    names = {tensor.name for tensor in onnx.load(decoder).graph.initializer}
+    assert f"embedding_{storage}" in names, "the table that is also the head is stored once, and small"
+    parity = compare_steps(reference, stored)
+    assert parity.agreement > 0.9
+    assert 0 < parity.max_abs_error < 1
+
+
+def test_a_decoder_may_start_with_another_token_than_the_checkpoint_says(graphs: Graphs, tiny: TinyWriter) -> None:
+    model, _ = trained("bart")
+    sampling = SamplingParams(max_new_tokens=5, decoder_input_ids=(7,), eos_token_ids=(1,))
+    reference = WriterReference(model, None)
+    written = [list(reference.write(row, sampling, (1,)).tokens) for row in tiny.rows]
+    outputs = open_engine(graphs, MAX_POSITIONS).generate(tiny.rows, sampling)
+    assert [list(output["token_ids"]) for output in outputs] == written
+    assert written != [list(tokens)[:5] for tokens in tiny.written]
 
 
 def test_a_near_tie_is_where_transformers_itself_hardly_preferred_its_token() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import transformers
+from tokenizers import Tokenizer as _Tokenizer
 
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Tokenizer
@@ -17,6 +18,7 @@ from scripts.export.seq2seq import tokenizers
 from scripts.export.seq2seq.tokenizers import WriterTokenizer, writer_tokenizer
 from scripts.training.pretrained import BaseModel
 from tests.support.tiny_translators import LANGUAGES, m2m100_tokenizer, marian_tokenizer
+from tests.support.tiny_writer import unigram_json
 
 
 def converted(folder: Path, model_type: str) -> WriterTokenizer:
@@ -68,6 +70,28 @@ def test_byt5_has_a_token_for_every_byte(tmp_path: Path) -> None:
         assert ids_of(tokenizer, text) == ids
         assert served.decode(ids, skip_special_tokens=True) == text
     assert served.token_id("<extra_id_0>") == original.convert_tokens_to_ids("<extra_id_0>")
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "model_type"),
+    [
+        ("NllbTokenizerFast", ["eng_Latn", "fra_Latn"], "m2m_100"),
+        ("MBartTokenizerFast", ["en_XX", "ro_RO"], "mbart"),
+        ("MBart50TokenizerFast", ["en_XX", "ro_RO"], "mbart"),
+    ],
+)
+def test_a_fast_tokenizer_leaves_the_language_to_the_task(name: str, codes: list[str], model_type: str, tmp_path: Path) -> None:
+    kind = getattr(transformers, name)
+    backend = _Tokenizer.from_str(unigram_json())
+    original = kind(tokenizer_object=backend, src_lang=codes[0], unk_token="<unk>", additional_special_tokens=codes)
+    original.save_pretrained(tmp_path)
+    tokenizer = converted(tmp_path, model_type)
+    served = Tokenizer(tokenizer.definition, 512)
+    assert isinstance(tokenizer.original, kind)
+    expected = original("the film was good").input_ids
+    assert original.convert_tokens_to_ids(codes[0]) in expected
+    assert ids_of(tokenizer, "the film was good") == [n for n in expected if n != original.convert_tokens_to_ids(codes[0])]
+    assert served.token_id(codes[1]) == original.convert_tokens_to_ids(codes[1])
 
 
 def test_a_tokenizer_that_does_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
