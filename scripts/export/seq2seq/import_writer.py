@@ -81,6 +81,10 @@ def describe_checkpoint(source: BaseModel, training: WritingTask, model: Any, ch
         InvalidSettings: it cannot be served, and why.
     """
     tokenizer = writer_tokenizer(source)
+    num_tokens = tokenizer.num_known or len(tokenizer.original)
+    num_embeddings = int(model.get_encoder().get_input_embeddings().weight.shape[0])
+    if num_tokens > num_embeddings:
+        raise InvalidSettings(f"the tokenizer of {source.name} knows {num_tokens} tokens, its model only {num_embeddings}")
     options, notes = training.writer_options(model.config, tokenizer.original)
     fields, more = decoder_fields(model)
     read = _max_tokens(max_tokens, _longest_source(model, tokenizer.original))

@@ -29,6 +29,9 @@ class SourceEncoder(torch.nn.Module):
         """
         super().__init__()
         self.config = model.config
+        if not hasattr(model.config, "vocab_size"):  # of two models in one: what is read is the encoder's
+            model.config.vocab_size = model.config.encoder.vocab_size
+            model.config.pad_token_id = model.config.encoder.pad_token_id
         if known is not None:
             setattr(model.config, KNOWN, known)
         self.model = model

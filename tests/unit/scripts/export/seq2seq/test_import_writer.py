@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer as _Tokenizer
 
 from app.batching.admission import QueueLimit
 from app.core.artefact import Artefact, open_artefact
@@ -24,8 +25,9 @@ from app.tasks.translation.task import TranslationOptions
 from scripts.export.commands import add, int8
 from scripts.export.seq2seq.import_writer import TARGET_TOKENIZER
 from scripts.export.seq2seq.parity import Graphs, open_engine
+from tests.support.tiny_model import tokenizer_json
 from tests.support.tiny_translators import LANGUAGES, m2m100_checkpoint, marian_checkpoint
-from tests.support.tiny_writer import save_checkpoint
+from tests.support.tiny_writer import bart_model, save_checkpoint
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def golden_texts(artefact: Artefact) -> list[str]:
     return [request["answer"]["text"] for request in golden]
 
 
-@pytest.mark.parametrize("storage", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("storage", ["fp32", "int8"])
 def test_a_checkpoint_is_published_with_both_graphs_and_answers_its_golden_requests(
     storage: str, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +169,32 @@ def test_a_task_is_taken_from_whoever_names_it(tmp_path: Path, data: Path) -> No
     artefact = published(folder, data, "--task", "abstractive-summarization", "--storage", "fp32")
     assert artefact.manifest.task == "abstractive-summarization"
     assert golden_texts(artefact) == answers(artefact)
+
+
+def test_two_berts_in_one_are_published_with_the_limits_of_each(tmp_path: Path, data: Path) -> None:
+    tokenizer = transformers.BertTokenizerFast(tokenizer_object=_Tokenizer.from_str(tokenizer_json()), model_max_length=64)
+    shape = {"vocab_size": len(tokenizer), "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20}
+    encoder = transformers.BertConfig(**shape, hidden_size=12, max_position_embeddings=64)
+    decoder = transformers.BertConfig(
+        **shape, hidden_size=16, max_position_embeddings=40, is_decoder=True, add_cross_attention=True, initializer_range=0.4
+    )
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id, config.eos_token_id, config.pad_token_id = 2, 3, 0
+    model = transformers.EncoderDecoderModel(config)
+    model.generation_config.update(decoder_start_token_id=2, eos_token_id=3, pad_token_id=0)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "berts")
+    artefact = published(tmp_path / "berts", data)
+    assert artefact.manifest.decoder is not None
+    assert (artefact.manifest.max_tokens, artefact.manifest.decoder.max_length) == (64, 40)
+    assert golden_texts(artefact) == answers(artefact)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_checkpoint("bart", tmp_path / "writer")
+    bart_model(60).save_pretrained(folder)
+    assert add([str(folder), "--models", str(tmp_path / "models")]) == 2
+    assert "the tokenizer of writer knows 70 tokens, its model only 60" in capsys.readouterr().err
 
 
 def test_a_limit_beyond_the_positions_is_refused(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
