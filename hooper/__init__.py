@@ -24,19 +24,22 @@ if TYPE_CHECKING:
     from hooper.loaded_model import LoadedModel as LoadedModel
     from hooper.loaded_model import load as load
     from scripts.api import Callback as Callback
+    from scripts.api import abstractive_summarizer as abstractive_summarizer
     from scripts.api import get_dataset as get_dataset
     from scripts.api import question_answering as question_answering
     from scripts.api import summarizer as summarizer
     from scripts.api import task_api as task_api
     from scripts.api import text_classifier as text_classifier
     from scripts.api import text_embedder as text_embedder
+    from scripts.api import text_generator as text_generator
     from scripts.api import text_ranker as text_ranker
     from scripts.api import text_regressor as text_regressor
     from scripts.api import token_classifier as token_classifier
+    from scripts.api import translator as translator
 
 _TRAINING = (
-    "Callback", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier", "text_embedder",
-    "text_ranker", "text_regressor", "token_classifier",
+    "Callback", "abstractive_summarizer", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier",
+    "text_embedder", "text_generator", "text_ranker", "text_regressor", "token_classifier", "translator",
 )  # fmt: skip
 _MODULES = {
     **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),

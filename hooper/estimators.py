@@ -36,7 +36,7 @@ from scripts.training.data import Example, normalized
 from scripts.training.evaluation import predict
 from scripts.training.pipeline import Pipeline, Trained
 from scripts.training.pretrained import BaseModel, Start, find_start
-from scripts.training.recipe import FIELDS, Recipe, recipe_of
+from scripts.training.recipe import FIELDS, WRITING, Recipe, recipe_of
 from scripts.training.run_folder import Interrupted
 
 DATA, HELD_OUT = "X", "X of save"
@@ -56,7 +56,7 @@ OWN: Mapping[str, Any] = {"split": 1.0, "runs": None, "warm_start": False, "verb
 
 
 def _defaults() -> dict[str, Any]:
-    keys = {name: field for name, field in FIELDS.items() if name not in ELSEWHERE}
+    keys = {name: field for name, field in FIELDS.items() if name not in ELSEWHERE and name not in WRITING}
     defaults = {
         name: None if field.default is dataclasses.MISSING else field.default  # a list: None stands for the recipe's
         for name, field in keys.items()

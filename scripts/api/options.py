@@ -16,6 +16,7 @@ from scripts.tasks import training_task
 from scripts.training.data import default_name
 from scripts.training.pretrained import Start, find_start
 from scripts.training.recipe import Recipe
+from scripts.training.seq2seq import models as seq2seq
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,22 @@ class Model:
         return f"<pretrained model {self.name}>"
 
 
-def get_model(name: str | Path = "packaged") -> Model:
+def get_model(name: str | Path = "packaged", task: TaskName = "") -> Model:
     """A pretrained model with a fast tokenizer.
 
     Args:
         name: hub id, folder, a version that was published in `models` or elsewhere (`qa/1`, `models/qa/1`; `qa`: the one
-            that serves), or `packaged`: the MiniLM that `make train-env` installs.
+            that serves), `packaged`: the MiniLM that `make train-env` installs; or `new`, of tasks that write: a small
+            transformer from nothing, whose sizes are options of the trainer.
+        task: what it shall do; models that write are read otherwise than those that do not.
 
     Raises:
         InvalidSettings: there is no such model, or its tokenizer cannot serve.
         InvalidArtefact: the version's folder is broken or altered.
     """
     complete = with_version(str(name), Path(Recipe().models))
+    if task and training_task(task).has_decoder:
+        return Model(complete, seq2seq.find_start(complete, task, Path(Recipe().models)))
     return Model(complete, find_start(complete))
 
 
@@ -57,7 +62,8 @@ ELSEWHERE = {
 }
 """Recipe keys that have a place of their own in this flow."""
 FITTING = (
-    "autofit", "batch_size", "budget", "cased", "class_weights", "epoch_tokens", "freeze", "gradual_unfreezing", "head",
+    "autofit", "batch_size", "batch_tokens", "budget", "cased", "class_weights", "epoch_tokens", "freeze",
+    "gradual_unfreezing", "head",
     "label_smoothing", "learning_rate", "lora_alpha", "lora_dropout", "lora_rank", "max_grad_norm", "micro_batch", "pooling",
     "schedule", "teacher", "teacher_share", "teacher_temperature", "warmup_share", "weight_decay",
 )  # fmt: skip

@@ -10,17 +10,22 @@ from scripts.api.data import DataPart
 from scripts.api.options import Model as PretrainedModel
 from scripts.api.options import get_model
 from scripts.api.trainer import Trainer
+from scripts.tasks import abstractive_summarization as written_summaries
 from scripts.tasks import extractive_summarization as summaries
 from scripts.tasks import feature_extraction as embeddings
 from scripts.tasks import question_answering as answers
+from scripts.tasks import text2text_generation as generation
 from scripts.tasks import text_classification as classification
 from scripts.tasks import text_ranking as ranking
 from scripts.tasks import text_regression as regression
 from scripts.tasks import token_classification as tags
 from scripts.tasks import training_task
+from scripts.tasks.abstractive_summarization import WrittenSummaryMetrics
 from scripts.tasks.extractive_summarization import SummaryMetrics
 from scripts.tasks.feature_extraction.task import EmbeddingMetrics
+from scripts.tasks.generation.metrics import TRANSLATION, TranslationMetrics
 from scripts.tasks.question_answering.task import AnswerMetrics
+from scripts.tasks.text2text_generation import TextToTextMetrics
 from scripts.tasks.text_classification.task import ClassificationMetrics
 from scripts.tasks.text_ranking import RankingMetrics
 from scripts.tasks.text_regression import RegressionMetrics
@@ -40,7 +45,7 @@ class TaskApi(Generic[M]):
 
     def get_model(self, name: str | Path = "packaged") -> PretrainedModel:
         """A pretrained model with a fast tokenizer; see `scripts.api.options.get_model`."""
-        return get_model(name)
+        return get_model(name, self.task)
 
     def create_trainer(self, model: PretrainedModel, train: DataPart, val: DataPart, **options: Any) -> Trainer[M]:
         """A trainer of this model on this data, and its options; see `scripts.api.trainer.Trainer`."""
@@ -70,3 +75,9 @@ text_embedder = TaskApi(embeddings.SPEC.name, EmbeddingMetrics)
 """Texts get vectors, of which those of texts that belong together point alike."""
 token_classifier = TaskApi(tags.SPEC.name, TagMetrics)
 """Names and other entities of a text are found, with their characters."""
+translator = TaskApi(TRANSLATION, TranslationMetrics)
+"""Texts are written in another language."""
+abstractive_summarizer = TaskApi(written_summaries.SPEC.name, WrittenSummaryMetrics)
+"""A document is summed up in words of the model's own."""
+text_generator = TaskApi(generation.SPEC.name, TextToTextMetrics)
+"""A text is written from another: a correction, an answer, whatever the pairs show."""

@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 from app.core.errors import InvalidSettings
 from app.core.types import TaskName
-from app.tasks.tokenizer import Tokenizer
 from scripts.api.data import DataPart, Source, read
 from scripts.api.options import Model, Script, check_arguments, fitting_values, publishing_values, training_values
 from scripts.export.eval_data import read_labelled
@@ -67,6 +66,7 @@ class Trainer(Generic[F]):
         pipeline = self._line()
         self._training = pipeline.training
         prepared = pipeline.load(train.data.records)
+        prepared = pipeline.for_base(prepared, model.start)
         self._prepared = pipeline.without_known_rows(prepared, model.start.base, Path(pipeline.recipe.runs))
         dataset = self._prepared.dataset
         train.data.split.update(train=dataset.train, validation=dataset.validation)
@@ -207,8 +207,7 @@ class Trainer(Generic[F]):
         """
         trained, reference = self._needed("evaluate"), self._judged_on(part)
         figures = self._training.evaluate(reference.predictions.answers, reference.examples, reference.task_options)
-        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
-        rows = self._training.training_rows(reference.examples, tokenizer, self._prepared.task_options)
+        rows = self._training.training_rows(reference.examples, trained.reader, self._prepared.task_options)
         return {"loss": mean_loss(self._training, trained.model, rows), **figures}
 
     def top_losses(self, most: int = 10, part: DataPart | Source | None = None) -> list[dict[str, Any]]:
@@ -279,9 +278,8 @@ class Trainer(Generic[F]):
         examples = self._examples(part)
         if examples is self._prepared.dataset.validation:
             return self._held_out(trained)
-        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
         return torch_reference(
-            self._training, trained.model, tokenizer, self._prepared.task_options, examples, is_labelled=False
+            self._training, trained.model, trained.reader, self._prepared.task_options, examples, is_labelled=False
         )
 
     def _report_input(self, part: DataPart | Source | None) -> ReportInput:
@@ -294,7 +292,7 @@ class Trainer(Generic[F]):
             task=reference.task,
             examples=reference.examples,
             predictions=reference.predictions,
-            runner=TorchRunner(trained.model, self._training.output_axis),
+            runner=None if self._training.has_decoder else TorchRunner(trained.model, self._training.output_axis),
             notes=data_notes(self._prepared.dataset, self._prepared.sentences),
             are_options_fitted=reference is self._reference,
         )

@@ -140,6 +140,9 @@ def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
     paragraphs = [
         f"{measured_on}:\n\n" + _table(["rows from", *(names.get(key) or metric_name(key) for key in headline)], rows)
     ]
+    if intervals := evaluation.get("intervals"):
+        spans = [f"{names.get(key) or metric_name(key)} {low} to {high}" for key, (low, high) in intervals.items()]
+        paragraphs.append(f"95 % intervals over all rows (bootstrap): {', '.join(spans)}.")
     classes = list(evaluation.get("per_class", {}).items())
     if classes:
         title = "Per class:"

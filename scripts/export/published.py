@@ -26,6 +26,7 @@ from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.eval_data import load_eval_data
 from scripts.export.formatting import Say, describe_metrics, describe_parity
+from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.variants import Variant
 from scripts.export.verify import ParityFailed, Reference
 from scripts.tasks import training_task
@@ -33,6 +34,7 @@ from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import drift_reference, predict
 from scripts.training.recipe import PACKAGED, Recipe
+from scripts.training.seq2seq.tokenizer import PairTokenizer
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class OpenVersion:
     training: TrainingTask
     task: Any
     """The production task, with the version's own limit."""
-    session: EncoderEngine
+    session: Any
+    """An `EncoderEngine`, or of a model that writes a `WriterRunner`."""
 
     @property
     def folder(self) -> Path:
@@ -66,40 +69,50 @@ class OpenVersion:
 
     def answers(self, examples: Sequence[Example], max_tokens: int = 0) -> Reference:
         """Of the loaded graph, with this limit or its own."""
-        task = self.training.serving_task(self.tokenizer(max_tokens), self.manifest.task_options) if max_tokens else self.task
+        task = _task(self.training, self.artefact, max_tokens) if max_tokens else self.task
         items = [example.item for example in examples]
         predictions = predict(task, self.training.serving_options(), items, self.session)
         return Reference(self.training, task, self.manifest.task_options, examples, predictions)
 
 
-def open_version(model: str, models: Path, device: DeviceChoice = "cpu") -> OpenVersion:
+def open_version(model: str, models: Path, device: DeviceChoice = "cpu", may_write: bool = False) -> OpenVersion:
     """Read, verify and load what a person named: `name`, `name/version`, or a folder's path.
 
+    Args:
+        model: as it was named.
+        models: the model repository.
+        device: what runs it.
+        may_write: whether a model that writes is of use here.
+
     Raises:
-        InvalidSettings: there is no such version.
+        InvalidSettings: there is no such version, or none of use.
         InvalidArtefact: the folder is broken or altered.
     """
     for folder in (models / model, Path(model).expanduser()):
         latest = latest_version(folder)
         if latest is not None:
-            return open_folder(latest, device)
+            return open_folder(latest, device, may_write)
     raise InvalidSettings(f"there is no model {model} in {models}, nor a published folder of that path")
 
 
-def open_folder(folder: Path, device: DeviceChoice = "cpu") -> OpenVersion:
+def open_folder(folder: Path, device: DeviceChoice = "cpu", may_write: bool = False) -> OpenVersion:
     """
+    Args:
+        folder: of the version.
+        device: what runs it.
+        may_write: whether a model that writes is of use here.
+
     Raises:
         InvalidArtefact: the folder is broken or altered, or its tokenizer or its options are nonsense.
-        InvalidSettings: it writes: what is measured or changed of published versions are labels, spans and vectors.
+        InvalidSettings: it writes, and nothing of that is measured or changed here.
     """
     artefact = open_artefact(folder)
     manifest = artefact.manifest
-    if manifest.decoder is not None:
-        raise InvalidSettings(f"{artefact.id} writes its answers; of such models nothing is measured or changed once published")
+    if manifest.decoder is not None and not may_write:
+        raise InvalidSettings(f"{artefact.id} writes its answers; of such models nothing is measured or changed like this")
     training = training_task(manifest.task)
-    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
     try:
-        task = training.serving_task(tokenizer, manifest.task_options)
+        task = _task(training, artefact, manifest.max_tokens)
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     provider = choose_provider(device)
@@ -108,7 +121,23 @@ def open_folder(folder: Path, device: DeviceChoice = "cpu") -> OpenVersion:
     parity = manifest.parity.get(provider.precision)
     if provider.precision != "fp32" and not (parity and parity.passed):  # as the service does
         provider = provider.in_fp32("its own precision did not pass")
-    return OpenVersion(artefact, training, task, EncoderEngine(folder / manifest.graph.file, manifest.graph, provider))
+    file = folder / manifest.graph.file
+    if manifest.decoder is None:
+        return OpenVersion(artefact, training, task, EncoderEngine(file, manifest.graph, provider))
+    how = task.sampling(training.serving_options())
+    writer = WriterRunner(file, folder / manifest.decoder.file, manifest, provider.in_fp32("a model that writes"), how)
+    return OpenVersion(artefact, training, task, writer)
+
+
+def _task(training: TrainingTask, artefact: Artefact, max_tokens: int) -> Any:
+    """The production task, with this limit."""
+    folder, manifest = artefact.folder, artefact.manifest
+    tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, max_tokens)
+    decoder = manifest.decoder
+    if decoder is not None:
+        target = (folder / decoder.tokenizer).read_text(encoding="utf-8") if decoder.tokenizer else ""
+        tokenizer = PairTokenizer(tokenizer.definition, max_tokens, decoder, target)
+    return training.serving_task(tokenizer, manifest.task_options)
 
 
 def find_version(version: str, models: Path) -> Path:

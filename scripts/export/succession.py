@@ -76,7 +76,7 @@ def judge_succession(
         number = serving_version(folder, read_serving(folder))
         if number is None:
             return Succession(version)
-        before = open_folder(folder / str(number))
+        before = open_folder(folder / str(number), may_write=True)
     except HooperError as error:
         return Succession(version, sentence=f"{version} serves from the next start on; no version before it: {error.detail}")
     comparison = _Comparison(version, before, training, examples, answers, task_options)

@@ -16,6 +16,8 @@ from scripts.export.verify import Reference
 from scripts.tasks.spec import Axis, Calibration, TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import predict, read_again, token_batches
+from scripts.training.seq2seq.generate import written_reference
+from scripts.training.seq2seq.tokenizer import PairTokenizer
 
 
 class TorchRunner:
@@ -88,6 +90,8 @@ def torch_reference(
         examples: what it answers.
         is_labelled: whether their targets are the right answers; only then something can be calibrated.
     """
+    if isinstance(tokenizer, PairTokenizer):
+        return written_reference(training, model, tokenizer, task_options, examples)
     task = training.serving_task(tokenizer, task_options)
     runner = TorchRunner(model, training.output_axis)
     predictions = predict(task, training.serving_options(), [example.item for example in examples], runner)

@@ -78,7 +78,7 @@ def _build(model: str, recipe: Recipe, models: Path, runs: Path) -> Path:
 
     if not model:
         raise InvalidSettings("say which model answers the texts of --data, as in `hooper report sentiment --data dev.csv`")
-    version = open_version(model, models)
+    version = open_version(model, models, may_write=True)
     return write_data_report(version, replace(recipe, task=version.manifest.task), runs)
 
 

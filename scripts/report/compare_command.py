@@ -54,7 +54,7 @@ def main(
     from scripts.export.published import open_version
     from scripts.report.comparison import compare  # here: completion needs the options alone
 
-    version, other = (open_version(name, models, device) for name in (first, second))
+    version, other = (open_version(name, models, device, may_write=True) for name in (first, second))
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column, "max_rows": max_rows, **reading}
     recipe = replace(Recipe(), task=version.manifest.task, validation=data or [], **columns)
     result = compare(version, other, recipe, limit, runs)

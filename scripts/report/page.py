@@ -50,6 +50,9 @@ OPTIONAL = (
     "evaluated_on",
     "baselines",
     "history",
+    "intervals",
+    "written",
+    "samples",
 )
 """Parts that only some tasks or reports have."""
 

@@ -147,6 +147,8 @@ class TrainingTask(ABC):
     """Name of the transformers Auto class that adds the head."""
     heads: tuple[str, ...]
     """Endings of the class names of the transformers models that have its head."""
+    has_decoder = False
+    """Whether its models write: an encoder reads a row, and a decoder writes the answer to it token by token."""
     has_own_loss = False
     """Whether `loss` is used in place of the loss of the transformers model."""
     compares_examples = False

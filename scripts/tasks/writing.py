@@ -13,7 +13,6 @@ from app.data import Record
 from app.tasks.base import Task
 from app.tasks.spec import TaskSpec
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.seq2seq.families import refusal
 from scripts.tasks.spec import Axis, PublishedTask, ReportInput
 from scripts.training.data import Example, Parse
 from scripts.training.recipe import Recipe
@@ -48,6 +47,10 @@ class WritingTask(PublishedTask):
         """
 
     def head_refusal(self, config: Any, is_named: bool) -> str:
+        from scripts.export.seq2seq.families import (
+            refusal,  # here: it needs torch, which judging a published model does without
+        )
+
         return refusal(config)
 
     def serving_task(

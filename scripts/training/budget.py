@@ -182,12 +182,12 @@ class LengthCost:
 
 
 def length_cost(recipe: Recipe, model: Any, max_tokens: int) -> LengthCost | None:
-    """None where the model does not say how many layers, heads and hidden units it has."""
+    """None where the model does not say how many layers, heads and hidden units it has, or has a decoder beside its encoder."""
     config = model.config
     layers, heads, hidden = (
         getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
     )
-    if not (layers and heads and hidden):
+    if not (layers and heads and hidden) or config.is_encoder_decoder:
         return None
     rows = recipe.micro_batch or micro_batch(recipe.update_size, [max_tokens])
     scores = heads * max_tokens**2

@@ -176,6 +176,7 @@ def choose_columns(
     recipe: Recipe,
     records: Mapping[str, Sequence[Record]],
     content: Content = "category",
+    options: tuple[str, str] = ("--text-column", "--label-column"),
 ) -> Columns:
     """The columns that the recipe names, else those of the usual names, else those whose content leaves no other choice.
 
@@ -185,6 +186,7 @@ def choose_columns(
         recipe: the columns that a person named.
         records: of each source, at least one of them readable.
         content: of the label's column.
+        options: what a person says to name the column of the text and that of the label, for errors.
 
     Raises:
         InvalidSettings: no row can be read; a named column does not exist; or the right one is not obvious, which there are,
@@ -202,7 +204,7 @@ def choose_columns(
         if first and len(known) == len(first):
             chosen[source] = known
         else:
-            chooser = _Chooser(fields, label, recipe, table, content, source)
+            chooser = _Chooser(fields, label, recipe, table, content, source, options)
             chosen[source] = chooser.choose()
             notes += chooser.notes
     matches = next(iter(chosen.values()))
@@ -239,6 +241,7 @@ class _Chooser:
     table: TableSample
     content: Content
     source: str
+    options: tuple[str, str]
     notes: list[str] = field(default_factory=list)
 
     def choose(self) -> dict[str, str]:
@@ -268,10 +271,11 @@ class _Chooser:
         Raises:
             InvalidSettings: there is no such column.
         """
+        text_option, label_option = self.options
         options = {
-            self.text_field: ("--text-column", self.recipe.text_column),
+            self.text_field: (text_option, self.recipe.text_column),
             **({"text_pair": ("--text-pair-column", self.recipe.text_pair_column)} if "text_pair" in self.fields else {}),
-            LABEL: ("--label-column", self.recipe.label_column),
+            LABEL: (label_option, self.recipe.label_column),
         }
         named = {}
         for name, (option, wanted) in options.items():
@@ -316,7 +320,7 @@ class _Chooser:
         return f"{among}the only one with few values, which are {self.table[column].num_values}"
 
     def _question(self, name: str, likely: Sequence[str], rest: Sequence[str], matches: Mapping[str, str]) -> str:
-        options = {self.text_field: "--text-column", "text_pair": "--text-pair-column", LABEL: "--label-column"}
+        options = {self.text_field: self.options[0], "text_pair": "--text-pair-column", LABEL: self.options[1]}
         spoken = (self.label.description or LABEL) if name == LABEL else name.replace("_", " ")
         if name not in options:
             return f"which column holds the {spoken}? The data has {_listed(rest)}; rename the one that does to {name!r}"

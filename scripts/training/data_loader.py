@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -115,10 +115,16 @@ class LengthGroups(Sampler[int]):
             yield from batch
 
 
+class EpochListener(Protocol):
+    """What differs from epoch to epoch."""
+
+    def start_epoch(self, epoch: int) -> None: ...
+
+
 class EpochStart(TrainerCallback):
     """Tells collator and order which epoch begins, or is gone on with."""
 
-    def __init__(self, *listeners: Collator | LengthGroups) -> None:
+    def __init__(self, *listeners: EpochListener) -> None:
         self._listeners = listeners
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -39,7 +39,7 @@ from scripts.training.pipeline import Beginning, Pipeline, beginning_of
 from scripts.training.processes import is_main_process
 from scripts.training.progress import peak_memory_bytes, spoken_time
 from scripts.training.recipe import Recipe
-from scripts.training.training_setup import TrainingSetup, Workload, chosen_epochs, set_up_training
+from scripts.training.training_setup import TrainingSetup, Workload, set_up_training
 from scripts.training.weights import add_adapters, freeze
 
 SAMPLED, SAMPLED_WITH_TEACHER = 1000, 64
@@ -165,7 +165,10 @@ def _base_model(start: pretrained.Start, begun: Beginning) -> Iterator[RunCheck]
 
 def _export(pipeline: Pipeline, prepared: Prepared, begun: Beginning) -> Iterator[RunCheck]:
     training, recipe = pipeline.training, pipeline.recipe
-    tried = yield from _attempt("export", partial(pipeline.trial_export, begun.model, begun.tokenizer, prepared.task_options))
+    tried = None
+    if not training.has_decoder:
+        trial = partial(pipeline.trial_export, begun.model, begun.tokenizer, prepared.task_options)
+        tried = yield from _attempt("export", trial)
     if tried is not None:
         packs = tried.graph.layout == "packed"
         cost = "" if packs else "; texts of several lengths are padded to the longest, which takes longer than packing them"
@@ -217,10 +220,10 @@ def _trial(
     left = f"; {readable_size(free)} more are free" if free is not None else ""
     peak = readable_size(peak_memory_bytes())
     yield RunCheck("memory", "ok", f"{peak} at the peak of a few updates with the longest texts{left}")
-    workload = Workload.of([row.num_tokens for row in usual], recipe.epoch_tokens)
-    epochs = recipe.epochs or chosen_epochs(recipe, num_rows, setup.objective.num_labels) * (LONGER if recipe.autofit else 1)
+    workload = Workload.of([setup.length_of(row) for row in usual], recipe.epoch_tokens)
+    epochs = recipe.epochs or setup.epochs_for(num_rows) * (LONGER if recipe.autofit else 1)
     tokens = workload.until(epochs) * num_rows / len(usual)
-    updates = math.ceil(math.ceil(num_rows / recipe.update_size) * epochs)
+    updates = math.ceil(setup.updates_for(num_rows) * epochs)
     most = "at most " if recipe.autofit or recipe.budget else ""
     yield RunCheck(
         "time",

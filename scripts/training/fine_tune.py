@@ -26,6 +26,7 @@ from scripts.training.recipe import Recipe, seconds_of
 from scripts.training.run_folder import Interrupted, RunFolder
 from scripts.training.trainer import (
     HooperTrainer,
+    Judge,
     WarmUp,
     keep_freed_memory,
     make_arguments,
@@ -57,6 +58,7 @@ def fine_tune(
     resume: bool,
     validation_split: Sequence[TrainingRow] = (),
     callbacks: Sequence[Callback] = (),
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Train the model in place. The trainer leaves it wrapped in its own precision: save it and load it again to use it.
 
@@ -70,6 +72,8 @@ def fine_tune(
         validation_split: rows whose loss is taken and told to callbacks, after each epoch at least; where the recipe says
             autofit, they tell when to stop.
         callbacks: who is told what it does.
+        judge: what else is measured on those rows: its figure of the task's primary metric, in place of the loss, tells when
+            to stop.
 
     Returns:
         What the run cost: epochs, updates, seconds, final loss, and more.
@@ -84,7 +88,7 @@ def fine_tune(
     learner = add_adapters(recipe, model) if recipe.lora_rank else model
     checkpoint = run.last_checkpoint if resume else None
     length = _length(setup, learner, run, resume)
-    trainer = _trainer(setup, learner, run, length, validation_split)
+    trainer = _trainer(setup, learner, run, length, validation_split, judge)
     trainer.add_callback(CallbackBridge(callbacks))  # type: ignore[no-untyped-call]
     result = _train(trainer, run, checkpoint)
     if result.global_step < trainer.state.max_steps and not recipe.autofit:
@@ -100,7 +104,9 @@ def fine_tune(
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     cost = _cost(setup, trainer, result, resumed)
     if recipe.autofit:
-        cost["autofit"] = autofit_record(trainer.state, len(validation_split))
+        cost["autofit"] = autofit_record(
+            trainer.state, len(validation_split), stopping_metric(task, judge), is_error(task, judge)
+        )
     if recipe.budget:
         cost["budget"] = {"asked": recipe.budget, **(run.stored_length or {})}
     return cost
@@ -154,7 +160,12 @@ def _length(setup: TrainingSetup, model: Any, run: RunFolder, resume: bool) -> R
 
 
 def _trainer(
-    setup: TrainingSetup, model: Any, run: RunFolder, length: RunLength, validation_split: Sequence[TrainingRow]
+    setup: TrainingSetup,
+    model: Any,
+    run: RunFolder,
+    length: RunLength,
+    validation_split: Sequence[TrainingRow],
+    judge: Judge | None,
 ) -> HooperTrainer:
     recipe, updates = setup.recipe, length.updates
     callbacks = [
@@ -166,11 +177,12 @@ def _trainer(
     checkpoints = PROBE_CHECKPOINTS if recipe.head == "probe" else CHECKPOINTS
     more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / checkpoints))}
     if recipe.autofit:
-        more = autofit_arguments(setup)
+        more = autofit_arguments(setup, stopping_metric(setup.task, judge), is_error(setup.task, judge))
     elif validation_split:
         more["eval_strategy"] = "epoch"
     arguments = make_arguments(setup, updates, run.path, **more)
-    return HooperTrainer(setup, model, arguments, make_schedule(recipe, updates), callbacks, validation_split)
+    schedule = make_schedule(recipe, updates, is_error(setup.task, judge))
+    return HooperTrainer(setup, model, arguments, schedule, callbacks, validation_split, judge)
 
 
 def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> Any:
@@ -210,7 +222,7 @@ def _cost(setup: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: in
     return {
         "epochs": round(result.global_step / setup.updates_per_epoch, 2),
         "updates": result.global_step,
-        "batch_size": setup.recipe.update_size,
+        "batch_size": setup.rows_per_update,
         "seconds": round(seconds, 1),
         "loss": round(result.training_loss, 4),
         "precision": "bf16" if trainer.args.bf16 else "fp32",
@@ -256,7 +268,17 @@ def updates_between(setup: TrainingSetup) -> int:
     return math.ceil(per_epoch / math.ceil(per_epoch / UPDATES_BETWEEN))
 
 
-def autofit_arguments(setup: TrainingSetup) -> dict[str, Any]:
+def stopping_metric(task: TrainingTask, judge: Judge | None) -> str:
+    """What autofit goes by."""
+    return "loss" if judge is None else task.primary_metric
+
+
+def is_error(task: TrainingTask, judge: Judge | None) -> bool:
+    """Whether less of it is better."""
+    return judge is None or task.primary_is_error
+
+
+def autofit_arguments(setup: TrainingSetup, metric: str = "loss", is_error: bool = True) -> dict[str, Any]:
     """What it means to transformers."""
     between = updates_between(setup)
     return {
@@ -264,8 +286,8 @@ def autofit_arguments(setup: TrainingSetup) -> dict[str, Any]:
         "eval_steps": between,
         "save_steps": between,
         "load_best_model_at_end": True,
-        "metric_for_best_model": "eval_loss",
-        "greater_is_better": False,
+        "metric_for_best_model": f"eval_{metric}",
+        "greater_is_better": not is_error,
         "restore_callback_states_from_checkpoint": True,  # how long patience has lasted
     }
 
@@ -284,8 +306,14 @@ class LastEvaluation(TrainerCallback):
             control.should_evaluate = True
 
 
-def autofit_record(state: Any, num_rows: int) -> dict[str, Any]:
+def autofit_record(state: Any, num_rows: int, metric: str = "loss", is_error: bool = True) -> dict[str, Any]:
     """What it decided, for the record."""
-    losses = [{"update": log["step"], "loss": round(log["eval_loss"], 4)} for log in state.log_history if "eval_loss" in log]
-    best = min(losses, key=lambda loss: loss["loss"])
-    return {"rows_set_aside": num_rows, "best_update": best["update"], "best_loss": best["loss"], "evaluations": losses}
+    names = dict.fromkeys(["loss", metric])
+    evaluations = [
+        {"update": log["step"], **{name: round(log[f"eval_{name}"], 4) for name in names}}
+        for log in state.log_history
+        if "eval_loss" in log
+    ]
+    best = (min if is_error else max)(evaluations, key=lambda entry: entry[metric])
+    record = {"rows_set_aside": num_rows, "best_update": best["update"], "best_loss": best["loss"], "evaluations": evaluations}
+    return {**record, **({"metric": metric, "best_figure": best[metric]} if metric != "loss" else {})}

@@ -57,13 +57,15 @@ def _log_loss(scores: np.ndarray, right: np.ndarray) -> float:
 METRICS = ("rouge1", "rouge2", "rougeLsum")
 LEAD = 3
 _WORD = re.compile(r"[a-z0-9]+")
+_ANY_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
 
 Grams = Counter[tuple[str, ...]]
 
 
-def rouge(reference: Sequence[str], summary: Sequence[str]) -> dict[str, float]:
-    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum in percent, both given as sentences."""
-    scores = _scorer().score("\n".join(reference), "\n".join(summary))
+def rouge(reference: Sequence[str], summary: Sequence[str], language: str = "en") -> dict[str, float]:
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum in percent, both given as sentences; of languages other than English without
+    stemming, on words in any script and on each letter of those that write no blanks."""
+    scores = _scorer(language == "en").score("\n".join(reference), "\n".join(summary))
     return {metric: 100 * scores[metric].fmeasure for metric in METRICS}
 
 
@@ -122,10 +124,16 @@ def _overlap(grams: Grams, other: Grams) -> float:
 
 
 @cache
-def _scorer() -> Any:
+def _scorer(is_english: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(METRICS), use_stemmer=True)
+    # the package's own words are of the letters a to z alone
+    return RougeScorer(list(METRICS), use_stemmer=is_english, tokenizer=None if is_english else _AnyWords())
+
+
+class _AnyWords:
+    def tokenize(self, text: str) -> list[str]:
+        return _ANY_WORD.findall(text.lower())
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

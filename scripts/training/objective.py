@@ -15,6 +15,7 @@ from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator
 from scripts.training.evaluation import BUDGET, token_batches
 from scripts.training.recipe import Recipe, weights_of
+from scripts.training.seq2seq.objective import mean_token_loss
 
 MULTI = "multi_label_classification"
 SINGLE = "single_label_classification"
@@ -120,13 +121,16 @@ def _check(recipe: Recipe, kind: str) -> None:
 
 @torch.no_grad()
 def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> float:
-    """The mean over all decisions in the rows (one a row; in summaries, one a sentence), in fp32, without label smoothing.
+    """The mean over all decisions in the rows (one a row; in summaries, one a sentence; in texts that are written, a token),
+    in fp32, without label smoothing.
 
     Args:
         task: whose head and loss.
         model: a transformers model with the task's head.
         rows: with their labels, as for training; at least one.
     """
+    if task.has_decoder:
+        return mean_token_loss(model, rows)
     model = model.float().eval()
     collate = Collator(task, padded_graph(model, task.output_axis), ())
     total, num_decisions = 0.0, 0

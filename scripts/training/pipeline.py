@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from app.core.artefact import check_name
+from app.core.errors import InvalidSettings
 from app.core.manifest import read_manifest
 from app.data import Record
 from app.runtime.encoder_engine import EncoderEngine
@@ -24,12 +25,14 @@ from scripts.export.export import Exported, try_export
 from scripts.export.formatting import Say, describe_beginning, describe_cost, describe_metrics
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import contents_of, publish
+from scripts.export.seq2seq.trained import TrainedWriter, WrittenVersion, make_version
 from scripts.export.succession import FINGERPRINT, Succession, judge_succession
 from scripts.export.torch_reference import torch_reference
 from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference
 from scripts.report.build import write_run_report
 from scripts.tasks import training_task
+from scripts.tasks.generation.task import GenerationTraining
 from scripts.tasks.spec import Prepared, TrainingRow, TrainingTask
 from scripts.training import pretrained, trained_rows
 from scripts.training.baselines import compare_baselines, describe_baselines, unbeaten
@@ -41,13 +44,18 @@ from scripts.training.data import Dataset, Example, data_notes, held_out_fingerp
 from scripts.training.data_checks import check_vocabulary
 from scripts.training.disk import check_writable, disk_needs, disk_room
 from scripts.training.distillation import open_teacher, with_teacher_logits
+from scripts.training.evaluation import RowRunner
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
 from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
 from scripts.training.recipe import Recipe, to_command
 from scripts.training.run_folder import RunFolder, refusals_told
+from scripts.training.seq2seq import models as seq2seq
+from scripts.training.seq2seq.generate import make_judge
+from scripts.training.seq2seq.tokenizer import PairTokenizer
 from scripts.training.small_data import begin_with_probe, resolved
+from scripts.training.trainer import Judge
 
 SHOWN_FROM = 50
 """Held-out items of which one is shown as a request."""
@@ -81,6 +89,13 @@ class Trained:
     """Losses and learning rates, as `history_of` gives them."""
     untrained: Sequence[Any] = ()
     """What the base model answered to the held-out rows, of a task that is compared with it."""
+    writing: PairTokenizer | None = None
+    """Of a model that writes, in place of a plain tokenizer."""
+
+    @property
+    def reader(self) -> Tokenizer:
+        """The tokenizer with the length of the longest input."""
+        return self.writing or Tokenizer(self.tokenizer, self.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -178,7 +193,13 @@ class Pipeline:
         Raises:
             InvalidSettings: there is no such base model, or it cannot be used.
         """
-        return pretrained.find_start(self.recipe.base_model, models=Path(self.recipe.models))
+        name, task, models = self.recipe.base_model, self.training, Path(self.recipe.models)
+        if task.has_decoder:
+            return seq2seq.find_start(name, task.name, models)
+        start = pretrained.find_start(name, models=models)
+        if start.is_new:
+            raise InvalidSettings(f"base_model is new, but a model for {task.name} learns too little from its rows alone")
+        return start
 
     def check_start(self, prepared: Prepared, start: pretrained.Start) -> Prepared:
         """With a check more where the base model hardly knows the data's language, and without held-out rows that it knows.
@@ -187,10 +208,25 @@ class Pipeline:
             InvalidSettings: it knows all of them.
         """
         prepared = self.without_known_rows(prepared, start.base, Path(self.recipe.runs))
+        prepared = self.for_base(prepared, start)
+        if start.is_new:  # its vocabulary is made of the data
+            return prepared
         checks = list(check_vocabulary(prepared.dataset, Tokenizer(start.tokenizer, pretrained.DEFAULT_LIMIT)))
         for check in checks:
             self.say("", str(check))
         return replace(prepared, checks=[*prepared.checks, *checks])
+
+    def for_base(self, prepared: Prepared, start: pretrained.Start) -> Prepared:
+        """With the task options that follow from the base model, of a task whose models say something of the kind.
+
+        Raises:
+            InvalidSettings: the base model is for other data.
+        """
+        training = self.training
+        if not isinstance(training, GenerationTraining) or start.writer is None:
+            return prepared
+        config = seq2seq.config_of(start.base)
+        return replace(prepared, task_options=training.base_options(start, config, prepared.task_options))
 
     def without_known_rows(self, prepared: Prepared, base: BaseModel, runs: Path) -> Prepared:
         """Without held-out rows that a published version was trained on, with which this training begins.
@@ -220,7 +256,7 @@ class Pipeline:
         if resume:
             recipe = self.run_folder.check_same(recipe, dataset)
         start = start or self.find_start()
-        begun = self.begin(recipe, prepared, start)
+        begun = self.begin(recipe, prepared, start, resume)
         model, tokenizer, recipe, max_tokens = begun.model, begun.tokenizer, begun.recipe, begun.tokenizer.max_tokens
         if not (resume and self.run_folder.is_finished):
             self._try_out(model, tokenizer, options)
@@ -238,19 +274,13 @@ class Pipeline:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
             with refusals_told(self.run_folder):
-                self._fine_tune(recipe, model, prepared, tokenizer, resume, beginning, watched)
+                self._fine_tune(recipe, model, prepared, start, tokenizer, resume, beginning, watched)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
         model = pretrained.load_finished(self.training, options, self.run_folder.final)
         self.is_trained = True
-        return Trained(
-            model.to(_device()),
-            start.base,
-            begun.definition,
-            max_tokens,
-            self.run_folder.cost,
-            self.run_folder.history,
-            untrained,
-        )
+        writing = tokenizer if isinstance(tokenizer, PairTokenizer) else None
+        run = self.run_folder
+        return Trained(model.to(_device()), start.base, begun.definition, max_tokens, run.cost, run.history, untrained, writing)
 
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
@@ -266,9 +296,8 @@ class Pipeline:
 
     def evaluate(self, prepared: Prepared, trained: Trained) -> Reference:
         """The torch model's answers to what it has not seen: figures now, and the reference for parity later."""
-        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
         examples = prepared.dataset.validation
-        reference = torch_reference(self.training, trained.model, tokenizer, prepared.task_options, examples)
+        reference = torch_reference(self.training, trained.model, trained.reader, prepared.task_options, examples)
         figures = self.training.evaluate(reference.predictions.answers, examples, reference.task_options)
         self.say("evaluate", describe_metrics(figures["headline"], self.training.metric_names(prepared.task_options)))
         return reference
@@ -276,23 +305,47 @@ class Pipeline:
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> PublishedModel:
         """export > optimize > verify > quantize > verify > card > publish."""
         with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            if isinstance(self.training, GenerationTraining):
+                version = make_version(self._written(trained), reference, Path(folder), self.say)
+                return self.publish(prepared, trained, reference, version.contents.verified, version)
             storage, axis = self.recipe.storage, self.training.output_axis
             verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
             return self.publish(prepared, trained, reference, verified)
 
-    def publish(self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph) -> PublishedModel:
-        """card > publish, with the figures of the very graph that is published."""
+    def _written(self, trained: Trained) -> TrainedWriter:
+        """What a model that writes is published from."""
+        training, tokenizer = self.training, trained.writing
+        if not isinstance(training, GenerationTraining) or tokenizer is None:
+            raise TypeError(f"a model for {training.name} does not write")
+        return TrainedWriter(self.recipe, training, trained.model, trained.base, tokenizer)
+
+    def publish(
+        self,
+        prepared: Prepared,
+        trained: Trained,
+        reference: Reference,
+        verified: VerifiedGraph,
+        version: WrittenVersion | None = None,
+    ) -> PublishedModel:
+        """card > publish, with the figures of the very graph that is published.
+
+        Args:
+            version: of a model that writes, `verified` being its encoder.
+        """
         recipe = self.recipe
         answers, options = verified.predictions.answers, dict(reference.task_options)
         succession = judge_succession(recipe, self.training, reference.examples, answers, options)
         evaluation = self._evaluation(prepared, trained, reference, verified)
         if succession.record:
             evaluation["replaces"] = succession.record
-        card = self._card(prepared, trained, verified, evaluation)
-        tokenizer = Tokenizer(trained.tokenizer, trained.max_tokens)
-        contents = contents_of(
-            recipe, recipe.task, trained.base.name, trained.tokenizer, tokenizer, verified, reference, evaluation, card
-        )
+        card = self._card(prepared, trained, verified, evaluation, version)
+        if version is None:
+            name, tokenizer = trained.base.name, trained.reader
+            contents = contents_of(
+                recipe, recipe.task, name, trained.tokenizer, tokenizer, verified, reference, evaluation, card
+            )
+        else:
+            contents = replace(version.contents, evaluation=evaluation, card=card, description=recipe.description)
         contents = replace(contents, data_format=data_format(recipe, prepared))
         folder = publish(contents, Path(recipe.models), succession.serves)
         self.say("publish", str(folder))
@@ -301,20 +354,31 @@ class Pipeline:
         if not succession.serves:
             self.say("", f"to let it serve: {succession.promotion(recipe.models)}")
         self._keep_rows(folder, prepared.dataset, trained.base)
-        session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
+        session: RowRunner = (
+            EncoderEngine(verified.file, verified.graph, choose_provider("cpu")) if version is None else version.runner
+        )
         notify(self._callbacks, "on_publish", evaluation["headline"], folder)
         sections = {"baselines": evaluation["baselines"], "history": dict(trained.history)}
         report = self._report(folder, prepared, reference, verified, session, sections)
         return PublishedModel(folder, evaluation, request_of(self.training, reference.examples), succession, report)
 
-    def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start) -> Beginning:
+    def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start, resume: bool = False) -> Beginning:
         """The model with its head, the tokenizer cut to its longest input, and the recipe by which this data is trained."""
+        if self.training.has_decoder:
+            return self._begin_writing(recipe, prepared, start, resume)
         start = with_capitals(start) if recipe.cased else start
         model, max_tokens = self._model(prepared, start)
         version = start.base.version
         reads_rows = version is not None and version.graph.outputs[0].axis == "row"
         decided = resolved(recipe, self.training, model, start.base.location, len(prepared.dataset.train), reads_rows)
         return Beginning(model, start.tokenizer, Tokenizer(start.tokenizer, max_tokens), decided)
+
+    def _begin_writing(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start, resume: bool) -> Beginning:
+        definition = start.tokenizer or (self.run_folder.vocabulary if resume else "")
+        if not definition:
+            definition = seq2seq.vocabulary_of(recipe, prepared.dataset.train)
+        model = seq2seq.load(recipe, start, definition)
+        return Beginning(model, definition, seq2seq.make_tokenizer(recipe, model, start, definition), recipe)
 
     def _model(self, prepared: Prepared, start: pretrained.Start) -> tuple[Any, int]:
         """The model with a head as the seed draws it, and the tokens of its longest input."""
@@ -350,6 +414,8 @@ class Pipeline:
 
     def _try_out(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> None:
         """The trial export, in each process: it also notes on the model how its rows are padded."""
+        if self.training.has_decoder:
+            return
         tried = self.trial_export(model, tokenizer, task_options)
         self.say("trial", f"the untrained model becomes a graph in {describe_layout(tried.graph)}")
 
@@ -358,6 +424,7 @@ class Pipeline:
         recipe: Recipe,
         model: Any,
         prepared: Prepared,
+        start: pretrained.Start,
         tokenizer: Tokenizer,
         resume: bool,
         beginning: Mapping[str, Any] | None,
@@ -369,7 +436,7 @@ class Pipeline:
         elif resume:
             self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
         elif is_main_process():
-            self.run_folder.start(self.recipe, prepared.dataset)
+            self.run_folder.start(self.recipe, prepared.dataset, tokenizer.definition if start.is_new else "")
         examples, validation_split = prepared.dataset.train, watched
         if self.recipe.autofit:
             examples, validation_split = split_for_autofit(examples)
@@ -378,16 +445,29 @@ class Pipeline:
         judged_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
         # also before a run is resumed, whose weights come from its checkpoint: the record of the probe is not kept there
         probe = begin_with_probe(model, self.training, rows) if recipe.head == "probe" else None
-        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, judged_on, self._callbacks)
+        if self.training.has_decoder and len(rows) < len(examples):
+            self.say("", f"{len(examples) - len(rows):,} rows left out: longer than {tokenizer.max_tokens} tokens")
+        judge = self._judge(tokenizer, prepared, validation_split)
+        cost = fine_tune(recipe, self.training, model, rows, self.run_folder, resume, judged_on, self._callbacks, judge)
         if probe is not None:
             cost["probe"] = asdict(probe)
         if beginning is not None:
             cost["beginning"] = dict(beginning)
         if is_main_process():
-            self.run_folder.save_final(model, cost)
+            self.run_folder.save_final(model, cost, self._checkpoint_files(start, tokenizer))
         wait_for_all()
         for sentence in describe_cost(cost):
             self.say("", sentence)
+
+    def _judge(self, tokenizer: Tokenizer, prepared: Prepared, rows: Sequence[Example]) -> Judge | None:
+        """What measures a model that writes by its texts for rows set aside."""
+        if not rows or not isinstance(tokenizer, PairTokenizer):
+            return None
+        return make_judge(self.training, tokenizer, prepared.task_options, rows)
+
+    def _checkpoint_files(self, start: pretrained.Start, tokenizer: Tokenizer) -> Mapping[str, str | Path]:
+        """What is kept beside the finished weights: of a model that writes all that makes them a checkpoint of transformers."""
+        return seq2seq.checkpoint_files(start, tokenizer.definition) if self.training.has_decoder else {}
 
     def training_rows(
         self,
@@ -454,7 +534,7 @@ class Pipeline:
         prepared: Prepared,
         reference: Reference,
         verified: VerifiedGraph,
-        session: EncoderEngine,
+        session: RowRunner,
         sections: Mapping[str, Any],
     ) -> Path | None:
         try:
@@ -465,7 +545,14 @@ class Pipeline:
         self.say("report", str(page))
         return page
 
-    def _card(self, prepared: Prepared, trained: Trained, verified: VerifiedGraph, evaluation: dict[str, Any]) -> str:
+    def _card(
+        self,
+        prepared: Prepared,
+        trained: Trained,
+        verified: VerifiedGraph,
+        evaluation: dict[str, Any],
+        version: WrittenVersion | None,
+    ) -> str:
         parity = dict(verified.parity)
         if self.recipe.storage != "fp32":
             parity = {"before quantization": verified.exported, **parity}
@@ -475,7 +562,7 @@ class Pipeline:
                 base_model=trained.base.name,
                 dataset=prepared.dataset,
                 max_tokens=trained.max_tokens,
-                num_bytes=num_bytes(verified.file),
+                num_bytes=num_bytes(verified.file) + (version.num_decoder_bytes if version else 0),
                 evaluation=evaluation,
                 parity=parity,
                 cost=trained.cost,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ from scripts.export.published_checkpoint import adopt_head, restore
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.spec import CheckpointParts, TrainingTask
 from scripts.training.hub import model_location, names_a_path, nearest
-from scripts.training.recipe import PACKAGED, Recipe
+from scripts.training.recipe import NEW, PACKAGED, Recipe
+
+if TYPE_CHECKING:
+    from scripts.export.seq2seq.tokenizers import WriterTokenizer
 
 SERVED = 8192
 """Longest input the service reads, whatever the model could."""
@@ -46,8 +49,17 @@ class Start:
 
     base: BaseModel
     tokenizer: str
+    """Empty where it is to be made from the data."""
     max_tokens: int = SERVED
     """Longest input by its tokenizer's own word, where that says one."""
+
+    writer: WriterTokenizer | None = None
+    """Of a model that writes, in place of a plain tokenizer."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was learnt before."""
+        return self.base.location == NEW
 
 
 def find_start(name: str, role: str = "base model", models: Path = Path("models")) -> Start:
@@ -58,6 +70,8 @@ def find_start(name: str, role: str = "base model", models: Path = Path("models"
         InvalidSettings: there is no such model, or none with a fast tokenizer; or a version that cannot be read back.
         InvalidArtefact: the version's folder is broken or altered.
     """
+    if name == NEW:
+        return Start(BaseModel(NEW, NEW), "")
     published = find_serving(name, models)
     if published is not None:
         version = restore(published)

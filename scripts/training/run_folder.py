@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from app.core.errors import HooperError, InvalidSettings, SetupError
@@ -34,6 +35,7 @@ FINAL = "final"
 SETTLED = "settled.json"
 HISTORY = "history.json"
 TEACHER = "teacher.npy"
+VOCABULARY = "tokenizer.json"
 
 
 class Interrupted(Exception):
@@ -46,7 +48,7 @@ class Interrupted(Exception):
 
 class RunFolder:
     """`runs/<name>`: checkpoint-<update>/, final/ (the finished model), recipe.json, cost.json, settled.json,
-    teacher.npy."""
+    teacher.npy, tokenizer.json (of a model from nothing)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,14 +77,24 @@ class RunFolder:
     def last_checkpoint(self) -> Path | None:
         return self.checkpoints[-1] if self.checkpoints else None
 
-    def start(self, recipe: Recipe, dataset: Dataset | None = None) -> None:
+    @property
+    def vocabulary(self) -> str:
+        """JSON text of the tokenizer that was made for the run; empty where there is none."""
+        try:
+            return (self.path / VOCABULARY).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def start(self, recipe: Recipe, dataset: Dataset | None = None, vocabulary: str = "") -> None:
         """Forget any earlier run of this name, and write down what this one is made from."""
         for path in [*self.path.glob("checkpoint-*"), *self.path.glob(f"{FINAL}*")]:
             if path.is_dir() and re.fullmatch(rf"checkpoint-\d+|{FINAL}(\.partial)?", path.name):
                 shutil.rmtree(path)
-        for name in (COST, SETTLED, TEACHER, HISTORY):
+        for name in (COST, SETTLED, TEACHER, HISTORY, VOCABULARY):
             (self.path / name).unlink(missing_ok=True)
         self.remember(recipe, dataset)
+        if vocabulary:
+            write_atomically(self.path / VOCABULARY, vocabulary, partial=self.path / f"{VOCABULARY}.partial")
 
     def sweep(self) -> None:
         """Remove what was cut off while it was written."""
@@ -149,12 +161,15 @@ class RunFolder:
             raise InvalidSettings(f"the data has changed since the run in {self.path} began; leave out --resume to start anew")
         return recipe
 
-    def save_final(self, model: Any, cost: Mapping[str, Any]) -> None:
-        """Keep the finished model (safetensors) and what it cost."""
+    def save_final(self, model: Any, cost: Mapping[str, Any], files: Mapping[str, str | Path] = MappingProxyType({})) -> None:
+        """Keep the finished model (safetensors) and what it cost; beside it files, by name as text or as what is copied."""
         partial = self.path / f"{FINAL}.partial"
         try:
             shutil.rmtree(partial, ignore_errors=True)
             model.save_pretrained(partial)
+            for name, content in files.items():
+                text_or_bytes = content.read_bytes() if isinstance(content, Path) else content.encode("utf-8")
+                (partial / name).write_bytes(text_or_bytes)
             _write(self.path / COST, cost)
             shutil.rmtree(self.final, ignore_errors=True)
             partial.rename(self.final)

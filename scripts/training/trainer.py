@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,17 @@ import torch
 import transformers
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from scripts.export.layouts import head_logits
 from scripts.tasks.spec import TrainingRow
 from scripts.training.data_loader import EpochStart
 from scripts.training.objective import mean_loss
-from scripts.training.processes import agreed, num_processes
+from scripts.training.processes import agreed
 from scripts.training.progress import PLAIN_LINES
 from scripts.training.recipe import Recipe
+from scripts.training.seq2seq.batches import TokenBatches
 from scripts.training.training_setup import TrainingSetup, uses_bf16
 
 
@@ -39,6 +39,7 @@ class HooperTrainer(Trainer):
         schedule: Schedule,
         callbacks: Sequence[TrainerCallback],
         validation_split: Sequence[TrainingRow] = (),
+        judge: Judge | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -48,13 +49,25 @@ class HooperTrainer(Trainer):
             data_collator=setup.collator,
             callbacks=[EpochStart(setup.collator, setup.order), *callbacks],
         )
-        self._setup, self._schedule, self._validation_split = setup, schedule, validation_split
+        self._setup, self._schedule, self._validation_split, self._judge = setup, schedule, validation_split, judge
         self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated ones are averaged by the trainer
         for unwanted in (ProgressCallback, PrinterCallback):
             self.remove_callback(unwanted)  # type: ignore[no-untyped-call]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._setup.order
+        order: Any = self._setup.order
+        return order  # type: ignore[no-any-return]
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        order = self._setup.order
+        if not isinstance(order, TokenBatches):
+            return super().get_train_dataloader()
+        loader: Any = DataLoader(
+            self._setup.rows,  # type: ignore[arg-type]  # a sequence is all that it needs
+            batch_sampler=order,
+            collate_fn=self._setup.collator,
+        )
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         to_steer: Any = optimizer or self.optimizer
@@ -64,15 +77,16 @@ class HooperTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         loss, outputs = self._setup.objective(model, inputs)
-        labels = inputs["labels"].cpu().numpy()
-        right, total = self._setup.task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels)
-        vars(self.state)["hooper_correct"] = (right, total)  # read by TrainingProgress
+        vars(self.state)["hooper_correct"] = self._setup.num_correct(outputs, inputs["labels"])  # read by TrainingProgress
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """The loss on the rows set aside, as `mean_loss` has it: every process computes it, one decides."""
-        loss = agreed(mean_loss(self._setup.task, self.accelerator.unwrap_model(self.model), self._validation_split))
-        metrics = {"eval_loss": loss}
+        """The loss on the rows set aside, as `mean_loss` has it: every process computes it, one decides. And what `judge`
+        measures, where there is one."""
+        model = self.accelerator.unwrap_model(self.model)
+        metrics = {"eval_loss": agreed(mean_loss(self._setup.task, model, self._validation_split))}
+        if self._judge is not None:
+            metrics |= {f"eval_{name}": figure for name, figure in self._judge(model).items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -87,7 +101,7 @@ def make_arguments(setup: TrainingSetup, updates: int, folder: Path, **more: Any
         "output_dir": str(folder),
         "max_steps": updates,
         "per_device_train_batch_size": setup.at_once,
-        "gradient_accumulation_steps": recipe.update_size // (setup.at_once * num_processes()),
+        "gradient_accumulation_steps": setup.updates_at_once,
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
@@ -118,15 +132,21 @@ def tell_accelerate(bf16: bool) -> None:
 
 
 Schedule = Callable[[Optimizer], LRScheduler]
+Judge = Callable[[Any], Mapping[str, float]]
+"""Metrics of a model's answers to rows set aside."""
 WARMUP_SHARE, ONE_CYCLE_WARMUP_SHARE = 0.06, 0.3
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 0
 
 
-def make_schedule(recipe: Recipe, updates: int) -> Schedule:
-    """What makes the recipe's schedule for an optimizer whose learning rate is the peak."""
+def make_schedule(recipe: Recipe, updates: int, is_error: bool = True) -> Schedule:
+    """What makes the recipe's schedule for an optimizer whose learning rate is the peak.
+
+    Args:
+        is_error: of what autofit goes by, whether less of it is better.
+    """
     warmup = warmup_updates(recipe, updates)
     if recipe.autofit:
-        return partial(ReduceLROnPlateau, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE)
+        return partial(ReduceLROnPlateau, mode="min" if is_error else "max", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE)
     if recipe.schedule == "one-cycle":
         # one more than there are updates: the step after the last one asks for a rate too
         share = warmup / updates if recipe.warmup_share >= 0 else ONE_CYCLE_WARMUP_SHARE

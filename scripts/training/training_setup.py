@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from app.core.errors import InvalidSettings
-from scripts.export.layouts import padded_graph
+from scripts.export.layouts import head_logits, padded_graph
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective
 from scripts.training.pretrained import longest_input, usual_length
 from scripts.training.processes import num_processes
-from scripts.training.recipe import Recipe
+from scripts.training.recipe import NEW, Recipe
+from scripts.training.seq2seq.batches import Seq2SeqCollator, TokenBatches
+from scripts.training.seq2seq.objective import Seq2SeqObjective, num_correct, shape_of
 from scripts.training.small_data import default_epochs as probe_epochs
 
 MICRO_BATCH_TOKENS = 4096
@@ -31,23 +33,86 @@ class TrainingSetup:
     recipe: Recipe
     task: TrainingTask
     rows: Sequence[TrainingRow]
-    collator: Collator
-    order: LengthGroups
-    objective: Objective
+    collator: Collator | Seq2SeqCollator
+    order: LengthGroups | TokenBatches
+    """Of rows; or of whole batches, each of which is an update."""
+    objective: Objective | Seq2SeqObjective
     at_once: int
     """Rows that one process computes at once."""
 
     @property
     def updates_per_epoch(self) -> int:
-        return math.ceil(len(self.rows) / self.recipe.update_size)
+        return self.updates_for(len(self.rows))
 
     @property
     def default_epochs(self) -> int:
-        return chosen_epochs(self.recipe, len(self.rows), self.objective.num_labels)
+        return self.epochs_for(len(self.rows))
+
+    @property
+    def updates_at_once(self) -> int:
+        """Batches whose gradients are summed to one update."""
+        return self.recipe.update_size // (self.at_once * num_processes())
+
+    @property
+    def rows_per_update(self) -> int:
+        return self.recipe.update_size
 
     @property
     def workload(self) -> Workload:
-        return Workload.of([row.num_tokens for row in self.rows], self.recipe.epoch_tokens)
+        return Workload.of([self.length_of(row) for row in self.rows], self.recipe.epoch_tokens)
+
+    def updates_for(self, num_rows: int) -> int:
+        """Of an epoch of so many rows like these."""
+        return math.ceil(num_rows / self.recipe.update_size)
+
+    def epochs_for(self, num_rows: int) -> int:
+        """Epochs of so many rows like these, where nobody says how many."""
+        num_labels = self.objective.num_labels if isinstance(self.objective, Objective) else 0
+        return chosen_epochs(self.recipe, num_rows, num_labels)
+
+    def length_of(self, row: TrainingRow) -> int:
+        """Tokens that the model reads of it."""
+        return row.num_tokens
+
+    def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
+        """How many of how many decisions of a batch are right."""
+        return self.task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Seq2SeqSetup(TrainingSetup):
+    """Of a model that writes: an update is a batch of pairs, which has so many tokens rather than so many rows."""
+
+    num_written: int = 0
+    """Tokens of the vocabulary."""
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return len(self.order)
+
+    @property
+    def updates_at_once(self) -> int:
+        return 1
+
+    @property
+    def rows_per_update(self) -> int:
+        """On average."""
+        return round(len(self.rows) / self.updates_per_epoch)
+
+    def updates_for(self, num_rows: int) -> int:
+        tokens = sum(max(shape_of(row)) for row in self.rows) * num_rows / len(self.rows)
+        return math.ceil(tokens / batch_tokens(self.recipe, tokens, self.num_written))
+
+    def epochs_for(self, num_rows: int) -> int:
+        updates = self.updates_per_epoch if num_rows == len(self.rows) else self.updates_for(num_rows)
+        return seq2seq_epochs(self.recipe, updates)
+
+    def length_of(self, row: TrainingRow) -> int:
+        """Of its source and its target."""
+        return sum(shape_of(row))
+
+    def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
+        return num_correct(outputs.logits.detach(), labels)
 
 
 def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> TrainingSetup:
@@ -55,6 +120,8 @@ def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequen
     Raises:
         InvalidSettings: the recipe asks for what this model, this data or so many processes cannot do.
     """
+    if task.has_decoder:
+        return _set_up_seq2seq(recipe, task, model, rows)
     objective = Objective(recipe, task, model.config, rows)
     graph = padded_graph(model, task.output_axis)
     step = COMPILED_WIDTH_STEP if uses_bf16(recipe) and not torch.cuda.is_available() else 1
@@ -62,6 +129,52 @@ def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequen
     lengths = [row.num_tokens for row in rows]
     at_once = _at_once(recipe, _cropped(lengths, recipe), num_processes(), task.compares_examples)
     return TrainingSetup(recipe, task, rows, collator, LengthGroups(lengths, at_once, recipe.seed), objective, at_once)
+
+
+UPDATES_PER_EPOCH = 50
+FEWEST_BATCH_TOKENS, MOST_BATCH_TOKENS = 256, 4096
+LOGITS = 2**28
+"""Numbers that a batch gives at most, one for each of its tokens and each of the vocabulary's: 1 GiB of them in fp32."""
+
+
+def _set_up_seq2seq(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> Seq2SeqSetup:
+    if num_processes() > 1:
+        raise InvalidSettings(f"a model for {task.name} is trained by one process, not by {num_processes()}")
+    objective, shapes, num_written = Seq2SeqObjective(recipe), [shape_of(row) for row in rows], vocabulary_size(model)
+    tokens = batch_tokens(recipe, sum(map(max, shapes)), num_written)
+    order = TokenBatches(shapes, tokens, recipe.batch_size, recipe.seed)
+    collator = Seq2SeqCollator(int(model.config.pad_token_id), longest_input(model))
+    return Seq2SeqSetup(recipe, task, rows, collator, order, objective, at_once=1, num_written=num_written)
+
+
+def vocabulary_size(model: Any) -> int:
+    """Tokens that a model may write."""
+    return int(model.get_output_embeddings().weight.shape[0])
+
+
+def batch_tokens(recipe: Recipe, num_tokens: float, num_written: int) -> int:
+    """Rows x width of an update: as the recipe says, or so many that an epoch has some 50 updates.
+
+    Args:
+        recipe: may name them.
+        num_tokens: of all rows, each by the longer of source and target.
+        num_written: tokens of the vocabulary.
+    """
+    if recipe.batch_tokens:
+        return recipe.batch_tokens
+    wanted = max(FEWEST_BATCH_TOKENS, round(num_tokens / UPDATES_PER_EPOCH))
+    return min(wanted, MOST_BATCH_TOKENS, max(1, LOGITS // num_written))
+
+
+NEW_UPDATES, PRETRAINED_UPDATES = 2000, 600
+NEW_EPOCHS, PRETRAINED_EPOCHS = (8, 60), (2, 12)
+
+
+def seq2seq_epochs(recipe: Recipe, updates_per_epoch: int) -> int:
+    """Enough epochs for 600 updates of a pretrained model, or 2,000 of a new one; within bounds."""
+    is_new = recipe.base_model == NEW
+    updates, (fewest, most) = (NEW_UPDATES, NEW_EPOCHS) if is_new else (PRETRAINED_UPDATES, PRETRAINED_EPOCHS)
+    return min(most, max(fewest, round(updates / updates_per_epoch)))
 
 
 def uses_bf16(recipe: Recipe) -> bool:

@@ -59,6 +59,20 @@ def write_pairs(path: Path) -> Path:
     return path
 
 
+def write_translations(path: Path) -> Path:
+    """Texts in two languages."""
+    rows = [{"en": f"the good film {number} was new", "de": f"the film {number} was good"} for number in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def write_rewritten(path: Path) -> Path:
+    """Texts, each with what is to be written from it."""
+    rows = [{"source": f"the good film {number} was new", "target": f"good film {number}"} for number in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
 DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "text-classification": ("data.csv", write_reviews),
     "text-regression": ("data.csv", write_ratings),
@@ -67,6 +81,9 @@ DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "token-classification": ("data.conll", write_tags),
     "text-ranking": ("data.jsonl", write_ranked),
     "feature-extraction": ("data.jsonl", write_pairs),
+    "translation": ("data.jsonl", write_translations),
+    "abstractive-summarization": ("data.jsonl", write_news),
+    "text2text-generation": ("data.jsonl", write_rewritten),
 }
 """A tiny file for each task that can be trained, the only thing about it that must be said here."""
 

@@ -44,6 +44,5 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.abstractive_summarization:SPEC",
-    is_trained=False,
     is_generative=True,
 )

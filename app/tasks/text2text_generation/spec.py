@@ -39,6 +39,5 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.text2text_generation:SPEC",
-    is_trained=False,
     is_generative=True,
 )

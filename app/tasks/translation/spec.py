@@ -40,6 +40,5 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     libre_translate=LIBRE_TRANSLATE,
     training="scripts.tasks.translation:SPEC",
-    is_trained=False,
     is_generative=True,
 )

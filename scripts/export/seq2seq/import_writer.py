@@ -112,13 +112,28 @@ def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say
     )
     say("", f"compared on {data.origin}")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        contents = _contents(request, checkpoint, data, Path(folder), say)
+        contents = make_contents(request, checkpoint, data, Path(folder), say)
         published = publish(contents, Path(request.recipe.models))
     say("publish", str(published))
     return published
 
 
-def _contents(request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, folder: Path, say: Say) -> VersionContents:
+def make_contents(
+    request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, folder: Path, say: Say
+) -> VersionContents:
+    """export > verify > quantize > verify > golden > card: what a version is made of.
+
+    Args:
+        request: name, texts for the card, storage.
+        checkpoint: the torch model.
+        data: texts of which some are compared.
+        folder: where the graphs are written.
+        say: prints each stage.
+
+    Raises:
+        ParityFailed: the graphs do not write what the checkpoint writes.
+        ExportFailed: its encoder cannot become a graph.
+    """
     trial = Decoder(**{**_SHAPE, **checkpoint.decoder_fields})  # the task reads of it what rows do not depend on
     task = checkpoint.task(trial)
     options = replace(task.golden_options(), truncation="truncate")

@@ -96,7 +96,7 @@ def test_an_option_of_the_wrong_type_is_refused(words: list[str]) -> None:
         ("data = ['a.csv', 1]", "data must be a list of str"),
         ("epoch_tokens = [128, 'x']", "epoch_tokens must be a list of int"),
         ("storage = 'int4'", "storage must be one of int8, fp16, fp32, not 'int4'"),
-        ("task = 'translation'", "task must be one of"),
+        ("task = 'poetry'", "task must be one of"),
         ("name = ", "not valid TOML"),
         ("[model]\nname = 'films'", "unknown key 'model'"),
     ],

@@ -1,4 +1,4 @@
-"""Translation offline: models for one pair of languages or for many, and where each family puts the languages."""
+"""Checkpoints that translate: for one pair of languages or for many, and where each family puts the languages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from app.core.fields import FieldSpec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.spec import SPEC as SERVED
-from scripts.tasks.spec import TrainingTask
 from scripts.tasks.writing import WritingTask, specific_params
 
 CODES: Mapping[str, str] = {
@@ -24,8 +23,8 @@ PREFIXED = re.compile(r"translation_([a-z]+)_to_([a-z]+)")
 MAX_NAMED = 6
 
 
-class TranslationPublishing(WritingTask):
-    """Satisfies `TrainingTask`."""
+class TranslationCheckpoints(WritingTask):
+    """What is particular to their task options."""
 
     name = "translation"
     fields: Mapping[str, FieldSpec] = SERVED.fields
@@ -114,6 +113,3 @@ def _told(tokenizer: Any, name: str, tokens: Mapping[str, str]) -> str:
 
 def _named(codes: list[str]) -> str:
     return ", ".join(codes[:MAX_NAMED]) + (", …" if len(codes) > MAX_NAMED else "")
-
-
-SPEC: TrainingTask = TranslationPublishing()

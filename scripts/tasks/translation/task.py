@@ -1,0 +1,142 @@
+"""Translation offline: columns named by languages, BLEU and chrF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec
+from app.tasks.sentences import LANGUAGE, sentences
+from app.tasks.translation.languages import base_of, name_of, same_language
+from app.tasks.translation.spec import SPEC as SERVED
+from scripts.tasks.generation.metrics import (
+    TRANSLATION,
+    TranslationMetrics,
+    bleu,
+    bleu_interval,
+    chrf,
+    chrf_interval,
+    mean_interval,
+    row_chrf,
+)
+from scripts.tasks.generation.pairs import TRANSLATIONS, SourceTargetColumns, language_columns
+from scripts.tasks.generation.task import GenerationTraining, RowMetrics, language_of
+from scripts.tasks.spec import TrainingTask
+from scripts.tasks.translation.checkpoint import TranslationCheckpoints
+from scripts.training.columns import TableSample
+from scripts.training.data import Dataset
+from scripts.training.recipe import Recipe
+
+if TYPE_CHECKING:  # they import torch, which judging a published graph does without
+    from scripts.training.pretrained import Start
+
+SOURCE = FieldSpec(("source", "src", "source text", "text", "sentence"))
+TARGET = FieldSpec(("target", "tgt", "trg", "translation", "target text", "reference"), description="translation")
+MOSTLY = 0.5
+SAMPLED = 200
+SAMPLE_TEXTS = (
+    "The shop is open from nine to six.",
+    "Two children are playing with a ball in the garden. It is raining.",
+    "How much does the ticket cost?",
+)
+
+
+class TranslationTraining(GenerationTraining, TranslationCheckpoints):
+    """Satisfies `TrainingTask`."""
+
+    name = TRANSLATION
+    api_module = "translator"
+    metrics_type = TranslationMetrics
+    served = SERVED
+    fields: Mapping[str, FieldSpec] = {"text": SOURCE}
+    label_field = TARGET
+    is_translation = True
+    has_names = False
+    length_metric = "chrF"
+    primary_metric = "mean_chrf"
+
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """Columns for two languages."""
+        if TRANSLATIONS in table.names and any(isinstance(cell, Mapping) for cell in table[TRANSLATIONS].cells):
+            return 0.95
+        found = language_columns(table)
+        return 0.95 if len(found) == 2 and all(table[name].is_free_text for name in found) else 0.0
+
+    def pair_options(self, recipe: Recipe, columns: SourceTargetColumns, dataset: Dataset) -> dict[str, Any]:
+        source, target = columns.languages
+        languages = {"source": source, "target": target}
+        prefixes = {f"{source} {target}": recipe.source_prefix} if recipe.source_prefix else {}
+        return {
+            **{name: code for name, code in languages.items() if code},
+            **({"prefixes": prefixes} if prefixes else {}),
+            "by_sentence": _are_sentences(dataset, source),
+        }
+
+    def base_options(self, start: Start, config: Any, task_options: Mapping[str, Any]) -> dict[str, Any]:
+        own, _ = self.writer_options(config, start.writer.original) if start.writer else ({}, [])
+        options = {**own, **task_options}
+        for side in ("source", "target"):
+            code, known = str(task_options.get(side, "")), own.get(f"{side}s", ())
+            if not code or not known or "prefixes" in task_options:
+                continue
+            same = same_language(code, known)
+            if same is None:
+                raise InvalidSettings(
+                    f"the base model does not know {name_of(code)} ({code}); it knows {', '.join(known)};"
+                    f" --{side}-language CODE says that the column is in another language"
+                )
+            options[side] = same
+        if "prefixes" in task_options:  # those of other pairs are none of this model's any more
+            options = {name: value for name, value in options.items() if name not in ("sources", "targets")}
+        return options
+
+    def first_labels(self, task: Any, task_options: Mapping[str, Any]) -> Sequence[int]:
+        """The token of the target's language, where that is written first."""
+        forced = task.sampling(self.serving_options()).forced_bos_token_id
+        return () if forced is None or task_options.get("target_place") != "first_written" else (forced,)
+
+    def training_options(self, task_options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**task_options, "by_sentence": False}
+
+    def reading_options(self) -> Any:
+        return self.serving_options()
+
+    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
+        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
+
+    def measure(
+        self, texts: Sequence[str], references: Sequence[str], task_options: Mapping[str, Any], with_intervals: bool
+    ) -> RowMetrics:
+        language, rows = language_of(task_options), row_chrf(texts, references)
+        headline = {"bleu": bleu(texts, references, language), "chrf": chrf(texts, references), "mean_chrf": rows.mean()}
+        if not with_intervals:
+            return RowMetrics(headline, {})
+        intervals = {
+            "bleu": bleu_interval(texts, references, language),
+            "chrf": chrf_interval(texts, references),
+            "mean_chrf": mean_interval(rows),
+        }
+        return RowMetrics(headline, intervals)
+
+    def text_scores(self, texts: Sequence[str], references: Sequence[str], task_options: Mapping[str, Any]) -> np.ndarray:
+        return row_chrf(texts, references)
+
+    def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
+        return {"bleu": "BLEU", "chrf": "chrF", "mean_chrf": "mean chrF"}
+
+    def hub_metrics(self) -> list[str]:
+        return ["sacrebleu", "chrf"]
+
+
+SPEC: TrainingTask = TranslationTraining()
+
+
+def _are_sentences(dataset: Dataset, source: str) -> bool:
+    """Whether most of the sources are one sentence, so that the service shall translate sentence by sentence."""
+    sample = dataset.train[:: max(1, len(dataset.train) // SAMPLED)]
+    language = base_of(source) or LANGUAGE
+    single = [len(sentences(example.item.text, language)) <= 1 for example in sample]
+    return sum(single) >= MOSTLY * len(single)
