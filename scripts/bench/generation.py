@@ -1,0 +1,89 @@
+"""How many tokens a second a model writes, alone and beside others, without a service around it.
+
+    python -m scripts.bench.generation --model models/writer/1 --output generation.json
+
+The sequences of a run begin together and do not end before they have so many tokens. On a machine that does other things as
+well compare the tokens of a second of processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import InvalidArtefact
+from app.core.manifest import read_manifest
+from app.core.sequences import SamplingParams
+from app.core.types import Row
+from app.runtime.decoder_session import open_decoder
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.generation_engine import GenerationEngine
+from app.runtime.providers import choose_provider, for_model, has_int8
+from scripts.bench.report import measurement_parser, run_measurement
+
+
+def open_writer(folder: Path, num_rows: int, num_threads: int = 0) -> GenerationEngine:
+    """A version on the processor, in the precision in which it would be served.
+
+    Raises:
+        InvalidArtefact: it does not write.
+    """
+    manifest = read_manifest(folder)
+    if manifest.decoder is None:
+        raise InvalidArtefact(f"{folder} holds a model that reads and does not write")
+    provider = for_model(choose_provider("cpu"), manifest, has_int8())
+    encoder = EncoderEngine(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, num_threads)
+    file = folder / manifest.decoder.file_for(provider.precision)
+    session = open_decoder(file, manifest.decoder, provider, encoder.num_threads)
+    return GenerationEngine(manifest, encoder, file, session, provider, num_rows)
+
+
+def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParams, runs: int) -> dict[str, float]:
+    """Tokens a second, and a second of processor time, of the best of some runs; all sequences are written together."""
+    engine.generate(rows, sampling)
+    num_tokens = len(rows) * sampling.max_new_tokens
+    per_s, per_cpu_s = 0.0, 0.0
+    for _ in range(runs):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        engine.generate(rows, sampling)
+        per_s = max(per_s, num_tokens / (time.perf_counter() - began))
+        per_cpu_s = max(per_cpu_s, num_tokens / (time.process_time() - began_cpu))
+    return {"tokens_per_s": round(per_s, 1), "tokens_per_cpu_s": round(per_cpu_s, 1)}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    engine = open_writer(options.model, max(options.sequences) * options.beams, options.threads)
+    manifest = read_manifest(options.model)
+    first = () if manifest.decoder is None else (manifest.decoder.start_token_id,)
+    sampling = SamplingParams(options.new_tokens, decoder_input_ids=first, num_beams=options.beams)
+    rng = np.random.default_rng(0)
+    num_source = min(options.source_tokens, manifest.max_tokens)
+    sources = rng.integers(0, options.source_ids, (max(options.sequences), num_source)).tolist()
+    rows = [Row(token_ids, [0] * num_source) for token_ids in sources]
+    written = {str(number): rates(engine, rows[:number], sampling, options.runs) for number in options.sequences}
+    return {"precision": engine.decoder_provider.precision, "threads": engine.num_threads, "sequences": written}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = measurement_parser("scripts.bench.generation", __doc__)
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="a version's folder")
+    parser.add_argument(
+        "--sequences", type=int, nargs="+", default=[1, 16], metavar="N", help="that are written together (1 16)"
+    )
+    parser.add_argument("--beams", type=int, default=1, metavar="N", help="of each; 1: greedy (1)")
+    parser.add_argument("--source-tokens", type=int, default=64, metavar="N", help="of each source (64)")
+    parser.add_argument("--source-ids", type=int, default=1000, metavar="N", help="tokens that a source is drawn of (1000)")
+    parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="of each sequence (64)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores (0)")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of which the best counts (3)")
+    return run_measurement(parser, measure, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

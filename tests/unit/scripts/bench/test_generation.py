@@ -1,0 +1,30 @@
+"""What is said of a model that writes is what its engine did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import InvalidArtefact
+from scripts.bench.generation import main, open_writer
+from tests.support.tiny_decoder import MAX_LENGTH, publish_tiny_decoder
+from tests.support.tiny_model import publish_tiny
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_tokens_a_second_are_told_for_each_number_of_sequences(tmp_path: Path, beams: int) -> None:
+    folder, output = publish_tiny_decoder(tmp_path), tmp_path / "rates.json"
+    sizes = ["--source-tokens", "99", "--source-ids", "20", "--new-tokens", str(MAX_LENGTH - 1)]
+    options = ["--sequences", "1", "3", "--beams", str(beams), "--threads", "1", "--runs", "1", "--output", str(output)]
+    assert main(["--model", str(folder), *sizes, *options]) == 0
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert (report["precision"], report["threads"]) == ("fp32", 1)
+    assert list(report["sequences"]) == ["1", "3"]
+    assert all(rate > 0 for of_number in report["sequences"].values() for rate in of_number.values())
+
+
+def test_a_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArtefact, match="reads and does not write"):
+        open_writer(publish_tiny(tmp_path), 2)
