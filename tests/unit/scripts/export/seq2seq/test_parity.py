@@ -82,6 +82,13 @@ def test_the_services_engine_passes_and_a_disturbed_decoder_fails(
         verify_exported(reference, noisy, written_by(noisy, tiny))
 
 
+def test_another_token_fails_though_every_logit_is_right(reference: WriterReference, graphs: Graphs, tiny: TinyWriter) -> None:
+    first, *others = written_by(graphs, tiny)
+    changed = {**first, "token_ids": np.append(first["token_ids"][:-1], [3, 1])}
+    with pytest.raises(ParityFailed, match=r"1 of 6 texts differ \(text 1 is the first\), largest logit error \d"):
+        verify_exported(reference, graphs, [changed, *others])
+
+
 def test_an_error_of_a_logit_fails_though_every_token_is_the_same(
     reference: WriterReference, graphs: Graphs, tiny: TinyWriter
 ) -> None:

@@ -10,7 +10,7 @@ from tests.support.tiny_writer import bart_model
 
 def test_ids_behind_the_vocabulary_are_read_as_the_unknown_token() -> None:
     model = bart_model(40).eval()
-    ids, mask = torch.tensor([[5, 41, 1]]), torch.ones(1, 3, dtype=torch.long)
+    ids, mask = torch.tensor([[5, 40, 1]]), torch.ones(1, 3, dtype=torch.long)
     with torch.no_grad():
         expected = SourceEncoder(model)(torch.tensor([[5, 2, 1]]), mask)["logits"]
         given = SourceEncoder(model, (40, 2))(ids, mask)["logits"]
