@@ -26,7 +26,6 @@ TARGET = FieldSpec(
 TELLING = (("source", "target"), ("input", "output"), ("prompt", "completion"), ("prompt", "response"))
 """Columns that stand together in data for this task alone."""
 ANY_LANGUAGE = "mul"
-SAMPLE_TEXTS = ("The shop is open from nine to six.", "How much does the ticket cost?", "no")
 
 
 class TextToTextMetrics(NamedTuple):
@@ -65,9 +64,6 @@ class TextToTextTraining(GenerationTraining):
 
     def pair_options(self, recipe: Recipe, columns: SourceTargetColumns, dataset: Dataset) -> dict[str, Any]:
         return {"prefix": recipe.source_prefix} if recipe.source_prefix else {}
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def measure(
         self, texts: Sequence[str], references: Sequence[str], task_options: Mapping[str, Any], with_intervals: bool

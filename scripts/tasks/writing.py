@@ -1,4 +1,4 @@
-"""What tasks that write share offline: an encoder-decoder model is published as it is; none is trained here."""
+"""What tasks that write share offline of a checkpoint; how they are trained stands in `generation`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.core.errors import InvalidSettings
-from app.core.fields import FieldSpec
 from app.core.manifest import Decoder
-from app.data import Record
 from app.tasks.base import Task
 from app.tasks.spec import TaskSpec
 from app.tasks.tokenizer import Tokenizer
-from scripts.tasks.spec import Axis, PublishedTask, ReportInput
-from scripts.training.data import Example, Parse
+from scripts.tasks.spec import Axis, TrainingTask
 from scripts.training.recipe import Recipe
 
 GOLDEN_TEXTS = (
@@ -25,15 +21,13 @@ GOLDEN_TEXTS = (
 )
 
 
-class WritingTask(PublishedTask):
-    """Satisfies `TrainingTask`. No example has a target: how good what is written is, is not measured."""
+class WritingTask(TrainingTask):
+    """What is said of models that write, whoever trained them."""
 
     output_axis: Axis = "token"
     auto_class = "AutoModelForSeq2SeqLM"
     heads: tuple[str, ...] = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
     optional_weights = ("final_logits_bias",)
-    label_field = FieldSpec(())
-    length_metric = "accuracy"
     served: TaskSpec
     """Its serving half."""
 
@@ -70,21 +64,6 @@ class WritingTask(PublishedTask):
     def serving_options(self) -> Any:
         return self.served.options()
 
-    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
-        raise self._unmeasured()
-
-    def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
-        raise self._unmeasured()
-
-    def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
-        raise self._unmeasured()
-
-    def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
-        raise self._unmeasured()
-
-    def _unmeasured(self) -> InvalidSettings:
-        return InvalidSettings("how good a written text is, is not measured: leave the column of labels out")
-
     def item(self, fields: Mapping[str, Any]) -> Any:
         return self.served.item(**fields)
 
@@ -93,15 +72,6 @@ class WritingTask(PublishedTask):
 
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         return [{"text": text} for text in texts]
-
-    def hub_metrics(self) -> list[str]:
-        return []
-
-    def answer_texts(self, answer: Any, task_options: Mapping[str, Any]) -> list[str]:
-        return [answer.text]
-
-    def label_texts(self, example: Example) -> list[str]:
-        return []
 
 
 def specific_params(config: Any) -> dict[str, dict[str, Any]]:

@@ -37,11 +37,6 @@ SOURCE = FieldSpec(("source", "src", "source text", "text", "sentence"))
 TARGET = FieldSpec(("target", "tgt", "trg", "translation", "target text", "reference"), description="translation")
 MOSTLY = 0.5
 SAMPLED = 200
-SAMPLE_TEXTS = (
-    "The shop is open from nine to six.",
-    "Two children are playing with a ball in the garden. It is raining.",
-    "How much does the ticket cost?",
-)
 
 
 class TranslationTraining(GenerationTraining, TranslationCheckpoints):
@@ -103,9 +98,6 @@ class TranslationTraining(GenerationTraining, TranslationCheckpoints):
 
     def reading_options(self) -> Any:
         return self.serving_options()
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def measure(
         self, texts: Sequence[str], references: Sequence[str], task_options: Mapping[str, Any], with_intervals: bool
