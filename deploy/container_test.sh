@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly TASKS=${TASKS:-text-classification question-answering summarization}
 readonly COMPOSE=${COMPOSE:-docker compose}
-readonly MAX_BYTES=600000000 MEMORY=1g
+readonly MAX_BYTES=700000000 MEMORY=1g
 readonly NAME=hooper-container-test PROJECT=hooper-container-test
 work=$(mktemp -d)
 
