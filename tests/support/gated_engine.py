@@ -70,6 +70,8 @@ class GatedEngine:
     provider = Provider("cpu", "fp32", "driven by hand")
     execution_providers = ("CPUExecutionProvider",)
     num_threads = 1
+    decoder_provider = None
+    decoder_execution_providers = ()
     batch_type = GatedBatch
 
     def __init__(self) -> None:

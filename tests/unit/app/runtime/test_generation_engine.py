@@ -26,7 +26,6 @@ from app.core.types import Priority, Row
 from app.runtime.generation_engine import GenerationEngine
 from tests.support.faulty_engine import FaultyDecoderFactory, FaultySessionFactory, Hang
 from tests.support.gated_engine import turn
-from tests.support.generation_bench import LIMIT
 from tests.support.tiny_decoder import (
     EOS,
     GREEDY,
@@ -43,6 +42,7 @@ from tests.support.tiny_model import row
 
 PRIORITIES: tuple[Priority, ...] = ("interactive", "bulk")
 BUDGET = Budget(100, 8, "padded")
+LIMIT = QueueLimit(max_rows=1000, max_tokens=100_000)
 
 
 def sources(number: int, seed: int = 0) -> list[Row]:

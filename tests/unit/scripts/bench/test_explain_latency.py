@@ -37,6 +37,7 @@ def test_what_is_sent_to_warm_up_does_not_count() -> None:
     assert 0 <= found["p50_s"] <= found["max_s"]
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_start_is_told_in_one_sentence(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--models", str(tmp_path)]) == 2
     assert re.match(r"explain_latency: .* ended with exit code 2 before it was ready\n$", capsys.readouterr().err)

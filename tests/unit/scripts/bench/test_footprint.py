@@ -11,6 +11,7 @@ from scripts.bench.footprint import MIB, main, peak_bytes_of
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 
+@pytest.mark.slow
 def test_a_services_needs_are_measured_from_start_through_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish_tiny(tmp_path / "models", "tiny")
     publish_tiny_task(tmp_path / "models", "question-answering", "reader")
@@ -25,6 +26,7 @@ def test_a_services_needs_are_measured_from_start_through_load(tmp_path: Path, c
     assert found["start_s"] > 0
 
 
+@pytest.mark.slow
 def test_a_service_that_does_not_start_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--models", str(tmp_path)]) == 2
     assert "ended with exit code 2 before it was ready" in capsys.readouterr().err
