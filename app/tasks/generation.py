@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal, TypeVar
@@ -252,6 +253,8 @@ class _Hypothesis:
 class TextGenerator:
     """The decoder of a model, as far as its task has to know it: how options are followed, and tokens read."""
 
+    _newline = ""
+
     def __init__(self, tokenizer: Tokenizer, decoder: Decoder, target: Tokenizer | None = None) -> None:
         """
         Args:
@@ -324,9 +327,16 @@ class TextGenerator:
         separators = encoded.state.separators
         return RowsDetokenizer(self.text_of, options.stop, separators, len(encoded.rows) // (len(separators) - 1))
 
+    def reading(self, newline: str) -> TextGenerator:
+        """The same, for a model that writes this for the end of a line; empty: nothing of its own."""
+        generator = copy(self)
+        generator._newline = newline
+        return generator
+
     def text_of(self, token_ids: Sequence[int]) -> str:
         """Without special tokens."""
-        return self.target.decode(token_ids, skip_special_tokens=True)
+        text = self.target.decode(token_ids, skip_special_tokens=True)
+        return text.replace(self._newline, "\n") if self._newline else text
 
     def _hypotheses(self, output: RowOutput, options: GenerationOptions) -> Iterator[_Hypothesis]:
         token_ids, places = output["token_ids"], output["sequence_index"]
@@ -424,9 +434,8 @@ class GenerativeTask:
             generator: of the model.
             newline: what it writes for the end of a line; empty: nothing of its own.
         """
-        self.generator = generator
+        self.generator = generator.reading(newline)
         self.pieces = generator.tokenizer.pieces()
-        self._newline = newline
 
     def sampling(self, options: Any) -> SamplingParams:
         return self.generator.sampling(options)

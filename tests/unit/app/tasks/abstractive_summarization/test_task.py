@@ -56,3 +56,13 @@ def test_a_sentence_longer_than_the_model_reads_is_read_in_pieces() -> None:
     item = encoded(text, prefix="bad ")
     assert all(row.num_tokens <= 12 and WRITER.text_of(row.input_ids).startswith("bad ") for row in item.rows)
     assert sum(row.num_tokens - 2 for row in item.rows) == len(ids_of(WRITER, text, ended=False))
+
+
+def test_what_the_model_writes_for_the_end_of_a_line_is_one() -> None:
+    task = AbstractiveSummarization(WRITER, newline="very")
+    item, written = encoded("the film was good."), output(ids_of(WRITER, "the film very good."))
+    assert task.decode(item, [written], WrittenSummaryOptions()).text == "the film \n good."
+    detokenizer = task.detokenizer(item, WrittenSummaryOptions())
+    told = detokenizer.push(0, ids_of(WRITER, "the film very good."), True)
+    assert told + detokenizer.end() == "the film \n good."
+    assert AbstractiveSummarization(WRITER).decode(item, [written], WrittenSummaryOptions()).text == "the film very good."
