@@ -48,10 +48,11 @@ class BeamSearch:
         candidates = self._running[sources]
         candidates[:, self._length] = token_ids
         ends = np.isin(token_ids, self.sampling.eos_token_ids) | (self._length + 1 >= self._max_length)
-        best = _best(scores + ends.astype(np.float32) * LOWEST, self.num_rows)
+        going_on = scores + ends.astype(np.float32) * LOWEST
+        best = _best(going_on, self.num_rows)
         self._finish(candidates, scores, ends)
         self._running = candidates[best]
-        self._running_scores = (scores + ends.astype(np.float32) * LOWEST)[best]
+        self._running_scores = going_on[best]
         self._length += 1
         self._may_improve = self._may_improve and self._can_improve()
         is_full = self.sampling.early_stopping is True and bool(self._is_finished.all())

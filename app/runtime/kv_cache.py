@@ -151,7 +151,8 @@ class KvCache:
         A row whose content is needed once is renamed, and only what is needed again is copied, to where it is needed no more.
         """
         before = self._rows_of[slot]
-        unneeded = [row for index, row in enumerate(before) if index not in set(sources)]
+        needed = set(sources)
+        unneeded = [row for index, row in enumerate(before) if index not in needed]
         after: list[int] = []
         for source in sources:
             row = before[source]

@@ -121,6 +121,11 @@ class Timings:
     batch_rows: int = 0
     batch_tokens: int = 0
 
+    @classmethod
+    def of(cls, tokenize_s: float, ran: SubmissionResult) -> Timings:
+        """Of a request whose rows ran as one submission."""
+        return cls(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -243,7 +248,7 @@ class Deployment:
         rows, sampling = rows_of(encoded), self.sampling(encoded, options)
         ran = await self.scheduler.submit(rows, deadline, priority, sampling) if rows else SubmissionResult([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
-        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
+        timings = Timings.of(tokenize_s, ran)
         if not is_copy:
             self.measure(results, timings)
         return Prediction(results, timings)
@@ -273,7 +278,7 @@ class Deployment:
                     yield piece
             ran = submission.future.result()
         results = await self.decode(encoded, ran.outputs, options)
-        timings = Timings(tokenize_s, ran.queue_s, ran.inference_s, ran.batch_rows, ran.batch_tokens)
+        timings = Timings.of(tokenize_s, ran)
         self.measure(results, timings)
         yield Prediction(results, timings)
 

@@ -350,7 +350,12 @@ class TextLine:
     """What it was asked of, cut to what is left of the line."""
 
 
-def text_lines(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]:
+def written_table(key: str) -> TableSpec:
+    """The columns of a written answer: the text under this key of a result, and how it was written."""
+    return TableSpec({key: str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool})
+
+
+def written_lines(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]:
     """As `TaskSpec.lines` wants it, of a written answer: the text under this key of a result, then its alternatives."""
     return lambda fields, result, max_labels: [TextLine(None, text) for text in (result[key], *(result["alternatives"] or ()))]
 

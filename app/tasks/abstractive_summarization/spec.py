@@ -13,7 +13,7 @@ from app.tasks.extractive_summarization.spec import SUMMARIZE
 from app.tasks.extractive_summarization.task import SummaryItem
 from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
 from app.tasks.generation import generation_fields, native_item
-from app.tasks.spec import NativeItems, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_lines, written_table
 
 
 def _result(result: Result) -> SummarizeResult:
@@ -36,8 +36,8 @@ SPEC = TaskSpec(
         ),
     ),
     fields={"text": FieldSpec(TEXT_COLUMNS, possible=POSSIBLE_TEXTS)},
-    table=TableSpec({"summary": str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool}),
-    lines=text_lines("summary"),
+    table=written_table("summary"),
+    lines=written_lines("summary"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
     playground=Path(__file__).with_name("playground.js"),

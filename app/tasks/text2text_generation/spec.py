@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.tasks.generation import SourceText, native_item
-from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TaskSpec, written_lines, written_table
 from app.tasks.text2text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text2text_generation.schemas import GenerateRequest, GenerateResult
 from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
@@ -31,8 +31,8 @@ SPEC = TaskSpec(
     options=GenerateOptions,
     routes=(Served(GENERATE, GenerateResult.of),),
     fields={"text": FIELDS["text"]},
-    table=TableSpec({"text": str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool}),
-    lines=text_lines("text"),
+    table=written_table("text"),
+    lines=written_lines("text"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
     playground=Path(__file__).with_name("playground.js"),

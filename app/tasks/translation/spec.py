@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.tasks.generation import SourceText, native_item
-from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, text_lines
+from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TaskSpec, written_lines, written_table
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.translation.protocols import HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
 from app.tasks.translation.schemas import TranslateRequest, TranslateResult
@@ -31,8 +31,8 @@ SPEC = TaskSpec(
     options=TranslationOptions,
     routes=(Served(TRANSLATE, TranslateResult.of),),
     fields={"text": FIELDS["text"]},
-    table=TableSpec({"translation": str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool}),
-    lines=text_lines("translation"),
+    table=written_table("translation"),
+    lines=written_lines("translation"),
     native=NativeItems((str,), native_item),
     output=OutputSpec("token", name="cross"),
     playground=Path(__file__).with_name("playground.js"),
