@@ -159,6 +159,14 @@ def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
             f" temperature scaling, {calibration['expected_calibration_error_before']:.4f} before"
             f" ({calibration['method']}, {calibration['rows']:,} rows)."
         )
+    if selective := calibration.get("selective"):
+        accuracy, wanted, share = (f"{100 * selective[name]:.3g} %" for name in ("accuracy", "wanted", "share"))
+        paragraphs.append(
+            f"Answers with a score of at least {selective['score']:g} are right in {accuracy} of the cases ({wanted} were"
+            f" wanted), and {share} of all answers have such a score: leave the others to a person (the score"
+            f" is fitted on one half of {selective['rows']:,} held-out rows and the figures are measured on the other, both"
+            " ways)."
+        )
     if "thresholds" in calibration:
         paragraphs += _thresholds(calibration["thresholds"])
     return paragraphs

@@ -8,6 +8,7 @@ Comprehension of Text" (2016) and "Know What You Don't Know" (2018), and the eva
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import string
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 
 BINS = 10
+WANTED_ACCURACY = 0.95
+"""Of the answers that are kept where others are left to a person."""
 SMALLEST = 1e-6
 
 
@@ -47,6 +50,40 @@ def halves(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     random.Random(seed).shuffle(order)
     first, second = np.array(order[: count // 2]), np.array(order[count // 2 :])
     return [(first, second), (second, first)]
+
+
+def threshold_for(scores: np.ndarray, right: np.ndarray, wanted: float = WANTED_ACCURACY) -> float | None:
+    """The lowest score from which on at least the share `wanted` of the answers is right; None where there is none. The share
+    must be above it by one standard error: the lowest of many scores that seem good enough is there by luck.
+
+    Args:
+        scores: (rows,) of the answers.
+        right: (rows,) 1 where the answer was right, else 0.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept = np.arange(1, len(order) + 1)
+    accuracy = np.cumsum(right[order]) / kept - np.sqrt(wanted * (1 - wanted) / kept)
+    is_last_of_score = np.append(scores[order][:-1] > scores[order][1:], True)  # equal scores are kept together
+    enough = np.flatnonzero(is_last_of_score & (accuracy >= wanted))
+    return float(scores[order[enough[-1]]]) if len(enough) else None
+
+
+def selective_accuracy(scores: np.ndarray, right: np.ndarray, wanted: float = WANTED_ACCURACY) -> dict[str, Any]:
+    """What is kept, and how much of it is right, where answers below a score are not taken (El-Yaniv and Wiener, "On the
+    Foundations of Noise-free Selective Classification", 2010). The score is fitted on one half of the rows and the figures
+    are measured on the other, both ways; the one that is told is fitted on all. Empty where no score does."""
+    threshold = threshold_for(scores, right, wanted)
+    by_half = [(threshold_for(scores[fitted], right[fitted], wanted), measured) for fitted, measured in halves(len(scores))]
+    kept = [row for least, measured in by_half if least is not None for row in measured[scores[measured] >= least]]
+    if threshold is None or not kept:
+        return {}
+    return {
+        "wanted": wanted,
+        "score": math.floor(threshold * 10_000) / 10_000,
+        "accuracy": round(float(right[kept].mean()), 4),
+        "share": round(len(kept) / len(scores), 4),
+        "rows": len(scores),
+    }
 
 
 def _log_loss(scores: np.ndarray, right: np.ndarray) -> float:

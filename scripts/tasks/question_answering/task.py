@@ -29,7 +29,7 @@ from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, load, normalized
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import Predictions, encode_all
-from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves
+from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves, selective_accuracy
 from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
@@ -221,12 +221,14 @@ class QuestionAnsweringTraining(TrainingTask):
             after[measured] = table[fit_temperature({key: entry[fitted] for key, entry in table.items()}, right[fitted])][
                 measured
             ]
+        selective = selective_accuracy(table[fitted_temperature], right)
         figures = {
             "temperature": round(fitted_temperature, 4),
             "expected_calibration_error_before": round(before, 4),
             "expected_calibration_error": round(expected_calibration_error(after, right), 4),
             "rows": len(known),
             "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
+            **({"selective": selective} if selective else {}),
         }
         return Calibration({"temperature": round(fitted_temperature, 4)}, figures)
 

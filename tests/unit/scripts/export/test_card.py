@@ -121,3 +121,10 @@ def test_an_interrupted_run_says_what_its_time_counts(story: CardInput) -> None:
 def test_a_label_cannot_break_the_table(story: CardInput) -> None:
     card = write_card(replace(story, evaluation={**story.evaluation, "per_class": {"a|b\nc": FIGURES}}))
     assert "| a\\|b c | 0.5000 |" in card
+
+
+def test_the_score_from_which_on_answers_may_be_trusted_is_told(story: CardInput) -> None:
+    selective = {"wanted": 0.95, "score": 0.83, "accuracy": 0.9512, "share": 0.784, "rows": 2148}
+    card = write_card(replace(story, evaluation={**story.evaluation, "calibration": {"selective": selective}}))
+    assert "score of at least 0.83 are right in 95.1 % of the cases (95 % were wanted), and 78.4 % of all answers have" in card
+    assert "at least 0.83" not in write_card(story)

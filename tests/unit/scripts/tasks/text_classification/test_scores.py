@@ -36,6 +36,14 @@ def test_a_temperature_that_helps_no_other_rows_is_not_kept() -> None:
     assert fit(logits, truth, False).task_options == {}
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.5])
+def test_a_score_from_which_on_answers_may_be_trusted_is_told_with_and_without_a_temperature(factor: float) -> None:
+    kept = fit(*drawn(factor, False), False).metrics["selective"]
+    assert 0.95 <= kept["accuracy"] < 0.98
+    assert kept["score"] == pytest.approx(0.96, abs=0.02)  # of what is calibrated then
+    assert "selective" not in fit(*drawn(factor, True), True).metrics  # labels have thresholds of their own
+
+
 def test_few_rows_fit_nothing() -> None:
     logits, truth = drawn(2.5, False, MIN_ROWS - 1)
     assert fit(logits, truth, False).metrics == {}
