@@ -29,7 +29,7 @@ def describe_validation(errors: Sequence[Mapping[str, Any]]) -> str:
 def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The first wrong field, empty for the value itself, and what is wrong; a union's branches are joined by "or"."""
     # of a union's branches the one that got past the type, or else deepest, is the one that was meant
-    branch_errors = [error for error in errors if not error["type"].endswith("_type")] or errors
+    branch_errors = _of_named_branches([error for error in errors if not error["type"].endswith("_type")] or errors)
     field = max((_field(error) for error in branch_errors), key=len)
     found = [error for error in branch_errors if _field(error) == field]
     messages = dict.fromkeys(_reworded(error) for error in found)
@@ -39,6 +39,17 @@ def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     if parents:
         message += _instead(errors, parents)
     return ".".join(field), message
+
+
+def _of_named_branches(errors: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Those of the branches with most of the names that were given: the others were not meant."""
+    branches = [tuple(str(part) for part in error["loc"] if _is_tag(str(part))) for error in errors]
+    misnamed: dict[tuple[str, ...], int] = dict.fromkeys(filter(None, branches), 0)
+    for branch, error in zip(branches, errors, strict=True):
+        if branch and error["type"] in ("missing", "extra_forbidden"):
+            misnamed[branch] += 1
+    least = min(misnamed.values(), default=0)
+    return [error for branch, error in zip(branches, errors, strict=True) if misnamed.get(branch, least) == least]
 
 
 def _instead(errors: Sequence[Mapping[str, Any]], parents: Set[tuple[Any, ...]]) -> str:

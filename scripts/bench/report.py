@@ -18,6 +18,8 @@ from app.core.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SETUP
 from app.runtime.providers import available_cores
 from scripts.bench.texts import PROFILES
 
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+"""Around what a measurement writes into a page."""
 INK = "#123456"
 """Stands for the colour of text and axes until the file is written: only a style sheet can follow the reader's theme."""
 STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
@@ -112,6 +114,14 @@ def write_json(file: Path | None, report: Mapping[str, Any]) -> None:
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """The lines of a table."""
     return ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def write_between_marks(page: Path, text: str) -> None:
+    """Put what was measured between the marks of a page; of a page that is not there, it is all."""
+    old = page.read_text(encoding="utf-8") if page.is_file() else f"{BEGIN}\n{END}\n"
+    before, _, rest = old.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 def draw(file: Path, size: tuple[float, float], paint: Callable[[Any, list[Any]], None], columns: int = 1) -> None:

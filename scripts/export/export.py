@@ -84,7 +84,7 @@ def export_graph(
     """
     packed = may_pack and is_packable(model)
     try:
-        with _quiet():
+        with quiet():
             plain = _eager_copy(model)
             wrapped, config = _packed(plain, axis) if packed else _padded(plain, axis, padding_side, rows)
             inputs, _ = export(wrapped, config, file, opset=OPSET)
@@ -173,7 +173,7 @@ def _eager_copy(model: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Tracing warns of every Python branch, and optimum writes to the terminal; neither helps who trains."""
     loggers = [logging.getLogger(name) for name in ("optimum", "transformers", "torch.onnx")]
     before = [logger.level for logger in loggers]

@@ -222,7 +222,7 @@ def _model(source: BaseModel, training: TrainingTask) -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, report = getattr(transformers, training.auto_class).from_pretrained(
+        model, report = training.model_class(_config(source)).from_pretrained(
             source.location, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # a broken file raises whatever its parser does

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from app.core.artefact import replace_manifest
-from app.core.errors import InvalidSettings, SetupError
+from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest, Parity
 from app.core.types import Row
 from scripts.export.engine_trials import try_engines
@@ -55,7 +55,7 @@ def measure_length(folder: Path, recipe: Recipe, say: Say) -> Manifest:
         InvalidArtefact: the folder is broken or altered.
         InvalidSettings: the graph cannot read so much, or the golden requests would be read otherwise.
         ParityFailed: predictions of a variant differ, rows feel their neighbours, or golden answers do not come back.
-        SetupError: this processor cannot compare a variant, or the manifest cannot be written.
+        SetupError: the manifest cannot be written.
     """
     version = open_folder(folder)
     manifest, max_tokens = version.manifest, recipe.max_tokens
@@ -176,7 +176,6 @@ def _compare_precisions(version: OpenVersion, long: Reference, short: Reference 
 
     Raises:
         ParityFailed: a variant misses its gate, a number is not finite, or rows feel their neighbours.
-        SetupError: a variant cannot be run here.
     """
     manifest, graph = version.manifest, version.manifest.graph
     check_neighbours(version.session, long.rows)
@@ -185,17 +184,15 @@ def _compare_precisions(version: OpenVersion, long: Reference, short: Reference 
     for precision, name in graph.variants.items():
         variant, file = VARIANTS[precision], version.folder / name
         at_length = variant.measure(long, file, graph)
-        if at_length is None:
-            raise SetupError(f"{variant.missing}, so the {precision} variant cannot be compared here")
         before = None if short is None else variant.measure(short, file, graph)
         parity[precision] = _passed(precision, at_length, before, manifest, say)
     if "bf16" in manifest.parity and manifest.parity["bf16"].passed:
-        at_length = long.measure_bf16(version.graph_file, graph)
-        if at_length is None:
+        in_bf16 = long.measure_bf16(version.graph_file, graph)
+        if in_bf16 is None:
             say("", "in bf16: not compared, for this machine has none")
         else:
             before = None if short is None else short.measure_bf16(version.graph_file, graph)
-            parity["bf16"] = _passed("bf16", at_length, before, manifest, say)
+            parity["bf16"] = _passed("bf16", in_bf16, before, manifest, say)
     return parity
 
 

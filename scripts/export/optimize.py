@@ -155,8 +155,9 @@ def _run_conditions(model: ModelProto, conditions: Sequence[str], shape: tuple[i
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    tensors: dict[str, Ints] = {
-        tensor.name: np.ones(shape if len(tensor.shape) == 2 else shape[:1], np.int64) for tensor in session.get_inputs()
+    tensors: dict[str, Ints] = {  # the others say where a row's vector begins or which tokens are read: the first one
+        tensor.name: np.ones(shape, np.int64) if len(tensor.shape) == 2 else np.zeros(shape[:1], np.int64)
+        for tensor in session.get_inputs()
     }
     return [bool(value) for value in session.run(list(conditions), tensors)]
 

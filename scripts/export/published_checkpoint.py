@@ -28,7 +28,7 @@ from scripts.export import pooling
 from scripts.export.export import sample_rows, spread
 from scripts.export.published import OpenVersion, open_folder
 from scripts.export.torch_reference import TorchRunner
-from scripts.tasks.spec import TrainingTask
+from scripts.tasks.spec import CheckpointParts, TrainingTask
 from scripts.training.evaluation import largest_error
 from scripts.training.small_data import output_layer
 
@@ -36,7 +36,7 @@ TOLERANCE = 2e-3
 """Of a logit, or of the largest logit where that is more than 1: what another order of sums may do to a whole model."""
 USUAL_HEADS = (64, 32)
 """Sizes of an attention head that are tried first."""
-DISTILBERT_LAYER = re.compile(r"distilbert\.transformer\.(ffn\.)?(\w+?)(?:_(\d+))?")
+DISTILBERT_LAYER = re.compile(r"(distilbert|body)\.transformer\.(ffn\.)?(\w+?)(?:_(\d+))?")
 """Packed, its layers are computed without their own names: the second layer's `q_lin` is called `transformer.q_lin_1`."""
 
 
@@ -58,9 +58,17 @@ class StoredWeights:
         return "relu" if "Relu" in self.operators else "gelu_new"
 
     @property
-    def family(self) -> str:
-        """How transformers calls the body, as it stands before its embeddings; empty where there are none."""
+    def body(self) -> str:
+        """What stands before the body's weights: its family or, where the whole model is of ours, `body`; empty without any."""
         return next((path.partition(".")[0] for path in self.modules if ".embeddings." in path), "")
+
+    def family(self, graph: Graph) -> str:
+        """How transformers calls the body."""
+        if self.body != "body":
+            return self.body
+        signs = {".relative_attention_bias": "mpnet", ".transformer.layer.": "distilbert", ".embeddings_project": "electra"}
+        found = (family for sign, family in signs.items() if any(sign in path for path in self.modules))
+        return next(found, "roberta" if graph.position_offset else "bert")
 
     def num_layers(self, prefix: str) -> int:
         """Layers below a module."""
@@ -121,21 +129,21 @@ def _module_of(name: str) -> str:
     """Path of the module that an operator was made from: `/model/bert/pooler/dense/Gemm` is of `bert.pooler.dense`."""
     path = ".".join(name.strip("/").split("/")[:-1]).removeprefix("model.")
     layer = DISTILBERT_LAYER.fullmatch(path)
-    if layer is None or path.startswith("distilbert.transformer.layer."):
+    if layer is None or path.startswith(f"{layer[1]}.transformer.layer."):
         return path
-    part = layer[1] or ("attention." if layer[2].endswith("_lin") else "")
-    return f"distilbert.transformer.layer.{layer[3] or 0}.{part}{layer[2]}"
+    part = layer[2] or ("attention." if layer[3].endswith("_lin") else "")
+    return f"{layer[1]}.transformer.layer.{layer[4] or 0}.{part}{layer[3]}"
 
 
 # --- from weights to a config
 
 
 def _config(stored: StoredWeights, manifest: Manifest) -> dict[str, Any]:
-    """Keyword arguments of the family's config, but for the number of attention heads."""
-    body = stored.family
+    """Keyword arguments of the family's config; most graphs do not say the number of attention heads."""
+    family, body = stored.family(manifest.graph), stored.body
     words, positions = (stored.shape(f"{body}.embeddings.{kind}_embeddings") for kind in ("word", "position"))
-    layers = f"{body}.{'transformer' if body == 'distilbert' else 'encoder'}"
-    inner, hidden = stored.shape(f"{layers}.layer.0.{'ffn.lin1' if body == 'distilbert' else 'intermediate.dense'}")
+    layers = f"{body}.{'transformer' if family == 'distilbert' else 'encoder'}"
+    inner, hidden = stored.shape(f"{layers}.layer.0.{'ffn.lin1' if family == 'distilbert' else 'intermediate.dense'}")
     config: dict[str, Any] = {
         "vocab_size": words[0],
         "max_position_embeddings": positions[0],
@@ -143,13 +151,14 @@ def _config(stored: StoredWeights, manifest: Manifest) -> dict[str, Any]:
         "hidden_size": hidden,
         "num_hidden_layers": stored.num_layers(layers),
     }
-    if body == "distilbert":
+    if family == "distilbert":
         return {**config, "hidden_dim": inner, "activation": stored.activation}
     config |= {"intermediate_size": inner, "hidden_act": stored.activation, "layer_norm_eps": stored.epsilons[0]}
-    if body == "electra":
+    if family == "electra":
         config["embedding_size"] = words[1]
-    if body == "mpnet":
-        config["relative_attention_num_buckets"] = stored.shape("mpnet.encoder.relative_attention_bias")[0]
+    if family == "mpnet":
+        buckets, num_heads = stored.shape(f"{body}.encoder.relative_attention_bias")
+        config |= {"relative_attention_num_buckets": buckets, "num_attention_heads": num_heads}
     else:
         config["type_vocab_size"] = stored.shape(f"{body}.embeddings.token_type_embeddings")[0]
     return config
@@ -206,7 +215,8 @@ def _restored(folder: Path, manifest: str) -> RestoredVersion:
 
 def _torch_model(version: OpenVersion) -> Any:
     stored = read_weights(version.graph_file, version.manifest.graph)
-    if stored.family not in FAMILIES:
+    family = stored.family(version.manifest.graph)
+    if family not in FAMILIES:
         raise InvalidSettings(
             f"{version.name} cannot be trained further: its graph is of none of the kinds that can be read back"
             f" ({', '.join(FAMILIES)}); begin with the base model that it was made from, {version.manifest.base_model}"
@@ -217,7 +227,8 @@ def _torch_model(version: OpenVersion) -> Any:
     reason = "no number of attention heads gives its answers"
     try:
         config = _config(stored, version.manifest)
-        for num_heads in _head_counts(config["hidden_size"]):
+        known = config.get("num_attention_heads")
+        for num_heads in [known] if known else _head_counts(config["hidden_size"]):
             model = _built(stored, version, {**config, "num_attention_heads": num_heads})
             runner = TorchRunner(model, version.training.output_axis)
             errors = (largest_error([output], [runner.run_alone(row)]) for row, output in zip(rows, expected, strict=True))
@@ -226,7 +237,7 @@ def _torch_model(version: OpenVersion) -> Any:
     except (LookupError, RuntimeError, ValueError) as error:  # a weight is absent, or of another shape than its module's
         reason = str(error).strip().splitlines()[-1].strip() or type(error).__name__
     raise InvalidSettings(
-        f"{version.name} cannot be trained further: as {stored.family} its graph is not what transformers computes ({reason});"
+        f"{version.name} cannot be trained further: as {family} its graph is not what transformers computes ({reason});"
         f" begin with the base model that it was made from, {version.manifest.base_model}"
     )
 
@@ -240,17 +251,20 @@ def _built(stored: StoredWeights, version: OpenVersion, body: Mapping[str, Any])
     """
     manifest, training = version.manifest, version.training
     head = training.head_config(manifest.task_options)
-    config = transformers.AutoConfig.for_model(stored.family, **body, **head)
+    config = transformers.AutoConfig.for_model(stored.family(manifest.graph), **body, **head)
     if manifest.graph.outputs[0].pooling == "mean":
         setattr(config, pooling.KEY, "mean")
     auto: Any = getattr(transformers, training.auto_class)
-    model = auto.from_config(config, attn_implementation="eager")
+    parts = CheckpointParts("", manifest.max_tokens, layout=training.published_layout(manifest))
+    model = training.assemble(auto.from_config(config, attn_implementation="eager"), parts)
     prefix = f"{model.base_model_prefix}."
     weights = {}
     for name, _ in model.named_parameters():
         path, _, kind = name.rpartition(".")
         # what transformers calls behind the hooks of a packed graph has lost its body's name
         module = stored.modules.get(path) or stored.modules.get(path.removeprefix(prefix)) or {}
+        if kind not in module and name.removeprefix(prefix).startswith(training.optional_weights or ("\0",)):
+            continue
         if kind not in module:
             raise LookupError(f"{name} is not stored")
         weights[name] = torch.from_numpy(module[kind].copy())  # ONNX's own arrays cannot be written to

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 from app.core.errors import HooperError
@@ -31,21 +31,21 @@ from scripts.peers.weights import write_transformers_folder
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One server, and a request of its own kind for each text of a profile."""
+    """One server, and a request of its own kind for each thing that is asked, such as a text of a profile."""
 
     title: str
     service: StartedService
     path: str
     body: Any
-    """From a text to a request's body."""
+    """From what is asked to a request's body."""
 
-    def requests(self, texts: Sequence[str]) -> list[bytes]:
-        return [prepared_request("localhost", self.path, self.body(text)) for text in texts]
+    def requests(self, asked: Sequence[Any]) -> list[bytes]:
+        return [prepared_request("localhost", self.path, self.body(item)) for item in asked]
 
 
 @dataclass(frozen=True, slots=True)
 class PeerResult:
-    """What one contestant reached under one load, one text a request; latencies are medians over the turns."""
+    """What one contestant reached under one load; rate and latencies are medians over the turns."""
 
     profile: str
     connections: int
@@ -60,11 +60,13 @@ class PeerResult:
     def of(cls, title: str, profile: str, connections: int, turns: Sequence[LoadResult]) -> PeerResult:
         rates = [round(turn.requests_per_s, 1) for turn in turns]
         p50, p99 = (round(median(turn.percentile_ms(share) for turn in turns), 2) for share in (0.5, 0.99))
-        return cls(profile, connections, title, round(mean(rates), 1), rates, p50, p99, sum(turn.num_failed for turn in turns))
+        return cls(
+            profile, connections, title, round(median(rates), 1), rates, p50, p99, sum(turn.num_failed for turn in turns)
+        )
 
 
 def compare(
-    contestants: Sequence[Contestant], profile: str, texts: Sequence[str], connections: int, seconds: float, num_turns: int
+    contestants: Sequence[Contestant], profile: str, asked: Sequence[Any], connections: int, seconds: float, num_turns: int
 ) -> list[PeerResult]:
     """Each contestant in each turn; the first of a turn is another one each time."""
     results: dict[str, list[LoadResult]] = {contestant.title: [] for contestant in contestants}
@@ -72,7 +74,7 @@ def compare(
         first = turn % len(contestants)
         for contestant in [*contestants[first:], *contestants[:first]]:
             with others_stopped(contestant, contestants):
-                requests = contestant.requests(texts)
+                requests = contestant.requests(asked)
                 result = measure_closed_loop(contestant.service.address, requests, connections, seconds)
                 results[contestant.title].append(result)
     return [PeerResult.of(title, profile, connections, turns) for title, turns in results.items()]
@@ -81,8 +83,14 @@ def compare(
 @contextmanager
 def others_stopped(contestant: Contestant, contestants: Sequence[Contestant]) -> Iterator[None]:
     """Only this one runs until the block ends."""
-    others = [other.service.stats for other in contestants if other is not contestant]
-    pids = [process.pid for other in others for process in other.descendants()]
+    with stopped([other.service for other in contestants if other is not contestant]):
+        yield
+
+
+@contextmanager
+def stopped(services: Sequence[StartedService]) -> Iterator[None]:
+    """These stand still until the block ends."""
+    pids = [process.pid for service in services for process in service.stats.descendants()]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:

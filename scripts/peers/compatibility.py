@@ -30,6 +30,7 @@ from app.core.errors import HooperError
 from app.core.exit_codes import EXIT_FAILED
 from app.core.types import Row, RowOutput
 from app.tasks.tokenizer import Pair
+from scripts.bench.report import write_between_marks
 from scripts.export.eval_data import SENTENCES
 from scripts.export.export import sample_rows, spread
 from scripts.export.import_checkpoint import Checkpoint, ImportRequest, import_checkpoint, open_checkpoint
@@ -45,7 +46,6 @@ HEADLESS = "emb"
 """What a checkpoint is for that has no head to say it."""
 MAX_ERROR = 1e-4
 NUM_ROWS = 8
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes = _with_earlier(options.json, outcomes)
         options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n", encoding="utf-8")
     if options.output:
-        write_table(options.output, outcomes)
+        write_between_marks(options.output, table(outcomes))
     return EXIT_FAILED if failed else 0
 
 
@@ -209,14 +209,6 @@ def _cell(outcome: CheckpointOutcome | None, reasons: list[str]) -> str:
     if reason not in reasons:
         reasons.append(reason)
     return f"{'**crash**' if outcome.crash else 'refused'} ({reasons.index(reason) + 1})"
-
-
-def write_table(page: Path, outcomes: Sequence[CheckpointOutcome]) -> None:
-    """Put the table between the marks of a page; of a page that is not there, it is all."""
-    text = page.read_text(encoding="utf-8") if page.is_file() else f"{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{table(outcomes)}\n\n{END}{after}", encoding="utf-8")
 
 
 def _child(folder: Path, connection: Connection) -> None:

@@ -42,15 +42,11 @@ PEERS = {
         name="infinity-emb",
         version="0.0.78",
         # with the newer optimum-onnx it cannot open a local folder
-        installs=(
-            ("install", "torch==2.13.0", "infinity-emb[server,optimum]==0.0.78"),
-            ("uninstall", "--yes", "optimum-onnx"),
-            ("install", "torch==2.13.0", "optimum[onnxruntime]==1.24.0"),
-        ),
+        installs=(("install", "torch==2.13.0", "infinity-emb[server,optimum]==0.0.78", "optimum[onnxruntime]==1.24.0"),),
         command=lambda folder, port: (
             "infinity_emb", "v2", "--model-id", str(folder), "--served-model-name", "model", "--engine", "optimum",
-            "--device", "cpu", "--no-bettertransformer", "--no-model-warmup", "--host", "127.0.0.1", "--port", str(port),
-            "--log-level", "warning",
+            "--device", "cpu", "--no-bettertransformer", "--no-model-warmup", "--pooling-method", "mean",
+            "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
         ),
         path="/classify",
         body=lambda text: {"model": "model", "input": [text]},

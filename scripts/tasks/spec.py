@@ -12,6 +12,7 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
+from app.core.manifest import Manifest
 from app.core.types import Row, RowOutput
 from app.data import Record
 from app.tasks.base import Encoded, Task
@@ -248,6 +249,16 @@ class TrainingTask(ABC):
         Raises:
             InvalidSettings: it is, and cannot be read.
         """
+        return None
+
+    def model_class(self, config: Any) -> Any:
+        """The class of transformers that loads a checkpoint with this config."""
+        import transformers  # seconds, which judging a version does not take
+
+        return getattr(transformers, self.auto_class)
+
+    def published_layout(self, manifest: Manifest) -> Any:
+        """`CheckpointParts.layout` of a published version; None: it needs none."""
         return None
 
     def assemble(self, body: Any, parts: CheckpointParts) -> Any:

@@ -90,11 +90,10 @@ def load_model(recipe: Recipe, task: TrainingTask, task_options: Mapping[str, An
     """
     transformers.logging.set_verbosity_error()  # it would warn that the head is new
     transformers.logging.disable_progress_bar()
-    auto: Any = getattr(transformers, task.auto_class)
     parts = task.checkpoint_parts(base.location, is_named=True) or CheckpointParts(base.location)
     try:
         config = transformers.AutoConfig.from_pretrained(parts.transformer, trust_remote_code=False)
-        model, report = auto.from_pretrained(
+        model, report = task.model_class(config).from_pretrained(
             parts.transformer,
             trust_remote_code=False,
             output_loading_info=True,
@@ -127,7 +126,8 @@ def load_finished(task: TrainingTask, task_options: Mapping[str, Any], folder: A
     """
     transformers.logging.set_verbosity_error()
     parts = task.checkpoint_parts(str(folder), is_named=True) or CheckpointParts(str(folder))
-    model = getattr(transformers, task.auto_class).from_pretrained(parts.transformer)
+    config = transformers.AutoConfig.from_pretrained(parts.transformer)
+    model = task.model_class(config).from_pretrained(parts.transformer)
     for key, value in task.head_config(task_options).items():
         if getattr(model.config, key) != value:
             raise InvalidSettings(f"{folder} was trained with another {key} than the data has now; leave out --resume")

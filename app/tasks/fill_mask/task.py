@@ -111,7 +111,7 @@ class FillMask:
         self._padding_ids = {tokenizer.token_id(padding) for padding in PADDINGS}
         self._prefix = json.loads(tokenizer.definition)["model"].get("continuing_subword_prefix") or ""
         self._pieces = tokenizer.pieces()
-        self._max_tokens = tokenizer.max_tokens
+        self._max_tokens, self._unknown_id = tokenizer.max_tokens, tokenizer.unknown_id()
 
     def encode(self, items: Sequence[MaskedItem], options: FillOptions) -> list[Encoded | HooperError]:
         """Rows of the windows that hold a mask."""
@@ -214,6 +214,8 @@ class FillMask:
                 raise InvalidInput(
                     f"{target!r} is no single token of this model, but {len(plain)}: {pieces}", f"targets.{number}"
                 )
+            if self._unknown_id in single and target != self._tokenizer.token(self._unknown_id):
+                raise InvalidInput(f"{target!r} is unknown to this model", f"targets.{number}")
             targets.append(single)
         return [target for target in targets if target]
 

@@ -13,8 +13,8 @@ from app.tasks.zero_shot_classification.schemas import (
     EXAMPLE,
     MAX_LABELS,
     MAX_TEMPLATE_CHARACTERS,
-    LabelName,
     LabelNames,
+    LabelText,
 )
 
 LABELS = ("complaint", "question", "praise")
@@ -50,7 +50,7 @@ HUGGING_FACE = HuggingFaceCodec(
     item=lambda value: value if isinstance(value, str) else None,
     parameters={
         "candidate_labels": (
-            LabelName | LabelNames | None,
+            LabelText | LabelNames | None,
             Field(
                 None,
                 description=f"Zero-shot classification, which this asks for: 1 to {MAX_LABELS} labels, in a list or with commas"

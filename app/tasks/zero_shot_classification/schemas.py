@@ -22,6 +22,8 @@ MAX_LABELS, MAX_LABEL_CHARACTERS, MAX_TEMPLATE_CHARACTERS = 256, 200, 500
 LabelName = Annotated[str, StringConstraints(max_length=MAX_LABEL_CHARACTERS)]
 Method = Literal["entailment", "similarity"]
 LabelNames = Annotated[list[LabelName], Field(fail_fast=True), Field(max_length=MAX_LABELS)]
+LabelText = Annotated[str, StringConstraints(max_length=MAX_LABELS * (MAX_LABEL_CHARACTERS + len(", ")))]
+"""All names in one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class LabelledChoice(Request):
     """A text with the labels that it may have."""
 
     text: str = Field(description="The text; one character or more that is not a space.")
-    labels: LabelName | LabelNames | None = Field(
+    labels: LabelText | LabelNames | None = Field(
         None, description="The labels of this text: a list, or names with commas between; null: those beside `inputs`."
     )
 
@@ -63,7 +65,7 @@ class ZeroShotRequest(Request):
     inputs: str | LabelledChoice | Annotated[list[Annotated[str | LabelledChoice, ItemOrError]], Field(min_length=1)] = Field(
         description=f"A text, or an object with `text` and `labels`, or a list of them. {MANY}"
     )
-    labels: LabelName | LabelNames | None = Field(
+    labels: LabelText | LabelNames | None = Field(
         None,
         description=f"The labels of all texts, 1 to {MAX_LABELS}: a list, or names with commas between; null: each text has its"
         " own.",
@@ -89,7 +91,7 @@ class ZeroShotRequest(Request):
 
     def _item(self, entry: str | LabelledChoice, beside: Sequence[str]) -> ZeroShotItem | HooperError:
         text, own = (entry, ()) if isinstance(entry, str) else (entry.text, names_of(entry.labels))
-        if own and beside:
+        if not isinstance(entry, str) and entry.labels is not None and self.labels is not None:
             return InvalidInput("stand in an item and beside `inputs`; leave them out in one of these places", "labels")
         labels = own or beside
         error = refuse_text(text, "text") or _refuse_labels(labels) or self._refuse_template()
@@ -130,6 +132,11 @@ def names_of(labels: str | Sequence[str] | None) -> list[str]:
 def _refuse_labels(labels: Sequence[str]) -> InvalidInput | None:
     if not labels:
         return InvalidInput("are missing: send them in the item, or beside `inputs` for all items", "labels")
+    if len(labels) > MAX_LABELS:
+        return InvalidInput(f"are {len(labels)}, of at most {MAX_LABELS}", "labels")
+    longest = max(map(len, labels))
+    if longest > MAX_LABEL_CHARACTERS:
+        return InvalidInput(f"has a name of {longest} characters, of at most {MAX_LABEL_CHARACTERS}", "labels")
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         return InvalidInput(f"{twice!r} is there twice", "labels")

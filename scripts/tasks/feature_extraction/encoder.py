@@ -25,7 +25,7 @@ LOWEST = -1e4
 """Below any component of a token's vector, and finite in fp16."""
 KEY = "hooper_modules"
 """Where the config of a body keeps what lies behind it, so that the model can be made again of its config."""
-BODIES = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel"}
+BODIES = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """Of model types that have a decoder, which a vector needs not."""
 
 

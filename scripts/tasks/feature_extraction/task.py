@@ -14,6 +14,7 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
+from app.core.manifest import Manifest
 from app.core.types import Row
 from app.data import Record
 from app.tasks.feature_extraction.task import (
@@ -28,7 +29,7 @@ from app.tasks.feature_extraction.task import (
 from app.tasks.manifest_options import checked_options
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.feature_extraction.modules import SentenceModules, find_modules, plain_modules
+from scripts.tasks.feature_extraction.modules import LayerSpec, SentenceModules, find_modules, plain_modules
 from scripts.tasks.feature_extraction.pairs import FIELDS, SCORE, PairColumns, group_of, looks_like_pairs, text_numbers
 from scripts.tasks.feature_extraction.retrieval import DEPTHS, Search, retrieval_metrics, search
 from scripts.tasks.spec import Axis, CheckpointParts, Prepared, ReportInput, TrainingRow, TrainingTask
@@ -101,6 +102,25 @@ class FeatureExtractionTask(TrainingTask):
         if modules is None:
             return None
         return CheckpointParts(modules.transformer, modules.max_tokens, modules.notes, modules)
+
+    def model_class(self, config: Any) -> Any:
+        from scripts.tasks.feature_extraction.encoder import body_class  # needs torch, which judging a version does not
+
+        return body_class(config)
+
+    def published_layout(self, manifest: Manifest) -> SentenceModules:
+        """Dense layers are not told by the options: a version that has some is not read back."""
+        task_options = manifest.task_options
+        normalize = (LayerSpec("Normalize"),) if task_options.get("is_normalized") else ()
+        names = ("prompts", "default_prompt", "lower_case", "include_prompt", "is_matryoshka")
+        return SentenceModules(
+            transformer="",
+            pooling=tuple(task_options["pooling"].split("+")),
+            layers=normalize,
+            max_tokens=manifest.max_tokens,
+            matryoshka_dimensions=tuple(task_options.get("matryoshka_dimensions", ())),
+            **{name: task_options[name] for name in names if name in task_options},
+        )
 
     def assemble(self, body: Any, parts: CheckpointParts) -> Any:
         from scripts.tasks.feature_extraction.encoder import assemble  # needs torch, which judging a version does not

@@ -119,6 +119,17 @@ def test_what_depends_on_the_input_stays_a_branch(condition: list[Any], tmp_path
     assert answer(straight, [[1, 9]]) == answer(file, [[1, 9]])
 
 
+def test_conditions_are_asked_with_a_token_that_a_text_of_one_has(tmp_path: Path) -> None:
+    model = onnx.load(branching(tmp_path / "model.onnx", ALWAYS))
+    model.graph.input.append(helper.make_tensor_value_info("gather", TensorProto.INT64, ["read"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "flat"))
+    model.graph.node.append(helper.make_node("Reshape", ["logits", "flat"], ["tokens_in_a_row"]))
+    model.graph.node.append(helper.make_node("Gather", ["tokens_in_a_row", "gather"], ["read_logits"]))
+    model.graph.output.append(helper.make_tensor_value_info("read_logits", TensorProto.FLOAT, ["read"]))
+    onnx.save(model, tmp_path / "model.onnx")
+    assert "If" not in ops(write_without_branches(tmp_path / "model.onnx", tmp_path / "straight.onnx"))
+
+
 def test_a_graph_without_branches_is_left_alone(tmp_path: Path, export: Any) -> None:
     file = export("Bert").file
     assert write_without_branches(file, tmp_path / "straight.onnx") == file

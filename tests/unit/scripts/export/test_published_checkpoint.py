@@ -20,6 +20,7 @@ from scripts.export.optimize import optimize, quantize_weights
 from scripts.export.pooling import KEY, pooling_of
 from scripts.export.published_checkpoint import RestoredVersion, read_weights, restore
 from scripts.tasks import training_task
+from scripts.tasks.feature_extraction.modules import LayerSpec, SentenceModules, find_modules, write_modules
 from scripts.training.pretrained import BaseModel, load_model
 from scripts.training.recipe import Recipe
 from tests.unit.scripts.conftest import Export, make_model, save_checkpoint
@@ -31,10 +32,10 @@ OPTIONS = {"labels": LABELS, "problem_type": "single_label_classification"}
 CLASSIFICATION = training_task("text-classification")
 
 
-def publish(source: Path, models: Path, storage: Any = "fp32") -> Path:
+def publish(source: Path, models: Path, storage: Any = "fp32", task: Any = None) -> Path:
     recipe = Recipe(name=source.name, models=str(models), license="MIT")
-    labels = LABELS if transformers.AutoConfig.from_pretrained(source).num_labels == 3 else []
-    return import_checkpoint(ImportRequest(str(source), recipe, None, labels, storage, ""), lambda stage, text: None)
+    labels = LABELS if task is None and transformers.AutoConfig.from_pretrained(source).num_labels == 3 else []
+    return import_checkpoint(ImportRequest(str(source), recipe, task, labels, storage, ""), lambda stage, text: None)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,27 @@ def test_a_head_that_reads_the_mean_reads_it_again(tmp_path: Path) -> None:
     folder = publish(save_checkpoint(tmp_path / "films", **{KEY: "mean"}), tmp_path / "models")
     assert read_manifest(folder).graph.outputs[0].pooling == "mean"
     assert pooling_of(load_model(Recipe(), CLASSIFICATION, OPTIONS, base_of(restore(folder)))) == "mean"
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["Roberta", *(pytest.param(family, marks=pytest.mark.slow) for family in ("Bert", "Electra", "MPNet", "DistilBert"))],
+)
+def test_a_body_whose_vectors_were_published_is_restored_with_all_that_lies_behind_it(family: str, tmp_path: Path) -> None:
+    source = save_checkpoint(tmp_path / "vectors", family, "MaskedLM")
+    said = SentenceModules("", ("max", "mean"), (LayerSpec("Normalize"),), prompts={"query": "the film"}, max_tokens=32)
+    write_modules(source, said, 16)
+    restored = find_modules(restore(publish(source, tmp_path / "models", task="feature-extraction")).location)
+    assert restored == replace(said, transformer=restored.transformer if restored else "")
+
+
+def test_a_classifier_begins_with_the_body_of_a_version_that_gives_vectors(tmp_path: Path) -> None:
+    source = save_checkpoint(tmp_path / "vectors")
+    base = base_of(restore(publish(source, tmp_path / "models", task="feature-extraction")))
+    model = load_model(Recipe(), CLASSIFICATION, OPTIONS, base)
+    body = transformers.AutoModel.from_pretrained(source)
+    assert model.head_is_new
+    assert torch.equal(model.bert.encoder.layer[1].output.dense.weight, body.encoder.layer[1].output.dense.weight)
 
 
 def test_numbers_stay_the_same_on_the_scale_of_new_rows(tmp_path: Path) -> None:

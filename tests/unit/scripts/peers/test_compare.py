@@ -64,7 +64,7 @@ def test_each_is_asked_in_its_own_way_in_every_turn() -> None:
     for match in found:
         assert len(match.turns) == 3
         assert min(match.turns) > 0
-        assert match.requests_per_s == round(sum(match.turns) / 3, 1)
+        assert match.requests_per_s == sorted(match.turns)[1]
     assert [match.failed for match in found] == [0, 0]
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.bench import report
 from scripts.peers import compatibility
-from scripts.peers.compatibility import CheckpointOutcome, main, table, write_table
+from scripts.peers.compatibility import CheckpointOutcome, main, table
 from tests.unit.scripts.conftest import Save
 
 
@@ -24,7 +25,7 @@ def test_each_checkpoint_is_published_or_refused_and_compared(
     tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()) | names))
     save("zoo/convbert-seq", family="ConvBert")
     page, record = tmp_path / "page.md", tmp_path / "record.json"
-    page.write_text(f"# Before\n\n{compatibility.BEGIN}\nold\n{compatibility.END}\n\nafter\n")
+    page.write_text(f"# Before\n\n{report.BEGIN}\nold\n{report.END}\n\nafter\n")
     assert main([str(tmp_path / "zoo"), "--output", str(page), "--json", str(record)]) == 0
     assert "3 checkpoints: 2 published, 1 not, 0 wrongly" in capsys.readouterr().out
     found = {f"{outcome['kind']}-{outcome['use']}": outcome for outcome in json.loads(record.read_text())}
@@ -105,5 +106,5 @@ def test_the_table_has_a_line_per_kind_and_a_reason_once() -> None:
 
 
 def test_a_page_that_is_not_there_becomes_the_table(tmp_path: Path) -> None:
-    write_table(tmp_path / "new.md", [CheckpointOutcome("bert", "seq", "B", "packed", 1e-6)])
+    report.write_between_marks(tmp_path / "new.md", table([CheckpointOutcome("bert", "seq", "B", "packed", 1e-6)]))
     assert "| bert | packed 1e-06 |" in (tmp_path / "new.md").read_text()

@@ -9,14 +9,15 @@ import onnxruntime
 import pytest
 import transformers
 
-from app.core.errors import InvalidArtefact
+from app.core.errors import InvalidSettings
 from app.core.manifest import read_manifest
 from app.core.types import Row
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
-from scripts.peers.weights import graph_weights, write_transformers_folder
+from scripts.peers.weights import write_transformers_folder
 from tests.support.tiny_model import publish_tiny
 
+pytestmark = pytest.mark.slow
 SENTIMENT = Path("models/sentiment/1")
 IDS = [101, 2023, 2003, 2307, 102]
 
@@ -44,15 +45,8 @@ def test_transformers_reads_the_folder(folder: Path) -> None:
     assert model.config.id2label == dict(enumerate(read_manifest(SENTIMENT).task_options["labels"]))
 
 
-def test_every_weight_has_its_name_in_torch() -> None:
-    weights = graph_weights(SENTIMENT / "model.onnx")
-    assert len(weights) == 5 + 6 * 16 + 2 + 2
-    assert weights["bert.encoder.layer.5.intermediate.dense.weight"].shape == (1536, 384)
-    assert all(value.dtype == np.float32 for value in weights.values())
-
-
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     published = publish_tiny(tmp_path / "models", "tiny")
-    with pytest.raises(InvalidArtefact, match="no BERT classifier"):
+    with pytest.raises(InvalidSettings, match="cannot be trained further"):
         write_transformers_folder(published, tmp_path / "out")
     assert not (tmp_path / "out").exists()

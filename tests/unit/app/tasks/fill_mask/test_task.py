@@ -124,6 +124,12 @@ def test_a_target_is_the_likelier_of_its_tokens_with_and_without_a_blank(byte_le
     assert [fill.id for fill in hub.fills] == [byte_level.token_id("a")]  # transformers' pipeline takes the word as written
 
 
+def test_a_target_that_the_vocabulary_lacks_is_refused(task: FillMask) -> None:
+    error = encode(task, "a [MASK]", FillOptions(targets=("good", "😀")))
+    assert isinstance(error, InvalidInput)
+    assert (error.field, error.detail) == ("targets.1", "targets.1: '😀' is unknown to this model")
+
+
 def test_a_target_of_several_tokens_is_refused_by_its_place_or_its_first_counts(task: FillMask) -> None:
     error = encode(task, "a [MASK]", FillOptions(targets=("good", "films")))
     assert isinstance(error, InvalidInput)

@@ -94,12 +94,20 @@ async def test_an_item_that_cannot_be_answered_stands_in_its_place(nli: Service)
         ("good", {"labels": ["a", " "]}, "labels: must not be empty"),
         ("good", {"labels": ["a"], "hypothesis_template": "about it"}, "hypothesis_template: must hold {}"),
         ("good", {"labels": ["x" * 300]}, "labels"),
+        ("good", {"labels": "a, " + "x" * 300}, "labels: has a name of 300 characters, of at most 200"),
+        ("good", {"labels": ",".join(map(str, range(300)))}, "labels: are 300, of at most 256"),
+        ({"text": "good", "labels": []}, {"labels": ["b"]}, "labels: stand in an item and beside"),
         ("good", {"labels": 7}, "labels"),
         (" ", {"labels": ["a"]}, "inputs: must not be empty"),
     ],
 )
 async def test_what_is_wrong_is_named(nli: Service, inputs: Any, options: dict[str, Any], detail: str) -> None:
     assert (await ask(nli, inputs, 422, **options)).startswith(detail)
+
+
+async def test_many_names_may_stand_in_one_text(nli: Service) -> None:
+    (answer,) = await ask(nli, "good", labels=", ".join(f"the label number {number}" for number in range(20)))
+    assert len(scores(answer)) == 20
 
 
 async def test_a_long_text_is_read_in_windows_or_cut(nli: Service) -> None:
