@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
@@ -136,6 +137,7 @@ def routes_of(tasks: Tasks) -> Routes:
     return Routes(routers, endpoints, [infer_request(list(tasks.values()))])
 
 
+@cache  # the package's metadata are read from a file
 def product_version() -> str:
     try:
         return version("hooper")

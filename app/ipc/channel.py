@@ -98,10 +98,6 @@ class Channel(asyncio.Protocol):
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
 
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
     def send(self, frame: Frame) -> None:
         """Send it, or nothing where the other side is gone: `on_lost` tells."""
         if self._transport is not None and not self._transport.is_closing():

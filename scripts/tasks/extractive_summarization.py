@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -35,7 +34,7 @@ from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.spec import IGNORED, Axis, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, Columns, TableSample, choose_columns, describe, finds
-from scripts.training.data import Broken, Dataset, Example, Parse, load
+from scripts.training.data import Broken, Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.metrics import LEAD, METRICS, oracle, precision, rouge
@@ -192,10 +191,10 @@ class SummarizationTraining(TrainingTask):
         """ROUGE F1 in percent, with that of the first three sentences and of the greedy oracle's three beside it."""
         language = task_options.get("language", LANGUAGE)
         rows = [_scores(answer, example, language) for answer, example in zip(answers, examples, strict=True)]
-        sources: dict[str, list[dict[str, float]]] = defaultdict(list)
-        for example, row in zip(examples, rows, strict=True):
-            sources[example.source].append(row)
-        return {"headline": _means(rows), "by_source": {source: _means(members) for source, members in sources.items()}}
+        return {
+            "headline": _means(rows),
+            "by_source": by_source(examples, lambda places: _means([rows[place] for place in places])),
+        }
 
     def is_tie(self, task: Any, item: Any, encoded: Encoded, outputs: Sequence[RowOutput], other: Any, reach: float) -> bool:
         """Whether the other one's sentences would be chosen, had theirs half of the reach more, and the others half less."""
@@ -301,10 +300,7 @@ def usual_words(examples: Sequence[Example]) -> float:
 def said_by_usual_length(examples: Sequence[Example], words: float) -> dict[str, float]:
     """By source, how much of what its summaries say one of so many words would say: a source with longer summaries says more
     of every sentence, and would teach that all sentences matter."""
-    sources: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        sources[example.source].append(example)
-    return {source: min(1.0, words / usual_words(members)) for source, members in sources.items()}
+    return by_source(examples, lambda places: min(1.0, words / usual_words([examples[place] for place in places])))
 
 
 def parse(record: Record, source: str, names: Columns, language: str) -> Example | Broken:

@@ -21,7 +21,7 @@ from scripts.tasks.text_regression import read_number
 from scripts.tasks.texts import TextColumns, TextTraining
 from scripts.training.baselines import MAX_CHARACTERS
 from scripts.training.columns import TableSample, choose_columns
-from scripts.training.data import Dataset, Example, Parse, load
+from scripts.training.data import Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
 from scripts.training.recipe import Recipe
 
@@ -154,15 +154,9 @@ class TextRankingTraining(TextTraining):
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Means over the queries that have better and worse documents; the same per source."""
-        sources: dict[str, list[int]] = defaultdict(list)
-        for index, example in enumerate(examples):
-            sources[example.source].append(index)
         return {
             "headline": _metrics(answers, examples),
-            "by_source": {
-                source: _metrics([answers[row] for row in rows], [examples[row] for row in rows])
-                for source, rows in sources.items()
-            },
+            "by_source": by_source(examples, lambda rows: _metrics([answers[i] for i in rows], [examples[i] for i in rows])),
         }
 
     def baselines(

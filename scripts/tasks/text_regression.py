@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from scripts.tasks.texts import TextColumns, TextTraining, fields_of, joined_tex
 from scripts.training.baselines import fit_regressor
 from scripts.training.columns import LABEL as LABEL_FIELD
 from scripts.training.columns import TableSample, choose_columns, finds
-from scripts.training.data import Broken, Dataset, Example, Parse, load
+from scripts.training.data import Broken, Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
 from scripts.training.numbers import has_decimal_commas, with_point
 from scripts.training.recipe import Recipe
@@ -126,12 +125,9 @@ class TextRegressionTraining(TextTraining):
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Root mean squared and mean absolute error in the data's own unit, and both correlations; the same per source."""
         predicted, true = np.array(list(map(value_of, answers))), np.array([example.target for example in examples])
-        sources: dict[str, list[int]] = defaultdict(list)
-        for index, example in enumerate(examples):
-            sources[example.source].append(index)
         return {
             "headline": _metrics(predicted, true),
-            "by_source": {source: _metrics(predicted[rows], true[rows]) for source, rows in sources.items()},
+            "by_source": by_source(examples, lambda rows: _metrics(predicted[rows], true[rows])),
         }
 
     def baselines(

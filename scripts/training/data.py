@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from app.core.correction import Correction, latest
 from app.core.errors import InvalidSettings
@@ -44,6 +44,15 @@ class Broken:
 
 
 Parse = Callable[[Record, str], Example | Broken]
+Figures = TypeVar("Figures")
+
+
+def by_source(examples: Sequence[Example], figures: Callable[[list[int]], Figures]) -> dict[str, Figures]:
+    """What is measured of each source, of the places of its examples, which are in order."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, example in enumerate(examples):
+        places[example.source].append(place)
+    return {source: figures(own) for source, own in places.items()}
 
 
 @dataclass(frozen=True)

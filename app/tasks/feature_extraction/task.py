@@ -87,10 +87,6 @@ class Embedding:
     vector: Sequence[float]
     encoding: VectorEncoding = "float"
 
-    def as_array(self) -> NDArray[np.float32]:
-        """(dimensions,)."""
-        return np.asarray(self.vector, np.float32)
-
 
 @dataclass(frozen=True, slots=True)
 class Similarities:

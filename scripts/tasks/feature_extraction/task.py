@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import nan
@@ -36,7 +35,7 @@ from scripts.tasks.spec import Axis, CheckpointParts, Prepared, ReportInput, Tra
 from scripts.tasks.text_regression import correlation, ranks
 from scripts.tasks.texts import head_and_tail
 from scripts.training.columns import TableSample
-from scripts.training.data import Example, Parse, load
+from scripts.training.data import Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
@@ -231,15 +230,9 @@ class FeatureExtractionTask(TrainingTask):
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Of pairs with a number the correlations of that with their cosines; of texts that belong together, how often a text
         finds its partner among those of all held-out rows. Both over all and per source."""
-        sources: dict[str, list[int]] = defaultdict(list)
-        for index, example in enumerate(examples):
-            sources[example.source].append(index)
         return {
             "headline": _metrics(answers, examples),
-            "by_source": {
-                source: _metrics([answers[row] for row in rows], [examples[row] for row in rows])
-                for source, rows in sources.items()
-            },
+            "by_source": by_source(examples, lambda rows: _metrics([answers[i] for i in rows], [examples[i] for i in rows])),
         }
 
     def hub_metrics(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +25,7 @@ from scripts.tasks.generation.pairs import SourceTargetColumns, choose_pairs
 from scripts.tasks.spec import Prepared, ReportInput, TrainingRow
 from scripts.tasks.writing import WritingTask
 from scripts.training.columns import LABEL, describe
-from scripts.training.data import Dataset, Example, Parse, load
+from scripts.training.data import Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
@@ -163,18 +162,19 @@ class GenerationTraining(WritingTask):
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """`headline` and `by_source`, and `intervals` of the headline's figures."""
-        sources: dict[str, list[int]] = defaultdict(list)
-        for index, example in enumerate(examples):
-            sources[example.source].append(index)
         measured = self._measured(answers, examples, task_options, with_intervals=True)
-        by_source = {}
-        if len(sources) > 1:
-            for source, rows in sources.items():
-                part = self._measured([answers[row] for row in rows], [examples[row] for row in rows], task_options, False)
-                by_source[source] = dict(part.headline)
-        else:
-            by_source = {source: dict(measured.headline) for source in sources}
-        return {"headline": dict(measured.headline), "by_source": by_source, "intervals": dict(measured.intervals)}
+
+        def part(rows: Sequence[int]) -> dict[str, Any]:
+            if len(rows) == len(examples):
+                return dict(measured.headline)
+            own = [answers[row] for row in rows], [examples[row] for row in rows]
+            return dict(self._measured(*own, task_options, with_intervals=False).headline)
+
+        return {
+            "headline": dict(measured.headline),
+            "by_source": by_source(examples, part),
+            "intervals": dict(measured.intervals),
+        }
 
     def _measured(
         self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any], with_intervals: bool

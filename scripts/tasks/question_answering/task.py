@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, check_offsets, parse, unanswered
 from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
-from scripts.training.data import Dataset, Example, Parse, load, normalized
+from scripts.training.data import Dataset, Example, Parse, by_source, load, normalized
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves, selective_accuracy
@@ -234,14 +234,10 @@ class QuestionAnsweringTraining(TrainingTask):
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""
-        figures: dict[str, Any] = {"headline": _figures(answers, examples)}
-        sources: dict[str, list[int]] = defaultdict(list)
-        for index, example in enumerate(examples):
-            sources[example.source].append(index)
-        figures["by_source"] = {
-            source: _figures([answers[i] for i in rows], [examples[i] for i in rows]) for source, rows in sources.items()
+        return {
+            "headline": _figures(answers, examples),
+            "by_source": by_source(examples, lambda rows: _figures([answers[i] for i in rows], [examples[i] for i in rows])),
         }
-        return figures
 
     def item(self, fields: Mapping[str, Any]) -> QuestionItem:
         return QuestionItem(**fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,7 @@ from scripts.tasks.text_regression import number
 from scripts.tasks.texts import TextColumns, TextTraining, joined_text
 from scripts.training.baselines import fit_classifier
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
-from scripts.training.data import Broken, Dataset, Example, Parse, load
+from scripts.training.data import Broken, Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_labels, check_texts
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
@@ -150,14 +150,12 @@ class TextClassificationTraining(TextTraining):
         precision, recall, f1, support = precision_recall_fscore_support(truth, guess, zero_division=0)
         accuracy = float(accuracy_score(truth, guess))
         macro_f1 = float(f1_score(truth, guess, average="macro", zero_division=0))
-        by_source: dict[str, list[bool]] = defaultdict(list)
-        for example, is_right in zip(examples, (truth == guess).all(-1), strict=True):
-            by_source[example.source].append(bool(is_right))
+        is_right = (truth == guess).all(-1)
         return {
             "headline": {"accuracy": round(accuracy, 4), "macro_f1": round(macro_f1, 4), "rows": len(examples)},
-            "by_source": {
-                source: {"accuracy": round(float(np.mean(hits)), 4), "rows": len(hits)} for source, hits in by_source.items()
-            },
+            "by_source": by_source(
+                examples, lambda rows: {"accuracy": round(float(np.mean(is_right[rows])), 4), "rows": len(rows)}
+            ),
             "per_class": {
                 label: {
                     "precision": round(float(precision[i]), 4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,7 +43,7 @@ from scripts.tasks.token_classification.spans import (
     tags_for,
 )
 from scripts.training.columns import LABEL, TableSample
-from scripts.training.data import Broken, Example, Parse, load
+from scripts.training.data import Broken, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import encode_all
 from scripts.training.recipe import Recipe
@@ -190,9 +190,6 @@ class TokenClassificationTraining(TrainingTask):
         pairs = [(keys_of(answer), _gold(example)) for answer, example in zip(answers, examples, strict=True)]
         strict = [(_well_formed(answer), gold) for answer, (_, gold) in zip(answers, pairs, strict=True)]
         types = list(dict.fromkeys(part.type for part in label_parts(task_options["labels"]) if part.type != OUTSIDE))
-        by_source: dict[str, list[int]] = defaultdict(list)
-        for number, example in enumerate(examples):
-            by_source[example.source].append(number)
         per_class = {}
         for label in types:
             of_label, strict_of_label = (
@@ -202,10 +199,9 @@ class TokenClassificationTraining(TrainingTask):
             per_class[label] = {**_figures(of_label, strict_of_label), "rows": sum(len(gold) for _, gold in of_label)}
         return {
             "headline": {**_figures(pairs, strict), "rows": len(examples)},
-            "by_source": {
-                source: {**_figures([pairs[n] for n in numbers], [strict[n] for n in numbers]), "rows": len(numbers)}
-                for source, numbers in by_source.items()
-            },
+            "by_source": by_source(
+                examples, lambda rows: {**_figures([pairs[n] for n in rows], [strict[n] for n in rows]), "rows": len(rows)}
+            ),
             "per_class": per_class,
         }
 

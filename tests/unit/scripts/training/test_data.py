@@ -15,6 +15,7 @@ from scripts.training.data import (
     Broken,
     Dataset,
     Example,
+    by_source,
     default_name,
     describe_broken,
     first_readable,
@@ -199,6 +200,11 @@ def test_broken_rows_of_the_validation_count_too() -> None:
     recipe = Recipe(data=["train"], validation=["dev"], max_bad_share=0.1)
     with pytest.raises(InvalidSettings, match="dev:0"):
         loaded(recipe, train=["a1"], dev=[None, "a2"])
+
+
+def test_a_sources_figures_are_of_the_places_of_its_examples() -> None:
+    mixed = [example(number, source=source) for number, source in enumerate(["b", "a", "b"])]
+    assert by_source(mixed, tuple) == {"b": (0, 2), "a": (1,)}
 
 
 def test_data_without_rows_is_a_mistake() -> None:

@@ -305,9 +305,9 @@ def test_a_model_too_sure_of_itself_is_cooled_down() -> None:
     task = TASK.serving_task(tokenizer, {})
     encoded = task.encode([example.item for example in examples], TASK.serving_options())
     outputs = []
+    tokens = TASK.training_rows([example(CONTEXT, (13, 22))], tokenizer, {})[0].label.spans[0]
     for coded in encoded:
         logits = np.zeros((coded.rows[0].num_tokens, 2), np.float32)  # type: ignore[union-attr]
-        tokens = TASK.training_rows([example(CONTEXT, (13, 22))], tokenizer, {})[0].label.spans[0]
         logits[tokens[0], 0] = logits[tokens[1], 1] = 12.0  # always sure of the same answer, right half of the time
         outputs.append([{"logits": logits}])
     answers = [task.decode(coded, output, TASK.serving_options()) for coded, output in zip(encoded, outputs, strict=True)]  # type: ignore[arg-type]
