@@ -17,6 +17,7 @@ from app.core.errors import InvalidInput, InvalidSettings, UnknownModel
 from app.tasks.registry import installed_tasks
 from hooper import LoadedModel
 from hooper.errors import ItemsFailed
+from hooper.loaded_model import CHUNK
 from tests.support.tiny_model import publish_tiny, publish_tiny_spec, publish_tiny_task
 
 
@@ -120,10 +121,10 @@ def test_a_model_without_labels_has_no_probabilities(tmp_path: Path) -> None:
 
 
 def test_many_texts_get_the_same_answers_as_each_alone_from_any_thread(model: LoadedModel) -> None:
-    texts = [f"{'good ' * (number % 7)}bad film" for number in range(3000)]
+    texts = [f"{'good ' * (number % 7)}bad film" for number in range(CHUNK + 76)]
     alone = {text: model.predict(text)[0]["labels"][0]["label"] for text in dict.fromkeys(texts)}
-    with ThreadPoolExecutor(4) as pool:
-        for results in pool.map(lambda _: model.predict(iter(texts)), range(4)):
+    with ThreadPoolExecutor(3) as pool:
+        for results in pool.map(lambda _: model.predict(iter(texts)), range(3)):
             assert [result["labels"][0]["label"] for result in results] == [alone[text] for text in texts]
 
 
