@@ -5,15 +5,36 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from app.core.errors import HooperError
-from app.core.types import Priority, Row, RowOutput
+from app.core.types import Array, Priority, Row, RowOutput
 
 Phase = Literal["encode", "prefill", "decode"]
 """`encode` answers rows in one step; `prefill` reads a row and gives the first output of a sequence, `decode` each later."""
 
 SequenceState = Literal["waiting", "running", "finished"]
+
+
+class TokenFilter(Protocol):
+    """What one sequence may go on with, by what was written of it; asked on the engine's thread."""
+
+    def allowed(self) -> Array:
+        """(vocabulary,) of bool: which tokens may be written next; the end of a sequence, where it may end.
+
+        Raises:
+            InvalidInput: what was asked for cannot be followed any further.
+        """
+
+    def advance(self, token_id: int) -> None:
+        """Take note of what was written."""
+
+
+class Constraint(Protocol):
+    """What a sequence must be, as of a grammar."""
+
+    def start(self) -> TokenFilter:
+        """For one sequence from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,10 @@ class SamplingParams:
     seed: int = 0
     """Of what is drawn: the same text for the same row, whatever else is in the batch."""
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    """Taken from the score of every token that was written before; as OpenAI's API has it, without those that were read."""
+    frequency_penalty: float = 0.0
+    """The same, as often as the token was written."""
     no_repeat_ngram_size: int = 0
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     suppress_tokens: tuple[int, ...] = ()
@@ -48,6 +73,11 @@ class SamplingParams:
     """The first token written."""
     forced_eos_token_id: int | None = None
     """The token written where `max_new_tokens` is reached."""
+    constraint: Constraint | None = None
+    """What the sequence must be; without beams. The token that `forced_bos_token_id` names is none of it."""
+    num_logprobs: int | None = None
+    """Without beams: of so many of the likeliest tokens of each step, and of the one that was written, the log-probability is
+    put out; None: of none."""
     ends: Callable[[abc.Sequence[int]], bool] | None = None
     """Whether a sequence ends with these tokens, all that were written so far; asked after every step of a sequence without
     beams, on the engine's thread."""

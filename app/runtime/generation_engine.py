@@ -112,7 +112,8 @@ class GenerationEngine:
         """Take a step on the engine's thread. A sequence whose numbers are not finite gets an error in its place.
 
         An output holds `token_ids` and `sequence_index`, both int64 (tokens,): what the step has made certain, and which of the
-        sequences that are returned each token belongs to.
+        sequences that are returned each token belongs to. With `num_logprobs` also `logprobs` (tokens,) float32, and
+        `top_token_ids` and `top_logprobs` (tokens, num_logprobs).
 
         Raises:
             OutOfMemory: the engine had no memory for a single sequence.
@@ -313,11 +314,15 @@ def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence
     return written
 
 
-def _output(written: Written) -> dict[str, Ints]:
-    return {
+def _output(written: Written) -> RowOutput:
+    output: dict[str, Array | Ints] = {
         "token_ids": np.array(written.token_ids, np.int64),
         "sequence_index": np.array(written.sequence_index, np.int64),
     }
+    if (logprobs := written.logprobs) is not None:
+        output["logprobs"] = np.array([logprobs.logprob], np.float32)
+        output["top_token_ids"], output["top_logprobs"] = logprobs.top_token_ids[None], logprobs.top_logprobs[None]
+    return output
 
 
 def _decoder_of(manifest: Manifest) -> Decoder:

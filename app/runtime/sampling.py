@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.core.errors import EngineFailed, InvalidInput
-from app.core.sequences import SamplingParams
+from app.core.sequences import SamplingParams, TokenFilter
 from app.core.types import Array, Ints
 
 NOT_FINITE = "the model gave no finite numbers for this input"
@@ -32,6 +32,8 @@ class LogitsProcessor:
         sampling = self.sampling
         return (
             sampling.repetition_penalty == 1.0
+            and not sampling.presence_penalty
+            and not sampling.frequency_penalty
             and not sampling.no_repeat_ngram_size
             and not sampling.bad_words_ids
             and not (sampling.min_new_tokens and sampling.eos_token_ids)
@@ -50,6 +52,9 @@ class LogitsProcessor:
         sampling = self.sampling
         if sampling.repetition_penalty != 1.0:
             _penalize(token_ids, scores, sampling.repetition_penalty)
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            written, counts = np.unique(token_ids[self.num_first :], return_counts=True)
+            scores[written] -= np.float32(sampling.presence_penalty) + np.float32(sampling.frequency_penalty) * counts
         if sampling.no_repeat_ngram_size:
             scores[_repeating(token_ids, sampling.no_repeat_ngram_size)] = -np.inf
         for words in sampling.bad_words_ids:
@@ -139,6 +144,26 @@ def log_softmax(scores: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """How likely the model found what was written, and what else it could have been: by its logits as they are."""
+
+    logprob: float
+    top_token_ids: Ints
+    """(num_logprobs,), the likeliest first."""
+    top_logprobs: Array
+    """Theirs."""
+
+    @classmethod
+    def of(cls, logits: Array, token_id: int, num_logprobs: int) -> TokenLogprobs:
+        """`logits`: (vocabulary,)."""
+        logprobs = log_softmax(logits)
+        size = min(num_logprobs, len(logprobs))
+        best = np.argpartition(-logprobs, size - 1)[:size] if size else np.empty(0, np.int64)
+        best = best[np.lexsort((best, -logprobs[best]))]
+        return cls(float(logprobs[token_id]), best, logprobs[best])
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """What a step came to for one sequence."""
 
@@ -151,6 +176,8 @@ class Written:
     sequence_index: Sequence[int]
     """Which of the returned sequences each belongs to."""
     is_finished: bool
+    logprobs: TokenLogprobs | None = None
+    """Of the token, where that was asked for."""
 
 
 @dataclass(slots=True)
@@ -161,8 +188,14 @@ class TokenSampler:
     first_token_ids: Sequence[int]
     """What the decoder reads first."""
     token_ids: list[int] = field(default_factory=list)
+    filter: TokenFilter | None = field(init=False)
+    """What its constraint allows."""
 
     num_rows = 1
+
+    def __post_init__(self) -> None:
+        constraint = self.sampling.constraint
+        self.filter = None if constraint is None else constraint.start()
 
     def write(self, logits: Array) -> Written:
         """
@@ -173,24 +206,41 @@ class TokenSampler:
             EngineFailed: they are not finite.
             InvalidInput: of all tokens none is allowed.
         """
-        sampling, scores = self.sampling, logits[0]
-        if not np.isfinite(scores.max()):  # NaN wins every maximum
-            raise EngineFailed(NOT_FINITE)
-        process = LogitsProcessor(sampling, len(self.first_token_ids))
-        if not process.changes_nothing:
-            scores = scores.copy()
-            process(np.array([*self.first_token_ids, *self.token_ids], np.int64), scores)
-            if scores.max() == -np.inf:
-                raise InvalidInput("what is forbidden leaves no token to write")
+        sampling, scores = self.sampling, self._allowed(logits[0])
         if sampling.temperature > 0:
             token_id = draw(warped(scores, sampling), sampling.seed, len(self.token_ids))
         else:
             token_id = int(scores.argmax())
-        self.token_ids.append(token_id)
-        return Written([token_id], None, [token_id], [0], self._has_ended(token_id))
+        is_finished = self._take(token_id)
+        logprobs = None if sampling.num_logprobs is None else TokenLogprobs.of(logits[0], token_id, sampling.num_logprobs)
+        return Written([token_id], None, [token_id], [0], is_finished, logprobs)
 
-    def _has_ended(self, token_id: int) -> bool:
+    def _allowed(self, logits: Array) -> Array:
+        """The scores that are chosen by, (vocabulary,)."""
+        if not np.isfinite(logits.max()):  # NaN wins every maximum
+            raise EngineFailed(NOT_FINITE)
+        process = LogitsProcessor(self.sampling, len(self.first_token_ids))
+        if process.changes_nothing and self.filter is None:
+            return logits
+        scores = logits.copy()
+        process(np.array([*self.first_token_ids, *self.token_ids], np.int64), scores)
+        if self.filter is not None and not self._is_forced:
+            scores[np.logical_not(self.filter.allowed())] = -np.inf
+        if scores.max() == -np.inf:
+            raise InvalidInput("what is forbidden leaves no token to write")
+        return scores
+
+    @property
+    def _is_forced(self) -> bool:
+        return self.sampling.forced_bos_token_id is not None and len(self.first_token_ids) + len(self.token_ids) == 1
+
+    def _take(self, token_id: int) -> bool:
+        """Take note of a token."""
         sampling = self.sampling
-        if token_id in sampling.eos_token_ids or len(self.token_ids) >= sampling.max_new_tokens:
+        is_end = token_id in sampling.eos_token_ids
+        if self.filter is not None and not is_end and not self._is_forced:
+            self.filter.advance(token_id)
+        self.token_ids.append(token_id)
+        if is_end or len(self.token_ids) >= sampling.max_new_tokens:
             return True
         return sampling.ends is not None and sampling.ends(self.token_ids)

@@ -245,7 +245,7 @@ class Deployment:
         began = time.monotonic()
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
-        rows, sampling = rows_of(encoded), self.sampling(encoded, options)
+        rows, sampling = rows_of(encoded), await self._sampling(encoded, options)
         ran = await self.scheduler.submit(rows, deadline, priority, sampling) if rows else SubmissionResult([], 0.0, 0.0)
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
         timings = Timings.of(tokenize_s, ran)
@@ -272,7 +272,8 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         ran = SubmissionResult([], 0.0, 0.0)
         if isinstance(encoded[0], Encoded):
-            submission = self.scheduler.start(encoded[0].rows, deadline, priority, self.sampling(encoded, options))
+            sampling = await self._sampling(encoded, options)
+            submission = self.scheduler.start(encoded[0].rows, deadline, priority, sampling)
             async with contextlib.aclosing(self._pieces(encoded[0], submission, options)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -291,6 +292,12 @@ class Deployment:
         if not sampling.temperature:
             return sampling
         return [replace(sampling, seed=sampling.seed + number) for numbers in of_items for number in numbers]
+
+    async def _sampling(self, encoded: Sequence[Encoded | HooperError], options: Any) -> Sampling:
+        """The same, on a thread where a grammar may have to be made for it."""
+        if getattr(options, "output_format", None) is None:
+            return self.sampling(encoded, options)
+        return await asyncio.to_thread(self.sampling, encoded, options)
 
     async def _pieces(self, encoded: Encoded, submission: Submission, options: Any) -> AsyncGenerator[StreamedText]:
         task: Generative = self.task  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from app.core.manifest import Decoder
 from app.core.sequences import SamplingParams
 from app.core.types import Row, RowOutput
 from app.tasks.base import Decision, Detokenizer, Encoded, Result
+from app.tasks.constraints import GrammarCompiler, OutputFormat
 from app.tasks.detokenizer import RowsDetokenizer, SilentDetokenizer, first_stop
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
 from app.tasks.tokenizer import Tokenizer
@@ -37,7 +38,9 @@ WORDS_PER_TOLERANCE = 5
 """Of a golden text such a share of the words may differ, for each unit of tolerance."""
 SHOWN = 80
 """Characters of a text that an error repeats."""
-SAMPLING_NAMES = frozenset(field.name for field in fields(SamplingParams)) - {"decoder_input_ids", "seed", "ends"}
+SAMPLING_NAMES = frozenset(field.name for field in fields(SamplingParams)) - {
+    "constraint", "decoder_input_ids", "ends", "num_logprobs", "seed",
+}  # fmt: skip
 
 
 # options
@@ -63,9 +66,17 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     bad_words: tuple[str, ...] = ()
     num_return_sequences: int = 1
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    num_logprobs: int | None = None
+    """Of so many of the likeliest tokens of each step it is told how likely they were; None: of none."""
+    output_format: OutputFormat | None = None
+    """What the text must be."""
 
 
 OPTION_NAMES = tuple(field.name for field in fields(GenerationOptions))
+NOT_COMMON = frozenset({"presence_penalty", "frequency_penalty", "num_logprobs", "output_format"})
+"""Options that native requests do not have in common."""
 GenerationOptionsT = TypeVar("GenerationOptionsT", bound=GenerationOptions)
 _String = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
 
@@ -179,7 +190,7 @@ class GenerationRequest(TextsRequest):
 
     def generation(self, kind: type[GenerationOptionsT], **own: Any) -> GenerationOptionsT:
         """The task's options: these, and its own."""
-        return kind(**{name: _frozen(getattr(self, name)) for name in OPTION_NAMES}, **own)
+        return kind(**{name: _frozen(getattr(self, name)) for name in OPTION_NAMES if name not in NOT_COMMON}, **own)
 
 
 # results
@@ -267,6 +278,7 @@ class TextGenerator:
         """
         self.tokenizer, self.decoder, self.target = tokenizer, decoder, target or tokenizer
         self._pieces = self.target.pieces()
+        self._grammars = GrammarCompiler(self.target, decoder.vocab_size, decoder.eos_token_ids)
         try:
             self.sampling(GenerationOptions())
         except (TypeError, ValueError, HooperError) as error:
@@ -290,6 +302,7 @@ class TextGenerator:
         }
         values |= changes
         values |= self._search(options)
+        values |= self._form(options, values["num_beams"])
         values |= self._lengths(options, values)
         values["bad_words_ids"] = (*values.get("bad_words_ids", ()), *self._bad_words(options.bad_words))
         values["seed"] = random.getrandbits(32) if options.seed is None else options.seed
@@ -353,7 +366,8 @@ class TextGenerator:
     def _num_beams(self, options: GenerationOptions) -> int:
         if options.num_beams is not None:
             return options.num_beams
-        return 1 if options.temperature else int(self.decoder.generation.get("num_beams", 1))
+        is_stepwise = options.temperature or options.output_format is not None or options.num_logprobs is not None
+        return 1 if is_stepwise else int(self.decoder.generation.get("num_beams", 1))
 
     def _search(self, options: GenerationOptions) -> dict[str, Any]:
         """Whether tokens are drawn, beams searched, or neither."""
@@ -378,6 +392,21 @@ class TextGenerator:
             raise InvalidInput("several texts come of num_beams above 1, or a temperature above 0", "num_return_sequences")
         returned = num_texts if num_beams > 1 else 1
         return {"num_beams": num_beams, "temperature": temperature, "num_return_sequences": returned}
+
+    def _form(self, options: GenerationOptions, num_beams: int) -> dict[str, Any]:
+        """What holds a text to its form, and what of the checkpoint would not let it come to its end in it."""
+        if options.num_logprobs is not None and num_beams > 1:
+            raise InvalidInput(f"are not told of beams, of which there are {num_beams}", "logprobs")
+        form, values = options.output_format, {"num_logprobs": options.num_logprobs}
+        if form is None:
+            return values
+        for name in ("stop", "min_new_tokens"):
+            if getattr(options, name):
+                raise InvalidInput(f"does not go with {form.field}, which says where the text ends", name)
+        if num_beams > 1:
+            raise InvalidInput(f"does not go with beams, of which there are {num_beams}; send num_beams: 1", form.field)
+        freed = {"no_repeat_ngram_size": options.no_repeat_ngram_size or 0, "min_new_tokens": 0, "forced_eos_token_id": None}
+        return {**values, **freed, "constraint": self._grammars.compiled(form)}
 
     def _lengths(self, options: GenerationOptions, values: Mapping[str, Any]) -> dict[str, int]:
         room = self._room(len(values["decoder_input_ids"]))

@@ -72,7 +72,9 @@ def _methods(route: MethodRoute, is_async: bool) -> Iterator[str]:
     name = route.path.removeprefix(PREFIX).replace("-", "_")
     items = items_field_of(route.request)
     left_out = (items, "stream")  # a method gives the whole answer
-    options = {key: _parameter(field) for key, field in route.request.model_fields.items() if key not in left_out}
+    options = {
+        field.alias or key: _parameter(field) for key, field in route.request.model_fields.items() if key not in left_out
+    }
     result = route.result.__name__
     both = f"{result} | FailedItem"
     define = "async def" if is_async else "def"

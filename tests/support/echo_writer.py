@@ -19,7 +19,7 @@ from app.batching.policy import Budget
 from app.batching.scheduler import Scheduler
 from app.core.errors import UnknownModel
 from app.core.manifest import Graph, Manifest, Output, Parity
-from app.core.sequences import Batch, StepOutput
+from app.core.sequences import Batch, SamplingParams, StepOutput
 from app.core.sequences import Sequence as Written
 from app.core.types import RowOutput
 from app.observability.metrics import Metrics
@@ -45,6 +45,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "source_place": "first",
     }
 }
+_TOKENIZER = generator().tokenizer
+TOKENS = [number for number in range(_TOKENIZER.vocabulary_size()) if _TOKENIZER.decode([EOS, number]).strip()]
 LANGUAGE_IDS = frozenset(generator().tokenizer.token_id(token) for token in LANGUAGES)
 
 
@@ -99,12 +101,26 @@ def _step(sequence: Written) -> tuple[RowOutput, bool]:
     source = [token for token in sequence.row.input_ids if token not in (*LANGUAGE_IDS, EOS)]
     target = [*source, EOS][: params.max_new_tokens]
     step = len(sequence.outputs)
+    if params.constraint is not None:
+        return _held(params, target, [int(output["token_ids"][0]) for output in sequence.outputs if isinstance(output, dict)])
     written = target[: step + 1]
     is_last = len(written) == len(target) or (params.ends is not None and params.ends(written))
     if params.num_beams == 1:
         return _output([[target[step]]]), is_last
     others = [[*source[::-1], EOS][: params.max_new_tokens]] * (params.num_return_sequences - 1)
     return _output([target, *others] if is_last else [[]]), is_last
+
+
+def _held(params: SamplingParams, target: Sequence[int], written: Sequence[int]) -> tuple[RowOutput, bool]:
+    """The next token of the source where a constraint allows it, else the end, else the last that it allows and is no blank."""
+    assert params.constraint is not None
+    held = params.constraint.start()
+    for token in written:
+        held.advance(token)
+    allowed = held.allowed()
+    wished = [*target[len(written) : len(written) + 1], EOS, *(number for number in TOKENS[::-1] if number < len(allowed))]
+    token = next(number for number in wished if allowed[number])
+    return _output([[token]]), token == EOS or len(written) + 1 == params.max_new_tokens
 
 
 def _output(sequences: Sequence[Sequence[int]]) -> RowOutput:

@@ -23,6 +23,11 @@ def sampler(*written: int, **options: object) -> TokenSampler:
         ((), {}, 1),
         ((1,), {"repetition_penalty": 2.0}, 2),
         ((1, 2, 1, 2), {"no_repeat_ngram_size": 2}, 2),
+        ((1,), {"presence_penalty": 0.6}, 2),
+        ((1, 1), {"frequency_penalty": 0.2}, 1),
+        ((1, 1), {"frequency_penalty": 0.3}, 2),
+        ((1, 2), {"presence_penalty": -2.0}, 1),
+        ((), {"presence_penalty": -2.0}, 1),
         ((), {"bad_words_ids": ((1,),)}, 2),
         ((3,), {"bad_words_ids": ((3, 1),)}, 2),
         ((2,), {"bad_words_ids": ((3, 1),)}, 1),
@@ -63,6 +68,52 @@ def test_what_is_no_number_or_all_forbidden_is_an_error() -> None:
         sampler().write(np.array([[0.0, np.inf, 1.0]], np.float32))
     with pytest.raises(InvalidInput, match="leaves no token"):
         sampler(suppress_tokens=(0, 1, 2, 3, 4)).write(LOGITS)
+
+
+class Rising:
+    """Satisfies `Constraint` and `TokenFilter`: each token is above the one before, and 0 ends it."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def start(self) -> Rising:
+        return Rising()
+
+    def allowed(self) -> np.ndarray:
+        numbers = np.arange(5)
+        return (numbers > self.last) | (numbers == 0)
+
+    def advance(self, token_id: int) -> None:
+        assert token_id > self.last
+        self.last = token_id
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_only_what_a_constraint_allows_is_written(temperature: float) -> None:
+    for seed in range(10):
+        writer = sampler(constraint=Rising(), temperature=temperature, seed=seed)
+        while not writer.write(LOGITS).is_finished:
+            pass
+        assert writer.token_ids == [*sorted(writer.token_ids[:-1]), 0]
+
+
+def test_a_token_that_the_model_has_to_begin_with_is_none_of_the_constraint() -> None:
+    sampling = SamplingParams(max_new_tokens=9, eos_token_ids=(0,), forced_bos_token_id=4, constraint=Rising())
+    writer = TokenSampler(sampling, [3])
+    assert [writer.write(LOGITS).token_ids[0] for _ in range(3)] == [4, 1, 2]
+
+
+def test_the_likeliest_tokens_are_told_by_the_logits_as_they_are() -> None:
+    written = sampler(1, repetition_penalty=9.0, num_logprobs=2).write(LOGITS)
+    assert written.token_ids == [2]
+    assert written.logprobs is not None
+    expected = np.log(softmax(LOGITS[0]))
+    assert written.logprobs.logprob == pytest.approx(expected[2], abs=1e-5)
+    assert written.logprobs.top_token_ids.tolist() == [1, 2]
+    np.testing.assert_allclose(written.logprobs.top_logprobs, expected[[1, 2]], atol=1e-5)
+    none = sampler(num_logprobs=0).write(LOGITS).logprobs
+    assert none is not None
+    assert len(none.top_token_ids) == 0
 
 
 # --- drawing

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from app.core.errors import InvalidArtefact, InvalidInput
 from app.core.sequences import SamplingParams
 from app.tasks.base import Encoded, Generative
-from app.tasks.generation import GenerationOptions, GenerationRequest, SourceReading, native_item
+from app.tasks.constraints import OutputFormat
+from app.tasks.generation import NOT_COMMON, GenerationOptions, GenerationRequest, SourceReading, native_item
 from app.tasks.text2text_generation.spec import SPEC
 from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
 from app.tasks.tokenizer import Tokenizer
@@ -38,6 +39,20 @@ def test_a_checkpoint_says_otherwise() -> None:
 def test_a_caller_says_otherwise_than_the_checkpoint() -> None:
     params = sampling(OF_A_CHECKPOINT, num_beams=1, max_new_tokens=5, min_new_tokens=0)
     assert (params.num_beams, params.max_new_tokens, params.min_new_tokens) == (1, 5, 0)
+
+
+def test_a_form_frees_a_text_of_what_would_keep_it_from_its_end() -> None:
+    own = {**OF_A_CHECKPOINT, "no_repeat_ngram_size": 3, "forced_eos_token_id": EOS, "forced_bos_token_id": 5}
+    params = sampling(own, output_format=OutputFormat("regex", "a+"))
+    assert params.constraint is not None
+    assert (params.num_beams, params.min_new_tokens, params.no_repeat_ngram_size) == (1, 0, 0)
+    assert (params.forced_eos_token_id, params.forced_bos_token_id) == (None, 5)
+
+
+def test_of_what_is_told_step_by_step_there_are_no_beams() -> None:
+    assert sampling(OF_A_CHECKPOINT, num_logprobs=0).num_beams == 1
+    with pytest.raises(InvalidInput, match=r"^logprobs: are not told of beams, of which there are 2$"):
+        sampling(num_logprobs=1, num_beams=2)
 
 
 def test_a_checkpoints_least_length_gives_way_to_a_callers_most() -> None:
@@ -76,6 +91,10 @@ def test_tokens_are_drawn_where_a_temperature_or_the_checkpoint_says_so(
         ({"num_beams": 4}, {"stop": ("a",)}, "stop"),
         ({}, {"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences"),
         ({}, {"num_return_sequences": 2}, "num_return_sequences"),
+        ({}, {"output_format": OutputFormat("regex", "a"), "num_beams": 2}, "regex"),
+        ({}, {"output_format": OutputFormat("regex", "a"), "stop": ("a",)}, "stop"),
+        ({}, {"output_format": OutputFormat("regex", "a"), "min_new_tokens": 2}, "min_new_tokens"),
+        ({}, {"output_format": OutputFormat("regex", "(")}, "regex"),
         ({}, {"max_new_tokens": 64}, "max_new_tokens"),
         ({}, {"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens"),
     ],
@@ -218,7 +237,8 @@ def test_every_option_of_a_request_reaches_the_task() -> None:
         "seed": 4, "stop": ["a", "b"], "bad_words": ["c"], "num_return_sequences": 2,
     }  # fmt: skip
     options = GenerationRequest.model_validate({"inputs": "a", **values}).generation(GenerationOptions)
-    assert asdict(options) == {**values, "stop": ("a", "b"), "bad_words": ("c",)}
+    others = dict.fromkeys(NOT_COMMON)
+    assert asdict(options) == {**values, "stop": ("a", "b"), "bad_words": ("c",), **others}
 
 
 # --- a task
