@@ -70,7 +70,7 @@ def environment() -> Any:
     from jinja2 import ext, nodes  # here: who asks this process needs nothing of Jinja
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    class Generation(ext.Extension):
+    class GenerationBlock(ext.Extension):
         """`{% generation %}` marks what an assistant wrote, for training; rendered it is what stands in it."""
 
         tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
@@ -79,7 +79,7 @@ def environment() -> Any:
             line = next(parser.stream).lineno
             return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols])
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, ext.loopcontrols])
     made.filters["tojson"] = _as_json
     made.globals["raise_exception"] = _refuse
     made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # of the place, as transformers does
