@@ -113,6 +113,24 @@ def for_model(provider: Provider, manifest: Manifest, has_int8: bool, choice: Pr
     return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {failing}") if failing else provider
 
 
+def for_decoder(provider: Provider, manifest: Manifest, choice: PrecisionChoice = "auto") -> Provider:
+    """What runs the steps of a decoder, always on the processor: in int8 where the version has that form and it has shown its
+    agreement. Its products are exact on every processor, other than those of an encoder's form for int8.
+
+    Args:
+        provider: the encoder's.
+        manifest: has a decoder.
+        choice: `fp32` takes no other.
+    """
+    processor = provider if provider.device == "cpu" else Provider("cpu", "fp32", "decoders run on the processor")
+    if manifest.decoder is None or "int8" not in manifest.decoder.variants or choice == "fp32":
+        return processor.in_fp32(processor.reason)
+    failing = _unproven(manifest, "int8")
+    if failing:
+        return processor.in_fp32(f"{processor.reason}; in fp32, since this model's {failing}")
+    return replace(processor, precision="int8", reason=f"{processor.reason}; steps of a decoder are faster in int8")
+
+
 def _in_int8(provider: Provider, manifest: Manifest) -> Provider:
     if "int8" not in manifest.graph.variants:
         return provider

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
-from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -18,6 +17,7 @@ from app.core.types import Row, RowOutput
 from app.tasks.base import Decision, Detokenizer, Encoded, Result
 from app.tasks.constraints import GrammarCompiler, OutputFormat
 from app.tasks.detokenizer import RowsDetokenizer, SilentDetokenizer, first_stop
+from app.tasks.golden_tokens import ROWS, are_as_published
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
 from app.tasks.tokenizer import Tokenizer
 
@@ -34,8 +34,6 @@ MAX_CHARACTERS = 256
 GOLDEN_NEW_TOKENS = 20
 MAX_TOKENS_PER_CHARACTER = 4
 """Bytes of a character, each of which may be a token."""
-WORDS_PER_TOLERANCE = 5
-"""Of a golden text such a share of the words may differ, for each unit of tolerance."""
 SHOWN = 80
 """Characters of a text that an error repeats."""
 SAMPLING_NAMES = frozenset(field.name for field in fields(SamplingParams)) - {
@@ -484,13 +482,11 @@ class GenerativeTask:
         return answer.text == other.text
 
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
-        """The text may differ from the published one in a share of its words that grows with the tolerance: behind a token that
-        was nearly tied, another text may follow."""
+        """Each row's tokens are those published, up to the first whose score was less than `tolerance` above the next best
+        one's: behind a near tie another text may follow. Where no tokens were published, the text must be the same."""
         text, published = self.decode(encoded, outputs, self.golden_options()).text, str(expected["text"])
-        ratio = SequenceMatcher(None, text.split(), published.split(), autojunk=False).ratio()
-        if text == published or ratio >= 1 - WORDS_PER_TOLERANCE * tolerance:
-            return ""
-        return f"{text[:SHOWN]!r} is written, was {published[:SHOWN]!r}"
+        is_same = are_as_published(outputs, expected[ROWS], tolerance) if ROWS in expected else text == published
+        return "" if is_same else f"{text[:SHOWN]!r} is written, was {published[:SHOWN]!r}"
 
     def golden_options(self) -> Any:
         raise NotImplementedError

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -24,11 +24,11 @@ from app.core.types import Row
 from app.runtime.decoder_session import open_decoder
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.generation_engine import GenerationEngine
-from app.runtime.providers import choose_provider, for_model, has_int8
+from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, has_int8
 from scripts.bench.report import measurement_parser, run_measurement
 
 
-def open_writer(folder: Path, num_rows: int, num_threads: int = 0) -> GenerationEngine:
+def open_writer(folder: Path, num_rows: int, num_threads: int = 0, precision: PrecisionChoice = "auto") -> GenerationEngine:
     """A version on the processor, in the precision in which it would be served.
 
     Raises:
@@ -37,8 +37,9 @@ def open_writer(folder: Path, num_rows: int, num_threads: int = 0) -> Generation
     manifest = read_manifest(folder)
     if manifest.decoder is None:
         raise InvalidArtefact(f"{folder} holds a model that reads and does not write")
-    provider = for_model(choose_provider("cpu"), manifest, has_int8())
+    provider = for_model(choose_provider("cpu"), manifest, has_int8(), precision)
     encoder = EncoderEngine(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, num_threads)
+    provider = for_decoder(provider, manifest, precision)
     file = folder / manifest.decoder.file_for(provider.precision)
     session = open_decoder(file, manifest.decoder, provider, encoder.num_threads)
     return GenerationEngine(manifest, encoder, file, session, provider, num_rows)
@@ -58,7 +59,7 @@ def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParam
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    engine = open_writer(options.model, max(options.sequences) * options.beams, options.threads)
+    engine = open_writer(options.model, max(options.sequences) * options.beams, options.threads, options.precision)
     manifest = read_manifest(options.model)
     first = () if manifest.decoder is None else (manifest.decoder.start_token_id,)
     sampling = SamplingParams(options.new_tokens, decoder_input_ids=first, num_beams=options.beams)
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source-ids", type=int, default=1000, metavar="N", help="tokens that a source is drawn of (1000)")
     parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="of each sequence (64)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores (0)")
+    parser.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto", help="as HOOPER_PRECISION (auto)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of which the best counts (3)")
     return run_measurement(parser, measure, arguments)
 

@@ -25,6 +25,9 @@ from scripts.tasks.spec import TrainingTask
 from scripts.training.evaluation import RowRunner, drift_reference, predict
 from scripts.training.recipe import Recipe
 
+EVALUATION = "evaluation.json"
+"""Name of the file with all figures of a version."""
+
 
 @dataclass(frozen=True)
 class VersionContents:
@@ -163,8 +166,8 @@ def _write_files(folder: Path, contents: VersionContents) -> None:
         shutil.copyfile(file, folder / file.name)
     texts = {
         "tokenizer.json": _without_padding(contents.tokenizer),
-        "golden.json": _as_json(contents.golden),
-        "evaluation.json": _as_json(contents.evaluation),
+        "golden.json": as_json(contents.golden),
+        EVALUATION: as_json(contents.evaluation),
         "README.md": contents.card,
     }
     if contents.decoder is not None and contents.decoder.tokenizer:
@@ -181,5 +184,6 @@ def _without_padding(definition: str) -> str:
     return json.dumps({**tokenizer, "padding": None, "truncation": left}, ensure_ascii=False)
 
 
-def _as_json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """As the files of a version are written."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

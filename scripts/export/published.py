@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +20,18 @@ from app.core.artefact import (
     serving_version,
 )
 from app.core.errors import InvalidArtefact, InvalidSettings
-from app.core.manifest import DriftReference, Manifest
+from app.core.manifest import Decoder, DriftReference, Manifest
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import DeviceChoice, choices_of_auto, choose_provider
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.engine_trials import describe_engines, try_engines
 from scripts.export.eval_data import load_eval_data
 from scripts.export.formatting import Say, describe_metrics, describe_parity
+from scripts.export.publish import EVALUATION, as_json
+from scripts.export.seq2seq.golden import golden_answers
+from scripts.export.seq2seq.int8 import GATE, INT8_DECODER, HeldOut, measure_int8, write_int8_step
 from scripts.export.seq2seq.runner import WriterRunner
+from scripts.export.seq2seq.steps import Graphs
 from scripts.export.variants import Variant
 from scripts.export.verify import ParityFailed, Reference
 from scripts.tasks import training_task
@@ -124,8 +129,8 @@ def open_folder(folder: Path, device: DeviceChoice = "cpu", may_write: bool = Fa
     file = folder / manifest.graph.file
     if manifest.decoder is None:
         return OpenVersion(artefact, training, task, EncoderEngine(file, manifest.graph, provider))
-    how = task.sampling(training.serving_options())
-    writer = WriterRunner(file, folder / manifest.decoder.file, manifest, provider.in_fp32("a model that writes"), how)
+    graphs = Graphs(file, manifest.graph, folder / manifest.decoder.file, manifest.decoder)
+    writer = WriterRunner(graphs, manifest.max_tokens, task.sampling(training.serving_options()))
     return OpenVersion(artefact, training, task, writer)
 
 
@@ -205,8 +210,10 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         ParityFailed: the predictions differ from the graph's in fp32 too often, or rows feel their neighbours.
         SetupError: nothing can be written.
     """
-    version = open_folder(folder)
+    version = open_folder(folder, may_write=variant.precision == "int8")
     manifest, graph = version.manifest, version.manifest.graph
+    if manifest.decoder is not None:
+        return _publish_int8_step(version, manifest.decoder, recipe, models, say)
     if variant.precision in graph.variants:
         raise InvalidSettings(f"{folder} has an {variant.precision} variant already")
     if graph.storage not in variant.storages:
@@ -238,6 +245,44 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
             "engines": {**manifest.engines, **engines},
             "graph": graph.model_copy(update={"variants": {**graph.variants, variant.precision: variant.file}}),
             "parity": {**manifest.parity, variant.precision: comparison.parity},
+        }
+        release.seal(manifest.model_copy(update=update))
+    return release.folder
+
+
+def _publish_int8_step(version: OpenVersion, decoder: Decoder, recipe: Recipe, models: Path, say: Say) -> Path:
+    """As `publish_variant`, of a model that writes: the form is one of its decoder's step. Its golden answers are written anew,
+    since older ones do not say how sure each token was.
+
+    Raises:
+        InvalidSettings: it has such a form already or can have none.
+        ParityFailed: it is worse in int8.
+    """
+    manifest, training = version.manifest, version.training
+    if "int8" in decoder.variants:
+        raise InvalidSettings(f"{version.folder} has an int8 variant already")
+    data = load_eval_data(training, manifest.task_options, recipe, manifest.data_format)
+    say("load", data.origin)
+    with next_release(models, manifest.name, serves=False) as release:
+        release.add_files(version.artefact)
+        graphs = Graphs(release.staging / manifest.graph.file, manifest.graph, release.staging / decoder.file, decoder)
+        file = release.staging / INT8_DECODER
+        if not write_int8_step(graphs.decoder_file, file):
+            raise InvalidSettings(f"the decoder of {version.name} has nothing to compute in int8")
+        held_out = HeldOut(training, version.task, manifest.task_options, data.examples, data.is_labelled)
+        comparison = measure_int8(graphs, file, manifest.max_tokens, held_out)
+        say("verify", str(comparison))
+        if not comparison.parity.passed:
+            raise ParityFailed(f"the decoder in int8 writes worse than in fp32: {comparison}; {GATE}")
+        requests = [request["item"] for request in json.loads((release.staging / manifest.golden).read_bytes())]
+        golden = golden_answers(training, version.task, graphs, manifest.max_tokens, requests)
+        (release.staging / manifest.golden).write_text(as_json(golden), encoding="utf-8")
+        evaluation = {**json.loads((release.staging / EVALUATION).read_bytes()), "int8": comparison.as_json()}
+        (release.staging / EVALUATION).write_text(as_json(evaluation), encoding="utf-8")
+        update = {
+            "decoder": decoder.model_copy(update={"variants": {"int8": file.name}}),
+            "parity": {**manifest.parity, "int8": comparison.parity},
+            "files": {name: entry for name, entry in manifest.files.items() if name not in (manifest.golden, EVALUATION)},
         }
         release.seal(manifest.model_copy(update=update))
     return release.folder

@@ -336,6 +336,8 @@ class Pipeline:
         answers, options = verified.predictions.answers, dict(reference.task_options)
         succession = judge_succession(recipe, self.training, reference.examples, answers, options)
         evaluation = self._evaluation(prepared, trained, reference, verified)
+        if version is not None:
+            evaluation |= version.int8_evaluation
         if succession.record:
             evaluation["replaces"] = succession.record
         card = self._card(prepared, trained, verified, evaluation, version)

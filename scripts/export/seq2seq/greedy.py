@@ -48,11 +48,17 @@ class GreedyWriter:
                 break
         return written
 
-    def logits_after(self, row: Row, tokens: Sequence[int]) -> Logits:
-        """What the decoder gives while it is made to write these tokens: (tokens, vocabulary)."""
-        step = _BoundStep(self._session, self._decoder, self._sources([row]), len(tokens))
-        before = [self._decoder.start_token_id, *tokens[:-1]]
-        return np.concatenate([step.run(np.array([token])).copy() for token in before])
+    def logits_after(self, row: Row, tokens: Sequence[int], first: Sequence[int] = ()) -> Logits:
+        """What the decoder gives while it is made to write these tokens: (tokens, vocabulary).
+
+        Args:
+            row: the source.
+            tokens: that are written.
+            first: what it reads before them; empty: the start token.
+        """
+        before = [*(first or [self._decoder.start_token_id]), *tokens[:-1]]
+        step = _BoundStep(self._session, self._decoder, self._sources([row]), len(before))
+        return np.concatenate([step.run(np.array([token])).copy() for token in before])[-len(tokens) :]
 
     def _sources(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """What the encoder gives for each row, (tokens, layers x 2, heads, head size)."""

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.core.errors import HooperError, InvalidSettings
+from app.core.errors import InvalidSettings
 from app.core.manifest import Decoder, Parity
 from app.core.sequences import SamplingParams
-from app.core.types import Row, RowOutput
-from app.tasks.base import Encoded, Generative
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import write_imported_card
 from scripts.export.eval_data import EvalData, load_eval_data
-from scripts.export.export import spread
 from scripts.export.formatting import Say, describe_parity
 from scripts.export.optimize import MODEL, files_of, move, num_bytes, quantize_weights
 from scripts.export.publish import VersionContents, publish
 from scripts.export.seq2seq.generation import decoder_fields
+from scripts.export.seq2seq.golden import golden_answers
 from scripts.export.seq2seq.graphs import DECODER, export_writer
-from scripts.export.seq2seq.parity import Graphs, WriterReference, open_engine, verify_exported, verify_stored
+from scripts.export.seq2seq.int8 import HeldOut, graphs_of, with_int8
+from scripts.export.seq2seq.parity import WriterReference, verify_exported, verify_stored
 from scripts.export.seq2seq.source_encoder import Known
+from scripts.export.seq2seq.steps import NUM_TEXTS, Graphs, different_rows, open_engine
 from scripts.export.seq2seq.tokenizers import WriterTokenizer, writer_tokenizer
 from scripts.export.verified_graph import VerifiedGraph
 from scripts.tasks.writing import WritingTask
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.pretrained import DEFAULT_LIMIT, SERVED, BaseModel, longest_of_tokenizer
-from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from scripts.export.import_checkpoint import ImportRequest
 
 TARGET_TOKENIZER = "target_tokenizer.json"
-ROWS = "Rows below are texts before quantization, and afterwards tokens, each of them behind what PyTorch wrote before it."
-NUM_TEXTS = 48
-"""Texts that are compared, of more: transformers writes them one by one."""
+ROWS = (
+    "Rows below are texts before quantization, and afterwards tokens, each of them behind what PyTorch wrote before it;"
+    " those of int8 are compared with the published graphs in fp32."
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,10 @@ def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say
     say("", f"compared on {data.origin}")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         contents = make_contents(request, checkpoint, data, Path(folder), say)
+        task = checkpoint.task(graphs_of(contents).decoder)
+        held_out = HeldOut(training, task, checkpoint.task_options, data.examples, data.is_labelled)
+        contents = with_int8(contents, held_out, say)
+        contents = replace(contents, card=_card(request, checkpoint, data, contents))
         published = publish(contents, Path(request.recipe.models))
     say("publish", str(published))
     return published
@@ -121,7 +124,7 @@ def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say
 def make_contents(
     request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, folder: Path, say: Say
 ) -> VersionContents:
-    """export > verify > quantize > verify > golden > card: what a version is made of.
+    """export > verify > quantize > verify > golden: what a version is made of, without its card.
 
     Args:
         request: name, texts for the card, storage.
@@ -137,7 +140,7 @@ def make_contents(
     trial = Decoder(**{**_SHAPE, **checkpoint.decoder_fields})  # the task reads of it what rows do not depend on
     task = checkpoint.task(trial)
     options = replace(task.golden_options(), truncation="truncate")
-    rows = _rows(encode_all(task, options, [example.item for example in data.examples]))
+    rows = different_rows(encode_all(task, options, [example.item for example in data.examples]))
     exported = export_writer(checkpoint.model, rows, folder, checkpoint.known, **checkpoint.decoder_fields)
     graphs = Graphs(exported.encoder_file, exported.graph, exported.decoder_file, exported.decoder)
     say("export", f"encoder {_megabytes(graphs.encoder_file)}, step of the decoder {_megabytes(graphs.decoder_file)}")
@@ -151,14 +154,7 @@ def make_contents(
     exported_parity = verify_exported(reference, graphs, engine.generate(rows, sampling))
     say("verify", describe_parity(exported_parity))
     graphs, parity = _stored(graphs, reference, request.storage or "fp16", folder, exported_parity, say)
-    return _version(request, checkpoint, data, graphs, parity, exported_parity)
-
-
-def _rows(encoded: Iterable[Encoded]) -> list[Row]:
-    """Different ones, the longest among them: joined texts repeat their sentences."""
-    different = {tuple(row.input_ids): row for entry in encoded for row in entry.rows}
-    rows = sorted(different.values(), key=lambda row: row.num_tokens)
-    return spread(rows, NUM_TEXTS)
+    return _version(request, checkpoint, graphs, parity, exported_parity)
 
 
 def _stored(
@@ -183,7 +179,6 @@ def _stored(
 def _version(
     request: ImportRequest,
     checkpoint: WriterCheckpoint,
-    data: EvalData,
     graphs: Graphs,
     parity: Parity,
     exported: Parity,
@@ -195,17 +190,13 @@ def _version(
         "parity_before_compaction": exported.model_dump(),
         "command": request.command,
     }
-    architecture, num_weights = type(checkpoint.model).__name__, checkpoint.model.num_parameters()
-    origin = [
-        f"The checkpoint {source} ({architecture}, {num_weights:,} weights), published with",
-        f"```sh\n{request.command}\n```",
-        *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
-        ROWS,
-    ]
-    size = num_bytes(graphs.encoder_file) + num_bytes(graphs.decoder_file)
-    figures = {"before quantization": exported, "fp32": parity}
-    card = write_imported_card(
-        recipe, training.name, source, checkpoint.max_tokens, size, evaluation, origin, figures, data.origin
+    golden = golden_answers(
+        checkpoint.training,
+        checkpoint.task(graphs.decoder),
+        graphs,
+        checkpoint.max_tokens,
+        checkpoint.training.golden_items(recipe),
+        leaves_out=not recipe.golden,  # of the usual ones those that the model cannot read
     )
     decoder = graphs.decoder.model_copy(update={"tokenizer": TARGET_TOKENIZER if checkpoint.tokenizer.target else ""})
     return VersionContents(
@@ -219,41 +210,28 @@ def _version(
         task_options=checkpoint.task_options,
         verified=VerifiedGraph(graphs.encoder_file, graphs.graph, {"fp32": parity}, exported, Predictions([], [], [])),
         evaluation=evaluation,
-        golden=_golden(checkpoint, graphs, recipe),
-        card=card,
+        golden=golden,
+        card="",
         decoder=decoder,
         decoder_files=files_of(graphs.decoder_file),
         target_tokenizer=checkpoint.tokenizer.target,
     )
 
 
-def _golden(checkpoint: WriterCheckpoint, graphs: Graphs, recipe: Recipe) -> list[dict[str, Any]]:
-    """Requests with the published graphs' own answers, as JSON."""
-    requests = checkpoint.training.golden_items(recipe)
-    task = checkpoint.task(graphs.decoder)
-    engine = open_engine(graphs, checkpoint.max_tokens)
-    options = task.golden_options()
-    try:
-        if not recipe.golden:  # of the usual ones those that the model can read
-            requests = [request for request in requests if _is_read(task, checkpoint.training.item(request), options)]
-        encoded = list(encode_all(task, options, [checkpoint.training.item(request) for request in requests]))
-        answers = [task.decode(entry, _written(engine, task, entry, options), options) for entry in encoded]
-    except HooperError as error:
-        raise InvalidSettings(f"a golden request cannot be answered: {error}") from error
-    if not answers:
-        raise InvalidSettings("the model reads none of the usual golden texts at once; it is too small to be served")
-    pairs = zip(requests, answers, strict=True)
-    return [{"item": dict(request), "answer": dataclasses.asdict(answer)} for request, answer in pairs]
-
-
-def _is_read(task: Any, item: Any, options: Any) -> bool:
-    (encoded,) = task.encode([item], options)
-    return isinstance(encoded, Encoded)
-
-
-def _written(engine: Any, task: Generative, encoded: Encoded, options: Any) -> list[RowOutput]:
-    outputs: list[RowOutput] = engine.generate(encoded.rows, task.sampling(options))
-    return outputs
+def _card(request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, contents: VersionContents) -> str:
+    source, verified, graphs = checkpoint.source.name, contents.verified, graphs_of(contents)
+    architecture, num_weights = type(checkpoint.model).__name__, checkpoint.model.num_parameters()
+    origin = [
+        f"The checkpoint {source} ({architecture}, {num_weights:,} weights), published with",
+        f"```sh\n{request.command}\n```",
+        *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
+        ROWS,
+    ]
+    size = num_bytes(graphs.encoder_file) + num_bytes(graphs.decoder_file)
+    figures = {"before quantization": verified.exported, **verified.parity}
+    return write_imported_card(
+        request.recipe, contents.task, source, contents.max_tokens, size, contents.evaluation, origin, figures, data.origin
+    )
 
 
 _SHAPE = {"file": DECODER, "num_layers": 1, "num_heads": 1, "head_size": 8, "vocab_size": 1, "max_length": SERVED}

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from app.core.manifest import Decoder, Graph, Manifest, Parity
+from app.core.manifest import Parity
 from app.core.sequences import SamplingParams
 from app.core.types import Row, RowOutput
-from app.runtime.decoder_session import open_decoder
-from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.generation_engine import GenerationEngine
-from app.runtime.providers import choose_provider
-from scripts.export.seq2seq.greedy import GreedyWriter
 from scripts.export.seq2seq.source_encoder import Known
-from scripts.export.verify import LARGER_STORAGE, MAX_TIES, REACH, ParityFailed
+from scripts.export.seq2seq.steps import AGREEMENT, Graphs, WrittenRow, compare_steps, compared_steps
+from scripts.export.verify import LARGER_STORAGE, ParityFailed
 
 NEAR = 1e-3
 """Two tokens whose scores differ by less are a tie, which summation order may decide."""
@@ -27,29 +22,6 @@ NUM_BEST = 8
 """Of each step, the tokens that transformers found best, among which another one's choice is looked up."""
 MAX_ERROR = 1e-3
 """Of a logit of the exported graphs; in parts of the largest one where that is more than 1."""
-AGREEMENT = 0.995
-"""Share of the steps in which graphs with smaller weights must find the same token best, ties apart."""
-NUM_CACHE_ROWS = 4
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """Both graphs as files, with what the manifest says of them."""
-
-    encoder_file: Path
-    graph: Graph
-    decoder_file: Path
-    decoder: Decoder
-
-
-@dataclass(frozen=True)
-class WrittenRow:
-    """What transformers writes for one row, up to the end-of-text token."""
-
-    row: Row
-    tokens: Sequence[int]
-    best: Sequence[Mapping[int, float]]
-    """Of each step, the best tokens with their scores, once everything that the checkpoint asks for was done to them."""
 
 
 @dataclass
@@ -102,18 +74,6 @@ class WriterReference:
         return logits
 
 
-def open_engine(graphs: Graphs, max_tokens: int) -> GenerationEngine:
-    """The service's engine over both graphs, on the processor in fp32."""
-    provider = choose_provider("cpu")
-    encoder = EncoderEngine(graphs.encoder_file, graphs.graph, provider)
-    session = open_decoder(graphs.decoder_file, graphs.decoder, provider, encoder.num_threads)
-    manifest = Manifest(
-        name="parity", version=1, task="", created="", base_model="", max_tokens=max_tokens, graph=graphs.graph,
-        decoder=graphs.decoder, parity={}, files={},
-    )  # fmt: skip
-    return GenerationEngine(manifest, encoder, graphs.decoder_file, session, provider, NUM_CACHE_ROWS)
-
-
 def verify_exported(reference: WriterReference, graphs: Graphs, outputs: Sequence[RowOutput]) -> Parity:
     """Compare what the service's engine wrote with what transformers writes, and the logits on the way.
 
@@ -132,7 +92,7 @@ def verify_exported(reference: WriterReference, graphs: Graphs, outputs: Sequenc
             is_tie = _is_near_tie(written, tokens)
             ties += is_tie
             differing += [] if is_tie else [number]
-    _, error, scale = _steps(reference, graphs)
+    _, error, scale = compared_steps(reference, graphs)
     count = len(reference.written)
     passed = not differing and error <= MAX_ERROR * scale
     agreement = 1 - (len(differing) + ties) / count
@@ -161,47 +121,6 @@ def verify_stored(reference: WriterReference, graphs: Graphs) -> Parity:
         failure.larger_storage = LARGER_STORAGE.get(graphs.decoder.storage, "")
         raise failure
     return parity
-
-
-def compare_steps(reference: WriterReference, graphs: Graphs) -> Parity:
-    """Agreement of the best token at each step of what transformers wrote; `rows` are steps."""
-    steps, error, _ = _steps(reference, graphs)
-    reach = REACH * float(np.median([step.median_error for step in steps]))
-    changed = [step for step in steps if step.gap > 0]
-    count, ties = len(steps), sum(step.gap < reach for step in changed)
-    counted = len(changed) - min(ties, int(MAX_TIES * count))
-    passed = np.isfinite(error) and counted <= max(1, int(round(count * (1 - AGREEMENT), 6)))
-    return Parity(
-        rows=count,
-        agreement=1 - len(changed) / count,
-        ties=ties,
-        max_abs_error=error if np.isfinite(error) else 0.0,
-        passed=bool(passed),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _ComparedStep:
-    gap: float
-    """By how much transformers prefers its own token to the one that was found best; 0: it is the same."""
-    median_error: float
-
-
-def _steps(reference: WriterReference, graphs: Graphs) -> tuple[list[_ComparedStep], float, float]:
-    """Every step of what transformers wrote, the largest error of a logit, and the largest logit, at least 1."""
-    writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
-    steps, error, scale = [], 0.0, 1.0
-    for written in reference.written:
-        expected = reference.logits_after(written, graphs.decoder.start_token_id)
-        logits = writer.logits_after(written.row, written.tokens)
-        differences = np.abs(logits - expected)
-        best, chosen = expected.argmax(-1), logits.argmax(-1)
-        gaps = np.take_along_axis(expected, best[:, None], -1) - np.take_along_axis(expected, chosen[:, None], -1)
-        medians = np.median(differences, axis=-1)
-        steps += [_ComparedStep(float(gap), float(median)) for (gap,), median in zip(gaps, medians, strict=True)]
-        error = max(error, float(differences.max())) if np.isfinite(differences).all() else float("inf")
-        scale = max(scale, float(np.abs(expected).max()))
-    return steps, error, scale
 
 
 def _is_near_tie(written: WrittenRow, tokens: Sequence[int]) -> bool:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from app.core.manifest import Manifest
 from app.core.sequences import SamplingParams
 from app.core.types import Row, RowOutput
-from app.runtime.decoder_session import open_decoder
-from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.generation_engine import GenerationEngine
-from app.runtime.providers import Provider
+from scripts.export.seq2seq.steps import Graphs, open_engine
 
 NUM_CACHE_ROWS = 16
 """Texts that are written together."""
@@ -20,21 +15,14 @@ NUM_CACHE_ROWS = 16
 class WriterRunner:
     """Writes for rows as `SamplingParams` say; satisfies `RowRunner`."""
 
-    def __init__(
-        self, encoder_file: Path, decoder_file: Path, manifest: Manifest, provider: Provider, how: SamplingParams
-    ) -> None:
+    def __init__(self, graphs: Graphs, max_tokens: int, how: SamplingParams) -> None:
         """
         Args:
-            encoder_file, decoder_file: the graphs.
-            manifest: has a decoder.
-            provider: what runs them.
+            graphs: run on the processor in fp32.
+            max_tokens: of the longest source.
             how: texts are written.
         """
-        if manifest.decoder is None:
-            raise TypeError(f"{manifest.name} does not write")
-        encoder = EncoderEngine(encoder_file, manifest.graph, provider)
-        session = open_decoder(decoder_file, manifest.decoder, provider, encoder.num_threads)
-        self._engine = GenerationEngine(manifest, encoder, decoder_file, session, provider, NUM_CACHE_ROWS)
+        self._engine = open_engine(graphs, max_tokens, NUM_CACHE_ROWS)
         self._how = how
 
     def run_rows(self, rows: Sequence[Row]) -> list[RowOutput]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from app.core.manifest import Manifest
-from app.runtime.providers import choose_provider
 from scripts.export.eval_data import EvalData
 from scripts.export.formatting import Say
 from scripts.export.import_checkpoint import ImportRequest
+from scripts.export.optimize import num_bytes
 from scripts.export.publish import VersionContents
 from scripts.export.seq2seq.generation import decoder_fields
 from scripts.export.seq2seq.import_writer import WriterCheckpoint, make_contents
+from scripts.export.seq2seq.int8 import HeldOut, graphs_of, with_int8
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.tokenizers import WriterTokenizer
 from scripts.export.verify import Reference
@@ -54,8 +55,13 @@ class WrittenVersion:
     runner: WriterRunner
 
     @property
+    def int8_evaluation(self) -> Mapping[str, Any]:
+        """What evaluation.json says of the decoder's step in int8, where that was measured."""
+        return {name: figures for name, figures in self.contents.evaluation.items() if name == "int8"}
+
+    @property
     def num_decoder_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.contents.decoder_files)
+        return num_bytes(graphs_of(self.contents).decoder_file)
 
 
 def make_version(trained: TrainedWriter, reference: Reference, folder: Path, say: Say) -> WrittenVersion:
@@ -79,21 +85,15 @@ def make_version(trained: TrainedWriter, reference: Reference, folder: Path, say
     options = training.serving_options()
     predictions = predict(task, options, [example.item for example in reference.examples], runner, "evaluating the graphs")
     drift = drift_reference(task, options, trained.tokenizer, predictions)
+    held_out = HeldOut(training, task, contents.task_options, reference.examples, True, predictions)
+    contents = with_int8(contents, held_out, say)
     verified = replace(contents.verified, predictions=predictions)
     return WrittenVersion(replace(contents, verified=verified, reference=drift), runner)
 
 
 def _open(contents: VersionContents, trained: TrainedWriter) -> tuple[WriterRunner, Any]:
     """The graphs, and the production task that reads what they write."""
-    decoder, tokenizer, training = contents.decoder, trained.tokenizer, trained.training
-    if decoder is None:
-        raise TypeError(f"{contents.name} does not write")
-    reader = PairTokenizer(tokenizer.definition, tokenizer.max_tokens, decoder, tokenizer.target_definition)
+    graphs, tokenizer, training = graphs_of(contents), trained.tokenizer, trained.training
+    reader = PairTokenizer(tokenizer.definition, tokenizer.max_tokens, graphs.decoder, tokenizer.target_definition)
     task: Any = training.serving_task(reader, contents.task_options)
-    manifest = Manifest(
-        name=contents.name, version=1, task=training.name, created="", base_model="", max_tokens=contents.max_tokens,
-        graph=contents.verified.graph, decoder=decoder, parity={}, files={},
-    )  # fmt: skip
-    file = next(file for file in contents.decoder_files if file.name == decoder.file)
-    how = task.sampling(training.serving_options())
-    return WriterRunner(contents.verified.file, file, manifest, choose_provider("cpu"), how), task
+    return WriterRunner(graphs, contents.max_tokens, task.sampling(training.serving_options())), task

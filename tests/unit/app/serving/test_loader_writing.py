@@ -27,10 +27,10 @@ from app.serving.loader import load
 from app.serving.repository import Repository
 from app.settings import Settings
 from app.tasks.base import Result
-from app.tasks.generation import SourceText
+from app.tasks.generation import GOLDEN_NEW_TOKENS, SourceText
 from app.tasks.text2text_generation.task import GenerateOptions
 from tests.support.faulty_engine import FaultyDecoderFactory, Hang
-from tests.support.mutated_model import change_golden, golden_of
+from tests.support.mutated_model import change_golden, golden_of, sign_again
 from tests.support.tiny_decoder import (
     MAX_LENGTH,
     MAX_SOURCE_TOKENS,
@@ -296,22 +296,49 @@ def publish_variants(models: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("has_int8", "precision"), [(True, "int8"), (False, "fp32")])
-async def test_a_decoder_runs_in_the_precision_that_was_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_int8: bool, precision: str
+@pytest.mark.parametrize(("choice", "precision"), [("auto", "int8"), ("fp32", "fp32")])
+async def test_a_decoder_runs_in_int8_on_every_processor_where_that_was_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str, precision: str
 ) -> None:
-    monkeypatch.setattr(loader, "has_int8", lambda: has_int8)
+    monkeypatch.setattr(loader, "has_int8", lambda: False)
     opened: list[str] = []
 
     def decoder_factory(file: Path, *arguments: Any) -> BoundSession:
         opened.append(file.name)
         return open_decoder(file, *arguments)
 
-    deployment = await loaded(publish_variants(tmp_path), None, open_session, decoder_factory)
-    assert opened == [f"decoder{'.int8' if has_int8 else ''}.onnx"]
+    deployment = await loaded(publish_variants(tmp_path), None, open_session, decoder_factory, precision=choice)
+    assert opened == [f"decoder{'.int8' if precision == 'int8' else ''}.onnx"]
     assert deployment.decoder_provider is not None
-    assert (deployment.provider.precision, deployment.decoder_provider.precision) == (precision, precision)
+    assert (deployment.provider.precision, deployment.decoder_provider.precision) == ("fp32", precision)
     await deployment.aclose(0)
+
+
+async def test_a_decoder_whose_int8_failed_runs_in_fp32_and_says_why(tmp_path: Path) -> None:
+    folder = publish_variants(tmp_path)
+    parity = read_manifest(folder).parity["fp32"].model_dump()
+    sign_again(folder, parity={"fp32": parity, "int8": parity | {"agreement": 0.5, "passed": False}})
+    deployment = await loaded(folder)
+    assert deployment.decoder_provider is not None
+    assert deployment.decoder_provider.precision == "fp32"
+    assert "in fp32, since this model's int8 agreement was 0.5000" in deployment.decoder_provider.reason
+    await deployment.aclose(0)
+
+
+@pytest.mark.parametrize(("precision", "is_loaded"), [("auto", True), ("fp32", False)])
+async def test_a_token_that_was_nearly_tied_may_be_another_in_int8_alone(
+    tmp_path: Path, precision: str, is_loaded: bool
+) -> None:
+    folder = publish_variants(tmp_path)
+    golden = golden_of(folder)
+    token_ids = greedily(source_of(golden[0]["item"]["text"]), GOLDEN_NEW_TOKENS)
+    golden[0]["answer"]["rows"] = [{"token_ids": [*token_ids[:-1], 9], "gaps": [1.0] * (len(token_ids) - 1) + [0.1]}]
+    change_golden(folder, golden)
+    if is_loaded:
+        await (await loaded(folder, precision=precision)).aclose(0)
+    else:
+        with pytest.raises(InvalidArtefact, match="golden request 0 is answered differently"):
+            await loaded(folder, precision=precision)
 
 
 async def test_a_decoder_runs_on_the_processor_whatever_the_encoder_runs_on(
@@ -326,7 +353,7 @@ async def test_a_decoder_runs_on_the_processor_whatever_the_encoder_runs_on(
     deployment = await loaded(publish_variants(tmp_path), None, session_factory, device="cuda")
     assert deployment.provider.device == "cuda"
     assert deployment.decoder_provider == Provider(
-        "cpu", "int8", "decoders run on the processor; the processor multiplies int8 fast"
+        "cpu", "int8", "decoders run on the processor; steps of a decoder are faster in int8"
     )
     assert texts(await deployment.predict(items(*TEXTS), GREEDY)) == expected(*TEXTS)
     await deployment.aclose(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from app.tasks.registry import environment_tasks
 from app.tasks.sentences import sentences
 from app.tasks.tokenizer import Tokenizer
 from app.tasks.translation.task import TranslationOptions
-from scripts.export.commands import add, int8
+from scripts.export.commands import add, fp16
+from scripts.export.seq2seq import int8, steps
 from scripts.export.seq2seq.import_writer import TARGET_TOKENIZER
-from scripts.export.seq2seq.parity import Graphs, open_engine
+from scripts.export.seq2seq.steps import Graphs, open_engine
 from tests.support.tiny_model import tokenizer_json
 from tests.support.tiny_translators import LANGUAGES, m2m100_checkpoint, marian_checkpoint
 from tests.support.tiny_writer import bart_model, save_checkpoint
@@ -84,6 +86,25 @@ def test_a_checkpoint_is_published_with_both_graphs_and_answers_its_golden_reque
     assert "BartForConditionalGeneration, 11,696 weights" in card
 
 
+def test_a_step_in_int8_is_published_beside_the_other_where_it_passes(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(int8, "write_int8_step", partial(int8.write_int8_step, min_weights=100))
+    folder = save_checkpoint("bart", tmp_path / "writer")
+    with monkeypatch.context() as patch:
+        patch.setattr(int8, "compare_steps", lambda *graphs: steps.compare_steps(*graphs).model_copy(update={"passed": False}))
+        failed = published(folder, data).manifest
+    assert failed.decoder is not None
+    assert (failed.decoder.variants, failed.parity["int8"].passed) == ({}, False)
+    assert "it failed, and will not be used" in capsys.readouterr().out
+    published(folder, data)
+    artefact = open_artefact(tmp_path / "models" / "writer" / "2")
+    decoder = artefact.manifest.decoder
+    assert decoder is not None
+    assert decoder.variants == {"int8": int8.INT8_DECODER}
+    assert "| int8 | " in (artefact.folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.filterwarnings("ignore:Recommended")
 def test_a_translator_is_known_by_its_family_and_keeps_two_tokenizers(tmp_path: Path, data: Path) -> None:
     folder = marian_checkpoint(tmp_path / "opus")
@@ -116,7 +137,7 @@ async def test_the_service_loads_it_and_answers_as_it_was_published(
         assert result.answer.text == golden_texts(artefact)[0]
     finally:
         await deployment.aclose(0)
-    assert int8(["opus/1", "--models", str(tmp_path / "models"), "--data", str(data)]) == 2
+    assert fp16(["opus/1", "--models", str(tmp_path / "models"), "--data", str(data)]) == 2
     assert "opus/1 writes its answers; of such models nothing is measured or changed" in capsys.readouterr().err
 
 

@@ -14,16 +14,8 @@ from onnx import numpy_helper
 from app.core.sequences import SamplingParams
 from app.core.types import RowOutput
 from scripts.export.optimize import quantize_weights
-from scripts.export.seq2seq.parity import (
-    Graphs,
-    WriterReference,
-    WrittenRow,
-    _is_near_tie,
-    compare_steps,
-    open_engine,
-    verify_exported,
-    verify_stored,
-)
+from scripts.export.seq2seq.parity import WriterReference, _is_near_tie, verify_exported, verify_stored
+from scripts.export.seq2seq.steps import Graphs, WrittenRow, compare_steps, open_engine
 from scripts.export.verify import ParityFailed
 from tests.support.tiny_writer import MAX_POSITIONS, TinyWriter, publish_tiny_writer, trained
 

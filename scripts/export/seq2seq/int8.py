@@ -1,0 +1,255 @@
+"""A decoder's step in int8: how its graph is written, and the gate that it has to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from app.core.manifest import Parity
+from app.core.sequences import SamplingParams
+from app.core.types import Row
+from scripts.export.formatting import Say, describe_parity, metric_name
+from scripts.export.optimize import MIN_WEIGHTS, files_of, save
+from scripts.export.publish import VersionContents
+from scripts.export.seq2seq.greedy import GreedyWriter
+from scripts.export.seq2seq.runner import WriterRunner
+from scripts.export.seq2seq.steps import AGREEMENT, GraphReference, Graphs, compare_steps, different_rows
+from scripts.export.variants import MAX_INT8, MICROSOFT, ZERO_POINT, share_weights
+from scripts.export.verify import ParityFailed
+from scripts.tasks.spec import TrainingTask
+from scripts.training.data import Example
+from scripts.training.evaluation import Predictions, encode_all, predict
+
+INT8_DECODER = "decoder.int8.onnx"
+BLOCK = 64
+"""Weights of an output that share a scale, as do the numbers of a row that they are multiplied with."""
+INT8_LEVEL = 4
+"""Of `MatMulNBits`: what is multiplied with the weights is rounded to int8, each row and block by a scale of its own."""
+MAX_LOSS = 0.3
+"""Points by which a metric of the held-out rows may be worse in int8."""
+MIN_REFERENCES = 200
+"""Of fewer rows such a difference is chance: there the first tokens are compared."""
+GATE = f"allowed: a metric worse by {MAX_LOSS:g}; without references {1 - AGREEMENT:.1%} other tokens, ties left out"
+NUM_TOGETHER = 16
+"""Texts that are written beside each other, and then beside others."""
+
+
+def write_int8_step(source: Path, target: Path, min_weights: int = MIN_WEIGHTS) -> bool:
+    """Write the form of a step's graph that multiplies int8 by int8, beside it. Attention and normalization stay in fp32, and
+    so does the table of words, which is read out of `source`: the form is bound to that very file.
+
+    Args:
+        source: the step's graph, however its weights are stored.
+        target: in the same folder.
+        min_weights: of a matrix; smaller ones stay in fp32.
+
+    Returns:
+        Whether there is such a form: a graph of small matrices has none.
+    """
+    model = onnx.load(source)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    unpacking = {node.output[0]: node for node in model.graph.node if node.input and stored.keys() >= set(node.input)}
+    blocks: dict[str, tuple[int, int]] = {}
+    nodes = []
+    for node in model.graph.node:
+        is_product = node.op_type == "Gemm" and len(_shape(node.input[1], stored, unpacking)) == 2
+        if not is_product or np.prod(_shape(node.input[1], stored, unpacking)) < min_weights:
+            nodes.append(node)
+            continue
+        weights = node.input[1]
+        if weights not in blocks:
+            array = _unpacked(weights, stored, unpacking)
+            blocks[weights] = array.shape
+            model.graph.initializer.extend(_in_blocks(array, weights))
+        nodes.append(_product(node, *blocks[weights]))
+    if not blocks:
+        return False
+    _keep_used(model, nodes)
+    for part in files_of(source):
+        share_weights(model, part, stored.keys())
+    save(model, target)
+    return True
+
+
+def _shape(name: str, stored: Mapping[str, TensorProto], unpacking: Mapping[str, NodeProto]) -> Sequence[int]:
+    """Of a matrix that is stored in the graph, as it is or small; of anything else nothing."""
+    node = unpacking.get(name)
+    tensor = stored.get(name if node is None else node.input[0])
+    return () if tensor is None else tuple(tensor.dims)
+
+
+def _unpacked(name: str, stored: Mapping[str, TensorProto], unpacking: Mapping[str, NodeProto]) -> np.ndarray:
+    """A matrix in fp32, (outputs, inputs)."""
+    node = unpacking.get(name)
+    if node is None:
+        return numpy_helper.to_array(stored[name])
+    matrix: np.ndarray = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+    if node.op_type == "Cast":
+        return matrix
+    scaled: np.ndarray = matrix * numpy_helper.to_array(stored[node.input[1]])[:, None]  # a scale for each output
+    return scaled
+
+
+def _in_blocks(weights: np.ndarray, name: str) -> list[TensorProto]:
+    """uint8 weights around 128, (outputs, blocks, block), and their scales, (outputs, blocks); a block that is too long ends in
+    zeros."""
+    outputs, inputs = weights.shape
+    blocks = np.zeros((outputs, -(-inputs // BLOCK), BLOCK), np.float32)
+    blocks.reshape(outputs, -1)[:, :inputs] = weights
+    largest = np.abs(blocks).max(axis=-1)
+    scales = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(MAX_INT8)
+    rounded = np.clip(np.rint(blocks / scales[..., None]), -MAX_INT8, MAX_INT8) + ZERO_POINT
+    return [
+        numpy_helper.from_array(rounded.astype(np.uint8), f"{name}_blocks"),
+        numpy_helper.from_array(scales, f"{name}_scales"),
+    ]
+
+
+def _product(node: NodeProto, outputs: int, inputs: int) -> NodeProto:
+    x, weights, *bias = node.input
+    given = [x, f"{weights}_blocks", f"{weights}_scales", *(["", "", *bias] if bias else [])]
+    shape: dict[str, Any] = {"N": outputs, "K": inputs, "bits": 8, "block_size": BLOCK, "accuracy_level": INT8_LEVEL}
+    return helper.make_node("MatMulNBits", given, node.output, node.name, domain=MICROSOFT, **shape)
+
+
+def _keep_used(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
+    """These nodes, without those that only unpacked what was replaced, and with the weights that they read."""
+    read = {name for node in nodes for name in node.input} | {output.name for output in model.graph.output}
+    kept = [node for node in nodes if read.intersection(node.output)]
+    read = {name for node in kept for name in node.input}
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(tensors)
+
+
+# --- the gate
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a model's two ways to write are compared on."""
+
+    training: TrainingTask
+    task: Any
+    """The production task."""
+    task_options: Mapping[str, Any]
+    examples: Sequence[Example]
+    is_labelled: bool
+    predictions: Predictions | None = None
+    """Of the graphs in fp32, with the task's serving options, where they are known."""
+
+
+@dataclass(frozen=True)
+class Int8Comparison:
+    """How a step in int8 differs from the step in fp32."""
+
+    parity: Parity
+    """Its rows are tokens, each of them behind what the graphs write in fp32."""
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of the held-out rows, in fp32 and in int8."""
+
+    def __str__(self) -> str:
+        figures = [f"{metric_name(name)} {before:.2f}, then {after:.2f}" for name, (before, after) in self.metrics.items()]
+        return "; ".join([describe_parity(self.parity, "fp32"), *figures])
+
+    def as_json(self) -> dict[str, Any]:
+        """What evaluation.json says of it."""
+        metrics = {name: {"fp32": before, "int8": after} for name, (before, after) in self.metrics.items()}
+        return {**self.parity.model_dump(), **({"metrics": metrics} if metrics else {})}
+
+
+def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: HeldOut) -> Int8Comparison:
+    """Compare a step in int8 with the one that it was made of.
+
+    It passes where no metric of the held-out rows is more than `MAX_LOSS` worse. Of fewer than `MIN_REFERENCES` rows, and
+    without references, the first tokens of at most 48 texts must be as often the same as those of graphs with smaller weights.
+
+    Args:
+        graphs: of the version, in fp32 however they are stored.
+        int8_file: what `write_int8_step` wrote.
+        max_tokens: of the longest source.
+        held_out: what both write for.
+
+    Raises:
+        ParityFailed: what is written depends on what is written beside it.
+    """
+    decoder = graphs.decoder.model_copy(update={"file": int8_file.name, "storage": "fp32"})  # it is loaded as it lies there
+    in_int8 = replace(graphs, decoder_file=int8_file, decoder=decoder)
+    task, training = held_out.task, held_out.training
+    options = replace(task.golden_options(), truncation="truncate")
+    items = [example.item for example in held_out.examples]
+    rows, sampling = different_rows(encode_all(task, options, items)), task.sampling(options)
+    check_companions(in_int8, rows, sampling)
+    parity = compare_steps(GraphReference(graphs, max_tokens, rows, sampling), in_int8)
+    if not held_out.is_labelled or len(items) < MIN_REFERENCES:
+        return Int8Comparison(parity)
+    options = training.serving_options()
+
+    def headline(writer: Graphs, predictions: Predictions | None = None) -> dict[str, float]:
+        if predictions is None:
+            runner = WriterRunner(writer, max_tokens, task.sampling(options))
+            predictions = predict(task, options, items, runner, "verifying int8")
+        evaluation = training.evaluate(predictions.answers, held_out.examples, held_out.task_options)
+        return {name: figure for name, figure in evaluation["headline"].items() if name != "rows"}
+
+    before, after = headline(graphs, held_out.predictions), headline(in_int8)
+    passed = all(before[name] - after[name] <= MAX_LOSS for name in before)
+    metrics = {name: (before[name], after[name]) for name in before}
+    return Int8Comparison(parity.model_copy(update={"passed": passed}), metrics)
+
+
+def check_companions(graphs: Graphs, rows: Sequence[Row], sampling: SamplingParams) -> None:
+    """Write for rows together, then for each half of them again, in the same places beside others.
+
+    Raises:
+        ParityFailed: a text became another one.
+    """
+    rows = rows[:: max(1, len(rows) // NUM_TOGETHER)][:NUM_TOGETHER]
+    writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
+    limit = sampling.max_new_tokens
+    before = writer.write(rows, limit)
+    for kept in (0, 1):
+        mixed = [row if place % 2 == kept else rows[place - 1] for place, row in enumerate(rows)]
+        after = writer.write(mixed, limit)
+        if any(before[place] != after[place] for place in range(kept, len(rows), 2)):
+            raise ParityFailed("in int8 what is written for a text depends on what is written beside it")
+
+
+def graphs_of(contents: VersionContents) -> Graphs:
+    """Of a version that writes, before it is published."""
+    decoder = contents.decoder
+    if decoder is None:
+        raise TypeError(f"{contents.name} does not write")
+    file = next(file for file in contents.decoder_files if file.name == decoder.file)
+    return Graphs(contents.verified.file, contents.verified.graph, file, decoder)
+
+
+def with_int8(contents: VersionContents, held_out: HeldOut, say: Say) -> VersionContents:
+    """The version with a step in int8 beside the other one, where it passes its gate; what was measured is noted in any case.
+
+    Args:
+        contents: of a version that writes.
+        held_out: what both are compared on.
+        say: told what came of it.
+    """
+    graphs = graphs_of(contents)
+    file = graphs.decoder_file.with_name(INT8_DECODER)
+    if not write_int8_step(graphs.decoder_file, file):
+        return contents
+    comparison = measure_int8(graphs, file, contents.max_tokens, held_out)
+    verdict = "" if comparison.parity.passed else "; it failed, and will not be used"
+    say("", f"decoder in int8, {comparison}{verdict}")
+    parity = {**contents.verified.parity, "int8": comparison.parity}
+    evaluation = {**contents.evaluation, "int8": comparison.as_json()}
+    contents = replace(contents, verified=replace(contents.verified, parity=parity), evaluation=evaluation)
+    if not comparison.parity.passed:
+        return contents
+    decoder = graphs.decoder.model_copy(update={"variants": {"int8": file.name}})
+    return replace(contents, decoder=decoder, decoder_files=[*contents.decoder_files, *files_of(file)])

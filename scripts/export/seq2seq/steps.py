@@ -1,0 +1,136 @@
+"""Graphs that write are compared step by step: the best token behind each that transformers, or other graphs, wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from app.core.manifest import Decoder, Graph, Manifest, Parity
+from app.core.sequences import SamplingParams
+from app.core.types import Row
+from app.runtime.decoder_session import open_decoder
+from app.runtime.encoder_engine import EncoderEngine
+from app.runtime.generation_engine import GenerationEngine
+from app.runtime.providers import choose_provider
+from app.tasks.base import Encoded
+from scripts.export.seq2seq.greedy import GreedyWriter
+from scripts.export.verify import MAX_TIES, REACH
+
+AGREEMENT = 0.995
+"""Share of the steps in which graphs with smaller weights must find the same token best, ties apart."""
+NUM_CACHE_ROWS = 4
+"""Texts that are written together."""
+NUM_TEXTS = 48
+"""Texts that are compared, of more: transformers writes them one by one."""
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """Both graphs as files, with what the manifest says of them."""
+
+    encoder_file: Path
+    graph: Graph
+    decoder_file: Path
+    decoder: Decoder
+
+
+@dataclass(frozen=True)
+class WrittenRow:
+    """What a reference writes for one row, up to the end-of-text token."""
+
+    row: Row
+    tokens: Sequence[int]
+    best: Sequence[Mapping[int, float]] = ()
+    """Of each step of transformers, the best tokens with their scores, once everything that the checkpoint asks for was done to
+    them."""
+
+
+class StepReference(Protocol):
+    """What has written some rows, and can be asked for its logits on the way."""
+
+    written: list[WrittenRow]
+
+    def logits_after(self, written: WrittenRow, start: int) -> np.ndarray:
+        """As `GreedyWriter.logits_after`, of the tokens that it wrote behind the token `start`."""
+
+
+class GraphReference:
+    """Graphs that are there already, and what they write for some rows."""
+
+    def __init__(self, graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampling: SamplingParams) -> None:
+        """
+        Args:
+            graphs, max_tokens: of the version.
+            rows: sources, which it writes from at once.
+            sampling: greedy.
+        """
+        outputs = open_engine(graphs, max_tokens).generate(rows, sampling)
+        self.written = [WrittenRow(row, output["token_ids"].tolist()) for row, output in zip(rows, outputs, strict=True)]
+        self._writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
+
+    def logits_after(self, written: WrittenRow, start: int) -> np.ndarray:
+        return self._writer.logits_after(written.row, written.tokens, (start,))
+
+
+def different_rows(encoded: Iterable[Encoded]) -> list[Row]:
+    """Different ones, the longest among them: joined texts repeat their sentences."""
+    different = {tuple(row.input_ids): row for entry in encoded for row in entry.rows}
+    rows = sorted(different.values(), key=lambda row: row.num_tokens)
+    return [rows[round(place)] for place in np.linspace(0, len(rows) - 1, min(NUM_TEXTS, len(rows)))]
+
+
+def open_engine(graphs: Graphs, max_tokens: int, num_cache_rows: int = NUM_CACHE_ROWS) -> GenerationEngine:
+    """The service's engine over both graphs, on the processor in fp32."""
+    provider = choose_provider("cpu")
+    encoder = EncoderEngine(graphs.encoder_file, graphs.graph, provider)
+    session = open_decoder(graphs.decoder_file, graphs.decoder, provider, encoder.num_threads)
+    manifest = Manifest(
+        name="parity", version=1, task="", created="", base_model="", max_tokens=max_tokens, graph=graphs.graph,
+        decoder=graphs.decoder, parity={}, files={},
+    )  # fmt: skip
+    return GenerationEngine(manifest, encoder, graphs.decoder_file, session, provider, num_cache_rows)
+
+
+def compare_steps(reference: StepReference, graphs: Graphs) -> Parity:
+    """Agreement of the best token at each step of what the reference wrote; `rows` are steps."""
+    steps, error, _ = compared_steps(reference, graphs)
+    reach = REACH * float(np.median([step.median_error for step in steps]))
+    changed = [step for step in steps if step.gap > 0]
+    count, ties = len(steps), sum(step.gap < reach for step in changed)
+    counted = len(changed) - min(ties, int(MAX_TIES * count))
+    passed = np.isfinite(error) and counted <= max(1, int(round(count * (1 - AGREEMENT), 6)))
+    return Parity(
+        rows=count,
+        agreement=1 - len(changed) / count,
+        ties=ties,
+        max_abs_error=error if np.isfinite(error) else 0.0,
+        passed=bool(passed),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedStep:
+    gap: float
+    """By how much the reference prefers its own token to the one that was found best; 0: it is the same."""
+    median_error: float
+
+
+def compared_steps(reference: StepReference, graphs: Graphs) -> tuple[list[ComparedStep], float, float]:
+    """Every step of what the reference wrote, the largest error of a logit, and the largest logit, at least 1."""
+    writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
+    steps, error, scale = [], 0.0, 1.0
+    for written in reference.written:
+        expected = reference.logits_after(written, graphs.decoder.start_token_id)
+        logits = writer.logits_after(written.row, written.tokens)
+        differences = np.abs(logits - expected)
+        best, chosen = expected.argmax(-1), logits.argmax(-1)
+        gaps = np.take_along_axis(expected, best[:, None], -1) - np.take_along_axis(expected, chosen[:, None], -1)
+        medians = np.median(differences, axis=-1)
+        steps += [ComparedStep(float(gap), float(median)) for (gap,), median in zip(gaps, medians, strict=True)]
+        error = max(error, float(differences.max())) if np.isfinite(differences).all() else float("inf")
+        scale = max(scale, float(np.abs(expected).max()))
+    return steps, error, scale
