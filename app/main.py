@@ -13,11 +13,12 @@ from fastapi import FastAPI
 
 from app.api.application import build_application, product_version
 from app.api.context import AppState
-from app.api.rates import KeyRates
+from app.api.rates import KeyNewTokens, KeyRates
 from app.core.artefact import Artefact
 from app.core.errors import HooperError, SetupError
 from app.observability.metrics import Metrics
 from app.observability.tracing import close_traces, open_traces
+from app.runtime.decoder_session import DecoderFactory, open_decoder
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
 from app.serving.failures import without_paths
@@ -44,6 +45,7 @@ def create_app(
     draw: Callable[[], float] = random.random,
     metrics: Metrics | None = None,
     open_models: OpenModels | None = None,
+    decoder_factory: DecoderFactory = open_decoder,
 ) -> FastAPI:
     """The application; models load in the background from the moment it starts, and readiness tells when they are there.
 
@@ -54,6 +56,7 @@ def create_app(
         draw: a number from 0 up to 1 for each request of which another version has a share.
         metrics: what counts; by default this application's own.
         open_models: where the models are; by default they are loaded here, in this process.
+        decoder_factory: what opens the graph of a model that writes.
 
     Raises:
         SetupError: traces are wished for, and what makes them is not installed; or an installed task cannot be taken.
@@ -62,7 +65,13 @@ def create_app(
     metrics = metrics or Metrics()
     tasks = tasks_of(settings)
     traces = open_traces(settings.traces_endpoint, product_version())
-    open_models = open_models or partial(load_models, on_setup_error=on_setup_error, session_factory=session_factory, draw=draw)
+    open_models = open_models or partial(
+        load_models,
+        on_setup_error=on_setup_error,
+        session_factory=session_factory,
+        draw=draw,
+        decoder_factory=decoder_factory,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -90,6 +99,7 @@ async def load_models(
     on_setup_error: Callable[[HooperError], None] | None,
     session_factory: SessionFactory,
     draw: Callable[[], float],
+    decoder_factory: DecoderFactory = open_decoder,
 ) -> AsyncIterator[AppState]:
     """Models of this process, loaded by a task that `app.state.loading` holds."""
     registry = Registry(settings.drain_s, draw)
@@ -97,13 +107,13 @@ async def load_models(
     options = LoadOptions.from_settings(settings)
 
     async def load_artefact(artefact: Artefact) -> Deployment:
-        return await load(artefact, options, metrics, session_factory)
+        return await load(artefact, options, metrics, session_factory, decoder_factory)
 
     recovery = EngineRecovery(registry, load_artefact, settings.engine_replacements, metrics)
     versions = Versions(registry, repository, load_artefact, recovery)
     shadows = Shadows(registry, metrics)
     feedback = FeedbackWriter(metrics, settings.feedback, settings.feedback_max_bytes)
-    rates = KeyRates(settings.key_requests_per_minute)
+    rates, new_tokens = KeyRates(settings.key_requests_per_minute), KeyNewTokens(settings.key_new_tokens_per_minute)
 
     async def load_all() -> None:
         try:
@@ -126,7 +136,9 @@ async def load_models(
 
     loading = app.state.loading = asyncio.create_task(load_all(), name="load-models")
     try:
-        yield AppState(settings, options.tasks, registry, metrics, versions.load, shadows, rates, feedback, versions.save)
+        yield AppState(
+            settings, options.tasks, registry, metrics, versions.load, shadows, rates, feedback, versions.save, new_tokens
+        )
     finally:
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)

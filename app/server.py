@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
@@ -14,9 +16,16 @@ from app.observability.logging import harmless, set_up_logging
 from app.processes.http import exit_now, freeze_heap, on_ending_signals, uvicorn_config
 from app.settings import Settings, check_exposure
 
+MakeApp = Callable[[Settings, Callable[[HooperError], None]], Any]
+"""From the settings, and what is called when no model can be loaded, to the application, FastAPI's."""
 
-def serve(settings: Settings) -> int:
+
+def serve(settings: Settings, make_app: MakeApp = create_app) -> int:
     """Listen, load, answer.
+
+    Args:
+        settings: every setting.
+        make_app: what makes the application of one process.
 
     Returns:
         0 after a signal; 2 if a model, the device or the port is not available, 3 if processes died again and again, with one
@@ -38,7 +47,7 @@ def serve(settings: Settings) -> int:
         failures.append(error)
         server.should_exit = True
 
-    server = uvicorn.Server(uvicorn_config(create_app(settings, give_up), settings))
+    server = uvicorn.Server(uvicorn_config(make_app(settings, give_up), settings))
 
     def stop() -> None:
         server.should_exit = True

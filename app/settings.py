@@ -203,6 +203,13 @@ class Settings(BaseModel):
         le=1_000_000,
         description="Requests that each key may make per minute, as many at once after a pause, more get 429; 0: any number.",
     )
+    key_new_tokens_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Tokens that may be written for each key per minute, those of every beam and of texts nobody waits for any"
+        " more included; a text that is begun is finished, the next gets 429; 0: any number.",
+    )
     allow_no_keys: bool = Field(
         False, description="Whether to start without API keys where others reach the service: then everybody may call it."
     )

@@ -19,8 +19,9 @@ CALLER = "hooper.caller"
 """Key of the scope under which stands the hash of the key that a request brought."""
 KEY_IN_BODY = "hooper.key_in_body"
 """Key of the scope: whether the caller's key may stand in the body."""
-OPEN_PATHS = re.compile(r"|docs|openapi\.json|metrics|health(?:/.*)?|static/.*|v2/?|v2/health/.*")
-"""Read without a key: probes, metrics, pages. Every other path wants one, whatever will be added."""
+OPEN_PATHS = re.compile(r"|docs|openapi\.json|metrics|health(?:/.*)?|static/.*|v2/?|v2/health/.*|languages")
+"""Read without a key: probes, metrics, pages, and what clients of LibreTranslate ask without one. Every other path wants one,
+whatever will be added."""
 ADMIN_PATHS = re.compile(r"v1/models/[^/]+/(load|promote|unload)")
 
 SCHEMES = {

@@ -410,7 +410,8 @@ class GuardedTransport(asyncio.Transport):
         return self._is_ending() or self._transport.is_closing()
 
     def write(self, data: Any) -> None:
-        self._transport.write(data)
+        if not self._transport.is_closing():  # of one that was aborted whoever answers learns a moment later
+            self._transport.write(data)
 
     def abort(self) -> None:
         self._transport.abort()

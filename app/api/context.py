@@ -13,11 +13,12 @@ from fastapi import BackgroundTasks, Depends, Header, Request, Response
 from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 
+from app.api.auth import CALLER
 from app.api.protocols.envelope import Envelope, ModelRef, Usage, failed
 from app.api.protocols.explain import ExplainRequest
 from app.api.protocols.feedback import FeedbackRequest
 from app.api.protocols.results import ExplainResult, FeedbackResult
-from app.api.rates import KeyRates
+from app.api.rates import KeyNewTokens, KeyRates
 from app.api.scope import LOG_FIELDS, TRACE
 from app.core.artefact import oldest
 from app.core.errors import HooperError, InvalidInput, TooLarge, TooManyItems, Unavailable, UnknownModel
@@ -75,6 +76,7 @@ class AppState:
     """Keeps corrections, where they are wanted."""
     save: Callable[[Deployment, str], Awaitable[None]] = _forget
     """Have a version served after a restart, too, and say why."""
+    key_new_tokens: KeyNewTokens = field(default_factory=lambda: KeyNewTokens(0))
 
     async def engine_answers(self) -> None:
         """Return once whoever runs the models shows a sign of life, which in one process is at once."""
@@ -115,6 +117,7 @@ class PredictContext:
         priority: Priority | None,
         background_tasks: BackgroundTasks,
         trace: Trace | None = None,
+        caller: str | None = None,
     ) -> None:
         """
         Args:
@@ -125,8 +128,9 @@ class PredictContext:
             priority: how urgent the caller says it is.
             background_tasks: what is done once the answer was sent.
             trace: where is noted what was asked and where the time went; None where traces are off.
+            caller: hash of the key that was brought; None: none was wanted.
         """
-        self._trace = trace
+        self._trace, self._caller = trace, caller
         self._log_fields, self._headers, self._state, self._priority = log_fields, headers, state, priority
         self._afterwards = background_tasks
         self._deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
@@ -208,8 +212,13 @@ class PredictContext:
         if not deployment.spec.is_generative:
             raise InvalidInput(f"models for {deployment.spec.name} write nothing that could be sent piece by piece", "stream")
         self._wait_at_most(timeout_s)
-        async with aclosing(deployment.stream(item, options, self._deadline, self._priority or "interactive")) as pieces:
+        self._state.key_new_tokens.check(self._caller)
+        began = time.monotonic()
+        stream = deployment.stream(item, options, self._deadline, self._priority or "interactive", self._count_written)
+        async with aclosing(stream) as pieces:
             async for piece in pieces:
+                if isinstance(piece, Prediction) and self._trace is not None:
+                    _trace_parts(self._trace, began, piece.timings)
                 if isinstance(piece, Prediction) and self._state.shadows.are_wanted(deployment):
                     self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, [item], options, piece))
                 yield piece
@@ -343,14 +352,22 @@ class PredictContext:
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any, is_counted: bool = True) -> Prediction:
         self._check_answer_size(deployment, len(items), options)
+        if deployment.spec.is_generative:
+            self._state.key_new_tokens.check(self._caller)
 
         async def ask(good: Sequence[Any]) -> Prediction:
-            prediction = await deployment.predict(good, options, self._deadline, self._priority or "interactive")
+            priority = self._priority or "interactive"
+            prediction = await deployment.predict(good, options, self._deadline, priority, on_written=self._count_written)
             if self._state.shadows.are_wanted(deployment):
                 self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
             return prediction
 
         return await self._merged(items, ask, is_counted)
+
+    def _count_written(self, num_tokens: int) -> None:
+        if self._trace is not None:
+            self._trace.attributes["hooper.num_new_tokens"] = num_tokens
+        self._state.key_new_tokens.count(self._caller, num_tokens)
 
     def _check_answer_size(self, deployment: Deployment, num_items: int, options: Any) -> None:
         num_bytes = num_items * deployment.spec.answer_bytes(deployment.manifest.task_options, options)
@@ -425,8 +442,9 @@ async def _context(
     scope = request.scope
     state = app_state_of(request)
     return PredictContext(
-        scope[LOG_FIELDS], response.headers, state, x_request_timeout_ms, x_priority, background_tasks, scope.get(TRACE)
-    )
+        scope[LOG_FIELDS], response.headers, state, x_request_timeout_ms, x_priority, background_tasks, scope.get(TRACE),
+        scope.get(CALLER),
+    )  # fmt: skip
 
 
 ContextDep = Annotated[PredictContext, Depends(_context)]

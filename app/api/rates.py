@@ -1,4 +1,4 @@
-"""How often a key may ask: a bucket of tokens for each, which fills at a steady rate."""
+"""How often a key may ask, and how much it may have written: a bucket of tokens for each, which fills at a steady rate."""
 
 from __future__ import annotations
 
@@ -72,6 +72,44 @@ class KeyRates:
         if not self._per_minute:
             return
         self._buckets[key_hash] = taken(self._buckets.get(key_hash), self._clock(), self._per_minute)
+
+
+class KeyNewTokens:
+    """Invariant: nothing is begun for a key that has had more new tokens within the last minute than it may have in one.
+
+    How long a text becomes is known when it is written: it is counted then, and a bucket may be overdrawn by what is under way.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            per_minute: tokens that may be written for each key; 0: any number.
+            clock: seconds.
+        """
+        self._per_minute, self._clock = per_minute, clock
+        self._buckets: dict[str, Bucket] = {}
+
+    def check(self, key_hash: str | None) -> None:
+        """
+        Raises:
+            RateLimited: this key has had what it may have.
+        """
+        if self._per_minute and key_hash is not None and (left := self._left(key_hash)).num_tokens < 1:
+            raise RateLimited(
+                f"this key may have {self._per_minute} new tokens a minute written, and has had them",
+                wait_s(left, self._per_minute),
+            )
+
+    def count(self, key_hash: str | None, num_tokens: int) -> None:
+        """So many were written for it."""
+        if self._per_minute and key_hash is not None:
+            left = self._left(key_hash)
+            self._buckets[key_hash] = Bucket(left.num_tokens - num_tokens, left.at_s)
+
+    def _left(self, key_hash: str) -> Bucket:
+        now_s = self._clock()
+        bucket = self._buckets.get(key_hash)
+        return refilled(bucket or Bucket(self._per_minute, now_s), now_s, self._per_minute)
 
 
 BUCKET = struct.Struct("<dd")

@@ -46,23 +46,29 @@ def queue_is_full(num_rows: int, num_tokens: int, retry_after_s: float) -> Overl
 
 
 class DrainRate:
-    """Tokens a second that the engine has been working off the queue lately."""
+    """Tokens a second by which the queue has become shorter lately.
+
+    Time is counted whatever the engine did meanwhile: of a model that writes, each new token makes those wait that follow.
+    """
 
     def __init__(self) -> None:
-        self._tokens_per_s = 0.0
+        self._tokens = self._seconds = 0.0  # of a batch, on average
         self._decode_s = 0.0
 
     def decoded(self, seconds: float) -> None:
-        """A step took no tokens off the queue; its time is counted with the next batch that does."""
+        """A step took no tokens off the queue."""
         self._decode_s += seconds
 
     def ran(self, num_tokens: int, seconds: float) -> None:
-        rate = num_tokens / max(seconds + self._decode_s, 1e-6)
-        self._decode_s = 0.0
-        self._tokens_per_s = SMOOTHING * self._tokens_per_s + (1 - SMOOTHING) * rate if self._tokens_per_s else rate
+        """A batch did, in so much time and that of the steps before it."""
+        seconds, self._decode_s = max(seconds + self._decode_s, 1e-6), 0.0
+        kept = SMOOTHING if self._tokens else 0.0
+        self._tokens = kept * self._tokens + (1 - kept) * num_tokens
+        self._seconds = kept * self._seconds + (1 - kept) * seconds
 
     def seconds_for(self, num_tokens: float) -> float:
         """Seconds until so many tokens are worked off, between 1 and 60; 1 while nothing has been measured."""
-        if not self._tokens_per_s:
+        if not self._tokens:
             return MIN_RETRY_S
-        return min(MAX_RETRY_S, max(MIN_RETRY_S, num_tokens / self._tokens_per_s))
+        seconds = self._seconds + self._decode_s * (1 - SMOOTHING) / SMOOTHING  # as if a batch came now that takes nothing
+        return min(MAX_RETRY_S, max(MIN_RETRY_S, num_tokens * seconds / self._tokens))

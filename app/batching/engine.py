@@ -23,8 +23,20 @@ class Engine(Protocol):
         """Tell the step in progress to stop; it may take its time, or never obey."""
 
 
+@dataclass(frozen=True, slots=True)
+class CacheRows:
+    """Rows of a cache: all of them, and those that a sequence has."""
+
+    num_rows: int
+    num_used: int
+
+
 class SlotCache(Protocol):
     """Slots in which an engine keeps what its generating sequences need again, each of as many rows as its sequence needs."""
+
+    @property
+    def num_rows(self) -> int:
+        """All of them."""
 
     @property
     def num_free(self) -> int:

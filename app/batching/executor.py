@@ -132,6 +132,7 @@ class StepExecutor:
         is_finished = step.is_finished or [True] * len(batch)
         for sequence, output, has_ended in zip(batch, step.outputs, is_finished, strict=True):
             is_last = has_ended or isinstance(output, HooperError) or is_at_limit(sequence)
+            sequence.submission.num_new_tokens += sequence.num_cache_rows
             sequence.submission.deliver(sequence, output, is_last)
         if phase != "encode":
             self._listener(_generated(batch, step.outputs))

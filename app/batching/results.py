@@ -116,7 +116,7 @@ class Submission:
 
     __slots__ = (
         "_leave", "_stream", "batch_rows", "batch_tokens", "deadline", "future", "inference_s", "is_split", "num_missing",
-        "num_running", "sequences", "started", "submitted",
+        "num_new_tokens", "num_running", "sequences", "started", "submitted",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +135,7 @@ class Submission:
             for index, (row, of_row) in enumerate(zip(rows, of_each(sampling, len(rows)), strict=True))
         ]
         self.num_missing = len(rows)
+        self.num_new_tokens = 0  # written so far, those of each beam
         self.submitted, self.started = time.monotonic(), math.inf
         self.num_running = 0  # batches in engines that hold rows of it
         self.is_split = False  # whether two of them ran at the same time

@@ -10,7 +10,7 @@ from collections import Counter, abc, deque
 from itertools import chain
 
 from app.batching.admission import DrainRate, QueueLimit, check_size, queue_is_full
-from app.batching.engine import Assignment, Engine, EnginePool, SlotCache
+from app.batching.engine import Assignment, CacheRows, Engine, EnginePool, SlotCache
 from app.batching.executor import StepExecutor
 from app.batching.policy import Budget, admits_first
 from app.batching.queue import PriorityQueue
@@ -94,6 +94,12 @@ class Scheduler:
     def max_batch_tokens_now(self) -> int:
         """Tokens that a batch may cost now: less than the budget while memory is short."""
         return self._executor.budget.max_batch_tokens
+
+    @property
+    def cache_rows(self) -> CacheRows | None:
+        """How much of the cache is spoken for; None: the engine only encodes."""
+        slots = self._slots
+        return None if slots is None else CacheRows(slots.num_rows, slots.num_rows - slots.num_free)
 
     @property
     def is_alive(self) -> bool:

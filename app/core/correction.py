@@ -22,7 +22,8 @@ class Correction:
     predicted: Mapping[str, Any]
     """The answer, as the task's own route tells it."""
     right: Mapping[str, Any]
-    """`label` or `labels`; `answer` and `start`, empty where the context has no answer; or `sentences`."""
+    """`label` or `labels`; `answer` and `start`, empty where the context has no answer; `sentences`; or the text that
+    should have been written."""
     agrees: bool
     """Whether the model was right."""
     request_id: str

@@ -98,6 +98,8 @@ class Decoder(_Frozen):
     """What a sequence starts with where an encoder reads the source."""
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int | None = None
+    clean_up_tokenization_spaces: bool = False
+    """Whether blanks before English punctuation are no part of the text, as the checkpoint's tokenizer_config.json says."""
     generation: dict[str, Any] = {}
     """What the checkpoint's generation_config.json says otherwise than `SamplingParams`, by the names of that class, lengths as
     new tokens; and `do_sample`."""

@@ -171,6 +171,10 @@ class RemoteScheduler:
         return self.load.num_tokens
 
     @property
+    def cache_rows(self) -> None:
+        """Nothing is written through a link."""
+
+    @property
     def max_batch_tokens_now(self) -> int:
         return self.load.max_batch_tokens
 

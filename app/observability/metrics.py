@@ -38,6 +38,8 @@ class LiveModel:
     role: str = "main"
     share: float = 1.0
     """Of the requests that name no version, those that it answers."""
+    cache_rows: tuple[int, int] | None = None
+    """Of the cache of one that writes: all, and those in use."""
 
 
 class Metrics:
@@ -157,6 +159,22 @@ def _engine_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:
         budget.add_metric([name], tokens[name])
     yield waiting_rows
     yield budget
+    yield from _cache_metrics(models)
+
+
+def _cache_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:
+    """By model, of two versions together, where they write."""
+    rows = _gauge("cache_rows", "Rows of the cache, each for a text that is written, or a beam of one.", "model")
+    used = _gauge("cache_rows_used", "Rows of the cache in use; while all are, what is to be written waits.", "model")
+    by_name: dict[str, list[tuple[int, int]]] = {}
+    for model in models:
+        if model.cache_rows is not None:
+            by_name.setdefault(model.model, []).append(model.cache_rows)
+    for name, counts in by_name.items():
+        rows.add_metric([name], sum(all_rows for all_rows, _ in counts))
+        used.add_metric([name], sum(in_use for _, in_use in counts))
+    yield rows
+    yield used
 
 
 def _reference_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:

@@ -57,9 +57,13 @@ class CacheSlots:
             num_rows: of the cache.
             max_tokens: that a row holds, of what is written and what it starts with.
         """
-        self.num_rows, self.max_tokens = num_rows, max_tokens
+        self._num_rows, self.max_tokens = num_rows, max_tokens
         self._rows_of: dict[int, int] = {}
         self._last_slot = 0
+
+    @property
+    def num_rows(self) -> int:
+        return self._num_rows
 
     @property
     def num_free(self) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from app.batching.admission import QueueLimit
+from app.batching.engine import CacheRows
 from app.batching.policy import Budget, offline_order
 from app.batching.results import Submission, SubmissionResult
 from app.core.errors import EngineFailed, HooperError, Overloaded
@@ -42,6 +43,9 @@ class RowQueue(Protocol):
 
     @property
     def max_batch_tokens_now(self) -> int: ...
+
+    @property
+    def cache_rows(self) -> CacheRows | None: ...
 
     @property
     def is_alive(self) -> bool: ...
@@ -98,6 +102,7 @@ class EngineInfo(Protocol):
     async def aclose(self, patience_s: float | None = None) -> None: ...
 
 
+OnWritten = Callable[[int], None]
 INLINE_CHARACTERS = 4_000
 """Shorter requests are tokenized on the event loop (under a millisecond): a thread would cost more than it saves."""
 
@@ -201,7 +206,7 @@ class Deployment:
 
     def live_model(self, role: str = "main", share: float = 1.0) -> LiveModel:
         """What the metrics tell of it, with the part that it plays for its name."""
-        manifest, provider = self.manifest, self.provider
+        manifest, provider, rows = self.manifest, self.provider, self.scheduler.cache_rows
         return LiveModel(
             manifest.name,
             str(manifest.version),
@@ -213,6 +218,7 @@ class Deployment:
             manifest.reference,
             role,
             share,
+            None if rows is None else (rows.num_rows, rows.num_used),
         )
 
     def watch(self, drift: Drift) -> None:
@@ -227,6 +233,7 @@ class Deployment:
         priority: Priority = "interactive",
         is_repeated: bool = False,
         is_copy: bool = False,
+        on_written: OnWritten | None = None,
     ) -> Prediction:
         """Answer items; one that cannot be answered yields its error in its place.
 
@@ -237,6 +244,7 @@ class Deployment:
             priority: `bulk` waits until the engine has nothing interactive to do.
             is_repeated: the items were asked before, and are not counted for drift a second time.
             is_copy: nobody waits for the answer: the metrics of what callers wait for are not told.
+            on_written: of a model that writes, called once with the tokens that were written, however it ends.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
@@ -246,7 +254,13 @@ class Deployment:
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
         rows, sampling = rows_of(encoded), await self._sampling(encoded, options)
-        ran = await self.scheduler.submit(rows, deadline, priority, sampling) if rows else SubmissionResult([], 0.0, 0.0)
+        ran = SubmissionResult([], 0.0, 0.0)
+        if rows and sampling is None:
+            ran = await self.scheduler.submit(rows, deadline, priority)
+        elif rows:
+            submission = self.scheduler.start(rows, deadline, priority, sampling)
+            with _telling(on_written, submission):
+                ran = await submission.result()
         results = await self.decode(encoded, ran.outputs, options, is_repeated)
         timings = Timings.of(tokenize_s, ran)
         if not is_copy:
@@ -254,14 +268,19 @@ class Deployment:
         return Prediction(results, timings)
 
     async def stream(
-        self, item: Any, options: Any, deadline: float | None = None, priority: Priority = "interactive"
+        self,
+        item: Any,
+        options: Any,
+        deadline: float | None = None,
+        priority: Priority = "interactive",
+        on_written: OnWritten | None = None,
     ) -> AsyncGenerator[StreamedText | Prediction]:
         """The text of one item as it is written, in pieces, then the whole answer as `predict` gives it.
 
         Whoever closes the generator (`contextlib.aclosing`) before its end has left, and nothing more is written.
 
         Args:
-            item, options, deadline, priority: as for `predict`, of a model that writes.
+            item, options, deadline, priority, on_written: as for `predict`, of a model that writes.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: as `predict`.
@@ -272,11 +291,11 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         ran = SubmissionResult([], 0.0, 0.0)
         if isinstance(encoded[0], Encoded):
-            sampling = await self._sampling(encoded, options)
-            submission = self.scheduler.start(encoded[0].rows, deadline, priority, sampling)
-            async with contextlib.aclosing(self._pieces(encoded[0], submission, options)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            submission = self.scheduler.start(encoded[0].rows, deadline, priority, await self._sampling(encoded, options))
+            with _telling(on_written, submission):
+                async with contextlib.aclosing(self._pieces(encoded[0], submission, options)) as pieces:
+                    async for piece in pieces:
+                        yield piece
             ran = submission.future.result()
         results = await self.decode(encoded, ran.outputs, options)
         timings = Timings.of(tokenize_s, ran)
@@ -380,6 +399,15 @@ class Deployment:
         num_cut = sum(result.truncated for result in results if isinstance(result, Result))
         if num_cut:
             self._metrics.truncated.labels(**self._label).inc(num_cut)
+
+
+@contextlib.contextmanager
+def _telling(on_written: OnWritten | None, submission: Submission) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if on_written is not None:
+            on_written(submission.num_new_tokens)
 
 
 def rows_of(encoded: Sequence[Encoded | HooperError]) -> list[Row]:

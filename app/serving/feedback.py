@@ -213,7 +213,7 @@ def _gold(correction: SentCorrection, task_options: Mapping[str, Any]) -> Gold |
 
 
 def _correction(correction: SentCorrection, gold: Gold, result: Result, manifest: Manifest, note: Note) -> Correction:
-    predicted = asdict(result.answer)
+    predicted = correction.codec.predicted(result.answer)
     if "labels" in predicted:
         predicted["labels"] = predicted["labels"][:MAX_LABELS]
     return Correction(

@@ -47,6 +47,43 @@ class IncrementalDecoder:
         return new
 
 
+_WITHOUT_BLANK = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
+
+def without_blanks(text: str) -> str:
+    """As `clean_up_tokenization` of transformers: each of these without its blanks, one kind after the other."""
+    for pattern in _WITHOUT_BLANK:
+        text = text.replace(pattern, pattern.strip())
+    return text
+
+
+class BlankRemover:
+    """`without_blanks` of a growing text: all pieces together are that of the whole.
+
+    Every pattern begins with a blank, and only that of a lone apostrophe has another: so what stands before a blank does not
+    depend on what follows it, unless it ends with an apostrophe.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """What is certain: all before the last blank that parts it."""
+        self._held += text
+        cut = self._held.rfind(" ")
+        while cut > 0 and self._held[cut - 1] == "'":
+            cut = self._held.rfind(" ", 0, cut)
+        if cut <= 0:
+            return ""
+        told, self._held = self._held[:cut], self._held[cut:]
+        return without_blanks(told)
+
+    def end(self) -> str:
+        """The rest; the text ends here."""
+        held, self._held = self._held, ""
+        return without_blanks(held)
+
+
 class StopFinder:
     """Cuts a growing text at the first of some strings; what may be the beginning of one is held back."""
 
@@ -92,17 +129,26 @@ class RowsDetokenizer:
     Rows are written at the same time; of those behind the first that is not finished the text is held back.
     """
 
-    def __init__(self, decode: Decode, stop: Sequence[str], separators: Sequence[str], rows_per_piece: int = 1) -> None:
+    def __init__(
+        self,
+        decode: Decode,
+        stop: Sequence[str],
+        separators: Sequence[str],
+        rows_per_piece: int = 1,
+        removes_blanks: bool = False,
+    ) -> None:
         """
         Args:
             decode: from tokens to text.
             stop: strings at which a row's text ends.
             separators: before the first piece, between any two, behind the last: one more than there are pieces.
             rows_per_piece: rows made of the same piece, of which the first is told.
+            removes_blanks: whether `without_blanks` comes behind `decode`.
         """
         self._separators, self._rows_per_piece = separators, rows_per_piece
         num_pieces = len(separators) - 1
         self._decoders = [IncrementalDecoder(decode) for _ in range(num_pieces)]
+        self._removers = [BlankRemover() if removes_blanks else None for _ in range(num_pieces)]
         self._finders = [StopFinder(stop) for _ in range(num_pieces)]
         self._texts = [""] * num_pieces  # that are certain, and not told
         self._finished = [False] * num_pieces
@@ -112,10 +158,13 @@ class RowsDetokenizer:
     def push(self, index: int, token_ids: Sequence[int], is_last: bool) -> str:
         piece, number = divmod(index, self._rows_per_piece)
         if number == 0:
-            finder, decoder = self._finders[piece], self._decoders[piece]
-            self._texts[piece] += finder.push(decoder.push(token_ids))
+            finder, decoder, remover = self._finders[piece], self._decoders[piece], self._removers[piece]
+            text = decoder.push(token_ids) + (decoder.end() if is_last else "")
+            if remover is not None:
+                text = remover.push(text) + (remover.end() if is_last else "")
+            self._texts[piece] += finder.push(text)
             if is_last:
-                self._texts[piece] += finder.push(decoder.end()) + finder.end()
+                self._texts[piece] += finder.end()
                 self._finished[piece] = True
         return self._told()
 

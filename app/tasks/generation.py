@@ -16,7 +16,7 @@ from app.core.sequences import SamplingParams
 from app.core.types import Row, RowOutput
 from app.tasks.base import Decision, Detokenizer, Encoded, Result
 from app.tasks.constraints import GrammarCompiler, OutputFormat
-from app.tasks.detokenizer import RowsDetokenizer, SilentDetokenizer, first_stop
+from app.tasks.detokenizer import RowsDetokenizer, SilentDetokenizer, first_stop, without_blanks
 from app.tasks.golden_tokens import ROWS, are_as_published
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
 from app.tasks.tokenizer import Tokenizer
@@ -336,7 +336,8 @@ class TextGenerator:
         if self._num_beams(options) > 1:
             return SilentDetokenizer()
         separators = encoded.state.separators
-        return RowsDetokenizer(self.text_of, options.stop, separators, len(encoded.rows) // (len(separators) - 1))
+        rows_per_piece, removes_blanks = len(encoded.rows) // (len(separators) - 1), self.decoder.clean_up_tokenization_spaces
+        return RowsDetokenizer(self._decoded, options.stop, separators, rows_per_piece, removes_blanks)
 
     def reading(self, newline: str) -> TextGenerator:
         """The same, for a model that writes this for the end of a line; empty: nothing of its own."""
@@ -345,7 +346,11 @@ class TextGenerator:
         return generator
 
     def text_of(self, token_ids: Sequence[int]) -> str:
-        """Without special tokens."""
+        """Without special tokens, and the blanks that the checkpoint's tokenizer leaves out."""
+        text = self._decoded(token_ids)
+        return without_blanks(text) if self.decoder.clean_up_tokenization_spaces else text
+
+    def _decoded(self, token_ids: Sequence[int]) -> str:
         text = self.target.decode(token_ids, skip_special_tokens=True)
         return text.replace(self._newline, "\n") if self._newline else text
 

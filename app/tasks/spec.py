@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -307,6 +307,8 @@ class CorrectionCodec:
     """From an item's fields and what is right to the row that `hooper train` reads."""
     examples: tuple[Any, ...] = ()
     """Bodies for `POST /v1/feedback`."""
+    predicted: Callable[[Any], dict[str, Any]] = asdict
+    """From the model's answer to what is kept of it, and told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scripts.bench.events import EVENT_STREAM, EventReader, SentEvent
 from scripts.bench.service import OK
 
 TIMED_OUT = 504
@@ -18,11 +19,13 @@ TIMEOUT_S = 120.0
 SETTLE_S = 0.2
 """Seconds in which a second answer must come to be seen."""
 TOLERANCE = 0.01
+Said = float | str
+"""What is compared of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountedRequest:
-    """A request for a label. `is_guilty`: its row makes the engine fail, so that it may."""
+    """A request for what a model says to a text. `is_guilty`: its row makes the engine fail, so that it may."""
 
     number: int
     text: str
@@ -30,26 +33,31 @@ class CountedRequest:
     timeout_ms: int | None = None
     leaves_after_s: float | None = None
     prefix: str = "request"
+    path: str = "/v1/classify"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Of the body, beside the text."""
 
     @property
     def id(self) -> str:
         return f"{self.prefix}-{self.number}"
 
     def message(self) -> bytes:
-        body = json.dumps({"inputs": self.text}).encode()
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nX-Request-Id: {self.id}\r\n"
+        body = json.dumps({"inputs": self.text, **self.fields}).encode()
+        head = f"POST {self.path} HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nX-Request-Id: {self.id}\r\n"
         deadline = "" if self.timeout_ms is None else f"X-Request-Timeout-Ms: {self.timeout_ms}\r\n"
         return f"{head}{deadline}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @dataclass(frozen=True, slots=True)
 class CountedAnswer:
-    """An answer; `closes`: the service ends the connection with it."""
+    """An answer; `closes`: the service ends the connection with it. Of a stream the status and the body are those that its end
+    tells, and `is_whole` says whether its pieces are the text of its end."""
 
     status: int
     request_id: str
     body: Any
     closes: bool
+    is_whole: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -61,7 +69,7 @@ class AnswerCounts:
     answered: int = 0
     second_answers: int = 0
     wrong_answers: int = 0
-    """Another request's, or other scores than the text has without a fault."""
+    """Another request's, or another one than the text has without a fault."""
     innocents_failed: int = 0
     longest_s: float = 0.0
     unanswered: list[str] = field(default_factory=list)
@@ -75,30 +83,37 @@ class AnswerCounts:
     def without_exactly_one_answer(self) -> int:
         return len(self.unanswered) + self.second_answers + self.wrong_answers
 
-    def add(self, request: CountedRequest, answer: CountedAnswer, expected: float | None, seconds: float) -> None:
+    def add(self, request: CountedRequest, answer: CountedAnswer, expected: Said | None, seconds: float) -> None:
         self.answered += 1
         self.longest_s = max(self.longest_s, seconds)
         self.statuses[answer.status] += 1
-        if answer.request_id != request.id:
+        if answer.request_id != request.id or not answer.is_whole:
             self.wrong_answers += 1
         elif answer.status == OK:
             self.versions[answer.body["model"]["version"]] += 1
-            self.wrong_answers += expected is not None and abs(_best_score(answer) - expected) > TOLERANCE
+            self.wrong_answers += expected is not None and not _is_alike(_said(answer.body), expected)
         else:
             self.errors[answer.body["type"]] += 1
             self.innocents_failed += not request.is_guilty and answer.status != TIMED_OUT
 
 
-def _best_score(answer: CountedAnswer) -> float:
-    score: float = answer.body["results"][0]["labels"][0]["score"]
-    return score
+def _said(body: Any) -> Said:
+    """The best label's score, or of a model that writes all that it says."""
+    result = body["results"][0]
+    return float(result["labels"][0]["score"]) if "labels" in result else json.dumps(result)
+
+
+def _is_alike(said: Said, expected: Said) -> bool:
+    if isinstance(said, float) and isinstance(expected, float):
+        return abs(said - expected) <= TOLERANCE
+    return said == expected
 
 
 async def drive(  # noqa: C901 - one loop, with each way in which a request may end
     port: int,
     requests: Iterable[CountedRequest],
     connections: int,
-    expected: dict[str, float],
+    expected: dict[str, Said],
     counts: AnswerCounts | None = None,
     until_closed: bool = False,
 ) -> AnswerCounts:
@@ -108,7 +123,7 @@ async def drive(  # noqa: C901 - one loop, with each way in which a request may 
         port: the service's, on this machine.
         requests: what to ask.
         connections: how many at once.
-        expected: from a text to its best label's score; empty where it is not known yet: then it is filled.
+        expected: from a text to what is said to it; empty where it is not known yet: then it is filled.
         counts: of before, to go on from.
         until_closed: end, however many requests there are, when the service no longer listens.
     """
@@ -130,7 +145,7 @@ async def drive(  # noqa: C901 - one loop, with each way in which a request may 
                 return True
             counts.add(request, answer, expected.get(request.text) if is_known else None, time.perf_counter() - began)
             if not is_known and answer.status == OK:
-                expected[request.text] = _best_score(answer)
+                expected[request.text] = _said(answer.body)
             if answer.closes:
                 return True
         counts.second_answers += await _says_more(reader)
@@ -159,11 +174,34 @@ async def _read_answer(reader: asyncio.StreamReader) -> CountedAnswer | None:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             fields = (line.partition(":") for line in lines[1:])
             headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-            body = await reader.readexactly(int(headers["content-length"]))
+            is_stream = headers.get("content-type", "").startswith(EVENT_STREAM)
+            body = await (_read_chunks(reader) if is_stream else reader.readexactly(int(headers["content-length"])))
     except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
         return None
     closes = headers.get("connection", "").lower() == "close"
-    return CountedAnswer(int(lines[0].split()[1]), headers.get("x-request-id", ""), json.loads(body), closes)
+    status, request_id = int(lines[0].split()[1]), headers.get("x-request-id", "")
+    if not is_stream:
+        return CountedAnswer(status, request_id, json.loads(body), closes)
+    return _end_of_stream(EventReader().push(body), request_id, closes)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return body
+
+
+def _end_of_stream(events: Sequence[SentEvent], request_id: str, closes: bool) -> CountedAnswer | None:
+    """What the last event says, of which there must be one and no more; None where there is none."""
+    *pieces, last = events or [SentEvent("", None)]
+    if last.name not in ("done", "error") or any(piece.name != "token" for piece in pieces):
+        return None
+    if last.name == "error":
+        return CountedAnswer(last.data["status"], request_id, last.data, closes)
+    text = "".join(piece.data["text"] for piece in pieces)
+    return CountedAnswer(OK, request_id, last.data, closes, not pieces or text in last.data["results"][0].values())
 
 
 async def _says_more(reader: asyncio.StreamReader) -> bool:

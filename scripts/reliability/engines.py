@@ -1,12 +1,8 @@
-"""Engines that fail on purpose, which open the real graph and get in the way of its runs, and the faults made of them.
-
-`python -m scripts.reliability.engines FAULT POISON` is the service with such engines, configured by its environment.
-"""
+"""Engines that fail on purpose, which open the real graph and get in the way of its runs, and the faults made of them."""
 
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 
-from app.configuration import read_settings
 from app.core.manifest import Graph
 from app.core.types import Ints
-from app.main import create_app
 from app.runtime.onnx_session import InputInfo, OrtSession, RunOptions, SessionFactory, open_session
 from app.runtime.providers import Provider
+from scripts.reliability import decoders
 from scripts.reliability.callers import CountedRequest
+from scripts.reliability.decoders import StepBehaviour, steps_well
 
 Outputs = Sequence[np.ndarray]
 SPARED_RUNS = 4
@@ -190,6 +185,8 @@ class InjectedFault:
     ends_ready: bool = True
     ends_live: bool = True
     loses_files: bool = False
+    step: StepBehaviour = steps_well
+    """What a decoder does, where the model has one."""
 
 
 def poisoned(request: CountedRequest, rng: random.Random) -> CountedRequest:
@@ -204,7 +201,7 @@ def leaving(request: CountedRequest, rng: random.Random) -> CountedRequest:
     return replace(request, leaves_after_s=rng.uniform(0, 0.1)) if rng.random() < 0.3 else request
 
 
-def _failing(name: str, behaviour: Behaviour, **more: Any) -> InjectedFault:
+def failing(name: str, behaviour: Behaviour, **more: Any) -> InjectedFault:
     """A fault of runs that no row is guilty of."""
     return InjectedFault(name, behaviour, statuses=FAILING, spares_innocents=False, **more)
 
@@ -212,30 +209,35 @@ def _failing(name: str, behaviour: Behaviour, **more: Any) -> InjectedFault:
 FAILING = frozenset({200, 503})
 FAULTS = (
     InjectedFault("none", well),
-    _failing("every fifth run raises", raises_now_and_then),
+    failing("every fifth run raises", raises_now_and_then),
     InjectedFault("a row makes the engine raise", raises_on_poison, poisoned, FAILING),
     InjectedFault("a row gives NaN or infinity", not_finite_on_poison, poisoned, FAILING),
-    _failing("every fifth run miscounts its rows", miscounts_now_and_then),
+    failing("every fifth run miscounts its rows", miscounts_now_and_then),
     InjectedFault("a row gives another shape", wrong_shape_on_poison, poisoned, FAILING),
     InjectedFault("no memory for more than 128 tokens", no_memory_for(128)),
     InjectedFault("a row takes all memory", no_memory_on_poison, poisoned, FAILING),
-    _failing("runs hang until they are told to stop", hangs_until_stopped),
-    _failing("two engines hang for good", hangs_for_good(2)),
-    _failing("two engines' threads die", kills_its_thread(2)),
-    _failing("every engine hangs for good", hangs_for_good(99), ends_ready=False, ends_live=False),
+    failing("runs hang until they are told to stop", hangs_until_stopped),
+    failing("two engines hang for good", hangs_for_good(2)),
+    failing("two engines' threads die", kills_its_thread(2)),
+    failing("every engine hangs for good", hangs_for_good(99), ends_ready=False, ends_live=False),
     InjectedFault("the model's files vanish", well, loses_files=True),
     InjectedFault("deadlines pass", slow, in_a_hurry, frozenset({200, 504})),
     InjectedFault("clients leave", slow, leaving),
 )
-
-
-def serve(name: str, poison: int) -> None:
-    """The service with a fault's engines, until it gets SIGTERM."""
-    settings = read_settings()
-    (fault,) = [fault for fault in FAULTS if fault.name == name]
-    app = create_app(settings, session_factory=FaultyEngines(fault.behaviour, poison))
-    uvicorn.run(app, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+WRITER_FAULTS = (
+    InjectedFault("none", well),
+    InjectedFault("a source makes the encoder raise", raises_on_poison, poisoned, FAILING),
+    InjectedFault("a source gives NaN or infinity", not_finite_on_poison, poisoned, FAILING),
+    failing("every fortieth step raises", well, step=decoders.raises_now_and_then),
+    failing("every fortieth step gives a sequence NaN", well, step=decoders.not_finite_now_and_then),
+    InjectedFault("no memory for steps of more than 4 sequences", well, step=decoders.no_memory_for(4)),
+    failing("no memory for every fortieth step", well, step=decoders.no_memory_now_and_then),
+    failing("steps hang until they are told to stop", well, step=decoders.hangs_until_stopped),
+    failing("two decoders hang for good", well, step=decoders.hangs_for_good(2)),
+    failing("two decoders' threads die", well, step=decoders.kills_its_thread(2)),
+    failing("every decoder hangs for good", well, step=decoders.hangs_for_good(99), ends_ready=False, ends_live=False),
+    InjectedFault("the model's files vanish", well, loses_files=True),
+    InjectedFault("deadlines pass", well, in_a_hurry, frozenset({200, 504}), step=decoders.slow),
+    InjectedFault("clients leave", well, leaving, step=decoders.slow),
+)
+"""Of a model that writes: of its two engines either may fail."""

@@ -3,7 +3,8 @@
     python -m scripts.reliability.faults --output docs/measurements/faults.json
 
 Starts the service once for each fault, with an engine that fails so, and sends requests over 64 connections. A request must get
-exactly one answer, its own: the count of those that did not is the result, and must be 0.
+exactly one answer, its own: the count of those that did not is the result, and must be 0. Of a model that writes, its decoder
+fails in ways of its own, half of the requests are streams, and every row of its cache must be free in the end.
 """
 
 from __future__ import annotations
@@ -23,17 +24,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from app.core.manifest import read_manifest
+from app.tasks.registry import installed_tasks
+from app.tasks.tokenizer import Tokenizer
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.bench.service import OK, Address, start_service, wait_until_ready
 from scripts.bench.texts import profile_texts
-from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
-from scripts.reliability.engines import FAULTS, InjectedFault
+from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
+from scripts.reliability.engines import FAULTS, WRITER_FAULTS, InjectedFault
 
 ADMIN_KEY = "admin"
-POISONS = ("poison", "not")
+POISONS = "poison", "not"
+"""A token of such a word makes a row guilty: of the first that the model knows."""
 NUM_TEXTS, NUM_WORDS = 100, 4
 SETTLE_S, PAUSE_S = 30.0, 0.1
 MAX_MORE_REQUESTS = 1000
+WRITTEN = {"max_new_tokens": 16, "num_beams": 1}
+"""What texts are written with: pieces of a beam search cannot be told."""
+USED_ROWS = "hooper_cache_rows_used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +59,33 @@ class FaultSetup:
     poison: str
     poison_token: int
     texts: Sequence[str]
-    expected: dict[str, float] = field(default_factory=dict)
+    faults: Sequence[InjectedFault] = FAULTS
+    path: str = "/v1/classify"
+    """Where the model is asked."""
+    expected: dict[str, Said] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, device: str, num_requests: int, connections: int, run_s: float) -> FaultSetup:
-        vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        poison = next(word for word in POISONS if word in vocabulary)
+    def of(cls, folder: Path, device: str, num_requests: int, connections: int, run_s: float,
+           poisons: Sequence[str] = POISONS) -> FaultSetup:  # fmt: skip
+        manifest = read_manifest(folder)
+        tokenizer = Tokenizer.from_file(folder / manifest.tokenizer, manifest.max_tokens)
+        forms = [(word, tokenizer.token_id(form)) for word in poisons for form in (word, f"▁{word}")]
+        poison, token = next((word, token) for word, token in forms if token is not None)
         short = (" ".join(text.split()[:NUM_WORDS]) for text in profile_texts("short"))
         texts = list(dict.fromkeys(text for text in short if poison not in text.lower()))[:NUM_TEXTS]
-        return cls(folder, device, num_requests, connections, run_s, poison, vocabulary[poison], texts)
+        faults = FAULTS if manifest.decoder is None else WRITER_FAULTS
+        path = f"/{installed_tasks()[manifest.task].routes[0].route.path}"
+        return cls(folder, device, num_requests, connections, run_s, poison, token, texts, faults, path)
 
     def requests(self, fault: InjectedFault) -> list[CountedRequest]:
         rng = random.Random(fault.name)
-        plain = [CountedRequest(number, self.texts[number % len(self.texts)]) for number in range(self.num_requests)]
-        changed = [fault.change(request, rng) for request in plain]
+        changed = [fault.change(self.request(number), rng) for number in range(self.num_requests)]
         return [replace(request, text=f"{request.text} {self.poison}") if request.is_guilty else request for request in changed]
+
+    def request(self, number: int) -> CountedRequest:
+        fields = WRITTEN | {"stream": number % 2 == 1} if self.faults is WRITER_FAULTS else {}
+        text = self.texts[number % len(self.texts)]
+        return CountedRequest(number, text, path=self.path, fields={"model": self.folder.parent.name, **fields})
 
 
 def inject(fault: InjectedFault, setup: FaultSetup) -> dict[str, Any]:
@@ -80,7 +100,7 @@ def inject(fault: InjectedFault, setup: FaultSetup) -> dict[str, Any]:
             "HOOPER_ENGINE_RUN_S": str(setup.run_s),
             "HOOPER_ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
         }
-        words = [sys.executable, "-m", "scripts.reliability.engines", fault.name, str(setup.poison_token)]
+        words = [sys.executable, "-m", "scripts.reliability.faulty_service", fault.name, str(setup.poison_token)]
         with (
             Path(temporary, "log").open("wb") as log,
             start_service(settings, lambda _: words, log=log, key=ADMIN_KEY) as service,
@@ -90,9 +110,17 @@ def inject(fault: InjectedFault, setup: FaultSetup) -> dict[str, Any]:
             counts = asyncio.run(drive(service.address.port, requests, setup.connections, setup.expected))
             if fault.ends_ready:
                 wait_until_ready(service.address, seconds=SETTLE_S)
+                wait_until_free(service.address)
             if not fault.ends_live:
                 ask_until_dead(service.address, setup, counts)
             return figures(fault, counts, service.address) | loses_files()
+
+
+def wait_until_free(address: Address) -> None:
+    """Give the cache the time to lose what nobody waits for any more."""
+    until = time.monotonic() + SETTLE_S
+    while address.metric_sum(USED_ROWS) and time.monotonic() < until:
+        time.sleep(PAUSE_S)
 
 
 def ask_until_dead(address: Address, setup: FaultSetup, counts: AnswerCounts) -> None:
@@ -100,7 +128,7 @@ def ask_until_dead(address: Address, setup: FaultSetup, counts: AnswerCounts) ->
     for number in range(MAX_MORE_REQUESTS):
         if address.status("/health/live") != OK:
             return
-        request = CountedRequest(setup.num_requests + number, setup.texts[0])
+        request = setup.request(setup.num_requests + number)
         asyncio.run(drive(address.port, [request], 1, setup.expected, counts))
         time.sleep(PAUSE_S)
 
@@ -142,6 +170,7 @@ def figures(fault: InjectedFault, counts: AnswerCounts, address: Address) -> dic
         "engine_failures": int(address.metric_sum("hooper_engine_failures_total")),
         "engines_lost": int(address.metric_sum("hooper_engines_lost_total")),
         "rows_dropped": {labels[1:-1]: int(value) for labels, value in address.metric("hooper_dropped_rows_total").items()},
+        "cache_rows_used": int(address.metric_sum(USED_ROWS)),
         "batch_token_budget": int(address.metric_sum("hooper_batch_token_budget")),
     }
 
@@ -157,6 +186,8 @@ def complaints(fault: InjectedFault, figures: dict[str, Any]) -> list[str]:
         problems.append(f"statuses {sorted(unexpected)}")
     if fault.spares_innocents and figures["innocents_failed"]:
         problems.append(f"{figures['innocents_failed']} innocent requests failed")
+    if fault.ends_ready and figures["cache_rows_used"]:
+        problems.append(f"{figures['cache_rows_used']} rows of the cache are not free again")
     if (figures["ready_afterwards"], figures["live_afterwards"]) != (fault.ends_ready, fault.ends_live):
         problems.append(f"ready {figures['ready_afterwards']}, live {figures['live_afterwards']}")
     return [f"{fault.name}: {complaint}" for complaint in problems]
@@ -164,9 +195,9 @@ def complaints(fault: InjectedFault, figures: dict[str, Any]) -> list[str]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All faults in turn."""
-    setup = FaultSetup.of(options.model, options.device, options.requests, options.connections, options.run_s)
+    setup = FaultSetup.of(options.model, options.device, options.requests, options.connections, options.run_s, options.poison)
     faults, problems = [], []
-    for fault in FAULTS:
+    for fault in setup.faults:
         faults.append(inject(fault, setup))
         problems += complaints(fault, faults[-1])
         print(json.dumps(faults[-1]), file=sys.stderr, flush=True)
@@ -180,10 +211,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.reliability.faults", __doc__)
-    parser.add_argument("--model", type=Path, default=Path("models/sentiment/1"), help="a classification model's folder")
+    parser.add_argument(
+        "--model", type=Path, default=Path("models/sentiment/1"), help="folder of a model that classifies or writes"
+    )
     parser.add_argument("--device", default="cpu", help="what to compute on")
     parser.add_argument("--requests", type=int, default=2000, help="for each fault")
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--poison", nargs="+", default=POISONS, metavar="WORD", help="makes a row guilty (poison, or not)")
     parser.add_argument("--run-s", type=float, default=5.0, help="seconds that one batch may take in the engine")
     return run_measurement(parser, measure, arguments)
 

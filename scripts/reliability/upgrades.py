@@ -29,7 +29,7 @@ from app.core.manifest import MANIFEST, describe_file
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.bench.service import OK, StartedService, start_service
 from scripts.bench.texts import profile_texts
-from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
+from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
 
 ADMIN_KEY = "admin"
 NUM_TEXTS = 100
@@ -84,7 +84,7 @@ class UpgradeSetup:
     num_requests: int
     connections: int
     texts: Sequence[str]
-    expected: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, Said] = field(default_factory=dict)
 
     def requests(self, prefix: str = "request") -> Iterator[CountedRequest]:
         """Without an end."""

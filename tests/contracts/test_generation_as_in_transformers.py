@@ -20,6 +20,7 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.generation_engine import GenerationEngine
 from app.runtime.providers import Provider
 from app.runtime.sampling import LogitsProcessor, log_softmax, warped
+from app.tasks.detokenizer import without_blanks
 from tests.support.tiny_writer import TinyWriter, publish_tiny_writer, trained
 
 Writing = tuple[str, TinyWriter, GenerationEngine]
@@ -185,3 +186,10 @@ def test_filters_leave_what_those_of_transformers_leave(temperature: float, top_
         for warper in chain:
             reference = warper(None, reference)
         np.testing.assert_allclose(warped(logits, SamplingParams(max_new_tokens=1, **options)), reference[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["It is n't so , is it ?", "a ' b ' s  . ' m 've", "He 'd said ' no ' !", " . ,", "they 're  I 'm"]
+)
+def test_blanks_before_punctuation_are_left_out_alike(text: str) -> None:
+    assert without_blanks(text) == transformers.PreTrainedTokenizerBase.clean_up_tokenization(text)

@@ -40,12 +40,11 @@ def ask():
     except OSError as error:
         print("told", getattr(error, "code", None), flush=True)
 
-app.server.create_app = functools.partial(create_app, session_factory=session_factory)
 threading.Thread(target=ask, daemon=True).start()
 settings = Settings(
     models=Path(sys.argv[1]), port=port, device="cpu", engine_threads=1, drain_s=1, engine_run_s=3600, log_level="error"
 )
-sys.exit(app.server.serve(settings))
+sys.exit(app.server.serve(settings, functools.partial(create_app, session_factory=session_factory)))
 """
 
 

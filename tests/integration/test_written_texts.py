@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from urllib.error import HTTPError
 
 import httpx
 import pytest
@@ -76,6 +77,23 @@ def test_a_client_that_leaves_is_counted_as_such_and_the_service_goes_on(writing
         with http.stream("POST", "/v1/generate", json={"inputs": SOURCE, "stream": True}) as response:
             next(response.iter_lines())
         assert http.post("/v1/generate", json={"inputs": SOURCE, **FEW}).json()["results"][0]["text"] == expected()
+
+
+def test_libretranslates_client_translates_and_lists_the_languages(writing: LiveService) -> None:
+    client = pytest.importorskip("libretranslatepy").LibreTranslateAPI(writing.url)
+    assert client.translate(SOURCE, "en", "de") == expected(MAX_LENGTH - 1)
+    assert [(language["code"], language["targets"]) for language in client.languages()] == [("en", ["de"])]
+    with pytest.raises(HTTPError, match="400"):
+        client.translate(SOURCE, "en", "fr")
+
+
+def test_weblate_sends_a_list_as_json_with_a_key_that_may_be_empty(writing: LiveService) -> None:
+    body = {"api_key": "", "q": [SOURCE, "w7"], "source": "en", "target": "de"}
+    with writing.client() as http:
+        answer = http.post("/translate", json=body).json()
+        assert [language["code"] for language in http.get("/languages").json()] == ["en"]
+    assert answer["translatedText"][0] == expected(MAX_LENGTH - 1)
+    assert len(answer["translatedText"]) == 2
 
 
 def test_libretranslates_form_is_answered(writing: LiveService) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from app.api.application import build_application
 from app.api.context import AppState
+from app.api.rates import KeyNewTokens
 from app.batching.admission import QueueLimit
 from app.batching.policy import Budget
 from app.batching.scheduler import Scheduler
@@ -171,7 +172,9 @@ async def echoing(*tasks: str, settings: Settings | None = None, **decoder: Any)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.hooper = AppState(settings, installed, registry, metrics, load, Shadows(registry, metrics))
+        new_tokens = KeyNewTokens(settings.key_new_tokens_per_minute)
+        shadows = Shadows(registry, metrics)
+        app.state.hooper = AppState(settings, installed, registry, metrics, load, shadows, key_new_tokens=new_tokens)
         metrics.track(lambda: [deployment.live_model() for deployment in registry.deployments])
         yield
         await registry.aclose()

@@ -37,6 +37,10 @@ class ToySlots:
         self._others: dict[int, list[int]] = {}  # the rows of a slot beside the one that it is named for
 
     @property
+    def num_rows(self) -> int:
+        return self.num_slots
+
+    @property
     def num_free(self) -> int:
         return len(self._free)
 

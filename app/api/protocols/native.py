@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Scope
 
+from app.api.auth import CALLER
 from app.api.context import PredictContext, Priorities, TimeoutMs
 from app.api.events import EventStream, event
 from app.api.json_body import JSON_VALUE
@@ -82,6 +83,7 @@ class NativeEndpoint:
             headers["x-priority"],
             background_tasks,
             scope.get(TRACE),
+            scope.get(CALLER),
         )
         if self._stream is not None and request.stream:
             events = _events(self._stream(context, request))

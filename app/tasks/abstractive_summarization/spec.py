@@ -14,11 +14,14 @@ from app.tasks.extractive_summarization.task import SummaryItem
 from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
 from app.tasks.generation import generation_fields, native_item
 from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_lines, written_table
+from app.tasks.written_correction import correction_of
 
 
 def _result(result: Result) -> SummarizeResult:
     return SummarizeResult.model_construct(summary=result.answer.text, sentences=None, **generation_fields(result))
 
+
+EXAMPLE_CORRECTION = ("The library opened in 1903. It was closed again in 1911.", "The library was open from 1903 to 1911.")
 
 SPEC = TaskSpec(
     name="abstractive-summarization",
@@ -44,5 +47,6 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.abstractive_summarization:SPEC",
+    correction=correction_of("WrittenSummary", "summary", "The right summary.", EXAMPLE_CORRECTION),
     is_generative=True,
 )

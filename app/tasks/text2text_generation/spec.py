@@ -10,6 +10,7 @@ from app.tasks.text2text_generation.protocols import HUGGING_FACE, OPEN_INFERENC
 from app.tasks.text2text_generation.schemas import GenerateRequest, GenerateResult
 from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
 from app.tasks.text_classification.spec import FIELDS
+from app.tasks.written_correction import correction_of
 
 GENERATE = NativeRoute(
     path="v1/generate",
@@ -21,6 +22,8 @@ GENERATE = NativeRoute(
 Greedy unless a `temperature` above 0 or `num_beams` above 1 is sent, or the checkpoint says otherwise.
 In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",
 )
+
+EXAMPLE_CORRECTION = ("The film was very good.", "A very good film.")
 
 SPEC = TaskSpec(
     name="text2text-generation",
@@ -39,5 +42,6 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.text2text_generation:SPEC",
+    correction=correction_of("WrittenText", "target", "What should have been written.", EXAMPLE_CORRECTION),
     is_generative=True,
 )

@@ -10,6 +10,7 @@ from app.tasks.text_classification.spec import FIELDS
 from app.tasks.translation.protocols import HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
 from app.tasks.translation.schemas import TranslateRequest, TranslateResult
 from app.tasks.translation.task import Translation, TranslationOptions
+from app.tasks.written_correction import correction_of
 
 TRANSLATE = NativeRoute(
     path="v1/translate",
@@ -21,6 +22,8 @@ TRANSLATE = NativeRoute(
 Greedy unless `num_beams` above 1 or a `temperature` above 0 is sent, or the checkpoint says otherwise.
 In a list, an item that cannot be translated gets an `error` in its place, and the others are.""",
 )
+
+EXAMPLE_CORRECTION = ("The film was very good.", "Der Film war sehr gut.")
 
 SPEC = TaskSpec(
     name="translation",
@@ -40,5 +43,6 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     libre_translate=LIBRE_TRANSLATE,
     training="scripts.tasks.translation:SPEC",
+    correction=correction_of("TranslatedText", "translation", "The right translation.", EXAMPLE_CORRECTION),
     is_generative=True,
 )

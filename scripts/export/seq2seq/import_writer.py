@@ -86,6 +86,8 @@ def describe_checkpoint(source: BaseModel, training: WritingTask, model: Any, ch
         raise InvalidSettings(f"the tokenizer of {source.name} knows {num_tokens} tokens, its model only {num_embeddings}")
     options, notes = training.writer_options(model.config, tokenizer.original)
     fields, more = decoder_fields(model)
+    if getattr(tokenizer.original, "clean_up_tokenization_spaces", False):
+        fields["clean_up_tokenization_spaces"] = True
     read = _max_tokens(max_tokens, _longest_source(model, tokenizer.original))
     return WriterCheckpoint(
         source, training, model.float().eval(), tokenizer, read, fields, options, [*filter(None, [choice]), *notes, *more]

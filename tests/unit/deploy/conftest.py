@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.live_service import serving
+from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
 LONG = "good film " * 40
@@ -27,6 +28,7 @@ def labels_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The labels of each series of a service that has answered, refused and cut; and those of `up` and `ALERTS`."""
     models = tmp_path_factory.mktemp("models")
     publish_tiny(models)
+    publish_tiny_decoder(models)  # whose golden requests are written
     with serving(models) as running, running.client() as client:
         assert client.post("/v1/classify", json={"inputs": LONG, "truncation": "truncate"}).json()["results"][0]["truncated"]
         client.post("/v1/classify", json={"inputs": ""})

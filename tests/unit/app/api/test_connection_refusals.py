@@ -119,6 +119,14 @@ async def test_a_client_who_has_gone_when_it_is_refused_is_no_error(client: Clie
     await refused(client, 3_000_000)
 
 
+async def test_nothing_is_written_to_a_connection_that_was_cut_off(client: Client) -> None:
+    client.send(HEAD + b"\r\n0123456789")
+    client.send(b"this is no HTTP\r\n\r\n")
+    assert client.wire.ended == "aborted"
+    await client.is_answered()
+    assert not client.wire.written  # transports of uvloop raise
+
+
 # --- a load_shedder
 
 

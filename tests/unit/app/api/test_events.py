@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from app.api import events
 from app.core.errors import EngineFailed
+from app.settings import Settings
 from tests.support.echo_writer import EchoEngine, echoing
 from tests.support.gated_engine import turn
 from tests.support.requests import Caller, Service, check_problem
@@ -42,10 +44,10 @@ async def stream(service: Service, inputs: object = TEXT, route: str = "generate
     return parsed(response.text)
 
 
-async def begun(service: Service, engine: EchoEngine, path: str = "/v1/generate", **options: Any) -> Caller:
+async def begun(service: Service, engine: EchoEngine, path: str = "/v1/generate", key: str = "", **options: Any) -> Caller:
     """A stream whose first word was told, and whose engine now waits."""
     engine.hold()
-    caller = Caller(service.app, path=path, host="localhost")
+    caller = Caller(service.app, path=path, host="localhost", **{"x-api-key": key})
     caller.send({"inputs": TEXT, "stream": True, **options})
     engine.let(2)
     while len(caller.sent) < 2:  # noqa: ASYNC110 - there is no event for it
@@ -197,3 +199,40 @@ async def test_an_extractive_model_streams_nothing() -> None:
     async with echoing("translation") as (service, _):
         problem = await service.ask("summarize", TEXT, stream=True, method="abstractive")
         assert "`hooper models add` adds one" in check_problem(problem, 404, "unknown_model")
+
+
+# --- what a key may have written
+
+
+def allowed(num_tokens: int) -> Settings:
+    hashes = tuple(hashlib.sha256(key.encode()).hexdigest() for key in ("a", "b"))
+    return Settings(api_key_hashes=hashes, key_new_tokens_per_minute=num_tokens)
+
+
+async def test_new_tokens_count_for_the_key_those_of_every_beam() -> None:
+    async with echoing("text2text-generation", settings=allowed(7)) as (service, _):
+        key = {"x-api-key": "a"}
+        assert (await service.ask("generate", TEXT, key)).status_code == 200  # 6 tokens
+        assert (await service.ask("generate", TEXT, key, stream=True, num_beams=2)).status_code == 200  # one is left; 12
+        refused = await service.ask("generate", TEXT, key, stream=True)
+        assert "7 new tokens a minute" in check_problem(refused, 429, "rate_limited")
+        assert 60 * 11 / 7 < int(refused.headers["retry-after"]) <= 60 * 12 / 7 + 1
+        assert (await service.ask("generate", TEXT, {"x-api-key": "b"})).status_code == 200
+
+
+async def test_what_was_written_for_one_who_left_counts_too() -> None:
+    async with echoing("text2text-generation", settings=allowed(2)) as (service, engine):
+        caller = await begun(service, engine, key="a")
+        caller.leave()
+        await caller.task
+        refused = await service.ask("generate", TEXT, {"x-api-key": "a"})
+        check_problem(refused, 429, "rate_limited")
+
+
+async def test_a_character_of_several_tokens_comes_whole(echo_service: Service) -> None:
+    text = "the \U0001f642\U0001f469\u200d\U0001f469 film é"
+    *tokens, (name, envelope) = await stream(echo_service, text)
+    pieces = [data["text"] for _, data in tokens]
+    assert name == "done"
+    assert "".join(pieces) == envelope["results"][0]["text"] == text
+    assert not any("\ufffd" in piece for piece in pieces)

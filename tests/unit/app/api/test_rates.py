@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.api.rates import Bucket, KeyRates, refilled, wait_s
+from app.api.rates import Bucket, KeyNewTokens, KeyRates, refilled, wait_s
 from app.core.errors import RateLimited
 
 
@@ -74,3 +74,36 @@ def test_a_bucket_never_holds_more_than_a_minutes_requests() -> None:
     assert refilled(Bucket(3, 0), 6, 10) == Bucket(4, 6)
     assert wait_s(Bucket(0.5, 0), 60) == 0.5
     assert wait_s(Bucket(5, 0), 60) == 0
+
+
+# --- new tokens
+
+
+def test_a_text_that_is_begun_is_finished_and_the_next_waits_until_it_is_paid_for() -> None:
+    clock = Clock()
+    tokens = KeyNewTokens(60, clock)
+    tokens.check("a")
+    tokens.count("a", 100)  # it became longer than what is left
+    with pytest.raises(RateLimited, match="this key may have 60 new tokens a minute written") as refused:
+        tokens.check("a")
+    assert refused.value.retry_after_s == pytest.approx(41)
+    tokens.check("b")
+    clock.now_s += refused.value.retry_after_s + 1e-6
+    tokens.check("a")
+
+
+def test_what_was_not_used_is_kept_for_a_minute_alone() -> None:
+    clock = Clock()
+    tokens = KeyNewTokens(60, clock)
+    clock.now_s += 3600
+    tokens.count("a", 59)
+    tokens.check("a")
+    tokens.count("a", 1)
+    with pytest.raises(RateLimited):
+        tokens.check("a")
+
+
+def test_without_a_limit_and_without_a_key_anything_may_be_written() -> None:
+    for tokens, key in ((KeyNewTokens(0), "a"), (KeyNewTokens(1), None)):
+        tokens.count(key, 1_000_000)
+        tokens.check(key)

@@ -44,14 +44,35 @@ def test_bulk_rows_have_half_of_the_queue_and_a_place_in_the_smallest() -> None:
     assert QueueLimit(50, 1001).of("interactive") == QueueLimit(50, 1001)
 
 
-def test_time_spent_on_steps_that_take_nothing_off_the_queue_counts_once() -> None:
+def test_time_spent_on_steps_that_take_nothing_off_the_queue_counts() -> None:
     rate = DrainRate()
     rate.ran(100, 1.0)
     rate.decoded(1.0)
+    assert rate.seconds_for(800) == pytest.approx(10.0)  # already now: 100 tokens in 1.25 s
     rate.ran(100, 1.0)
-    assert rate.seconds_for(900) == pytest.approx(10.0)  # 0.8 of 100 tokens/s, and 0.2 of 50
+    assert rate.seconds_for(1000) == pytest.approx(12.0)  # 0.8 of 1 s, and 0.2 of 2
     rate.ran(100, 1.0)
-    assert rate.seconds_for(920) == pytest.approx(10.0)
+    assert rate.seconds_for(1000) == pytest.approx(11.6)  # once
+
+
+def test_the_rate_is_that_of_all_batches_together_however_unlike_they_are() -> None:
+    rate = DrainRate()
+    for _ in range(100):  # what is admitted waits for many steps, or for none: 20 tokens in 10 s
+        rate.ran(10, 0.0)
+        rate.decoded(10.0)
+        rate.ran(10, 0.0)
+    assert rate.seconds_for(20) == pytest.approx(10.0, rel=0.15)
+
+
+def test_while_nothing_is_admitted_the_wait_grows() -> None:
+    rate = DrainRate()
+    rate.ran(100, 1.0)
+    waits = []
+    for _ in range(4):
+        rate.decoded(4.0)
+        waits.append(rate.seconds_for(200))
+    assert waits == sorted(waits)
+    assert waits[0] == pytest.approx(4.0)
 
 
 def test_the_time_of_every_decoding_step_counts_until_the_next_batch() -> None:

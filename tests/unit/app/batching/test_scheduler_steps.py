@@ -56,8 +56,8 @@ async def test_the_time_of_decoding_counts_for_those_who_must_stay_away(generati
     await caller
     following = await generation.call(prompt(2, num_steps=1, num_tokens=10))
     (await generation.engine.batch()).finish(inference_s=1.0)
-    await following  # 10 tokens in 1 s at first, then 10 in 10: the mean of both is between
-    assert generation.scheduler.retry_after_s(164) == pytest.approx(10.0)
+    await following  # 10 tokens in 1 s at first, then 10 in 10: lately 10 in 2.8
+    assert generation.scheduler.retry_after_s(100) == pytest.approx(14.0)
 
 
 # --- streaming

@@ -265,6 +265,24 @@ async def test_what_was_written_and_how_long_callers_waited_is_counted(folder: P
     await deployment.aclose(0)
 
 
+async def test_the_rows_of_the_cache_and_those_in_use_are_told(folder: Path) -> None:
+    metrics = Metrics()
+    deployment = await loaded(folder, metrics, max_batch_rows=4)
+    metrics.track(lambda: [deployment.live_model(), deployment.live_model()])
+
+    def told() -> list[float | None]:
+        return [metrics.registry.get_sample_value(f"hooper_cache_rows{end}", {"model": "writer"}) for end in ("", "_used")]
+
+    assert told() == [8, 0]
+    stream = deployment.stream(items("w5")[0], replace(GREEDY, num_beams=3))
+    waiting = asyncio.ensure_future(anext(stream))
+    while told() != [8, 6]:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0)
+    await waiting
+    await stream.aclose()
+    await deployment.aclose(0)
+
+
 def test_the_doctor_and_the_list_of_models_say_what_a_decoder_runs_on(folder: Path) -> None:
     settings = Settings(models=folder.parent.parent, device="cpu")
     (finding,) = [entry for entry in examine(settings) if entry.what == "writer/1"]

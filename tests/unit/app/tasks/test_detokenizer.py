@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tasks.detokenizer import IncrementalDecoder, RowsDetokenizer, StopFinder
+from app.tasks.detokenizer import BlankRemover, IncrementalDecoder, RowsDetokenizer, StopFinder, without_blanks
 from app.tasks.tokenizer import Tokenizer
 from tests.support.writing import byte_level_json, metaspace_json, word_piece_json
 
@@ -127,3 +127,30 @@ def test_of_several_texts_of_a_piece_the_first_is_told() -> None:
     rows = RowsDetokenizer(lambda ids: tokenizer.decode(ids, skip_special_tokens=True), (), ("", ""), rows_per_piece=2)
     assert rows.push(1, second, is_last=True) == ""
     assert rows.push(0, first, is_last=True) == "the film"
+
+
+# --- blanks before punctuation
+
+
+BLANKS = st.lists(st.sampled_from([" ", " ", "'", ".", "?", ",", "n't", "m", "s", "ve", "re", "a", " ' "]), max_size=16)
+
+
+def without_blanks_told(parts: Sequence[str]) -> list[str]:
+    remover = BlankRemover()
+    return [*map(remover.push, parts), remover.end()]
+
+
+@given(parts=BLANKS)
+def test_blanks_are_left_out_of_pieces_as_of_the_whole(parts: list[str]) -> None:
+    assert "".join(without_blanks_told(parts)) == without_blanks("".join(parts))
+
+
+def test_no_more_is_held_back_than_the_last_word() -> None:
+    parts = ["the film", " was", " good", " ", ".", " it", " did", " n't"]
+    assert without_blanks_told(parts) == ["the", " film", " was", " good", "", ".", " it", " did", "n't"]
+
+
+def test_a_stop_string_is_looked_for_behind_them() -> None:
+    detokenizer = RowsDetokenizer(lambda ids: "".join(map(chr, ids)), ("d.",), ("", ""), removes_blanks=True)
+    parts = [detokenizer.push(0, [ord(character)], character == "!") for character in "good . x!"]
+    assert "".join([*parts, detokenizer.end()]) == "goo"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from scripts.reliability import callers
-from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
+from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
 
 Reply = Callable[[str], bytes | None]
 """From the id of a request to what is written; None closes the connection instead."""
@@ -57,7 +57,7 @@ async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Replie
 Service = tuple[Replies, int]
 
 
-async def counts(service: Service, *requests: CountedRequest, expected: dict[str, float] | None = None) -> AnswerCounts:
+async def counts(service: Service, *requests: CountedRequest, expected: dict[str, Said] | None = None) -> AnswerCounts:
     return await drive(service[1], requests, 1, {"a": 0.9} if expected is None else expected)
 
 
@@ -73,7 +73,7 @@ async def test_good_answers_are_counted_with_their_version(service: Service) -> 
 
 
 async def test_what_a_text_is_answered_is_learned_first(service: Service) -> None:
-    expected: dict[str, float] = {}
+    expected: dict[str, Said] = {}
     await counts(service, ask(), expected=expected)
     assert expected == {"a": 0.9}
 
@@ -127,3 +127,45 @@ async def test_a_service_that_is_gone_ends_callers_who_were_to_stay_until_then(u
     assert seen.sent == 0
     with pytest.raises(ConnectionError):
         await drive(unused_tcp_port, [ask()], 1, {})
+
+
+# --- streams
+
+
+def stream(request_id: str, *events: tuple[str, object]) -> bytes:
+    body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events).encode()
+    parts = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:9], body[9:]))
+    head = f"HTTP/1.1 200 OK\r\nX-Request-Id: {request_id}\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+    return head.encode() + b"\r\n" + parts + b"0\r\n\r\n"
+
+
+RESULT = {"text": "a b", "finish_reason": "stop"}
+DONE = "done", {"model": {"name": "tiny", "version": 2}, "results": [RESULT]}
+PIECES = ("token", {"text": "a"}), ("token", {"text": " b"})
+BROKEN = "error", {"type": "engine_failed", "status": 503}
+
+
+@pytest.mark.parametrize(
+    ("events", "statuses", "wrong", "unanswered"),
+    [
+        ((*PIECES, DONE), {200: 1}, 0, 0),
+        ((DONE,), {200: 1}, 0, 0),
+        ((PIECES[0], DONE), {200: 1}, 1, 0),
+        ((PIECES[0], BROKEN), {503: 1}, 0, 0),
+        (PIECES, {}, 0, 1),
+        ((*PIECES, DONE, DONE), {}, 0, 1),
+        ((BROKEN, DONE), {}, 0, 1),
+    ],
+    ids=["whole", "with beams", "a piece is missing", "broken off", "without an end", "with two ends", "goes on"],
+)
+async def test_of_a_stream_its_end_counts(
+    service: Service, events: tuple[tuple[str, object], ...], statuses: dict[int, int], wrong: int, unanswered: int
+) -> None:
+    service[0].reply = lambda sent: stream(sent, *events)
+    seen = await counts(service, ask(fields={"stream": True}), expected={"a": json.dumps(RESULT)})
+    assert (dict(seen.statuses), seen.wrong_answers, len(seen.unanswered)) == (statuses, wrong, unanswered)
+
+
+async def test_a_text_that_differs_in_anything_is_wrong(service: Service) -> None:
+    service[0].reply = lambda sent: stream(sent, DONE)
+    assert (await counts(service, ask(), expected={"a": json.dumps({**RESULT, "text": "a c"})})).wrong_answers == 1

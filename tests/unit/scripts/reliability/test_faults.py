@@ -6,16 +6,17 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
-from scripts.reliability.engines import FAULTS
+from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
+from scripts.reliability.engines import FAULTS, WRITER_FAULTS, InjectedFault
 from scripts.reliability.faults import FaultSetup, complaints, inject
 from tests.support.live_service import ROOT
+from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
 GOOD = {"model": {"name": "tiny", "version": 1}, "results": [{"labels": [{"label": "good", "score": 0.75}]}]}
@@ -29,15 +30,18 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_under_every_fault_each_request_gets_exactly_one_answer(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("faults", [FAULTS, WRITER_FAULTS], ids=["a classifier", "a writer"])
+def test_under_every_fault_each_request_gets_exactly_one_answer(tmp_path: Path, faults: Sequence[InjectedFault]) -> None:
+    models = tmp_path / "published"
+    folder = publish_tiny(models) if faults is FAULTS else publish_tiny_decoder(models)
     output = tmp_path / "faults.json"
     command = [sys.executable, "-m", "scripts.reliability.faults", "--model", folder, "--requests", "64", "--connections", "8"]
-    command += ["--run-s", "2"]
+    command += ["--run-s", "2", "--poison", "not", "w23"]
     ran = subprocess.run([*command, "--output", output], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(output.read_text())
-    assert [entry["fault"] for entry in told["faults"]] == [entry.name for entry in FAULTS]
-    assert told["requests"] >= 64 * len(FAULTS)
+    assert [entry["fault"] for entry in told["faults"]] == [entry.name for entry in faults]
+    assert told["requests"] >= 64 * len(faults)
     assert told["without_exactly_one_answer"] == 0
 
 
@@ -56,7 +60,7 @@ def reply(name: str, status: int = 200, body: object = GOOD) -> bytes:
     return f"HTTP/1.1 {status} X\r\nX-Request-Id: {name}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
 
 
-async def counts_of(answer: Reply, *requests: CountedRequest, expected: dict[str, float] | None = None) -> AnswerCounts:
+async def counts_of(answer: Reply, *requests: CountedRequest, expected: dict[str, Said] | None = None) -> AnswerCounts:
     """What one caller counts of a server that answers so."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +111,7 @@ async def test_another_texts_score_is_noticed() -> None:
 
 
 async def test_without_a_fault_scores_are_learnt() -> None:
-    expected: dict[str, float] = {}
+    expected: dict[str, Said] = {}
     assert (await counts_of(reply, *REQUESTS, expected=expected)).wrong_answers == 0
     assert expected == {"a": 0.75}
 

@@ -102,10 +102,10 @@ async def test_the_key_may_stand_in_a_short_body(keyed: Service) -> None:
     assert (await translate(keyed, 401, api_key=KEY, q="a" * 70_000))["error"]
     bearer = {"Authorization": f"Bearer {KEY}"}
     assert (await keyed.client.post("/translate", json=BODY, headers=bearer)).status_code == 200
+    assert (await keyed.client.get("/languages")).status_code == 200  # no client of LibreTranslate has a header for it
 
 
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_key_in_the_body_opens_no_other_path(keyed: Service) -> None:
     response: httpx.Response = await keyed.client.post("/v1/translate", json={"inputs": TEXT, "api_key": KEY})
     assert response.status_code == 401
-    assert (await keyed.client.get("/languages")).status_code == 401

@@ -27,7 +27,7 @@ hooper_drift_decisions_total hooper_drift_confidence_total hooper_drift_labels_t
 hooper_drift_reference_tokens hooper_drift_reference_unknown_share hooper_drift_reference_confidence
 hooper_drift_reference_label_share hooper_version_requests_total{model,version,status}
 hooper_traffic_share{model,version,role} hooper_generated_tokens_total hooper_first_token_seconds
-hooper_between_tokens_seconds
+hooper_between_tokens_seconds hooper_cache_rows hooper_cache_rows_used
 """
 OF_FAULTS = {
     "hooper_engine_failures_total",

@@ -1,0 +1,52 @@
+"""What a model should have written: corrections of the tasks that write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, create_model
+
+from app.tasks.base import refuse_text
+from app.tasks.generation import GeneratedText, SourceText
+from app.tasks.schemas import Request
+from app.tasks.spec import CorrectionCodec, Gold
+
+
+def correction_of(name: str, key: str, described: str, example: tuple[str, str]) -> CorrectionCodec:
+    """
+    Args:
+        name: of the schema.
+        key: of the better text, in what is sent, in what is kept and in the row that is trained on.
+        described: the better text, in a sentence for the schema.
+        example: a text and what should be written for it.
+    """
+    schema = create_model(
+        name,
+        __base__=Request,
+        __doc__="A text, and what should have been written for it.",
+        text=(str, Field(description="The text that was read.")),
+        **{key: (str, Field(description=described))},  # type: ignore[call-overload]
+    )
+
+    def gold(correction: Any, item: SourceText, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
+        right = getattr(correction, key)
+        if (error := refuse_text(right, key)) is not None:
+            raise error
+        return {key: right.strip()}
+
+    def predicted(answer: GeneratedText) -> dict[str, Any]:
+        return {key: answer.text, "finish_reason": answer.finish_reason, "num_new_tokens": answer.num_new_tokens}
+
+    text, right = example
+    return CorrectionCodec(
+        schema=schema,
+        marks=frozenset({key}),
+        wanted=f"`text` and `{key}`",
+        item=lambda sent: SourceText(sent.text),
+        gold=gold,
+        agrees=lambda answer, sent: answer.text.strip() == getattr(sent, key).strip(),
+        training_row=lambda item, right: {"text": item["text"], key: right[key]},
+        examples=({"inputs": {"text": text, key: right}},),
+        predicted=predicted,
+    )
