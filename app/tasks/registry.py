@@ -37,7 +37,7 @@ HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
 ROOT_PATHS = frozenset({
     "docs", "generate", "generate_stream", "health", "hooper", "info", "languages", "metrics", "models", "openapi.json",
-    "static", "translate", "v1", "v2",
+    "static", "tokenize", "translate", "v1", "v2",
 })  # fmt: skip
 """First words of paths that no route of text-embeddings-inference may have."""
 OPENAI_PATH = re.compile(r"v1/[a-z]+(/[a-z]+)?")

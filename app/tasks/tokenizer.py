@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tokenizers import Encoding as Encoding  # re-exported: what tasks hold between encode and decode
 from tokenizers import Tokenizer as _Tokenizer
@@ -183,6 +183,16 @@ class Tokenizer:
         return count
 
 
+class PlainToken(NamedTuple):
+    """A token of a text, or one that the tokenizer puts around it."""
+
+    id: int
+    text: str
+    """Its characters in the text; of a special token its name."""
+    span: tuple[int, int] | None
+    """Of characters; None: a special token."""
+
+
 class Pieces:
     """Tokenizes texts whole, without special tokens: their tasks cut and join them into rows by the templates.
 
@@ -196,6 +206,18 @@ class Pieces:
         self._tokenizer.no_truncation()
         self.single = _template(self._tokenizer, "a")
         self.pair = _template(self._tokenizer, "a", "b")
+
+    def whole(self, texts: Sequence[str], with_special: bool) -> list[list[PlainToken]]:
+        """All tokens of each text, as another program may want to see them."""
+        return [
+            [
+                PlainToken(number, name, None) if is_special else PlainToken(number, text[slice(*span)], span)
+                for number, name, span, is_special in zip(
+                    encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True
+                )
+            ]
+            for text, encoding in zip(texts, _encodings(self._tokenizer, texts, with_special), strict=True)
+        ]
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text."""

@@ -70,7 +70,7 @@ def write_checkpoint(source: Path, target: Path) -> None:
     (target / "tokenizer.json").write_text(json.dumps(definition), encoding="utf-8")
     file = str(target / "tokenizer.json")
     transformers.BertTokenizerFast(tokenizer_file=file, model_max_length=512).save_pretrained(target)
-    export_onnx(target, "text-classification")
+    export_onnx(target)
 
 
 def graph_weights(file: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -118,7 +118,7 @@ def reranker(models: Path) -> Path:
         SetupError: it cannot be published.
     """
     if not (models / "rerank" / "1" / "manifest.json").exists():
-        words = ["models", "add", str(cross_encoder()), "--task", "text-ranking", "--name", "rerank", "--storage", "int8"]
+        words = ["models", "add", str(cross_encoder()), "--name", "rerank", "--storage", "int8"]
         run_program([sys.executable, "-m", "app.cli", *words, "--models", str(models), "--license", "Apache-2.0"], "models add")
     return models
 

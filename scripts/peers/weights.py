@@ -5,9 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-KINDS = {"feature-extraction": "feature-extraction"}
-"""Of an export, by the task; all others have a head of whole texts."""
-
 
 def write_transformers_folder(published: Path, target: Path) -> None:
     """Write config, safetensors, tokenizer and a plain ONNX export (`onnx/model.onnx`) of a published version.
@@ -30,19 +27,18 @@ def write_transformers_folder(published: Path, target: Path) -> None:
     transformers.BertTokenizerFast(
         tokenizer_file=str(target / "tokenizer.json"), model_max_length=version.manifest.max_tokens
     ).save_pretrained(target)  # fmt: skip
-    export_onnx(target, KINDS.get(version.manifest.task, "text-classification"))
+    export_onnx(target)
 
 
-def export_onnx(folder: Path, kind: str) -> None:
-    """Write `onnx/model.onnx` of a folder, as optimum does, for others to serve.
+def export_onnx(folder: Path) -> None:
+    """Write `onnx/model.onnx` of a folder that transformers reads, as optimum does, for others to serve."""
+    import transformers
 
-    Args:
-        folder: what transformers reads.
-        kind: the task, as optimum calls it.
-    """
     from scripts.export.export import quiet
 
+    (architecture,) = transformers.AutoConfig.from_pretrained(folder).architectures
+    model = getattr(transformers, architecture).from_pretrained(folder)
     with quiet():
-        from optimum.exporters.onnx import main_export
+        from optimum.exporters.onnx import onnx_export_from_model
 
-        main_export(str(folder), folder / "onnx", task=kind, do_validation=False)
+        onnx_export_from_model(model, folder / "onnx", do_validation=False)

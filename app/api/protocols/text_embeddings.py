@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.context import AppState, ContextDep, app_state, no_codec
 from app.api.error_formats import TEI
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
+from app.core.errors import EmptyBatch, InvalidInput
 from app.serving.deployment import Deployment
+from app.tasks.base import refuse_text
 from app.tasks.registry import Tasks
+from app.tasks.schemas import Request as RequestBody
+from app.tasks.schemas import as_list
 from app.tasks.spec import DropInCodec, ModelKind, TaskSpec, TextEmbeddingsCodec
+from app.tasks.tokenizer import Pieces, PlainToken
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+TEXT = "The parcel never arrived."
 STATUSES = (400, 401, 403, 408, 413, 415, 421, 422, 424, 429, 503, 504)
 
 
@@ -88,6 +96,63 @@ class Info(BaseModel):
         )
 
 
+class TokenizeRequest(RequestBody):
+    """Texts, and whether the tokens are wished that the model has around each."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"inputs": TEXT}, {"inputs": [TEXT, "Cold soup."], "add_special_tokens": False}]},
+    )
+
+    inputs: str | Annotated[list[str], Field(fail_fast=True)] = Field(description="A text, or a list of texts.")
+    add_special_tokens: Annotated[bool, Field(strict=True)] = Field(
+        True, description="Whether tokens that the model has at a text's beginning and end are among them."
+    )
+    prompt_name: Annotated[str, Field(max_length=256)] | None = Field(
+        None, description="Name of one of the model's prompts, which then stands before each text."
+    )
+
+    def texts(self, prompts: Mapping[str, str]) -> list[str]:
+        """
+        Raises:
+            InvalidInput: there is none, one cannot be read, or the prompt is none of the model's.
+        """
+        texts = as_list(self.inputs)
+        if not texts:
+            raise EmptyBatch("must not be empty", "inputs")
+        if self.prompt_name is not None and self.prompt_name not in prompts:
+            raise InvalidInput(f"{self.prompt_name!r} is no prompt of this model", "prompt_name")
+        for number, text in enumerate(texts):
+            error = refuse_text(text, "inputs" if isinstance(self.inputs, str) else f"inputs.{number}")
+            if error is not None:
+                raise error
+        return [prompts.get(self.prompt_name or "", "") + text for text in texts]
+
+
+class SimpleToken(BaseModel):
+    """A token."""
+
+    id: int = Field(description="Its number in the vocabulary.", examples=[1996])
+    text: str = Field(description="Its characters, with a prompt's; of a special token its name.", examples=["The"])
+    special: bool = Field(description="Whether the model has it around every text.")
+    start: int | None = Field(description="Its first character, counted in Unicode code points from 0; null: it is special.")
+    stop: int | None = Field(description="The character after its last.")
+
+    @classmethod
+    def of(cls, token: PlainToken) -> SimpleToken:
+        start, stop = token.span or (None, None)
+        return cls.model_construct(id=token.id, text=token.text, special=token.span is None, start=start, stop=stop)
+
+
+@lru_cache(maxsize=4)
+def _pieces(definition: str) -> Pieces:
+    return Pieces(definition)
+
+
+def _tokenized(definition: str, texts: Sequence[str], with_special: bool) -> list[list[SimpleToken]]:
+    return [list(map(SimpleToken.of, tokens)) for tokens in _pieces(definition).whole(texts, with_special)]
+
+
 def router(tasks: Tasks) -> APIRouter:
     """The routes, for all tasks that speak this protocol."""
     routes = APIRouter(route_class=JsonRoute)
@@ -111,6 +176,13 @@ def router(tasks: Tasks) -> APIRouter:
             if codec is None:
                 raise no_codec(deployment.spec)
             return Info.of(deployment, codec, state.settings.max_items, request.app.version)
+
+    @routes.post("/tokenize", summary="Show a text's tokens", responses=openapi_responses(*STATUSES, error_format=TEI))
+    async def tokenize(request: TokenizeRequest, state: Annotated[AppState, Depends(app_state)]) -> list[list[SimpleToken]]:
+        """The tokens of each text by the tokenizer of the model that `GET /info` describes, however many there are."""
+        with state.registry.lease(described, chosen_model(state, described)) as deployment:
+            texts = request.texts(deployment.manifest.task_options.get("prompts") or {})
+            return await asyncio.to_thread(_tokenized, deployment.tokenizer, texts, request.add_special_tokens)
 
     return routes
 

@@ -21,7 +21,7 @@ def test_each_parameter_of_a_quantized_graph_has_its_name_in_torch(tmp_path: Pat
     for parameter in model.parameters():  # equal ones would be one in the graph
         torch.nn.init.normal_(parameter)
     model.save_pretrained(folder)
-    export_onnx(folder, "text-classification")
+    export_onnx(folder)
     quantize_dynamic(folder / "onnx" / "model.onnx", tmp_path / "int8.onnx", weight_type=QuantType.QInt8)
     found = dict(graph_weights(tmp_path / "int8.onnx"))
     weights = safetensors.numpy.load_file(folder / "model.safetensors")

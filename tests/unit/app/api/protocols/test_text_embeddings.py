@@ -103,6 +103,45 @@ async def test_a_wrong_option_is_named(service: Service, options: dict[str, Any]
     assert response.json()["error"].startswith(next(iter(options)))
 
 
+async def test_tokens_are_those_of_the_model_with_their_characters(service: Service) -> None:
+    answer = (await service.client.post("/tokenize", json={"inputs": "Very good"})).json()
+    assert [(token["text"], token["special"], token["start"], token["stop"]) for token in answer[0]] == [
+        ("[CLS]", True, None, None),
+        ("Very", False, 0, 4),
+        ("good", False, 5, 9),
+        ("[SEP]", True, None, None),
+    ]
+    several = await service.client.post("/tokenize", json={"inputs": ["Very good", "bad"], "add_special_tokens": False})
+    assert several.json()[0] == answer[0][1:-1]
+    assert len(several.json()) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"inputs": []}, 400, "inputs: must not be empty"),
+        ({"inputs": " "}, 422, "inputs: must not be empty"),
+        ({"inputs": ["good", ""]}, 422, "inputs.1: must not be empty"),
+        ({"inputs": "good", "prompt_name": "query"}, 422, "prompt_name: 'query' is no prompt of this model"),
+        ({"inputs": ["good"] * 300}, 413, "inputs: 300 items are too many; at most 256"),
+        ({"inputs": "good", "truncate": True}, 422, "truncate: is not a field that is known here"),
+    ],
+)
+async def test_what_has_no_tokens_is_named(service: Service, body: dict[str, Any], status: int, error: str) -> None:
+    response = await service.client.post("/tokenize", json=body)
+    assert (response.status_code, response.json()["error"]) == (status, error)
+
+
+async def test_a_prompt_stands_before_each_text(start: Any, tmp_path: Path) -> None:
+    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
+    async with start(models=tmp_path) as service:
+        body = {"inputs": "good", "prompt_name": "query", "add_special_tokens": False}
+        options = service.live.registry.deployments[0].manifest.task_options
+        options["prompts"] = {"query": "the film "}
+        answer = (await service.client.post("/tokenize", json=body)).json()
+    assert [token["text"] for token in answer[0]] == ["the", "film", "good"]
+
+
 async def test_info_tells_the_truth_of_the_model(start: Any) -> None:
     async with start(max_items=7, max_batch_tokens=99, max_batch_rows=9, max_waiting_rows=77) as service:
         info = (await service.client.get("/info")).json()
