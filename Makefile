@@ -28,7 +28,7 @@ RECIPES := $(filter-out $(patsubst %,scripts/recipes/%.toml,nli sts translate wn
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test test-fast test-slow gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
+.PHONY: help serve test coverage test-fast test-slow gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -40,6 +40,10 @@ serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
 	@exec $(BIN)/hooper serve
 
 test:  ## install everything and run the tests, but for those that are slow or need a GPU
+	@$(ENVIRONMENT) test
+	$(PYTEST) -m 'not slow and not gpu' $(ARGS) $(TESTS)
+
+coverage:  ## the same, measuring which code they run, of which there is a least share (pyproject.toml); much slower
 	@$(ENVIRONMENT) test
 	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term $(ARGS) $(TESTS)
 

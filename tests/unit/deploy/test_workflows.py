@@ -65,12 +65,12 @@ def test_the_same_is_run_as_before_a_commit() -> None:
     assert ".ci/run" in [step.get("run") for step in steps(loaded("release"))]
 
 
-def test_the_slow_tests_run_every_night() -> None:
+def test_the_slow_tests_and_the_measure_of_coverage_run_every_night() -> None:
     workflow = loaded("ci")
     assert {"cron": "43 2 * * *"} in workflow[True]["schedule"], "`on` is true in YAML"
     slow = workflow["jobs"]["slow"]
     assert "github.event.schedule == '43 2 * * *'" in slow["if"]
-    assert "make test-slow" in [step.get("run") for step in slow["steps"]]
+    assert {"make test-slow", "make coverage"} <= {step.get("run") for step in slow["steps"]}
 
 
 def test_images_bear_the_versions_tag_and_go_where_the_repository_says() -> None:
@@ -105,7 +105,7 @@ def test_nothing_is_published_that_was_not_checked_and_attested() -> None:
 def test_every_target_of_tests_says_in_how_many_processes_they_run() -> None:
     """What make would run, with no variable set by anybody."""
     environment = {name: value for name, value in os.environ.items() if name != "WORKERS"}
-    for target in ("test", "test-fast", "test-slow"):
+    for target in ("test", "coverage", "test-fast", "test-slow"):
         command = ["make", "--no-print-directory", "--dry-run", target]
         ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         assert " -n auto " in ran.stdout
