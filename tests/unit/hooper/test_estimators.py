@@ -123,11 +123,11 @@ def test_fit_begins_anew_and_a_warm_start_goes_on(options: dict[str, Any]) -> No
     ("labels", "classes"),
     [
         ([True, False], [False, True]),
-        (["yes", "no"], ["no", "yes"]),
-        ([-1, 0], [-1, 0]),
-        ([1.0, 2.0], [1.0, 2.0]),
+        pytest.param(["yes", "no"], ["no", "yes"], marks=pytest.mark.slow),
+        pytest.param([-1, 0], [-1, 0], marks=pytest.mark.slow),
+        pytest.param([1.0, 2.0], [1.0, 2.0], marks=pytest.mark.slow),
         (pandas.Series(["b", "a"], dtype="category"), ["a", "b"]),
-        (np.array([[3], [4]]), [3, 4]),
+        pytest.param(np.array([[3], [4]]), [3, 4], marks=pytest.mark.slow),
     ],
 )
 def test_labels_keep_their_type(labels: Any, classes: list[Any], options: dict[str, Any]) -> None:
@@ -193,17 +193,15 @@ def test_without_rows_that_were_held_out_nothing_is_published(fitted: TextClassi
     assert read_manifest(held_out.save("films")).evaluation["rows"] == 10
 
 
-def test_runs_are_kept_where_they_are_asked_for(options: dict[str, Any], place: Path) -> None:
-    TextClassifier(**{**options, "epochs": 0.2}, runs="kept").fit(TEXTS, LABELS)
+def test_runs_are_kept_where_they_are_asked_for_and_nothing_is_said(
+    options: dict[str, Any], place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    TextClassifier(**{**options, "epochs": 0.2}, runs="kept").fit(TEXTS, LABELS).predict(TEXTS)
+    assert capfd.readouterr() == ("", "")
     assert (place / "kept" / "model" / "final" / "config.json").is_file()
 
 
-def test_it_says_what_it_does_where_it_is_asked_to(
-    options: dict[str, Any], capfd: pytest.CaptureFixture[str], fitted: TextClassifier
-) -> None:
-    fitted.predict(TEXTS)
-    TextClassifier(**{**options, "epochs": 0.2}).fit(TEXTS, LABELS)
-    assert capfd.readouterr() == ("", "")
+def test_it_says_what_it_does_where_it_is_asked_to(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     TextClassifier(**{**options, "epochs": 0.2}, verbose=True).fit(TEXTS, LABELS)
     assert "40 rows to train on" in capfd.readouterr().out
 

@@ -66,7 +66,7 @@ def test_texts_of_invisible_characters_end_too(models: Path, tmp_path: Path) -> 
     assert run(models, "tiny/1", 64, "--data", str(data)) == 0
 
 
-@pytest.mark.parametrize("task", ["question-answering", "summarization"])
+@pytest.mark.parametrize("task", [pytest.param("question-answering", marks=pytest.mark.slow), "summarization"])
 def test_every_task_can_be_measured(task: str, tmp_path: Path) -> None:
     folder = publish_tiny_task(tmp_path, task, "tiny")  # type: ignore[arg-type]
     assert run(tmp_path, "tiny/1", 64) == 0

@@ -16,6 +16,7 @@ from scripts.peers.compatibility import CheckpointOutcome, main, table
 from tests.unit.scripts.conftest import Save
 
 
+@pytest.mark.slow  # a figure of the documents, and what publishes them is tested beside scripts/export
 def test_each_checkpoint_is_published_or_refused_and_compared(
     save: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
