@@ -129,8 +129,10 @@ class StepExecutor:
             submission.inference_s = min(total_s, time.monotonic() - submission.started) if submission.is_split else total_s
             submission.batch_rows = max(submission.batch_rows, len(batch))
             submission.batch_tokens = max(submission.batch_tokens, num_tokens)
-        is_finished = step.is_finished or [True] * len(batch)
-        for sequence, output, has_ended in zip(batch, step.outputs, is_finished, strict=True):
+        is_finished, is_reading = step.is_finished or [True] * len(batch), step.is_reading or [False] * len(batch)
+        for sequence, output, has_ended, reads_on in zip(batch, step.outputs, is_finished, is_reading, strict=True):
+            if reads_on:
+                continue  # it has written nothing yet, and this is none of its steps
             is_last = has_ended or isinstance(output, HooperError) or is_at_limit(sequence)
             sequence.submission.num_new_tokens += sequence.num_cache_rows
             sequence.submission.deliver(sequence, output, is_last)

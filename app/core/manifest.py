@@ -68,17 +68,19 @@ class Graph(_Frozen):
 
 
 class Decoder(_Frozen):
-    """The graph of one step of what is written, beside the encoder's, which is `Manifest.graph`.
+    """The graph of one step of what is written. Behind an encoder it stands beside the encoder's, which is `Manifest.graph`;
+    without one it is `Manifest.graph`, the same file.
 
     Of an encoder-decoder model, the encoder's one output is of axis `token` and holds for each token of the source the keys and
     values that the decoder's layers read: (num_tokens, num_layers x 2 x num_heads x head_size), key before value.
 
     Inputs of the step's graph, for B sequences; C and S are the capacities of the cache, D is `head_size`:
-        `input_ids` int64 (B, 1); `past_lengths` int32 (B): tokens in the cache before this one, which are its position;
-        `total_length` int32 (): the largest of them, plus 1; `past_key.I`, `past_value.I` float (B, num_heads, C, D);
+        `input_ids` int64 (B, T): T tokens of each, 1 behind an encoder, and 1 where B is more than 1 and anything was read
+        before; `past_lengths` int32 (B): tokens in the cache before these, which are the first one's position;
+        `total_length` int32 (): the largest of them, plus T; `past_key.I`, `past_value.I` float (B, num_heads, C, D);
         with an encoder `source_lengths` int32 (B) and `cross_key.I`, `cross_value.I` float (B, num_heads, S, D).
-    Outputs: `logits` float (B, vocab_size), and for each input of the cache that the step writes, one of the same name behind
-        `new_`, which is bound to the same memory: the step writes its token's key and value in place.
+    Outputs: `logits` float (B, vocab_size), of the last token, and for each input of the cache that the step writes, one of the
+        same name behind `new_`, which is bound to the same memory: the step writes its tokens' keys and values in place.
     """
 
     file: FileName

@@ -45,7 +45,7 @@ class SamplingParams:
     """
 
     max_new_tokens: int
-    """Steps after which a sequence ends that has not ended by itself."""
+    """Steps after which a sequence ends that has not ended by itself; fewer, where a row is continued and fills the cache."""
     min_new_tokens: int = 0
     decoder_input_ids: tuple[int, ...] = ()
     """What the decoder reads first, where an encoder reads the row: the start token. Empty: the row itself is continued."""
@@ -138,3 +138,5 @@ class StepOutput:
     inference_s: float
     is_finished: abc.Sequence[bool] = ()
     """Whether each sequence has ended by itself; empty after `encode`, which ends all of them."""
+    is_reading: abc.Sequence[bool] = ()
+    """Whether each sequence has more of its row to read before it is written: its output says nothing. Empty: none has."""

@@ -1,11 +1,11 @@
-"""GenerationEngine: an encoder, and the steps of a decoder over one cache, run on a thread of their own."""
+"""GenerationEngine: the steps of a decoder over one cache, and the encoder before it, if any, on a thread of their own."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import abc, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -46,10 +46,24 @@ class Generation:
     writer: Writer
     next_token_ids: abc.Sequence[int]
     """What each of its rows reads in the next step."""
+    unread: abc.Sequence[int] = ()
+    """Tokens of its row that it has to read before anything is written."""
+
+    @property
+    def is_reading(self) -> bool:
+        return bool(self.unread)
+
+
+PROMPT_TOKENS = 128
+"""Of rows that are continued, so many are read in one step at most: whoever is being written waits for no long row, and a step
+that reads is still busy with products, not with fetching weights."""
 
 
 class GenerationEngine:
     """Writes sequences: `prefill` encodes their sources and takes the decoder's first step, `decode` takes one more.
+
+    Without an encoder a sequence goes on from its own row, which the decoder reads: `PROMPT_TOKENS` in each step, whichever
+    phase it is, one sequence after the other. What is written already takes its step beside that.
 
     Satisfies `app.batching.engine.Engine`. A sequence's tokens depend on its own row and sampling alone.
     """
@@ -57,27 +71,30 @@ class GenerationEngine:
     def __init__(
         self,
         manifest: Manifest,
-        encoder: EncoderEngine,
+        encoder: EncoderEngine | None,
         decoder_file: Path,
         decoder: BoundSession,
         decoder_provider: Provider,
         num_cache_rows: int,
+        num_threads: int = 0,
     ) -> None:
         """
         Args:
             manifest: has a decoder.
-            encoder: of the manifest's graph; it is run on this engine's thread, and closed with it.
+            encoder: of the manifest's graph; it is run on this engine's thread, and closed with it. None: there is none.
             decoder_file: the decoder's graph, for messages.
             decoder: what opened it.
             decoder_provider: what it runs on.
             num_cache_rows: sequences, or beams of them, that may be written at the same time.
+            num_threads: of the decoder, where it has no encoder.
 
         Raises:
             InvalidArtefact: a graph is not as the manifest says.
         """
-        self._decoder = _decoder_of(manifest)
+        self._decoder = _decoder_of(manifest, encoder is not None)
         self._encoder, self.decoder_provider = encoder, decoder_provider
-        self.slots = CacheSlots(num_cache_rows, self._decoder.max_length)
+        self.num_threads = encoder.num_threads if encoder is not None else num_threads
+        self.slots = CacheSlots(num_cache_rows, self._decoder.max_length, continues_rows=encoder is None)
         """Which rows of the cache are spoken for."""
         cache = KvCache(self._decoder, num_cache_rows, manifest.max_tokens)
         self._session: DecoderSession | None = DecoderSession(decoder_file, self._decoder, decoder, cache)
@@ -91,17 +108,13 @@ class GenerationEngine:
 
     @property
     def provider(self) -> Provider:
-        """Of the encoder."""
-        return self._encoder.provider
+        """Of the encoder; without one, of the decoder."""
+        return self.decoder_provider if self._encoder is None else self._encoder.provider
 
     @property
     def execution_providers(self) -> list[str]:
-        """Of the encoder, as the engine reports it."""
-        return self._encoder.execution_providers
-
-    @property
-    def num_threads(self) -> int:
-        return self._encoder.num_threads
+        """The same, as the engine reports it."""
+        return self.decoder_execution_providers if self._encoder is None else self._encoder.execution_providers
 
     @property
     def num_used_rows(self) -> int:
@@ -160,7 +173,7 @@ class GenerationEngine:
         try:
             while running:
                 step = self._step(Batch(phase, running), onnxruntime.RunOptions())
-                for sequence, output in zip(running, step.outputs, strict=True):
+                for sequence, output in zip(running, step.outputs, strict=True):  # of who still reads, an empty one
                     if isinstance(output, HooperError):
                         raise output
                     outputs[sequence].append(output)
@@ -176,7 +189,8 @@ class GenerationEngine:
     def _give_back(self) -> None:
         self._session = None
         self._generations.clear()
-        self._encoder.give_back()
+        if self._encoder is not None:
+            self._encoder.give_back()
 
     # --- on the thread
 
@@ -184,17 +198,51 @@ class GenerationEngine:
         began = time.perf_counter()
         session = self._opened()
         self._forget_released(session.cache)
-        if batch.phase == "prefill":
-            prefilled, num_computed = self._prefill(session, batch.sequences, options)
-        else:
+        prefilled: abc.Sequence[Generation | HooperError]
+        num_computed = 0
+        if batch.phase == "decode":
             prefilled = [self._generations[_slot_of(sequence)] for sequence in batch.sequences]
-            num_computed = sum(sequence.num_cache_rows for sequence in batch.sequences)
-        writing = [entry for entry in prefilled if isinstance(entry, Generation)]
-        written = iter(self._write(session, writing, options))
-        results = [next(written) if isinstance(entry, Generation) else entry for entry in prefilled]
-        is_finished = [isinstance(result, HooperError) or result.is_finished for result in results]
-        outputs = [result if isinstance(result, HooperError) else _output(result) for result in results]
-        return StepOutput(outputs, num_computed, time.perf_counter() - began, is_finished)
+        elif self._encoder is None:
+            prefilled = [self._begin_reading(session.cache, sequence) for sequence in batch.sequences]
+        else:
+            prefilled, num_computed = self._prefill(session, self._encoder, batch.sequences, options)
+        entries = [entry for entry in prefilled if isinstance(entry, Generation)]
+        writing = [entry for entry in entries if not entry.is_reading]
+        reading = [entry for entry in entries if entry.is_reading]
+        if batch.phase == "decode":
+            num_computed = sum(entry.writer.num_rows for entry in writing)
+        num_read, results = self._read(session, reading, options)
+        results |= dict(zip(map(id, writing), self._write(session, writing, options), strict=True))
+        return _step_output(
+            [results[id(entry)] if isinstance(entry, Generation) else entry for entry in prefilled],
+            num_computed + num_read,
+            time.perf_counter() - began,
+        )
+
+    def _begin_reading(self, cache: KvCache, sequence: Sequence) -> Generation:
+        generation = self._begin(sequence)
+        cache.add(generation.slot)
+        generation.unread = sequence.row.input_ids
+        return generation
+
+    def _read(
+        self, session: DecoderSession, generations: abc.Sequence[Generation], options: RunOptions
+    ) -> tuple[int, dict[int, Written | HooperError]]:
+        """Read on in the rows of these, the first ones first.
+
+        Returns:
+            how many tokens were read, and what each came to, by its id: nothing, where it has more to read.
+        """
+        results: dict[int, Written | HooperError] = {}
+        num_left = PROMPT_TOKENS
+        for generation in generations:
+            token_ids, generation.unread = generation.unread[:num_left], generation.unread[num_left:]
+            num_left -= len(token_ids)
+            rows = session.cache.rows(generation.slot)
+            if token_ids:
+                _run_row(session, rows[0], token_ids, options)
+            results[id(generation)] = NOTHING if generation.is_reading else _written(generation, session, rows)
+        return PROMPT_TOKENS - num_left, results
 
     def _forget_released(self, cache: KvCache) -> None:
         slots = [self._released.popleft() for _ in range(len(self._released))]
@@ -203,14 +251,14 @@ class GenerationEngine:
         cache.release(slots)
 
     def _prefill(
-        self, session: DecoderSession, sequences: abc.Sequence[Sequence], options: RunOptions
+        self, session: DecoderSession, encoder: EncoderEngine, sequences: abc.Sequence[Sequence], options: RunOptions
     ) -> tuple[abc.Sequence[Generation | HooperError], int]:
         """Put the sources into the cache, and what the sequences start with, but for the last token: that is the next step's.
 
         Returns:
             a generation or an error for every sequence, and the tokens that the encoder multiplied.
         """
-        encoded, num_computed = self._encode([sequence.row for sequence in sequences], options)
+        encoded, num_computed = _encode(encoder, [sequence.row for sequence in sequences], options)
         prefilled: list[Generation | HooperError] = [
             output if isinstance(output, HooperError) else self._begin(sequence)
             for sequence, output in zip(sequences, encoded, strict=True)
@@ -233,28 +281,17 @@ class GenerationEngine:
 
     def _begin(self, sequence: Sequence) -> Generation:
         sampling, slot, first_token_ids = _sampling_of(sequence), _slot_of(sequence), self._first_token_ids(sequence)
+        room = self._decoder.max_length - len(first_token_ids)
+        if room < sampling.max_new_tokens:  # behind a long text
+            sampling = replace(sampling, max_new_tokens=room)
         kind = BeamSearch if sampling.num_beams > 1 else TokenSampler
         self._generations[slot] = generation = Generation(slot, kind(sampling, first_token_ids), first_token_ids[-1:])
         return generation
 
     def _first_token_ids(self, sequence: Sequence) -> abc.Sequence[int]:
+        if self._encoder is None:
+            return sequence.row.input_ids
         return _sampling_of(sequence).decoder_input_ids or (self._decoder.start_token_id,)
-
-    def _encode(self, rows: abc.Sequence[Row], options: RunOptions) -> tuple[list[RowOutput | HooperError], int]:
-        """An output or an error for every row: those that fail together are run in halves, since nothing is kept yet."""
-        try:
-            step = self._encoder.run_batch(rows, options)
-        except Exception as error:
-            if options.terminate or isinstance(error, EngineLost):
-                raise
-            if len(rows) == 1:
-                failed = f"the engine failed on the source of a sequence ({type(error).__name__})"
-                return [error if isinstance(error, HooperError) else EngineFailed(failed)], rows[0].num_tokens
-        else:
-            return list(step.outputs), step.num_computed_tokens
-        middle = len(rows) // 2
-        (first, num_first), (second, num_second) = self._encode(rows[:middle], options), self._encode(rows[middle:], options)
-        return first + second, num_first + num_second
 
     def _write(
         self, session: DecoderSession, generations: abc.Sequence[Generation], options: RunOptions
@@ -272,6 +309,24 @@ class GenerationEngine:
         if self._session is None:
             raise EngineLost("the engine was given back")
         return self._session
+
+
+def _encode(encoder: EncoderEngine, rows: abc.Sequence[Row], options: RunOptions) -> tuple[list[RowOutput | HooperError], int]:
+    """An output or an error for every row: those that fail together are run in halves, since nothing is kept yet."""
+    try:
+        step = encoder.run_batch(rows, options)
+    except Exception as error:
+        if options.terminate or isinstance(error, EngineLost):
+            raise
+        if len(rows) == 1:
+            failed = f"the engine failed on the source of a sequence ({type(error).__name__})"
+            return [error if isinstance(error, HooperError) else EngineFailed(failed)], rows[0].num_tokens
+    else:
+        return list(step.outputs), step.num_computed_tokens
+    middle = len(rows) // 2
+    first, num_first = _encode(encoder, rows[:middle], options)
+    second, num_second = _encode(encoder, rows[middle:], options)
+    return first + second, num_first + num_second
 
 
 def _run(session: DecoderSession, rows: range, options: RunOptions) -> None:
@@ -295,6 +350,28 @@ def _run(session: DecoderSession, rows: range, options: RunOptions) -> None:
     session.cache.past_lengths[rows.start : rows.stop] += 1
 
 
+def _run_row(session: DecoderSession, row: int, token_ids: abc.Sequence[int], options: RunOptions) -> None:
+    """Read these tokens of a row, fewer at once where memory is short.
+
+    Raises:
+        OutOfMemory: it is too short for one.
+    """
+    pending = [token_ids]
+    while pending:
+        part = pending.pop()
+        try:
+            session.read(row, part, options)
+        except Exception as error:  # onnxruntime raises a dozen unrelated types here
+            if not is_out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise OutOfMemory("the engine had no memory to read one token of a single sequence") from error
+            middle = len(part) // 2
+            pending += [part[middle:], part[:middle]]
+        else:
+            session.cache.past_lengths[row] += len(part)
+
+
 def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence[int]) -> Written | HooperError:
     """What the logits of its rows come to, with the cache ready for its next step."""
     cache = session.cache
@@ -314,6 +391,16 @@ def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence
     return written
 
 
+NOTHING = Written([], None, [], [], is_finished=False)
+"""What a step comes to for a sequence whose row has more to read."""
+
+
+def _step_output(results: abc.Sequence[Written | HooperError], num_computed: int, inference_s: float) -> StepOutput:
+    is_finished = [isinstance(result, HooperError) or result.is_finished for result in results]
+    outputs = [result if isinstance(result, HooperError) else _output(result) for result in results]
+    return StepOutput(outputs, num_computed, inference_s, is_finished, [result is NOTHING for result in results])
+
+
 def _output(written: Written) -> RowOutput:
     output: dict[str, Array | Ints] = {
         "token_ids": np.array(written.token_ids, np.int64),
@@ -325,15 +412,16 @@ def _output(written: Written) -> RowOutput:
     return output
 
 
-def _decoder_of(manifest: Manifest) -> Decoder:
+def _decoder_of(manifest: Manifest, has_encoder: bool) -> Decoder:
     """
     Raises:
-        InvalidArtefact: the manifest's graphs are not those of an encoder and its decoder.
+        InvalidArtefact: the manifest's graphs are not those of an encoder and its decoder, or of a decoder alone.
     """
     decoder, outputs = manifest.decoder, manifest.graph.outputs
-    if decoder is None or not decoder.has_encoder:
-        raise InvalidArtefact(f"{manifest.name}/{manifest.version} has no decoder that reads what an encoder makes of a source")
-    if len(outputs) != 1 or outputs[0].name != "cross" or outputs[0].axis != "token":
+    if decoder is None or decoder.has_encoder != has_encoder:
+        what = "that reads what an encoder makes of a source" if has_encoder else "that reads a text itself"
+        raise InvalidArtefact(f"{manifest.name}/{manifest.version} has no decoder {what}")
+    if has_encoder and (len(outputs) != 1 or outputs[0].name != "cross" or outputs[0].axis != "token"):
         raise InvalidArtefact(f"the encoder of {manifest.name}/{manifest.version} does not give `cross` for each token")
     return decoder
 

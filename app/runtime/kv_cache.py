@@ -17,9 +17,18 @@ DEFAULT_SHARE = 4
 
 
 def bytes_per_row(decoder: Decoder, max_source_tokens: int) -> int:
-    """What one row takes when it is full: keys and values of each layer, for each token of the sequence and of its source."""
-    num_tokens = decoder.max_length + max_source_tokens
+    """What one row takes when it is full: keys and values of each layer, for each token of the sequence and of its source.
+
+    Args:
+        decoder: of the model.
+        max_source_tokens: that its encoder reads, where it has one.
+    """
+    num_tokens = decoder.max_length + _source_capacity(decoder, max_source_tokens)
     return 2 * decoder.num_layers * decoder.num_heads * decoder.head_size * num_tokens * BYTES_PER_NUMBER
+
+
+def _source_capacity(decoder: Decoder, max_source_tokens: int) -> int:
+    return max_source_tokens if decoder.has_encoder else 0
 
 
 def num_cache_rows(decoder: Decoder, max_source_tokens: int, max_rows: int, limit: int, available: int | None) -> int:
@@ -39,9 +48,9 @@ def num_cache_rows(decoder: Decoder, max_source_tokens: int, max_rows: int, limi
     if budget >= row_bytes:
         return min(max_rows, budget // row_bytes)
     of = "HOOPER_CACHE_BYTES allows" if limit else f"are a quarter of the {available:,} bytes of memory that are free:"
+    source = f" and {max_source_tokens} of its source" if decoder.has_encoder else ""
     raise InvalidSettings(
-        f"one sequence of {decoder.max_length} tokens and {max_source_tokens} of its source takes {row_bytes:,} bytes of cache,"
-        f" and {of} {budget:,}"
+        f"one sequence of {decoder.max_length} tokens{source} takes {row_bytes:,} bytes of cache, and {of} {budget:,}"
     )
 
 
@@ -51,13 +60,15 @@ class CacheSlots:
     Invariant: the sequences that hold a slot need, together, no more rows than there are.
     """
 
-    def __init__(self, num_rows: int, max_tokens: int) -> None:
+    def __init__(self, num_rows: int, max_tokens: int, continues_rows: bool = False) -> None:
         """
         Args:
             num_rows: of the cache.
             max_tokens: that a row holds, of what is written and what it starts with.
+            continues_rows: whether sequences start with the tokens of their rows, as without an encoder.
         """
         self._num_rows, self.max_tokens = num_rows, max_tokens
+        self._continues_rows = continues_rows
         self._rows_of: dict[int, int] = {}
         self._last_slot = 0
 
@@ -87,6 +98,13 @@ class CacheSlots:
                 f"{sampling.num_beams} beams need as many rows of the cache, which has {self.num_rows} (HOOPER_CACHE_BYTES and"
                 " HOOPER_MAX_BATCH_ROWS set how many)"
             )
+        if self._continues_rows:  # up to what it has room for
+            if row.num_tokens >= self.max_tokens:
+                raise TooLarge(
+                    f"a text of {row.num_tokens} tokens leaves no room for another among the {self.max_tokens} that the model"
+                    " reads and writes"
+                )
+            return
         num_first = max(1, len(sampling.decoder_input_ids))
         if num_first + sampling.max_new_tokens > self.max_tokens:
             raise TooLarge(
@@ -110,7 +128,8 @@ class KvCache:
         shape = (decoder.num_layers, 2, num_rows, decoder.num_heads)
         try:
             self.past = np.zeros((*shape, decoder.max_length, decoder.head_size), np.float32)
-            self.cross = np.zeros((*shape, max_source_tokens, decoder.head_size), np.float32)
+            num_source_tokens = _source_capacity(decoder, max_source_tokens)
+            self.cross = np.zeros((*shape, num_source_tokens, decoder.head_size), np.float32)
         except MemoryError as error:
             num_bytes = num_rows * bytes_per_row(decoder, max_source_tokens)
             raise InvalidSettings(
@@ -130,18 +149,21 @@ class KvCache:
         """The rows of a slot, in the order of its beams."""
         return self._rows_of[slot]
 
-    def add(self, slot: int, cross: Array) -> None:
+    def add(self, slot: int, cross: Array | None = None) -> None:
         """A row behind all others.
 
         Args:
             slot: has none yet.
-            cross: what the encoder gave of its source: (tokens, layers x 2 x heads x head_size), key before value.
+            cross: what the encoder gave of its source: (tokens, layers x 2 x heads x head_size), key before value; None: there
+                is no encoder.
         """
-        row, num_tokens = self._append(slot), len(cross)
+        row, num_tokens = self._append(slot), 0 if cross is None else len(cross)
+        self.past_lengths[row], self.source_lengths[row] = 0, num_tokens
+        if cross is None:
+            return
         layers, _, _, heads, _, size = self.cross.shape
         by_token = cross.reshape(num_tokens, layers, 2, heads, size)
         self.cross[:, :, row, :, :num_tokens] = by_token.transpose(1, 2, 3, 0, 4)
-        self.past_lengths[row], self.source_lengths[row] = 0, num_tokens
 
     def widen(self, slot: int, num_rows: int) -> None:
         """Give a slot of one row so many, which hold the same."""

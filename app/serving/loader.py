@@ -53,6 +53,7 @@ from app.runtime.providers import (
     DeviceChoice,
     PrecisionChoice,
     Provider,
+    available_cores,
     choices_of_auto,
     choose_provider,
     for_decoder,
@@ -251,23 +252,30 @@ def _build(
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
     if decoder is not None:
-        encoder = EncoderEngine(graph_file, manifest.graph, provider, options.num_threads, factories.session)
-        return _writing(artefact, encoder, decoder, options, factories.decoder), task, tokenizer
+        encoder = None
+        if decoder.has_encoder:
+            encoder = EncoderEngine(graph_file, manifest.graph, provider, options.num_threads, factories.session)
+        return _writing(artefact, encoder, decoder, provider, options, factories.decoder), task, tokenizer
     engines = open_engines(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, factories.session)
     return engines, task, tokenizer
 
 
 def _writing(
-    artefact: Artefact, encoder: EncoderEngine, decoder: Decoder, options: LoadOptions, decoder_factory: DecoderFactory
+    artefact: Artefact,
+    encoder: EncoderEngine | None,
+    decoder: Decoder,
+    provider: Provider,
+    options: LoadOptions,
+    decoder_factory: DecoderFactory,
 ) -> GenerationEngine:
-    manifest = artefact.manifest
-    provider = for_decoder(encoder.provider, manifest, options.precision)
+    manifest, num_threads = artefact.manifest, options.num_threads or available_cores()
+    provider = for_decoder(provider, manifest, options.precision)
     file = artefact.folder / decoder.file_for(provider.precision)
-    session = decoder_factory(file, decoder, provider, encoder.num_threads)
+    session = decoder_factory(file, decoder, provider, num_threads)
     num_rows = num_cache_rows(
         decoder, manifest.max_tokens, options.max_batch_rows, options.cache_bytes, available_bytes()
     )  # now that both graphs are in memory
-    return GenerationEngine(manifest, encoder, file, session, provider, num_rows)
+    return GenerationEngine(manifest, encoder, file, session, provider, num_rows, num_threads)
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Engine]) -> None:

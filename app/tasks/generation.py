@@ -34,6 +34,8 @@ MAX_CHARACTERS = 256
 GOLDEN_NEW_TOKENS = 20
 MAX_TOKENS_PER_CHARACTER = 4
 """Bytes of a character, each of which may be a token."""
+ANY_WORD = "a"
+"""What stands before a continuation while it is decoded."""
 SHOWN = 80
 """Characters of a text that an error repeats."""
 SAMPLING_NAMES = frozenset(field.name for field in fields(SamplingParams)) - {
@@ -277,6 +279,9 @@ class TextGenerator:
         self.tokenizer, self.decoder, self.target = tokenizer, decoder, target or tokenizer
         self._pieces = self.target.pieces()
         self._grammars = GrammarCompiler(self.target, decoder.vocab_size, decoder.eos_token_ids)
+        # decoders leave out a blank before the first token that they are given
+        self._before = () if decoder.has_encoder else tuple(self._pieces.encode([ANY_WORD])[0].ids)
+        self._num_before = len(self.target.decode(self._before, skip_special_tokens=True))
         try:
             self.sampling(GenerationOptions())
         except (TypeError, ValueError, HooperError) as error:
@@ -294,7 +299,8 @@ class TextGenerator:
         """
         own = self.decoder.generation
         values = {name: _frozen(value) for name, value in own.items() if name in SAMPLING_NAMES}
-        values |= {"eos_token_ids": self.decoder.eos_token_ids, "decoder_input_ids": (self.decoder.start_token_id,)}
+        first = (self.decoder.start_token_id,) if self.decoder.has_encoder else ()
+        values |= {"eos_token_ids": self.decoder.eos_token_ids, "decoder_input_ids": first}
         values |= {
             name: value for name in OPTION_NAMES if name in SAMPLING_NAMES and (value := getattr(options, name)) is not None
         }
@@ -346,12 +352,13 @@ class TextGenerator:
         return generator
 
     def text_of(self, token_ids: Sequence[int]) -> str:
-        """Without special tokens, and the blanks that the checkpoint's tokenizer leaves out."""
+        """Without special tokens, and the blanks that the checkpoint's tokenizer leaves out. Of a text that is continued, the
+        blank that it may begin with belongs to it."""
         text = self._decoded(token_ids)
         return without_blanks(text) if self.decoder.clean_up_tokenization_spaces else text
 
     def _decoded(self, token_ids: Sequence[int]) -> str:
-        text = self.target.decode(token_ids, skip_special_tokens=True)
+        text = self.target.decode([*self._before, *token_ids], skip_special_tokens=True)[self._num_before :]
         return text.replace(self._newline, "\n") if self._newline else text
 
     def _hypotheses(self, output: RowOutput, options: GenerationOptions) -> Iterator[_Hypothesis]:
@@ -412,7 +419,7 @@ class TextGenerator:
         return {**values, **freed, "constraint": self._grammars.compiled(form)}
 
     def _lengths(self, options: GenerationOptions, values: Mapping[str, Any]) -> dict[str, int]:
-        room = self._room(len(values["decoder_input_ids"]))
+        room = self._room(max(1, len(values["decoder_input_ids"])))  # a text that is continued has one token at least
         if options.max_new_tokens is not None and options.max_new_tokens > room:
             raise InvalidInput(f"should be at most {room}, which is what the model can write", "max_new_tokens")
         max_new_tokens = options.max_new_tokens or self._usual_new_tokens(room)

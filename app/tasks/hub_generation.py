@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from app.core.errors import InvalidInput
 from app.core.types import Truncation
 from app.core.validation import wrong_field
+from app.tasks.base import Result
 from app.tasks.generation import GeneratedText, SourceText
 from app.tasks.spec import HuggingFaceCodec
 
@@ -41,6 +42,49 @@ class TgiDetails(BaseModel):
     def of(cls, answer: GeneratedText) -> TgiDetails:
         reason = "length" if answer.finish_reason == "length" else "stop_sequence" if answer.has_stop_string else "eos_token"
         return cls.model_construct(finish_reason=reason, generated_tokens=answer.num_new_tokens, prefill=[], tokens=[])
+
+
+class WrittenText(BaseModel):
+    """A text, as the specification has it, and how it ended."""
+
+    generated_text: str = Field(description="The text that was written.")
+    details: TgiDetails = Field(description="How it ended.")
+
+    @classmethod
+    def of(cls, result: Result) -> WrittenText:
+        return cls.model_construct(generated_text=result.answer.text, details=TgiDetails.of(result.answer))
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+FLAGS = {"return_full_text": Flag}
+
+
+def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """Parameters of text-generation-inference, for a task that writes any text.
+
+    Args:
+        family: what the task is called in descriptions.
+        own: those that the task describes itself.
+    """
+
+    def parameter(kind: Any, description: str) -> tuple[Any, Any]:
+        return kind | None, Field(None, description=f"{family}: {description}.")
+
+    refused = "of text-generation-inference, and refused unless it says nothing"
+    return {
+        "max_new_tokens": parameter(Whole, "how many tokens to write at most"),
+        "do_sample": parameter(Flag, "whether tokens are drawn"),
+        "temperature": parameter(Number, "how freely tokens are drawn, from 0 for the likeliest alone to 100"),
+        "top_k": parameter(Annotated[int, Field(ge=1, strict=True)], "they are drawn from so many of the likeliest"),
+        "top_p": parameter(Number, "they are drawn from those that together have this probability"),
+        "seed": parameter(Whole, "the same seed gives the same text"),
+        "stop": parameter(list[str], "strings at which a text ends"),
+        "repetition_penalty": parameter(Number, "above 1 makes tokens that were written less likely"),
+        **{name: parameter(FLAGS.get(name, Any), refused) for name in NOT_HERE if name not in own},
+        "details": parameter(Flag, "changes nothing; every answer says how its text ended"),
+    }
 
 
 def native_values(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
 from app.tasks.spec import DropInCodec, NativeRoute, TaskSpec
 from app.tasks.text2text_generation.spec import SPEC as TEXT2TEXT_GENERATION
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
+from app.tasks.text_generation.spec import SPEC as TEXT_GENERATION
 from app.tasks.text_ranking.spec import SPEC as TEXT_RANKING
 from app.tasks.text_regression import SPEC as TEXT_REGRESSION
 from app.tasks.token_classification.spec import SPEC as TOKEN_CLASSIFICATION
@@ -52,6 +53,7 @@ BUILT_IN = (
     FILL_MASK,
     ABSTRACTIVE_SUMMARIZATION,
     TRANSLATION,
+    TEXT_GENERATION,
     TEXT2TEXT_GENERATION,
 )
 TRAINING_PACKAGES = ("torch", "transformers", "optimum", "datasets")

@@ -21,11 +21,10 @@ from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
 from app.core.sequences import SamplingParams
 from app.core.types import Row
-from app.runtime.decoder_session import open_decoder
-from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.generation_engine import GenerationEngine
 from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, has_int8
 from scripts.bench.report import measurement_parser, run_measurement
+from scripts.export.seq2seq.steps import open_engine_of
 
 
 def open_writer(folder: Path, num_rows: int, num_threads: int = 0, precision: PrecisionChoice = "auto") -> GenerationEngine:
@@ -38,11 +37,10 @@ def open_writer(folder: Path, num_rows: int, num_threads: int = 0, precision: Pr
     if manifest.decoder is None:
         raise InvalidArtefact(f"{folder} holds a model that reads and does not write")
     provider = for_model(choose_provider("cpu"), manifest, has_int8(), precision)
-    encoder = EncoderEngine(folder / manifest.graph.file_for(provider.precision), manifest.graph, provider, num_threads)
-    provider = for_decoder(provider, manifest, precision)
-    file = folder / manifest.decoder.file_for(provider.precision)
-    session = open_decoder(file, manifest.decoder, provider, encoder.num_threads)
-    return GenerationEngine(manifest, encoder, file, session, provider, num_rows)
+    stepping = for_decoder(provider, manifest, precision)
+    encoder_file = folder / manifest.graph.file_for(provider.precision)
+    file = folder / manifest.decoder.file_for(stepping.precision)
+    return open_engine_of(encoder_file, file, manifest, provider, num_rows, num_threads, stepping)
 
 
 def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParams, runs: int) -> dict[str, float]:
@@ -61,7 +59,8 @@ def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParam
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     engine = open_writer(options.model, max(options.sequences) * options.beams, options.threads, options.precision)
     manifest = read_manifest(options.model)
-    first = () if manifest.decoder is None else (manifest.decoder.start_token_id,)
+    decoder = manifest.decoder
+    first = (decoder.start_token_id,) if decoder is not None and decoder.has_encoder else ()
     sampling = SamplingParams(options.new_tokens, decoder_input_ids=first, num_beams=options.beams)
     rng = np.random.default_rng(0)
     num_source = min(options.source_tokens, manifest.max_tokens)

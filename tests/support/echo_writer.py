@@ -133,7 +133,7 @@ def _output(sequences: Sequence[Sequence[int]]) -> RowOutput:
 def echo_deployment(task: str, engine: EchoEngine, metrics: Metrics, **decoder: Any) -> Deployment:
     """`TASK/1`, a model of the task over this engine."""
     spec = installed_tasks()[task]
-    writer = generator(MAX_TOKENS, **decoder)
+    writer = generator(MAX_TOKENS, **{"has_encoder": spec.output.name == "cross", **decoder})
     options = OPTIONS.get(task, {})
     manifest = Manifest(
         name=task,

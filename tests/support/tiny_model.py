@@ -31,6 +31,7 @@ from app.tasks.spec import TaskSpec
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, TextClassification
 from app.tasks.text_regression import TextRegression
 from app.tasks.tokenizer import Tokenizer
+from tests.support.tiny_continuer import publish_tiny_continuer
 from tests.support.tiny_decoder import publish_tiny_decoder
 
 Axis = Literal["row", "token", "position"]
@@ -217,6 +218,8 @@ def publish_tiny_spec(models_dir: Path, spec: TaskSpec) -> Path:
     Returns:
         The folder.
     """
+    if spec.is_generative and spec.output.name != "cross":  # without an encoder
+        return publish_tiny_continuer(models_dir, spec.name, task=spec.name)
     if spec.is_generative:
         return publish_tiny_decoder(models_dir, spec.name, task=spec.name)
     folder = models_dir / spec.name / "1"

@@ -16,7 +16,7 @@ EXAMPLE = "The film was very good."
 
 
 class GenerateRequest(GenerationRequest):
-    """One text or a list of them, and how others are written from them."""
+    """One text or a list of them, and how others are written from them, or they are continued."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -24,7 +24,9 @@ class GenerateRequest(GenerationRequest):
     )
 
     truncation: Literal["error", "truncate"] = Field(
-        "error", description="What to do with a text longer than the model reads: refuse it (`error`) or cut it (`truncate`)."
+        "error",
+        description="What to do with a text longer than the model reads: refuse it (`error`) or cut it (`truncate`): its end,"
+        " or its beginning where the model continues it.",
     )
 
     schema_: dict[str, Any] | None = Field(

@@ -17,7 +17,8 @@ GENERATE = NativeRoute(
     request=GenerateRequest,
     result=GenerateResult,
     summary="Write texts from texts",
-    description="""What the model writes from a text: an answer, a correction, whatever it was trained for.
+    description="""What the model writes from a text: an answer, a correction, whatever it was trained for. A model without an
+encoder (text-generation) continues the text.
 
 Greedy unless a `temperature` above 0 or `num_beams` above 1 is sent, or the checkpoint says otherwise.
 In a list, an item that cannot be answered gets an `error` in its place, and the others are answered.""",

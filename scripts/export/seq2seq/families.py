@@ -6,22 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from app.core.errors import InvalidSettings
-from scripts.export.seq2seq.step_graph import Activation, DecoderLayer, DecoderWeights, FeedForward, Linear, Norm, Weights
+from scripts.export.seq2seq.arrays import activation_of, array_of, linear_of, norm_of, stacked
+from scripts.export.seq2seq.step_graph import (
+    Activation,
+    CrossAttention,
+    DecoderLayer,
+    DecoderWeights,
+    FeedForward,
+    Linear,
+    Norm,
+    Weights,
+)
 
-ACTIVATIONS: Mapping[str, Activation] = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "silu": "silu",
-    "swish": "silu",
-}
-"""transformers' names to the graph's."""
 NO_TABLE = 2048
 """Tokens of the longest sequence of a decoder that numbers no positions: it has no limit, but somebody pays for its cache."""
 
@@ -58,7 +56,9 @@ def refusal(config: Any) -> str:
 
 def num_positions(weights: DecoderWeights) -> int:
     """Tokens of the longest sequence that the decoder writes."""
-    return NO_TABLE if weights.positions is None else len(weights.positions)
+    rotation = weights.layers[0].rotation
+    table = weights.positions if rotation is None else rotation.cos
+    return NO_TABLE if table is None else len(table)
 
 
 # --- BART and its like: one layout of modules, five ways to use it
@@ -67,10 +67,10 @@ def num_positions(weights: DecoderWeights) -> int:
 def _bart_weights(model: Any) -> DecoderWeights:
     decoder, config = model.model.decoder, model.config
     heads = config.decoder_attention_heads
-    embedding = _array(decoder.embed_tokens.weight)
+    embedding = array_of(decoder.embed_tokens.weight)
     is_tied = model.lm_head.weight.data_ptr() == decoder.embed_tokens.weight.data_ptr()
     bias = getattr(model, "final_logits_bias", None)
-    activation = _activation(config.activation_function)
+    activation = activation_of(config.activation_function)
     return DecoderWeights(
         num_heads=heads,
         head_size=config.d_model // heads,
@@ -82,8 +82,8 @@ def _bart_weights(model: Any) -> DecoderWeights:
         is_pre_norm=config.model_type in ("mbart", "pegasus", "m2m_100"),
         final_norm=_optional_norm(decoder, "layer_norm"),
         head=Linear(
-            embedding if is_tied else _array(model.lm_head.weight),
-            None if bias is None or not bias.any() else _array(bias).reshape(-1),
+            embedding if is_tied else array_of(model.lm_head.weight),
+            None if bias is None or not bias.any() else array_of(bias).reshape(-1),
         ),
     )
 
@@ -91,22 +91,20 @@ def _bart_weights(model: Any) -> DecoderWeights:
 def _bart_layer(layer: Any, activation: Activation) -> DecoderLayer:
     own, cross = layer.self_attn, layer.encoder_attn
     return DecoderLayer(
-        self_qkv=_stacked(own.q_proj, own.k_proj, own.v_proj),
-        self_out=_linear(own.out_proj),
-        self_norm=_norm(layer.self_attn_layer_norm),
-        cross_query=_linear(cross.q_proj),
-        cross_out=_linear(cross.out_proj),
-        cross_norm=_norm(layer.encoder_attn_layer_norm),
-        feed_forward=FeedForward(_linear(layer.fc1), _linear(layer.fc2), activation),
-        feed_forward_norm=_norm(layer.final_layer_norm),
+        self_qkv=stacked(own.q_proj, own.k_proj, own.v_proj),
+        self_out=linear_of(own.out_proj),
+        self_norm=norm_of(layer.self_attn_layer_norm),
+        cross=CrossAttention(linear_of(cross.q_proj), linear_of(cross.out_proj), norm_of(layer.encoder_attn_layer_norm)),
+        feed_forward=FeedForward(linear_of(layer.fc1), linear_of(layer.fc2), activation),
+        feed_forward_norm=norm_of(layer.final_layer_norm),
     )
 
 
 def _bart_positions(table: Any) -> Weights:
     """Without the rows before that of the first token."""
     if hasattr(table, "weights"):  # M2M100: numbered from the padding id + 1, with two more rows than positions
-        return _array(table.weights)[table.padding_idx + 1 :]
-    return _array(table.weight)[getattr(table, "offset", 0) :]
+        return array_of(table.weights)[table.padding_idx + 1 :]
+    return array_of(table.weight)[getattr(table, "offset", 0) :]
 
 
 def _embedding_scale(decoder: Any) -> float:
@@ -126,7 +124,7 @@ def _bart_cross(model: Any) -> list[tuple[Any, Any]]:
 
 def _t5_weights(model: Any) -> DecoderWeights:
     config, decoder = model.config, model.decoder
-    embedding = _array(decoder.embed_tokens.weight)
+    embedding = array_of(decoder.embed_tokens.weight)
     is_tied = model.lm_head.weight.data_ptr() == decoder.embed_tokens.weight.data_ptr()
     layers: list[DecoderLayer] = []
     for block in decoder.block:
@@ -138,27 +136,25 @@ def _t5_weights(model: Any) -> DecoderWeights:
         embedding=embedding,
         layers=layers,
         is_pre_norm=True,
-        final_norm=_norm(decoder.final_layer_norm),
+        final_norm=norm_of(decoder.final_layer_norm),
         attention_scale=1.0,
-        head=Linear(embedding if is_tied else _array(model.lm_head.weight)),
+        head=Linear(embedding if is_tied else array_of(model.lm_head.weight)),
         head_scale=config.d_model**-0.5 if config.tie_word_embeddings else 1.0,
     )
 
 
 def _t5_layer(layer: Any, config: Any, distance_bias: Weights | None) -> DecoderLayer:
     own, cross, dense = layer[0].SelfAttention, layer[1].EncDecAttention, layer[2].DenseReluDense
-    activation = _activation(config.dense_act_fn)
+    activation = activation_of(config.dense_act_fn)
     up = dense.wi_1 if config.is_gated_act else dense.wi
-    gate = _linear(dense.wi_0) if config.is_gated_act else None
+    gate = linear_of(dense.wi_0) if config.is_gated_act else None
     return DecoderLayer(
-        self_qkv=_stacked(own.q, own.k, own.v),
-        self_out=_linear(own.o),
-        self_norm=_norm(layer[0].layer_norm),
-        cross_query=_linear(cross.q),
-        cross_out=_linear(cross.o),
-        cross_norm=_norm(layer[1].layer_norm),
-        feed_forward=FeedForward(_linear(up), _linear(dense.wo), activation, gate),
-        feed_forward_norm=_norm(layer[2].layer_norm),
+        self_qkv=stacked(own.q, own.k, own.v),
+        self_out=linear_of(own.o),
+        self_norm=norm_of(layer[0].layer_norm),
+        cross=CrossAttention(linear_of(cross.q), linear_of(cross.o), norm_of(layer[1].layer_norm)),
+        feed_forward=FeedForward(linear_of(up), linear_of(dense.wo), activation, gate),
+        feed_forward_norm=norm_of(layer[2].layer_norm),
         distance_bias=distance_bias,
     )
 
@@ -174,7 +170,7 @@ def _distance_bias(attention: Any, config: Any) -> Weights | None:
         buckets = attention._relative_position_bucket(before)
     else:
         buckets = kind._relative_position_bucket(before, False, config.relative_attention_num_buckets, farthest)
-    return _array(attention.relative_attention_bias.weight[buckets[0]])
+    return array_of(attention.relative_attention_bias.weight[buckets[0]])
 
 
 def _t5_cross(model: Any) -> list[tuple[Any, Any]]:
@@ -187,7 +183,7 @@ def _t5_cross(model: Any) -> list[tuple[Any, Any]]:
 def _bert_weights(model: Any) -> DecoderWeights:
     decoder = model.decoder
     embeddings, head = decoder.bert.embeddings, decoder.cls.predictions
-    embedding = _array(embeddings.word_embeddings.weight)
+    embedding = array_of(embeddings.word_embeddings.weight)
     is_tied = head.decoder.weight.data_ptr() == embeddings.word_embeddings.weight.data_ptr()
     config = decoder.config
     return DecoderWeights(
@@ -195,15 +191,15 @@ def _bert_weights(model: Any) -> DecoderWeights:
         head_size=config.hidden_size // config.num_attention_heads,
         embedding=embedding,
         # what is written is all of the first token type
-        positions=_array(embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]),
-        embedding_norm=_norm(embeddings.LayerNorm),
-        layers=[_bert_layer(layer, _activation(config.hidden_act)) for layer in decoder.bert.encoder.layer],
+        positions=array_of(embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]),
+        embedding_norm=norm_of(embeddings.LayerNorm),
+        layers=[_bert_layer(layer, activation_of(config.hidden_act)) for layer in decoder.bert.encoder.layer],
         is_pre_norm=False,
-        head=Linear(embedding if is_tied else _array(head.decoder.weight), _array(head.decoder.bias)),
+        head=Linear(embedding if is_tied else array_of(head.decoder.weight), array_of(head.decoder.bias)),
         head_transform=(
-            _linear(head.transform.dense),
-            _activation(config.hidden_act),
-            _norm(head.transform.LayerNorm),
+            linear_of(head.transform.dense),
+            activation_of(config.hidden_act),
+            norm_of(head.transform.LayerNorm),
         ),
     )
 
@@ -211,14 +207,12 @@ def _bert_weights(model: Any) -> DecoderWeights:
 def _bert_layer(layer: Any, activation: Activation) -> DecoderLayer:
     own, cross = layer.attention, layer.crossattention
     return DecoderLayer(
-        self_qkv=_stacked(own.self.query, own.self.key, own.self.value),
-        self_out=_linear(own.output.dense),
-        self_norm=_norm(own.output.LayerNorm),
-        cross_query=_linear(cross.self.query),
-        cross_out=_linear(cross.output.dense),
-        cross_norm=_norm(cross.output.LayerNorm),
-        feed_forward=FeedForward(_linear(layer.intermediate.dense), _linear(layer.output.dense), activation),
-        feed_forward_norm=_norm(layer.output.LayerNorm),
+        self_qkv=stacked(own.self.query, own.self.key, own.self.value),
+        self_out=linear_of(own.output.dense),
+        self_norm=norm_of(own.output.LayerNorm),
+        cross=CrossAttention(linear_of(cross.self.query), linear_of(cross.output.dense), norm_of(cross.output.LayerNorm)),
+        feed_forward=FeedForward(linear_of(layer.intermediate.dense), linear_of(layer.output.dense), activation),
+        feed_forward_norm=norm_of(layer.output.LayerNorm),
     )
 
 
@@ -241,32 +235,5 @@ FAMILIES: Mapping[str, Family] = {
 """By transformers' `model_type`."""
 
 
-def _array(tensor: Any) -> Weights:
-    array: Weights = tensor.detach().float().cpu().numpy()
-    return array
-
-
-def _linear(module: Any) -> Linear:
-    return Linear(_array(module.weight), None if module.bias is None else _array(module.bias))
-
-
-def _stacked(*modules: Any) -> Linear:
-    parts = [_linear(module) for module in modules]
-    biases = [part.bias for part in parts if part.bias is not None]
-    return Linear(np.concatenate([part.weight for part in parts]), np.concatenate(biases) if biases else None)
-
-
-def _norm(module: Any) -> Norm:
-    bias = getattr(module, "bias", None)
-    epsilon = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
-    return Norm(_array(module.weight), None if bias is None else _array(bias), float(epsilon))
-
-
 def _optional_norm(module: Any, name: str) -> Norm | None:
-    return _norm(getattr(module, name)) if hasattr(module, name) else None
-
-
-def _activation(name: str) -> Activation:
-    if name not in ACTIVATIONS:
-        raise InvalidSettings(f"a decoder that activates by {name} cannot be published; {', '.join(ACTIVATIONS)} can")
-    return ACTIVATIONS[name]
+    return norm_of(getattr(module, name)) if hasattr(module, name) else None

@@ -34,26 +34,26 @@ def decoder_fields(model: Any) -> tuple[dict[str, Any], list[str]]:
         model: of transformers, whose generation_config is there already: the file's, or one made of config.json's older keys.
 
     Raises:
-        InvalidSettings: it does not say what a text starts with.
+        InvalidSettings: it has an encoder, and does not say what a text starts with.
     """
-    config = model.generation_config
+    config, has_encoder = model.generation_config, model.config.is_encoder_decoder
     start = _first_of(config.decoder_start_token_id, getattr(model.config, "decoder_start_token_id", None), config.bos_token_id)
-    if start is None:
+    if start is None and has_encoder:
         raise InvalidSettings("the checkpoint does not say what a text starts with (decoder_start_token_id in config.json)")
     eos = config.eos_token_id if config.eos_token_id is not None else getattr(model.config, "eos_token_id", None)
     eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (int(eos),))
     decoder = {
-        "start_token_id": int(start),
+        **({"start_token_id": int(start)} if has_encoder and start is not None else {"has_encoder": False}),
         "eos_token_ids": eos_ids,
         "pad_token_id": _first_of(config.pad_token_id, model.config.pad_token_id),
-        "generation": dict(_generation(config, eos_ids)),
+        "generation": dict(_generation(config, eos_ids, has_encoder)),
     }
     return decoder, list(_notes(config, eos_ids))
 
 
-def _generation(config: Any, eos_ids: Sequence[int]) -> Iterator[tuple[str, Any]]:
+def _generation(config: Any, eos_ids: Sequence[int], has_encoder: bool) -> Iterator[tuple[str, Any]]:
     """By the names of `SamplingParams`, what is otherwise than there."""
-    yield from _lengths(config)
+    yield from _lengths(config, has_encoder)
     if config.do_sample:
         yield "do_sample", True
     for name in (*ALWAYS, *(SAMPLED if config.do_sample else ())):
@@ -64,16 +64,17 @@ def _generation(config: Any, eos_ids: Sequence[int]) -> Iterator[tuple[str, Any]
             yield name, value[0] if name.startswith("forced") and isinstance(value, list) else value
 
 
-def _lengths(config: Any) -> Iterator[tuple[str, int]]:
-    """In new tokens: `max_length` and `min_length` count the start token. The 20 that transformers writes where nobody says
+def _lengths(config: Any, has_encoder: bool) -> Iterator[tuple[str, int]]:
+    """In new tokens: `max_length` and `min_length` count the start token, and without an encoder the text that is continued, so
+    that they say nothing of what is new. The 20 that transformers writes where nobody says
     anything is nobody's wish, and left to the service."""
     if config.max_new_tokens is not None:
         yield "max_new_tokens", int(config.max_new_tokens)
-    elif config.max_length is not None and config.max_length != DEFAULTS.max_length:
+    elif has_encoder and config.max_length is not None and config.max_length != DEFAULTS.max_length:
         yield "max_new_tokens", max(1, int(config.max_length) - 1)
     if config.min_new_tokens:
         yield "min_new_tokens", int(config.min_new_tokens)
-    elif config.min_length and config.min_length > 1:
+    elif has_encoder and config.min_length and config.min_length > 1:
         yield "min_new_tokens", int(config.min_length) - 1
 
 

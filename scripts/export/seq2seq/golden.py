@@ -55,7 +55,7 @@ def golden_answers(
     if not answers:
         raise InvalidSettings("the model reads none of the usual golden texts at once; it is too small to be served")
     writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
-    first = sampling.decoder_input_ids or (graphs.decoder.start_token_id,)
+    first = sampling.decoder_input_ids or (graphs.decoder.start_token_id,) if graphs.has_encoder else None
     entries = zip(requests, encoded, outputs, answers, strict=True)
     return [
         {
@@ -72,13 +72,18 @@ def _is_read(task: Any, item: Any, options: Any) -> bool:
 
 
 def _rows(
-    writer: GreedyWriter, rows: Sequence[Row], outputs: Sequence[RowOutput], sampling: SamplingParams, first: Sequence[int]
+    writer: GreedyWriter,
+    rows: Sequence[Row],
+    outputs: Sequence[RowOutput],
+    sampling: SamplingParams,
+    first: Sequence[int] | None,
 ) -> list[dict[str, Any]]:
-    """Of each row what `app.tasks.golden_tokens` compares."""
+    """Of each row what `app.tasks.golden_tokens` compares; `first` is None where the rows are what is continued."""
     written = [output["token_ids"].tolist() for output in outputs]
+    read = [row.input_ids if first is None else first for row in rows]
     return [
-        {"token_ids": token_ids, "gaps": gaps(writer.logits_after(row, token_ids, first), token_ids, sampling, first)}
-        for row, token_ids in zip(rows, written, strict=True)
+        {"token_ids": token_ids, "gaps": gaps(writer.logits_after(row, token_ids, before), token_ids, sampling, before)}
+        for row, token_ids, before in zip(rows, written, read, strict=True)
     ]
 
 

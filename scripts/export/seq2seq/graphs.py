@@ -12,13 +12,16 @@ import onnx
 from app.core.manifest import Decoder, Graph, Output
 from app.core.types import Row
 from scripts.export.export import export_model
-from scripts.export.optimize import save
+from scripts.export.optimize import MODEL, save
+from scripts.export.seq2seq.causal_families import causal_family_of
 from scripts.export.seq2seq.families import family_of, num_positions
 from scripts.export.seq2seq.source_encoder import OUTPUT, Known, SourceEncoder
 from scripts.export.seq2seq.step_graph import DecoderWeights, build_step_graph
 
 DECODER = "decoder.onnx"
-"""Name of the step's graph in a version's folder."""
+"""Name of the step's graph in a version's folder, beside an encoder."""
+STEP_INPUTS = ("input_ids", "past_lengths", "total_length")
+"""Of a graph that is the whole model, beside its cache."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,10 @@ class WriterGraphs:
 
 
 def export_writer(model: Any, rows: Sequence[Row], folder: Path, known: Known = None, **decoder: Any) -> WriterGraphs:
-    """Write both graphs to `folder`.
+    """Write both graphs to `folder`; of a model without an encoder one, which is both.
 
     Args:
-        model: an encoder-decoder model of transformers with its head.
+        model: of transformers, with its head.
         rows: sources of many lengths; on a few of them the encoder's graph is compared with torch.
         folder: where they are written.
         known: as for `SourceEncoder`.
@@ -45,6 +48,8 @@ def export_writer(model: Any, rows: Sequence[Row], folder: Path, known: Known = 
         InvalidSettings: its decoder activates by a function that the graph does not know.
         ExportFailed: its encoder cannot become a graph.
     """
+    if not model.config.is_encoder_decoder:
+        return _export_causal(causal_family_of(model).weights(model.eval()), folder, decoder)
     weights = family_of(model).weights(model.eval())
     exported = export_model(SourceEncoder(model, known), "token", rows, folder)
     _rename_output(exported.file, OUTPUT)
@@ -54,11 +59,19 @@ def export_writer(model: Any, rows: Sequence[Row], folder: Path, known: Known = 
     return WriterGraphs(exported.file, graph, file, describe_decoder(weights, {"file": DECODER, **decoder}))
 
 
+def _export_causal(weights: DecoderWeights, folder: Path, decoder: Mapping[str, Any]) -> WriterGraphs:
+    file = folder / DECODER
+    save(build_step_graph(weights), file)
+    graph = Graph(file=MODEL, layout="padded", inputs=STEP_INPUTS, outputs=(Output(name="logits", axis="row"),), storage="fp32")
+    described = describe_decoder(weights, {"file": MODEL, "has_encoder": False, **decoder})
+    return WriterGraphs(file, graph, file, described)
+
+
 def describe_decoder(weights: DecoderWeights, fields: Mapping[str, Any]) -> Decoder:
     """Its entry in the manifest; what is not in `fields` follows from its weights."""
     shape = {
         "num_layers": len(weights.layers),
-        "num_heads": weights.num_heads,
+        "num_heads": weights.num_cached_heads,
         "head_size": weights.head_size,
         "vocab_size": len(weights.head.weight),
         "max_length": num_positions(weights),

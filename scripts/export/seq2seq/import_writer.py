@@ -17,6 +17,7 @@ from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.formatting import Say, describe_parity
 from scripts.export.optimize import MODEL, files_of, move, num_bytes, quantize_weights
 from scripts.export.publish import VersionContents, publish
+from scripts.export.seq2seq.causal_families import num_causal_positions
 from scripts.export.seq2seq.generation import decoder_fields
 from scripts.export.seq2seq.golden import golden_answers
 from scripts.export.seq2seq.graphs import DECODER, export_writer
@@ -38,6 +39,8 @@ ROWS = (
     "Rows below are texts before quantization, and afterwards tokens, each of them behind what PyTorch wrote before it;"
     " those of int8 are compared with the published graphs in fp32."
 )
+DEFAULT_CONTEXT = 2048
+"""Tokens of a text and what continues it, where nobody says another: the cache has room for so many of every sequence."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,21 @@ def describe_checkpoint(source: BaseModel, training: WritingTask, model: Any, ch
     """
     tokenizer = writer_tokenizer(source)
     num_tokens = tokenizer.num_known or len(tokenizer.original)
-    num_embeddings = int(model.get_encoder().get_input_embeddings().weight.shape[0])
+    has_encoder = model.config.is_encoder_decoder
+    num_embeddings = int((model.get_encoder() if has_encoder else model).get_input_embeddings().weight.shape[0])
     if num_tokens > num_embeddings:
         raise InvalidSettings(f"the tokenizer of {source.name} knows {num_tokens} tokens, its model only {num_embeddings}")
     options, notes = training.writer_options(model.config, tokenizer.original)
     fields, more = decoder_fields(model)
     if getattr(tokenizer.original, "clean_up_tokenization_spaces", False):
         fields["clean_up_tokenization_spaces"] = True
-    read = _max_tokens(max_tokens, _longest_source(model, tokenizer.original))
+    read = _max_tokens(
+        max_tokens, _longest_source(model, tokenizer.original), DEFAULT_LIMIT if has_encoder else DEFAULT_CONTEXT
+    )
+    if not has_encoder:
+        fields["max_length"] = read
+        if getattr(model.config, "attn_logit_softcapping", None):  # which the usual kernels leave out
+            model.set_attn_implementation("eager")
     return WriterCheckpoint(
         source, training, model.float().eval(), tokenizer, read, fields, options, [*filter(None, [choice]), *notes, *more]
     )
@@ -105,7 +115,8 @@ def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say
         ExportFailed: its encoder cannot become a graph.
     """
     training, model = checkpoint.training, checkpoint.model
-    say("load", f"{type(model).__name__} for {training.name}, sources of up to {checkpoint.max_tokens} tokens")
+    read = "sources of up to" if model.config.is_encoder_decoder else "texts and what continues them of up to"
+    say("load", f"{type(model).__name__} for {training.name}, {read} {checkpoint.max_tokens} tokens")
     for note in checkpoint.notes:
         say("", note)
     data = load_eval_data(
@@ -145,7 +156,8 @@ def make_contents(
     rows = different_rows(encode_all(task, options, [example.item for example in data.examples]))
     exported = export_writer(checkpoint.model, rows, folder, checkpoint.known, **checkpoint.decoder_fields)
     graphs = Graphs(exported.encoder_file, exported.graph, exported.decoder_file, exported.decoder)
-    say("export", f"encoder {_megabytes(graphs.encoder_file)}, step of the decoder {_megabytes(graphs.decoder_file)}")
+    encoder = f"encoder {_megabytes(graphs.encoder_file)}, " if graphs.has_encoder else ""
+    say("export", f"{encoder}step of the decoder {_megabytes(graphs.decoder_file)}")
     task = checkpoint.task(graphs.decoder)
     reference = WriterReference(checkpoint.model, checkpoint.known)
     engine = open_engine(graphs, checkpoint.max_tokens)
@@ -164,15 +176,19 @@ def _stored(
 ) -> tuple[Graphs, Parity]:
     """The graphs with their weights stored so, under the names that they are published under, and their parity."""
     if storage == "fp32":
-        return replace(graphs, encoder_file=move(graphs.encoder_file, folder / MODEL)), exported
+        file = move(graphs.encoder_file, folder / MODEL)
+        return replace(graphs, encoder_file=file, decoder_file=graphs.decoder_file if graphs.has_encoder else file), exported
     small = folder / "small"
     small.mkdir()
     graph = quantize_weights(graphs.encoder_file, small / MODEL, graphs.graph, storage)  # type: ignore[arg-type]
     # what a graph's entry says of its storage is all that is read of it
-    entry = quantize_weights(graphs.decoder_file, small / DECODER, graphs.graph, storage)  # type: ignore[arg-type]
+    decoder_file, entry = small / MODEL, graph
+    if graphs.has_encoder:
+        decoder_file = small / DECODER
+        entry = quantize_weights(graphs.decoder_file, decoder_file, graphs.graph, storage)  # type: ignore[arg-type]
     decoder = graphs.decoder.model_copy(update={"storage": entry.storage})
-    stored = Graphs(small / MODEL, graph, small / DECODER, decoder)
-    say("quantize", f"{_megabytes(stored.encoder_file, stored.decoder_file)}, weights as {storage}")
+    stored = Graphs(small / MODEL, graph, decoder_file, decoder)
+    say("quantize", f"{_megabytes(*stored.files)}, weights as {storage}")
     parity = verify_stored(reference, stored)
     say("verify", describe_parity(parity))
     return stored, parity
@@ -215,7 +231,7 @@ def _version(
         golden=golden,
         card="",
         decoder=decoder,
-        decoder_files=files_of(graphs.decoder_file),
+        decoder_files=files_of(graphs.decoder_file) if graphs.has_encoder else (),
         target_tokenizer=checkpoint.tokenizer.target,
     )
 
@@ -229,7 +245,7 @@ def _card(request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, 
         *(f"{note[0].upper()}{note[1:]}." for note in checkpoint.notes),
         ROWS,
     ]
-    size = num_bytes(graphs.encoder_file) + num_bytes(graphs.decoder_file)
+    size = sum(map(num_bytes, graphs.files))
     figures = {"before quantization": verified.exported, **verified.parity}
     return write_imported_card(
         request.recipe, contents.task, source, contents.max_tokens, size, contents.evaluation, origin, figures, data.origin
@@ -241,16 +257,18 @@ _SHAPE = {"file": DECODER, "num_layers": 1, "num_heads": 1, "head_size": 8, "voc
 
 
 def _longest_source(model: Any, tokenizer: Any) -> int:
-    """Tokens of the longest text that the encoder reads."""
+    """Tokens of the longest text that the encoder reads; without one, of a text and what continues it."""
+    if not model.config.is_encoder_decoder:
+        return min(num_causal_positions(model.config), longest_of_tokenizer(tokenizer), SERVED)
     config = getattr(model.config, "encoder", model.config)
     table = getattr(config, "max_position_embeddings", None) or SERVED
     return min(int(table), longest_of_tokenizer(tokenizer), SERVED)
 
 
-def _max_tokens(requested: int, limit: int) -> int:
+def _max_tokens(requested: int, limit: int, usual: int) -> int:
     if not 8 <= (requested or limit) <= limit:
         raise InvalidSettings(f"--max-tokens is {requested or limit}; this model reads between 8 and {limit}")
-    return requested or min(limit, DEFAULT_LIMIT)
+    return requested or min(limit, usual)
 
 
 def _megabytes(*files: Path) -> str:

@@ -17,7 +17,6 @@ from app.core.types import Row
 from scripts.export.formatting import Say, describe_parity, metric_name
 from scripts.export.optimize import MIN_WEIGHTS, files_of, save
 from scripts.export.publish import VersionContents
-from scripts.export.seq2seq.greedy import GreedyWriter
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.steps import AGREEMENT, GraphReference, Graphs, compare_steps, different_rows
 from scripts.export.variants import MAX_INT8, MICROSOFT, ZERO_POINT, share_weights
@@ -186,7 +185,7 @@ def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: Hel
     options = replace(task.golden_options(), truncation="truncate")
     items = [example.item for example in held_out.examples]
     rows, sampling = different_rows(encode_all(task, options, items)), task.sampling(options)
-    check_companions(in_int8, rows, sampling)
+    check_companions(in_int8, max_tokens, rows, sampling)
     parity = compare_steps(GraphReference(graphs, max_tokens, rows, sampling), in_int8)
     if not held_out.is_labelled or len(items) < MIN_REFERENCES:
         return Int8Comparison(parity)
@@ -205,19 +204,22 @@ def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: Hel
     return Int8Comparison(parity.model_copy(update={"passed": passed}), metrics)
 
 
-def check_companions(graphs: Graphs, rows: Sequence[Row], sampling: SamplingParams) -> None:
+def check_companions(graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampling: SamplingParams) -> None:
     """Write for rows together, then for each half of them again, in the same places beside others.
 
     Raises:
         ParityFailed: a text became another one.
     """
     rows = rows[:: max(1, len(rows) // NUM_TOGETHER)][:NUM_TOGETHER]
-    writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
-    limit = sampling.max_new_tokens
-    before = writer.write(rows, limit)
+    writer = WriterRunner(graphs, max_tokens, sampling)
+
+    def write(rows: Sequence[Row]) -> list[list[int]]:
+        return [output["token_ids"].tolist() for output in writer.run_rows(rows)]
+
+    before = write(rows)
     for kept in (0, 1):
         mixed = [row if place % 2 == kept else rows[place - 1] for place, row in enumerate(rows)]
-        after = writer.write(mixed, limit)
+        after = write(mixed)
         if any(before[place] != after[place] for place in range(kept, len(rows), 2)):
             raise ParityFailed("in int8 what is written for a text depends on what is written beside it")
 
@@ -227,7 +229,8 @@ def graphs_of(contents: VersionContents) -> Graphs:
     decoder = contents.decoder
     if decoder is None:
         raise TypeError(f"{contents.name} does not write")
-    file = next(file for file in contents.decoder_files if file.name == decoder.file)
+    files = [*contents.decoder_files, contents.verified.file]  # without an encoder it is the one that was verified
+    file = next(file for file in files if file.name == decoder.file)
     return Graphs(contents.verified.file, contents.verified.graph, file, decoder)
 
 

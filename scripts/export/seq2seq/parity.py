@@ -32,6 +32,11 @@ class WriterReference:
     known: Known
     written: list[WrittenRow] = field(default_factory=list)
 
+    @property
+    def continues_rows(self) -> bool:
+        """Whether the model has no encoder, and goes on from what it is given."""
+        return not self.model.config.is_encoder_decoder
+
     def write(self, row: Row, sampling: SamplingParams, eos_token_ids: Sequence[int]) -> WrittenRow:
         """Greedily, by `generate` of transformers and the checkpoint's own generation_config, alone.
 
@@ -42,9 +47,11 @@ class WriterReference:
             eos_token_ids: what ends a text.
         """
         forced = sampling.forced_bos_token_id
+        # transformers would put its own before any that are given
+        start = {} if self.continues_rows else {"decoder_start_token_id": sampling.decoder_input_ids[0]}
         output = self.model.generate(
             **self.inputs(row),
-            decoder_start_token_id=sampling.decoder_input_ids[0],  # transformers would put its own before any that are given
+            **start,
             max_new_tokens=sampling.max_new_tokens,
             num_beams=1,
             do_sample=False,
@@ -52,7 +59,7 @@ class WriterReference:
             return_dict_in_generate=True,
             **({} if forced is None else {"forced_bos_token_id": forced}),
         )
-        tokens = output.sequences[0].tolist()[1:]
+        tokens = output.sequences[0].tolist()[row.num_tokens if self.continues_rows else 1 :]
         end = next((place for place, token in enumerate(tokens) if token in eos_token_ids), len(tokens) - 1)
         best = [torch.topk(scores[0], min(NUM_BEST, scores.shape[-1])) for scores in output.scores[: end + 1]]
         pairs = [dict(zip(top.indices.tolist(), top.values.tolist(), strict=True)) for top in best]
@@ -69,8 +76,13 @@ class WriterReference:
     @torch.no_grad()
     def logits_after(self, written: WrittenRow, start: int) -> np.ndarray:
         """As `GreedyWriter.logits_after`, of the tokens that transformers wrote."""
+        logits: np.ndarray
+        if self.continues_rows:
+            read = torch.tensor([[*written.row.input_ids, *written.tokens[:-1]]])
+            logits = self.model(input_ids=read).logits[0, written.row.num_tokens - 1 :].float().numpy()
+            return logits
         before = torch.tensor([[start, *written.tokens[:-1]]])
-        logits: np.ndarray = self.model(**self.inputs(written.row), decoder_input_ids=before).logits[0].float().numpy()
+        logits = self.model(**self.inputs(written.row), decoder_input_ids=before).logits[0].float().numpy()
         return logits
 
 

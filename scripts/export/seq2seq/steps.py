@@ -15,7 +15,7 @@ from app.core.types import Row
 from app.runtime.decoder_session import open_decoder
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.generation_engine import GenerationEngine
-from app.runtime.providers import choose_provider
+from app.runtime.providers import Provider, available_cores, choose_provider
 from app.tasks.base import Encoded
 from scripts.export.seq2seq.greedy import GreedyWriter
 from scripts.export.verify import MAX_TIES, REACH
@@ -30,12 +30,20 @@ NUM_TEXTS = 48
 
 @dataclass(frozen=True)
 class Graphs:
-    """Both graphs as files, with what the manifest says of them."""
+    """Both graphs as files, with what the manifest says of them; without an encoder they are the same."""
 
     encoder_file: Path
     graph: Graph
     decoder_file: Path
     decoder: Decoder
+
+    @property
+    def has_encoder(self) -> bool:
+        return self.decoder.has_encoder
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.encoder_file, self.decoder_file] if self.has_encoder else [self.decoder_file]
 
 
 @dataclass(frozen=True)
@@ -83,16 +91,44 @@ def different_rows(encoded: Iterable[Encoded]) -> list[Row]:
     return [rows[round(place)] for place in np.linspace(0, len(rows) - 1, min(NUM_TEXTS, len(rows)))]
 
 
+def open_engine_of(
+    encoder_file: Path,
+    decoder_file: Path,
+    manifest: Manifest,
+    provider: Provider,
+    num_rows: int,
+    num_threads: int = 0,
+    stepping: Provider | None = None,
+) -> GenerationEngine:
+    """The service's engine over the graphs of a model that writes.
+
+    Args:
+        encoder_file, decoder_file: the graphs; without an encoder the first one is not read.
+        manifest: has a decoder.
+        provider: of the processor.
+        num_rows: of the cache.
+        num_threads: 0: all cores.
+        stepping: what the decoder runs on; None: the same.
+
+    Raises:
+        TypeError: the model does not write.
+    """
+    decoder, stepping = manifest.decoder, stepping or provider
+    if decoder is None:
+        raise TypeError(f"{manifest.name} does not write")
+    encoder = EncoderEngine(encoder_file, manifest.graph, provider, num_threads) if decoder.has_encoder else None
+    threads = num_threads or available_cores()
+    session = open_decoder(decoder_file, decoder, stepping, threads)
+    return GenerationEngine(manifest, encoder, decoder_file, session, stepping, num_rows, threads)
+
+
 def open_engine(graphs: Graphs, max_tokens: int, num_cache_rows: int = NUM_CACHE_ROWS) -> GenerationEngine:
     """The service's engine over both graphs, on the processor in fp32."""
-    provider = choose_provider("cpu")
-    encoder = EncoderEngine(graphs.encoder_file, graphs.graph, provider)
-    session = open_decoder(graphs.decoder_file, graphs.decoder, provider, encoder.num_threads)
     manifest = Manifest(
         name="parity", version=1, task="", created="", base_model="", max_tokens=max_tokens, graph=graphs.graph,
         decoder=graphs.decoder, parity={}, files={},
     )  # fmt: skip
-    return GenerationEngine(manifest, encoder, graphs.decoder_file, session, provider, num_cache_rows)
+    return open_engine_of(graphs.encoder_file, graphs.decoder_file, manifest, choose_provider("cpu"), num_cache_rows)
 
 
 def compare_steps(reference: StepReference, graphs: Graphs) -> Parity:

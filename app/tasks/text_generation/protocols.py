@@ -1,0 +1,65 @@
+"""Continued texts in the words of other protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field
+
+from app.tasks.generation import SourceText
+from app.tasks.hub_generation import TRUNCATIONS, Flag, WrittenText, codec, tgi_parameters
+from app.tasks.spec import BodyExample, OpenInferenceCodec
+from app.tasks.text2text_generation.schemas import GenerateRequest
+from app.tasks.text_generation.task import ContinueOptions
+
+EXAMPLE = "Once upon a time, the film was"
+FULL_TEXT = "return_full_text"
+PARAMETERS = tgi_parameters("Text generation", own=(FULL_TEXT,))
+
+
+def continuing(request: GenerateRequest, **own: Any) -> ContinueOptions:
+    """The task's options of a request of the native route."""
+    return request.generation(ContinueOptions, truncation=request.truncation, **own)
+
+
+def _options(values: Mapping[str, Any]) -> ContinueOptions:
+    native = {name: value for name, value in values.items() if name != FULL_TEXT}
+    return replace(continuing(GenerateRequest.model_validate(native)), return_full_text=bool(values.get(FULL_TEXT)))
+
+
+HUGGING_FACE = codec(
+    family="Text generation",
+    inputs="text generation: a text",
+    options=_options,
+    parameters={
+        **PARAMETERS,
+        FULL_TEXT: (
+            Flag | None,
+            Field(
+                None, description="Text generation: whether the answer begins with the text that was sent; null: it does not."
+            ),
+        ),
+    },
+    own=lambda given: {
+        "truncation": "truncate" if TRUNCATIONS[given.truncation] == "truncate" else "error",
+        FULL_TEXT: given.return_full_text,
+    },
+    beside=tuple(name for name in PARAMETERS if name != "details"),
+    answer=WrittenText.of,
+    answers=(WrittenText,),
+    example=BodyExample("story", {"inputs": EXAMPLE}),
+)
+
+OPEN_INFERENCE = OpenInferenceCodec(
+    inputs=("text",),
+    outputs={"generated": "BYTES"},
+    rank=1,
+    items=lambda texts: [SourceText(text) for text in texts["text"]],
+    columns=lambda results: ({"generated": [result.answer.text for result in results]}, [len(results)]),
+    native_item="a",
+    description="Text generation: `text` to `generated`, what continues it, (items,).",
+    example=BodyExample("story", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    excluded=("stream",),
+)

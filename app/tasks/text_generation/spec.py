@@ -1,0 +1,34 @@
+"""Text generation, as the rest of Hooper knows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.tasks.generation import SourceText, native_item
+from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_lines, written_table
+from app.tasks.text2text_generation.schemas import GenerateResult
+from app.tasks.text2text_generation.spec import GENERATE
+from app.tasks.text_classification.spec import FIELDS
+from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE, continuing
+from app.tasks.text_generation.task import ContinueOptions, TextGeneration
+
+SPEC = TaskSpec(
+    name="text-generation",
+    pipeline_tag="text-generation",
+    title="Text generation",
+    task=TextGeneration,
+    item=SourceText,
+    options=ContinueOptions,
+    routes=(Served(GENERATE, GenerateResult.of, options=continuing),),
+    fields={"text": FIELDS["text"]},
+    table=written_table("text"),
+    lines=written_lines("text"),
+    native=NativeItems((str,), native_item),
+    output=OutputSpec("token", name="logits"),
+    playground=Path(__file__).with_name("playground.js"),
+    hugging_face=HUGGING_FACE,
+    open_inference=OPEN_INFERENCE,
+    training="scripts.tasks.text_generation:SPEC",
+    is_trained=False,
+    is_generative=True,
+)
