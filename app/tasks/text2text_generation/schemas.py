@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -13,6 +13,7 @@ from app.tasks.generation import GenerationRequest, GenerationResult, generation
 from app.tasks.text2text_generation.task import GenerateOptions
 
 EXAMPLE = "The film was very good."
+GenerateOptionsT = TypeVar("GenerateOptionsT", bound=GenerateOptions)
 
 
 class GenerateRequest(GenerationRequest):
@@ -51,7 +52,11 @@ class GenerateRequest(GenerationRequest):
     ) = Field(None, description="Texts of which the model writes one, in the same way.", examples=[None])
 
     def options(self) -> GenerateOptions:
-        return self.generation(GenerateOptions, truncation=self.truncation, output_format=self._output_format())
+        return self.options_of(GenerateOptions)
+
+    def options_of(self, kind: type[GenerateOptionsT]) -> GenerateOptionsT:
+        """The same for a task whose options are these and others."""
+        return self.generation(kind, truncation=self.truncation, output_format=self._output_format())
 
     def _output_format(self) -> OutputFormat | None:
         formats = [

@@ -19,14 +19,11 @@ FULL_TEXT = "return_full_text"
 PARAMETERS = tgi_parameters("Text generation", own=(FULL_TEXT,))
 
 
-def continuing(request: GenerateRequest, **own: Any) -> ContinueOptions:
-    """The task's options of a request of the native route."""
-    return request.generation(ContinueOptions, truncation=request.truncation, **own)
-
-
 def _options(values: Mapping[str, Any]) -> ContinueOptions:
     native = {name: value for name, value in values.items() if name != FULL_TEXT}
-    return replace(continuing(GenerateRequest.model_validate(native)), return_full_text=bool(values.get(FULL_TEXT)))
+    return replace(
+        GenerateRequest.model_validate(native).options_of(ContinueOptions), return_full_text=bool(values.get(FULL_TEXT))
+    )
 
 
 HUGGING_FACE = codec(

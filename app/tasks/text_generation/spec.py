@@ -9,7 +9,7 @@ from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_li
 from app.tasks.text2text_generation.schemas import GenerateResult
 from app.tasks.text2text_generation.spec import GENERATE
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE, continuing
+from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text_generation.task import ContinueOptions, TextGeneration
 
 SPEC = TaskSpec(
@@ -19,7 +19,7 @@ SPEC = TaskSpec(
     task=TextGeneration,
     item=SourceText,
     options=ContinueOptions,
-    routes=(Served(GENERATE, GenerateResult.of, options=continuing),),
+    routes=(Served(GENERATE, GenerateResult.of, options=lambda request: request.options_of(ContinueOptions)),),
     fields={"text": FIELDS["text"]},
     table=written_table("text"),
     lines=written_lines("text"),
