@@ -20,10 +20,8 @@ PARAMETERS = tgi_parameters("Text generation", own=(FULL_TEXT,))
 
 
 def _options(values: Mapping[str, Any]) -> ContinueOptions:
-    native = {name: value for name, value in values.items() if name != FULL_TEXT}
-    return replace(
-        GenerateRequest.model_validate(native).options_of(ContinueOptions), return_full_text=bool(values.get(FULL_TEXT))
-    )
+    request = GenerateRequest.model_validate({name: value for name, value in values.items() if name != FULL_TEXT})
+    return replace(request.options_of(ContinueOptions), return_full_text=bool(values.get(FULL_TEXT)))
 
 
 HUGGING_FACE = codec(

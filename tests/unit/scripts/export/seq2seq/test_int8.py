@@ -108,7 +108,7 @@ def test_what_is_written_in_int8_depends_on_nobody_beside_it(tiny: TinyWriter, t
     alone = [writer.write([row], 20)[0] for row in tiny.rows]
     assert writer.write(tiny.rows, 20) == alone
     assert writer.write([*tiny.rows[3:], *tiny.rows, *tiny.rows], 20) == [*alone[3:], *alone, *alone]
-    check_companions(step, tiny.rows, sampling_of(step))
+    check_companions(step, MAX_POSITIONS, tiny.rows, sampling_of(step))
 
 
 class Companionable:
@@ -116,15 +116,15 @@ class Companionable:
 
     def __init__(self, *_: object) -> None: ...
 
-    def write(self, rows: list[Row], _: int) -> list[list[int]]:
-        return [[sum(row.num_tokens for row in rows)] for _ in rows]
+    def run_rows(self, rows: list[Row]) -> list[dict[str, np.ndarray]]:
+        return [{"token_ids": np.array([sum(row.num_tokens for row in rows)])} for _ in rows]
 
 
 def test_one_scale_over_a_batch_is_refused(tiny: TinyWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = graphs_of(tiny, tmp_path)
-    monkeypatch.setattr(int8, "GreedyWriter", Companionable)
+    monkeypatch.setattr(int8, "WriterRunner", Companionable)
     with pytest.raises(ParityFailed, match="in int8 what is written for a text depends on what is written beside it"):
-        check_companions(graphs, tiny.rows, sampling_of(graphs))
+        check_companions(graphs, MAX_POSITIONS, tiny.rows, sampling_of(graphs))
 
 
 def with_other_scales(file: Path) -> None:

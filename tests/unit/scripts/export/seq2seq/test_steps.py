@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from app.core.sequences import SamplingParams
 from app.core.types import Row
 from app.tasks.base import Encoded
-from scripts.export.seq2seq.steps import NUM_TEXTS, GraphReference, Graphs, compare_steps, different_rows
+from scripts.export.seq2seq.steps import NUM_TEXTS, GraphReference, Graphs, compare_steps, different_rows, open_engine_of
+from tests.support.tiny_continuer import CPU, EOS, MAX_LENGTH, write_continuer
 from tests.support.tiny_writer import MAX_POSITIONS, publish_tiny_writer
 
 
@@ -33,3 +36,17 @@ def test_graphs_agree_with_themselves_in_every_step(tmp_path: Path) -> None:
     parity = compare_steps(reference, graphs)
     assert (parity.agreement, parity.max_abs_error, parity.passed) == (1.0, 0.0, True)
     assert parity.rows == sum(map(len, tiny.written))
+
+
+def test_so_do_graphs_without_an_encoder(tmp_path: Path) -> None:
+    manifest, file = write_continuer(tmp_path), tmp_path / "model.onnx"
+    assert manifest.decoder is not None
+    graphs = Graphs(file, manifest.graph, file, manifest.decoder)
+    assert list(graphs.files) == [file]
+    rows = [Row([5, 6, 7], [0] * 3), Row([9], [0])]
+    reference = GraphReference(graphs, MAX_LENGTH, rows, SamplingParams(8, eos_token_ids=(EOS,)))
+    parity = compare_steps(reference, graphs)
+    assert (parity.agreement, parity.passed) == (1.0, True)
+    assert parity.max_abs_error < 1e-5
+    with pytest.raises(TypeError, match="does not write"):
+        open_engine_of(file, file, manifest.model_copy(update={"decoder": None}), CPU, 2)
