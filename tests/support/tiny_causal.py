@@ -20,7 +20,7 @@ from app.core.types import Row
 from app.runtime.generation_engine import GenerationEngine
 from app.runtime.providers import Provider
 from scripts.export.seq2seq.graphs import export_writer
-from scripts.export.seq2seq.runner import open_engine_of
+from scripts.export.seq2seq.steps import open_engine_of
 from tests.support.tiny_writer import EOS, PAD, unigram_json
 
 VOCABULARY = 72
