@@ -23,7 +23,7 @@ class TextGenerationPublishing(WritingTask, PublishedTask):
     api_module = ""
     auto_class = "AutoModelForCausalLM"
     heads: tuple[str, ...] = ("ForCausalLM", "LMHeadModel")
-    optional_weights = ()
+    optional_weights: tuple[str, ...] = ()
     fields: Mapping[str, FieldSpec] = SERVED.fields
     label_field = FieldSpec(())
     length_metric = "accuracy"

@@ -27,7 +27,7 @@ class WritingTask(TrainingTask):
     output_axis: Axis = "token"
     auto_class = "AutoModelForSeq2SeqLM"
     heads: tuple[str, ...] = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
-    optional_weights = ("final_logits_bias",)
+    optional_weights: tuple[str, ...] = ("final_logits_bias",)
     served: TaskSpec
     """Its serving half."""
 
