@@ -135,7 +135,7 @@ _BY_FIRST_PART = {
     **dict.fromkeys(("languages", "translate"), LIBRE_TRANSLATE),
     **dict.fromkeys(("embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"), TEI),
 }
-_OPENAI_PATHS = frozenset({"v1/embeddings"})
+_OPENAI_PATHS = frozenset({"v1/chat/completions", "v1/completions", "v1/embeddings"})
 """Of its API those that the contract has; other paths below `v1` are this service's own."""
 
 

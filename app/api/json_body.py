@@ -31,6 +31,8 @@ MAX_DIGITS = 100
 """Of an integer: reading one of thousands takes a time that grows with their square."""
 NOT_JSON = "the body is not valid JSON in UTF-8"
 
+TOKEN_IDS = frozenset({"input", "prompt"})
+"""Fields in which a list of integers is one text."""
 SHORT_BYTES = 65_536
 """Bodies up to here are measured in less time than another thread would need to begin."""
 _QUOTE = ord('"')
@@ -158,7 +160,7 @@ def check_items(value: Any, max_items: int) -> None:
         TooManyItems: a request holds more items, of whatever kind.
     """
     for name, entries in value.items() if isinstance(value, dict) else ():  # whichever of them holds the items
-        if isinstance(entries, list) and len(entries) > max_items:
+        if isinstance(entries, list) and len(entries) > max_items and not (name in TOKEN_IDS and isinstance(entries[0], int)):
             raise TooManyItems(f"{len(entries)} items are too many; at most {max_items}", brief(name))
 
 

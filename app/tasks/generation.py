@@ -197,6 +197,32 @@ class GenerationRequest(TextsRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token that was written, and how likely the model found it."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...]
+    """The likeliest ones of that step with theirs, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A text that was written from one row."""
+
+    text: str
+    num_tokens: int
+    is_stopped: bool
+    has_stop_string: bool
+    scores: tuple[TokenScore, ...] | None = None
+    """Of its tokens, those of a stop string included, where that was asked for."""
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return "stop" if self.is_stopped else "length"
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedText:
     """What was written for one item."""
 
@@ -209,6 +235,8 @@ class GeneratedText:
     """Whether it was a stop string that ended it."""
     alternatives: tuple[str, ...] | None = None
     """The other texts, best first, where more than one was asked for."""
+    hypotheses: tuple[Hypothesis, ...] = ()
+    """All of them one by one, of an item that was read in one piece."""
 
 
 class GenerationResult(BaseModel):
@@ -251,14 +279,6 @@ class SourceReading:
 
     separators: Sequence[str]
     """Before the first piece, between any two, and behind the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Hypothesis:
-    text: str
-    num_tokens: int
-    is_stopped: bool
-    has_stop_string: bool
 
 
 class TextGenerator:
@@ -335,6 +355,7 @@ class TextGenerator:
             sum(hypothesis.num_tokens for hypothesis in best),
             best[-1].has_stop_string,
             tuple(texts[1:]) if options.num_return_sequences > 1 else None,
+            tuple(pieces[0]) if num_pieces == 1 else (),
         )
 
     def detokenizer(self, encoded: Encoded, options: GenerationOptions) -> Detokenizer:
@@ -361,7 +382,7 @@ class TextGenerator:
         text = self.target.decode([*self._before, *token_ids], skip_special_tokens=True)[self._num_before :]
         return text.replace(self._newline, "\n") if self._newline else text
 
-    def _hypotheses(self, output: RowOutput, options: GenerationOptions) -> Iterator[_Hypothesis]:
+    def _hypotheses(self, output: RowOutput, options: GenerationOptions) -> Iterator[Hypothesis]:
         token_ids, places = output["token_ids"], output["sequence_index"]
         limit = options.max_new_tokens or self._usual_new_tokens(self._room(1))
         for place in range(int(places.max()) + 1 if len(places) else 1):
@@ -371,7 +392,24 @@ class TextGenerator:
             is_forced = self.decoder.generation.get("forced_eos_token_id") is not None and len(tokens) >= limit
             has_ended = bool(tokens) and tokens[-1] in self.decoder.eos_token_ids and not is_forced
             is_cut = cut is not None
-            yield _Hypothesis(text[:cut], len(tokens), has_ended or is_cut, is_cut)
+            yield Hypothesis(text[:cut], len(tokens), has_ended or is_cut, is_cut, self._scores(output))
+
+    def _scores(self, output: RowOutput) -> tuple[TokenScore, ...] | None:
+        """Of the tokens of a row without beams."""
+        if "logprobs" not in output:
+            return None
+        tops = zip(output["top_token_ids"].tolist(), output["top_logprobs"].tolist(), strict=True)
+        return tuple(
+            TokenScore(self._token_text(token), logprob, tuple(zip(map(self._token_text, others), of_others, strict=True)))
+            for token, logprob, (others, of_others) in zip(
+                output["token_ids"].tolist(), output["logprobs"].tolist(), tops, strict=True
+            )
+        )
+
+    def _token_text(self, token_id: int) -> str:
+        """As it stands behind another: decoders leave out what the first one begins with."""
+        before = [0]
+        return self.target.decode([*before, token_id])[len(self.target.decode(before)) :]
 
     def _num_beams(self, options: GenerationOptions) -> int:
         if options.num_beams is not None:
@@ -458,7 +496,7 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _joined(separators: Sequence[str], hypotheses: Sequence[_Hypothesis]) -> str:
+def _joined(separators: Sequence[str], hypotheses: Sequence[Hypothesis]) -> str:
     return separators[0] + "".join(
         hypothesis.text + behind for hypothesis, behind in zip(hypotheses, separators[1:], strict=True)
     )

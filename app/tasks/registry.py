@@ -18,7 +18,7 @@ from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZA
 from app.tasks.feature_extraction.spec import SPEC as FEATURE_EXTRACTION
 from app.tasks.fill_mask.spec import SPEC as FILL_MASK
 from app.tasks.question_answering.spec import SPEC as QUESTION_ANSWERING
-from app.tasks.spec import DropInCodec, NativeRoute, TaskSpec
+from app.tasks.spec import DropInCodec, NativeRoute, TaskSpec, WritingCodec
 from app.tasks.text2text_generation.spec import SPEC as TEXT2TEXT_GENERATION
 from app.tasks.text_classification.spec import SPEC as TEXT_CLASSIFICATION
 from app.tasks.text_generation.spec import SPEC as TEXT_GENERATION
@@ -152,7 +152,7 @@ class Tasks(Mapping[str, TaskSpec]):
                     f"{spec.distribution} brings corrections of {spec.name!r} that cannot be told from those of {other.name!r}"
                 )
         taken = {route.path: route.request for other in self.values() for route in drop_ins(other)}
-        openai = {route.path for route in spec.openai}
+        openai = {route.path for route in (*spec.openai, *spec.openai_writing)}
         for route in drop_ins(spec):
             is_own = route.path in openai and OPENAI_PATH.fullmatch(route.path) and route.path not in HOUSE_PATHS
             if not is_own and route.path.partition("/")[0] in ROOT_PATHS:
@@ -161,9 +161,9 @@ class Tasks(Mapping[str, TaskSpec]):
                 raise SetupError(f"{spec.distribution} brings a route /{route.path}, which is taken")
 
 
-def drop_ins(spec: TaskSpec) -> Sequence[DropInCodec]:
+def drop_ins(spec: TaskSpec) -> Sequence[DropInCodec | WritingCodec]:
     """Routes of other services' own that a task answers."""
-    return (*(spec.text_embeddings.routes if spec.text_embeddings else ()), *spec.openai)
+    return (*(spec.text_embeddings.routes if spec.text_embeddings else ()), *spec.openai, *spec.openai_writing)
 
 
 @lru_cache

@@ -238,6 +238,52 @@ class LibreTranslateCodec:
     """How a caller has a long text read, as the protocol writes it."""
 
 
+class StreamedPieces(Protocol):
+    """What is told of a text while it is written, in the shape of the protocol, each as JSON."""
+
+    def text(self, text: str) -> Sequence[Any]:
+        """Of a piece of the text."""
+
+    def end(self, result: Result) -> Sequence[Any]:
+        """Once it is finished."""
+
+
+class WritingRequest(Protocol):
+    """The body of a route of another service's own under which texts are written."""
+
+    model: str | None
+    stream: bool | None
+
+    def prepared(self, task: Any) -> tuple[Sequence[Any], Any]:
+        """The task's items and options; takes its time.
+
+        Raises:
+            InvalidInput: it cannot be answered.
+        """
+
+    def place(self, number: int, field: str) -> str:
+        """How the caller names a field of an item, or an option."""
+
+    def shaped(self, results: Sequence[Result], model: str) -> Any:
+        """The answer to the whole request; `model` is the name of who gave it."""
+
+    def pieces(self, model: str) -> StreamedPieces:
+        """Of the answer to its one item."""
+
+
+@dataclass(frozen=True, slots=True)
+class WritingCodec:
+    """A route of another service's own under which a task writes."""
+
+    path: str
+    request: type[BaseModel]
+    """Satisfies `WritingRequest`."""
+    answer: Any
+    """Type of the answer."""
+    summary: str
+    description: str
+
+
 ModelKind = Literal["embedding", "reranker", "classifier"]
 """What text-embeddings-inference calls its models."""
 
@@ -393,6 +439,8 @@ class TaskSpec:
     text_embeddings: TextEmbeddingsCodec | None = None
     openai: tuple[DropInCodec, ...] = ()
     """Routes of OpenAI's API, whose requests name their model in the field `model`."""
+    openai_writing: tuple[WritingCodec, ...] = ()
+    """The same, of those under which texts are written, whole or as a stream."""
     libre_translate: LibreTranslateCodec | None = None
     correction: CorrectionCodec | None = None
     training: str = ""

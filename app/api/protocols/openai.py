@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from fastapi import APIRouter
 
-from app.api.context import ContextDep
+from app.api.context import ContextDep, PredictContext
 from app.api.error_formats import OPENAI
+from app.api.events import EVENT_STREAM, EventStream, event
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
 from app.api.protocols.text_embeddings import serving_by_path
+from app.core.errors import HooperError, InvalidInput
+from app.core.manifest import Manifest
+from app.serving.deployment import Deployment, StreamedText
 from app.tasks.registry import Tasks
-from app.tasks.spec import DropInCodec
+from app.tasks.spec import DropInCodec, WritingCodec, WritingRequest
 
 STATUSES = (400, 401, 403, 404, 408, 413, 415, 421, 429, 503, 504)
 
@@ -23,6 +30,12 @@ def router(tasks: Tasks) -> APIRouter:
     routes = APIRouter(route_class=JsonRoute)
     for codecs in serving_by_path([(spec, spec.openai) for spec in tasks.values()]).values():
         _add(routes, codecs)
+    writing: dict[str, dict[str, WritingCodec]] = {}
+    for name, spec in tasks.items():
+        for codec in spec.openai_writing:
+            writing.setdefault(codec.path, {})[name] = codec
+    for by_task in writing.values():
+        _add_writing(routes, list(by_task), next(iter(by_task.values())))
     return routes
 
 
@@ -46,3 +59,68 @@ def _add(routes: APIRouter, codecs: Mapping[str, DropInCodec]) -> None:
         responses=openapi_responses(*STATUSES, error_format=OPENAI),
         response_model=codec.answer,
     )(answer)
+
+
+def _add_writing(routes: APIRouter, tasks: Sequence[str], codec: WritingCodec) -> None:
+    async def answer(request: Any, context: ContextDep) -> Any:
+        if request.stream:
+            events = _events(context, tasks, request)
+            return await EventStream.begun(events, context.headers, render_error=lambda response: event(bytes(response.body)))
+        with context.lease(tasks, request.model) as deployment, _named_by(request):
+            items, options = await _prepared(request, deployment)
+            results = await context.results(deployment, items, options, request.place, "")
+            return request.shaped(results, _name(deployment.manifest))
+
+    answer.__annotations__["request"] = codec.request
+    errors = openapi_responses(*STATUSES, error_format=OPENAI)
+    streamed: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}}
+    routes.post(
+        f"/{codec.path}",
+        name=codec.path.removeprefix("v1/").replace("/", "_"),
+        summary=codec.summary,
+        description=codec.description,
+        responses={**streamed, **errors},
+        response_model=codec.answer,
+    )(answer)
+
+
+async def _events(context: PredictContext, tasks: Sequence[str], request: WritingRequest) -> AsyncGenerator[bytes]:
+    """A piece of JSON in each, and a last one that says that there are no more.
+
+    Raises:
+        HooperError: there is no answer.
+    """
+    with context.lease(tasks, request.model) as deployment, _named_by(request):
+        (item,), options = await _prepared(request, deployment)
+        told = request.pieces(_name(deployment.manifest))
+        async with aclosing(context.pieces(deployment, item, options)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, StreamedText):
+                    parts = told.text(piece.text)
+                else:
+                    (result,) = piece.results
+                    if isinstance(result, HooperError):
+                        raise result
+                    parts = told.end(result)
+                for part in parts:
+                    yield event(json.dumps(part, ensure_ascii=False, separators=(",", ":")))
+    yield event("[DONE]")
+
+
+async def _prepared(request: WritingRequest, deployment: Deployment) -> tuple[Sequence[Any], Any]:
+    return await asyncio.to_thread(request.prepared, deployment.task)
+
+
+@contextmanager
+def _named_by(request: WritingRequest) -> Iterator[None]:
+    """Errors name fields as the caller does."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field is None or (place := request.place(0, error.field)) == error.field:
+            raise
+        raise InvalidInput(error.reason, place) from None
+
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest.name}/{manifest.version}"
