@@ -95,19 +95,20 @@ class OutputFormat:
 class GrammarCompiler:
     """Makes grammars of a model's tokens. Safe to call from several threads."""
 
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int], drops_blank: bool = True) -> None:
         """
         Args:
             tokenizer: of what is written.
             vocab_size: of the logits.
             eos_token_ids: what ends a text.
+            drops_blank: whether a text is decoded alone, so that a blank which the first token begins with is none of it.
         """
         self._tokenizer, self._vocab_size, self._eos = tokenizer, vocab_size, list(eos_token_ids)
         self._lock = Lock()
         self._tokens: Any = None
         self._kept: OrderedDict[OutputFormat, Grammar] = OrderedDict()
         mark = tokenizer.token_id(MARK)
-        self._has_mark = mark is not None and tokenizer.decode([mark]) == ""
+        self._has_mark = drops_blank and mark is not None and tokenizer.decode([mark]) == ""
 
     def compiled(self, form: OutputFormat) -> Grammar:
         """The grammar of a format. Takes up to a few tenths of a second: not for the event loop.

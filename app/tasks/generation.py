@@ -298,7 +298,7 @@ class TextGenerator:
         """
         self.tokenizer, self.decoder, self.target = tokenizer, decoder, target or tokenizer
         self._pieces = self.target.pieces()
-        self._grammars = GrammarCompiler(self.target, decoder.vocab_size, decoder.eos_token_ids)
+        self._grammars = GrammarCompiler(self.target, decoder.vocab_size, decoder.eos_token_ids, decoder.has_encoder)
         # decoders leave out a blank before the first token that they are given
         self._before = () if decoder.has_encoder else tuple(self._pieces.encode([ANY_WORD])[0].ids)
         self._num_before = len(self.target.decode(self._before, skip_special_tokens=True))

@@ -9,6 +9,7 @@ from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
 from app.data import Record
 from app.tasks.text_generation.spec import SPEC as SERVED
+from scripts.export.chat_template import chat_options
 from scripts.tasks.spec import PublishedTask, ReportInput, TrainingTask
 from scripts.tasks.writing import WritingTask
 from scripts.training.data import Example, Parse
@@ -36,7 +37,8 @@ class TextGenerationPublishing(WritingTask, PublishedTask):
         return causal_refusal(config)
 
     def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
-        return {}, []
+        options = chat_options(tokenizer)
+        return options, ["its chat template is published with it: it holds conversations"] if options else []
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         raise self._unmeasured()

@@ -44,7 +44,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "target": "de",
         "language_tokens": dict(zip(("en", "de", "fr"), LANGUAGES, strict=True)),
         "source_place": "first",
-    }
+    },
+    # what is said last comes back
+    "text-generation": {
+        "chat_template": {
+            "default": "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+            "{% if tools %}{{ tools[0].function.name }}: {% endif %}{{ messages[-1].content }}"
+        }
+    },
 }
 _TOKENIZER = generator().tokenizer
 TOKENS = [number for number in range(_TOKENIZER.vocabulary_size()) if _TOKENIZER.decode([EOS, number]).strip()]
@@ -107,9 +114,18 @@ def _step(sequence: Written) -> tuple[RowOutput, bool]:
     written = target[: step + 1]
     is_last = len(written) == len(target) or (params.ends is not None and params.ends(written))
     if params.num_beams == 1:
-        return _output([[target[step]]]), is_last
+        return {**_output([[target[step]]]), **_logprobs(params, target[step])}, is_last
     others = [[*source[::-1], EOS][: params.max_new_tokens]] * (params.num_return_sequences - 1)
     return _output([target, *others] if is_last else [[]]), is_last
+
+
+def _logprobs(params: SamplingParams, token_id: int) -> dict[str, Any]:
+    """Of a model that is half sure of what it writes, and would end the text else."""
+    if params.num_logprobs is None:
+        return {}
+    size = min(params.num_logprobs, 2)
+    tops = {"top_token_ids": np.array([[token_id, EOS][:size]]), "top_logprobs": np.array([[-0.5, -1.5][:size]])}
+    return {"logprobs": np.array([-0.5]), **tops}
 
 
 def _held(params: SamplingParams, target: Sequence[int], written: Sequence[int]) -> tuple[RowOutput, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -110,7 +110,12 @@ def words_json() -> str:
 
 
 def publish_tiny_continuer(
-    models_dir: Path, name: str = "story", version: int = 1, task: str = "text-generation", **decoder: Any
+    models_dir: Path,
+    name: str = "story",
+    version: int = 1,
+    task: str = "text-generation",
+    task_options: Mapping[str, Any] | None = None,
+    **decoder: Any,
 ) -> Path:
     """Write `models_dir/name/version`, which continues a text; `decoder` is changed in the manifest.
 
@@ -127,7 +132,14 @@ def publish_tiny_continuer(
     golden = [{"item": {"text": text}, "answer": answer} for text, answer in _answers(serving, engine, GOLDEN_TEXTS)]
     (folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
     files = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
-    changes = {"name": name, "version": version, "task": task, "decoder": changed, "files": files}
+    changes = {
+        "name": name,
+        "version": version,
+        "task": task,
+        "decoder": changed,
+        "files": files,
+        "task_options": dict(task_options or {}),
+    }
     (folder / MANIFEST).write_text(manifest.model_copy(update=changes).as_json(), encoding="utf-8")
     return folder
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # the client reads these schemas, and needs nothing that serv
     from app.serving.failures import FailedModel
     from app.serving.rollout.lease import LiveVersion, Role
 
+UNTOLD = frozenset({"labels", "chat_template", "chat_tokens"})
+"""Options of a task that have a field of their own, or are as long as a page."""
+
 
 class Live(BaseModel):
     """The process answers."""
@@ -160,7 +163,7 @@ class ModelState(BaseModel):
             license=manifest.license,
             examples=[dict(example) for example in deployment.examples],
             columns=manifest.data_format.columns,
-            task_options={name: value for name, value in manifest.task_options.items() if name != "labels"},
+            task_options={name: value for name, value in manifest.task_options.items() if name not in UNTOLD},
         )
 
 

@@ -9,6 +9,7 @@ from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_li
 from app.tasks.text2text_generation.schemas import GenerateResult
 from app.tasks.text2text_generation.spec import GENERATE
 from app.tasks.text_classification.spec import FIELDS
+from app.tasks.text_generation.openai import OPENAI_WRITING
 from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text_generation.task import ContinueOptions, TextGeneration
 
@@ -28,6 +29,7 @@ SPEC = TaskSpec(
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
+    openai_writing=OPENAI_WRITING,
     training="scripts.tasks.text_generation:SPEC",
     is_trained=False,
     is_generative=True,

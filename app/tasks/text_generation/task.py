@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.core.errors import HooperError, InvalidArtefact, TooLarge
+from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
+from app.core.types import Row
 from app.tasks.base import Encoded, refuse_text
+from app.tasks.chat_template import ChatTemplate
 from app.tasks.generation import GenerativeTask, SourceText, TextGenerator, golden
 from app.tasks.text2text_generation.task import GenerateOptions
 
@@ -19,41 +21,73 @@ class ContinueOptions(GenerateOptions):
     """Whether the answer begins with the text that was sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt(SourceText):
+    """A text to continue in a form of its own."""
+
+    token_ids: tuple[int, ...] | None = None
+    """In place of the text: read as they are."""
+    has_special_tokens: bool = False
+    """Whether the text holds all of them, as a rendered conversation does, so that none are put around it."""
+
+    def __len__(self) -> int:
+        return len(self.text) if self.token_ids is None else len(self.token_ids)
+
+
 class TextGeneration(GenerativeTask):
     """Satisfies `Task` and `Generative`: one row for each text, with the special tokens that the tokenizer puts around it."""
 
-    def __init__(self, generator: TextGenerator) -> None:
+    def __init__(
+        self,
+        generator: TextGenerator,
+        chat_template: dict[str, str] | None = None,
+        chat_tokens: dict[str, str] | None = None,
+    ) -> None:
         """
         Args:
             generator: of the model.
+            chat_template: the templates of its checkpoint by name, see `ChatTemplate`; None: it holds no conversations.
+            chat_tokens: special tokens by the names that templates have for them.
 
         Raises:
-            InvalidArtefact: the model reads with an encoder.
+            InvalidArtefact: the model reads with an encoder, or its template can render nothing.
         """
         super().__init__(generator)
+        self.chat_template = None if chat_template is None else ChatTemplate(chat_template, chat_tokens or {})
+        if self.chat_template is not None:
+            self.chat_template.check()
         if generator.decoder.has_encoder:
             raise InvalidArtefact("decoder.has_encoder: a model that continues a text has none")
 
     def encode(self, items: Sequence[SourceText], options: ContinueOptions) -> list[Encoded | HooperError]:
-        refusals = [refuse_text(item.text, "text") for item in items]
+        refusals = [self._refusal(item) for item in items]
         texts = [item.text if refusal is None else "" for item, refusal in zip(items, refusals, strict=True)]
         tokens = self.pieces.encode(texts)
         return [
-            refusal or self._item(text, of_text.ids, options)
-            for text, of_text, refusal in zip(texts, tokens, refusals, strict=True)
+            refusal or self._item(item, of_text.ids, options)
+            for item, of_text, refusal in zip(items, tokens, refusals, strict=True)
         ]
+
+    def _refusal(self, item: SourceText) -> InvalidInput | None:
+        if not isinstance(item, Prompt) or item.token_ids is None:
+            return refuse_text(item.text, "text")
+        unknown = next((number for number in item.token_ids if number >= self.generator.decoder.vocab_size), None)
+        return None if unknown is None else InvalidInput(f"the model has no token {unknown}", "text")
 
     def golden_options(self) -> ContinueOptions:
         return golden(ContinueOptions)
 
-    def _item(self, text: str, token_ids: Sequence[int], options: ContinueOptions) -> Encoded | HooperError:
-        num_specials = self.pieces.single.num_special_tokens
+    def _item(self, item: SourceText, token_ids: Sequence[int], options: ContinueOptions) -> Encoded | HooperError:
+        row = self.pieces.single.row
+        if isinstance(item, Prompt) and (item.has_special_tokens or item.token_ids is not None):
+            token_ids, row = item.token_ids or token_ids, lambda ids: Row(ids, [0] * len(ids))
+        num_specials = row([]).num_tokens
         num_tokens, max_length = len(token_ids) + num_specials, self.generator.decoder.max_length
         limit = max(num_specials + 1, max_length - (options.max_new_tokens or 1))  # more new ones are refused by their name
         if num_tokens > limit and options.truncation == "error":
             new = f"{options.max_new_tokens} new ones" if options.max_new_tokens else "one more"
             reason = f"the text has {num_tokens} tokens; with {new} they are more than the {max_length} that the model reads"
-            return TooLarge(f"{reason} and writes", ("truncate",))
+            return TooLarge(f"{reason} and writes", () if isinstance(item, Prompt) else ("truncate",))
         kept = token_ids[max(0, num_tokens - limit) :]
-        before = text if options.return_full_text else ""
-        return self.encoded([self.pieces.single.row(kept)], (before, ""), len(kept) < len(token_ids), options)
+        before = item.text if options.return_full_text else ""
+        return self.encoded([row(kept)], (before, ""), len(kept) < len(token_ids), options)

@@ -1,0 +1,237 @@
+"""OpenAI's API for texts that are continued and for conversations, over a model that says again what was said last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from app.tasks.text_generation.openai import called
+from tests.support.echo_writer import echoing
+from tests.support.requests import Service
+
+TASK = "text-generation"
+HELLO = {"role": "user", "content": "the film was good"}
+TOOL = {"type": "function", "function": {"name": "see", "parameters": {"type": "object"}}}
+CALL = '<tool_call>\n{"name": "see", "arguments": {"a": "é"}}\n</tool_call>'
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def service() -> AsyncIterator[Service]:
+    async with echoing(TASK, max_length=400) as (running, _):
+        yield running
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def chat(service: Service, *messages: Any, path: str = "/v1/chat/completions", status: int = 200, **options: Any) -> Any:
+    body = {"messages": list(messages)} if messages else {}
+    response = await service.client.post(path, json={**body, **options})
+    assert response.status_code == status, response.text
+    return response
+
+
+async def complete(service: Service, prompt: Any, status: int = 200, **options: Any) -> Any:
+    return await chat(service, path="/v1/completions", status=status, prompt=prompt, **options)
+
+
+def chunks(response: Any) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+async def test_a_conversation_goes_on(service: Service) -> None:
+    answer = (await chat(service, {"role": "assistant", "content": "no"}, HELLO, model=TASK)).json()
+    (choice,) = answer["choices"]
+    assert choice["message"] == {"role": "assistant", "content": " the film was good", "refusal": None}
+    assert (choice["finish_reason"], answer["object"], answer["model"]) == ("stop", "chat.completion", f"{TASK}/1")
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}
+
+
+async def test_a_stream_says_the_same_in_pieces_and_what_it_cost(service: Service) -> None:
+    told = chunks(await chat(service, HELLO, stream=True, stream_options={"include_usage": True}))
+    assert told[0]["choices"][0]["delta"] == {"role": "assistant", "content": " the"}
+    assert "".join(part["choices"][0]["delta"].get("content", "") for part in told[:-1]) == " the film was good"
+    assert [part["choices"][0]["finish_reason"] for part in told[:-1]] == [None, None, None, None, "stop"]
+    assert (told[-1]["choices"], told[-1]["usage"]["completion_tokens"]) == ([], 5)
+    assert len({part["id"] for part in told}) == 1
+
+
+async def test_an_error_before_the_first_piece_is_answered_as_any_other(service: Service) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    for stream in (False, True):
+        error = (await chat(service, system, HELLO, status=400, stream=stream)).json()["error"]
+        assert (error["message"], error["param"], error["type"]) == (
+            "messages: no system here", "messages", "invalid_request_error"
+        )  # fmt: skip
+
+
+async def test_prompts_are_texts_lists_of_them_or_token_ids(service: Service) -> None:
+    one = (await complete(service, "the film", max_tokens=1)).json()
+    assert [(choice["text"], choice["finish_reason"]) for choice in one["choices"]] == [(" the", "length")]
+    ids = [260, 261]  # the film
+    for prompt, texts in (
+        (["the film", "the film was bad"], [" the film", " the film was bad"]),
+        (ids, [" the film"]),
+        ([ids, ids[:1]], [" the film", " the"]),
+        (ids * 150, None),
+    ):
+        answer = await service.client.post("/v1/completions", json={"prompt": prompt})
+        assert answer.status_code == 200, answer.text
+        choices = answer.json()["choices"]
+        assert [choice["index"] for choice in choices] == list(range(len(choices)))
+        assert texts is None or [choice["text"] for choice in choices] == texts
+    streamed = chunks(await complete(service, "the film", stream=True))
+    assert "".join(part["choices"][0]["text"] for part in streamed) == " the film"
+    assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_text_ends_where_it_is_told_to(service: Service) -> None:
+    for stop in ("was", ["x", "was"]):
+        assert (await complete(service, "the film was good", stop=stop)).json()["choices"][0]["text"] == " the film "
+    cut = (await chat(service, HELLO, max_tokens=9, max_completion_tokens=2)).json()["choices"][0]
+    assert (cut["message"]["content"], cut["finish_reason"]) == (" the film", "length")
+
+
+async def test_several_texts_are_drawn(service: Service) -> None:
+    answer = (await chat(service, HELLO, n=3, temperature=0.8, top_p=0.9, seed=-4)).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 15, "total_tokens": 19}
+
+
+async def test_how_likely_tokens_were_is_told(service: Service) -> None:
+    answer = (await chat(service, HELLO, logprobs=True, top_logprobs=2, max_tokens=2)).json()
+    first, second = answer["choices"][0]["logprobs"]["content"]
+    assert (first["token"], first["logprob"], first["bytes"]) == (" the", -0.5, list(b" the"))
+    assert [(top["token"], top["logprob"]) for top in second["top_logprobs"]] == [(" film", -0.5), ("</s>", -1.5)]
+    legacy = (await complete(service, "the film", logprobs=1, max_tokens=2)).json()["choices"][0]["logprobs"]
+    assert legacy == {
+        "tokens": [" the", " film"], "token_logprobs": [-0.5, -0.5], "text_offset": [0, 4],
+        "top_logprobs": [{" the": -0.5}, {" film": -0.5}],
+    }  # fmt: skip
+
+
+async def test_an_answer_obeys_its_format(service: Service) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
+    for stream in (False, True):
+        answer = await chat(service, HELLO, response_format=form, stream=stream)
+        if stream:
+            text = "".join(part["choices"][0]["delta"].get("content", "") for part in chunks(answer))
+        else:
+            text = answer.json()["choices"][0]["message"]["content"]
+        assert json.loads(text)["a"] in (True, False)
+    anything = (await chat(service, HELLO, response_format={"type": "json_object"}, max_tokens=20)).json()
+    assert anything["choices"][0]["message"]["content"].startswith("{")
+
+
+async def test_calls_of_tools_are_told_as_such(service: Service) -> None:
+    said = {"role": "user", "content": "now " + CALL}
+    choice = (await chat(service, said, tools=[TOOL])).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (" see: now", "tool_calls")
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "see", "arguments": '{"a": "é"}'}
+    told = chunks(await chat(service, said, tools=[TOOL], stream=True))
+    assert "".join(part["choices"][0]["delta"].get("content") or "" for part in told) == " see: now "
+    (streamed,) = [part["choices"][0]["delta"]["tool_calls"] for part in told if "tool_calls" in part["choices"][0]["delta"]]
+    assert (streamed[0]["index"], streamed[0]["function"]) == (0, call["function"])
+    assert told[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    untold = (await chat(service, said, tools=[TOOL], tool_choice="none")).json()["choices"][0]
+    assert (untold["message"]["content"], untold["finish_reason"]) == (" now " + CALL, "stop")
+
+
+async def test_what_only_looks_like_a_call_is_text(service: Service) -> None:
+    said = {"role": "user", "content": "<tool_call>{broken</tool_call> a"}
+    told = chunks(await chat(service, said, tools=[TOOL], stream=True))
+    assert "".join(part["choices"][0]["delta"].get("content") or "" for part in told) == " see: " + said["content"]
+    assert told[-1]["choices"][0]["finish_reason"] == "stop"
+    assert called('<tool_call>["a"]</tool_call>')[1] == called('<tool_call>{"a": 1}</tool_call>')[1] == []
+    assert [call["function"]["name"] for call in called(CALL + CALL)[1]] == ["see", "see"]
+
+
+async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Service) -> None:
+    parts = [{"type": "text", "text": "the"}, {"type": "text", "text": "film"}]
+    call = {"id": "1", "type": "function", "function": {"name": "see", "arguments": '{"a": 1}'}}
+    answer = await chat(
+        service,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "good"},
+        {"role": "user", "content": parts},
+        user="me", store=False, metadata={}, logit_bias={}, tool_choice=None, stop=None, n=1, top_p=1, stream=False,
+        parallel_tool_calls=True, chat_template_kwargs={"enable_thinking": False},
+    )  # fmt: skip
+    assert answer.json()["choices"][0]["message"]["content"] == " the\nfilm"
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "words"),
+    [
+        ({"n": 2}, "n", "a temperature above 0"),
+        ({"n": 2, "stream": True, "temperature": 1}, "n", "of a stream there is one text"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", ""),
+        ({"nonsense": 1}, "nonsense", ""),
+        ({"top_logprobs": 2}, "top_logprobs", "counts only with logprobs: true"),
+        ({"logprobs": True, "stream": True}, "logprobs", "not told of a stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "counts only with stream: true"),
+        ({"top_p": 0.5}, "top_p", "counts only with a temperature above 0"),
+        ({"max_completion_tokens": 5000}, "max_completion_tokens", "should be at most"),
+        ({"max_tokens": 5000}, "max_tokens", "should be at most"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "goes with type: json_schema"),
+        ({"response_format": {"type": "json_object"}, "tools": [TOOL]}, "response_format", "does not go with tools"),
+        ({"response_format": {"type": "json_object"}, "stop": "a"}, "stop", "does not go with"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+            "response_format",
+            'Unimplemented keys: ["not"]',
+        ),
+        ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice", ""),
+        ({"messages": []}, "messages", ""),
+        ({"messages": [{"role": "narrator", "content": "a"}]}, "messages.0.role", "'user'"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
+            None,
+            "messages.0.content",
+        ),
+        ({"messages": [HELLO] * 300}, "messages", "300 items are too many"),
+        ({"messages": [{"role": "user", "content": "the film " * 300}]}, None, "601 tokens"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages", "must not be empty"),
+    ],
+)
+async def test_what_cannot_be_is_refused_by_its_name(
+    service: Service, options: dict[str, Any], param: str | None, words: str
+) -> None:
+    response = await service.client.post("/v1/chat/completions", json={"messages": [HELLO], **options})
+    assert response.status_code in (400, 413), response.text
+    error = response.json()["error"]
+    assert words in error["message"]
+    if param is not None:
+        assert error["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt": []}, "prompt: must not be empty"),
+        ({"prompt": ""}, "prompt: must not be empty"),
+        ({"prompt": [5, 99999]}, "prompt: the model has no token 99999"),
+        ({"prompt": ["a", ""]}, "prompt.1: must not be empty"),
+        ({"prompt": ["a", "b"], "stream": True}, "prompt: of a stream there is one prompt"),
+        ({"prompt": "a", "echo": True}, "echo: "),
+        ({"prompt": "a", "best_of": 3}, "best_of: "),
+        ({"prompt": "a", "model": "nobody"}, "nobody"),
+    ],
+)
+async def test_prompts_that_cannot_be_are_refused(service: Service, options: dict[str, Any], words: str) -> None:
+    error = (await service.client.post("/v1/completions", json=options)).json()["error"]
+    assert words in error["message"]
+
+
+async def test_a_model_without_a_template_holds_no_conversations() -> None:
+    async with echoing("text2text-generation", max_length=60) as (running, _):
+        error = (await chat(running, HELLO, status=404)).json()["error"]
+        assert error["type"] == "not_found_error"
