@@ -13,7 +13,8 @@ from tests.support.live_service import LiveService, serving
 from tests.support.tiny_continuer import publish_tiny_continuer
 
 TEMPLATE = (
-    "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{{ message.content }} {% endfor %}"
 )
 MESSAGES: Any = [
