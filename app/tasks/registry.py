@@ -152,7 +152,7 @@ class Tasks(Mapping[str, TaskSpec]):
                     f"{spec.distribution} brings corrections of {spec.name!r} that cannot be told from those of {other.name!r}"
                 )
         taken = {route.path: route.request for other in self.values() for route in drop_ins(other)}
-        openai = {route.path for route in (*spec.openai, *spec.openai_writing)}
+        openai = {route.path for route in spec.openai} | {route.path for route in spec.openai_writing}
         for route in drop_ins(spec):
             is_own = route.path in openai and OPENAI_PATH.fullmatch(route.path) and route.path not in HOUSE_PATHS
             if not is_own and route.path.partition("/")[0] in ROOT_PATHS:

@@ -9,7 +9,7 @@ from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_li
 from app.tasks.text2text_generation.schemas import GenerateResult
 from app.tasks.text2text_generation.spec import GENERATE
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_generation.openai import OPENAI_WRITING
+from app.tasks.text_generation.openai_chat import OPENAI_WRITING
 from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text_generation.task import ContinueOptions, TextGeneration
 

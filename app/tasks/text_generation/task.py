@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
-from app.core.types import Row
 from app.tasks.base import Encoded, refuse_text
 from app.tasks.chat_template import ChatTemplate
 from app.tasks.generation import GenerativeTask, SourceText, TextGenerator, golden
 from app.tasks.text2text_generation.task import GenerateOptions
+from app.tasks.tokenizer import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class ContinueOptions(GenerateOptions):
 
     return_full_text: bool = False
     """Whether the answer begins with the text that was sent."""
+
+
+NOTHING_AROUND = Template([[], []], [0])
+"""Of a text that holds its special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,10 @@ class TextGeneration(GenerativeTask):
         return golden(ContinueOptions)
 
     def _item(self, item: SourceText, token_ids: Sequence[int], options: ContinueOptions) -> Encoded | HooperError:
-        row = self.pieces.single.row
+        template = self.pieces.single
         if isinstance(item, Prompt) and (item.has_special_tokens or item.token_ids is not None):
-            token_ids, row = item.token_ids or token_ids, lambda ids: Row(ids, [0] * len(ids))
-        num_specials = row([]).num_tokens
+            token_ids, template = item.token_ids or token_ids, NOTHING_AROUND
+        num_specials = template.num_special_tokens
         num_tokens, max_length = len(token_ids) + num_specials, self.generator.decoder.max_length
         limit = max(num_specials + 1, max_length - (options.max_new_tokens or 1))  # more new ones are refused by their name
         if num_tokens > limit and options.truncation == "error":
@@ -90,4 +94,4 @@ class TextGeneration(GenerativeTask):
             return TooLarge(f"{reason} and writes", () if isinstance(item, Prompt) else ("truncate",))
         kept = token_ids[max(0, num_tokens - limit) :]
         before = item.text if options.return_full_text else ""
-        return self.encoded([row(kept)], (before, ""), len(kept) < len(token_ids), options)
+        return self.encoded([template.row(kept)], (before, ""), len(kept) < len(token_ids), options)

@@ -1,0 +1,305 @@
+"""Conversations in the words of OpenAI's API: messages, tools, what an answer has to be, and what is streamed of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.core.errors import InvalidInput
+from app.tasks.base import Result
+from app.tasks.constraints import OutputFormat
+from app.tasks.detokenizer import REPLACEMENT, StopFinder
+from app.tasks.generation import Hypothesis, TokenScore
+from app.tasks.schemas import Request
+from app.tasks.spec import WritingCodec
+from app.tasks.text_generation.openai import (
+    COMPLETIONS,
+    MAX_TOP_LOGPROBS,
+    RENAMED,
+    AnswerHead,
+    CompletionUsage,
+    Tokens,
+    WritingRequest,
+)
+from app.tasks.text_generation.task import Prompt, TextGeneration
+
+CALL = "<tool_call>"
+TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|$)", re.DOTALL)
+
+
+class ChatCompletion(BaseModel):
+    """What an assistant says next."""
+
+    id: str = Field(description="Of the answer.")
+    object: Literal["chat.completion"] = Field("chat.completion", description="What it is.")
+    created: int = Field(description="Seconds since 1970.")
+    model: str = Field(description="Who answered, as name/version.")
+    choices: list[dict[str, Any]] = Field(
+        description="A message each: `index`, `message`, `finish_reason` (`stop`, `length`, `tool_calls`) and `logprobs`."
+    )
+    usage: CompletionUsage = Field(description="What the request cost.")
+
+
+class TextPart(Request):
+    """A part of a message."""
+
+    type: Literal["text"] = Field(description="What it is: of other kinds, models here read nothing.")
+    text: str = Field(description="The text.")
+
+
+class CalledFunction(Request):
+    """What a model called."""
+
+    name: str = Field(description="Its name.")
+    arguments: str | dict[str, Any] = Field(description="Its arguments, as JSON.")
+
+
+class ToolCall(Request):
+    """A call that an assistant made."""
+
+    id: str | None = Field(None, description="By which its result names it.")
+    type: Literal["function"] = Field("function", description="What it is.")
+    function: CalledFunction = Field(description="What was called.")
+
+
+class ChatMessage(Request):
+    """What somebody said."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(description="Who said it.")
+    content: str | list[TextPart] | None = Field(None, description="What was said.")
+    name: str | None = Field(None, description="What who said it is called, for templates that tell it.")
+    tool_calls: list[ToolCall] | None = Field(None, description="Of an assistant: what was called.")
+    tool_call_id: str | None = Field(None, description="Of a tool: which call it answers.")
+    refusal: None = Field(None, description="Changes nothing.")
+
+    def as_template_reads_it(self) -> dict[str, Any]:
+        """In the form that chat templates are written for."""
+        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content or ())
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        message |= {name: value for name in ("name", "tool_call_id") if (value := getattr(self, name)) is not None}
+        if self.tool_calls:
+            message["tool_calls"] = [call.model_dump(exclude_none=True) for call in self.tool_calls]
+            for call in message["tool_calls"]:
+                call["function"]["arguments"] = _arguments(call["function"]["arguments"])
+        return message
+
+
+def _arguments(value: str | dict[str, Any]) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        return value  # as the model wrote it
+
+
+class DescribedFunction(BaseModel):
+    """A function that the model may call."""
+
+    model_config = ConfigDict(extra="allow")
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(description="Its name.")
+    description: str | None = Field(None, description="What it does.")
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of its arguments.")
+
+
+class Tool(Request):
+    """What the model may call."""
+
+    type: Literal["function"] = Field(description="What it is.")
+    function: DescribedFunction = Field(description="The function.")
+
+
+class JsonSchemaFormat(Request):
+    """A schema with a name."""
+
+    name: str | None = Field(None, description="Changes nothing.")
+    description: str | None = Field(None, description="Changes nothing.")
+    schema_: dict[str, Any] = Field(alias="schema", description="The JSON schema.")
+    strict: bool | None = Field(None, description="Changes nothing: every answer obeys.")
+
+
+class ResponseFormat(Request):
+    """What the answer must be."""
+
+    type: Literal["text", "json_object", "json_schema"] = Field(description="A text, a JSON object, or what a schema says.")
+    json_schema: JsonSchemaFormat | None = Field(None, description="The schema.")
+
+    def output_format(self) -> OutputFormat | None:
+        """
+        Raises:
+            InvalidInput: the schema is missing, or is there where it is not meant.
+        """
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise InvalidInput("goes with type: json_schema, and only with it", "response_format.json_schema")
+        if self.json_schema is not None:
+            return OutputFormat.of_schema(self.json_schema.schema_)
+        return OutputFormat.of_schema({"type": "object"}) if self.type == "json_object" else None
+
+
+Scalar = str | bool | int | float | None
+
+
+class ChatCompletionRequest(WritingRequest):
+    """A conversation, and how its next message is written."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"messages": [{"role": "user", "content": "Good morning!"}], "model": "chat", "max_tokens": 32}]
+        },
+    )
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] = Field(
+        description="What was said so far; the model's own chat template makes a text of it."
+    )
+    max_completion_tokens: Tokens | None = Field(None, description="As `max_tokens`, and goes before it.")
+    logprobs: bool | None = Field(None, description="Whether it is told how likely each token was. Not of a stream.")
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS, strict=True)] | None = Field(
+        None, description="With `logprobs`: of so many of the likeliest tokens of each step."
+    )
+    response_format: ResponseFormat | None = Field(None, description="What the answer must be.")
+    tools: list[Tool] | None = Field(None, description="Functions that the model may call, where its template knows of them.")
+    tool_choice: Literal["auto", "none"] | None = Field(
+        None, description="`none`: the model is told of no functions. To have it call one is not supported."
+    )
+    chat_template_kwargs: dict[str, Scalar] | None = Field(
+        None, description="Values for the model's chat template, such as `enable_thinking`."
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.logprobs and self.stream:
+            raise InvalidInput("are not told of a stream", "logprobs")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidInput("counts only with logprobs: true", "top_logprobs")
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the model is told of functions."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    def prepared(self, task: TextGeneration) -> tuple[Sequence[Any], Any]:
+        self.check()
+        chat = task.chat_template
+        if chat is None:
+            raise InvalidInput(
+                "the model holds no conversations: its checkpoint has no chat template; ask /v1/completions", "model"
+            )
+        if self.may_call and not chat.knows_tools:
+            raise InvalidInput("the model's chat template knows nothing of tools; leave them out", "tools")
+        tools = [tool.model_dump(exclude_none=True) for tool in self.tools or ()] if self.may_call else None
+        form = None if self.response_format is None else self.response_format.output_format()
+        if form is not None and tools:
+            raise InvalidInput("does not go with tools, whose calls have another form", "response_format")
+        messages = [message.as_template_reads_it() for message in self.messages]
+        text = chat.render(messages, tools, variables=self.chat_template_kwargs)
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        options = self.generation_options(num_logprobs=logprobs, output_format=form)
+        if self.max_completion_tokens is not None:
+            options = replace(options, max_new_tokens=self.max_completion_tokens)
+        return [Prompt(text, has_special_tokens=True)], options
+
+    def place(self, number: int, field: str) -> str:
+        if field in ("", "text", "messages"):
+            return "messages"
+        most = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return RENAMED.get(field, most if field == "max_new_tokens" else field)
+
+    def shaped(self, results: Sequence[Result], model: str) -> ChatCompletion:
+        (result,) = results
+        choices = [self._choice(index, hypothesis) for index, hypothesis in enumerate(result.answer.hypotheses)]
+        head = AnswerHead("chatcmpl", "chat.completion", model)
+        return ChatCompletion.model_validate(head(choices, usage=CompletionUsage.of(results)))
+
+    def pieces(self, model: str) -> ChatPieces:
+        return ChatPieces(self, model)
+
+    def _choice(self, index: int, hypothesis: Hypothesis) -> dict[str, Any]:
+        text, calls = called(hypothesis.text) if self.may_call else (hypothesis.text, [])
+        message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}
+        if calls:
+            message["tool_calls"] = calls
+        scores = hypothesis.scores
+        return {
+            "index": index,
+            "message": message,
+            "finish_reason": "tool_calls" if calls else hypothesis.finish_reason,
+            "logprobs": None if scores is None else {"content": [_chat_logprobs(score) for score in scores], "refusal": None},
+        }
+
+
+class ChatPieces:
+    """What is streamed of a message. What may be the beginning of a call is held back; calls come whole, at the end."""
+
+    def __init__(self, request: ChatCompletionRequest, model: str) -> None:
+        self._request, self._head = request, AnswerHead("chatcmpl", "chat.completion.chunk", model)
+        self._calls = StopFinder([CALL] if request.may_call else [])
+        self._has_begun = False
+
+    def text(self, text: str) -> list[dict[str, Any]]:
+        """Of a piece of the text."""
+        certain = self._calls.push(text)
+        return [self._piece({"content": certain})] if certain else []
+
+    def end(self, result: Result) -> list[dict[str, Any]]:
+        """Once it is finished."""
+        calls: list[dict[str, Any]] = []
+        held = self._calls.end()
+        if self._request.may_call:
+            _, calls = called(result.answer.text)
+            if not calls and self._calls.is_hit:  # what looked like a call was none, and is text
+                held = result.answer.text[result.answer.text.index(CALL) :]
+        told = [self._piece({"content": held})] if held else []
+        told += [self._piece({"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})] if calls else []
+        told.append(self._piece({}, "tool_calls" if calls else result.answer.finish_reason))
+        usage = [self._head([], usage=CompletionUsage.of([result]).model_dump())] if self._request.tells_usage else []
+        return [*told, *usage]
+
+    def _piece(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        if not self._has_begun:
+            self._has_begun, delta = True, {"role": "assistant", "content": "", **delta}
+        return self._head([{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}])
+
+
+def called(text: str) -> tuple[str, list[dict[str, Any]]]:
+    """The calls that a model wrote as `<tool_call>{"name": …, "arguments": …}</tool_call>`, and the text before them; where one
+    of them is none, all of it is text."""
+    calls: list[dict[str, Any]] = []
+    for written in TOOL_CALL.findall(text):
+        try:
+            value = json.loads(written)
+        except json.JSONDecodeError:
+            return text, []
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            return text, []
+        arguments = json.dumps(value.get("arguments", {}), ensure_ascii=False)
+        function = {"name": value["name"], "arguments": arguments}
+        calls.append({"id": f"call_{uuid4().hex[:24]}", "type": "function", "function": function})
+    return (text[: text.index(CALL)].rstrip(), calls) if calls else (text, [])
+
+
+def _chat_logprobs(score: TokenScore) -> dict[str, Any]:
+    return {**_scored(score.text, score.logprob), "top_logprobs": [_scored(text, logprob) for text, logprob in score.top]}
+
+
+def _scored(text: str, logprob: float) -> dict[str, Any]:
+    is_whole = REPLACEMENT not in text  # else the token is a part of a character, and which bytes it has is not told
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if is_whole else None}
+
+
+OPENAI_WRITING = (
+    COMPLETIONS,
+    WritingCodec(
+        path="v1/chat/completions",
+        request=ChatCompletionRequest,
+        answer=ChatCompletion,
+        summary="Hold a conversation",
+        description="""The next message of a conversation, as OpenAI's API tells it: point its client's `base_url` at `/v1`.
+
+The model's own chat template makes a text of the messages. With `stream: true` as server-sent events; with `response_format` a
+document that obeys a schema.""",
+    ),
+)
