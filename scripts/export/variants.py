@@ -288,12 +288,13 @@ def write_exact_int8(source: Path, target: Path) -> None:
             continue
         x, matrix, _, scale = node.input[:4]
         y = node.output[0]
-        weights = numpy_helper.to_array(arrays[matrix]).astype(np.float32) * numpy_helper.to_array(arrays[scale])
+        weights = numpy_helper.to_array(arrays[matrix]).astype(np.float32)
         model.graph.initializer.append(numpy_helper.from_array(weights, f"{y}_weights"))
         # no DequantizeLinear: ONNX Runtime would make the integer product of it again
         nodes.append(helper.make_node("Cast", [x], [f"{y}_cast"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Sub", [f"{y}_cast", EXACT_ZERO], [f"{y}_rows"]))
-        nodes.append(helper.make_node("MatMul", [f"{y}_rows", f"{y}_weights"], [y]))
+        nodes.append(helper.make_node("MatMul", [f"{y}_rows", f"{y}_weights"], [f"{y}_whole"]))
+        nodes.append(helper.make_node("Mul", [f"{y}_whole", scale], [y]))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     save(model, target)

@@ -13,7 +13,7 @@ from typing import Any
 from scripts.bench.service import StartedService, run_program, start_service
 
 ENVIRONMENTS = Path("bench-envs")
-START_S = 180.0
+START_S = 300.0
 SERVER_FILE = Path(__file__).with_name("litserve_server.py")
 
 

@@ -14,6 +14,8 @@ pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
 import sentence_transformers
+import torch
+import transformers
 from sentence_transformers import models
 
 from app.core.errors import InvalidSettings
@@ -139,6 +141,22 @@ def test_a_transformer_alone_is_pooled_by_the_mean_where_its_task_is_named(base:
     expected = library_model(base, ("mean",)).encode(TEXTS[:1])
     found = vectors(checkpoint, TorchRunner(checkpoint.model, "row"))[:1]
     assert np.abs(found - expected).max() < TOLERANCE
+
+
+def test_of_a_model_that_writes_the_encoder_gives_the_vectors(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "writer"))
+    (folder / "config.json").unlink()
+    size = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+    whole = transformers.T5Model(transformers.T5Config(vocab_size=64, **size)).eval()
+    whole.save_pretrained(folder)
+    checkpoint = open_checkpoint(str(folder), "feature-extraction")
+    task = SPEC.serving_task(Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens), checkpoint.task_options)
+    (encoded,) = task.encode([EmbedItem("the film was good")], EmbedOptions(normalize=False))
+    assert isinstance(encoded, Encoded)
+    (output,) = TorchRunner(checkpoint.model, "row").run_rows(encoded.rows)
+    with torch.no_grad():
+        hidden = whole.encoder(torch.tensor([list(encoded.rows[0].input_ids)])).last_hidden_state
+    np.testing.assert_allclose(output["logits"], hidden[0].mean(0).numpy(), atol=TOLERANCE)
 
 
 def test_weights_that_are_a_pickle_are_refused(whole: tuple[Any, Checkpoint], base: Path, tmp_path: Path) -> None:
