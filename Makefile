@@ -28,7 +28,7 @@ RECIPES := $(filter-out $(patsubst %,scripts/recipes/%.toml,nli sts translate wn
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test coverage test-fast test-slow gpu-test bench ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
+.PHONY: help serve test coverage test-fast test-slow gpu-test bench bench-generate ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -61,6 +61,9 @@ gpu-test:  ## run the tests that need an NVIDIA GPU with its driver, on the extr
 
 bench: train-env  ## measure the service beside infinity-emb and LitServe (half an hour, and 6 GB for their environments)
 	@$(BIN)/python -m scripts.peers.compare --output scripts/peers/results $(ARGS)
+
+bench-generate: train-env  ## measure models that write beside CTranslate2 and transformers (ten minutes, and 400 MB for its environment)
+	@$(BIN)/python -m scripts.peers.generation --output docs/measurements/generation.json $(ARGS)
 
 ray-test:  ## install Ray into .venv-ray and run its tests, on a cluster of two nodes (four minutes)
 	@$(ENVIRONMENT) ray

@@ -1,0 +1,93 @@
+"""What is measured of models that write beside others, without the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from app.core.errors import SetupError
+from scripts.bench.service import Address
+from scripts.peers import generation
+from scripts.peers.generation import Asked, callers, page, ratios, sources, spread, turned
+from scripts.peers.random_writers import SHAPES
+
+
+def test_ratios_are_hoopers_tokens_in_parts_of_anothers() -> None:
+    figures = {
+        "Hooper int8": 60.0,
+        "CTranslate2 int8": 40.0,
+        "Hooper fp32": 30.0,
+        "CTranslate2 fp32": 30.0,
+        "transformers fp32": 20.0,
+    }
+    engines = [{"model": "m", "sequences": 16, "engine": name, "tokens_per_s": figure} for name, figure in figures.items()]
+    assert ratios(engines) == [
+        {
+            "model": "m",
+            "sequences": 16,
+            "Hooper int8 / CTranslate2 int8": 1.5,
+            "Hooper fp32 / CTranslate2 fp32": 1.0,
+            "Hooper int8 / transformers fp32": 3.0,
+            "Hooper fp32 / transformers fp32": 1.5,
+        }
+    ]
+
+
+def test_the_page_has_every_figure() -> None:
+    engines = [
+        {"model": "m", "sequences": 1, "engine": name, "tokens_per_s": 12.5, "noise": 0.01}
+        for name in ("Hooper int8", "CTranslate2 int8", "Hooper fp32", "CTranslate2 fp32", "transformers fp32")
+    ]
+    http = {"callers": [{"service": "Hooper int8", "tokens_per_s": 7.5}], "classified_ms": {"alone": 3.5}}
+    text = page({"new_tokens": 32, "turns": 5, "engines": engines, "ratios": ratios(engines), "http": http})
+    assert "| model | sequences | engine | tokens per s | noise |" in text
+    assert "| m | 1 | CTranslate2 int8 | 12.5 | 0.01 |" in text
+    assert "| Hooper int8 | 7.5 |" in text
+    assert "(median): alone 3.5 ms." in text
+
+
+def test_the_median_counts_and_the_noise_is_told() -> None:
+    assert spread(iter([10.0, 30.0, 20.0, 20.0, 20.0])) == {"tokens_per_s": 20.0, "noise": 0.25}
+    assert spread(iter([10.0])) == {"tokens_per_s": 10.0, "noise": 0.0}
+
+
+def test_everyone_is_asked_first_in_turn() -> None:
+    assert [turned(["a", "b", "c"], turn)[0] for turn in range(4)] == ["a", "b", "c", "a"]
+    assert sorted(turned(["a", "b", "c"], 2)) == ["a", "b", "c"]
+
+
+def test_sources_are_as_long_as_was_said_and_end() -> None:
+    rows = sources(SHAPES["bart-base"], 3, 7)
+    assert [len(row) for row in rows] == [7, 7, 7]
+    assert all(row[-1] == 2 for row in rows)
+    assert len({tuple(row) for row in rows}) == 3
+
+
+async def test_callers_ask_until_the_time_is_over_and_tell_what_they_saw() -> None:
+    asked: list[tuple[int, int]] = []
+
+    async def ask(client: httpx.AsyncClient, caller: int, text: str, num_new: int) -> float | None:
+        asked.append((caller, num_new))
+        await asyncio.sleep(0)
+        return 0.5 if caller == 0 else None
+
+    seen: Asked = await callers(Address("127.0.0.1", 9), ask, 3, 0.02, seed=1)
+    assert {caller for caller, _ in asked} == {0, 1, 2}
+    assert all(generation.LENGTHS[0] <= num_new <= generation.LENGTHS[1] for _, num_new in asked)
+    assert len(seen.answer_s) == len(asked)
+    assert set(seen.first_token_s) == {0.5}
+    assert seen.tokens_per_s > 0
+
+
+def test_what_cannot_be_installed_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> list[Any]:
+        raise SetupError("pip install failed: no network")
+
+    monkeypatch.setattr(generation, "measure_engines", fails)
+    assert generation.main(["--shapes", "t5-small"]) == 2
+    assert "generation: pip install failed: no network" in capsys.readouterr().err
