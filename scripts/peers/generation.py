@@ -28,6 +28,7 @@ import httpx
 import torch
 import transformers
 
+from app.core.errors import SetupError
 from app.core.manifest import read_manifest
 from app.core.sequences import SamplingParams
 from app.core.types import Row
@@ -110,7 +111,11 @@ def transformers_engine(checkpoint: Path, rows: Sequence[Sequence[int]], num_new
 def ctranslate2_engine(peer: Address, words: Sequence[Sequence[str]], num_new: int, precision: str) -> Engine:
     def write(count: int) -> float:
         body = {"sources": words[:count], "new_tokens": num_new, "precision": precision}
-        return float(peer.post("/measure", body)["wall_s"])
+        answer = peer.post("/measure", body)
+        lengths = {len(tokens) for tokens in answer["tokens"]}
+        if lengths != {num_new}:
+            raise SetupError(f"CTranslate2 wrote {sorted(lengths)} tokens, where {num_new} were asked for")
+        return float(answer["wall_s"])
 
     return write
 
