@@ -126,7 +126,7 @@ def converted(checkpoint: Path) -> Path:
     if not (folder / "model.bin").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         converter = "from ctranslate2.converters.transformers import main; main()"
-        words = [environment(CT2) / "python", "-c", converter, "--model", checkpoint, "--output_dir", folder]
+        words: list[str | Path] = [environment(CT2) / "python", "-c", converter, "--model", checkpoint, "--output_dir", folder]
         run_program(words, "ct2-transformers-converter", {"PYTHONPATH": sysconfig.get_path("purelib")})
     return folder
 

@@ -137,7 +137,7 @@ def _publish(name: str, shape: Shape, model: Any, definition: str, version: Path
     training = training_task(TASK)
     task = training.serving_task(Tokenizer(definition, shape.max_tokens), {}, decoder)  # type: ignore[call-arg]
     requests = [{"text": "w11 w12 w13"}]
-    golden = golden_answers(training, task, files, shape.max_tokens, requests)  # type: ignore[arg-type]
+    golden = golden_answers(training, task, files, shape.max_tokens, requests)
     texts = {"tokenizer.json": definition, "golden.json": as_json(golden), EVALUATION: json.dumps({"headline": {}})}
     for file, text in texts.items():
         (version / file).write_text(text, encoding="utf-8")
