@@ -24,7 +24,7 @@ OUT = ROOT / "docs" / "images"
 MAX_BYTES = 200_000
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--process-per-site",
 )  # fmt: skip
 TRAFFIC = """async () => {
   for (let round = 1; round <= 24; round++) {

