@@ -48,6 +48,12 @@ def test_other_weights_are_told_before_anything_is_measured(monkeypatch: pytest.
         encoders._compare(started, loads(TEXTS)["embed"][0], OPTIONS)
 
 
+def test_an_answer_of_another_size_is_told() -> None:
+    started: Any = [(Answering([0.1, 0.9, 0.3]), "Hooper", "embed"), (Answering([0.1, 0.9]), PEER.title, "model")]
+    with pytest.raises(SetupError, match="has 2 numbers there, and 3 here"):
+        encoders._compare(started, loads(TEXTS)["embed"][0], OPTIONS)
+
+
 def test_lists_are_full_and_a_rankings_scores_stand_in_the_order_of_its_passages() -> None:
     found = loads(TEXTS)
     assert {len(body["input"]) for body in found["embed"][1].asked} == {32}
