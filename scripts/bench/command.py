@@ -17,12 +17,14 @@ from typing import Any, Literal, get_type_hints
 from app.core.command_line import annotated_option, offline_errors, program, spread
 from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_FAILED
-from app.core.manifest import read_manifest
+from app.core.manifest import MANIFEST, read_manifest
 from app.runtime.providers import available_cores
+from app.tasks.registry import environment_tasks
 from scripts.bench.engine import can_read_graphs, matrix_gflop_per_s, measure_engine, provider_for
 from scripts.bench.load import PATH, LoadResult, measure_closed_loop, model_state, open_loop, text_requests
 from scripts.bench.report import OPTIONS, describe_machine, draw_bars, markdown_table, report_head, write_json
 from scripts.bench.service import Address, start_service
+from scripts.bench.streams import StreamResult, measure_streams, percentile_ms
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 from scripts.bench.tune import as_env_file, choices, compare_services, tune
 
@@ -31,6 +33,7 @@ EXAMPLES = """\
   hooper bench --profile short --items 1 --seconds 30
   hooper bench --rate 100                            an open loop: 100 requests a second, whatever is answered
   hooper bench --url http://127.0.0.1:8000           a service that runs already (without the engine's figures)
+  hooper bench --model en-de --profile short         a model that writes: tokens a second, and how long callers wait for them
   hooper bench --tune --output .                     the best settings for this machine, in tuned.env (minutes)
   hooper bench --output results                      keep results/bench.json, bench.md and a picture (needs the extra train)
 """
@@ -58,6 +61,38 @@ class LoadLine:
         return cls(profile, load, items, round(texts, 1), p50, p95, p99, result.num_failed, share)
 
 
+@dataclass(frozen=True)
+class WrittenLine:
+    """One load on a model that writes; times are those of the callers, who read each text as it is written."""
+
+    profile: str
+    load: str
+    tokens_per_s: float
+    texts_per_s: float
+    first_p50_ms: float
+    first_p99_ms: float
+    between_p50_ms: float
+    between_p99_ms: float
+    whole_p50_ms: float
+    whole_p99_ms: float
+    failed: int
+
+    @classmethod
+    def of(cls, profile: str, load: str, result: StreamResult) -> WrittenLine:
+        good = result.good
+        first = [sample.pieces_s[0] for sample in good if sample.pieces_s]
+        between = [seconds for sample in good for seconds in sample.between_s]
+        first_p50, first_p99, between_p50, between_p99, whole_p50, whole_p99 = (
+            round(percentile_ms(of_all, share), 2)
+            for of_all in (first, between, [sample.latency_s for sample in good])
+            for share in (0.5, 0.99)
+        )
+        return cls(
+            profile, load, round(result.tokens_per_s, 1), round(len(good) / result.seconds, 2),
+            first_p50, first_p99, between_p50, between_p99, whole_p50, whole_p99, result.num_failed,
+        )  # fmt: skip
+
+
 @dataclass
 class BenchReport:
     """A whole run."""
@@ -69,6 +104,12 @@ class BenchReport:
     """The engine alone, by profile."""
     matrix_gflop_per_s: float | None = None
     lines: list[LoadLine] = field(default_factory=list)
+    written: list[WrittenLine] = field(default_factory=list)
+    """Of a model that writes, in place of `lines`."""
+
+    @property
+    def num_failed(self) -> int:
+        return sum(line.failed for line in self.lines) + sum(line.failed for line in self.written)
 
     def to_markdown(self) -> str:
         """Ratios travel, absolute figures do not: both are shown, with the machine above them."""
@@ -93,8 +134,13 @@ class BenchReport:
             f"# {model['name']}/{model['version']} on {self.machine['processor']}, {self.machine['cores']} cores", "",
             f"{model['provider']} in {model['precision']}, layout {model['layout']}; {self.taken}; client on the same cores.",
             "",
-            *facts, "", *markdown_table(head, rows), "",
+            *facts, "", *(self._written_table() if self.written else markdown_table(head, rows)), "",
         ])  # fmt: skip
+
+    def _written_table(self) -> list[str]:
+        times = [f"{what} {share} ms" for what in ("first token", "between tokens", "whole text") for share in ("p50", "p99")]
+        head = ("texts", "load", "tokens/s", "texts/s", *times, "failed")
+        return markdown_table(head, [list(asdict(line).values()) for line in self.written])
 
 
 @dataclass(frozen=True)
@@ -115,6 +161,7 @@ class BenchOptions:
     connections: list[int] = field(default_factory=lambda: [1, 32])
     rate: list[float] = field(default_factory=list)
     seconds: float = 10.0
+    new_tokens: int = 64
     output: Path | None = None
     json: bool = False
 
@@ -131,6 +178,7 @@ HELP = {
     "connections": "callers of the closed loops (1 32)",
     "rate": "open loops: requests a second (none)",
     "seconds": "seconds per load (10)",
+    "new_tokens": "of a model that writes: tokens of each text, at most (64)",
     "output": "also write bench.json, bench.md and bench.svg into this folder",
     "json": "print JSON instead of a table",
 }
@@ -153,7 +201,7 @@ def main(options: BenchOptions) -> int:
     print(json.dumps(asdict(report), indent=2) if options.json else report.to_markdown())
     if options.output:
         _keep(report, options.output)
-    return EXIT_FAILED if any(line.failed for line in report.lines) else 0
+    return EXIT_FAILED if report.num_failed else 0
 
 
 def run(options: BenchOptions) -> BenchReport:
@@ -164,15 +212,52 @@ def run(options: BenchOptions) -> BenchReport:
             address = Address.of(options.url)
         else:
             address = stack.enter_context(start_service(service_settings(options))).address
-        state = model_state(address, options.model)
+        path = writing_path(address, options.model)
+        state = model_state(address, options.model) if path is None else address.get(f"/v1/models/{options.model}")
         model = {key: state[key] for key in ("name", "version", "precision", "layout")}
         report = BenchReport(model | {"provider": state["execution_providers"][0]}, **report_head(load))
+        if path is not None:
+            report.written = [line for profile in options.profile for line in _written(options, address, path, profile)]
+            return report
         measure = None if options.url else _engine(options, state, report)
         for profile in options.profile:
             engine = None if measure is None else measure(profile)
             for items in options.items:
                 report.lines += _lines(options, address, profile, items, engine)
     return report
+
+
+def writing_path(address: Address, name: str) -> str | None:
+    """Where the texts of a model that writes are asked for; None of one that reads.
+
+    Raises:
+        SetupError: the service has no such model, or one whose task this code does not know.
+    """
+    try:
+        state = address.get(f"/v1/models/{name.partition('/')[0]}")
+    except OSError as error:
+        raise SetupError(f"{address.url} does not tell of a model {name}: {error}") from error
+    if state.get("decoder") is None:
+        return None
+    return f"/{environment_tasks().find(state['task']).routes[0].route.path}"
+
+
+def _written(options: BenchOptions, address: Address, path: str, profile: Any) -> list[WrittenLine]:
+    """Texts of at most so many tokens, greedily, since of beams nothing is told before their end.
+
+    Raises:
+        SetupError: an open loop is wished for.
+    """
+    if options.rate:
+        raise SetupError(f"{options.model} writes, which is measured by callers who wait: leave out --rate")
+    requests = text_requests(
+        path, profile_texts(profile),
+        model=options.model, stream=True, num_beams=1, temperature=0, max_new_tokens=options.new_tokens,
+    )  # fmt: skip
+    return [
+        WrittenLine.of(profile, f"{callers} callers", measure_streams(address, requests, callers, options.seconds))
+        for callers in options.connections
+    ]
 
 
 def service_settings(options: BenchOptions) -> dict[str, str]:
@@ -215,8 +300,10 @@ def _keep(report: BenchReport, folder: Path) -> None:
     page = report.to_markdown()
     if find_spec("matplotlib"):  # the extra `train`
         bars = [(f"{line.profile}, {line.load},\n{line.items} a request", "Hooper", line.texts_per_s) for line in report.lines]
-        draw_bars(folder / "bench.svg", bars, "texts/s")
-        page += "\n![Texts a second under each load](bench.svg)\n"
+        bars += [(f"{line.profile}, {line.load}", "Hooper", line.tokens_per_s) for line in report.written]
+        unit = "tokens" if report.written else "texts"
+        draw_bars(folder / "bench.svg", bars, f"{unit}/s")
+        page += f"\n![{unit.capitalize()} a second under each load](bench.svg)\n"
     (folder / "bench.md").write_text(page, encoding="utf-8")
 
 
@@ -224,6 +311,9 @@ def _tune(options: BenchOptions) -> int:
     """Print each trial and then the settings, which also go into tuned.env where there is a folder for output."""
     if options.url:
         raise SetupError("--tune starts services of its own with different settings; leave out --url")
+    manifests = (options.models / options.model.partition("/")[0]).glob(f"*/{MANIFEST}")
+    if any(read_manifest(file.parent).decoder is not None for file in manifests):
+        raise SetupError(f"--tune is for models that read, and {options.model} writes")
     texts = profile_texts(options.profile[0] if len(options.profile) == 1 else "mixed")
     requests = text_requests(PATH, texts, options.items[0], model=options.model)
     best: Mapping[str, str] = {}

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.bench.events import EVENT_STREAM, EventReader, SentEvent
+from scripts.bench.events import EVENT_STREAM, SentEvent
 from scripts.bench.service import OK
+from scripts.bench.streams import read_events
 
 TIMED_OUT = 504
 TIMEOUT_S = 120.0
@@ -175,22 +176,15 @@ async def _read_answer(reader: asyncio.StreamReader) -> CountedAnswer | None:
             fields = (line.partition(":") for line in lines[1:])
             headers = {name.strip().lower(): value.strip() for name, _, value in fields}
             is_stream = headers.get("content-type", "").startswith(EVENT_STREAM)
-            body = await (_read_chunks(reader) if is_stream else reader.readexactly(int(headers["content-length"])))
+            events = [event async for event in read_events(reader)] if is_stream else []
+            body = b"" if is_stream else await reader.readexactly(int(headers["content-length"]))
     except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
         return None
     closes = headers.get("connection", "").lower() == "close"
     status, request_id = int(lines[0].split()[1]), headers.get("x-request-id", "")
     if not is_stream:
         return CountedAnswer(status, request_id, json.loads(body), closes)
-    return _end_of_stream(EventReader().push(body), request_id, closes)
-
-
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    body = b""
-    while size := int(await reader.readline(), 16):
-        body += (await reader.readexactly(size + 2))[:-2]
-    await reader.readline()
-    return body
+    return _end_of_stream(events, request_id, closes)
 
 
 def _end_of_stream(events: Sequence[SentEvent], request_id: str, closes: bool) -> CountedAnswer | None:

@@ -144,8 +144,10 @@ def test_a_client_that_leaves_makes_room_while_others_are_written(writing: Paced
         with writing.stream("ss", **long) as leaving:
             assert leaving.event()[0] == "token"
         assert writing.service.ask("POST", "/v1/classify", json={"inputs": "good"}).status_code == 200
-        writing.pace("s" * 8)
-        assert writing.ask(max_new_tokens=1).json()["results"][0]["num_new_tokens"] == 1
+        with closing(writing.begin(max_new_tokens=1)) as following:
+            writing.have_waiting(1)
+            writing.pace("s" * 8)
+            assert json.loads(following.getresponse().read())["results"][0]["num_new_tokens"] == 1
         writing.pace("g")
         name, envelope = staying.end()
     assert (name, envelope["results"][0]["num_new_tokens"]) == ("done", 20)

@@ -59,7 +59,7 @@ def _add(routes: APIRouter, tasks: Sequence[str], codec: LibreTranslateCodec) ->
         "/languages",
         name="libretranslate_languages",
         summary="List the languages",
-        responses=openapi_responses(401, 403, 421, 429, error_format=LIBRE_TRANSLATE),
+        responses=openapi_responses(403, 421, error_format=LIBRE_TRANSLATE),
     )
     async def languages(state: Annotated[AppState, Depends(app_state)]) -> list[Language]:
         """The languages that texts may be in, and for each those that it is translated into, by any of the models."""

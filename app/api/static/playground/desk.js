@@ -7,6 +7,7 @@ import { facts, lengthNote } from "./facts.js";
 import { ask, nameOf, stream, Trouble, troubleOfItem } from "./service.js";
 import { tablePanel } from "./table.js";
 
+const ENOUGH_S = 0.25; // pieces that come at once have no speed
 const CHIP = 32; // characters of an example that name it
 const METRICS = { macro_f1: "macro F1", exact_match: "EM", f1: "F1", rmse: "RMSE", mae: "MAE", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeLsum: "ROUGE-Lsum" };
 
@@ -36,7 +37,7 @@ export function desk(model, task, page) {
       const isStreamed = !second && task.streams?.(asked);
       const asking = [model, second].filter(Boolean).map((entry) => {
         const body = { ...asked, model: nameOf(entry, Boolean(second)) };
-        return isStreamed ? stream(routeFor(asked), body, mine.signal, live(mine)) : ask(routeFor(asked), body, mine.signal);
+        return isStreamed ? stream(routeFor(asked), body, mine.signal, live(mine, isFirst)) : ask(routeFor(asked), body, mine.signal);
       });
       const [reply, otherReply] = await Promise.all(asking);
       const [result, otherResult] = [reply, otherReply].map((entry) => entry && (task.answer?.(entry.body) ?? entry.body.results[0]));
@@ -55,7 +56,7 @@ export function desk(model, task, page) {
   }
 
   /** Shows a text while it is written; a button stops that, and what there is stays. */
-  function live(mine) {
+  function live(mine, isFirst) {
     const text = el("p", { class: "best prose written", dir: "auto" });
     const count = el("span", { class: "hint" }, "Reading…");
     const began = performance.now();
@@ -69,11 +70,12 @@ export function desk(model, task, page) {
     };
     const stopping = el("button", { type: "button", class: "quiet", onclick: stop }, "Stop");
     place.replaceChildren(text, el("div", { class: "row" }, stopping, count));
+    if (isFirst) bringIntoView(place.previousElementSibling);
     return (piece, tokens) => {
       first ??= { at: performance.now(), tokens };
       text.append(piece);
       const seconds = (performance.now() - first.at) / 1000;
-      const speed = tokens > first.tokens && seconds > 0 ? `, ${((tokens - first.tokens) / seconds).toFixed(0)} tokens/s` : `, after ${Math.round(first.at - began)} ms`;
+      const speed = tokens > first.tokens && seconds > ENOUGH_S ? `, ${((tokens - first.tokens) / seconds).toFixed(0)} tokens/s` : `, after ${Math.round(first.at - began)} ms`;
       count.textContent = `${tokens} tokens${speed}`;
     };
   }

@@ -260,7 +260,7 @@ async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncI
     models = Path(shutil.copytree(published_tasks, tmp_path / "every"))
     publish_tiny(models, "nli", labels=("entailment", "neutral", "contradiction"))
     unpublished = ("token-classification", "text-ranking", "feature-extraction", "fill-mask")
-    for task in (*unpublished, "translation", "text2text-generation"):
+    for task in (*unpublished, "translation", "text2text-generation", "abstractive-summarization"):
         publish_tiny_spec(models, installed_tasks()[task])
     async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:
         yield service

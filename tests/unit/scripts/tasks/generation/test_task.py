@@ -35,5 +35,5 @@ def test_what_should_have_been_written_is_trained_on_in_place_of_the_data(tmp_pa
     dataset = TASK.prepare(recipe, read_all(recipe) | dict(read_corrections(recipe).records)).dataset
     assert {example.target for example in dataset.train} == {f"besser {example.item.text}" for example in dataset.train}
     assert SourceText("another text") in [example.item for example in dataset.train]
-    assert {example.target for example in dataset.held_out} <= {f"Text Nummer {number}" for number in range(20)}
+    assert {example.target for example in dataset.validation} <= {f"Text Nummer {number}" for number in range(20)}
     assert dataset.num_corrections == len(dataset.train)
