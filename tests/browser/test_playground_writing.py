@@ -31,7 +31,7 @@ def test_a_text_appears_as_it_is_written_and_can_be_stopped(open_page: Open, wri
         expect(answer.locator(".written")).to_be_in_viewport()
         expect(answer).to_contain_text("2 tokens, after")
         expect(answer).to_have_css("opacity", "1")  # nothing looks as if it could not be used
-        writing.pace("s")
+        writing.pace("ss")
         expect(answer.locator(".written")).to_have_text("w4 w13 w13")
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Stop")).to_have_count(0)
