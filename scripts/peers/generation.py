@@ -36,7 +36,7 @@ from app.runtime.providers import PrecisionChoice, available_cores
 from scripts.bench.generation import open_writer
 from scripts.bench.report import describe_machine, markdown_table, measurement_parser, run_measurement
 from scripts.bench.service import Address, StartedService, run_program, start_service
-from scripts.peers.random_writers import SHAPES, UNUSED, Shape, make_writer
+from scripts.peers.random_writers import SHAPES, UNUSED, WriterShape, make_writer
 from scripts.peers.servers import ENVIRONMENTS, Peer, environment, start_peer
 
 MODELS = ENVIRONMENTS / "random-writers"
@@ -71,7 +71,7 @@ Engine = Callable[[int], float]
 # --- engines
 
 
-def sources(shape: Shape, count: int, num_tokens: int) -> list[list[int]]:
+def sources(shape: WriterShape, count: int, num_tokens: int) -> list[list[int]]:
     """Token ids of so many texts, the end of a text included."""
     rng = random.Random(0)
     eos = next(number for number, word in shape.specials.items() if word == "</s>")
@@ -216,7 +216,7 @@ async def callers(address: Address, ask: Ask, num_callers: int, seconds: float, 
     async def call(client: httpx.AsyncClient, caller: int) -> None:
         nonlocal written
         rng = random.Random(f"{seed} {caller}")
-        while time.perf_counter() - began < seconds:
+        while True:
             text = " ".join(f"w{rng.randrange(10, 1000)}" for _ in range(rng.randint(5, 60)))
             num_new = rng.randint(*LENGTHS)
             asked = time.perf_counter()
@@ -224,6 +224,8 @@ async def callers(address: Address, ask: Ask, num_callers: int, seconds: float, 
             answers.append(time.perf_counter() - asked)
             firsts.extend([] if first is None else [first])
             written += num_new
+            if time.perf_counter() - began >= seconds:
+                return
 
     limits = httpx.Limits(max_connections=num_callers)
     async with httpx.AsyncClient(base_url=address.url, timeout=300, limits=limits) as client:

@@ -20,6 +20,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from app.core.manifest import MANIFEST, Manifest, Parity, describe_file
 from app.core.types import Row
+from app.tasks.text2text_generation.spec import SPEC
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.optimize import move
 from scripts.export.publish import EVALUATION, as_json
@@ -29,7 +30,6 @@ from scripts.export.seq2seq.int8 import INT8_DECODER, write_int8_step
 from scripts.export.seq2seq.steps import Graphs
 from scripts.tasks import training_task
 
-TASK = "text2text-generation"
 SEED = 0
 SPECIALS = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>", "bos": "<s>"}
 UNUSED = "unused"
@@ -39,7 +39,7 @@ PARITY = Parity(rows=1, agreement=1.0, max_abs_error=0.0, passed=True)
 
 
 @dataclass(frozen=True)
-class Shape:
+class WriterShape:
     """Of a model, with where its special tokens stand."""
 
     vocab_size: int
@@ -77,20 +77,20 @@ def _marian(vocab_size: int) -> Any:
 
 
 SHAPES = {
-    "t5-small": Shape(32_128, 512, {0: "<pad>", 1: "</s>", 2: "<unk>"}, _t5),
-    "bart-base": Shape(50_265, 512, {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>"}, _bart),
-    "opus-mt": Shape(58_101, 512, {0: "</s>", 1: "<unk>", 58_100: "<pad>"}, _marian),
+    "t5-small": WriterShape(32_128, 512, {0: "<pad>", 1: "</s>", 2: "<unk>"}, _t5),
+    "bart-base": WriterShape(50_265, 512, {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>"}, _bart),
+    "opus-mt": WriterShape(58_101, 512, {0: "</s>", 1: "<unk>", 58_100: "<pad>"}, _marian),
 }
 
 
-def words_of(shape: Shape) -> list[str]:
+def words_of(shape: WriterShape) -> list[str]:
     """The vocabulary: numbered words between special tokens, the last of them one that no source has."""
     words = [shape.specials.get(number, f"w{number}") for number in range(shape.vocab_size)]
     words[next(number for number in reversed(range(shape.vocab_size)) if number not in shape.specials)] = UNUSED
     return words
 
 
-def make_writer(name: str, shape: Shape, folder: Path) -> Path:
+def make_writer(name: str, shape: WriterShape, folder: Path) -> Path:
     """Write `checkpoint`, a folder of transformers, and the published `models/NAME/1` to a folder; what is there is kept.
 
     Returns:
@@ -113,7 +113,7 @@ def make_writer(name: str, shape: Shape, folder: Path) -> Path:
     return checkpoint
 
 
-def _tokenizer_json(shape: Shape) -> str:
+def _tokenizer_json(shape: WriterShape) -> str:
     eos = next(number for number, word in shape.specials.items() if word == "</s>")
     vocabulary = {word: number for number, word in enumerate(words_of(shape))}
     tokenizer = _Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIALS["unk"]))
@@ -123,27 +123,28 @@ def _tokenizer_json(shape: Shape) -> str:
     return str(tokenizer.to_str())
 
 
-def _publish(name: str, shape: Shape, model: Any, definition: str, version: Path) -> None:
+def _publish(name: str, shape: WriterShape, model: Any, definition: str, version: Path) -> None:
     rows = [Row([9] * length, [0] * length) for length in (3, 17, 60)]
     start = model.config.decoder_start_token_id
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         graphs = export_writer(model, rows, Path(folder), start_token_id=start)
         move(graphs.encoder_file, version / "model.onnx")
         move(graphs.decoder_file, version / graphs.decoder.file)
-    write_int8_step(version / graphs.decoder.file, version / INT8_DECODER)
+    has_int8 = write_int8_step(version / graphs.decoder.file, version / INT8_DECODER)
     graph = graphs.graph.model_copy(update={"file": "model.onnx"})
     decoder = graphs.decoder.model_copy(update={"max_length": min(graphs.decoder.max_length, 512)})
     files = Graphs(version / "model.onnx", graph, version / decoder.file, decoder)
-    training = training_task(TASK)
+    training = training_task(SPEC.name)
     task = training.serving_task(Tokenizer(definition, shape.max_tokens), {}, decoder)  # type: ignore[call-arg]
     requests = [{"text": "w11 w12 w13"}]
     golden = golden_answers(training, task, files, shape.max_tokens, requests)
     texts = {"tokenizer.json": definition, "golden.json": as_json(golden), EVALUATION: json.dumps({"headline": {}})}
     for file, text in texts.items():
         (version / file).write_text(text, encoding="utf-8")
+    variants = {"int8": INT8_DECODER} if has_int8 else {}
     manifest = Manifest(
-        name=name, version=1, task=TASK, created="2026-01-01T00:00:00Z", base_model="random weights",
-        max_tokens=shape.max_tokens, graph=graph, decoder=decoder.model_copy(update={"variants": {"int8": INT8_DECODER}}),
+        name=name, version=1, task=SPEC.name, created="2026-01-01T00:00:00Z", base_model="random weights",
+        max_tokens=shape.max_tokens, graph=graph, decoder=decoder.model_copy(update={"variants": variants}),
         parity={"fp32": PARITY, "int8": PARITY},
         files={path.name: describe_file(path) for path in sorted(version.iterdir())},
     )  # fmt: skip

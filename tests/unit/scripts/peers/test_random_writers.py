@@ -12,7 +12,7 @@ from app.core.artefact import open_artefact
 from app.core.sequences import SamplingParams
 from app.core.types import Row
 from scripts.bench.generation import open_writer
-from scripts.peers.random_writers import SHAPES, UNUSED, Shape, make_writer, words_of
+from scripts.peers.random_writers import SHAPES, UNUSED, WriterShape, make_writer, words_of
 
 
 def tiny(vocab_size: int) -> Any:
@@ -22,7 +22,7 @@ def tiny(vocab_size: int) -> Any:
     return transformers.T5ForConditionalGeneration(config)
 
 
-TINY = Shape(40, 64, {0: "<pad>", 1: "</s>", 2: "<unk>"}, tiny)
+TINY = WriterShape(40, 64, {0: "<pad>", 1: "</s>", 2: "<unk>"}, tiny)
 
 
 def test_a_vocabulary_has_its_special_tokens_and_one_word_that_nobody_says() -> None:
