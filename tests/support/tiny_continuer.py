@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from tokenizers import Tokenizer as _Tokenizer
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 
 from app.core.manifest import MANIFEST, Decoder, Graph, Manifest, Output, Parity, describe_file
 from app.runtime.decoder_session import DecoderFactory, open_decoder
@@ -101,10 +101,11 @@ def continuer_engine(folder: Path, num_cache_rows: int = 8, decoder_factory: Dec
 
 
 def words_json() -> str:
-    """Words between blanks."""
+    """Words between blanks, and a token before a text."""
     words = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{number}" for number in range(4, VOCABULARY))]
     tokenizer = _Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
     return str(tokenizer.to_str())
 

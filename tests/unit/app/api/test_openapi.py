@@ -66,6 +66,7 @@ SHIPPED_TASKS = {
     "fill": "fill-mask",
     "translation": "translation",
     "writer": "text2text-generation",
+    "story": "text-generation",
 }  # fmt: skip
 
 
@@ -260,7 +261,7 @@ async def keeping(published_tasks: Path, start: Start, tmp_path: Path) -> AsyncI
     models = Path(shutil.copytree(published_tasks, tmp_path / "every"))
     publish_tiny(models, "nli", labels=("entailment", "neutral", "contradiction"))
     unpublished = ("token-classification", "text-ranking", "feature-extraction", "fill-mask")
-    for task in (*unpublished, "translation", "text2text-generation", "abstractive-summarization"):
+    for task in (*unpublished, "translation", "text2text-generation", "abstractive-summarization", "text-generation"):
         publish_tiny_spec(models, installed_tasks()[task])
     async with start(models=models, feedback=str(tmp_path / "feedback.db")) as service:
         yield service
