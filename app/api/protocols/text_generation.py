@@ -221,7 +221,8 @@ def router(tasks: Tasks) -> APIRouter:
     """The routes, for all tasks that write."""
     routes = APIRouter(route_class=JsonRoute)
     _add_tgi(routes, [name for name in tasks.serving(ROUTE) if tasks[name].is_generative])
-    writing = [spec for spec in tasks.values() if spec.is_generative and tasks.serving(spec.route.path)[0] == spec.name]
+    # of a path whose first task only reads, the examples are that task's
+    writing = [spec for spec in tasks.values() if spec.is_generative and tasks[tasks.serving(spec.route.path)[0]].is_generative]
     _add_triton(routes, [spec.open_inference.example.model for spec in writing if spec.open_inference is not None])
     return routes
 
