@@ -248,7 +248,7 @@ class StreamedPieces(Protocol):
         """Once it is finished."""
 
 
-class WritingRequest(Protocol):
+class WritingBody(Protocol):
     """The body of a route of another service's own under which texts are written."""
 
     model: str | None
@@ -277,7 +277,7 @@ class WritingCodec:
 
     path: str
     request: type[BaseModel]
-    """Satisfies `WritingRequest`."""
+    """Satisfies `WritingBody`."""
     answer: Any
     """Type of the answer."""
     summary: str

@@ -20,7 +20,7 @@ from app.core.errors import HooperError, InvalidInput
 from app.core.manifest import Manifest
 from app.serving.deployment import Deployment, StreamedText
 from app.tasks.registry import Tasks
-from app.tasks.spec import DropInCodec, WritingCodec, WritingRequest
+from app.tasks.spec import DropInCodec, WritingBody, WritingCodec
 
 STATUSES = (400, 401, 403, 404, 408, 413, 415, 421, 429, 503, 504)
 
@@ -84,7 +84,7 @@ def _add_writing(routes: APIRouter, tasks: Sequence[str], codec: WritingCodec) -
     )(answer)
 
 
-async def _events(context: PredictContext, tasks: Sequence[str], request: WritingRequest) -> AsyncGenerator[bytes]:
+async def _events(context: PredictContext, tasks: Sequence[str], request: WritingBody) -> AsyncGenerator[bytes]:
     """A piece of JSON in each, and a last one that says that there are no more.
 
     Raises:
@@ -107,12 +107,12 @@ async def _events(context: PredictContext, tasks: Sequence[str], request: Writin
     yield event("[DONE]")
 
 
-async def _prepared(request: WritingRequest, deployment: Deployment) -> tuple[Sequence[Any], Any]:
+async def _prepared(request: WritingBody, deployment: Deployment) -> tuple[Sequence[Any], Any]:
     return await asyncio.to_thread(request.prepared, deployment.task)
 
 
 @contextmanager
-def _named_by(request: WritingRequest) -> Iterator[None]:
+def _named_by(request: WritingBody) -> Iterator[None]:
     """Errors name fields as the caller does."""
     try:
         yield

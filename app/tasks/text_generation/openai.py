@@ -69,9 +69,11 @@ class WritingRequest(Request):
         None, description="Taken from the logit of every token that was written before, -2 to 2."
     )
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = Field(
-        None, description="The same, as often as it was written."
+        None, description="The same, as often as it was written, -2 to 2."
     )
-    seed: int | None = Field(None, description="The same seed gives the same text.")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
+        None, description="Where tokens are drawn: the same seed gives the same text."
+    )
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STRINGS, fail_fast=True)] | None = Field(
         None, description=f"A string, or up to {MAX_STRINGS}, at which the text ends; they are left out of it."
     )
@@ -119,7 +121,7 @@ class CompletionUsage(BaseModel):
 
     prompt_tokens: int = Field(description="Tokens that the model read, special tokens included.")
     completion_tokens: int = Field(description="Tokens that were written, those that end a text included.")
-    total_tokens: int = Field(description="Both.")
+    total_tokens: int = Field(description="Tokens of both.")
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> CompletionUsage:

@@ -140,7 +140,7 @@ class ResponseFormat(Request):
         return OutputFormat.of_schema({"type": "object"}) if self.type == "json_object" else None
 
 
-Scalar = str | bool | int | float | None
+Scalar = str | bool | float | None
 
 
 class ChatCompletionRequest(WritingRequest):
@@ -149,7 +149,7 @@ class ChatCompletionRequest(WritingRequest):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"messages": [{"role": "user", "content": "Good morning!"}], "model": "chat", "max_tokens": 32}]
+            "examples": [{"messages": [{"role": "user", "content": "Good morning!"}], "model": "story", "max_tokens": 32}]
         },
     )
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] = Field(
