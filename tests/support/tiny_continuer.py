@@ -35,6 +35,13 @@ CPU = Provider("cpu", "fp32", "for a test")
 VOCABULARY, WIDTH, HEADS, KV_HEADS, SIZE, LAYERS = 24, 16, 2, 1, 16, 2
 MAX_LENGTH = 40
 EOS = 2
+CHAT = {
+    "chat_template": {
+        "default": "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{{ bos_token }} {% for message in messages %}{{ message.content }} {% endfor %}"
+    },
+    "chat_tokens": {"bos_token": "<s>"},
+}
 GOLDEN_TEXTS = ("w5 w6", "w7", "w12 w9 w20 w8")
 
 
@@ -139,7 +146,7 @@ def publish_tiny_continuer(
         "task": task,
         "decoder": changed,
         "files": files,
-        "task_options": dict(task_options or {}),
+        "task_options": dict(CHAT if task_options is None and task == "text-generation" else task_options or {}),
     }
     (folder / MANIFEST).write_text(manifest.model_copy(update=changes).as_json(), encoding="utf-8")
     return folder
