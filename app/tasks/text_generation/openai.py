@@ -69,7 +69,7 @@ class WritingRequest(Request):
         None, description="Taken from the logit of every token that was written before, -2 to 2."
     )
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = Field(
-        None, description="The same, as often as it was written, -2 to 2."
+        None, description="The same, as often as the token was written, -2 to 2."
     )
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
         None, description="Where tokens are drawn: the same seed gives the same text."
