@@ -79,6 +79,17 @@ def test_all_large_products_become_int8_and_steps_stay_close(tiny: TinyWriter, t
     assert 0 < parity.max_abs_error < 0.5
 
 
+def test_weights_that_are_stored_as_int8_are_not_rounded_again(tiny: TinyWriter, tmp_path: Path) -> None:
+    step = in_int8(graphs_of(tiny, tmp_path, "int8"))
+    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "decoder.onnx").graph.initializer}
+    after = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(step.decoder_file).graph.initializer}
+    name = next(name.removesuffix("_int8") for name in before if name.endswith("up.weight_int8"))
+    outputs, inputs = before[f"{name}_int8"].shape
+    blocks = after[f"{name}_blocks"].reshape(outputs, -1)[:, :inputs].astype(int)
+    assert (blocks - 128 == before[f"{name}_int8"]).all()
+    assert (after[f"{name}_scales"] == before[f"{name}_scale"][:, None]).all()
+
+
 def test_the_table_of_words_is_read_out_of_the_other_file(
     tiny: TinyWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
