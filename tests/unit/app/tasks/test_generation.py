@@ -166,7 +166,8 @@ FILM, GOOD = ids_of(WRITER, "the film"), ids_of(WRITER, "was good")
 
 def test_a_text_that_the_model_ended_and_one_that_was_cut_off() -> None:
     found = {"text": "the film", "finish_reason": "stop", "num_new_tokens": 3, "has_stop_string": False, "alternatives": None}
-    assert written([FILM]) == found
+    alone = {"text": "the film", "num_tokens": 3, "is_stopped": True, "has_stop_string": False, "scores": None}
+    assert written([FILM]) == {**found, "hypotheses": (alone,)}
     assert written([FILM[:-1]])["finish_reason"] == "length"
 
 
