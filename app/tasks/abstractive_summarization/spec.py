@@ -47,6 +47,6 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.abstractive_summarization:SPEC",
-    correction=correction_of("WrittenSummary", "summary", "The right summary.", EXAMPLE_CORRECTION),
+    correction=correction_of("CorrectSummary", "summary", "The right summary.", EXAMPLE_CORRECTION),
     is_generative=True,
 )

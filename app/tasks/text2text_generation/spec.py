@@ -43,6 +43,6 @@ SPEC = TaskSpec(
     hugging_face=HUGGING_FACE,
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.text2text_generation:SPEC",
-    correction=correction_of("WrittenText", "target", "What should have been written.", EXAMPLE_CORRECTION),
+    correction=correction_of("CorrectText", "target", "What should have been written.", EXAMPLE_CORRECTION),
     is_generative=True,
 )

@@ -43,6 +43,6 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     libre_translate=LIBRE_TRANSLATE,
     training="scripts.tasks.translation:SPEC",
-    correction=correction_of("TranslatedText", "translation", "The right translation.", EXAMPLE_CORRECTION),
+    correction=correction_of("CorrectTranslation", "translation", "The right translation.", EXAMPLE_CORRECTION),
     is_generative=True,
 )

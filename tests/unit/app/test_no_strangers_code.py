@@ -29,7 +29,9 @@ BETWEEN_OWN_PROCESSES = {"app/cli/ray_batch.py: pickle"}
 LISTENS = {"app/processes/http.py: socket"}
 """Which accepts, and connects to nobody."""
 STARTS_ITSELF = {"app/processes/child.py"}
-"""Where the supervisor starts other processes of the service; nothing else starts any."""
+"""Where the supervisor starts other processes of the service; nothing else starts any, but for the one below."""
+RENDERS = "app/tasks/chat_template.py"
+"""Where a template of a checkpoint is rendered in a process that the kernel bounds: this Python, on a file of ours."""
 
 
 Modules = dict[str, tuple[set[str], set[str]]]
@@ -68,7 +70,7 @@ def modules() -> Modules:
 def test_the_service_imports_nothing_that(modules: Modules, unwanted: frozenset[str]) -> None:
     found = {f"{path}: {name}" for path, (names, _) in modules.items() for name in names for bad in unwanted
              if name == bad or name.startswith(f"{bad}.")}  # fmt: skip
-    assert not found - BETWEEN_OWN_PROCESSES - LISTENS
+    assert not found - BETWEEN_OWN_PROCESSES - LISTENS - {f"{RENDERS}: subprocess"}
 
 
 def test_no_other_program_is_started(modules: Modules) -> None:
@@ -76,12 +78,21 @@ def test_no_other_program_is_started(modules: Modules) -> None:
         path
         for path, (_, names) in modules.items()
         for name in names
-        if ".create_subprocess_" in name or name.startswith("os.spawn")
+        if ".create_subprocess_" in name or name.startswith(("os.spawn", "subprocess."))
     }
-    assert starting == STARTS_ITSELF
+    assert starting == STARTS_ITSELF | {RENDERS}
     tree = ast.parse((APP.parent / "app/processes/child.py").read_text(encoding="utf-8"))
     [call] = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and "create_subprocess_" in ast.unparse(call.func)]
     assert [ast.unparse(argument) for argument in call.args] == ["sys.executable", "'-m'", "module"]
+
+
+def test_templates_are_rendered_by_a_file_of_ours() -> None:
+    source = (APP.parent / RENDERS).read_text(encoding="utf-8")
+    started = [ast.unparse(call.args[0]) for call in ast.walk(ast.parse(source))
+               if isinstance(call, ast.Call) and ast.unparse(call.func) == "subprocess.Popen"]  # fmt: skip
+    assert started == ["command"]
+    assert 'command = [sys.executable, "-P", str(script)]' in source
+    assert 'script = Path(__file__).with_name("template_worker.py")' in source
 
 
 def test_no_data_becomes_code(modules: Modules) -> None:

@@ -219,7 +219,7 @@ async def test_a_deadline_far_away_changes_nothing(service: Service) -> None:
 async def test_a_deadline_counts_milliseconds(gated_service: GatedService, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
-    async def predict(items: Any, options: Any, deadline: float, priority: str) -> None:
+    async def predict(items: Any, options: Any, deadline: float, priority: str, **_: Any) -> None:
         seen.append(deadline - time.monotonic())
         raise InvalidInput("enough")
 

@@ -310,7 +310,7 @@ async def test_the_earlier_of_both_deadlines_counts(
 ) -> None:
     seen: list[float] = []
 
-    async def predict(items: Any, options: Any, deadline: float, priority: str) -> None:
+    async def predict(items: Any, options: Any, deadline: float, priority: str, **_: Any) -> None:
         seen.append(deadline - time.monotonic())
         raise InvalidInput("enough")
 
