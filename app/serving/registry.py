@@ -343,7 +343,8 @@ class Registry:
             raise Unavailable(self.not_ready_reason)
         candidates = [deployment.manifest.name for deployment in self.deployments if deployment.manifest.task == task]
         if not candidates:
-            raise UnknownModel(f"no loaded model does {task}; `hooper models add` adds one")
+            missing = [task] if name else tasks
+            raise UnknownModel(f"no loaded model does {' or '.join(missing)}; `hooper models add` adds one")
         raise UnknownModel(f"{name!r}, the default for {task}, is not loaded; name another: {', '.join(candidates)}")
 
     def _retire(self, entry: LeasedDeployment | None) -> None:

@@ -197,7 +197,7 @@ def test_it_answers_on_the_routes_of_other_services_that_it_has(world: World, sp
         examples = codec.request.model_config["json_schema_extra"]["examples"]  # type: ignore[call-overload,index]
         assert examples
         for example in examples:
-            named = {"model": spec.name} if codec in spec.openai else {}
+            named = {"model": spec.name} if codec in (*spec.openai, *spec.openai_writing) else {}
             answer = world.post(f"/{codec.path}", {**example, **named})
             TypeAdapter(codec.answer).validate_python(answer)
 

@@ -18,12 +18,13 @@ from tests.support.gated_engine import turn
 from tests.support.requests import Caller, Service, check_problem
 
 TEXT = "the film was good."
+MODEL = "text2text-generation"
 Writing = tuple[Service, EchoEngine]
 
 
 @pytest.fixture
 async def writing() -> AsyncIterator[Writing]:
-    async with echoing() as pair:
+    async with echoing(MODEL) as pair:
         yield pair
 
 
@@ -59,15 +60,25 @@ def body_of(caller: Caller) -> str:
     return b"".join(message.get("body", b"") for message in caller.sent).decode()
 
 
-@pytest.mark.parametrize("route", ["generate", "translate", "summarize"])
-async def test_the_text_comes_word_by_word_and_then_the_whole_answer(echo_service: Service, route: str) -> None:
-    *tokens, (name, envelope) = await stream(echo_service, route=route)
+@pytest.mark.parametrize(
+    ("route", "options", "expected"),
+    [
+        ("generate", {}, f" {TEXT}"),  # of the default, which continues texts
+        ("generate", {"model": MODEL}, TEXT),
+        ("translate", {}, TEXT),
+        ("summarize", {}, TEXT),
+    ],
+)
+async def test_the_text_comes_word_by_word_and_then_the_whole_answer(
+    echo_service: Service, route: str, options: dict[str, Any], expected: str
+) -> None:
+    *tokens, (name, envelope) = await stream(echo_service, route=route, **options)
     assert [name for name, _ in tokens] == ["token"] * len(tokens)
     assert len(tokens) > 3
-    whole = (await echo_service.ask(route, TEXT)).json()
+    whole = (await echo_service.ask(route, TEXT, **options)).json()
     assert (name, envelope) == ("done", whole)
     text = next(whole["results"][0][key] for key in ("text", "translation", "summary") if key in whole["results"][0])
-    assert "".join(data["text"] for _, data in tokens) == text == TEXT
+    assert "".join(data["text"] for _, data in tokens) == text == expected
     counts = [data["num_new_tokens"] for _, data in tokens]
     assert counts == sorted(counts)
     assert whole["results"][0]["num_new_tokens"] == counts[-1] + 1  # the end of the text is a token without text
@@ -81,7 +92,7 @@ async def test_sentences_come_in_their_order(echo_service: Service) -> None:
 
 
 async def test_with_beams_there_is_only_the_whole_answer(echo_service: Service) -> None:
-    ((name, envelope),) = await stream(echo_service, num_beams=2, num_return_sequences=2)
+    ((name, envelope),) = await stream(echo_service, model=MODEL, num_beams=2, num_return_sequences=2)
     assert name == "done"
     (result,) = envelope["results"]
     assert result["text"] == TEXT
@@ -89,7 +100,7 @@ async def test_with_beams_there_is_only_the_whole_answer(echo_service: Service) 
 
 
 async def test_a_stop_string_is_not_told(echo_service: Service) -> None:
-    *tokens, (_, envelope) = await stream(echo_service, stop=["was"])
+    *tokens, (_, envelope) = await stream(echo_service, model=MODEL, stop=["was"])
     assert "".join(data["text"] for _, data in tokens) == "the film " == envelope["results"][0]["text"]
     assert envelope["results"][0]["finish_reason"] == "stop"
 
@@ -106,12 +117,12 @@ async def test_a_stop_string_is_not_told(echo_service: Service) -> None:
 async def test_what_is_refused_is_refused_as_without_a_stream(
     echo_service: Service, inputs: object, options: dict[str, Any], field: str
 ) -> None:
-    response = await echo_service.ask("generate", inputs, stream=True, **options)
+    response = await echo_service.ask("generate", inputs, model=MODEL, stream=True, **options)
     assert check_problem(response, 422, "invalid_input").startswith(field)
 
 
 async def test_a_long_text_is_refused_before_anything_is_sent(echo_service: Service) -> None:
-    response = await echo_service.ask("generate", TEXT * 20, stream=True)
+    response = await echo_service.ask("generate", TEXT * 20, model=MODEL, stream=True)
     assert "truncation" in check_problem(response, 413, "too_large")
 
 
@@ -123,7 +134,7 @@ async def test_a_failing_engine_ends_the_stream_with_the_problem(writing: Writin
     await caller.task
     *_, (name, problem) = parsed(body_of(caller))
     assert (name, problem["type"], problem["status"]) == ("error", "engine_failed", 503)
-    assert service.sample("hooper_requests_total", task="text2text-generation", model="text2text-generation", status="503") == 1
+    assert service.sample("hooper_requests_total", task=MODEL, model=MODEL, status="503") == 1
 
 
 async def test_a_deadline_ends_the_stream_with_the_problem(writing: Writing) -> None:
@@ -144,9 +155,9 @@ async def test_a_client_that_leaves_frees_its_place(writing: Writing) -> None:
     await caller.task
     engine.let()
     await turn()
-    with service.live.registry.lease(("text2text-generation",)) as deployment:
+    with service.live.registry.lease((MODEL,)) as deployment:
         assert deployment.scheduler._slots.num_free == 16  # type: ignore[attr-defined]
-    assert service.sample("hooper_requests_total", task="text2text-generation", model="text2text-generation", status="499") == 1
+    assert service.sample("hooper_requests_total", task=MODEL, model=MODEL, status="499") == 1
     assert b"event: error" not in caller.sent[-1]["body"]
 
 
@@ -188,7 +199,7 @@ async def test_a_reader_that_takes_nothing_holds_up_nobody(writing: Writing, mon
     stalled = Stalled(service.app, path="/v1/generate", host="localhost")
     stalled.send({"inputs": TEXT, "stream": True})
     assert (await stream(service))[-1][0] == "done"
-    with service.live.registry.lease(("text2text-generation",)) as deployment:
+    with service.live.registry.lease((MODEL,)) as deployment:
         assert deployment.scheduler._slots.num_free == 16  # type: ignore[attr-defined]
     assert len(stalled.sent) == 2  # its text is written all the same, and no more of it sent than it takes
     stalled.leave()
@@ -210,7 +221,7 @@ def allowed(num_tokens: int) -> Settings:
 
 
 async def test_new_tokens_count_for_the_key_those_of_every_beam() -> None:
-    async with echoing("text2text-generation", settings=allowed(7)) as (service, _):
+    async with echoing(MODEL, settings=allowed(7)) as (service, _):
         key = {"x-api-key": "a"}
         assert (await service.ask("generate", TEXT, key)).status_code == 200  # 6 tokens
         assert (await service.ask("generate", TEXT, key, stream=True, num_beams=2)).status_code == 200  # one is left; 12
@@ -221,7 +232,7 @@ async def test_new_tokens_count_for_the_key_those_of_every_beam() -> None:
 
 
 async def test_what_was_written_for_one_who_left_counts_too() -> None:
-    async with echoing("text2text-generation", settings=allowed(2)) as (service, engine):
+    async with echoing(MODEL, settings=allowed(2)) as (service, engine):
         caller = await begun(service, engine, key="a")
         caller.leave()
         await caller.task
@@ -231,7 +242,7 @@ async def test_what_was_written_for_one_who_left_counts_too() -> None:
 
 async def test_a_character_of_several_tokens_comes_whole(echo_service: Service) -> None:
     text = "the \U0001f642\U0001f469\u200d\U0001f469 film é"
-    *tokens, (name, envelope) = await stream(echo_service, text)
+    *tokens, (name, envelope) = await stream(echo_service, text, model=MODEL)
     pieces = [data["text"] for _, data in tokens]
     assert name == "done"
     assert "".join(pieces) == envelope["results"][0]["text"] == text

@@ -74,6 +74,8 @@ async def test_a_model_of_another_task_is_refused(registry: Registry, deploy: De
         registry.lease(("summarization",), "tiny").__enter__()
     with pytest.raises(UnknownModel, match="no loaded model does summarization"):
         registry.lease(("summarization",)).__enter__()
+    with pytest.raises(UnknownModel, match="no loaded model does summarization or translation;"):
+        registry.lease(("summarization", "translation")).__enter__()
 
 
 @pytest.mark.parametrize("name", [None, "later"])

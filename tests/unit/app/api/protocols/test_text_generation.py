@@ -12,6 +12,8 @@ from tests.support.echo_writer import EchoEngine, echoing
 from tests.support.requests import Service
 
 TEXT = "the film was good."
+CONTINUED = f" {TEXT}"
+"""What the model that continues texts says again: its first word begins with a blank."""
 LONG = " ".join([TEXT] * 20)
 MODEL = "text2text-generation"
 
@@ -37,12 +39,17 @@ async def streamed(service: Service, path: str, body: Any) -> list[Any]:
 
 
 async def test_generate_asks_the_default_model_that_writes_texts(service: Service) -> None:
-    assert (await post(service, "/generate", {"inputs": TEXT})).json() == {"generated_text": TEXT, "details": None}
+    assert (await post(service, "/generate", {"inputs": TEXT})).json() == {"generated_text": CONTINUED, "details": None}
     body = {"inputs": TEXT, "parameters": {"details": True, "max_new_tokens": 2}}
     assert (await post(service, "/generate", body)).json() == {
-        "generated_text": "the film",
+        "generated_text": " the film",
         "details": {"finish_reason": "length", "generated_tokens": 2, "prefill": [], "tokens": []},
     }
+
+
+async def test_where_none_continues_texts_generate_asks_one_that_rewrites_them() -> None:
+    async with echoing("translation", MODEL) as (service, _):
+        assert (await post(service, "/generate", {"inputs": TEXT})).json()["generated_text"] == TEXT
 
 
 @pytest.mark.parametrize(("stop", "reason"), [([], "eos_token"), (["was"], "stop_sequence")])
@@ -54,15 +61,15 @@ async def test_it_says_how_a_text_ended(service: Service, stop: list[str], reaso
 async def test_a_stream_has_a_token_for_each_piece_and_the_whole_text_with_the_last(service: Service) -> None:
     *pieces, last = await streamed(service, "/generate_stream", {"inputs": TEXT})
     assert len(pieces) > 3
-    assert "".join(piece["token"]["text"] for piece in pieces) == TEXT
+    assert "".join(piece["token"]["text"] for piece in pieces) == CONTINUED
     assert all(piece["generated_text"] is None and piece["details"] is None for piece in pieces)
-    assert (last["generated_text"], last["details"]["finish_reason"]) == (TEXT, "eos_token")
+    assert (last["generated_text"], last["details"]["finish_reason"]) == (CONTINUED, "eos_token")
     assert [piece["index"] for piece in (*pieces, last)] == list(range(1, len(pieces) + 2))
 
 
 async def test_of_beams_the_last_token_is_the_text(service: Service) -> None:
     (only,) = await streamed(service, "/generate_stream", {"inputs": TEXT, "parameters": {"num_beams": 2}})
-    assert only["token"]["text"] == only["generated_text"] == TEXT
+    assert only["token"]["text"] == only["generated_text"] == CONTINUED
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", f"/models/{MODEL}"])
@@ -92,20 +99,20 @@ async def test_parameters_that_say_nothing_are_taken(service: Service) -> None:
         "decoder_input_details": False,
         "typical_p": None,
     }
-    assert (await post(service, "/generate", {"inputs": TEXT, "parameters": nothing})).json()["generated_text"] == TEXT
+    assert (await post(service, "/generate", {"inputs": TEXT, "parameters": nothing})).json()["generated_text"] == CONTINUED
 
 
 async def test_a_long_text_is_refused_with_advice_in_the_protocols_words(service: Service) -> None:
     error = (await post(service, "/generate", {"inputs": LONG}, 413)).json()["error"]
     assert error.endswith('send it with "parameters": {"truncation": "truncate"}')
     body = {"inputs": LONG, "parameters": {"truncation": "truncate", "max_new_tokens": 3}}
-    assert (await post(service, "/generate", body)).json()["generated_text"] == "the film was"
+    assert (await post(service, "/generate", body)).json()["generated_text"] == " the film was"
 
 
 async def test_without_a_model_that_writes_texts_it_says_how_to_add_one() -> None:
     async with echoing("translation") as (service, _):
         error = (await post(service, "/generate", {"inputs": TEXT}, 404)).json()["error"]
-        assert error == "no loaded model does text2text-generation; `hooper models add` adds one"
+        assert error == "no loaded model does text-generation or text2text-generation; `hooper models add` adds one"
 
 
 # --- Hugging Face

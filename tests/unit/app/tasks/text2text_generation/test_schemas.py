@@ -15,7 +15,9 @@ LOOK_AROUND = "regex: cannot be followed: look-around, including look-ahead and 
 
 
 async def ask(service: Service, **body: Any) -> Any:
-    return await service.client.post("/v1/generate", json={"inputs": "the film was good", **body})
+    return await service.client.post(
+        "/v1/generate", json={"inputs": "the film was good", "model": "text2text-generation", **body}
+    )
 
 
 async def test_a_text_is_what_it_has_to_be(echo_service: Service) -> None:
