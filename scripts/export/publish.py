@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.core.artefact import next_release
 from app.core.errors import HooperError, InvalidSettings
@@ -19,11 +19,13 @@ from app.runtime.providers import choose_provider
 from app.tasks.base import Task
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.optimize import MODEL, files_of
-from scripts.export.verified_graph import VerifiedGraph
 from scripts.export.verify import Reference
 from scripts.tasks.spec import TrainingTask
 from scripts.training.evaluation import RowRunner, drift_reference, predict
 from scripts.training.recipe import Recipe
+
+if TYPE_CHECKING:  # it imports torch, which judging a published version does without
+    from scripts.export.verified_graph import VerifiedGraph
 
 EVALUATION = "evaluation.json"
 """Name of the file with all figures of a version."""

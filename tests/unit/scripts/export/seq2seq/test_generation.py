@@ -76,7 +76,13 @@ def test_older_checkpoints_say_it_in_their_config(tmp_path: Path) -> None:
     assert decoder["start_token_id"] == 1
 
 
-def test_a_checkpoint_that_does_not_say_what_a_text_starts_with_is_refused() -> None:
-    config = SimpleNamespace(generation_config=transformers.GenerationConfig(), config=transformers.PretrainedConfig())
+def test_a_checkpoint_that_does_not_say_what_a_text_starts_with_is_refused_where_it_has_an_encoder() -> None:
+    def silent(is_encoder_decoder: bool) -> SimpleNamespace:
+        config = transformers.PretrainedConfig(is_encoder_decoder=is_encoder_decoder)
+        return SimpleNamespace(generation_config=transformers.GenerationConfig(), config=config)
+
     with pytest.raises(InvalidSettings, match="does not say what a text starts with"):
-        decoder_fields(config)
+        decoder_fields(silent(is_encoder_decoder=True))
+    decoder, _ = decoder_fields(silent(is_encoder_decoder=False))
+    assert decoder["has_encoder"] is False
+    assert "start_token_id" not in decoder
