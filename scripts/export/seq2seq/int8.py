@@ -35,6 +35,8 @@ MAX_LOSS = 0.3
 """Points by which a metric of the held-out rows may be worse in int8."""
 MIN_REFERENCES = 200
 """Of fewer rows such a difference is chance: there the first tokens are compared."""
+MIN_TOKENS = 200
+"""Of fewer, not even one may be another without being nearly tied."""
 GATE = f"allowed: a metric worse by {MAX_LOSS:g}; without references {1 - AGREEMENT:.1%} other tokens, ties left out"
 NUM_TOGETHER = 16
 """Texts that are written beside each other, and then beside others."""
@@ -202,7 +204,7 @@ def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: Hel
     check_companions(in_int8, max_tokens, rows, sampling)
     parity = compare_steps(GraphReference(graphs, max_tokens, rows, sampling), in_int8)
     if not held_out.is_labelled or len(items) < MIN_REFERENCES:
-        return Int8Comparison(parity)
+        return Int8Comparison(parity.model_copy(update={"passed": parity.passed and is_enough(parity)}))
     options = training.serving_options()
 
     def headline(writer: Graphs, predictions: Predictions | None = None) -> dict[str, float]:
@@ -216,6 +218,12 @@ def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: Hel
     passed = all(round(before[name] - after[name], 2) <= MAX_LOSS for name in before)  # figures have two decimals
     metrics = {name: (before[name], after[name]) for name in before}
     return Int8Comparison(parity.model_copy(update={"passed": passed}), metrics)
+
+
+def is_enough(parity: Parity) -> bool:
+    """Whether what agrees says something of texts that were not compared: of few tokens none may be another one. A chat
+    model of 135 million weights wrote 59 of 60 tokens of three texts alike, and nonsense for the fourth."""
+    return parity.rows >= MIN_TOKENS or round((1 - parity.agreement) * parity.rows) <= parity.ties
 
 
 def check_companions(graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampling: SamplingParams) -> None:

@@ -14,6 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from app.core.artefact import open_artefact
+from app.core.manifest import Parity
 from app.core.sequences import SamplingParams
 from app.core.types import Row
 from app.tasks.generation import SourceText
@@ -22,7 +23,7 @@ from scripts.export.commands import int8 as int8_command
 from scripts.export.optimize import quantize_weights
 from scripts.export.seq2seq import int8, steps
 from scripts.export.seq2seq.greedy import GreedyWriter
-from scripts.export.seq2seq.int8 import HeldOut, check_companions, measure_int8, write_int8_step
+from scripts.export.seq2seq.int8 import HeldOut, check_companions, is_enough, measure_int8, write_int8_step
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.steps import GraphReference, Graphs, compare_steps
 from scripts.export.verify import ParityFailed
@@ -255,3 +256,12 @@ def test_a_decoder_of_small_matrices_is_refused(
     monkeypatch.setattr(published, "write_int8_step", write_int8_step)
     assert int8_command(asked(version)) == 2
     assert "the decoder of tiny/1 has nothing to compute in int8" in capsys.readouterr().err
+
+
+def test_of_few_tokens_none_may_be_another_one() -> None:
+    def compared(rows: int, changed: int, ties: int) -> Parity:
+        return Parity(rows=rows, agreement=1 - changed / rows, ties=ties, max_abs_error=0.1, passed=True)
+
+    assert is_enough(compared(60, 1, 1))
+    assert not is_enough(compared(60, 2, 1))
+    assert is_enough(compared(400, 2, 1))
