@@ -12,7 +12,7 @@ from app.core.types import Truncation
 from app.core.validation import wrong_field
 from app.tasks.base import Result
 from app.tasks.generation import GeneratedText, SourceText
-from app.tasks.spec import HuggingFaceCodec
+from app.tasks.spec import BodyExample, HuggingFaceCodec, OpenInferenceCodec
 
 GENERATE_PARAMETERS = "generate_parameters"
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
@@ -201,4 +201,25 @@ def codec(
         options=read,
         unused=frozenset({"clean_up_tokenization_spaces"}),
         **others,
+    )
+
+
+def written_tensors(output: str, description: str, example: BodyExample) -> OpenInferenceCodec:
+    """Of a task that writes a text from a text: `text` in, the written texts out, (items,).
+
+    Args:
+        output: name of the tensor of written texts.
+        description: of both, for the docs page.
+        example: a request.
+    """
+    return OpenInferenceCodec(
+        inputs=("text",),
+        outputs={output: "BYTES"},
+        rank=1,
+        items=lambda texts: [SourceText(text) for text in texts["text"]],
+        columns=lambda results: ({output: [result.answer.text for result in results]}, [len(results)]),
+        native_item="a",
+        description=description,
+        example=example,
+        excluded=("stream",),
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from app.tasks.generation import SourceText
-from app.tasks.hub_generation import TRUNCATIONS, WrittenText, codec, tgi_parameters
-from app.tasks.spec import BodyExample, OpenInferenceCodec
+from app.tasks.hub_generation import TRUNCATIONS, WrittenText, codec, tgi_parameters, written_tensors
+from app.tasks.spec import BodyExample
 from app.tasks.text2text_generation.schemas import EXAMPLE, GenerateRequest
 
 BESIDE = tgi_parameters("Text to text")
@@ -21,14 +20,8 @@ HUGGING_FACE = codec(
     example=BodyExample("writer", {"inputs": EXAMPLE}),
 )
 
-OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
-    outputs={"generated": "BYTES"},
-    rank=1,
-    items=lambda texts: [SourceText(text) for text in texts["text"]],
-    columns=lambda results: ({"generated": [result.answer.text for result in results]}, [len(results)]),
-    native_item="a",
-    description="Text to text: `text` to `generated`, (items,).",
-    example=BodyExample("writer", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
-    excluded=("stream",),
+OPEN_INFERENCE = written_tensors(
+    "generated",
+    "Text to text: `text` to `generated`, (items,).",
+    BodyExample("writer", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
 )

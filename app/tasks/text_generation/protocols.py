@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from app.tasks.generation import SourceText
-from app.tasks.hub_generation import TRUNCATIONS, Flag, WrittenText, codec, tgi_parameters
-from app.tasks.spec import BodyExample, OpenInferenceCodec
+from app.tasks.hub_generation import TRUNCATIONS, Flag, WrittenText, codec, tgi_parameters, written_tensors
+from app.tasks.spec import BodyExample
 from app.tasks.text2text_generation.schemas import GenerateRequest
 from app.tasks.text_generation.task import ContinueOptions
 
@@ -47,14 +46,8 @@ HUGGING_FACE = codec(
     example=BodyExample("story", {"inputs": EXAMPLE}),
 )
 
-OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
-    outputs={"generated": "BYTES"},
-    rank=1,
-    items=lambda texts: [SourceText(text) for text in texts["text"]],
-    columns=lambda results: ({"generated": [result.answer.text for result in results]}, [len(results)]),
-    native_item="a",
-    description="Text generation: `text` to `generated`, what continues it, (items,).",
-    example=BodyExample("story", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
-    excluded=("stream",),
+OPEN_INFERENCE = written_tensors(
+    "generated",
+    "Text generation: `text` to `generated`, what continues it, (items,).",
+    BodyExample("story", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
 )

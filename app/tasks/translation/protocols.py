@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
 from app.tasks.generation import MAX_BEAMS, SourceText
-from app.tasks.hub_generation import TRUNCATIONS, codec
+from app.tasks.hub_generation import TRUNCATIONS, codec, written_tensors
 from app.tasks.schemas import Request, as_list
-from app.tasks.spec import BodyExample, LibreTranslateCodec, OpenInferenceCodec
+from app.tasks.spec import BodyExample, LibreTranslateCodec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.schemas import EXAMPLE, TranslateRequest
 from app.tasks.translation.task import Translation, TranslationOptions
@@ -46,16 +46,10 @@ HUGGING_FACE = codec(
     renamed={"source": "src_lang", "target": "tgt_lang"},
 )
 
-OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
-    outputs={"translation": "BYTES"},
-    rank=1,
-    items=lambda texts: [SourceText(text) for text in texts["text"]],
-    columns=lambda results: ({"translation": [result.answer.text for result in results]}, [len(results)]),
-    native_item="a",
-    description="Translation: `text` to `translation`, (items,).",
-    example=BodyExample("translation", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
-    excluded=("stream",),
+OPEN_INFERENCE = written_tensors(
+    "translation",
+    "Translation: `text` to `translation`, (items,).",
+    BodyExample("translation", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
 )
 
 
