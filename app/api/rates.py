@@ -48,20 +48,70 @@ def taken(bucket: Bucket | None, now_s: float, per_minute: int) -> Bucket:
     return Bucket(left.num_tokens - 1, now_s)
 
 
-class KeyRates:
-    """Invariant: within any minute a key makes at most twice its requests per minute, and over time no more than those.
+BUCKET = struct.Struct("<dd")
+"""Tokens left, and at what second; a second of 0: nothing was asked yet."""
 
-    Only keys that the service knows have a bucket, so that strangers cannot make it grow.
+
+class Buckets:
+    """The buckets of one process. Only keys that the service knows have one, so that strangers cannot make it grow."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, Bucket] = {}
+
+    def change(self, key_hash: str, change: Callable[[Bucket | None], Bucket]) -> Bucket:
+        """Put what `change` makes of a key's bucket into its place, and return it; None is given where there is none yet.
+
+        Raises:
+            RateLimited: `change` raised it; nothing has changed then.
+        """
+        bucket = self._buckets[key_hash] = change(self._buckets.get(key_hash))
+        return bucket
+
+
+class SharedBuckets(Buckets):
+    """Invariant: all processes see the same buckets, each of which one process changes at a time.
+
+    A process that dies while it holds the lock has it taken away by the kernel.
     """
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, key_hashes: Sequence[str]) -> None:
+        """
+        Args:
+            path: the file; it is made where it is not there.
+            key_hashes: every key that there is, in an order that all processes know.
+        """
+        super().__init__()
+        self._places = {key: BUCKET.size * number for number, key in enumerate(dict.fromkeys(key_hashes))}
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def change(self, key_hash: str, change: Callable[[Bucket | None], Bucket]) -> Bucket:
+        place = self._places[key_hash]
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            packed = os.pread(self._file, BUCKET.size, place)
+            num_tokens, at_s = BUCKET.unpack(packed) if len(packed) == BUCKET.size else (0.0, 0.0)
+            bucket = change(Bucket(num_tokens, at_s) if at_s else None)
+            os.pwrite(self._file, BUCKET.pack(bucket.num_tokens, bucket.at_s), place)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        return bucket
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class KeyRates:
+    """Invariant: within any minute a key makes at most twice its requests per minute, and over time no more than those; of all
+    processes together, where they share the buckets."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic, buckets: Buckets | None = None) -> None:
         """
         Args:
             per_minute: requests that each key may make; 0: any number.
-            clock: seconds.
+            clock: seconds, the same in all processes.
+            buckets: None: of its own.
         """
-        self._per_minute, self._clock = per_minute, clock
-        self._buckets: dict[str, Bucket] = {}
+        self._per_minute, self._clock, self._buckets = per_minute, clock, buckets or Buckets()
 
     def take(self, key_hash: str) -> None:
         """Count one request of a key.
@@ -69,9 +119,8 @@ class KeyRates:
         Raises:
             RateLimited: it has made its requests already.
         """
-        if not self._per_minute:
-            return
-        self._buckets[key_hash] = taken(self._buckets.get(key_hash), self._clock(), self._per_minute)
+        if self._per_minute:
+            self._buckets.change(key_hash, lambda bucket: taken(bucket, self._clock(), self._per_minute))
 
 
 class KeyNewTokens:
@@ -80,21 +129,20 @@ class KeyNewTokens:
     How long a text becomes is known when it is written: it is counted then, and a bucket may be overdrawn by what is under way.
     """
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic, buckets: Buckets | None = None) -> None:
         """
         Args:
             per_minute: tokens that may be written for each key; 0: any number.
-            clock: seconds.
+            clock, buckets: as for `KeyRates`.
         """
-        self._per_minute, self._clock = per_minute, clock
-        self._buckets: dict[str, Bucket] = {}
+        self._per_minute, self._clock, self._buckets = per_minute, clock, buckets or Buckets()
 
     def check(self, key_hash: str | None) -> None:
         """
         Raises:
             RateLimited: this key has had what it may have.
         """
-        if self._per_minute and key_hash is not None and (left := self._left(key_hash)).num_tokens < 1:
+        if self._per_minute and key_hash is not None and (left := self._less(key_hash, 0)).num_tokens < 1:
             raise RateLimited(
                 f"this key may have {self._per_minute} new tokens a minute written, and has had them",
                 wait_s(left, self._per_minute),
@@ -103,54 +151,15 @@ class KeyNewTokens:
     def count(self, key_hash: str | None, num_tokens: int) -> None:
         """So many were written for it."""
         if self._per_minute and key_hash is not None:
-            left = self._left(key_hash)
-            self._buckets[key_hash] = Bucket(left.num_tokens - num_tokens, left.at_s)
+            self._less(key_hash, num_tokens)
 
-    def _left(self, key_hash: str) -> Bucket:
-        now_s = self._clock()
-        bucket = self._buckets.get(key_hash)
-        return refilled(bucket or Bucket(self._per_minute, now_s), now_s, self._per_minute)
+    def _less(self, key_hash: str, num_tokens: int) -> Bucket:
+        def change(bucket: Bucket | None) -> Bucket:
+            now_s = self._clock()
+            left = refilled(bucket or Bucket(self._per_minute, now_s), now_s, self._per_minute)
+            return Bucket(left.num_tokens - num_tokens, left.at_s)
 
-
-BUCKET = struct.Struct("<dd")
-"""Tokens left, and at what second; a second of 0: nothing was asked yet."""
-
-
-class SharedKeyRates(KeyRates):
-    """Invariant: a key makes no more requests of all processes together than it may make of one.
-
-    A process that dies while it holds the lock has it taken away by the kernel.
-    """
-
-    def __init__(
-        self, per_minute: int, path: Path, key_hashes: Sequence[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """
-        Args:
-            per_minute: requests that each key may make; 0: any number.
-            path: the file; it is made where it is not there.
-            key_hashes: every key that there is, in an order that all processes know.
-            clock: seconds, the same in all processes.
-        """
-        super().__init__(per_minute, clock)
-        self._places = {key: BUCKET.size * number for number, key in enumerate(dict.fromkeys(key_hashes))}
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def take(self, key_hash: str) -> None:
-        if not self._per_minute:
-            return
-        place = self._places[key_hash]
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            packed = os.pread(self._file, BUCKET.size, place)
-            num_tokens, at_s = BUCKET.unpack(packed) if len(packed) == BUCKET.size else (0.0, 0.0)
-            left = taken(Bucket(num_tokens, at_s) if at_s else None, self._clock(), self._per_minute)
-            os.pwrite(self._file, BUCKET.pack(left.num_tokens, left.at_s), place)
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        os.close(self._file)
+        return self._buckets.change(key_hash, change)
 
 
 CONNECTION = "hooper.connection"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.batching.admission import queue_is_full
-from app.batching.results import Submission, SubmissionResult
+from app.batching.results import StreamedStep, SubmissionResult
 from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
-from app.core.sequences import Sampling
 from app.core.types import Priority, Row
 from app.ipc.channel import Channel, Frame
-from app.ipc.messages import DeploymentInfo, QueueState, error_from_json, result_from_blob, rows_to_blob
+from app.ipc.messages import DeploymentInfo, QueueState, error_from_json, outputs_from_blob, result_from_blob, rows_to_blob
 
 RETRY_S = 0.05
 DOWN = "the engine is down"
@@ -27,8 +27,8 @@ GRACE_S = 0.25
 class PendingCall:
     """A call to the engine process. Invariant: its future is completed once, by the answer or the end of the connection."""
 
-    def __init__(self, number: int, channel: Channel) -> None:
-        self.number, self.channel = number, channel
+    def __init__(self, number: int, channel: Channel, on_part: Callable[[Frame], None]) -> None:
+        self.number, self.channel, self.on_part = number, channel, on_part
         self.future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
 
     def refuse(self, reason: str) -> None:
@@ -59,19 +59,27 @@ class EngineClient:
         """The connection of now; None while there is none."""
         return self._channel
 
-    def ask(self, kind: str, body: Any, blob: bytes = b"", channel: Channel | None = None) -> PendingCall:
+    def ask(
+        self,
+        kind: str,
+        body: Any,
+        blob: bytes = b"",
+        channel: Channel | None = None,
+        on_part: Callable[[Frame], None] = lambda _: None,
+    ) -> PendingCall:
         """Ask; `wait` for the answer, or `abandon` it.
 
         Args:
             kind, body, blob: of the frame.
             channel: the connection that it makes sense on; None: whichever there is.
+            on_part: gets what comes before the answer.
 
         Raises:
             Unavailable: there is no such connection any more.
         """
         if self._channel is None or channel not in (None, self._channel):
             raise Unavailable(DOWN)
-        call = PendingCall(next(self._numbers), self._channel)
+        call = PendingCall(next(self._numbers), self._channel, on_part)
         self._calls[call.number] = call
         self._channel.send(Frame(kind, call.number, body, blob))
         return call
@@ -124,6 +132,10 @@ class EngineClient:
         channel.send(Frame("hello", 0, self._name))
 
     def _receive(self, _: Channel, frame: Frame) -> None:
+        if frame.kind in ("step", "written"):
+            if frame.number in self._calls:
+                self._calls[frame.number].on_part(frame)
+            return
         if frame.kind not in ("answer", "error"):
             self._on_message(frame)
             return
@@ -142,6 +154,72 @@ class EngineClient:
             call.refuse(DOWN)
         self._lost.set()
         self._down()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSampling:
+    """How texts are to be written, as another process can be told."""
+
+    num_rows: Sequence[int]
+    """Of each item."""
+    options: Mapping[str, Any]
+    """Fields of the task's options."""
+
+
+class RemoteSubmission:
+    """Rows that the engine process writes: to be awaited (`result`) or iterated (`stream`), once. Satisfies `RowsUnderWay`.
+
+    Invariant: whoever leaves is reported to the engine process at once.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[bool, Callable[[Frame], None]], PendingCall],
+        answer: Callable[[PendingCall], Coroutine[Any, Any, SubmissionResult]],
+    ) -> None:
+        """
+        Args:
+            ask: asks for the rows, with or without what each step gives, and names who gets what comes before the answer.
+            answer: waits for the answer.
+        """
+        self.num_new_tokens = 0
+        self.future: asyncio.Future[SubmissionResult] = asyncio.get_running_loop().create_future()
+        self._ask, self._answer = ask, answer
+
+    async def result(self) -> SubmissionResult:
+        """Wait for every row.
+
+        Raises:
+            HooperError: what the engine process refuses the rows with, as a whole.
+        """
+        return await self._answer(self._ask(False, self._note))
+
+    async def stream(self) -> AsyncGenerator[StreamedStep]:
+        """What each step gives, as it comes; `future` has the result then.
+
+        Raises:
+            HooperError: as `result`.
+        """
+        steps = asyncio.Queue[StreamedStep | None]()
+
+        def on_part(frame: Frame) -> None:
+            self._note(frame)
+            if frame.kind == "step":
+                index, is_last, _, outputs = frame.body
+                steps.put_nowait(StreamedStep(index, outputs_from_blob(outputs, frame.blob)[0], is_last))
+
+        answering = asyncio.create_task(self._answer(self._ask(True, on_part)), name="written elsewhere")
+        answering.add_done_callback(lambda _: steps.put_nowait(None))
+        try:
+            while (step := await steps.get()) is not None:
+                yield step
+            self.future.set_result(answering.result())
+        finally:
+            if not answering.cancel() and not answering.cancelled():
+                answering.exception()  # taken note of, whoever left before it was told
+
+    def _note(self, frame: Frame) -> None:
+        self.num_new_tokens = frame.body if frame.kind == "written" else frame.body[2]
 
 
 class RemoteScheduler:
@@ -172,7 +250,7 @@ class RemoteScheduler:
 
     @property
     def cache_rows(self) -> None:
-        """Nothing is written through a link."""
+        """The engine process tells the metrics of its cache."""
 
     @property
     def max_batch_tokens_now(self) -> int:
@@ -211,31 +289,35 @@ class RemoteScheduler:
         return queue_is_full(load.num_rows, load.num_tokens, load.retry_after_s)
 
     def start(
-        self,
-        rows: Sequence[Row],
-        deadline: float | None = None,
-        priority: Priority = "interactive",
-        sampling: Sampling = None,
-    ) -> Submission:
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive", sampling: Any = None
+    ) -> RemoteSubmission:
+        """As `Scheduler.start`, but what the engine process refuses is told by the submission.
+
+        Args:
+            rows, deadline, priority: as there.
+            sampling: a `RemoteSampling`.
         """
-        Raises:
-            Unavailable: always: steps do not come from another process one by one.
-        """
-        raise Unavailable("a model that writes is served by one process alone; set HOOPER_FRONT_ENDS=1")
+        self.check_open(priority)
+        lengths, blob = rows_to_blob(rows)
+        body = [self._number, deadline, priority, lengths, sampling.num_rows, sampling.options]
+
+        def ask(is_streamed: bool, on_part: Callable[[Frame], None]) -> PendingCall:
+            return self._client.ask("write", [*body, is_streamed], blob, self._channel, on_part)
+
+        return RemoteSubmission(ask, lambda call: self._answer(call, deadline))
 
     async def submit(
-        self,
-        rows: Sequence[Row],
-        deadline: float | None = None,
-        priority: Priority = "interactive",
-        sampling: Sampling = None,
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive", sampling: Any = None
     ) -> SubmissionResult:
         """As `Scheduler.submit`; deadlines mean the same there, since processes of one machine share the monotonic clock."""
         if sampling is not None:
-            self.start(rows, deadline, priority, sampling)
+            return await self.start(rows, deadline, priority, sampling).result()
         self.check_open(priority)
         lengths, blob = rows_to_blob(rows)
         call = self._client.ask("submit", [self._number, deadline, priority, lengths], blob, self._channel)
+        return await self._answer(call, deadline)
+
+    async def _answer(self, call: PendingCall, deadline: float | None) -> SubmissionResult:
         self._calls.add(call)
         try:
             async with asyncio.timeout(None if deadline is None else deadline + GRACE_S - time.monotonic()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,16 @@ from app.batching.admission import QueueLimit
 from app.batching.policy import Budget
 from app.batching.results import SubmissionResult
 from app.core import errors
-from app.core.errors import HooperError, Overloaded, Unavailable
+from app.core.errors import HooperError, InvalidInput, Overloaded, Unavailable
 from app.core.manifest import Manifest
-from app.core.types import Row
+from app.core.types import Row, RowOutput
 from app.runtime.providers import Provider
 from app.serving.deployment import Deployment
 from app.serving.registry import Standing
 from app.serving.rollout.lease import LiveVersion
 
-FLOATS = {"<f2", "<f4", "<f8"}
-"""What numpy calls the types that outputs may have."""
+KINDS = {"<f2", "<f4", "<f8", "<i4", "<i8"}
+"""What numpy calls the types that outputs may have: token ids are whole numbers."""
 
 
 def rows_to_blob(rows: Sequence[Row]) -> tuple[list[list[int]], bytes]:
@@ -46,27 +47,36 @@ def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) ->
 
 
 def result_to_blob(result: SubmissionResult) -> tuple[dict[str, Any], bytes]:
+    outputs, blob = outputs_to_blob(result.outputs)
+    timings = [result.queue_s, result.inference_s, result.batch_rows, result.batch_tokens]
+    return {"outputs": outputs, "timings": timings}, blob
+
+
+def result_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
+    return SubmissionResult(outputs_from_blob(body["outputs"], blob), *body["timings"])
+
+
+def outputs_to_blob(of_rows: Sequence[RowOutput | HooperError]) -> tuple[list[Any], bytes]:
+    """The shapes of each row's output, or its error, and the numbers themselves."""
     parts: list[bytes] = []
     outputs: list[Any] = []
-    for output in result.outputs:
+    for output in of_rows:
         if isinstance(output, HooperError):
             outputs.append(error_to_json(output))
             continue
         outputs.append([[name, value.dtype.str, value.shape] for name, value in output.items()])
         parts.extend(np.ascontiguousarray(value).tobytes() for value in output.values())
-    timings = [result.queue_s, result.inference_s, result.batch_rows, result.batch_tokens]
-    return {"outputs": outputs, "timings": timings}, b"".join(parts)
+    return outputs, b"".join(parts)
 
 
-def result_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
+def outputs_from_blob(outputs: Sequence[Any], blob: bytes | bytearray) -> list[RowOutput | HooperError]:
     arrays = _Arrays(blob)
-    outputs = [
+    return [
         error_from_json(output)
         if isinstance(output, dict)
         else {name: arrays.next(kind, shape) for name, kind, shape in output}
-        for output in body["outputs"]
+        for output in outputs
     ]
-    return SubmissionResult(outputs, *body["timings"])
 
 
 class _Arrays:
@@ -76,8 +86,8 @@ class _Arrays:
         self._blob, self._start = blob, 0
 
     def next(self, kind: str, shape: Sequence[int]) -> Any:
-        if kind not in FLOATS:
-            raise ValueError(f"outputs are of {', '.join(sorted(FLOATS))}, not {kind}")
+        if kind not in KINDS:
+            raise ValueError(f"outputs are of {', '.join(sorted(KINDS))}, not {kind}")
         count = int(np.prod(shape, dtype=np.int64))
         value = np.frombuffer(self._blob, kind, count, self._start).reshape(shape)
         self._start += value.nbytes
@@ -88,13 +98,16 @@ def error_to_json(error: HooperError) -> dict[str, Any]:
     body: dict[str, Any] = {"kind": type(error).__name__, "detail": error.detail}
     if isinstance(error, Overloaded):
         body["retry_after_s"] = error.retry_after_s
+    if isinstance(error, InvalidInput):
+        body["detail"], body["field"] = error.reason, error.field
     return body
 
 
 def error_from_json(body: Mapping[str, Any]) -> HooperError:
     """The error that was sent; one of a kind that is not known here is `Unavailable`."""
     kind = _KINDS.get(body["kind"], Unavailable)
-    error: HooperError = kind(body["detail"], body["retry_after_s"]) if issubclass(kind, Overloaded) else kind(body["detail"])
+    more = [body[name] for name in ("retry_after_s", "field") if name in body]
+    error: HooperError = kind(body["detail"], *more)
     return error
 
 
@@ -120,6 +133,10 @@ class DeploymentInfo:
     num_threads: int
     budget: Budget
     limit: QueueLimit
+    decoder_provider: Provider | None
+    decoder_execution_providers: list[str]
+    tokenizers: Sequence[str]
+    """The text of its tokenizer.json; of a model that writes in another vocabulary, of that one, too."""
     examples: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
@@ -132,21 +149,30 @@ class DeploymentInfo:
             deployment.num_threads,
             queue.budget,
             queue.limit,
+            deployment.decoder_provider,
+            deployment.decoder_execution_providers,
+            deployment.tokenizers,
             deployment.examples,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        provider = replace(self.provider, limits=None)  # these are for who opens an engine
-        values = {"provider": asdict(provider), "budget": asdict(self.budget), "limit": asdict(self.limit)}
+    def to_blob(self) -> tuple[dict[str, Any], bytes]:
+        """All but the tokenizers, and these."""
+        decoder = None if self.decoder_provider is None else _provider_to_json(self.decoder_provider)
+        values = {"provider": _provider_to_json(self.provider), "budget": asdict(self.budget), "limit": asdict(self.limit)}
+        encoded = [text.encode() for text in self.tokenizers]
         rest = {
             "execution_providers": self.execution_providers,
             "num_threads": self.num_threads,
+            "decoder_provider": decoder,
+            "decoder_execution_providers": self.decoder_execution_providers,
+            "tokenizer_bytes": [len(text) for text in encoded],
             "examples": list(self.examples),
         }
-        return {"manifest": self.manifest.model_dump(mode="json"), **values, **rest}
+        return {"manifest": self.manifest.model_dump(mode="json"), **values, **rest}, b"".join(encoded)
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> DeploymentInfo:
+    def from_blob(cls, body: Mapping[str, Any], blob: bytes | bytearray) -> DeploymentInfo:
+        ends = list(accumulate(body["tokenizer_bytes"]))
         return cls(
             Manifest.model_validate(body["manifest"]),
             Provider(**body["provider"]),
@@ -154,8 +180,15 @@ class DeploymentInfo:
             body["num_threads"],
             Budget(**body["budget"]),
             QueueLimit(**body["limit"]),
+            None if body["decoder_provider"] is None else Provider(**body["decoder_provider"]),
+            body["decoder_execution_providers"],
+            [blob[start:end].decode() for start, end in pairwise([0, *ends])],
             body["examples"],
         )
+
+
+def _provider_to_json(provider: Provider) -> dict[str, Any]:
+    return asdict(replace(provider, limits=None))  # these are for who opens an engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from app.core.errors import Unavailable, UnknownModel
 from app.ipc.channel import Frame
-from app.ipc.client import DOWN, EngineClient, RemoteScheduler
+from app.ipc.client import DOWN, EngineClient, RemoteSampling, RemoteScheduler
 from app.ipc.messages import DeploymentInfo, EngineState
 from app.observability.metrics import Metrics
 from app.runtime.providers import Provider
@@ -22,7 +22,7 @@ from app.serving.drift import Drift
 from app.serving.registry import Registry, Standing
 from app.serving.rollout.lease import MAIN, Role
 from app.tasks.base import Task
-from app.tasks.registry import Tasks, installed_tasks
+from app.tasks.registry import Tasks, build_task, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -35,15 +35,19 @@ class RemoteEngine:
     provider: Provider
     execution_providers: list[str]
     num_threads: int
-    decoder_provider: None = None
-    """None: several front ends have no model that writes."""
-
-    @property
-    def decoder_execution_providers(self) -> list[str]:
-        return []
+    decoder_provider: Provider | None
+    decoder_execution_providers: list[str]
 
     async def aclose(self, patience_s: float | None = None) -> None:
         """Nothing: whoever has it closes it."""
+
+
+class RemoteDeployment(Deployment):
+    """How texts are written is said to the engine process by the options, of which it makes the rest: grammars are no data."""
+
+    async def _sampling(self, num_rows: Sequence[int], options: Any) -> RemoteSampling | None:
+        sampling = await super()._sampling(num_rows, options)  # here, too: what contradicts itself is refused by its name
+        return None if sampling is None else RemoteSampling(num_rows, asdict(options))
 
 
 class RemoteRegistry(Registry):
@@ -94,7 +98,7 @@ class RegistryFollower:
         self.registry = RemoteRegistry(drain_s)
         self._metrics, self._give_up = metrics, give_up
         self._tasks = installed_tasks() if tasks is None else tasks
-        self._infos: dict[int, tuple[DeploymentInfo, str]] = {}
+        self._infos: dict[int, DeploymentInfo] = {}
         self._live: dict[int, Deployment] = {}
         self._schedulers: WeakValueDictionary[int, RemoteScheduler] = WeakValueDictionary()
         self._target: _Target | None = None
@@ -140,7 +144,7 @@ class RegistryFollower:
     def _on_message(self, frame: Frame) -> None:
         match frame.kind:
             case "model":
-                self._infos[frame.number] = DeploymentInfo.from_json(frame.body), frame.blob.decode()
+                self._infos[frame.number] = DeploymentInfo.from_blob(frame.body, frame.blob)
             case "models":
                 generation, roles, is_loaded, standing = frame.body
                 self.registry.is_connected = True
@@ -182,11 +186,11 @@ class RegistryFollower:
         channel = self._client.channel
         for number in target.roles:
             if number not in self._live:
-                info, definition = self._infos[number]
-                task, unknown_id = await asyncio.to_thread(_build, self._tasks, info, definition)
+                info = self._infos[number]
+                task, unknown_id = await asyncio.to_thread(_build, self._tasks, info)
                 if channel is not self._client.channel:  # the engine process is gone, or another
                     return
-                self._live[number] = self._deployment(number, info, definition, task, unknown_id)
+                self._live[number] = self._deployment(number, info, task, unknown_id)
         self._apply(target)
         for number in [number for number in self._live if number not in target.roles]:
             del self._live[number], self._infos[number]
@@ -211,13 +215,14 @@ class RegistryFollower:
         if not self.registry.is_loaded:
             self.registry.loading_finished()
 
-    def _deployment(
-        self, number: int, info: DeploymentInfo, definition: str, task: Task[Any, Any, Any], unknown_id: int | None
-    ) -> Deployment:
+    def _deployment(self, number: int, info: DeploymentInfo, task: Task[Any, Any, Any], unknown_id: int | None) -> Deployment:
         manifest = info.manifest
         scheduler = RemoteScheduler(self._client, number, info)
-        engine = RemoteEngine(info.provider, info.execution_providers, info.num_threads)
-        deployment = Deployment(manifest, self._tasks[manifest.task], task, engine, scheduler, self._metrics, definition)
+        engine = RemoteEngine(
+            info.provider, info.execution_providers, info.num_threads, info.decoder_provider, info.decoder_execution_providers
+        )
+        spec = self._tasks[manifest.task]
+        deployment = RemoteDeployment(manifest, spec, task, engine, scheduler, self._metrics, info.tokenizers)
         deployment.examples = info.examples
         deployment.watch(Drift(manifest, task, unknown_id, self._metrics))
         self._schedulers[number] = scheduler
@@ -242,8 +247,10 @@ def place(registry: Registry, deployment: Deployment, role: Role) -> None:
         registry.give_role(name, deployment.manifest.version, role)
 
 
-def _build(tasks: Tasks, info: DeploymentInfo, definition: str) -> tuple[Task[Any, Any, Any], int | None]:
+def _build(tasks: Tasks, info: DeploymentInfo) -> tuple[Task[Any, Any, Any], int | None]:
     """The task, as the engine process made it, and the token that stands for what its vocabulary lacks."""
-    manifest = info.manifest
-    tokenizer = Tokenizer(definition, manifest.max_tokens)
-    return tasks[manifest.task].build(tokenizer, manifest.task_options), tokenizer.unknown_id()
+    decoder, limits = info.manifest.decoder, [info.manifest.max_tokens]
+    if decoder is not None:
+        limits.append(decoder.max_length)
+    tokenizers = [Tokenizer(definition, limit) for definition, limit in zip(info.tokenizers, limits, strict=False)]
+    return build_task(tasks, info.manifest, tokenizers), tokenizers[0].unknown_id()

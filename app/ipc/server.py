@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from app.core.errors import EngineFailed, HooperError, Unavailable
 from app.ipc.channel import Channel, Frame
@@ -17,15 +19,18 @@ from app.ipc.messages import (
     EngineState,
     QueueState,
     error_to_json,
+    outputs_to_blob,
     result_to_blob,
     rows_from_blob,
 )
-from app.serving.deployment import Deployment
+from app.serving.deployment import Deployment, RowsUnderWay
 from app.serving.registry import Registry
 from app.serving.rollout.lease import Role
 
 COALESCE_S = 0.02
 """How long a change of a queue may wait to be sent, so that a busy queue is not sent at every request."""
+WRITTEN_S = 0.25
+"""How often a front end is told how much of a text was written that is not streamed."""
 POLL_S = 1.0
 """How often what nobody announces is looked at: an engine that was lost or has memory again."""
 
@@ -64,8 +69,7 @@ class ClientSession:
                 stack = ExitStack()
                 stack.enter_context(self._lease(deployment))
                 self._held[number] = deployment, stack
-                info = DeploymentInfo.of(deployment).to_json()
-                self._channel.send(Frame("model", number, info, deployment.tokenizer.encode()))
+                self._channel.send(Frame("model", number, *DeploymentInfo.of(deployment).to_blob()))
         self._channel.send(Frame("models", 0, deployments.to_json()))
 
     def send_state(self, all_ready: bool, fatal_error: str) -> None:
@@ -84,12 +88,42 @@ class ClientSession:
 
     async def submit(self, frame: Frame) -> Frame:
         number, deadline, priority, lengths = frame.body
+        rows = rows_from_blob(lengths, frame.blob)
+        result = await self._deployment(number).scheduler.submit(rows, deadline, priority)
+        return Frame("answer", frame.number, *result_to_blob(result))
+
+    async def write(self, frame: Frame) -> Frame:
+        """Have rows written; what each step gives is sent as a "step" where that is wanted, and how much was written until now
+        now and then where not, so that whoever leaves before the end is known to have had it."""
+        number, deadline, priority, lengths, num_rows, fields, is_streamed = frame.body
+        deployment = self._deployment(number)
+        options = TypeAdapter(deployment.spec.options).validate_python(fields)
+        submission = await deployment.start(rows_from_blob(lengths, frame.blob), num_rows, options, deadline, priority)
+        if is_streamed:
+            async with aclosing(submission.stream()) as steps:
+                async for step in steps:
+                    outputs, blob = outputs_to_blob([step.output])
+                    body = [step.index, step.is_last, submission.num_new_tokens, outputs]
+                    self._channel.send(Frame("step", frame.number, body, blob))
+            result = submission.future.result()
+        else:
+            telling = asyncio.create_task(self._tell_written(frame.number, submission))
+            try:
+                result = await submission.result()
+            finally:
+                telling.cancel()
+        self._channel.send(Frame("written", frame.number, submission.num_new_tokens))
+        return Frame("answer", frame.number, *result_to_blob(result))
+
+    async def _tell_written(self, number: int, submission: RowsUnderWay) -> None:
+        while True:
+            await asyncio.sleep(WRITTEN_S)
+            self._channel.send(Frame("written", number, submission.num_new_tokens))
+
+    def _deployment(self, number: int) -> Deployment:
         if number not in self._held:
             raise Unavailable("the model was unloaded")
-        deployment, _ = self._held[number]
-        result = await deployment.scheduler.submit(rows_from_blob(lengths, frame.blob), deadline, priority)
-        body, blob = result_to_blob(result)
-        return Frame("answer", frame.number, body, blob)
+        return self._held[number][0]
 
     def cancel(self, number: int) -> None:
         """Whoever asked does not want to know any more."""
@@ -218,7 +252,10 @@ class EngineServer:
             self._schedule_update()
             return
         session = self._sessions[channel]
-        handlers = {"submit": session.submit, "load": self._on_load, "promote": self._on_promote, "unload": self._on_unload}
+        handlers = {
+            "submit": session.submit, "write": session.write, "load": self._on_load, "promote": self._on_promote,
+            "unload": self._on_unload,
+        }  # fmt: skip
         if frame.kind in handlers:
             session.ask(frame.number, lambda: handlers[frame.kind](frame))
             return

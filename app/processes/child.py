@@ -52,6 +52,11 @@ class ChildConfig:
         return Path(self.folder) / "rates"
 
     @property
+    def new_tokens_file(self) -> Path:
+        """What was written for keys, of all front ends."""
+        return Path(self.folder) / "new_tokens"
+
+    @property
     def place(self) -> str:
         """Its name, as part of a file's."""
         return self.name.replace(" ", "-")

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from app.api.context import AppState
-from app.api.rates import SharedKeyRates
+from app.api.rates import KeyNewTokens, KeyRates, SharedBuckets
 from app.core.errors import SetupError
 from app.core.exit_codes import EXIT_SETUP
 from app.ipc.registry import RegistryFollower
@@ -58,20 +58,24 @@ def create_front_end(config: ChildConfig, settings: Settings, metrics: SharedMet
         beating = asyncio.create_task(heartbeat(), name="heartbeat")
         on_stop_request(stop)
         follower = RegistryFollower(config.engine_socket, config.name, settings.drain_s, metrics, stop, tasks)
-        rates = SharedKeyRates(settings.key_requests_per_minute, config.rates_file, hashes)
+        asked, written = SharedBuckets(config.rates_file, hashes), SharedBuckets(config.new_tokens_file, hashes)
+        rates = KeyRates(settings.key_requests_per_minute, buckets=asked)
+        new_tokens = KeyNewTokens(settings.key_new_tokens_per_minute, buckets=written)
         shadows, feedback = Shadows(follower.registry, metrics), FeedbackWriter(metrics)
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await follower.has_followed.wait()
         try:
             yield FrontEndState(
-                settings, tasks, follower.registry, metrics, follower.load, shadows, rates, feedback, follower=follower
-            )
+                settings, tasks, follower.registry, metrics, follower.load, shadows, rates, feedback,
+                key_new_tokens=new_tokens, follower=follower,
+            )  # fmt: skip
         finally:
             await shadows.aclose()
             await follower.aclose()
             await feedback.aclose()
-            rates.close()
+            asked.close()
+            written.close()
             beating.cancel()
 
     return create_app(settings, metrics=metrics, open_models=follow_engine)

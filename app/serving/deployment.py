@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from app.batching.admission import QueueLimit
 from app.batching.engine import CacheRows
 from app.batching.policy import Budget, offline_order
-from app.batching.results import Submission, SubmissionResult
+from app.batching.results import StreamedStep, SubmissionResult
 from app.core.errors import EngineFailed, HooperError, Overloaded
 from app.core.manifest import Manifest
 from app.core.sequences import Sampling
@@ -24,6 +24,20 @@ from app.runtime.providers import Provider
 from app.serving.drift import Drift
 from app.tasks.base import Encoded, Generative, Result, Task
 from app.tasks.spec import TaskSpec
+
+
+class RowsUnderWay(Protocol):
+    """Rows that are being written: `app.batching.results.Submission`, which says what each of these does, or one elsewhere."""
+
+    @property
+    def num_new_tokens(self) -> int: ...
+
+    @property
+    def future(self) -> asyncio.Future[SubmissionResult]: ...
+
+    async def result(self) -> SubmissionResult: ...
+
+    def stream(self) -> AsyncGenerator[StreamedStep]: ...
 
 
 class RowQueue(Protocol):
@@ -60,12 +74,8 @@ class RowQueue(Protocol):
     def overload(self, priority: Priority = "interactive") -> Overloaded | None: ...
 
     def start(
-        self,
-        rows: Sequence[Row],
-        deadline: float | None = None,
-        priority: Priority = "interactive",
-        sampling: Sampling = None,
-    ) -> Submission: ...
+        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive", sampling: Any = None
+    ) -> RowsUnderWay: ...
 
     async def submit(
         self,
@@ -164,11 +174,11 @@ class Deployment:
         session: EngineInfo,
         scheduler: RowQueue,
         metrics: Metrics,
-        tokenizer: str = "",
+        tokenizers: Sequence[str] = (),
     ) -> None:
-        """`tokenizer`: the text of its tokenizer.json, of which another process makes the same task."""
+        """`tokenizers`: the texts of its tokenizer.json files, of which another process makes the same task."""
         self.manifest, self.spec, self.task = manifest, spec, task
-        self.scheduler, self.tokenizer = scheduler, tokenizer
+        self.scheduler, self.tokenizers = scheduler, tokenizers
         self._session, self._metrics = session, metrics
         self._label = {"model": manifest.name}
         self._drift: Drift | None = None
@@ -253,7 +263,7 @@ class Deployment:
         began = time.monotonic()
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
-        rows, sampling = rows_of(encoded), await self._sampling(encoded, options)
+        rows, sampling = rows_of(encoded), await self._sampling(num_rows_of(encoded), options)
         ran = SubmissionResult([], 0.0, 0.0)
         if rows and sampling is None:
             ran = await self.scheduler.submit(rows, deadline, priority)
@@ -291,7 +301,8 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         ran = SubmissionResult([], 0.0, 0.0)
         if isinstance(encoded[0], Encoded):
-            submission = self.scheduler.start(encoded[0].rows, deadline, priority, await self._sampling(encoded, options))
+            sampling = await self._sampling(num_rows_of(encoded), options)
+            submission = self.scheduler.start(encoded[0].rows, deadline, priority, sampling)
             with _telling(on_written, submission):
                 async with contextlib.aclosing(self._pieces(encoded[0], submission, options)) as pieces:
                     async for piece in pieces:
@@ -302,23 +313,41 @@ class Deployment:
         self.measure(results, timings)
         yield Prediction(results, timings)
 
-    def sampling(self, encoded: Sequence[Encoded | HooperError], options: Any) -> Sampling:
-        """How each row is to be written, in the order of `rows_of`; None where the model only reads."""
+    def sampling(self, num_rows: Sequence[int], options: Any) -> Sampling:
+        """How each row is to be written; None where the model only reads.
+
+        Args:
+            num_rows: of each item that could be encoded.
+            options: the task's own options.
+        """
         if not isinstance(self.task, Generative):
             return None
         sampling = self.task.sampling(options)
-        of_items = [range(len(item.rows)) for item in encoded if isinstance(item, Encoded)]
         if not sampling.temperature:
             return sampling
-        return [replace(sampling, seed=sampling.seed + number) for numbers in of_items for number in numbers]
+        return [replace(sampling, seed=sampling.seed + number) for count in num_rows for number in range(count)]
 
-    async def _sampling(self, encoded: Sequence[Encoded | HooperError], options: Any) -> Sampling:
-        """The same, on a thread where a grammar may have to be made for it."""
+    async def start(
+        self, rows: Sequence[Row], num_rows: Sequence[int], options: Any, deadline: float | None, priority: Priority
+    ) -> RowsUnderWay:
+        """Rows of a model that writes, for another process that has encoded them and decodes what comes of them.
+
+        Args:
+            rows, num_rows: all of them, and how many each item has.
+            options, deadline, priority: as for `predict`.
+
+        Raises:
+            Overloaded, Unavailable, TooLarge, InvalidInput: as `predict`.
+        """
+        return self.scheduler.start(rows, deadline, priority, await self._sampling(num_rows, options))
+
+    async def _sampling(self, num_rows: Sequence[int], options: Any) -> Any:
+        """What the scheduler is told of how to write, found on a thread where a grammar may have to be made for it."""
         if getattr(options, "output_format", None) is None:
-            return self.sampling(encoded, options)
-        return await asyncio.to_thread(self.sampling, encoded, options)
+            return self.sampling(num_rows, options)
+        return await asyncio.to_thread(self.sampling, num_rows, options)
 
-    async def _pieces(self, encoded: Encoded, submission: Submission, options: Any) -> AsyncGenerator[StreamedText]:
+    async def _pieces(self, encoded: Encoded, submission: RowsUnderWay, options: Any) -> AsyncGenerator[StreamedText]:
         task: Generative = self.task  # type: ignore[assignment]
         detokenizer, num_new_tokens = task.detokenizer(encoded, options), 0
         async with contextlib.aclosing(submission.stream()) as steps:
@@ -402,12 +431,17 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def _telling(on_written: OnWritten | None, submission: Submission) -> Iterator[None]:
+def _telling(on_written: OnWritten | None, submission: RowsUnderWay) -> Iterator[None]:
     try:
         yield
     finally:
         if on_written is not None:
             on_written(submission.num_new_tokens)
+
+
+def num_rows_of(encoded: Sequence[Encoded | HooperError]) -> list[int]:
+    """Of each item that could be encoded."""
+    return [len(item.rows) for item in encoded if isinstance(item, Encoded)]
 
 
 def rows_of(encoded: Sequence[Encoded | HooperError]) -> list[Row]:
@@ -426,7 +460,7 @@ async def offline_predict(deployment: Deployment, items: Sequence[Any], options:
     tokenize_s = time.monotonic() - began
     rows = rows_of(encoded)
     order = offline_order([row.num_tokens for row in rows], deployment.scheduler.budget.layout, PACKED_WIDTH)
-    sampling = deployment.sampling(encoded, options)
+    sampling = deployment.sampling(num_rows_of(encoded), options)
     ordered = [sampling[index] for index in order] if isinstance(sampling, Sequence) else sampling
     sorted_rows = [rows[index] for index in order]
     ran = await deployment.scheduler.submit(sorted_rows, sampling=ordered) if rows else SubmissionResult([], 0.0, 0.0)

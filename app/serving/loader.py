@@ -32,7 +32,6 @@ from app.core.errors import (
     EngineStalled,
     HooperError,
     InvalidArtefact,
-    InvalidSettings,
     OutOfMemory,
     ProviderUnavailable,
     SetupError,
@@ -60,11 +59,11 @@ from app.runtime.providers import (
     for_model,
     has_int8,
 )
-from app.serving.deployment import Deployment, Timings, rows_of
+from app.serving.deployment import Deployment, Timings, num_rows_of, rows_of
 from app.serving.drift import Drift
 from app.settings import Settings
 from app.tasks.base import Encoded, Generative, Task
-from app.tasks.registry import Tasks, installed_tasks
+from app.tasks.registry import Tasks, build_task, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
 MAX_EXAMPLES, EXAMPLE_CHARACTERS = 4, 4000
@@ -149,18 +148,13 @@ async def load(
         decoder_factory: what opens that of its decoder, where it has one.
 
     Raises:
-        InvalidSettings: it writes, and there is no room for its cache, or there are several front ends.
+        InvalidSettings: it writes, and there is no room for its cache.
         InvalidArtefact: the artefact cannot be run, or its golden answers do not come back.
         ProviderUnavailable: the wished device is not there, or does not run the model.
     """
     manifest = artefact.manifest
     if manifest.task not in options.tasks:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
-    if manifest.decoder is not None and options.front_ends > 1:
-        raise InvalidSettings(
-            f"{artefact.id} writes its answers, which HOOPER_FRONT_ENDS={options.front_ends} cannot serve; set it to 1, or"
-            " leave the model out"
-        )
     first = choose_provider(options.device)
     choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
     providers = [for_model(choice, manifest, has_int8(), options.precision) for choice in choices]
@@ -219,7 +213,7 @@ async def _deployed(
     artefact: Artefact, provider: Provider, options: LoadOptions, metrics: Metrics, factories: Factories
 ) -> Deployment:
     manifest = artefact.manifest
-    engines, task, tokenizer = await asyncio.to_thread(_build, artefact, provider, options, factories)
+    engines, task, tokenizers = await asyncio.to_thread(_build, artefact, provider, options, factories)
     budget = Budget.for_tensors(options.max_batch_tokens, options.max_batch_rows, manifest.graph.layout)
     run_s = options.engine_run_s * (COMPILING if provider.device == "tensorrt" else 1)
     exclusive = engines if isinstance(engines, GenerationEngine) else engines.exclusive
@@ -227,27 +221,27 @@ async def _deployed(
     watched, parallel = Watchdog(exclusive, run_s), [Watchdog(engine, run_s) for engine in others]
     slots = engines.slots if isinstance(engines, GenerationEngine) else None
     scheduler = Scheduler(watched, budget, options.queue, _observer(metrics, manifest.name), parallel, slots)
-    deployment = Deployment(manifest, options.tasks[manifest.task], task, engines, scheduler, metrics, tokenizer.definition)
+    definitions = [tokenizer.definition for tokenizer in tokenizers]
+    deployment = Deployment(manifest, options.tasks[manifest.task], task, engines, scheduler, metrics, definitions)
     try:
         await _replay_golden(artefact, deployment, [watched, *parallel] if parallel else [])
     except BaseException:
         await deployment.aclose(0)
         raise
-    unknown_id = await asyncio.to_thread(tokenizer.unknown_id)
+    unknown_id = await asyncio.to_thread(tokenizers[0].unknown_id)
     deployment.watch(Drift(manifest, task, unknown_id, metrics))  # now: the golden requests are nobody's
     return deployment
 
 
 def _build(
     artefact: Artefact, provider: Provider, options: LoadOptions, factories: Factories
-) -> tuple[EngineSet | GenerationEngine, Task[Any, Any, Any], Tokenizer]:
+) -> tuple[EngineSet | GenerationEngine, Task[Any, Any, Any], list[Tokenizer]]:
     manifest = artefact.manifest
-    tokenizer = Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)
-    decoder, target = manifest.decoder, None
+    tokenizers, decoder = [Tokenizer.from_file(artefact.folder / manifest.tokenizer, manifest.max_tokens)], manifest.decoder
     if decoder is not None and decoder.tokenizer:
-        target = Tokenizer.from_file(artefact.folder / decoder.tokenizer, decoder.max_length)
+        tokenizers.append(Tokenizer.from_file(artefact.folder / decoder.tokenizer, decoder.max_length))
     try:
-        task = options.tasks[manifest.task].build(tokenizer, manifest.task_options, decoder, target)
+        task = build_task(options.tasks, manifest, tokenizers)
     except InvalidArtefact as error:
         raise InvalidArtefact(f"{artefact.id}: {error.detail}") from error
     graph_file = artefact.folder / manifest.graph.file_for(provider.precision)
@@ -255,9 +249,9 @@ def _build(
         encoder = None
         if decoder.has_encoder:
             encoder = EncoderEngine(graph_file, manifest.graph, provider, options.num_threads, factories.session)
-        return _writing(artefact, encoder, decoder, provider, options, factories.decoder), task, tokenizer
+        return _writing(artefact, encoder, decoder, provider, options, factories.decoder), task, tokenizers
     engines = open_engines(graph_file, manifest.graph, provider, options.num_threads, options.num_streams, factories.session)
-    return engines, task, tokenizer
+    return engines, task, tokenizers
 
 
 def _writing(
@@ -302,7 +296,7 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     asked = task.golden_options() if isinstance(task, Generative) else spec.options()
     encoded = await deployment.encode(items, asked)
     tokenize_s = time.monotonic() - began
-    rows, sampling = rows_of(encoded), deployment.sampling(encoded, asked)
+    rows, sampling = rows_of(encoded), deployment.sampling(num_rows_of(encoded), asked)
     ran = await deployment.scheduler.submit(rows, sampling=sampling) if rows else SubmissionResult([], 0.0, 0.0)
     deployment.measure([], Timings(tokenize_s, ran.queue_s, ran.inference_s))
     runs = [ran.outputs]

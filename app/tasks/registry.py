@@ -13,7 +13,9 @@ from typing import Any
 
 from app.core.correction import Correction
 from app.core.errors import InvalidArtefact, InvalidSettings, SetupError
+from app.core.manifest import Manifest
 from app.tasks.abstractive_summarization.spec import SPEC as ABSTRACTIVE_SUMMARIZATION
+from app.tasks.base import Task
 from app.tasks.extractive_summarization.spec import SPEC as EXTRACTIVE_SUMMARIZATION
 from app.tasks.feature_extraction.spec import SPEC as FEATURE_EXTRACTION
 from app.tasks.fill_mask.spec import SPEC as FILL_MASK
@@ -25,6 +27,7 @@ from app.tasks.text_generation.spec import SPEC as TEXT_GENERATION
 from app.tasks.text_ranking.spec import SPEC as TEXT_RANKING
 from app.tasks.text_regression import SPEC as TEXT_REGRESSION
 from app.tasks.token_classification.spec import SPEC as TOKEN_CLASSIFICATION
+from app.tasks.tokenizer import Tokenizer
 from app.tasks.translation.spec import SPEC as TRANSLATION
 
 ENTRY_POINTS = "hooper.tasks"
@@ -164,6 +167,21 @@ class Tasks(Mapping[str, TaskSpec]):
 def drop_ins(spec: TaskSpec) -> Sequence[DropInCodec | WritingCodec]:
     """Routes of other services' own that a task answers."""
     return (*(spec.text_embeddings.routes if spec.text_embeddings else ()), *spec.openai, *spec.openai_writing)
+
+
+def build_task(tasks: Mapping[str, TaskSpec], manifest: Manifest, tokenizers: Sequence[Tokenizer]) -> Task[Any, Any, Any]:
+    """The task of a published model.
+
+    Args:
+        tasks: those that there are.
+        manifest: of the model.
+        tokenizers: of what it reads; then of what it writes, where that is another.
+
+    Raises:
+        InvalidArtefact: its options are wrong, or do not fit the tokenizers.
+    """
+    target = tokenizers[1] if len(tokenizers) > 1 else None
+    return tasks[manifest.task].build(tokenizers[0], manifest.task_options, manifest.decoder, target)
 
 
 @lru_cache

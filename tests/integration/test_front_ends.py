@@ -25,6 +25,7 @@ import pytest
 from tests.integration.test_service import check_scores, check_stop, read_response, request_of, text_of
 from tests.support.live_service import LiveService, started
 from tests.support.mutated_model import sign_again
+from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
 
 KEY = "an-admin-key"
@@ -37,6 +38,7 @@ QUESTIONS = {
     "answer": {"inputs": {"question": "Was the film good?", "context": "A bad film. The film was good."}},
     "summarize": {"inputs": "The film was good. A bad film. Very good. Not bad."},
     "explain": {"inputs": "the film was good", "model": "text-classification"},
+    "generate": {"inputs": ["the film was good", "not bad"]},
 }
 
 
@@ -46,6 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish_tiny(root)
     for task in KINDS:
         publish_tiny_task(root, task, task)
+    publish_tiny_decoder(root)
     return root
 
 
@@ -143,6 +146,17 @@ def test_every_task_is_answered_as_by_one_process(models: Path, service: LiveSer
                 got = service.ask("POST", f"/v1/{route}", json=body)
                 assert got.json() == expected.json()
         assert service.ask("GET", "/v1/models").json() == alone.ask("GET", "/v1/models").json()
+
+
+def test_a_text_is_streamed_from_the_engine_process_to_whoever_reads_along(service: LiveService) -> None:
+    for text in QUESTIONS["generate"]["inputs"]:
+        (whole,) = service.ask("POST", "/v1/generate", json={"inputs": text}).json()["results"]
+        events = service.ask("POST", "/v1/generate", json={"inputs": text, "stream": True}).text.strip().split("\n\n")
+        kinds = [event.partition("\n")[0] for event in events]
+        data = [json.loads(event.partition("data: ")[2]) for event in events]
+        assert kinds == ["event: token"] * (len(events) - 1) + ["event: done"]
+        assert "".join(piece["text"] for piece in data[:-1]) == whole["text"]
+        assert data[-1]["results"] == [whole]
 
 
 async def test_200_requests_over_32_connections_are_each_answered_with_their_own_scores(service: LiveService) -> None:

@@ -169,7 +169,7 @@ def echo_deployment(task: str, engine: EchoEngine, metrics: Metrics, **decoder: 
     )  # fmt: skip
     built = spec.build(writer.tokenizer, options, writer.decoder)
     scheduler = Scheduler(engine, Budget(512, 16, "padded"), QueueLimit(100, 10_000), slots=ToySlots(16))
-    return Deployment(manifest, spec, built, engine, scheduler, metrics, metaspace_json())  # type: ignore[arg-type]
+    return Deployment(manifest, spec, built, engine, scheduler, metrics, [metaspace_json()])  # type: ignore[arg-type]
 
 
 @asynccontextmanager

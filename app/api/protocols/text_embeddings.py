@@ -182,7 +182,7 @@ def router(tasks: Tasks) -> APIRouter:
         """The tokens of each text by the tokenizer of the model that `GET /info` describes, however many there are."""
         with state.registry.lease(described, chosen_model(state, described)) as deployment:
             texts = request.texts(deployment.manifest.task_options.get("prompts") or {})
-            return await asyncio.to_thread(_tokenized, deployment.tokenizer, texts, request.add_special_tokens)
+            return await asyncio.to_thread(_tokenized, deployment.tokenizers[0], texts, request.add_special_tokens)
 
     return routes
 

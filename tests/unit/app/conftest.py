@@ -102,7 +102,7 @@ async def deploy(published: Path) -> AsyncIterator[Deploy]:
         engine, metrics = GatedEngine(), metrics or Metrics()
         scheduler = Scheduler(engine, Budget(64, 8, "packed"), limit or QueueLimit(100, 1000))
         named = manifest.model_copy(update={"name": name, "version": version})
-        gated = Gated(Deployment(named, SPEC, task, engine, scheduler, metrics, tokenizer_json()), engine, metrics)  # type: ignore[arg-type]
+        gated = Gated(Deployment(named, SPEC, task, engine, scheduler, metrics, [tokenizer_json()]), engine, metrics)  # type: ignore[arg-type]
         made.append(gated)
         return gated
 

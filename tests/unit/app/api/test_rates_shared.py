@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from app.api.rates import SharedKeyRates
+from app.api.rates import KeyNewTokens, KeyRates, SharedBuckets
 from app.core.errors import RateLimited
 
 KEYS = ("a", "b")
 TAKE = """
 import sys
 from pathlib import Path
-from app.api.rates import SharedKeyRates
+from app.api.rates import KeyRates, SharedBuckets
 from app.core.errors import RateLimited
-rates = SharedKeyRates(1000, Path(sys.argv[1]), ("a", "b"), lambda: 5.0)
+rates = KeyRates(1000, lambda: 5.0, SharedBuckets(Path(sys.argv[1]), ("a", "b")))
 taken = 0
 try:
     while True:
@@ -38,13 +38,10 @@ class Clock:
 
 
 @contextmanager
-def two(path: Path, per_minute: int) -> Iterator[tuple[SharedKeyRates, SharedKeyRates, Clock]]:
+def two(path: Path, per_minute: int) -> Iterator[tuple[KeyRates, KeyRates, Clock]]:
     clock = Clock()
-    with (
-        closing(SharedKeyRates(per_minute, path, KEYS, clock)) as one,
-        closing(SharedKeyRates(per_minute, path, KEYS, clock)) as other,
-    ):
-        yield one, other, clock
+    with closing(SharedBuckets(path, KEYS)) as own, closing(SharedBuckets(path, KEYS)) as others:
+        yield KeyRates(per_minute, clock, own), KeyRates(per_minute, clock, others), clock
 
 
 def test_what_one_process_counts_the_others_know(tmp_path: Path) -> None:
@@ -75,10 +72,25 @@ def test_without_a_limit_nothing_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_listed_twice_has_one_bucket(tmp_path: Path) -> None:
-    with closing(SharedKeyRates(1, tmp_path / "rates", ("a", "b", "a"), Clock())) as rates:
+    with closing(SharedBuckets(tmp_path / "rates", ("a", "b", "a"))) as buckets:
+        rates = KeyRates(1, Clock(), buckets)
         rates.take("a")
         with pytest.raises(RateLimited):
             rates.take("a")
+
+
+def test_what_is_written_by_one_process_is_paid_for_in_the_others(tmp_path: Path) -> None:
+    with closing(SharedBuckets(tmp_path / "tokens", KEYS)) as own, closing(SharedBuckets(tmp_path / "tokens", KEYS)) as others:
+        clock = Clock()
+        one, other = KeyNewTokens(60, clock, own), KeyNewTokens(60, clock, others)
+        one.check("a")
+        one.count("a", 100)
+        with pytest.raises(RateLimited, match="this key may have 60 new tokens a minute written") as refused:
+            other.check("a")
+        assert refused.value.retry_after_s == pytest.approx(41)
+        other.check("b")
+        clock.now_s += 42
+        other.check("a")
 
 
 def test_processes_that_ask_at_the_same_time_get_no_more_together_than_one_alone(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ async def test_what_was_being_built_when_the_engine_process_died_is_not_taken_fo
 async def test_a_front_end_that_cannot_follow_gives_up(pair: IpcPair, deploy: Deploy) -> None:
     gave_up: list[bool] = []
     broken = deploy()
-    broken.deployment.tokenizer = "no tokenizer"
+    broken.deployment.tokenizers = ["no tokenizer"]
     pair.registry.replace(broken.deployment)
     pair.open(lambda: gave_up.append(True))
     await until(lambda: gave_up == [True])

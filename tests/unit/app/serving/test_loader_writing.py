@@ -220,11 +220,6 @@ async def test_golden_requests_are_answered_greedily_whatever_the_checkpoint_pre
     await (await loaded(folder)).aclose(0)
 
 
-async def test_several_front_ends_serve_no_model_that_writes(folder: Path) -> None:
-    with pytest.raises(InvalidSettings, match="writer/1 writes its answers, which HOOPER_FRONT_ENDS=2 cannot serve"):
-        await loaded(folder, front_ends=2)
-
-
 async def test_the_cache_has_the_rows_that_the_settings_allow(folder: Path) -> None:
     decoder = Repository(folder.parent.parent).open("writer", 1).manifest.decoder
     assert decoder is not None
