@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scripts.api import question_answering as question_answering
     from scripts.api import summarizer as summarizer
     from scripts.api import task_api as task_api
+    from scripts.api import text2text_generator as text2text_generator
     from scripts.api import text_classifier as text_classifier
     from scripts.api import text_embedder as text_embedder
     from scripts.api import text_generator as text_generator
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from scripts.api import translator as translator
 
 _TRAINING = (
-    "Callback", "abstractive_summarizer", "get_dataset", "question_answering", "summarizer", "task_api", "text_classifier",
-    "text_embedder", "text_generator", "text_ranker", "text_regressor", "token_classifier", "translator",
+    "Callback", "abstractive_summarizer", "get_dataset", "question_answering", "summarizer", "task_api",
+    "text2text_generator", "text_classifier", "text_embedder", "text_generator", "text_ranker", "text_regressor",
+    "token_classifier", "translator",
 )  # fmt: skip
 _MODULES = {
     **dict.fromkeys(("LoadedModel", "load"), "hooper.loaded_model"),

@@ -8,9 +8,9 @@
     trainer.fit(epochs=3); loss, accuracy = trainer.evaluate(val); trainer.save("imdb_classifier")
 
 `text_regressor`, `text_ranker`, `text_embedder`, `question_answering`, `summarizer`, `token_classifier`, `translator`,
-`abstractive_summarizer` and `text_generator` go the same way,
-and `task_api(name)` any other task. A thin layer over `scripts.training`: what is not said here is a recipe's default, and what
-`hooper train` refuses is refused here: one sentence in an exception of `app.core.errors`.
+`abstractive_summarizer`, `text2text_generator` and `text_generator` go the same way, and `task_api(name)` any other task. A
+thin layer over `scripts.training`: what is not said here is a recipe's default, and what `hooper train` refuses is refused
+here: one sentence in an exception of `app.core.errors`.
 """
 
 from scripts.api.data import get_dataset as get_dataset
@@ -18,6 +18,7 @@ from scripts.api.tasks import abstractive_summarizer as abstractive_summarizer
 from scripts.api.tasks import question_answering as question_answering
 from scripts.api.tasks import summarizer as summarizer
 from scripts.api.tasks import task_api as task_api
+from scripts.api.tasks import text2text_generator as text2text_generator
 from scripts.api.tasks import text_classifier as text_classifier
 from scripts.api.tasks import text_embedder as text_embedder
 from scripts.api.tasks import text_generator as text_generator

@@ -14,8 +14,9 @@ from scripts.tasks import abstractive_summarization as written_summaries
 from scripts.tasks import extractive_summarization as summaries
 from scripts.tasks import feature_extraction as embeddings
 from scripts.tasks import question_answering as answers
-from scripts.tasks import text2text_generation as generation
+from scripts.tasks import text2text_generation as rewriting
 from scripts.tasks import text_classification as classification
+from scripts.tasks import text_generation as generation
 from scripts.tasks import text_ranking as ranking
 from scripts.tasks import text_regression as regression
 from scripts.tasks import token_classification as tags
@@ -79,5 +80,7 @@ translator = TaskApi(TRANSLATION, TranslationMetrics)
 """Texts are written in another language."""
 abstractive_summarizer = TaskApi(written_summaries.SPEC.name, WrittenSummaryMetrics)
 """A document is summed up in words of the model's own."""
-text_generator = TaskApi(generation.SPEC.name, TextToTextMetrics)
+text2text_generator = TaskApi(rewriting.SPEC.name, TextToTextMetrics)
 """A text is written from another: a correction, an answer, whatever the pairs show."""
+text_generator = TaskApi(generation.SPEC.name, TextToTextMetrics)
+"""A text is continued: prompts with their completions, or conversations."""

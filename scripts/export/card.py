@@ -12,7 +12,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from app.core.manifest import Parity
-from scripts.export.formatting import describe_beginning, describe_decisions, format_value, metric_name
+from scripts.export.formatting import describe_beginning, describe_decisions, describe_perplexity, format_value, metric_name
 from scripts.tasks import training_task
 from scripts.training.baselines import unbeaten
 from scripts.training.data import Dataset, default_name
@@ -143,6 +143,9 @@ def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
     if intervals := evaluation.get("intervals"):
         spans = [f"{names.get(key) or metric_name(key)} {low} to {high}" for key, (low, high) in intervals.items()]
         paragraphs.append(f"95 % intervals over all rows (bootstrap): {', '.join(spans)}.")
+    if perplexity := evaluation.get("perplexity"):
+        sentence = describe_perplexity(perplexity)
+        paragraphs.append(f"{sentence[0].upper()}{sentence[1:]}.")
     classes = list(evaluation.get("per_class", {}).items())
     if classes:
         title = "Per class:"

@@ -62,6 +62,19 @@ def describe_metrics(headline: Mapping[str, Any], names: Mapping[str, str] = Map
     return f"{', '.join(metrics)}, on {headline['rows']:,} held-out rows"
 
 
+def describe_perplexity(figures: Mapping[str, Any]) -> str:
+    """A sentence for the terminal, the card and the report.
+
+    Args:
+        figures: as `measure_perplexity` has them, and perhaps `before` training.
+    """
+    before = f", {figures['before']:,g} before training" if "before" in figures else ""
+    return (
+        f"perplexity of the targets {figures['perplexity']:,g} per token{before}: {figures['tokens']:,} tokens of"
+        f" {figures['rows']:,} held-out rows, ends included, in PyTorch; {figures['bits_per_byte']:g} bits per byte"
+    )
+
+
 def describe_cost(cost: Mapping[str, Any]) -> list[str]:
     """What fine-tuning cost, and what decided how long it lasted."""
     updates = f"{cost['updates']:,} updates in {cost['seconds'] / 60:.1f} min, mean loss {cost['loss']}"

@@ -53,6 +53,7 @@ OPTIONAL = (
     "intervals",
     "written",
     "samples",
+    "perplexity",
 )
 """Parts that only some tasks or reports have."""
 

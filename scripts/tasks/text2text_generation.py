@@ -44,7 +44,7 @@ class TextToTextTraining(GenerationTraining):
     """Satisfies `TrainingTask`."""
 
     name = SERVED.name
-    api_module = "text_generator"
+    api_module = "text2text_generator"
     metrics_type = TextToTextMetrics
     served = SERVED
     fields: Mapping[str, FieldSpec] = {"text": SOURCE}

@@ -30,6 +30,8 @@ class WritingTask(TrainingTask):
     optional_weights: tuple[str, ...] = ("final_logits_bias",)
     served: TaskSpec
     """Its serving half."""
+    has_encoder = True
+    """Whether one reads the text; without, the decoder goes on from it."""
 
     @abstractmethod
     def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:

@@ -22,7 +22,7 @@ from app.tasks.registry import installed_tasks
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import CardInput, write_card
 from scripts.export.export import Exported, try_export
-from scripts.export.formatting import Say, describe_beginning, describe_cost, describe_metrics
+from scripts.export.formatting import Say, describe_beginning, describe_cost, describe_metrics, describe_perplexity
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import contents_of, publish
 from scripts.export.seq2seq.trained import TrainedWriter, WrittenVersion, make_version
@@ -53,6 +53,7 @@ from scripts.training.recipe import Recipe, to_command
 from scripts.training.run_folder import RunFolder, refusals_told
 from scripts.training.seq2seq import models as seq2seq
 from scripts.training.seq2seq.generate import make_judge
+from scripts.training.seq2seq.perplexity import measure_perplexity
 from scripts.training.seq2seq.tokenizer import PairTokenizer
 from scripts.training.small_data import begin_with_probe, resolved
 from scripts.training.trainer import Judge
@@ -91,6 +92,8 @@ class Trained:
     """What the base model answered to the held-out rows, of a task that is compared with it."""
     writing: PairTokenizer | None = None
     """Of a model that writes, in place of a plain tokenizer."""
+    perplexity: Mapping[str, Any] = field(default_factory=dict)
+    """Of a model that writes, on the held-out targets; `before` training, too, where it had learnt something."""
 
     @property
     def reader(self) -> Tokenizer:
@@ -225,8 +228,8 @@ class Pipeline:
         training = self.training
         if not isinstance(training, GenerationTraining) or start.writer is None:
             return prepared
-        config = seq2seq.config_of(start.base)
-        return replace(prepared, task_options=training.base_options(start, config, prepared.task_options))
+        options = training.base_options(start, seq2seq.config_of(start.base), prepared.task_options)
+        return training.prepared_for_base(replace(prepared, task_options=options))
 
     def without_known_rows(self, prepared: Prepared, base: BaseModel, runs: Path) -> Prepared:
         """Without held-out rows that a published version was trained on, with which this training begins.
@@ -261,6 +264,7 @@ class Pipeline:
         if not (resume and self.run_folder.is_finished):
             self._try_out(model, tokenizer, options)
         untrained = self._untrained(model, tokenizer, prepared)
+        before = {} if start.is_new else self._perplexity(model, tokenizer, prepared)
         self.say("fine-tune", f"{start.base.name}, inputs of up to {max_tokens} tokens")
         beginning = beginning_of(start.base, recipe, model)
         if beginning is not None:
@@ -276,11 +280,14 @@ class Pipeline:
             with refusals_told(self.run_folder):
                 self._fine_tune(recipe, model, prepared, start, tokenizer, resume, beginning, watched)
         # loaded again: what is evaluated is what was saved, and the trainer leaves its model in bf16 autocast
-        model = pretrained.load_finished(self.training, options, self.run_folder.final)
+        model = pretrained.load_finished(self.training, options, self.run_folder.final).to(_device())
         self.is_trained = True
         writing = tokenizer if isinstance(tokenizer, PairTokenizer) else None
-        run = self.run_folder
-        return Trained(model.to(_device()), start.base, begun.definition, max_tokens, run.cost, run.history, untrained, writing)
+        perplexity = self._perplexity(model, tokenizer, prepared)
+        if before:
+            perplexity["before"] = before["perplexity"]
+        made_from, run = (start.base, begun.definition, max_tokens), self.run_folder
+        return Trained(model, *made_from, run.cost, run.history, untrained, writing, perplexity)
 
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
@@ -300,6 +307,8 @@ class Pipeline:
         reference = torch_reference(self.training, trained.model, trained.reader, prepared.task_options, examples)
         figures = self.training.evaluate(reference.predictions.answers, examples, reference.task_options)
         self.say("evaluate", describe_metrics(figures["headline"], self.training.metric_names(prepared.task_options)))
+        if trained.perplexity:
+            self.say("", describe_perplexity(trained.perplexity))
         return reference
 
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> PublishedModel:
@@ -360,7 +369,7 @@ class Pipeline:
             EncoderEngine(verified.file, verified.graph, choose_provider("cpu")) if version is None else version.runner
         )
         notify(self._callbacks, "on_publish", evaluation["headline"], folder)
-        sections = {"baselines": evaluation["baselines"], "history": dict(trained.history)}
+        sections = {"baselines": evaluation["baselines"], "history": dict(trained.history), **_perplexity_section(trained)}
         report = self._report(folder, prepared, reference, verified, session, sections)
         return PublishedModel(folder, evaluation, request_of(self.training, reference.examples), succession, report)
 
@@ -404,6 +413,12 @@ class Pipeline:
         answers = torch_reference(self.training, model, tokenizer, options, examples).predictions.answers
         model.train(was_training)
         return answers
+
+    def _perplexity(self, model: Any, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
+        """Of a model that writes, on the held-out targets; empty: it has none."""
+        if not isinstance(tokenizer, PairTokenizer):
+            return {}
+        return measure_perplexity(self.training, model, tokenizer, prepared.task_options, prepared.dataset.validation)
 
     def trial_export(self, model: Any, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Exported:
         """The untrained model as the graph that it would become.
@@ -495,6 +510,7 @@ class Pipeline:
         dataset = prepared.dataset
         return {
             **evaluation_of(verified, reference),
+            **({"perplexity": dict(trained.perplexity)} if trained.perplexity else {}),
             "baselines": self._baselines(prepared, trained, verified.predictions.answers, reference),
             "data": {
                 "trained_on": len(dataset.train),
@@ -594,6 +610,11 @@ def beginning_of(base: BaseModel, recipe: Recipe, model: Any) -> dict[str, Any] 
         "storage": version.graph.storage,
         "head_kept": head_kept,
     }
+
+
+def _perplexity_section(trained: Trained) -> dict[str, Any]:
+    """Of the report."""
+    return {"perplexity": describe_perplexity(trained.perplexity)} if trained.perplexity else {}
 
 
 def request_of(training: TrainingTask, examples: Sequence[Example]) -> dict[str, Any]:

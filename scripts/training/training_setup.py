@@ -17,8 +17,8 @@ from scripts.training.objective import Objective
 from scripts.training.pretrained import longest_input, usual_length
 from scripts.training.processes import num_processes
 from scripts.training.recipe import NEW, Recipe
-from scripts.training.seq2seq.batches import Seq2SeqCollator, TokenBatches
-from scripts.training.seq2seq.objective import Seq2SeqObjective, num_correct, shape_of
+from scripts.training.seq2seq.batches import Seq2SeqCollator, TokenBatches, collator_of
+from scripts.training.seq2seq.objective import Seq2SeqObjective, num_correct, shapes_of
 from scripts.training.small_data import default_epochs as probe_epochs
 
 MICRO_BATCH_TOKENS = 4096
@@ -85,6 +85,8 @@ class Seq2SeqSetup(TrainingSetup):
 
     num_written: int = 0
     """Tokens of the vocabulary."""
+    shapes: Sequence[tuple[int, int]] = ()
+    """Of the rows, as `shapes_of` gives them."""
 
     @property
     def updates_per_epoch(self) -> int:
@@ -100,7 +102,7 @@ class Seq2SeqSetup(TrainingSetup):
         return round(len(self.rows) / self.updates_per_epoch)
 
     def updates_for(self, num_rows: int) -> int:
-        tokens = sum(max(shape_of(row)) for row in self.rows) * num_rows / len(self.rows)
+        tokens = sum(map(max, self.shapes)) * num_rows / len(self.rows)
         return math.ceil(tokens / batch_tokens(self.recipe, tokens, self.num_written))
 
     def epochs_for(self, num_rows: int) -> int:
@@ -109,7 +111,7 @@ class Seq2SeqSetup(TrainingSetup):
 
     def length_of(self, row: TrainingRow) -> int:
         """Of its source and its target."""
-        return sum(shape_of(row))
+        return row.row.num_tokens + len(row.label)
 
     def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
         return num_correct(outputs.logits.detach(), labels)
@@ -140,11 +142,11 @@ LOGITS = 2**28
 def _set_up_seq2seq(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> Seq2SeqSetup:
     if num_processes() > 1:
         raise InvalidSettings(f"a model for {task.name} is trained by one process, not by {num_processes()}")
-    objective, shapes, num_written = Seq2SeqObjective(recipe), [shape_of(row) for row in rows], vocabulary_size(model)
+    objective, shapes, num_written = Seq2SeqObjective(recipe), shapes_of(model, rows), vocabulary_size(model)
     tokens = batch_tokens(recipe, sum(map(max, shapes)), num_written)
     order = TokenBatches(shapes, tokens, recipe.batch_size, recipe.seed)
-    collator = Seq2SeqCollator(int(model.config.pad_token_id), longest_input(model))
-    return Seq2SeqSetup(recipe, task, rows, collator, order, objective, at_once=1, num_written=num_written)
+    collator = collator_of(model, longest_input(model))
+    return Seq2SeqSetup(recipe, task, rows, collator, order, objective, 1, num_written, shapes)
 
 
 def vocabulary_size(model: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.pytorch_utils import Conv1D
 
 from app.core.errors import InvalidSettings
 from scripts.training.recipe import Recipe
@@ -90,13 +91,15 @@ def add_adapters(recipe: Recipe, model: Any) -> Any:
         import peft
     except ImportError as error:
         raise InvalidSettings("lora_rank needs the package peft: run `make train-env`") from error
+    head = None if model.get_output_embeddings() is not None else head_of(model)  # what writes is no new head
     settings: Any = peft.LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha or 2 * recipe.lora_rank,
         lora_dropout=recipe.lora_dropout,
         target_modules="all-linear",
-        modules_to_save=head_of(model),
-        exclude_modules=head_of(model),
+        modules_to_save=head,
+        exclude_modules=head,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2 keeps its matrices turned
     )
     try:
         return peft.get_peft_model(model, settings)

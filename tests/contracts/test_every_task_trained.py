@@ -22,6 +22,7 @@ pytest.importorskip("torch")
 
 from scripts.tasks import training_tasks
 from scripts.train_and_export import main
+from tests.support.tiny_causal import save_checkpoint
 from tests.unit.scripts.conftest import make_base, write_news, write_reviews, write_squad
 
 
@@ -73,6 +74,13 @@ def write_rewritten(path: Path) -> Path:
     return path
 
 
+def write_completed(path: Path) -> Path:
+    """Prompts, each with what continues it."""
+    rows = [{"prompt": f"the good film {number}", "completion": f" was new {number}"} for number in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
 DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "text-classification": ("data.csv", write_reviews),
     "text-regression": ("data.csv", write_ratings),
@@ -84,6 +92,7 @@ DATA: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
     "translation": ("data.jsonl", write_translations),
     "abstractive-summarization": ("data.jsonl", write_news),
     "text2text-generation": ("data.jsonl", write_rewritten),
+    "text-generation": ("data.jsonl", write_completed),
 }
 """A tiny file for each task that can be trained, the only thing about it that must be said here."""
 
@@ -101,7 +110,9 @@ async def test_it_is_trained_published_and_loaded(world: World, spec: TaskSpec, 
     if not spec.training or not spec.is_trained:
         return
     name, write = DATA[spec.name]
-    base = make_base(tmp_path / "base")
+    training = training_tasks()[spec.name]
+    is_encoder = not training.has_decoder or getattr(training, "has_encoder", True)
+    base = make_base(tmp_path / "base") if is_encoder else save_checkpoint("llama", tmp_path / "base")
     with contextlib.chdir(tmp_path):
         options = ["--base-model", str(base), "--epochs", "1", "--batch-size", "8", "--precision", "fp32"]
         assert main([str(write(Path(name))), "--task", spec.name, "--name", "trained", *options]) == 0

@@ -8,6 +8,7 @@ from app.tasks.generation import SourceText, native_item
 from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_lines, written_table
 from app.tasks.text2text_generation.schemas import GenerateResult
 from app.tasks.text2text_generation.spec import GENERATE
+from app.tasks.text2text_generation.spec import SPEC as WRITTEN
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_generation.openai_chat import OPENAI_WRITING
 from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
@@ -31,6 +32,6 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     openai_writing=OPENAI_WRITING,
     training="scripts.tasks.text_generation:SPEC",
-    is_trained=False,
+    correction=WRITTEN.correction,
     is_generative=True,
 )

@@ -22,6 +22,8 @@ from scripts.export.seq2seq.step_graph import (
 
 MAX_POSITIONS = 8192
 """Tokens of the longest sequence that a manifest knows."""
+DEFAULT_CONTEXT = 2048
+"""Tokens of a text and what continues it, where nobody says another: the cache has room for so many of every sequence."""
 LANES = 8
 """Dimensions of half a head that are turned: a multiple of these, as ONNX Runtime wants it."""
 
@@ -216,6 +218,13 @@ def num_causal_positions(config: Any) -> int:
     if scaling.get("rope_type", scaling.get("type")) == "longrope":  # beyond it, all positions would be turned otherwise
         limit = min(limit, int(getattr(config, "original_max_position_embeddings", None) or limit))
     return limit
+
+
+def with_soft_caps(model: Any) -> Any:
+    """The model itself, with the attention that does all that its config says: the usual kernels leave out a soft cap."""
+    if getattr(model.config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+    return model
 
 
 def _head(model: Any, embedding_module: Any, embedding: Any) -> Linear:

@@ -27,11 +27,12 @@ DEFAULTS = transformers.GenerationConfig()
 OWN_DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(SamplingParams)}
 
 
-def decoder_fields(model: Any) -> tuple[dict[str, Any], list[str]]:
+def decoder_fields(model: Any, tokenizer: Any = None) -> tuple[dict[str, Any], list[str]]:
     """What the manifest says of a decoder beyond its weights, and notes for the person at the terminal and the card.
 
     Args:
         model: of transformers, whose generation_config is there already: the file's, or one made of config.json's older keys.
+        tokenizer: of transformers; None: one without ways of its own.
 
     Raises:
         InvalidSettings: it has an encoder, and does not say what a text starts with.
@@ -48,6 +49,8 @@ def decoder_fields(model: Any) -> tuple[dict[str, Any], list[str]]:
         "pad_token_id": _first_of(config.pad_token_id, model.config.pad_token_id),
         "generation": dict(_generation(config, eos_ids, has_encoder)),
     }
+    if getattr(tokenizer, "clean_up_tokenization_spaces", False):
+        decoder["clean_up_tokenization_spaces"] = True
     return decoder, list(_notes(config, eos_ids))
 
 

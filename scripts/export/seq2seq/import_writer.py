@@ -17,7 +17,7 @@ from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.formatting import Say, describe_parity
 from scripts.export.optimize import MODEL, files_of, move, num_bytes, quantize_weights
 from scripts.export.publish import VersionContents, publish
-from scripts.export.seq2seq.causal_families import num_causal_positions
+from scripts.export.seq2seq.causal_families import DEFAULT_CONTEXT, num_causal_positions, with_soft_caps
 from scripts.export.seq2seq.generation import decoder_fields
 from scripts.export.seq2seq.golden import golden_answers
 from scripts.export.seq2seq.graphs import DECODER, export_writer
@@ -39,8 +39,6 @@ ROWS = (
     "Rows below are texts before quantization, and afterwards tokens, each of them behind what PyTorch wrote before it;"
     " those of int8 are compared with the published graphs in fp32."
 )
-DEFAULT_CONTEXT = 2048
-"""Tokens of a text and what continues it, where nobody says another: the cache has room for so many of every sequence."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +87,13 @@ def describe_checkpoint(source: BaseModel, training: WritingTask, model: Any, ch
     if num_tokens > num_embeddings:
         raise InvalidSettings(f"the tokenizer of {source.name} knows {num_tokens} tokens, its model only {num_embeddings}")
     options, notes = training.writer_options(model.config, tokenizer.original)
-    fields, more = decoder_fields(model)
-    if getattr(tokenizer.original, "clean_up_tokenization_spaces", False):
-        fields["clean_up_tokenization_spaces"] = True
+    fields, more = decoder_fields(model, tokenizer.original)
     read = _max_tokens(
         max_tokens, _longest_source(model, tokenizer.original), DEFAULT_LIMIT if has_encoder else DEFAULT_CONTEXT
     )
     if not has_encoder:
         fields["max_length"] = read
-        if getattr(model.config, "attn_logit_softcapping", None):  # which the usual kernels leave out
-            model.set_attn_implementation("eager")
+        with_soft_caps(model)
     return WriterCheckpoint(
         source, training, model.float().eval(), tokenizer, read, fields, options, [*filter(None, [choice]), *notes, *more]
     )

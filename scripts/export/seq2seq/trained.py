@@ -13,7 +13,6 @@ from scripts.export.formatting import Say
 from scripts.export.import_checkpoint import ImportRequest
 from scripts.export.optimize import num_bytes
 from scripts.export.publish import VersionContents
-from scripts.export.seq2seq.generation import decoder_fields
 from scripts.export.seq2seq.import_writer import WriterCheckpoint, make_contents
 from scripts.export.seq2seq.int8 import HeldOut, graphs_of, with_int8
 from scripts.export.seq2seq.runner import WriterRunner
@@ -41,7 +40,10 @@ class TrainedWriter:
         tokenizer, known = self.tokenizer, self.tokenizer.known
         original = SimpleNamespace(unk_token_id=known[1] if known else None)
         writer = WriterTokenizer(original, tokenizer.definition, tokenizer.target_definition, known[0] if known else 0)
-        fields, _ = decoder_fields(self.model)
+        told = {"has_encoder", "start_token_id", "eos_token_ids", "pad_token_id", "generation", "clean_up_tokenization_spaces"}
+        if not tokenizer.decoder.has_encoder:
+            told |= {"max_length"}
+        fields = tokenizer.decoder.model_dump(include=told)
         model = self.model.cpu().float().eval()
         return WriterCheckpoint(self.base, self.training, model, writer, tokenizer.max_tokens, fields, task_options, ())
 

@@ -30,6 +30,8 @@ class SourceTargetColumns:
     columns: Columns
     languages: tuple[str, str] = ("", "")
     """Codes of what is read and written; empty where the data does not say."""
+    keeps_blanks: bool = False
+    """Whether those at the ends of a target are learnt."""
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -52,7 +54,7 @@ class SourceTargetColumns:
                 return Broken(record.where, f"{name!r} {refusal.reason}")
             texts.append(value)
         read, written = texts
-        return Example(make_item(read), written.strip(), source, record.where)
+        return Example(make_item(read), written if self.keeps_blanks else written.strip(), source, record.where)
 
 
 def flat(record: Record) -> Record:

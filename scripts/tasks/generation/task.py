@@ -111,6 +111,14 @@ class GenerationTraining(WritingTask):
         own, _ = self.writer_options(config, start.writer.original) if start.writer else ({}, [])
         return {**own, **task_options}
 
+    def prepared_for_base(self, prepared: Prepared) -> Prepared:
+        """The data as the base model reads it, which the task options now tell of.
+
+        Raises:
+            InvalidSettings: the base model cannot read it.
+        """
+        return prepared
+
     def serving_options(self) -> Any:
         return self.served.options(num_beams=1, temperature=0.0)
 
@@ -193,7 +201,7 @@ class GenerationTraining(WritingTask):
         """The source itself, and what was written for the most similar source of the training rows."""
         yield "the source", [written(example.item.text) for example in examples]
         if train:
-            yield "target of the most similar source", _from_memory(train, examples)
+            yield "target of the most similar source", from_memory(train, examples)
 
     def report_sections(self, evaluated: ReportInput) -> dict[str, Any]:
         """The primary metric by length, checks of the texts, some rows side by side, and the worst."""
@@ -252,8 +260,8 @@ def written(text: str) -> GeneratedText:
     return GeneratedText(text, "stop", 0)
 
 
-def _from_memory(train: Sequence[Example], examples: Sequence[Example]) -> list[GeneratedText]:
-    """By the cosine of TF-IDF."""
+def from_memory(train: Sequence[Example], examples: Sequence[Example]) -> list[GeneratedText]:
+    """The targets of the most similar sources, by the cosine of TF-IDF."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     known = random.Random(0).sample(list(train), MAX_MEMORY) if len(train) > MAX_MEMORY else list(train)

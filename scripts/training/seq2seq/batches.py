@@ -6,6 +6,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,12 +110,8 @@ class Seq2SeqCollator:
     def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (rows, source tokens), `labels` (rows, target tokens)."""
         sources, targets = [entry.row.input_ids for entry in batch], [entry.label for entry in batch]
-        input_ids, mask = self._padded(sources, self._pad)
-        labels, _ = self._padded(targets, IGNORED_LABEL)
         self.num_tokens += sum(map(len, sources)) + sum(map(len, targets))
-        self._num_places += input_ids.size + labels.size
-        arrays = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return self._tensors(sources, targets)
 
     def forget(self) -> None:
         """Count from here."""
@@ -128,6 +125,13 @@ class Seq2SeqCollator:
     def start_epoch(self, epoch: int) -> None:
         """All epochs are alike."""
 
+    def _tensors(self, sources: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        input_ids, mask = self._padded(sources, self._pad)
+        targets, _ = self._padded(labels, IGNORED_LABEL)
+        self._num_places += input_ids.size + targets.size
+        arrays = {"input_ids": input_ids, "attention_mask": mask, "labels": targets}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
     def _padded(self, sequences: Sequence[Sequence[int]], filler: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and mask, (rows, width)."""
         width = rounded(max(map(len, sequences)), self._max_width)
@@ -137,3 +141,31 @@ class Seq2SeqCollator:
             tokens[line, : len(sequence)] = sequence
             mask[line, : len(sequence)] = 1
         return tokens, mask
+
+
+class ContinuationCollator(Seq2SeqCollator):
+    """The same for a model without an encoder, which reads a prompt and what continues it in one row."""
+
+    def __call__(self, batch: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` and `labels`, (rows, tokens): the label of a token is the next one, and of the prompt's
+        tokens only the last has one."""
+        read = [[*entry.row.input_ids, *entry.label[:-1]] for entry in batch]
+        labels = [[IGNORED_LABEL] * (entry.row.num_tokens - 1) + list(entry.label) for entry in batch]
+        self.num_tokens += sum(map(len, read))
+        return self._tensors(read, labels)
+
+    @property
+    def padding_share(self) -> float:
+        return 1 - 2 * self.num_tokens / self._num_places if self._num_places else 0.0
+
+
+def collator_of(model: Any, max_width: int = 0) -> Seq2SeqCollator:
+    """For a model of transformers; `max_width` as for the collators."""
+    kind = Seq2SeqCollator if model.config.is_encoder_decoder else ContinuationCollator
+    return kind(pad_of(model.config), max_width)
+
+
+def pad_of(config: Any) -> int:
+    """The token that fills rows up, which is masked: any, where a config of transformers names none."""
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    return next((int(number) for number in (config.pad_token_id, *ends) if number is not None), 0)

@@ -1,4 +1,4 @@
-"""Encoder-decoder models to train: a checkpoint's, two encoders put together, or new ones."""
+"""Models that write, to train: a checkpoint's, with an encoder or without, two encoders put together, or new ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ import transformers
 from app.core.errors import InvalidSettings
 from app.core.manifest import Decoder
 from scripts.export.published import find_serving
+from scripts.export.seq2seq.causal_families import (
+    CAUSAL_FAMILIES,
+    DEFAULT_CONTEXT,
+    causal_family_of,
+    causal_refusal,
+    num_causal_positions,
+    with_soft_caps,
+)
 from scripts.export.seq2seq.families import family_of
 from scripts.export.seq2seq.generation import decoder_fields
 from scripts.export.seq2seq.graphs import DECODER, describe_decoder
 from scripts.export.seq2seq.tokenizers import writer_tokenizer
+from scripts.tasks import training_task, training_tasks
+from scripts.tasks.writing import WritingTask
 from scripts.training.data import Example
 from scripts.training.pretrained import (
     SERVED,
@@ -27,12 +37,12 @@ from scripts.training.pretrained import (
     longest_of_tokenizer,
     resolve,
 )
-from scripts.training.recipe import NEW, Recipe
+from scripts.training.recipe import NEW, PACKAGED, Recipe
 from scripts.training.seq2seq.new_model import learn_vocabulary, new_model, tokenizer_files
 from scripts.training.seq2seq.tokenizer import PairTokenizer
 
-HIDDEN_DROPOUTS = ("dropout", "dropout_rate", "hidden_dropout_prob")
-ATTENTION_DROPOUTS = ("attention_dropout", "attention_probs_dropout_prob")
+HIDDEN_DROPOUTS = ("dropout", "dropout_rate", "hidden_dropout_prob", "resid_pdrop", "embd_pdrop")
+ATTENTION_DROPOUTS = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop")
 MAX_TEXTS = 200_000
 """Drawn at random, from which a vocabulary is learnt: more take minutes, and give the same pieces."""
 TOKENIZER_FILES = (
@@ -44,6 +54,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "*.spm",
     "*.model",
+    "chat_template*",
 )
 
 
@@ -53,10 +64,11 @@ def find_start(name: str, task: str, models: Path) -> Start:
     Raises:
         InvalidSettings: there is no such base model, its tokenizer cannot be served, or it is none to train from.
     """
-    if name == NEW:
+    has_encoder = _has_encoder(task)
+    if name == NEW and has_encoder:
         return Start(BaseModel(NEW, NEW), "")
-    if name == Recipe.base_model:
-        raise _needs_base(task)
+    if name in (NEW, *(() if has_encoder else PACKAGED), Recipe.base_model):
+        raise _needs_base(task, has_encoder)
     if find_serving(name, models) is not None:
         raise _is_published(name)
     base = resolve(name)
@@ -71,8 +83,18 @@ def _is_published(name: str) -> InvalidSettings:
     )
 
 
-def _needs_base(task: str) -> InvalidSettings:
+def _has_encoder(task: str) -> bool:
+    training = training_task(task)
+    return not isinstance(training, WritingTask) or training.has_encoder
+
+
+def _needs_base(task: str, has_encoder: bool) -> InvalidSettings:
     """Nobody said from what to train."""
+    if not has_encoder:
+        return InvalidSettings(
+            f"which model shall a training for {task} begin with? Say --base-model FOLDER_OR_HUB_ID of one that continues"
+            f" texts, of these families: {', '.join(CAUSAL_FAMILIES)}"
+        )
     return InvalidSettings(
         f"which model shall a training for {task} begin with? Say --base-model FOLDER_OR_HUB_ID of an encoder-decoder model, as"
         " T5, BART or Marian; `packaged` for a pair of MiniLM encoders; or `new` for a small transformer from nothing"
@@ -116,8 +138,17 @@ def load(recipe: Recipe, start: Start, definition: str) -> Any:
     if start.is_new:
         return new_model(recipe, definition)
     location, config = start.base.location, config_of(start.base)
+    if not _has_encoder(recipe.task):
+        return _continuing(recipe, location, config)
+    if config.model_type in CAUSAL_FAMILIES:
+        tasks = " or ".join(name for name in training_tasks() if not _has_encoder(name))
+        raise InvalidSettings(f"the base model {location} ({config.model_type}) continues texts: say --task {tasks}")
     try:
-        model = _from_pair(recipe, location, config) if _is_encoder(config) else _from_checkpoint(recipe, location, config)
+        model = (
+            _from_pair(recipe, location, config)
+            if _is_encoder(config)
+            else _loaded(transformers.AutoModelForSeq2SeqLM, recipe, location, config)
+        )
     except InvalidSettings:
         raise
     except Exception as error:  # a broken file raises whatever its parser does
@@ -133,9 +164,15 @@ def make_tokenizer(recipe: Recipe, model: Any, start: Start, definition: str) ->
     Raises:
         InvalidSettings: the recipe asks for more than that.
     """
+    original = start.writer.original if start.writer else None
+    if not model.config.is_encoder_decoder:
+        limit = min(num_causal_positions(model.config), start.max_tokens, SERVED)
+        max_tokens = choose_max_tokens(recipe, limit, DEFAULT_CONTEXT)
+        decoder = decoder_of(model, original, max_tokens)
+        return PairTokenizer(definition, max_tokens, decoder, "", recipe.max_target_tokens)
     config = getattr(model.config, "encoder", None) or model.config
     limit = min(getattr(config, "max_position_embeddings", None) or SERVED, start.max_tokens, SERVED)
-    decoder = decoder_of(model)
+    decoder = decoder_of(model, original)
     if recipe.max_target_tokens >= decoder.max_length:
         raise InvalidSettings(
             f"max_target_tokens is {recipe.max_target_tokens}, but the base model writes at most {decoder.max_length - 1}"
@@ -146,14 +183,21 @@ def make_tokenizer(recipe: Recipe, model: Any, start: Start, definition: str) ->
     return PairTokenizer(definition, choose_max_tokens(recipe, limit), decoder, target, recipe.max_target_tokens, known)
 
 
-def decoder_of(model: Any) -> Decoder:
+def decoder_of(model: Any, original: Any = None, max_length: int = 0) -> Decoder:
     """What the manifest will say of its decoder.
+
+    Args:
+        model: of transformers.
+        original: transformers' tokenizer; None: it has no ways of its own.
+        max_length: tokens of what it reads and writes, without an encoder.
 
     Raises:
         InvalidSettings: models of its kind cannot be published.
     """
-    fields, _ = decoder_fields(model)
-    return describe_decoder(family_of(model).weights(model.eval()), {"file": DECODER, **fields})
+    fields, _ = decoder_fields(model, original)
+    family = family_of(model) if model.config.is_encoder_decoder else causal_family_of(model)
+    longest = {"max_length": max_length} if max_length else {}
+    return describe_decoder(family.weights(model.eval()), {"file": DECODER, **fields, **longest})
 
 
 def checkpoint_files(start: Start, definition: str) -> Mapping[str, str | Path]:
@@ -165,14 +209,27 @@ def checkpoint_files(start: Start, definition: str) -> Mapping[str, str | Path]:
     return found or {"tokenizer.json": definition}
 
 
+def _continuing(recipe: Recipe, location: str, config: Any) -> Any:
+    """A model without an encoder."""
+    if refusal := causal_refusal(config):
+        raise InvalidSettings(f"the base model {location} {refusal}")
+    try:
+        return with_soft_caps(_loaded(transformers.AutoModelForCausalLM, recipe, location, config))
+    except InvalidSettings:
+        raise
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise InvalidSettings(f"the base model {location} cannot be loaded: {first_line(error)}") from error
+
+
 def _is_encoder(config: Any) -> bool:
     return not config.is_encoder_decoder and type(config) not in transformers.AutoModelForSeq2SeqLM._model_mapping
 
 
-def _from_checkpoint(recipe: Recipe, location: str, config: Any) -> Any:
-    model, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+def _loaded(auto_class: Any, recipe: Recipe, location: str, config: Any) -> Any:
+    model, report = auto_class.from_pretrained(
         location,
         trust_remote_code=False,
+        dtype=torch.float32,
         output_loading_info=True,
         attn_implementation=None if torch.cuda.is_available() else "eager",
         **_dropouts(recipe, config),

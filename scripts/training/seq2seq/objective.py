@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +13,12 @@ from torch.nn import functional
 from app.core.errors import InvalidSettings
 from scripts.tasks.spec import TrainingRow
 from scripts.training.recipe import Recipe
-from scripts.training.seq2seq.batches import IGNORED_LABEL, Seq2SeqCollator, TokenBatches
+from scripts.training.seq2seq.batches import IGNORED_LABEL, TokenBatches, collator_of
 
 EVALUATED_TOKENS = 4096
 """Of a batch, where nothing is learnt."""
+MAX_LOSS = 700.0
+"""Nats whose exponential is still a number."""
 REFUSED: Mapping[str, Any] = {
     "class_weights": "none",
     "teacher": "",
@@ -24,7 +28,6 @@ REFUSED: Mapping[str, Any] = {
     "pooling": "auto",
     "gradual_unfreezing": False,
     "freeze": -1,
-    "lora_rank": 0,
     "cased": False,
 }
 """Recipe keys that are for encoders with a head, to their values that say nothing."""
@@ -49,8 +52,10 @@ class Seq2SeqObjective:
 
 
 def forward(model: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
-    """The model's outputs, fed with the right target; `logits` is (rows, target tokens, vocabulary)."""
+    """The model's outputs, fed with the right target; `logits` is (rows, tokens of the labels, vocabulary)."""
     config = model.config if hasattr(model, "config") else model.module.config
+    if not config.is_encoder_decoder:
+        return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
     labels = inputs["labels"]
     fed = shifted(labels, int(config.decoder_start_token_id), int(config.pad_token_id))
     return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=fed, use_cache=False)
@@ -76,20 +81,41 @@ def num_correct(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
     return int(((logits.argmax(-1) == labels) & inside).sum()), int(inside.sum())
 
 
-@torch.no_grad()
 def mean_token_loss(model: Any, rows: Sequence[TrainingRow]) -> float:
     """Over all tokens of the rows' targets, in fp32, without label smoothing."""
+    return likelihood(model, rows).mean_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How surely a model expects texts, token by token."""
+
+    mean_loss: float
+    """Nats per token."""
+    num_tokens: int
+    """Of the targets, those that end them included."""
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.mean_loss, MAX_LOSS))
+
+
+@torch.no_grad()
+def likelihood(model: Any, rows: Sequence[TrainingRow]) -> Likelihood:
+    """Of the rows' targets, each token given those before it, in fp32, without label smoothing."""
     model = model.float().eval()
-    collate = Seq2SeqCollator(int(model.config.pad_token_id))
+    collate = collator_of(model)
     total, count = 0.0, 0
-    for batch in TokenBatches([shape_of(row) for row in rows], EVALUATED_TOKENS, 0, 0):
+    for batch in TokenBatches(shapes_of(model, rows), EVALUATED_TOKENS, 0, 0):
         feed = {name: tensor.to(model.device) for name, tensor in collate([rows[index] for index in batch]).items()}
         tokens = int((feed["labels"] != IGNORED_LABEL).sum())
         total += float(token_loss(forward(model, feed).logits, feed["labels"])) * tokens
         count += tokens
-    return total / count
+    return Likelihood(total / count, count)
 
 
-def shape_of(row: TrainingRow) -> tuple[int, int]:
-    """Tokens of its source and its target."""
-    return row.row.num_tokens, len(row.label)
+def shapes_of(model: Any, rows: Sequence[TrainingRow]) -> list[tuple[int, int]]:
+    """Tokens of the source and the target of each row; without an encoder they are read as one, and there is no other."""
+    if model.config.is_encoder_decoder:
+        return [(row.row.num_tokens, len(row.label)) for row in rows]
+    return [(row.row.num_tokens + len(row.label) - 1, 0) for row in rows]

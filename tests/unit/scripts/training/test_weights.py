@@ -17,6 +17,8 @@ from scripts.training.fine_tune import fine_tune
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder
 from scripts.training.weights import GradualUnfreezing, add_adapters, freeze, merge_adapters
+from tests.support.tiny_causal import model_of
+from tests.support.tiny_writer import FAMILIES
 
 
 def learning(model: Any) -> set[str]:
@@ -130,3 +132,13 @@ def test_a_killed_run_with_adapters_goes_on(tiny_model: Any, training_rows: list
     assert fine_tune(RECIPE, task, rest, training_rows, run, True)["resumed_after_updates"] == 14
     for name, weights in rest.state_dict().items():
         torch.testing.assert_close(weights, whole.state_dict()[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama tied, with biases", "gpt2", "t5", "bart"])
+def test_of_a_model_that_writes_adapters_learn_and_no_copy_of_its_output(family: str) -> None:
+    model = FAMILIES[family](40) if family in FAMILIES else model_of(family)
+    learner = add_adapters(RECIPE, model)
+    assert all("lora_" in name for name, weights in learner.named_parameters() if weights.requires_grad)
+    merge_adapters(learner)
+    assert not any("lora_" in name for name, _ in model.named_parameters())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -8,7 +8,7 @@ import torch
 
 from app.core.types import Row
 from scripts.tasks.spec import TrainingRow
-from scripts.training.seq2seq.batches import IGNORED_LABEL, Seq2SeqCollator, TokenBatches, rounded
+from scripts.training.seq2seq.batches import IGNORED_LABEL, ContinuationCollator, Seq2SeqCollator, TokenBatches, rounded
 
 GENERATOR = random.Random(5)
 SHAPES = [(GENERATOR.randint(3, 40), GENERATOR.randint(3, 40)) for _ in range(500)]
@@ -63,6 +63,17 @@ def test_padding_is_masked_in_sources_and_ignored_in_targets() -> None:
     assert all(tensor.dtype == torch.int64 for tensor in batch.values())
     assert collate.num_tokens == 17
     assert round(collate.padding_share, 4) == round(1 - 17 / 48, 4)
+
+
+def test_without_an_encoder_prompt_and_completion_are_one_row_whose_prompt_is_not_learnt() -> None:
+    collate = ContinuationCollator(pad_token_id=7)
+    batch = collate([TrainingRow(Row([1, 2, 3], [0] * 3), [4, 5]), TrainingRow(Row([9], [0]), [6])])
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, *[7] * 4], [9, *[7] * 7]]
+    assert batch["attention_mask"].sum(1).tolist() == [4, 1]
+    ignored = IGNORED_LABEL
+    assert batch["labels"].tolist() == [[ignored, ignored, 4, 5, *[ignored] * 4], [6, *[ignored] * 7]]
+    assert collate.num_tokens == 5
+    assert round(collate.padding_share, 4) == round(1 - 5 / 16, 4)
 
 
 def test_no_batch_is_wider_than_the_model_reads() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scripts.training.data import Example
 from scripts.training.seq2seq.generate import GenerateRunner, make_judge, written_reference
 from scripts.training.seq2seq.models import decoder_of
 from scripts.training.seq2seq.tokenizer import PairTokenizer
+from tests.support.tiny_causal import continued, model_of, rows_of
 from tests.support.tiny_writer import FAMILIES, MAX_POSITIONS, PAD, TEXTS, unigram_json
 
 VOCABULARY_SIZE = Tokenizer(unigram_json(), MAX_POSITIONS).vocabulary_size()
@@ -87,3 +89,15 @@ def test_answers_come_through_the_production_task(model: Any, tokenizer: PairTok
     figures = make_judge(TASK, tokenizer, {}, examples)(model)
     assert figures.keys() == {"exact_match", "rougeLsum", "mean_chrf"}
     assert 0 <= figures["mean_chrf"] <= 100
+
+
+@pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("gpt2", {}), ("llama", {"repetition_penalty": 1.5})])
+def test_texts_of_any_length_are_continued_as_each_alone_as_far_as_there_is_room(family: str, changes: Any) -> None:
+    causal, length = model_of(family), 10
+    tokenizer = PairTokenizer(unigram_json(), 64, decoder_of(causal, max_length=64))
+    sampling = SamplingParams(max_new_tokens=length, eos_token_ids=(1,), **changes)
+    prompts = rows_of([3, 17, 9, 60])
+    outputs = GenerateRunner(causal, sampling, tokenizer).run_rows(prompts)
+    for row, output in zip(prompts, outputs, strict=True):
+        (expected,) = continued(causal, row, replace(sampling, max_new_tokens=min(length, 64 - row.num_tokens)))
+        assert output["token_ids"].tolist() == expected

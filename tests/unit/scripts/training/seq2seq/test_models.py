@@ -19,6 +19,7 @@ from scripts.training.recipe import Recipe
 from scripts.training.seq2seq import models
 from scripts.training.seq2seq.batches import Seq2SeqCollator
 from scripts.training.seq2seq.objective import Seq2SeqObjective, mean_token_loss
+from tests.support.tiny_causal import save_checkpoint
 from tests.support.tiny_model import VOCABULARY
 from tests.support.tiny_writer import EOS, FAMILIES, MAX_POSITIONS, PAD, TEXTS, unigram_json
 
@@ -113,3 +114,27 @@ def test_what_cannot_write_is_refused_in_a_sentence(tmp_path: Path) -> None:
     base = models.BaseModel(str(tmp_path), "roberta")
     with pytest.raises(InvalidSettings, match=r"\(roberta\) does not write; of encoders, only a pair of BERT's"):
         models.load(RECIPE, models.Start(base, ""), "")
+
+
+def test_a_model_that_continues_texts_begins_with_one_that_does(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("auto", "new", "packaged"):
+        with pytest.raises(
+            InvalidSettings, match=r"text-generation begin with\?.*continues texts, of these families: gpt2, llama"
+        ):
+            models.find_start(name, "text-generation", tmp_path)
+    recipe = replace(Recipe(), task="text-generation", hidden_dropout=0.2, max_tokens=40)
+    start = models.find_start(str(save_checkpoint("gpt2", tmp_path / "gpt2")), "text-generation", tmp_path)
+    model = models.load(recipe, start, start.tokenizer)
+    assert (model.config.resid_pdrop, model.config.embd_pdrop) == (0.2, 0.2)
+    tokenizer = models.make_tokenizer(recipe, model, start, start.tokenizer)
+    decoder = tokenizer.decoder
+    assert (tokenizer.max_tokens, decoder.max_length, decoder.has_encoder, decoder.eos_token_ids) == (40, 40, False, (EOS,))
+
+
+def test_a_base_model_of_the_other_kind_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    causal = models.find_start(str(save_checkpoint("llama", tmp_path / "llama")), "translation", tmp_path)
+    with pytest.raises(InvalidSettings, match=r"llama \(llama\) continues texts: say --task text-generation"):
+        models.load(RECIPE, causal, causal.tokenizer)
+    start = models.find_start(str(checkpoint), "text-generation", tmp_path)
+    with pytest.raises(InvalidSettings, match=r"is a model of t5; of models that continue a text, those of gpt2"):
+        models.load(replace(Recipe(), task="text-generation"), start, start.tokenizer)

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from app.core.errors import InvalidSettings
+from scripts.tasks.spec import TrainingRow
 from scripts.training.recipe import Recipe
-from scripts.training.seq2seq.batches import IGNORED_LABEL
-from scripts.training.seq2seq.objective import Seq2SeqObjective, num_correct, shifted, token_loss
+from scripts.training.seq2seq.batches import IGNORED_LABEL, collator_of
+from scripts.training.seq2seq.objective import Seq2SeqObjective, likelihood, num_correct, shifted, token_loss
+from tests.support.tiny_causal import model_of, rows_of
 
 LABELS = torch.tensor([[5, 6, 1, IGNORED_LABEL], [7, 1, IGNORED_LABEL, IGNORED_LABEL]])
 
@@ -33,9 +35,25 @@ def test_tokens_that_come_first_are_counted_without_padding() -> None:
     assert num_correct(logits, LABELS) == (4, 5)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("class_weights", "balanced"), ("teacher", "x"), ("micro_batch", 4), ("lora_rank", 8), ("freeze", 2)]
-)
+@pytest.mark.parametrize(("key", "value"), [("class_weights", "balanced"), ("teacher", "x"), ("micro_batch", 4), ("freeze", 2)])
 def test_what_is_for_heads_of_encoders_is_refused(key: str, value: object) -> None:
     with pytest.raises(InvalidSettings, match=f"{key} is {value}, but a model that writes has no such thing"):
         Seq2SeqObjective(replace(Recipe(), **{key: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_of_a_model_without_an_encoder_completions_alone_are_learnt(family: str) -> None:
+    model = model_of(family)
+    rows = [TrainingRow(prompt, [5, 9, 1][:count]) for prompt, count in zip(rows_of([4, 11, 2]), (3, 2, 1), strict=True)]
+    losses = []
+    for row in rows:  # the loss of transformers itself, of each row alone
+        ids = torch.tensor([[*row.row.input_ids, *row.label]])
+        labels = torch.tensor([[-100] * row.row.num_tokens + list(row.label)])
+        with torch.no_grad():
+            losses += [float(model(input_ids=ids, labels=labels).loss)] * len(row.label)
+    expected = sum(losses) / len(losses)
+    measured = likelihood(model, rows)
+    assert (measured.num_tokens, round(measured.mean_loss, 4)) == (6, round(expected, 4))
+    assert measured.perplexity == pytest.approx(torch.tensor(expected).exp().item(), rel=1e-3)
+    loss, _ = Seq2SeqObjective(Recipe())(model, collator_of(model)(rows))
+    assert loss.item() == pytest.approx(expected, rel=1e-4)

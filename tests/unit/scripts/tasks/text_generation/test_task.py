@@ -1,9 +1,12 @@
-"""`hooper models add` on checkpoints that continue a text."""
+"""Models that continue a text offline: checkpoints that are published, and the data that others are trained on."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,8 @@ import transformers
 
 from app.batching.admission import QueueLimit
 from app.core.artefact import Artefact, open_artefact
+from app.core.errors import InvalidSettings
+from app.data import Record
 from app.observability.metrics import Metrics
 from app.serving.loader import LoadOptions, load
 from app.settings import Settings
@@ -18,7 +23,12 @@ from app.tasks.base import Result
 from app.tasks.generation import SourceText
 from app.tasks.text_generation.task import ContinueOptions
 from scripts.export.commands import add
-from scripts.tasks import published_names, task_names
+from scripts.tasks.spec import Prepared
+from scripts.tasks.text_generation import SPEC as TASK
+from scripts.training.columns import TableSample
+from scripts.training.data import read_corrections
+from scripts.training.recipe import Recipe
+from tests.support.corrections import CORRECTION, write_feedback
 from tests.support.tiny_causal import model_of, save_checkpoint
 
 NAME = "text-generation"
@@ -93,6 +103,53 @@ def test_another_family_is_refused_before_any_work(tmp_path: Path, capsys: pytes
     assert not (tmp_path / "models").exists()
 
 
-def test_it_is_published_and_not_trained() -> None:
-    assert NAME in published_names()
-    assert NAME not in task_names()
+ROWS = [{"prompt": f"the film {number} was", "completion": f" good {number}"} for number in range(12)]
+
+
+def records(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Record]]:
+    return {"a": [Record(f"a:{number}", dict(row)) for number, row in enumerate(rows, start=1)]}
+
+
+def prepared(rows: Sequence[Mapping[str, Any]], **recipe: Any) -> Prepared:
+    return TASK.prepare(Recipe(name="x", task=NAME, data=["a"], **recipe), records(rows))
+
+
+def test_a_completion_keeps_the_blank_that_it_begins_with() -> None:
+    dataset = prepared(ROWS).dataset
+    assert {example.target for example in dataset.train} <= {row["completion"] for row in ROWS}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "the film was", "completion": " "}, "'completion' must not be empty"),
+        ({"prompt": "the film was"}, "missing column 'completion'"),
+    ],
+)
+def test_a_row_without_a_completion_is_named(row: dict[str, str], reason: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"a:13 \\({reason}\\)"):
+        prepared([*ROWS, row])
+
+
+def test_a_prefix_is_part_of_the_prompts() -> None:
+    with pytest.raises(InvalidSettings, match="source_prefix is for models with an encoder"):
+        prepared(ROWS, source_prefix="x: ")
+
+
+def test_conversations_say_the_task() -> None:
+    chat = [{"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]}] * 4
+    of = {"chat": records(chat)["a"], "pairs": records(ROWS)["a"]}
+    surely = {name: TASK.recognizes(Recipe(), TableSample.of(rows)) for name, rows in of.items()}
+    assert surely == {"chat": 0.9, "pairs": 0.0}
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_what_should_have_been_written_is_trained_on(chat: bool, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "the film"}, {"role": "assistant", "content": " was bad"}]
+    rows = [{"messages": messages}, *({"messages": [{"role": "user", "content": str(n)}, messages[1]]} for n in range(9))]
+    corrections = [replace(CORRECTION, model="x", task=NAME, item={"text": "a text"}, right={"target": " goes on"})]
+    feedback = str(write_feedback(tmp_path / "feedback.db", corrections))
+    recipe = Recipe(name="x", task=NAME, data=["a"], from_feedback=[feedback])
+    dataset = TASK.prepare(recipe, records(rows if chat else ROWS) | dict(read_corrections(recipe).records)).dataset
+    assert (dataset.train[-1].item, dataset.train[-1].target) == (SourceText("a text"), " goes on")
+    assert dataset.num_corrections == 1

@@ -1,0 +1,135 @@
+"""Conversations from records: the last answer is what is learnt, and what was said before is its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.core.errors import InvalidInput, InvalidSettings
+from app.core.fields import same_column
+from app.data import Record
+from app.data.cells import plain, spelled
+from app.tasks.base import refuse_text
+from app.tasks.chat_template import ChatTemplate
+from app.tasks.generation import SourceText
+from app.tasks.text_generation.task import Prompt
+from scripts.training.data import Broken, Example
+from scripts.training.recipe import Recipe
+
+MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+OTHER_ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant", "developer": "system"}
+"""What roles are called in data of other tools, and by OpenAI, to what chat templates call them."""
+ANSWER = "XQZX"
+"""A text that no template has of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation(SourceText):
+    """What was said before an answer; `text` is for people."""
+
+    messages: tuple[tuple[str, str], ...] = ()
+    """Role and content of each."""
+
+    def as_template_reads_it(self) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in self.messages]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """What a chat template writes around an answer, behind the beginning that it gives it."""
+
+    before: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, chat: ChatTemplate) -> AnswerFrame:
+        """
+        Raises:
+            InvalidSettings: the template writes an answer in another place than where it asks for one.
+        """
+        question = [{"role": "user", "content": "Good morning!"}]
+        asked = chat.render(question)
+        whole = chat.render([*question, {"role": "assistant", "content": ANSWER}], add_generation_prompt=False)
+        if not whole.startswith(asked) or whole.count(ANSWER) != 1:
+            raise InvalidSettings(
+                "the base model's chat template writes an answer otherwise than it asks for one, so that nothing can be learnt"
+                " from messages; bring columns prompt and completion"
+            )
+        return cls(*whole.removeprefix(asked).split(ANSWER))
+
+
+def message_column(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> str:
+    """The column of conversations: the named one where it holds lists, else one that is called so; empty: there is none."""
+    present = {name: cell for rows in records.values() for row in rows[:1] for name, cell in row.columns.items()}
+    named = recipe.source_column or recipe.text_column
+    if named:
+        column = same_column(named, list(present))
+        return column if column is not None and isinstance(spelled(plain(present[column])), list) else ""
+    return next((column for name in MESSAGE_COLUMNS if (column := same_column(name, list(present))) is not None), "")
+
+
+def parse_conversation(record: Record, source: str, column: str) -> Example | Broken:
+    """A record as an example: the messages before the last one, and the last one's text; or why it is none."""
+    if record.broken:
+        return Broken(record.where, record.broken)
+    if column not in record.columns:
+        return Broken(record.where, f"missing column {column!r}")
+    try:
+        messages = _messages(spelled(plain(record.columns[column])))
+    except InvalidInput as error:
+        return Broken(record.where, f"{error.field}: {error.reason}")
+    if messages[-1][0] != "assistant":
+        return Broken(record.where, f"the last message is of the {messages[-1][0]}: there is no answer to learn from")
+    if len(messages) == 1:
+        return Broken(record.where, "there is an answer, but nothing that it answers")
+    *before, (_, answer) = messages
+    text = "\n".join(f"{role}: {content}" for role, content in before)
+    return Example(Conversation(text, tuple(before)), answer.strip(), source, record.where)
+
+
+def _messages(cell: Any) -> list[tuple[str, str]]:
+    """
+    Raises:
+        InvalidInput: these are no messages, and which part of them is wrong.
+    """
+    if not isinstance(cell, list) or not cell or not all(isinstance(message, Mapping) for message in cell):
+        raise InvalidInput("should be a list of objects with role and content", "messages")
+    return [_message(message, f"messages[{place}]") for place, message in enumerate(cell)]
+
+
+def _message(message: Mapping[str, Any], place: str) -> tuple[str, str]:
+    role = message.get("role", message.get("from"))
+    content = message.get("content", message.get("value"))
+    name = OTHER_ROLES.get(str(role), str(role))
+    if name not in ROLES:
+        given = "has no role" if role is None else f"has the role {role!r}"
+        raise InvalidInput(f"{given}; known are {', '.join(ROLES)}", place)
+    if not isinstance(content, str):
+        raise InvalidInput("has no text as its content", place)
+    if (refusal := refuse_text(content, "content")) is not None and name != "system":
+        raise InvalidInput(f"its content {refusal.reason}", place)
+    return name, content
+
+
+def rendered(examples: Sequence[Example], chat: ChatTemplate | None) -> list[Example]:
+    """With conversations as the text that a model reads.
+
+    Raises:
+        InvalidSettings: there is no template, or it refuses one of them.
+    """
+    return [_rendered(example, chat) if isinstance(example.item, Conversation) else example for example in examples]
+
+
+def _rendered(example: Example, chat: ChatTemplate | None) -> Example:
+    if chat is None:
+        raise InvalidSettings(
+            f"{example.where} is a conversation, but the base model has no chat template, which says how it is read; take one"
+            " that has, or bring columns prompt and completion"
+        )
+    try:
+        text = chat.render(example.item.as_template_reads_it())
+    except InvalidInput as error:
+        raise InvalidSettings(f"{example.where}: the base model's chat template refuses it: {error.reason}") from error
+    return replace(example, item=Prompt(text, has_special_tokens=True))

@@ -1,0 +1,154 @@
+"""Text generation offline: models that continue a text, published as they are or trained on prompts and their completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from app.core.errors import InvalidSettings
+from app.core.fields import FieldSpec, column_key
+from app.data import Record
+from app.tasks.chat_template import ChatTemplate
+from app.tasks.text_generation.spec import SPEC as SERVED
+from app.tasks.text_generation.task import TextGeneration
+from app.tasks.tokenizer import Tokenizer
+from scripts.export.chat_template import chat_options
+from scripts.tasks.generation.pairs import SourceTargetColumns
+from scripts.tasks.generation.task import from_memory
+from scripts.tasks.spec import CheckpointParts, Prepared, TrainingRow, TrainingTask
+from scripts.tasks.text2text_generation import TARGET, TextToTextTraining
+from scripts.tasks.text_generation.completions import CompletionReader
+from scripts.tasks.text_generation.conversations import (
+    MESSAGE_COLUMNS,
+    message_column,
+    parse_conversation,
+    rendered,
+)
+from scripts.training.columns import LABEL, Columns, TableSample
+from scripts.training.data import Dataset, Example, Parse, load
+from scripts.training.data_checks import check_texts
+from scripts.training.evaluation import encode_all
+from scripts.training.recipe import Recipe
+from scripts.training.seq2seq.tokenizer import PairTokenizer
+
+CORRECTED = SourceTargetColumns(Columns({"text": "text", LABEL: "target"}), keeps_blanks=True)
+"""Of corrections, which are texts whatever the data is."""
+
+
+class TextGenerationTraining(TextToTextTraining):
+    """Satisfies `TrainingTask`. An example's target is what continues its prompt; its figures are those of texts from texts."""
+
+    name = SERVED.name
+    served = SERVED
+    api_module = "text_generator"
+    has_encoder = False
+    auto_class = "AutoModelForCausalLM"
+    heads: tuple[str, ...] = ("ForCausalLM", "LMHeadModel")
+    optional_weights: tuple[str, ...] = ()
+    has_names = False
+    label_field = FieldSpec((*TARGET.columns, *MESSAGE_COLUMNS), description="text that continues the prompt")
+
+    # data
+
+    def recognizes(self, recipe: Recipe, table: TableSample) -> float:
+        """A column of conversations; prompts and completions may be for a model with an encoder as well."""
+        keys = {column_key(name) for name in table.names}
+        return 0.9 if keys.intersection(MESSAGE_COLUMNS) else 0.0
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        own = {source: rows for source, rows in records.items() if source not in recipe.from_feedback}
+        column = message_column(recipe, own)
+        if not column:
+            return super().prepare(recipe, records)
+        parse, correction = partial(parse_conversation, column=column), partial(CORRECTED.parse, make_item=self._item)
+        dataset = load(recipe, records, parse, correction=correction)
+        notes = [f"conversations from column {column!r}: the last answer of each is learnt, what was said before is its prompt"]
+        return Prepared(dataset, {}, notes, list(check_texts(dataset)), {"text": column, LABEL: column})
+
+    def prepared_for_base(self, prepared: Prepared) -> Prepared:
+        chat = self._chat(prepared.task_options)
+        train, validation = (rendered(part, chat) for part in (prepared.dataset.train, prepared.dataset.validation))
+        return replace(prepared, dataset=replace(prepared.dataset, train=train, validation=validation))
+
+    def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
+        column = message_column(recipe, records)
+        if not column:
+            return super().labelled_parser(recipe, records, task_options)
+        chat = self._chat(task_options)
+
+        def parse(record: Record, source: str) -> Any:
+            example = parse_conversation(record, source, column)
+            return rendered([example], chat)[0] if isinstance(example, Example) else example
+
+        return parse
+
+    def _columns(self, recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> SourceTargetColumns:
+        return replace(super()._columns(recipe, records), keeps_blanks=True)  # what continues a text may begin with one
+
+    def pair_options(self, recipe: Recipe, columns: SourceTargetColumns, dataset: Dataset) -> dict[str, Any]:
+        if recipe.source_prefix:
+            raise InvalidSettings("source_prefix is for models with an encoder; write it into the prompts")
+        return {}
+
+    def item_fields(self, item: Any) -> dict[str, Any]:
+        return {"text": item.text}
+
+    # model
+
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        from scripts.export.seq2seq.causal_families import (
+            causal_refusal,  # here: it needs torch, which judging a published model does without
+        )
+
+        return causal_refusal(config)
+
+    def assemble(self, body: Any, parts: CheckpointParts) -> Any:
+        from scripts.export.seq2seq.causal_families import with_soft_caps
+
+        return with_soft_caps(body)
+
+    def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
+        options = chat_options(tokenizer)
+        return options, ["its chat template is published with it: it holds conversations"] if options else []
+
+    def serving_options(self) -> Any:
+        """As others, and of a prompt that is too long its end."""
+        return replace(super().serving_options(), truncation="truncate")
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """A row for each example whose prompt and completion fit into the model together.
+
+        Raises:
+            InvalidSettings: none of them does.
+        """
+        if not isinstance(tokenizer, PairTokenizer):
+            raise TypeError(f"completions are read by a PairTokenizer, not by a {type(tokenizer).__name__}")
+        task: TextGeneration = self.serving_task(tokenizer, task_options)  # type: ignore[assignment]
+        encoded = list(encode_all(task, self.reading_options(), [example.item for example in examples]))
+        rows = list(CompletionReader(task, tokenizer.max_target_tokens).rows(examples, encoded))
+        if examples and not rows:
+            raise InvalidSettings(
+                f"no row fits: prompt and completion may have {tokenizer.decoder.max_length} tokens together; say"
+                " --max-tokens N where the base model reads more, or shorten them"
+            )
+        return rows
+
+    # evaluation
+
+    def baselines(
+        self, train: Sequence[Example], examples: Sequence[Example], task_options: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """What continues the most similar prompt of the training rows."""
+        if train:
+            yield "completion of the most similar prompt", from_memory(train, examples)
+
+    def _chat(self, task_options: Mapping[str, Any]) -> ChatTemplate | None:
+        sources = task_options.get("chat_template")
+        return None if sources is None else ChatTemplate(sources, task_options.get("chat_tokens") or {})
+
+
+SPEC: TrainingTask = TextGenerationTraining()
