@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 from tests.support.live_service import ROOT, LiveService, serving
@@ -30,6 +34,37 @@ def shipped_service() -> Iterator[LiveService]:
     """The service over the models of this repository, one for all tests that only ask it."""
     with serving(ROOT / "models", device=None, engine_threads=None) as running:
         yield running
+
+
+HANG_S = 600
+"""A test that hangs in spite of its timeout, as in its clean-up, ends the run with a traceback by then."""
+REARM_S = 60
+"""pytest's own `faulthandler_timeout` starts and joins a thread for every test, which takes longer than most of them do."""
+NEXT_ARMED = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    now = time.monotonic()
+    if now >= item.config.stash.get(NEXT_ARMED, 0.0):
+        item.config.stash[NEXT_ARMED] = now + REARM_S
+        file = item.config.stash[fault_handler_stderr_fd_key]  # what standard error was before pytest captured it
+        faulthandler.dump_traceback_later(HANG_S, exit=True, file=file)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays: no garbage is sought in it, neither while it is imported nor by any test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_configure() -> None:

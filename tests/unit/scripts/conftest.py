@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import random
 import shutil
@@ -96,7 +95,6 @@ def make_model(family: str, head: str = "SequenceClassification", **config: Any)
 def one_thread() -> Iterator[None]:
     """Models this small only lose time when two threads share them, and most of all on a busy machine."""
     torch.set_num_threads(1)
-    gc.freeze()  # each training asks for a collection of garbage, which need not look through all that was imported
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(encoder_engine, "available_cores", lambda: 1)
         yield
