@@ -66,9 +66,9 @@ def test_a_decoder_may_write_into_the_arrays_as_into_those_of_an_engine_beside_i
     output["logits"][0] = 1.0
 
 
-@pytest.mark.parametrize("kind", ["|O", "<i4", "<U3", ">f4", "nonsense"])
-def test_an_array_of_anything_but_floats_is_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match="outputs are of <f2, <f4, <f8, not"):
+@pytest.mark.parametrize("kind", ["|O", "<i2", "<U3", ">f4", "nonsense"])
+def test_an_array_of_anything_but_numbers_that_graphs_give_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="outputs are of <f2, <f4, <f8, <i4, <i8, not"):
         result_from_blob({"outputs": [[["logits", kind, [1]]]], "timings": [0, 0, 0]}, b"12345678")
 
 
@@ -92,8 +92,10 @@ def test_an_overloaded_queue_keeps_the_seconds_to_wait(kind: type[Overloaded]) -
     assert came.retry_after_s == 3.5
 
 
-def test_an_invalid_input_keeps_the_whole_sentence() -> None:
-    assert error_from_json(error_to_json(InvalidInput("must not be empty", "text"))).detail == "text: must not be empty"
+def test_an_invalid_input_keeps_the_whole_sentence_and_the_field() -> None:
+    came = error_from_json(error_to_json(InvalidInput("must not be empty", "text")))
+    assert isinstance(came, InvalidInput)
+    assert (came.detail, came.field, came.reason) == ("text: must not be empty", "text", "must not be empty")
 
 
 def test_an_error_that_is_not_known_here_is_one_that_may_pass() -> None:
@@ -105,8 +107,9 @@ def test_an_error_that_is_not_known_here_is_one_that_may_pass() -> None:
 def test_a_description_comes_back_but_for_the_limits_of_tensors(models: Path) -> None:
     provider = Provider("cuda", "fp32", "a GPU answers", captures=True, limits=Limits(512, 1024, 64))
     budget, limit = Budget(1024, 64, "packed"), QueueLimit(1, 2)
-    info = DeploymentInfo(
-        read_manifest(models / "tiny" / "1"), provider, ["CUDAExecutionProvider"], 2, budget, limit, [{"text": "a"}]
-    )
-    back = DeploymentInfo.from_json(json.loads(json.dumps(info.to_json())))
+    manifest, decoder = read_manifest(models / "tiny" / "1"), Provider("cpu", "int8", "it writes")
+    cuda, cpu, texts = ["CUDAExecutionProvider"], ["CPUExecutionProvider"], ["{}", '{"ä": "ö"}']
+    info = DeploymentInfo(manifest, provider, cuda, 2, budget, limit, decoder, cpu, texts, [{"text": "a"}])
+    body, blob = info.to_blob()
+    back = DeploymentInfo.from_blob(json.loads(json.dumps(body)), bytearray(blob))
     assert back == replace(info, provider=replace(provider, limits=None))
