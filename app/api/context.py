@@ -26,14 +26,14 @@ from app.core.types import Priority
 from app.observability.logging import request_id
 from app.observability.metrics import Metrics
 from app.observability.tracing import Trace
-from app.serving.deployment import Deployment, Prediction, StreamedText, Timings
+from app.serving.deployment import Deployment, Prediction, Timings
 from app.serving.explaining import explain
 from app.serving.feedback import FeedbackWriter, Note, correct
 from app.serving.registry import Registry
 from app.serving.rollout.lease import Role
 from app.serving.rollout.shadow import Shadows, copy_of
 from app.settings import Settings
-from app.tasks.base import Result
+from app.tasks.base import Result, StreamedText
 from app.tasks.registry import Tasks
 from app.tasks.schemas import NativeRequest
 from app.tasks.spec import Served, TaskSpec

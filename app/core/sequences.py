@@ -66,6 +66,8 @@ class SamplingParams:
     """Taken from the score of every token that was written before; as OpenAI's API has it, without those that were read."""
     frequency_penalty: float = 0.0
     """The same, as often as the token was written."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Tokens, and what is added to the score of each, whatever was written before."""
     no_repeat_ngram_size: int = 0
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     suppress_tokens: tuple[int, ...] = ()

@@ -34,6 +34,7 @@ class LogitsProcessor:
             sampling.repetition_penalty == 1.0
             and not sampling.presence_penalty
             and not sampling.frequency_penalty
+            and not sampling.logit_bias
             and not sampling.no_repeat_ngram_size
             and not sampling.bad_words_ids
             and not (sampling.min_new_tokens and sampling.eos_token_ids)
@@ -50,6 +51,8 @@ class LogitsProcessor:
             scores: (vocabulary,): logits, or their log-softmax where beams are searched.
         """
         sampling = self.sampling
+        for token_id, bias in sampling.logit_bias:
+            scores[token_id] += np.float32(bias)
         if sampling.repetition_penalty != 1.0:
             _penalize(token_ids, scores, sampling.repetition_penalty)
         if sampling.presence_penalty or sampling.frequency_penalty:

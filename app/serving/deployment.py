@@ -22,7 +22,7 @@ from app.observability.metrics import LiveModel, Metrics
 from app.runtime.layout import PACKED_WIDTH
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
-from app.tasks.base import Encoded, Generative, Result, Task
+from app.tasks.base import Detokenizer, Encoded, Generative, Result, StreamedText, Task
 from app.tasks.spec import TaskSpec
 
 
@@ -154,13 +154,26 @@ class Prediction:
         return sum(result.num_tokens for result in self.results if isinstance(result, Result))
 
 
-@dataclass(frozen=True, slots=True)
-class StreamedText:
-    """A piece of a text that is being written."""
+class StreamingText:
+    """What is certain of a text that is being written, with the steps that it was made of where they have log-probabilities."""
 
-    text: str
-    num_new_tokens: int
-    """Written so far, those of the pieces before it included."""
+    def __init__(self, detokenizer: Detokenizer) -> None:
+        self._detokenizer = detokenizer
+        self._steps: list[RowOutput] = []
+
+    def push(self, row: int, output: RowOutput, is_last: bool) -> tuple[str, tuple[RowOutput, ...]] | None:
+        """What may be told now; None: nothing."""
+        self._steps += [output] if "logprobs" in output else []
+        return self._told(self._detokenizer.push(row, output["token_ids"].tolist(), is_last), is_last)
+
+    def end(self) -> tuple[str, tuple[RowOutput, ...]] | None:
+        return self._told(self._detokenizer.end(), True)
+
+    def _told(self, text: str, is_last: bool) -> tuple[str, tuple[RowOutput, ...]] | None:
+        if not text and not (is_last and self._steps):
+            return None
+        steps, self._steps = tuple(self._steps), []
+        return text, steps
 
 
 class Deployment:
@@ -349,19 +362,19 @@ class Deployment:
 
     async def _pieces(self, encoded: Encoded, submission: RowsUnderWay, options: Any) -> AsyncGenerator[StreamedText]:
         task: Generative = self.task  # type: ignore[assignment]
-        detokenizer, num_new_tokens = task.detokenizer(encoded, options), 0
+        texts, num_new_tokens = [StreamingText(each) for each in task.detokenizers(encoded, options)], 0
+        num_tokens = encoded.num_tokens // len(texts)  # each row reads the same
         async with contextlib.aclosing(submission.stream()) as steps:
             async for step in steps:
                 if isinstance(step.output, HooperError):
                     continue  # the whole answer says so
-                token_ids = step.output["token_ids"].tolist()
-                num_new_tokens += len(token_ids)
-                text = detokenizer.push(step.index, token_ids, step.is_last)
-                if text:
-                    yield StreamedText(text, num_new_tokens)
-        text = detokenizer.end()
-        if text:
-            yield StreamedText(text, num_new_tokens)
+                num_new_tokens += len(step.output["token_ids"])
+                index, row = (step.index, 0) if len(texts) > 1 else (0, step.index)
+                if told := texts[index].push(row, step.output, step.is_last):
+                    yield StreamedText(told[0], num_new_tokens, num_tokens, index, told[1])
+        for index, each in enumerate(texts):
+            if told := each.end():
+                yield StreamedText(told[0], num_new_tokens, num_tokens, index, told[1])
 
     async def aclose(self, drain_s: float) -> None:
         """Finish what was accepted within `drain_s` seconds, then give the engine back; one that was lost is not waited for."""

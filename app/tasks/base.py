@@ -79,6 +79,21 @@ class Task(Protocol[ItemT, OptionsT, AnswerT]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedText:
+    """A piece of an item's text that is being written."""
+
+    text: str
+    num_new_tokens: int
+    """Written so far, those of the pieces before it included."""
+    num_tokens: int
+    """Read of the item."""
+    index: int = 0
+    """Of the text, where each of several is told."""
+    steps: tuple[RowOutput, ...] = ()
+    """What it is made of, where more than its tokens is known of them: what the steps since the piece before it gave."""
+
+
 class Detokenizer(Protocol):
     """The text of one item while its rows are being written, token by token. What was told is never taken back."""
 
@@ -113,8 +128,9 @@ class Generative(Protocol):
         """
         ...
 
-    def detokenizer(self, encoded: Encoded, options: Any) -> Detokenizer:
-        """For the steps of one item's rows; together it tells the best text of what `decode` answers."""
+    def detokenizers(self, encoded: Encoded, options: Any) -> Sequence[Detokenizer]:
+        """For the steps of one item's rows: one for all, which together tells the best text of what `decode` answers, or
+        one for each, where each of several texts is to be told."""
         ...
 
     def golden_options(self) -> Any:

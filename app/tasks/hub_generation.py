@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -12,14 +13,17 @@ from app.core.types import Truncation
 from app.core.validation import wrong_field
 from app.tasks.base import Result
 from app.tasks.generation import GeneratedText, SourceText
+from app.tasks.schemas import Request
 from app.tasks.spec import BodyExample, HuggingFaceCodec, OpenInferenceCodec
 
 GENERATE_PARAMETERS = "generate_parameters"
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 """Of the pipelines, which count the token that a text starts with."""
 SAMPLING = ("temperature", "top_k", "top_p")
+FORMS = ("schema", "regex")
+"""What the native routes call what text-generation-inference calls `grammar`."""
 NOT_HERE = (
-    "adapter_id", "best_of", "decoder_input_details", "frequency_penalty", "grammar", "return_full_text", "top_n_tokens",
+    "adapter_id", "best_of", "decoder_input_details", "frequency_penalty", "return_full_text", "top_n_tokens",
     "truncate", "typical_p", "watermark",
 )  # fmt: skip
 """Of text-generation-inference; where they say nothing they are taken."""
@@ -61,6 +65,38 @@ Whole = Annotated[int, Field(strict=True)]
 FLAGS = {"return_full_text": Flag}
 
 
+class TgiGrammar(Request):
+    """What the text must be, as text-generation-inference has it."""
+
+    type: Literal["json", "json_schema", "regex"] = Field(description="What `value` is; `json` is a JSON schema, too.")
+    value: str | dict[str, Any] = Field(
+        description="The schema, or of `json_schema` an object with `schema`, or the regular expression."
+    )
+
+    def native_values(self) -> dict[str, Any]:
+        """Options of the native routes that mean the same.
+
+        Raises:
+            InvalidInput: the value is not of its type.
+        """
+        if self.type == "regex":
+            if not isinstance(self.value, str):
+                raise InvalidInput("should be a text, for type: regex", "grammar.value")
+            return {"regex": self.value}
+        schema = self._parsed()
+        if self.type == "json_schema" and isinstance(schema, dict):
+            schema = schema.get("schema")
+        if not isinstance(schema, dict):
+            raise InvalidInput(f"should be or hold a JSON schema, for type: {self.type}", "grammar.value")
+        return {"schema": schema}
+
+    def _parsed(self) -> Any:
+        try:
+            return json.loads(self.value) if isinstance(self.value, str) else self.value
+        except (ValueError, RecursionError):  # no JSON, or one that is nested too deeply
+            return None
+
+
 def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
     """Parameters of text-generation-inference, for a task that writes any text.
 
@@ -83,6 +119,7 @@ def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any,
         "stop": parameter(list[str], "strings at which a text ends"),
         "repetition_penalty": parameter(Number, "above 1 makes tokens that were written less likely"),
         **{name: parameter(FLAGS.get(name, Any), refused) for name in NOT_HERE if name not in own},
+        "grammar": parameter(TgiGrammar, "what the text must be, as `schema` and `regex` of the native route"),
         "details": parameter(Flag, "changes nothing; every answer says how its text ended"),
     }
 
@@ -97,6 +134,8 @@ def native_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name in NOT_HERE:
         if values.pop(name, None):
             raise InvalidInput("is not supported here; leave it out", name)
+    if (grammar := values.pop("grammar", None)) is not None:
+        values |= _grammar(grammar).native_values()
     for name, own in LENGTHS.items():
         length = values.pop(name, None)
         if length is None:
@@ -112,6 +151,19 @@ def native_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     elif draws is False:
         values = {name: value for name, value in values.items() if name not in SAMPLING} | {"temperature": 0.0}
     return values
+
+
+def _grammar(value: Any) -> TgiGrammar:
+    try:
+        return value if isinstance(value, TgiGrammar) else TgiGrammar.model_validate(value)
+    except ValidationError as error:
+        field, message = wrong_field(error.errors(include_url=False, include_input=False))
+        raise InvalidInput(message, f"grammar.{field}" if field else "grammar") from None
+
+
+def sent_name(field: str, parameters: Mapping[str, Any]) -> str:
+    """How a caller of these parameters calls an option of the native routes."""
+    return "grammar" if field in FORMS and parameters.get("grammar") is not None else field
 
 
 def read_options(
@@ -135,9 +187,9 @@ def read_options(
         return options({"inputs": "a", **native_values(parameters), **own})
     except ValidationError as error:
         field, message = wrong_field(error.errors(include_url=False, include_input=False))
-        raise InvalidInput(message, place(field)) from None
+        raise InvalidInput(message, place(sent_name(field, parameters))) from None
     except InvalidInput as error:
-        raise InvalidInput(error.reason, place(error.field) if error.field else None) from None
+        raise InvalidInput(error.reason, place(sent_name(error.field, parameters)) if error.field else None) from None
 
 
 def codec(

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 from app.core.errors import HooperError, InvalidArtefact
 from app.core.fields import FieldSpec
 from app.core.manifest import Decoder, Manifest
-from app.tasks.base import Result, Task
-from app.tasks.generation import TextGenerator
+from app.tasks.base import Generative, Result, StreamedText, Task
 from app.tasks.manifest_options import checked_options
 from app.tasks.schemas import NativeRequest, Request
+from app.tasks.text_generator import TextGenerator
 from app.tasks.tokenizer import Tokenizer
 
 Datatype = Literal["BYTES", "FP32", "INT64", "BOOL"]
@@ -241,7 +241,7 @@ class LibreTranslateCodec:
 class StreamedPieces(Protocol):
     """What is told of a text while it is written, in the shape of the protocol, each as JSON."""
 
-    def text(self, text: str) -> Sequence[Any]:
+    def text(self, piece: StreamedText) -> Sequence[Any]:
         """Of a piece of the text."""
 
     def end(self, result: Result) -> Sequence[Any]:
@@ -267,8 +267,8 @@ class WritingBody(Protocol):
     def shaped(self, results: Sequence[Result], model: str) -> Any:
         """The answer to the whole request; `model` is the name of who gave it."""
 
-    def pieces(self, model: str) -> StreamedPieces:
-        """Of the answer to its one item."""
+    def pieces(self, task: Any, model: str) -> StreamedPieces:
+        """Of the answer to its one item; `model` is the name of who gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,8 +447,6 @@ class TaskSpec:
     """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be published here."""
     is_trained: bool = True
     """Whether `hooper train` trains it; else its training half only publishes models that were trained elsewhere."""
-    is_generative: bool = False
-    """Whether its models have a decoder and its class satisfies `Generative`: a request may then stream one item's answer."""
     answer_bytes: Callable[[Mapping[str, Any], Any], int] = lambda task_options, options: 0
     """From the manifest's task options and the request's own to the bytes that the answer to one item has at most, of a task
     whose answers are long whatever is asked; 0: they are as short as their items."""
@@ -476,6 +474,11 @@ class TaskSpec:
             raise InvalidArtefact(f"a model for {self.name} has {'a' if self.is_generative else 'no'} decoder")
         first = tokenizer if decoder is None else TextGenerator(tokenizer, decoder, target)
         return self.task(first, **checked_options(self.task, task_options))
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether its models have a decoder: its class satisfies `Generative`, and a request may stream one item's answer."""
+        return isinstance(self.task, type) and issubclass(self.task, Generative)
 
     @property
     def route(self) -> NativeRoute:

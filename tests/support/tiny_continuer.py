@@ -18,8 +18,9 @@ from app.core.manifest import MANIFEST, Decoder, Graph, Manifest, Output, Parity
 from app.runtime.decoder_session import DecoderFactory, open_decoder
 from app.runtime.generation_engine import GenerationEngine
 from app.runtime.providers import Provider
-from app.tasks.generation import SourceText, TextGenerator
+from app.tasks.generation import SourceText
 from app.tasks.text_generation.task import TextGeneration
+from app.tasks.text_generator import TextGenerator
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.seq2seq.step_graph import (
     DecoderLayer,

@@ -11,7 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from app.core.manifest import Decoder
 from app.core.types import RowOutput
-from app.tasks.generation import TextGenerator
+from app.tasks.text_generator import TextGenerator
 from app.tasks.tokenizer import Tokenizer
 
 PAD, EOS, UNK = 0, 1, 2

@@ -31,7 +31,7 @@ from app.api.protocols.results import FeedbackResult
 from app.api.scope import HEADERS, LOG_FIELDS, TRACE, app_state_in
 from app.core.errors import InvalidInput
 from app.core.validation import describe_validation
-from app.serving.deployment import StreamedText
+from app.tasks.base import StreamedText
 from app.tasks.registry import Tasks
 from app.tasks.schemas import items_field_of, items_of
 

@@ -18,7 +18,8 @@ from app.api.openapi_responses import openapi_responses
 from app.api.protocols.text_embeddings import serving_by_path
 from app.core.errors import HooperError, InvalidInput
 from app.core.manifest import Manifest
-from app.serving.deployment import Deployment, StreamedText
+from app.serving.deployment import Deployment
+from app.tasks.base import StreamedText
 from app.tasks.registry import Tasks
 from app.tasks.spec import DropInCodec, WritingBody, WritingCodec
 
@@ -92,11 +93,11 @@ async def _events(context: PredictContext, tasks: Sequence[str], request: Writin
     """
     with context.lease(tasks, request.model) as deployment, _named_by(request):
         (item,), options = await _prepared(request, deployment)
-        told = request.pieces(_name(deployment.manifest))
+        told = request.pieces(deployment.task, _name(deployment.manifest))
         async with aclosing(context.pieces(deployment, item, options)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, StreamedText):
-                    parts = told.text(piece.text)
+                    parts = told.text(piece)
                 else:
                     (result,) = piece.results
                     if isinstance(result, HooperError):

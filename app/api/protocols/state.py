@@ -15,8 +15,10 @@ if TYPE_CHECKING:  # the client reads these schemas, and needs nothing that serv
     from app.serving.failures import FailedModel
     from app.serving.rollout.lease import LiveVersion, Role
 
-UNTOLD = frozenset({"labels", "chat_template", "chat_tokens"})
-"""Options of a task that have a field of their own, or are as long as a page."""
+UNTOLD = frozenset({"labels", "chat_tokens"})
+"""Options of a task that have a field of their own, or are nobody's business but the task's."""
+NAMES_TOLD = frozenset({"chat_template"})
+"""Those that are texts by name, as long as a page each: their names are told."""
 
 
 class Live(BaseModel):
@@ -163,7 +165,11 @@ class ModelState(BaseModel):
             license=manifest.license,
             examples=[dict(example) for example in deployment.examples],
             columns=manifest.data_format.columns,
-            task_options={name: value for name, value in manifest.task_options.items() if name not in UNTOLD},
+            task_options={
+                name: list(value) if name in NAMES_TOLD else value
+                for name, value in manifest.task_options.items()
+                if name not in UNTOLD
+            },
         )
 
 

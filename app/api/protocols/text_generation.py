@@ -24,10 +24,10 @@ from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.api.protocols.open_inference import MODEL_PREFIX, Name, Version
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.validation import wrong_field
-from app.serving.deployment import Deployment, StreamedText
-from app.tasks.base import Result
+from app.serving.deployment import Deployment
+from app.tasks.base import Result, StreamedText
 from app.tasks.generation import GeneratedText
-from app.tasks.hub_generation import TgiDetails, native_values
+from app.tasks.hub_generation import TgiDetails, native_values, sent_name
 from app.tasks.registry import Tasks
 from app.tasks.schemas import Request
 
@@ -127,9 +127,9 @@ def native(text: str, parameters: Parameters | None, field: str, renamed: Mappin
             options = own.options(request)
         except ValidationError as error:
             name, message = wrong_field(error.errors(include_url=False, include_input=False))
-            raise InvalidInput(message, f"parameters.{name}") from None
+            raise InvalidInput(message, f"parameters.{sent_name(name, sent)}") from None
         except InvalidInput as error:
-            raise InvalidInput(error.reason, f"parameters.{error.field}") from None
+            raise InvalidInput(error.reason, f"parameters.{sent_name(error.field or '', sent)}") from None
         (item,) = own.items_of(request, deployment.manifest.task_options)
         return item, options
 

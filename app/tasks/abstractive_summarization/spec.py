@@ -48,5 +48,4 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.abstractive_summarization:SPEC",
     correction=correction_of("CorrectSummary", "summary", "The right summary.", EXAMPLE_CORRECTION),
-    is_generative=True,
 )

@@ -12,8 +12,9 @@ from app.core.errors import HooperError, TooLarge
 from app.core.types import Truncation
 from app.tasks.base import Encoded, refuse_text
 from app.tasks.extractive_summarization.task import SummaryItem
-from app.tasks.generation import GenerationOptions, PrefixedTask, TextGenerator, golden
+from app.tasks.generation import GenerationOptions
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE, sentences
+from app.tasks.text_generator import PrefixedTask, TextGenerator, golden
 
 SEPARATOR = " "
 """Between the summaries of a long document's pieces."""

@@ -44,5 +44,4 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     training="scripts.tasks.text2text_generation:SPEC",
     correction=correction_of("CorrectText", "target", "What should have been written.", EXAMPLE_CORRECTION),
-    is_generative=True,
 )

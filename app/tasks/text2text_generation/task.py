@@ -8,7 +8,8 @@ from typing import Literal
 
 from app.core.errors import HooperError, TooLarge
 from app.tasks.base import Encoded, refuse_text
-from app.tasks.generation import GenerationOptions, PrefixedTask, SourceText, TextGenerator, golden
+from app.tasks.generation import GenerationOptions, SourceText
+from app.tasks.text_generator import PrefixedTask, TextGenerator, golden
 
 
 @dataclass(frozen=True, slots=True)

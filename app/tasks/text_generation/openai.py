@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.core.errors import EmptyBatch, InvalidInput
-from app.tasks.base import Result
+from app.tasks.base import Result, StreamedText
 from app.tasks.generation import MAX_BEAMS, MAX_CHARACTERS, MAX_NEW_TOKENS, MAX_STRINGS, Hypothesis, TokenScore
 from app.tasks.schemas import Request
 from app.tasks.spec import WritingCodec
 from app.tasks.text_generation.task import ContinueOptions, Prompt, TextGeneration
 
 MAX_TOP_LOGPROBS = 20
+MAX_BIASES = 1024
 USUAL_COMPLETION_TOKENS = 16
 """Of a completion, where nobody says: OpenAI's own number."""
 UNUSED = frozenset({
@@ -25,15 +29,15 @@ UNUSED = frozenset({
 })  # fmt: skip
 """Of OpenAI's API; taken, and without effect."""
 SAY_NOTHING: Mapping[str, Sequence[Any]] = {
-    "best_of": (None, 1), "logit_bias": (None, {}), "suffix": (None, ""), "echo": (None, False), "modalities": (None, ["text"]),
-    "functions": (None, []), "function_call": (None, "none"), "audio": (None,), "prediction": (None,),
-    "web_search_options": (None,),
+    "modalities": (None, ["text"]), "functions": (None, []), "function_call": (None, "none"), "audio": (None,),
+    "prediction": (None,), "web_search_options": (None,),
 }  # fmt: skip
 """Of OpenAI's API; taken with these values, with which they say nothing, and refused as unknown with others."""
 Number = Annotated[float, Field(strict=True)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS, strict=True)]
 Whole = Annotated[int, Field(ge=0, strict=True)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 RENAMED = {"num_return_sequences": "n", "schema": "response_format", "regex": "response_format", "inputs": "prompt"}
 """Fields by the names that the other routes have for them."""
 
@@ -42,6 +46,9 @@ class StreamOptions(Request):
     """What a stream tells besides."""
 
     include_usage: bool = Field(False, description="Whether a last piece tells what the request cost.")
+    continuous_usage_stats: bool = Field(
+        False, description="Whether every piece tells it, as far as it is known by then; counts only with `include_usage`."
+    )
     include_obfuscation: bool = Field(False, description="Changes nothing.")
 
 
@@ -78,7 +85,12 @@ class WritingRequest(Request):
         None, description=f"A string, or up to {MAX_STRINGS}, at which the text ends; they are left out of it."
     )
     n: Annotated[int, Field(ge=1, le=MAX_BEAMS, strict=True)] | None = Field(
-        None, description="How many texts to write of each prompt; several where they are drawn, and not of a stream."
+        None, description="How many texts to write of each prompt; several where they are drawn."
+    )
+    logit_bias: Annotated[dict[Annotated[int, Field(ge=0)], Bias], Field(max_length=MAX_BIASES)] | None = Field(
+        None,
+        description=f"What is added to the logits of up to {MAX_BIASES} tokens, -100 to 100 each, by the token's id.",
+        examples=[None],
     )
     stream: Annotated[bool, Field(strict=True)] | None = Field(None, description="Whether the text is sent as it is written.")
     stream_options: StreamOptions | None = Field(None, description="What a stream tells besides.")
@@ -92,7 +104,9 @@ class WritingRequest(Request):
             frequency_penalty=self.frequency_penalty,
             seed=None if self.seed is None else self.seed % 2**32,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            logit_bias=tuple((self.logit_bias or {}).items()),
             num_return_sequences=self.n or 1,
+            streams_alternatives=True,
             num_beams=1,
             **own,
         )
@@ -102,15 +116,21 @@ class WritingRequest(Request):
         Raises:
             InvalidInput: something is asked for that there is not.
         """
-        if self.stream and (self.n or 1) > 1:
-            raise InvalidInput("of a stream there is one text; send 1, or no stream", "n")
         if self.stream_options is not None and not self.stream:
             raise InvalidInput("counts only with stream: true", "stream_options")
 
-    @property
-    def tells_usage(self) -> bool:
-        """Of a stream."""
-        return self.stream_options is not None and self.stream_options.include_usage
+    def usage_so_far(self, usage: CompletionUsage) -> dict[str, Any]:
+        """What a piece of a stream tells of it: nothing, or what is known, or that a last piece will."""
+        options = self.stream_options
+        if options is None or not options.include_usage:
+            return {}
+        return {"usage": usage.model_dump() if options.continuous_usage_stats else None}
+
+    def usage_at_end(self, head: AnswerHead, result: Result) -> list[dict[str, Any]]:
+        """The last piece of a stream, where one is wanted."""
+        options = self.stream_options
+        is_told = options is not None and options.include_usage
+        return [head([], usage=CompletionUsage.of([result]).model_dump())] if is_told else []
 
 
 # completions
@@ -129,18 +149,28 @@ class CompletionUsage(BaseModel):
         written = sum(hypothesis.num_tokens for result in results for hypothesis in result.answer.hypotheses)
         return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
 
+    @classmethod
+    def so_far(cls, piece: StreamedText) -> CompletionUsage:
+        prompt, written = piece.num_tokens, piece.num_new_tokens
+        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
 
-class Completion(BaseModel):
-    """Texts that continue the prompts."""
+
+class WritingAnswer(BaseModel):
+    """What answers to completions and to conversations have in common."""
 
     id: str = Field(description="Of the answer.")
-    object: Literal["text_completion"] = Field("text_completion", description="What it is.")
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(description="Who answered, as name/version.")
+    usage: CompletionUsage = Field(description="What the request cost.")
+
+
+class Completion(WritingAnswer):
+    """Texts that continue the prompts."""
+
+    object: Literal["text_completion"] = Field("text_completion", description="What it is.")
     choices: list[dict[str, Any]] = Field(
         description="A text each: `index`, `text`, `finish_reason` (`stop`, `length`) and `logprobs`."
     )
-    usage: CompletionUsage = Field(description="What the request cost.")
 
 
 class AnswerHead:
@@ -164,13 +194,24 @@ class CompletionRequest(WritingRequest):
         description="A text, a list of them, or the token ids of one or of several, as the model's own tokenizer has them."
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS, strict=True)] | None = Field(
-        None, description="Of so many of the likeliest tokens of each step it is told how likely they were. Not of a stream."
+        None, description="Of so many of the likeliest tokens of each step it is told how likely they were."
     )
+    echo: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Whether the prompt stands before the text. Without `logprobs`: of a prompt's tokens none are told."
+    )
+    best_of: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        None, description="How many texts to choose from: refused unless it is `n`, as every text that is written is returned."
+    )
+    suffix: str | None = Field(None, description="Refused unless it is empty: what stands behind a text is not read.")
 
     def check(self) -> None:
         super().check()
-        if self.logprobs is not None and self.stream:
-            raise InvalidInput("are not told of a stream", "logprobs")
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise InvalidInput("no text is written that is not returned; leave it out, and send n for several", "best_of")
+        if self.suffix:
+            raise InvalidInput("models here continue a text, and read nothing that stands behind it; leave it out", "suffix")
+        if self.echo and self.logprobs is not None:
+            raise InvalidInput("of a prompt's own tokens it is not told how likely they were; leave out one of the two", "echo")
         if self.stream and self.prompt and self._is_list and len(self.prompt) > 1:
             raise InvalidInput("of a stream there is one prompt, not a list", "prompt")
 
@@ -179,8 +220,10 @@ class CompletionRequest(WritingRequest):
         if not self.prompt:
             raise EmptyBatch("must not be empty", "prompt")
         many: Sequence[Any] = self.prompt if self._is_list else [self.prompt]
-        items = [Prompt(entry) if isinstance(entry, str) else Prompt("", tuple(entry)) for entry in many]
-        return items, self.generation_options(USUAL_COMPLETION_TOKENS, num_logprobs=self.logprobs)
+        text_of = task.generator.text_of if self.echo else lambda token_ids: ""
+        items = [Prompt(entry) if isinstance(entry, str) else Prompt(text_of(entry), tuple(entry)) for entry in many]
+        is_echoed = bool(self.echo)
+        return items, self.generation_options(USUAL_COMPLETION_TOKENS, num_logprobs=self.logprobs, return_full_text=is_echoed)
 
     def place(self, number: int, field: str) -> str:
         if field not in ("", "text"):
@@ -198,25 +241,33 @@ class CompletionRequest(WritingRequest):
         head = AnswerHead("cmpl", "text_completion", model)
         return Completion.model_validate(head(choices, usage=CompletionUsage.of(results)))
 
-    def pieces(self, model: str) -> CompletionPieces:
-        return CompletionPieces(self, model)
+    def pieces(self, task: TextGeneration, model: str) -> CompletionPieces:
+        return CompletionPieces(self, task, model)
 
 
 class CompletionPieces:
     """What is streamed of a completion."""
 
-    def __init__(self, request: CompletionRequest, model: str) -> None:
-        self._request, self._head = request, AnswerHead("cmpl", "text_completion", model)
+    def __init__(self, request: CompletionRequest, task: TextGeneration, model: str) -> None:
+        self._request, self._task, self._head = request, task, AnswerHead("cmpl", "text_completion", model)
+        self._num_characters: Counter[int] = Counter()  # of the tokens that were told of each text
 
-    def text(self, text: str) -> list[dict[str, Any]]:
-        """Of a piece of the text."""
-        return [self._head([{"index": 0, "text": text, "finish_reason": None, "logprobs": None}])]
+    def text(self, piece: StreamedText) -> list[dict[str, Any]]:
+        """Of a piece of a text."""
+        choice: dict[str, Any] = {"index": piece.index, "text": piece.text, "finish_reason": None, "logprobs": None}
+        if scores := self._task.scores(piece.steps):
+            choice["logprobs"] = _completion_logprobs(scores, self._num_characters[piece.index])
+            self._num_characters[piece.index] += sum(len(score.text) for score in scores)
+        return [self._head([choice], **self._request.usage_so_far(CompletionUsage.so_far(piece)))]
 
     def end(self, result: Result) -> list[dict[str, Any]]:
-        """Once it is finished."""
-        last = {"index": 0, "text": "", "finish_reason": result.answer.finish_reason, "logprobs": None}
-        usage = [self._head([], usage=CompletionUsage.of([result]).model_dump())] if self._request.tells_usage else []
-        return [self._head([last]), *usage]
+        """Once all are finished."""
+        usage = self._request.usage_so_far(CompletionUsage.of([result]))
+        ends = [
+            _completion_choice(index, replace(text, text="", scores=None))
+            for index, text in enumerate(result.answer.hypotheses)
+        ]
+        return [*(self._head([choice], **usage) for choice in ends), *self._request.usage_at_end(self._head, result)]
 
 
 def _completion_choice(index: int, hypothesis: Hypothesis) -> dict[str, Any]:
@@ -228,16 +279,13 @@ def _completion_choice(index: int, hypothesis: Hypothesis) -> dict[str, Any]:
     }
 
 
-def _completion_logprobs(scores: Sequence[TokenScore]) -> dict[str, Any]:
-    offsets, place = [], 0
-    for score in scores:
-        offsets.append(place)
-        place += len(score.text)
+def _completion_logprobs(scores: Sequence[TokenScore], first: int = 0) -> dict[str, Any]:
+    """`first`: characters of the tokens before them."""
     return {
         "tokens": [score.text for score in scores],
         "token_logprobs": [score.logprob for score in scores],
         "top_logprobs": [dict(score.top) for score in scores],
-        "text_offset": offsets,
+        "text_offset": list(accumulate((len(score.text) for score in scores[:-1]), initial=first)),
     }
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.core.errors import InvalidInput
-from app.tasks.base import Result
+from app.tasks.base import Result, StreamedText
 from app.tasks.constraints import OutputFormat
 from app.tasks.detokenizer import REPLACEMENT, StopFinder
 from app.tasks.generation import Hypothesis, TokenScore
@@ -25,6 +25,7 @@ from app.tasks.text_generation.openai import (
     AnswerHead,
     CompletionUsage,
     Tokens,
+    WritingAnswer,
     WritingRequest,
 )
 from app.tasks.text_generation.task import Prompt, TextGeneration
@@ -33,17 +34,13 @@ CALL = "<tool_call>"
 TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|$)", re.DOTALL)
 
 
-class ChatCompletion(BaseModel):
+class ChatCompletion(WritingAnswer):
     """What an assistant says next."""
 
-    id: str = Field(description="Of the answer.")
     object: Literal["chat.completion"] = Field("chat.completion", description="What it is.")
-    created: int = Field(description="Seconds since 1970.")
-    model: str = Field(description="Who answered, as name/version.")
     choices: list[dict[str, Any]] = Field(
         description="A message each: `index`, `message`, `finish_reason` (`stop`, `length`, `tool_calls`) and `logprobs`."
     )
-    usage: CompletionUsage = Field(description="What the request cost.")
 
 
 class TextPart(Request):
@@ -156,7 +153,7 @@ class ChatCompletionRequest(WritingRequest):
         description="What was said so far; the model's own chat template makes a text of it."
     )
     max_completion_tokens: Tokens | None = Field(None, description="As `max_tokens`, and goes before it.")
-    logprobs: bool | None = Field(None, description="Whether it is told how likely each token was. Not of a stream.")
+    logprobs: bool | None = Field(None, description="Whether it is told how likely each token was.")
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS, strict=True)] | None = Field(
         None, description="With `logprobs`: of so many of the likeliest tokens of each step."
     )
@@ -171,8 +168,6 @@ class ChatCompletionRequest(WritingRequest):
 
     def check(self) -> None:
         super().check()
-        if self.logprobs and self.stream:
-            raise InvalidInput("are not told of a stream", "logprobs")
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidInput("counts only with logprobs: true", "top_logprobs")
 
@@ -214,54 +209,75 @@ class ChatCompletionRequest(WritingRequest):
         head = AnswerHead("chatcmpl", "chat.completion", model)
         return ChatCompletion.model_validate(head(choices, usage=CompletionUsage.of(results)))
 
-    def pieces(self, model: str) -> ChatPieces:
-        return ChatPieces(self, model)
+    def pieces(self, task: TextGeneration, model: str) -> ChatPieces:
+        return ChatPieces(self, task, model)
 
     def _choice(self, index: int, hypothesis: Hypothesis) -> dict[str, Any]:
         text, calls = called(hypothesis.text) if self.may_call else (hypothesis.text, [])
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}
         if calls:
             message["tool_calls"] = calls
-        scores = hypothesis.scores
         return {
             "index": index,
             "message": message,
             "finish_reason": "tool_calls" if calls else hypothesis.finish_reason,
-            "logprobs": None if scores is None else {"content": [_chat_logprobs(score) for score in scores], "refusal": None},
+            "logprobs": _chat_logprobs(hypothesis.scores),
         }
 
 
 class ChatPieces:
-    """What is streamed of a message. What may be the beginning of a call is held back; calls come whole, at the end."""
+    """What is streamed of messages."""
 
-    def __init__(self, request: ChatCompletionRequest, model: str) -> None:
-        self._request, self._head = request, AnswerHead("chatcmpl", "chat.completion.chunk", model)
-        self._calls = StopFinder([CALL] if request.may_call else [])
-        self._has_begun = False
+    def __init__(self, request: ChatCompletionRequest, task: TextGeneration, model: str) -> None:
+        self._request, self._task, self._head = request, task, AnswerHead("chatcmpl", "chat.completion.chunk", model)
+        self._messages = [StreamedMessage(index, request.may_call) for index in range(request.n or 1)]
 
-    def text(self, text: str) -> list[dict[str, Any]]:
-        """Of a piece of the text."""
-        certain = self._calls.push(text)
-        return [self._piece({"content": certain})] if certain else []
+    def text(self, piece: StreamedText) -> list[dict[str, Any]]:
+        """Of a piece of one of them."""
+        choices = self._messages[piece.index].text(piece.text, self._task.scores(piece.steps))
+        return self._told(choices, CompletionUsage.so_far(piece))
 
     def end(self, result: Result) -> list[dict[str, Any]]:
-        """Once it is finished."""
+        """Once all are finished."""
+        pairs = zip(self._messages, result.answer.hypotheses, strict=True)
+        choices = [choice for message, hypothesis in pairs for choice in message.end(hypothesis)]
+        return [*self._told(choices, CompletionUsage.of([result])), *self._request.usage_at_end(self._head, result)]
+
+    def _told(self, choices: Sequence[dict[str, Any]], usage: CompletionUsage) -> list[dict[str, Any]]:
+        return [self._head([choice], **self._request.usage_so_far(usage)) for choice in choices]
+
+
+class StreamedMessage:
+    """One of them. What may be the beginning of a call is held back; calls come whole, at the end."""
+
+    def __init__(self, index: int, may_call: bool) -> None:
+        self._index, self._may_call = index, may_call
+        self._calls = StopFinder([CALL] if may_call else [])
+        self._scores: list[TokenScore] = []  # of tokens whose text is held back
+        self._has_begun = False
+
+    def text(self, text: str, scores: Sequence[TokenScore]) -> list[dict[str, Any]]:
+        self._scores += scores
+        certain = self._calls.push(text)
+        return [self._choice({"content": certain})] if certain else []
+
+    def end(self, hypothesis: Hypothesis) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = []
         held = self._calls.end()
-        if self._request.may_call:
-            _, calls = called(result.answer.text)
+        if self._may_call:
+            _, calls = called(hypothesis.text)
             if not calls and self._calls.is_hit:  # what looked like a call was none, and is text
-                held = result.answer.text[result.answer.text.index(CALL) :]
-        told = [self._piece({"content": held})] if held else []
-        told += [self._piece({"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})] if calls else []
-        told.append(self._piece({}, "tool_calls" if calls else result.answer.finish_reason))
-        usage = [self._head([], usage=CompletionUsage.of([result]).model_dump())] if self._request.tells_usage else []
-        return [*told, *usage]
+                held = hypothesis.text[hypothesis.text.index(CALL) :]
+        deltas: list[dict[str, Any]] = [{"content": held}] if held else []
+        deltas += [{"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]}] if calls else []
+        return [*map(self._choice, deltas), self._choice({}, "tool_calls" if calls else hypothesis.finish_reason)]
 
-    def _piece(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         if not self._has_begun:
             self._has_begun, delta = True, {"role": "assistant", "content": "", **delta}
-        return self._head([{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}])
+        scores, self._scores = self._scores, []
+        logprobs = _chat_logprobs(scores) if scores else None
+        return {"index": self._index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
 
 
 def called(text: str) -> tuple[str, list[dict[str, Any]]]:
@@ -281,8 +297,14 @@ def called(text: str) -> tuple[str, list[dict[str, Any]]]:
     return (text[: text.index(CALL)].rstrip(), calls) if calls else (text, [])
 
 
-def _chat_logprobs(score: TokenScore) -> dict[str, Any]:
-    return {**_scored(score.text, score.logprob), "top_logprobs": [_scored(text, logprob) for text, logprob in score.top]}
+def _chat_logprobs(scores: Sequence[TokenScore] | None) -> dict[str, Any] | None:
+    if scores is None:
+        return None
+    content = [
+        {**_scored(score.text, score.logprob), "top_logprobs": [_scored(text, logprob) for text, logprob in score.top]}
+        for score in scores
+    ]
+    return {"content": content, "refusal": None}
 
 
 def _scored(text: str, logprob: float) -> dict[str, Any]:

@@ -1,20 +1,9 @@
-// Text generation: what the model writes behind a text, as it is written.
+// Text generation: what the model writes behind a text, or says next in a conversation, as it is written.
 
-import { isStreamed, writingForm, written } from "../playground/writing.js";
-
-const CHOICES = [
-  ["error", "Refuse it"],
-  ["truncate", "Cut its beginning"],
-];
+import { conversation } from "../playground/chat.js";
+import { generation } from "../playground/writing.js";
 
 export default {
-  route: "v1/generate",
-  verb: "Continue",
-  words: "text generation",
-  explained: null,
-  streams: isStreamed,
-  form: () => writingForm({ label: "Text", rows: 8, what: "text", choices: CHOICES }),
-  show: (result) => written(result.text, result),
-  say: (result) => result.text,
-  decision: (result) => result.text,
+  ...generation({ verb: "Continue", words: "text generation", cut: "Cut its beginning" }),
+  desk: (model, page, plain) => (model.task_options.chat_template ? conversation(model, page, plain) : plain()),
 };

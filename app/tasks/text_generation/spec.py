@@ -33,5 +33,4 @@ SPEC = TaskSpec(
     openai_writing=OPENAI_WRITING,
     training="scripts.tasks.text_generation:SPEC",
     correction=WRITTEN.correction,
-    is_generative=True,
 )

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
+from app.core.types import RowOutput
 from app.tasks.base import Encoded, refuse_text
 from app.tasks.chat_template import ChatTemplate
-from app.tasks.generation import GenerativeTask, SourceText, TextGenerator, golden
+from app.tasks.generation import SourceText, TokenScore
 from app.tasks.text2text_generation.task import GenerateOptions
+from app.tasks.text_generator import GenerativeTask, TextGenerator, golden
 from app.tasks.tokenizer import Template
 
 
@@ -77,6 +79,10 @@ class TextGeneration(GenerativeTask):
             return refuse_text(item.text, "text")
         unknown = next((number for number in item.token_ids if number >= self.generator.decoder.vocab_size), None)
         return None if unknown is None else InvalidInput(f"the model has no token {unknown}", "text")
+
+    def scores(self, steps: Sequence[RowOutput]) -> list[TokenScore]:
+        """How likely the tokens of these steps were, where that was asked for."""
+        return [score for step in steps for score in self.generator.scores(step) or ()]
 
     def golden_options(self) -> ContinueOptions:
         return golden(ContinueOptions)

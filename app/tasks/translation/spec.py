@@ -44,5 +44,4 @@ SPEC = TaskSpec(
     libre_translate=LIBRE_TRANSLATE,
     training="scripts.tasks.translation:SPEC",
     correction=correction_of("CorrectTranslation", "translation", "The right translation.", EXAMPLE_CORRECTION),
-    is_generative=True,
 )

@@ -10,8 +10,9 @@ from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
 from app.core.sequences import SamplingParams
 from app.core.types import Row, Truncation
 from app.tasks.base import Encoded, refuse_text
-from app.tasks.generation import GenerationOptions, GenerativeTask, SourceText, TextGenerator, golden
+from app.tasks.generation import GenerationOptions, SourceText
 from app.tasks.sentences import LANGUAGE, sentences
+from app.tasks.text_generator import GenerativeTask, TextGenerator, golden
 from app.tasks.translation.languages import base_of, same_language
 
 WITHOUT_BLANKS = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue"})

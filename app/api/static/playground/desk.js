@@ -6,8 +6,8 @@ import { why } from "./explain.js";
 import { facts, lengthNote } from "./facts.js";
 import { ask, nameOf, stream, Trouble, troubleOfItem } from "./service.js";
 import { tablePanel } from "./table.js";
+import { speedOf } from "./writing.js";
 
-const ENOUGH_S = 0.25; // pieces that come at once have no speed
 const CHIP = 32; // characters of an example that name it
 const METRICS = { macro_f1: "macro F1", exact_match: "EM", f1: "F1", rmse: "RMSE", mae: "MAE", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeLsum: "ROUGE-Lsum" };
 
@@ -59,8 +59,6 @@ export function desk(model, task, page) {
   function live(mine, isFirst) {
     const text = el("p", { class: "best prose written", dir: "auto" });
     const count = el("span", { class: "hint" }, "Reading…");
-    const began = performance.now();
-    let first = null;
     const stop = () => {
       mine.abort();
       stopping.remove();
@@ -71,12 +69,9 @@ export function desk(model, task, page) {
     const stopping = el("button", { type: "button", class: "quiet", onclick: stop }, "Stop");
     place.replaceChildren(text, el("div", { class: "row" }, stopping, count));
     if (isFirst) bringIntoView(place.previousElementSibling);
-    return (piece, tokens) => {
-      first ??= { at: performance.now(), tokens };
+    return (piece, written) => {
       text.append(piece);
-      const seconds = (performance.now() - first.at) / 1000;
-      const speed = tokens > first.tokens && seconds > ENOUGH_S ? `, ${((tokens - first.tokens) / seconds).toFixed(0)} tokens/s` : `, after ${Math.round(first.at - began)} ms`;
-      count.textContent = `${tokens} tokens${speed}`;
+      count.textContent = speedOf(written);
     };
   }
 

@@ -26,9 +26,15 @@ const page = {
 
 function choose(model) {
   const name = `${model.name}/${model.version}`;
-  if (!desks.has(name)) desks.set(name, desk(model, tasks.get(model.task), page));
+  if (!desks.has(name)) desks.set(name, deskOf(model));
   chosen = name;
   byId("desk").replaceChildren(desks.get(name));
+}
+
+function deskOf(model) {
+  const task = tasks.get(model.task);
+  const plain = () => desk(model, task, page);
+  return task.desk ? task.desk(model, page, plain) : plain();
 }
 
 function choice(model, isChosen) {

@@ -2,6 +2,7 @@
 
 const ROOT = new URL("../../", import.meta.url); // this file lies two folders below it, whatever the prefix is
 const KEY = "hooper.key";
+const DONE = "[DONE]"; // what OpenAI's streams end with
 let key = remembered();
 
 /** Something that went wrong, told to a person. */
@@ -61,27 +62,61 @@ export async function ask(path, body, signal, more = {}) {
 }
 
 /**
- * The same for one text that is told while it is written: `told(text, tokens)` for each piece. Returns what `ask` does, with
- * `written`: tokens, tokens a second from the first piece on, and the milliseconds until that.
+ * The same for one text that is told while it is written: `told(text, written)` for each piece, `written` being what `pace` knows
+ * by then. Returns what `ask` does, with `written` at its end.
  */
 export async function stream(path, body, signal, told) {
+  const paced = pace();
+  for await (const [name, data] of post(path, { ...body, stream: true }, signal)) {
+    if (name === "error") throw new Trouble(inWords(data.status, data), sentence(data.detail), { status: data.status });
+    if (name === "done") return { body: data, timing: {}, roundTripMs: paced.elapsedMs(), written: paced.written() };
+    told(data.text, paced.count(data.num_new_tokens));
+  }
+  throw cutOff();
+}
+
+/** The same in the shape of OpenAI's conversations. Returns `{written, finish}`, `finish` being why the text ended. */
+export async function converse(path, body, signal, told) {
+  const paced = pace();
+  const options = { stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
+  let finish = null;
+  for await (const [, data] of post(path, { ...body, ...options }, signal)) {
+    if (data === DONE) return { written: paced.written(), finish };
+    if (data.error) throw new Trouble("The answer was not finished.", sentence(data.error.message));
+    const choice = data.choices[0];
+    if (choice?.delta.content) told(choice.delta.content, paced.count(data.usage.completion_tokens));
+    finish = choice?.finish_reason ?? finish;
+  }
+  throw cutOff();
+}
+
+/** How fast a text comes: `tokens`, `seconds` since its first piece, `perS`, tokens a second from then on, and `firstMs` until then. */
+function pace() {
   const began = performance.now();
-  const headers = { "Content-Type": "application/json" };
-  const response = await send(path, { method: "POST", headers, body: JSON.stringify({ ...body, stream: true }), signal });
   let first = null;
   let tokens = 0;
-  for await (const [name, data] of events(response.body)) {
-    if (name === "error") throw new Trouble(inWords(data.status, data), sentence(data.detail), { status: data.status });
-    if (name === "done") {
-      const seconds = (performance.now() - (first?.at ?? began)) / 1000;
-      const perS = first && tokens > first.tokens ? (tokens - first.tokens) / seconds : null;
-      return { body: data, timing: {}, roundTripMs: performance.now() - began, written: { tokens, perS, firstMs: first && first.at - began } };
-    }
-    first ??= { at: performance.now(), tokens: data.num_new_tokens };
-    tokens = data.num_new_tokens;
-    told(data.text, tokens);
-  }
-  throw new Trouble("The text was cut off.", "The connection ended before the text did.");
+  const written = () => {
+    const seconds = first ? (performance.now() - first.at) / 1000 : 0;
+    const perS = first && tokens > first.tokens ? (tokens - first.tokens) / seconds : null;
+    return { tokens, seconds, perS, firstMs: first && first.at - began };
+  };
+  const count = (tokensNow) => {
+    tokens = tokensNow;
+    first ??= { at: performance.now(), tokens };
+    return written();
+  };
+  return { count, written, elapsedMs: () => performance.now() - began };
+}
+
+function cutOff() {
+  return new Trouble("The text was cut off.", "The connection ended before the text did.");
+}
+
+/** POST a body that is answered by server-sent events: pairs of name and data. */
+async function* post(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await send(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+  yield* events(response.body);
 }
 
 /** The server-sent events of a body: pairs of name and data. */
@@ -96,7 +131,7 @@ async function* events(body) {
     buffer = blocks.pop();
     for (const block of blocks) {
       const lines = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
-      if (lines.data) yield [lines.event, JSON.parse(lines.data)]; // a comment has none
+      if (lines.data) yield [lines.event, lines.data === DONE ? DONE : JSON.parse(lines.data)]; // a comment has none
     }
   }
 }
@@ -122,7 +157,7 @@ async function troubleOf(response) {
     // a proxy in between answers in its own words
   }
   const waitS = Number(response.headers.get("Retry-After") ?? 0);
-  const detail = sentence(problem.detail) || `The answer had the status ${response.status}.`;
+  const detail = sentence(problem.detail ?? problem.error?.message) || `The answer had the status ${response.status}.`;
   return new Trouble(inWords(response.status, problem), detail, { status: response.status, waitS });
 }
 

@@ -1,8 +1,35 @@
-// What the forms of models that write share: how the text is written, and what is told of it.
+// What models that write share: the form, how the text is written, and what is told of it.
 
 import { el, field, select, slider, textField } from "./dom.js";
 
+const ENOUGH_S = 0.25; // pieces that come at once have no speed
 const BEAMS = [["1", "1: the text appears as it is written"], ["2", "2"], ["4", "4"], ["8", "8"]];
+
+/** What the module of a task on `v1/generate` exports; `cut` says what becomes of a text that is too long and is not refused. */
+export function generation({ verb, words, cut }) {
+  const choices = [
+    ["error", "Refuse it"],
+    ["truncate", cut],
+  ];
+  return {
+    route: "v1/generate",
+    verb,
+    words,
+    explained: null,
+    streams: isStreamed,
+    form: () => writingForm({ label: "Text", rows: 8, what: "text", choices }),
+    show: (result) => written(result.text, result),
+    say: (result) => result.text,
+    decision: (result) => result.text,
+  };
+}
+
+/** How fast a text is written, in words, by what `pace` (service.js) knows. */
+export function speedOf({ tokens, seconds, perS, firstMs }) {
+  const count = `${tokens.toLocaleString("en")} token${tokens === 1 ? "" : "s"}`;
+  if (perS !== null && seconds > ENOUGH_S) return `${count}, ${perS.toFixed(perS < 10 ? 1 : 0)} tokens/s`;
+  return firstMs === null ? count : `${count}, after ${Math.round(firstMs)} ms`;
+}
 
 /** The parts of a form: `main` and `options` (more of them may follow), `truncation`, `read`, `fill`. `choices` are those of a long text. */
 export function writingForm({ label, rows = 6, what, choices }) {

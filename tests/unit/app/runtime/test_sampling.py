@@ -32,6 +32,8 @@ def sampler(*written: int, **options: object) -> TokenSampler:
         ((3,), {"bad_words_ids": ((3, 1),)}, 2),
         ((2,), {"bad_words_ids": ((3, 1),)}, 1),
         ((), {"suppress_tokens": (1, 2)}, 4),
+        ((), {"logit_bias": ((2, 9.0),)}, 2),
+        ((), {"logit_bias": ((1, -100.0), (2, 0.5))}, 2),
         ((), {"forced_bos_token_id": 3}, 3),
         ((1,), {"forced_bos_token_id": 3}, 1),
         ((1,) * 8, {"forced_eos_token_id": 0}, 0),
@@ -57,8 +59,9 @@ def test_the_logits_of_others_stay_as_they_are() -> None:
 
 def test_whether_nothing_changes_is_known_beforehand() -> None:
     assert LogitsProcessor(SamplingParams(max_new_tokens=3), 1).changes_nothing
-    for changed in ({"repetition_penalty": 1.1}, {"suppress_tokens": (1,)}, {"forced_bos_token_id": 0}):
-        assert not LogitsProcessor(SamplingParams(max_new_tokens=3, **changed), 1).changes_nothing  # type: ignore[arg-type]
+    changes = {"repetition_penalty": 1.1, "suppress_tokens": (1,), "logit_bias": ((1, 1.0),), "forced_bos_token_id": 0}
+    for name, value in changes.items():
+        assert not LogitsProcessor(SamplingParams(max_new_tokens=3, **{name: value}), 1).changes_nothing  # type: ignore[arg-type]
 
 
 def test_what_is_no_number_or_all_forbidden_is_an_error() -> None:

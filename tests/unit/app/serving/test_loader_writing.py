@@ -21,12 +21,12 @@ from app.runtime.kv_cache import bytes_per_row
 from app.runtime.onnx_session import OrtSession, open_session
 from app.runtime.providers import Provider
 from app.serving import loader
-from app.serving.deployment import Deployment, Prediction, StreamedText, offline_predict
+from app.serving.deployment import Deployment, Prediction, offline_predict
 from app.serving.doctor import examine
 from app.serving.loader import load
 from app.serving.repository import Repository
 from app.settings import Settings
-from app.tasks.base import Result
+from app.tasks.base import Result, StreamedText
 from app.tasks.generation import GOLDEN_NEW_TOKENS, SourceText
 from app.tasks.text2text_generation.task import GenerateOptions
 from tests.support.faulty_engine import FaultyDecoderFactory, Hang

@@ -30,19 +30,38 @@ async def post(service: Service, path: str, body: Any, status: int = 200) -> Any
         ({"top_k": 5}, {"top_k": 5, "temperature": 1.0}),
         ({"do_sample": False, "temperature": 0.5, "top_p": 0.9}, {"temperature": 0.0}),
         ({"num_beams": 4, "top_k": None, "watermark": False}, {"num_beams": 4}),
+        ({"grammar": {"type": "regex", "value": "a+"}}, {"regex": "a+"}),
+        ({"grammar": {"type": "json", "value": {"type": "object"}}}, {"schema": {"type": "object"}}),
+        ({"grammar": {"type": "json", "value": '{"type": "object"}'}}, {"schema": {"type": "object"}}),
+        ({"grammar": {"type": "json_schema", "value": {"name": "a", "schema": {}}}}, {"schema": {}}),
     ],
 )
 def test_parameters_mean_what_they_mean_there(parameters: dict[str, Any], values: dict[str, Any]) -> None:
     assert native_values(parameters) == values
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"best_of": 2}, {"max_length": 1}, {"min_length": True}, {"do_sample": 1}, {"grammar": {"a": 1}}]
-)
+@pytest.mark.parametrize("parameters", [{"best_of": 2}, {"max_length": 1}, {"min_length": True}, {"do_sample": 1}])
 def test_what_cannot_be_followed_is_refused_by_its_name(parameters: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as refused:
         native_values(parameters)
     assert refused.value.field in parameters
+
+
+@pytest.mark.parametrize(
+    ("grammar", "field"),
+    [
+        ({"a": 1}, "grammar.type"),
+        ("a+", "grammar"),
+        ({"type": "regex", "value": {}}, "grammar.value"),
+        ({"type": "json", "value": "{"}, "grammar.value"),
+        ({"type": "json", "value": "[" * 100_000}, "grammar.value"),
+        ({"type": "json_schema", "value": {"name": "a"}}, "grammar.value"),
+    ],
+)
+def test_a_grammar_that_is_none_is_refused_by_its_name(grammar: Any, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        native_values({"grammar": grammar})
+    assert refused.value.field == field
 
 
 @pytest.mark.parametrize(

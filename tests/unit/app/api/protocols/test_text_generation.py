@@ -80,6 +80,8 @@ async def test_of_beams_the_last_token_is_the_text(service: Service) -> None:
         ({"best_of": 2}, "best_of: is not supported here; leave it out"),
         ({"top_p": 2.0}, "parameters.top_p: "),
         ({"do_sample": "yes"}, "do_sample: "),
+        ({"grammar": {"type": "regex", "value": "("}}, "cannot be followed"),
+        ({"grammar": {"type": "json", "value": {"not": {}}}}, "cannot be followed"),
     ],
 )
 async def test_a_parameter_that_is_none_is_refused_by_its_name(
@@ -89,6 +91,13 @@ async def test_a_parameter_that_is_none_is_refused_by_its_name(
     assert problem in error["error"]
     if path.startswith("/generate"):
         assert error["error_type"] == "validation"
+
+
+@pytest.mark.parametrize("path", ["/generate", f"/models/{MODEL}"])
+async def test_a_text_is_what_a_grammar_says(service: Service, path: str) -> None:
+    for grammar in ({"type": "regex", "value": "(good|bad)"}, {"type": "json", "value": {"enum": ["good", "bad"]}}):
+        answer = (await post(service, path, {"inputs": TEXT, "parameters": {"grammar": grammar}})).json()
+        assert answer["generated_text"].strip('"') in ("good", "bad")
 
 
 async def test_parameters_that_say_nothing_are_taken(service: Service) -> None:

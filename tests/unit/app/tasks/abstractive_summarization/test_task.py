@@ -62,7 +62,7 @@ def test_what_the_model_writes_for_the_end_of_a_line_is_one() -> None:
     task = AbstractiveSummarization(WRITER, newline="very")
     item, written = encoded("the film was good."), output(ids_of(WRITER, "the film very good."))
     assert task.decode(item, [written], WrittenSummaryOptions()).text == "the film \n good."
-    detokenizer = task.detokenizer(item, WrittenSummaryOptions())
+    (detokenizer,) = task.detokenizers(item, WrittenSummaryOptions())
     told = detokenizer.push(0, ids_of(WRITER, "the film very good."), True)
     assert told + detokenizer.end() == "the film \n good."
     assert AbstractiveSummarization(WRITER).decode(item, [written], WrittenSummaryOptions()).text == "the film very good."

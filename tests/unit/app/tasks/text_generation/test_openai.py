@@ -59,6 +59,11 @@ async def test_a_stream_says_the_same_in_pieces_and_what_it_cost(service: Servic
     assert [part["choices"][0]["finish_reason"] for part in told[:-1]] == [None, None, None, None, "stop"]
     assert (told[-1]["choices"], told[-1]["usage"]["completion_tokens"]) == ([], 5)
     assert len({part["id"] for part in told}) == 1
+    assert {part["usage"] for part in told[:-1]} == {None}
+    every = {"include_usage": True, "continuous_usage_stats": True}
+    counted = chunks(await chat(service, HELLO, stream=True, stream_options=every))
+    assert [part["usage"]["completion_tokens"] for part in counted] == [1, 2, 3, 4, 5, 5]
+    assert {part["usage"]["prompt_tokens"] for part in counted} == {4}
 
 
 async def test_an_error_before_the_first_piece_is_answered_as_any_other(service: Service) -> None:
@@ -115,6 +120,41 @@ async def test_how_likely_tokens_were_is_told(service: Service) -> None:
     }  # fmt: skip
 
 
+async def test_of_a_stream_every_text_is_told_and_how_likely_its_tokens_were(service: Service) -> None:
+    options = {"n": 2, "temperature": 1, "stop": "was"}
+    whole = (await chat(service, HELLO, logprobs=True, top_logprobs=1, **options)).json()["choices"]
+    told = [
+        part["choices"][0] for part in chunks(await chat(service, HELLO, logprobs=True, top_logprobs=1, stream=True, **options))
+    ]
+    for index, choice in enumerate(whole):
+        parts = [part for part in told if part["index"] == index]
+        assert parts[0]["delta"]["role"] == "assistant"
+        assert "".join(part["delta"].get("content", "") for part in parts) == choice["message"]["content"] == " the film "
+        assert [score for part in parts for score in (part["logprobs"] or {"content": []})["content"]] == choice["logprobs"][
+            "content"
+        ]
+        assert [part["finish_reason"] for part in parts][-1] == "stop"
+    assert [part["index"] for part in told[:2]] == [0, 1]  # both are written at the same time
+    legacy = {**options, "logprobs": 1}
+    whole = (await complete(service, HELLO["content"], **legacy)).json()["choices"]
+    told = [part["choices"][0] for part in chunks(await complete(service, HELLO["content"], stream=True, **legacy))]
+    for index, choice in enumerate(whole):
+        parts = [part for part in told if part["index"] == index]
+        assert "".join(part["text"] for part in parts) == choice["text"]
+        for name, values in choice["logprobs"].items():
+            assert [value for part in parts for value in (part["logprobs"] or {name: []})[name]] == values
+
+
+async def test_a_prompt_stands_before_its_text_where_that_is_asked_for(service: Service) -> None:
+    for prompt in ("the film", [260, 261]):
+        (choice,) = (await complete(service, prompt, echo=True)).json()["choices"]
+        told = [part["choices"][0]["text"] for part in chunks(await complete(service, prompt, echo=True, stream=True))]
+        assert choice["text"] == "".join(told)
+        assert choice["text"].split() == ["the", "film"] * 2
+    drawn = (await complete(service, "the", echo=True, n=2, best_of=2, temperature=1)).json()["choices"]
+    assert [choice["text"] for choice in drawn] == ["the the"] * 2
+
+
 async def test_an_answer_obeys_its_format(service: Service) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"], "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
@@ -169,11 +209,11 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
     ("options", "param", "words"),
     [
         ({"n": 2}, "n", "a temperature above 0"),
-        ({"n": 2, "stream": True, "temperature": 1}, "n", "of a stream there is one text"),
-        ({"logit_bias": {"5": 1}}, "logit_bias", ""),
+        ({"logit_bias": {"99999": 1}}, "logit_bias", "the model has no token 99999"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "less than or equal to 100"),
+        ({"logit_bias": {"the": 1}}, None, "logit_bias.the"),
         ({"nonsense": 1}, "nonsense", ""),
         ({"top_logprobs": 2}, "top_logprobs", "counts only with logprobs: true"),
-        ({"logprobs": True, "stream": True}, "logprobs", "not told of a stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "counts only with stream: true"),
         ({"top_p": 0.5}, "top_p", "counts only with a temperature above 0"),
         ({"max_completion_tokens": 5000}, "max_completion_tokens", "should be at most"),
@@ -218,8 +258,9 @@ async def test_what_cannot_be_is_refused_by_its_name(
         ({"prompt": [5, 99999]}, "prompt: the model has no token 99999"),
         ({"prompt": ["a", ""]}, "prompt.1: must not be empty"),
         ({"prompt": ["a", "b"], "stream": True}, "prompt: of a stream there is one prompt"),
-        ({"prompt": "a", "echo": True}, "echo: "),
-        ({"prompt": "a", "best_of": 3}, "best_of: "),
+        ({"prompt": "a", "echo": True, "logprobs": 1}, "echo: of a prompt's own tokens"),
+        ({"prompt": "a", "best_of": 3}, "best_of: no text is written that is not returned"),
+        ({"prompt": "a", "suffix": "b"}, "suffix: models here continue a text"),
         ({"prompt": "a", "model": "nobody"}, "nobody"),
     ],
 )

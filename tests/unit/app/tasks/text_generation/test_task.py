@@ -60,7 +60,7 @@ def test_a_continuation_keeps_the_blank_that_it_begins_with(definition: str, tex
     options = ContinueOptions()
     answer = built.decode(found, [output(written)], options)
     assert answer.text == blank + text
-    told = built.detokenizer(found, options)
+    (told,) = built.detokenizers(found, options)
     pieces = [told.push(0, [token], number == len(written) - 1) for number, token in enumerate(written)]
     assert "".join([*pieces, told.end()]) == answer.text
 
