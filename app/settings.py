@@ -105,6 +105,11 @@ class Settings(BaseModel):
         " many of them, or of their beams, are written at the same time (`max_batch_rows` at most); 0: a quarter of what is"
         " free once the model is loaded. Memory is taken as it is needed.",
     )
+    prefix_cache: bool = Field(
+        True,
+        description="Whether texts to continue that begin alike, as with the same system message, read that beginning once: its"
+        " keys and values are kept in rows of the cache that no text needs, up to a quarter of it. Each key has its own.",
+    )
     max_waiting_rows: int = Field(2048, ge=1, description="Rows that may wait for a model's engine; more are refused with 429.")
     max_waiting_tokens: int = Field(
         262_144, ge=16, description="Tokens that may wait for a model's engine; more are refused with 429."

@@ -214,7 +214,9 @@ class PredictContext:
         self._wait_at_most(timeout_s)
         self._state.key_new_tokens.check(self._caller)
         began = time.monotonic()
-        stream = deployment.stream(item, options, self._deadline, self._priority or "interactive", self._count_written)
+        stream = deployment.stream(
+            item, options, self._deadline, self._priority or "interactive", self._count_written, self._caller or ""
+        )
         async with aclosing(stream) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Prediction) and self._trace is not None:
@@ -357,7 +359,9 @@ class PredictContext:
 
         async def ask(good: Sequence[Any]) -> Prediction:
             priority = self._priority or "interactive"
-            prediction = await deployment.predict(good, options, self._deadline, priority, on_written=self._count_written)
+            prediction = await deployment.predict(
+                good, options, self._deadline, priority, on_written=self._count_written, prefix_owner=self._caller or ""
+            )
             if self._state.shadows.are_wanted(deployment):
                 self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
             return prediction

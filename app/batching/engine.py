@@ -29,6 +29,8 @@ class CacheRows:
 
     num_rows: int
     num_used: int
+    num_prefix_bytes: int = 0
+    """Of the others, what beginnings of texts that were read before take."""
 
 
 class SlotCache(Protocol):
@@ -41,6 +43,10 @@ class SlotCache(Protocol):
     @property
     def num_free(self) -> int:
         """Rows of no slot."""
+
+    @property
+    def num_prefix_bytes(self) -> int:
+        """Of those, what beginnings of texts that were read before take; they are no less free for it."""
 
     def allocate(self, num_rows: int) -> int:
         """A slot of so many rows, in use from now on; called only where there are as many."""

@@ -11,6 +11,7 @@ from app.batching.results import (
     BatchFailed,
     BatchRan,
     EventListener,
+    PromptsRead,
     RowsDropped,
     SubmittedSequence,
     TokensGenerated,
@@ -129,6 +130,8 @@ class StepExecutor:
             submission.inference_s = min(total_s, time.monotonic() - submission.started) if submission.is_split else total_s
             submission.batch_rows = max(submission.batch_rows, len(batch))
             submission.batch_tokens = max(submission.batch_tokens, num_tokens)
+        for sequence, num_reused in zip(batch, step.num_reused, strict=False):  # where it says anything, of each
+            sequence.num_reused += num_reused
         is_finished, is_reading = step.is_finished or [True] * len(batch), step.is_reading or [False] * len(batch)
         for sequence, output, has_ended, reads_on in zip(batch, step.outputs, is_finished, is_reading, strict=True):
             if reads_on:
@@ -138,6 +141,8 @@ class StepExecutor:
             sequence.submission.deliver(sequence, output, is_last)
         if phase != "encode":
             self._listener(_generated(batch, step.outputs))
+        if step.num_read or step.num_evicted:
+            self._listener(PromptsRead(step.num_read, sum(step.num_reused), step.num_evicted))
 
 
 def _generated(batch: abc.Sequence[SubmittedSequence], outputs: abc.Sequence[RowOutput | HooperError]) -> TokensGenerated:

@@ -65,7 +65,17 @@ class TokensGenerated:
     """Since their last output, of the others."""
 
 
-Event = BatchRan | BatchFailed | RowsDropped | TokensGenerated
+@dataclass(frozen=True, slots=True)
+class PromptsRead:
+    """What a step did in rows that are continued, in tokens: read, or copied from where they were read before."""
+
+    num_read: int
+    num_reused: int
+    num_evicted: int
+    """Pages of beginnings that were kept, and are no more."""
+
+
+Event = BatchRan | BatchFailed | RowsDropped | TokensGenerated | PromptsRead
 EventListener = abc.Callable[[Event], None]
 
 
@@ -86,6 +96,8 @@ class SubmissionResult:
     """Rows of the largest of those batches, other callers' included; 0 where none ran."""
     batch_tokens: int = 0
     """Tokens of the one that had most, in the same way."""
+    num_reused: abc.Sequence[int] = ()
+    """Tokens of each row that is continued which were not read, since they were before; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,8 @@ class SubmittedSequence(Sequence):
     index: int
     last_output: float | None = None
     """`time.monotonic()` seconds at which a step last gave something of it."""
+    num_reused: int = 0
+    """Tokens of its row that were not read, since they were before."""
 
 
 class Submission:
@@ -209,8 +223,10 @@ class Submission:
         self.num_missing -= 1
         if not self.num_missing and not self.future.done():
             outputs = [_joined(sequence.outputs) for sequence in self.sequences]
-            queue_s = self.started - self.submitted
-            self.future.set_result(SubmissionResult(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens))
+            queue_s, num_reused = self.started - self.submitted, [sequence.num_reused for sequence in self.sequences]
+            self.future.set_result(
+                SubmissionResult(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens, num_reused)
+            )
             self._end_stream()
 
     def refuse(self, error: HooperError) -> None:

@@ -99,7 +99,7 @@ class Scheduler:
     def cache_rows(self) -> CacheRows | None:
         """How much of the cache is spoken for; None: the engine only encodes."""
         slots = self._slots
-        return None if slots is None else CacheRows(slots.num_rows, slots.num_rows - slots.num_free)
+        return None if slots is None else CacheRows(slots.num_rows, slots.num_rows - slots.num_free, slots.num_prefix_bytes)
 
     @property
     def is_alive(self) -> bool:

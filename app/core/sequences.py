@@ -80,6 +80,9 @@ class SamplingParams:
     num_logprobs: int | None = None
     """Without beams: of so many of the likeliest tokens of each step, and of the one that was written, the log-probability is
     put out; None: of none."""
+    prefix_owner: str | None = None
+    """Whose row it is that is continued: what was read of its beginning is kept for others of the same owner, and they for it;
+    None: it is not."""
     ends: Callable[[abc.Sequence[int]], bool] | None = None
     """Whether a sequence ends with these tokens, all that were written so far; asked after every step of a sequence without
     beams, on the engine's thread."""
@@ -142,3 +145,9 @@ class StepOutput:
     """Whether each sequence has ended by itself; empty after `encode`, which ends all of them."""
     is_reading: abc.Sequence[bool] = ()
     """Whether each sequence has more of its row to read before it is written: its output says nothing. Empty: none has."""
+    num_reused: abc.Sequence[int] = ()
+    """Tokens of each sequence's row that were not read, since they were before; empty: none."""
+    num_read: int = 0
+    """Tokens of rows that are continued, which were read, of all sequences together."""
+    num_evicted: int = 0
+    """Pages of beginnings that were kept, and are no more."""

@@ -164,6 +164,8 @@ class RemoteSampling:
     """Of each item."""
     options: Mapping[str, Any]
     """Fields of the task's options."""
+    prefix_owner: str | None
+    """As of `SamplingParams`."""
 
 
 class RemoteSubmission:
@@ -299,7 +301,7 @@ class RemoteScheduler:
         """
         self.check_open(priority)
         lengths, blob = rows_to_blob(rows)
-        body = [self._number, deadline, priority, lengths, sampling.num_rows, sampling.options]
+        body = [self._number, deadline, priority, lengths, sampling.num_rows, sampling.options, sampling.prefix_owner]
 
         def ask(is_streamed: bool, on_part: Callable[[Frame], None]) -> PendingCall:
             return self._client.ask("write", [*body, is_streamed], blob, self._channel, on_part)

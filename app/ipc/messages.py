@@ -49,11 +49,11 @@ def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) ->
 def result_to_blob(result: SubmissionResult) -> tuple[dict[str, Any], bytes]:
     outputs, blob = outputs_to_blob(result.outputs)
     timings = [result.queue_s, result.inference_s, result.batch_rows, result.batch_tokens]
-    return {"outputs": outputs, "timings": timings}, blob
+    return {"outputs": outputs, "timings": timings, "num_reused": list(result.num_reused)}, blob
 
 
 def result_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
-    return SubmissionResult(outputs_from_blob(body["outputs"], blob), *body["timings"])
+    return SubmissionResult(outputs_from_blob(body["outputs"], blob), *body["timings"], body["num_reused"])
 
 
 def outputs_to_blob(of_rows: Sequence[RowOutput | HooperError]) -> tuple[list[Any], bytes]:

@@ -95,10 +95,11 @@ class ClientSession:
     async def write(self, frame: Frame) -> Frame:
         """Have rows written; what each step gives is sent as a "step" where that is wanted, and how much was written until now
         now and then where not, so that whoever leaves before the end is known to have had it."""
-        number, deadline, priority, lengths, num_rows, fields, is_streamed = frame.body
+        number, deadline, priority, lengths, num_rows, fields, prefix_owner, is_streamed = frame.body
         deployment = self._deployment(number)
         options = TypeAdapter(deployment.spec.options).validate_python(fields)
-        submission = await deployment.start(rows_from_blob(lengths, frame.blob), num_rows, options, deadline, priority)
+        rows = rows_from_blob(lengths, frame.blob)
+        submission = await deployment.start(rows, num_rows, options, deadline, priority, prefix_owner)
         if is_streamed:
             async with aclosing(submission.stream()) as steps:
                 async for step in steps:

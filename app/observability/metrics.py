@@ -38,8 +38,8 @@ class LiveModel:
     role: str = "main"
     share: float = 1.0
     """Of the requests that name no version, those that it answers."""
-    cache_rows: tuple[int, int] | None = None
-    """Of the cache of one that writes: all, and those in use."""
+    cache_rows: tuple[int, int, int] | None = None
+    """Of the cache of one that writes: all, those in use, and the bytes of others in which beginnings of texts are kept."""
 
 
 class Metrics:
@@ -65,6 +65,14 @@ class Metrics:
         self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
         self.padding_ratio = histogram("padding_ratio", "Share of the computed tokens that were padding.", RATIOS)
         self.generated_tokens = counter("generated_tokens", "Tokens that were written.", "model")
+        self.prompt_tokens = counter(
+            "prompt_tokens", "Tokens of texts to continue: read, or reused where another text began alike.", "model", "source"
+        )
+        self.prefix_cache_evictions = counter(
+            "prefix_cache_evictions",
+            "Pages of beginnings that were kept and gave way, to others or to texts being written.",
+            "model",
+        )
         self.first_token_seconds = histogram("first_token_seconds", "Rows ready to the first token written of each.", SECONDS)
         self.between_tokens_seconds = histogram(
             "between_tokens_seconds", "From one token of a row to its next, where they are told as they are written.", SECONDS
@@ -166,15 +174,17 @@ def _cache_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:
     """By model, of two versions together, where they write."""
     rows = _gauge("cache_rows", "Rows of the cache, each for a text that is written, or a beam of one.", "model")
     used = _gauge("cache_rows_used", "Rows of the cache in use; while all are, what is to be written waits.", "model")
-    by_name: dict[str, list[tuple[int, int]]] = {}
+    prefixes = _gauge(
+        "prefix_cache_bytes", "Bytes of rows not in use in which beginnings of texts are kept; they give way at once.", "model"
+    )
+    by_name: dict[str, list[tuple[int, int, int]]] = {}
     for model in models:
         if model.cache_rows is not None:
             by_name.setdefault(model.model, []).append(model.cache_rows)
     for name, counts in by_name.items():
-        rows.add_metric([name], sum(all_rows for all_rows, _ in counts))
-        used.add_metric([name], sum(in_use for _, in_use in counts))
-    yield rows
-    yield used
+        for gauge, of_versions in zip((rows, used, prefixes), zip(*counts, strict=True), strict=True):
+            gauge.add_metric([name], sum(of_versions))
+    yield from (rows, used, prefixes)
 
 
 def _reference_metrics(models: Iterable[LiveModel]) -> Iterator[Metric]:

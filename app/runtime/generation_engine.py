@@ -16,11 +16,13 @@ from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefa
 from app.core.manifest import Decoder, Manifest
 from app.core.sequences import Batch, Phase, SamplingParams, Sequence, StepOutput
 from app.core.types import Array, Ints, Row, RowOutput
+from app.runtime import prompts
 from app.runtime.beam_search import BeamSearch
 from app.runtime.decoder_session import BoundSession, DecoderSession
 from app.runtime.encoder_engine import CLOSE_S, EncoderEngine, is_out_of_memory
 from app.runtime.kv_cache import CacheSlots, KvCache
 from app.runtime.onnx_session import RunOptions
+from app.runtime.prompts import Prompt, Reading, read_prompts
 from app.runtime.providers import Provider
 from app.runtime.sampling import TokenSampler, Written
 from app.runtime.thread import EngineThread
@@ -46,24 +48,20 @@ class Generation:
     writer: Writer
     next_token_ids: abc.Sequence[int]
     """What each of its rows reads in the next step."""
-    unread: abc.Sequence[int] = ()
-    """Tokens of its row that it has to read before anything is written."""
+    prompt: Prompt | None = None
+    """Its row, where that is continued."""
 
     @property
     def is_reading(self) -> bool:
-        return bool(self.unread)
-
-
-PROMPT_TOKENS = 128
-"""Of rows that are continued, so many are read in one step at most: whoever is being written waits for no long row, and a step
-that reads is still busy with products, not with fetching weights."""
+        return self.prompt is not None and self.prompt.num_unread > 0
 
 
 class GenerationEngine:
     """Writes sequences: `prefill` encodes their sources and takes the decoder's first step, `decode` takes one more.
 
     Without an encoder a sequence goes on from its own row, which the decoder reads: `PROMPT_TOKENS` in each step, whichever
-    phase it is, one sequence after the other. What is written already takes its step beside that.
+    phase it is, one sequence after the other. What is written already takes its step beside that. A beginning that was read
+    before is copied in place of being read, where that is wanted; see `PrefixCache`.
 
     Satisfies `app.batching.engine.Engine`. A sequence's tokens depend on its own row and sampling alone.
     """
@@ -77,6 +75,7 @@ class GenerationEngine:
         decoder_provider: Provider,
         num_cache_rows: int,
         num_threads: int = 0,
+        keeps_prefixes: bool = False,
     ) -> None:
         """
         Args:
@@ -87,6 +86,7 @@ class GenerationEngine:
             decoder_provider: what it runs on.
             num_cache_rows: sequences, or beams of them, that may be written at the same time.
             num_threads: of the decoder, where it has no encoder.
+            keeps_prefixes: whether rows that are continued share what is read of their beginnings.
 
         Raises:
             InvalidArtefact: a graph is not as the manifest says.
@@ -96,7 +96,9 @@ class GenerationEngine:
         self.num_threads = encoder.num_threads if encoder is not None else num_threads
         self.slots = CacheSlots(num_cache_rows, self._decoder.max_length, continues_rows=encoder is None)
         """Which rows of the cache are spoken for."""
-        cache = KvCache(self._decoder, num_cache_rows, manifest.max_tokens)
+        self._keeps_prefixes = keeps_prefixes and encoder is None
+        page_tokens = prompts.PROMPT_TOKENS if self._keeps_prefixes else 0
+        cache = KvCache(self._decoder, num_cache_rows, manifest.max_tokens, page_tokens)
         self._session: DecoderSession | None = DecoderSession(decoder_file, self._decoder, decoder, cache)
         self.decoder_execution_providers = decoder.get_providers()
         """The decoder's chain, as the engine reports it."""
@@ -197,6 +199,8 @@ class GenerationEngine:
     def _step(self, batch: Batch, options: RunOptions) -> StepOutput:
         began = time.perf_counter()
         session = self._opened()
+        prefixes = session.cache.prefixes
+        num_evicted = prefixes.num_evicted
         self._forget_released(session.cache)
         prefilled: abc.Sequence[Generation | HooperError]
         num_computed = 0
@@ -208,41 +212,44 @@ class GenerationEngine:
             prefilled, num_computed = self._prefill(session, self._encoder, batch.sequences, options)
         entries = [entry for entry in prefilled if isinstance(entry, Generation)]
         writing = [entry for entry in entries if not entry.is_reading]
-        reading = [entry for entry in entries if entry.is_reading]
         if batch.phase == "decode":
             num_computed = sum(entry.writer.num_rows for entry in writing)
-        num_read, results = self._read(session, reading, options)
+        unread = [entry for entry in entries if entry.is_reading]
+        results, reading = self._read(session, unread, options)
+        num_reused = dict(zip(map(id, unread), reading.num_reused, strict=True))
         results |= dict(zip(map(id, writing), self._write(session, writing, options), strict=True))
-        return _step_output(
-            [results[id(entry)] if isinstance(entry, Generation) else entry for entry in prefilled],
-            num_computed + num_read,
-            time.perf_counter() - began,
+        self.slots.num_prefix_bytes = prefixes.num_bytes
+        step = _step_output([results[id(entry)] if isinstance(entry, Generation) else entry for entry in prefilled])
+        return replace(
+            step,
+            num_computed_tokens=num_computed + reading.num_read,
+            inference_s=time.perf_counter() - began,
+            num_read=reading.num_read,
+            num_reused=[num_reused.get(id(entry), 0) for entry in prefilled],
+            num_evicted=prefixes.num_evicted - num_evicted,
         )
 
     def _begin_reading(self, cache: KvCache, sequence: Sequence) -> Generation:
-        generation = self._begin(sequence)
+        generation, owner = self._begin(sequence), _sampling_of(sequence).prefix_owner
         cache.add(generation.slot)
-        generation.unread = sequence.row.input_ids
+        generation.prompt = Prompt(np.array(sequence.row.input_ids, np.int64), owner if self._keeps_prefixes else None)
         return generation
 
     def _read(
         self, session: DecoderSession, generations: abc.Sequence[Generation], options: RunOptions
-    ) -> tuple[int, dict[int, Written | HooperError]]:
-        """Read on in the rows of these, the first ones first.
+    ) -> tuple[dict[int, Written | HooperError], Reading]:
+        """Read on in the rows of these.
 
         Returns:
-            how many tokens were read, and what each came to, by its id: nothing, where it has more to read.
+            what each came to, by its id: nothing, where it has more to read; and what was done.
         """
-        results: dict[int, Written | HooperError] = {}
-        num_left = PROMPT_TOKENS
-        for generation in generations:
-            token_ids, generation.unread = generation.unread[:num_left], generation.unread[num_left:]
-            num_left -= len(token_ids)
-            rows = session.cache.rows(generation.slot)
-            if token_ids:
-                _run_row(session, rows[0], token_ids, options)
-            results[id(generation)] = NOTHING if generation.is_reading else _written(generation, session, rows)
-        return PROMPT_TOKENS - num_left, results
+        rows_of = [session.cache.rows(generation.slot) for generation in generations]
+        unread = [(entry.prompt, rows[0]) for entry, rows in zip(generations, rows_of, strict=True) if entry.prompt]
+        reading = read_prompts(session, unread, options)
+        return {
+            id(generation): NOTHING if generation.is_reading else _written(generation, session, rows)
+            for generation, rows in zip(generations, rows_of, strict=True)
+        }, reading
 
     def _forget_released(self, cache: KvCache) -> None:
         slots = [self._released.popleft() for _ in range(len(self._released))]
@@ -350,28 +357,6 @@ def _run(session: DecoderSession, rows: range, options: RunOptions) -> None:
     session.cache.past_lengths[rows.start : rows.stop] += 1
 
 
-def _run_row(session: DecoderSession, row: int, token_ids: abc.Sequence[int], options: RunOptions) -> None:
-    """Read these tokens of a row, fewer at once where memory is short.
-
-    Raises:
-        OutOfMemory: it is too short for one.
-    """
-    pending = [token_ids]
-    while pending:
-        part = pending.pop()
-        try:
-            session.read(row, part, options)
-        except Exception as error:  # onnxruntime raises a dozen unrelated types here
-            if not is_out_of_memory(error):
-                raise
-            if len(part) == 1:
-                raise OutOfMemory("the engine had no memory to read one token of a single sequence") from error
-            middle = len(part) // 2
-            pending += [part[middle:], part[:middle]]
-        else:
-            session.cache.past_lengths[row] += len(part)
-
-
 def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence[int]) -> Written | HooperError:
     """What the logits of its rows come to, with the cache ready for its next step."""
     cache = session.cache
@@ -395,10 +380,11 @@ NOTHING = Written([], None, [], [], is_finished=False)
 """What a step comes to for a sequence whose row has more to read."""
 
 
-def _step_output(results: abc.Sequence[Written | HooperError], num_computed: int, inference_s: float) -> StepOutput:
+def _step_output(results: abc.Sequence[Written | HooperError]) -> StepOutput:
+    """What they come to, without what it cost."""
     is_finished = [isinstance(result, HooperError) or result.is_finished for result in results]
     outputs = [result if isinstance(result, HooperError) else _output(result) for result in results]
-    return StepOutput(outputs, num_computed, inference_s, is_finished, [result is NOTHING for result in results])
+    return StepOutput(outputs, 0, 0.0, is_finished, [result is NOTHING for result in results])
 
 
 def _output(written: Written) -> RowOutput:

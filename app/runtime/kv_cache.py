@@ -10,6 +10,7 @@ from app.core.errors import InvalidSettings, TooLarge
 from app.core.manifest import Decoder
 from app.core.sequences import SamplingParams
 from app.core.types import Array, Row
+from app.runtime.prefix_cache import PrefixCache
 
 BYTES_PER_NUMBER = 4
 DEFAULT_SHARE = 4
@@ -71,6 +72,8 @@ class CacheSlots:
         self._continues_rows = continues_rows
         self._rows_of: dict[int, int] = {}
         self._last_slot = 0
+        self.num_prefix_bytes = 0
+        """Of rows that are not spoken for, in which beginnings of texts are kept; whoever needs a row takes it."""
 
     @property
     def num_rows(self) -> int:
@@ -120,8 +123,13 @@ class KvCache:
     range of memory. Memory is taken from the system as it is first written to.
     """
 
-    def __init__(self, decoder: Decoder, num_rows: int, max_source_tokens: int) -> None:
+    def __init__(self, decoder: Decoder, num_rows: int, max_source_tokens: int, page_tokens: int = 0) -> None:
         """
+        Args:
+            decoder, max_source_tokens: of the model.
+            num_rows: at most so many are in use.
+            page_tokens: that are kept together in rows that are not in use; 0: none are. See `PrefixCache`.
+
         Raises:
             InvalidSettings: the system does not promise so much memory.
         """
@@ -138,6 +146,7 @@ class KvCache:
         self.input_ids = np.zeros((num_rows, 1), np.int64)
         self.past_lengths = np.zeros(num_rows, np.int32)
         self.source_lengths = np.zeros(num_rows, np.int32)
+        self.prefixes = PrefixCache(self.past, page_tokens)
         self._rows_of: dict[int, list[int]] = {}  # slot to its rows
         self._slot_of: list[int | None] = []  # of each row in use; None between a release and the end of it
 
@@ -221,6 +230,7 @@ class KvCache:
 
     def _append(self, slot: int) -> int:
         row = self.num_used
+        self.prefixes.give_way(row)
         self._slot_of.append(slot)
         self._rows_of.setdefault(slot, []).append(row)
         return row

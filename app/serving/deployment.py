@@ -241,7 +241,7 @@ class Deployment:
             manifest.reference,
             role,
             share,
-            None if rows is None else (rows.num_rows, rows.num_used),
+            None if rows is None else (rows.num_rows, rows.num_used, rows.num_prefix_bytes),
         )
 
     def watch(self, drift: Drift) -> None:
@@ -257,6 +257,7 @@ class Deployment:
         is_repeated: bool = False,
         is_copy: bool = False,
         on_written: OnWritten | None = None,
+        prefix_owner: str | None = None,
     ) -> Prediction:
         """Answer items; one that cannot be answered yields its error in its place.
 
@@ -268,6 +269,7 @@ class Deployment:
             is_repeated: the items were asked before, and are not counted for drift a second time.
             is_copy: nobody waits for the answer: the metrics of what callers wait for are not told.
             on_written: of a model that writes, called once with the tokens that were written, however it ends.
+            prefix_owner: see `SamplingParams`.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
@@ -276,7 +278,7 @@ class Deployment:
         began = time.monotonic()
         encoded = await self.encode(items, options)
         tokenize_s = time.monotonic() - began
-        rows, sampling = rows_of(encoded), await self._sampling(num_rows_of(encoded), options)
+        rows, sampling = rows_of(encoded), await self._sampling(num_rows_of(encoded), options, prefix_owner)
         ran = SubmissionResult([], 0.0, 0.0)
         if rows and sampling is None:
             ran = await self.scheduler.submit(rows, deadline, priority)
@@ -284,7 +286,7 @@ class Deployment:
             submission = self.scheduler.start(rows, deadline, priority, sampling)
             with _telling(on_written, submission):
                 ran = await submission.result()
-        results = await self.decode(encoded, ran.outputs, options, is_repeated)
+        results = _telling_reused(encoded, await self.decode(encoded, ran.outputs, options, is_repeated), ran.num_reused)
         timings = Timings.of(tokenize_s, ran)
         if not is_copy:
             self.measure(results, timings)
@@ -297,13 +299,14 @@ class Deployment:
         deadline: float | None = None,
         priority: Priority = "interactive",
         on_written: OnWritten | None = None,
+        prefix_owner: str | None = None,
     ) -> AsyncGenerator[StreamedText | Prediction]:
         """The text of one item as it is written, in pieces, then the whole answer as `predict` gives it.
 
         Whoever closes the generator (`contextlib.aclosing`) before its end has left, and nothing more is written.
 
         Args:
-            item, options, deadline, priority, on_written: as for `predict`, of a model that writes.
+            item, options, deadline, priority, on_written, prefix_owner: as for `predict`, of a model that writes.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: as `predict`.
@@ -314,51 +317,58 @@ class Deployment:
         tokenize_s = time.monotonic() - began
         ran = SubmissionResult([], 0.0, 0.0)
         if isinstance(encoded[0], Encoded):
-            sampling = await self._sampling(num_rows_of(encoded), options)
+            sampling = await self._sampling(num_rows_of(encoded), options, prefix_owner)
             submission = self.scheduler.start(encoded[0].rows, deadline, priority, sampling)
             with _telling(on_written, submission):
                 async with contextlib.aclosing(self._pieces(encoded[0], submission, options)) as pieces:
                     async for piece in pieces:
                         yield piece
             ran = submission.future.result()
-        results = await self.decode(encoded, ran.outputs, options)
+        results = _telling_reused(encoded, await self.decode(encoded, ran.outputs, options), ran.num_reused)
         timings = Timings.of(tokenize_s, ran)
         self.measure(results, timings)
         yield Prediction(results, timings)
 
-    def sampling(self, num_rows: Sequence[int], options: Any) -> Sampling:
+    def sampling(self, num_rows: Sequence[int], options: Any, prefix_owner: str | None = None) -> Sampling:
         """How each row is to be written; None where the model only reads.
 
         Args:
             num_rows: of each item that could be encoded.
             options: the task's own options.
+            prefix_owner: see `SamplingParams`.
         """
         if not isinstance(self.task, Generative):
             return None
-        sampling = self.task.sampling(options)
+        sampling = replace(self.task.sampling(options), prefix_owner=prefix_owner)
         if not sampling.temperature:
             return sampling
         return [replace(sampling, seed=sampling.seed + number) for count in num_rows for number in range(count)]
 
     async def start(
-        self, rows: Sequence[Row], num_rows: Sequence[int], options: Any, deadline: float | None, priority: Priority
+        self,
+        rows: Sequence[Row],
+        num_rows: Sequence[int],
+        options: Any,
+        deadline: float | None,
+        priority: Priority,
+        prefix_owner: str | None,
     ) -> RowsUnderWay:
         """Rows of a model that writes, for another process that has encoded them and decodes what comes of them.
 
         Args:
             rows, num_rows: all of them, and how many each item has.
-            options, deadline, priority: as for `predict`.
+            options, deadline, priority, prefix_owner: as for `predict`.
 
         Raises:
             Overloaded, Unavailable, TooLarge, InvalidInput: as `predict`.
         """
-        return self.scheduler.start(rows, deadline, priority, await self._sampling(num_rows, options))
+        return self.scheduler.start(rows, deadline, priority, await self._sampling(num_rows, options, prefix_owner))
 
-    async def _sampling(self, num_rows: Sequence[int], options: Any) -> Any:
+    async def _sampling(self, num_rows: Sequence[int], options: Any, prefix_owner: str | None) -> Any:
         """What the scheduler is told of how to write, found on a thread where a grammar may have to be made for it."""
         if getattr(options, "output_format", None) is None:
-            return self.sampling(num_rows, options)
-        return await asyncio.to_thread(self.sampling, num_rows, options)
+            return self.sampling(num_rows, options, prefix_owner)
+        return await asyncio.to_thread(self.sampling, num_rows, options, prefix_owner)
 
     async def _pieces(self, encoded: Encoded, submission: RowsUnderWay, options: Any) -> AsyncGenerator[StreamedText]:
         task: Generative = self.task  # type: ignore[assignment]
@@ -455,6 +465,23 @@ def _telling(on_written: OnWritten | None, submission: RowsUnderWay) -> Iterator
 def num_rows_of(encoded: Sequence[Encoded | HooperError]) -> list[int]:
     """Of each item that could be encoded."""
     return [len(item.rows) for item in encoded if isinstance(item, Encoded)]
+
+
+def _telling_reused(
+    encoded: Sequence[Encoded | HooperError], results: Sequence[Result | HooperError], num_reused: Sequence[int]
+) -> list[Result | HooperError]:
+    """Results that say what of their first rows was not read for them.
+
+    Args:
+        encoded, results: of each item.
+        num_reused: of each row, in the order of `rows_of`; empty: nothing.
+    """
+    remaining = iter(num_reused)
+    of_items = [[next(remaining, 0) for _ in item.rows] if isinstance(item, Encoded) else [] for item in encoded]
+    return [
+        replace(result, num_reused=rows[0]) if isinstance(result, Result) and rows and rows[0] else result
+        for result, rows in zip(results, of_items, strict=True)
+    ]
 
 
 def rows_of(encoded: Sequence[Encoded | HooperError]) -> list[Row]:

@@ -19,6 +19,7 @@ from app.batching.results import (
     DropReason,
     Event,
     EventListener,
+    PromptsRead,
     RowsDropped,
     SubmissionResult,
     TokensGenerated,
@@ -97,6 +98,8 @@ class LoadOptions:
     share_weights: bool = False
     cache_bytes: int = 0
     """That sequences may take which are being written; 0: see `num_cache_rows`."""
+    prefix_cache: bool = True
+    """Whether sequences with the same beginning read it once."""
     front_ends: int = 1
     tasks: Tasks = field(default_factory=installed_tasks)
 
@@ -115,6 +118,7 @@ class LoadOptions:
             cuda_graphs=settings.cuda_graphs,
             share_weights=settings.share_weights,
             cache_bytes=settings.cache_bytes,
+            prefix_cache=settings.prefix_cache,
             front_ends=settings.front_ends,
             tasks=installed_tasks(settings.tasks),
         )
@@ -269,7 +273,7 @@ def _writing(
     num_rows = num_cache_rows(
         decoder, manifest.max_tokens, options.max_batch_rows, options.cache_bytes, available_bytes()
     )  # now that both graphs are in memory
-    return GenerationEngine(manifest, encoder, file, session, provider, num_rows, num_threads)
+    return GenerationEngine(manifest, encoder, file, session, provider, num_rows, num_threads, options.prefix_cache)
 
 
 async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Sequence[Engine]) -> None:
@@ -350,7 +354,7 @@ def _observer(metrics: Metrics, model: str) -> EventListener:
                 rows.observe(event.num_rows)
                 if event.phase != "decode":  # which reads a token of each row, and pads nothing
                     tokens.observe(event.num_tokens)
-                    padding.observe(1 - event.num_tokens / event.num_computed_tokens)
+                    padding.observe(max(0.0, 1 - event.num_tokens / event.num_computed_tokens))  # of rows to continue, a piece
                 seconds.observe(event.inference_s)
             case TokensGenerated():
                 metrics.generated_tokens.labels(model).inc(event.num_tokens)
@@ -358,6 +362,10 @@ def _observer(metrics: Metrics, model: str) -> EventListener:
                     metrics.first_token_seconds.labels(model).observe(seconds_waited)
                 for seconds_waited in event.between_s:
                     metrics.between_tokens_seconds.labels(model).observe(seconds_waited)
+            case PromptsRead():
+                for source, num_tokens in (("read", event.num_read), ("reused", event.num_reused)):
+                    metrics.prompt_tokens.labels(model, source).inc(num_tokens)
+                metrics.prefix_cache_evictions.labels(model).inc(event.num_evicted)
             case BatchFailed():
                 metrics.engine_failures.labels(model, event.error.type).inc()
             case RowsDropped():

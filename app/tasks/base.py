@@ -35,6 +35,8 @@ class Result:
     answer: Any
     num_tokens: int
     truncated: bool
+    num_reused: int = 0
+    """Tokens of its first row that were not read for it, since they were before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ ANY_WORD = "a"
 SHOWN = 80
 """Characters of a text that an error repeats."""
 SAMPLING_NAMES = frozenset(field.name for field in fields(SamplingParams)) - {
-    "constraint", "decoder_input_ids", "ends", "num_logprobs", "seed",
+    "constraint", "decoder_input_ids", "ends", "num_logprobs", "prefix_owner", "seed",
 }  # fmt: skip
 
 

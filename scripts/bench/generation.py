@@ -1,9 +1,13 @@
 """How many tokens a second a model writes, alone and beside others, without a service around it.
 
     python -m scripts.bench.generation --model models/writer/1 --output generation.json
+    python -m scripts.bench.generation --model models/chat/1 --shared-tokens 1000
 
 The sequences of a run begin together and do not end before they have so many tokens. On a machine that does other things as
 well compare the tokens of a second of processor time.
+
+With `--shared-tokens` it is measured how long the first token of a text to continue takes that begins with as many tokens as the
+one before it, and goes on with others: where the beginning is read again, and where it is not, by turns.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ def open_writer(folder: Path, num_rows: int, num_threads: int = 0, precision: Pr
     stepping = for_decoder(provider, manifest, precision)
     encoder_file = folder / manifest.graph.file_for(provider.precision)
     file = folder / manifest.decoder.file_for(stepping.precision)
-    return open_engine_of(encoder_file, file, manifest, provider, num_rows, num_threads, stepping)
+    return open_engine_of(encoder_file, file, manifest, provider, num_rows, num_threads, stepping, keeps_prefixes=True)
 
 
 def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParams, runs: int) -> dict[str, float]:
@@ -56,7 +60,32 @@ def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParam
     return {"tokens_per_s": round(per_s, 1), "tokens_per_cpu_s": round(per_cpu_s, 1)}
 
 
+def first_tokens(engine: GenerationEngine, rows: Sequence[Row]) -> dict[str, Any]:
+    """How long the first token of each row takes but for the first one, which others follow that begin alike: medians of seconds.
+
+    Raises:
+        AssertionError: a first token is another where the beginning was not read again.
+    """
+    ways = {"read_again": SamplingParams(1), "reused": SamplingParams(1, prefix_owner="")}
+    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for row in rows:  # by turns: what else the machine does comes to both alike
+        written = []
+        for way, sampling in ways.items():
+            began, began_cpu = time.perf_counter(), time.process_time()
+            (output,) = engine.generate([row], sampling)
+            seconds[way].append((time.perf_counter() - began, time.process_time() - began_cpu))
+            written.append(output["token_ids"].tolist())
+        if written[0] != written[1]:
+            raise AssertionError(f"{written[0]} where all is read, {written[1]} where it is not")
+    medians = {way: np.median(np.array(of_way[1:]), axis=0) for way, of_way in seconds.items()}
+    told = {way: {"s": round(float(wall), 4), "cpu_s": round(float(cpu), 4)} for way, (wall, cpu) in medians.items()}
+    ratio, cpu_ratio = medians["read_again"] / medians["reused"]
+    return {**told, "times_as_fast": round(float(ratio), 2), "times_less_cpu": round(float(cpu_ratio), 2)}
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    if options.shared_tokens:
+        return measure_shared(options)
     engine = open_writer(options.model, max(options.sequences) * options.beams, options.threads, options.precision)
     manifest = read_manifest(options.model)
     decoder = manifest.decoder
@@ -70,6 +99,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {"precision": engine.decoder_provider.precision, "threads": engine.num_threads, "sequences": written}
 
 
+def measure_shared(options: argparse.Namespace) -> dict[str, Any]:
+    engine = open_writer(options.model, 4, options.threads, options.precision)
+    if (decoder := read_manifest(options.model).decoder) is None or decoder.has_encoder:
+        raise InvalidArtefact(f"{options.model} continues no text: nothing of its sources is shared")
+    rng = np.random.default_rng(0)
+    shared = rng.integers(0, options.source_ids, options.shared_tokens).tolist()
+    ends = rng.integers(0, options.source_ids, (options.runs + 1, options.source_tokens)).tolist()
+    rows = [Row([*shared, *end], [0] * (len(shared) + len(end))) for end in ends]
+    sizes = {"shared_tokens": options.shared_tokens, "own_tokens": options.source_tokens, "texts": options.runs}
+    head = {"precision": engine.decoder_provider.precision, "threads": engine.num_threads}
+    return {**head, **sizes, "first_token": first_tokens(engine, rows)}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.bench.generation", __doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="a version's folder")
@@ -79,10 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--beams", type=int, default=1, metavar="N", help="of each; 1: greedy (1)")
     parser.add_argument("--source-tokens", type=int, default=64, metavar="N", help="of each source (64)")
     parser.add_argument("--source-ids", type=int, default=1000, metavar="N", help="tokens that a source is drawn of (1000)")
+    parser.add_argument(
+        "--shared-tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="that texts to continue begin with, before their own; 0: see above (0)",
+    )
     parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="of each sequence (64)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores (0)")
     parser.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto", help="as HOOPER_PRECISION (auto)")
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of which the best counts (3)")
+    parser.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="of which the best counts, or texts that follow the first (3)"
+    )
     return run_measurement(parser, measure, arguments)
 
 

@@ -130,7 +130,8 @@ def engine_of(name: str) -> GenerationEngine:
         graph=graphs.graph, decoder=graphs.decoder, files={},
         parity={"fp32": Parity(rows=1, agreement=1.0, max_abs_error=0.0, passed=True)},
     )  # fmt: skip
-    return open_engine_of(graphs.encoder_file, graphs.decoder_file, manifest, Provider("cpu", "fp32", "for a test"), 12, 1)
+    cpu = Provider("cpu", "fp32", "for a test")
+    return open_engine_of(graphs.encoder_file, graphs.decoder_file, manifest, cpu, 12, 1, keeps_prefixes=True)
 
 
 def continued(model: Any, row: Row, sampling: SamplingParams) -> list[list[int]]:

@@ -100,12 +100,14 @@ def write_continuer(folder: Path) -> Manifest:
     )  # fmt: skip
 
 
-def continuer_engine(folder: Path, num_cache_rows: int = 8, decoder_factory: DecoderFactory = open_decoder) -> GenerationEngine:
+def continuer_engine(
+    folder: Path, num_cache_rows: int = 8, decoder_factory: DecoderFactory = open_decoder, keeps_prefixes: bool = False
+) -> GenerationEngine:
     manifest = write_continuer(folder)
     assert manifest.decoder is not None
     file = folder / manifest.decoder.file
     session = decoder_factory(file, manifest.decoder, CPU, 1)
-    return GenerationEngine(manifest, None, file, session, CPU, num_cache_rows, 1)
+    return GenerationEngine(manifest, None, file, session, CPU, num_cache_rows, 1, keeps_prefixes)
 
 
 def words_json() -> str:

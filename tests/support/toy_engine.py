@@ -31,6 +31,8 @@ def generated(output: object) -> list[tuple[int, int]]:
 class ToySlots:
     """Satisfies `SlotCache`."""
 
+    num_prefix_bytes = 0
+
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots
         self._free = list(range(num_slots))

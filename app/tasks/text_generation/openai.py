@@ -136,18 +136,29 @@ class WritingRequest(Request):
 # completions
 
 
+class PromptTokensDetails(BaseModel):
+    """What the tokens of the prompts were."""
+
+    cached_tokens: int = Field(
+        description="Those that were not read again, since a text that was asked about before began with them."
+    )
+
+
 class CompletionUsage(BaseModel):
     """What a request cost."""
 
-    prompt_tokens: int = Field(description="Tokens that the model read, special tokens included.")
+    prompt_tokens: int = Field(description="Tokens of what was asked, special tokens included.")
     completion_tokens: int = Field(description="Tokens that were written, those that end a text included.")
     total_tokens: int = Field(description="Tokens of both.")
+    prompt_tokens_details: PromptTokensDetails = Field(description="What the tokens of the prompts were.")
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> CompletionUsage:
         prompt = sum(result.num_tokens // max(1, len(result.answer.hypotheses)) for result in results)
         written = sum(hypothesis.num_tokens for result in results for hypothesis in result.answer.hypotheses)
-        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
+        details = PromptTokensDetails(cached_tokens=sum(result.num_reused for result in results))
+        total = prompt + written
+        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=total, prompt_tokens_details=details)
 
     @classmethod
     def so_far(cls, piece: StreamedText) -> CompletionUsage:

@@ -99,6 +99,7 @@ def open_engine_of(
     num_rows: int,
     num_threads: int = 0,
     stepping: Provider | None = None,
+    keeps_prefixes: bool = False,
 ) -> GenerationEngine:
     """The service's engine over the graphs of a model that writes.
 
@@ -109,6 +110,7 @@ def open_engine_of(
         num_rows: of the cache.
         num_threads: 0: all cores.
         stepping: what the decoder runs on; None: the same.
+        keeps_prefixes: see `GenerationEngine`.
 
     Raises:
         TypeError: the model does not write.
@@ -119,7 +121,7 @@ def open_engine_of(
     encoder = EncoderEngine(encoder_file, manifest.graph, provider, num_threads) if decoder.has_encoder else None
     threads = num_threads or available_cores()
     session = open_decoder(decoder_file, decoder, stepping, threads)
-    return GenerationEngine(manifest, encoder, decoder_file, session, stepping, num_rows, threads)
+    return GenerationEngine(manifest, encoder, decoder_file, session, stepping, num_rows, threads, keeps_prefixes)
 
 
 def open_engine(graphs: Graphs, max_tokens: int, num_cache_rows: int = NUM_CACHE_ROWS) -> GenerationEngine:

@@ -19,7 +19,7 @@ from app.batching.scheduler import Scheduler
 from app.core.errors import EngineFailed, InvalidArtefact, OutOfMemory, TooLarge
 from app.core.sequences import Batch, SamplingParams, Sequence
 from app.core.types import Row
-from app.runtime import generation_engine
+from app.runtime import prompts
 from app.runtime.decoder_session import open_decoder
 from app.runtime.generation_engine import GenerationEngine
 from tests.support.tiny_continuer import CPU, EOS, KV_HEADS, LAYERS, MAX_LENGTH, SIZE, continuer_engine, write_continuer
@@ -39,7 +39,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[GenerationEngine]:
 @pytest.fixture
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> int:
     """Tokens of rows that a step reads."""
-    monkeypatch.setattr(generation_engine, "PROMPT_TOKENS", 4)
+    monkeypatch.setattr(prompts, "PROMPT_TOKENS", 4)
     return 4
 
 
@@ -99,11 +99,12 @@ async def test_a_step_reads_so_much_and_writes_what_is_being_written(engine: Gen
     step = await engine.forward(Batch("decode", [writing, long, waiting]))
     assert (step.is_reading, step.num_computed_tokens) == ([False, True, True], short_steps + 1)
     assert len(tokens(step.outputs[0])) == 1
-    step = await engine.forward(Batch("decode", [writing, long, waiting]))  # the last of nine, and three of five
-    assert step.is_reading == [False, False, True]
+    step = await engine.forward(Batch("decode", [writing, long, waiting]))  # the last of nine; no part of the next four
+    assert (step.is_reading, step.num_computed_tokens) == ([False, False, True], 1 + 1)
     step = await engine.forward(Batch("decode", [writing, long, waiting]))
-    assert step.is_reading == [False, False, False]
-    assert step.num_computed_tokens == 2 + 2
+    assert (step.is_reading, step.num_computed_tokens) == ([False, False, True], 2 + short_steps)
+    step = await engine.forward(Batch("decode", [writing, long, waiting]))
+    assert (step.is_reading, step.num_computed_tokens) == ([False, False, False], 2 + 1)
 
 
 async def test_the_scheduler_counts_no_step_that_reads(tmp_path: Path, short_steps: int) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import InvalidArtefact
+from app.runtime import prompts
 from scripts.bench.generation import main, open_writer
+from tests.support.tiny_continuer import publish_tiny_continuer
 from tests.support.tiny_decoder import MAX_LENGTH, publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
@@ -23,6 +25,21 @@ def test_tokens_a_second_are_told_for_each_number_of_sequences(tmp_path: Path, b
     assert (report["precision"], report["threads"]) == ("fp32", 1)
     assert list(report["sequences"]) == ["1", "3"]
     assert all(rate > 0 for of_number in report["sequences"].values() for rate in of_number.values())
+
+
+def test_the_first_token_is_told_with_and_without_a_beginning_that_is_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prompts, "PROMPT_TOKENS", 4)
+    folder, output = publish_tiny_continuer(tmp_path), tmp_path / "shared.json"
+    options = ["--shared-tokens", "30", "--source-tokens", "3", "--source-ids", "20", "--threads", "1", "--output", str(output)]
+    assert main(["--model", str(folder), *options]) == 0
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert (report["shared_tokens"], report["own_tokens"], report["texts"]) == (30, 3, 3)
+    told = report["first_token"]
+    assert told["read_again"]["cpu_s"] > told["reused"]["cpu_s"] > 0
+    with pytest.raises(InvalidArtefact, match="continues no text"):
+        main(["--model", str(publish_tiny_decoder(tmp_path)), *options])
 
 
 def test_a_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
