@@ -363,8 +363,8 @@ def _observer(metrics: Metrics, model: str) -> EventListener:
                 for seconds_waited in event.between_s:
                     metrics.between_tokens_seconds.labels(model).observe(seconds_waited)
             case PromptsRead():
-                for source, num_tokens in (("read", event.num_read), ("reused", event.num_reused)):
-                    metrics.prompt_tokens.labels(model, source).inc(num_tokens)
+                metrics.prompt_tokens.labels(model, "read").inc(event.num_read)
+                metrics.prompt_tokens.labels(model, "reused").inc(event.num_reused)
                 metrics.prefix_cache_evictions.labels(model).inc(event.num_evicted)
             case BatchFailed():
                 metrics.engine_failures.labels(model, event.error.type).inc()

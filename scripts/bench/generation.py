@@ -6,8 +6,8 @@
 The sequences of a run begin together and do not end before they have so many tokens. On a machine that does other things as
 well compare the tokens of a second of processor time.
 
-With `--shared-tokens` it is measured how long the first token of a text to continue takes that begins with as many tokens as the
-one before it, and goes on with others: where the beginning is read again, and where it is not, by turns.
+With `--shared-tokens` it is measured how long the first token of a text takes that begins as the one before it does: where that
+beginning is read again, and where it is not, by turns.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParam
 
 
 def first_tokens(engine: GenerationEngine, rows: Sequence[Row]) -> dict[str, Any]:
-    """How long the first token of each row takes but for the first one, which others follow that begin alike: medians of seconds.
+    """How long the first token takes of rows that begin as the first one does: medians of seconds, without the first one's.
 
     Raises:
         AssertionError: a first token is another where the beginning was not read again.

@@ -6,13 +6,14 @@ import asyncio
 import json
 import time
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from app.core.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
+from app.core.sequences import Batch, StepOutput
 from app.ipc import server
 from app.observability.metrics import Metrics
 from app.serving.deployment import Deployment, Prediction, StreamedText
@@ -65,6 +66,25 @@ async def test_what_is_written_is_what_the_engine_process_itself_would_answer(pa
     own, remote = await opened(pair, EchoEngine())
     items = [TEXT, SourceText("not bad")]
     assert texts(await remote.predict(items, OPTIONS(**values))) == texts(await own.predict(items, OPTIONS(**values)))
+
+
+class ReusingEngine(EchoEngine):
+    """Says of each sequence of one owner that two tokens of it were not read."""
+
+    async def forward(self, batch: Batch) -> StepOutput:
+        owners = [None if sequence.sampling is None else sequence.sampling.prefix_owner for sequence in batch.sequences]
+        is_first = [not sequence.outputs for sequence in batch.sequences]
+        num_reused = [2 * (owner == "a" and first) for owner, first in zip(owners, is_first, strict=True)]
+        return replace(await super().forward(batch), num_reused=num_reused)
+
+
+async def test_whose_a_text_is_reaches_the_engine_and_what_was_not_read_of_it_the_front_end(pair: IpcPair) -> None:
+    _, remote = await opened(pair, ReusingEngine())
+    for owner, expected in (("a", 2), ("b", 0), (None, 0)):
+        (result,) = (await remote.predict([TEXT], OPTIONS(), prefix_owner=owner)).results
+        *_, whole = [piece async for piece in remote.stream(TEXT, OPTIONS(), prefix_owner=owner)]
+        assert isinstance(whole, Prediction)
+        assert [getattr(found, "num_reused", None) for found in (result, *whole.results)] == [expected] * 2
 
 
 async def test_each_step_comes_when_it_is_taken(pair: IpcPair) -> None:

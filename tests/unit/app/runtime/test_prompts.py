@@ -1,4 +1,4 @@
-"""Rows are read in pieces whose ends are their own, and what was read of a beginning is read no second time: nothing else changes."""
+"""Rows are read in pieces whose ends are their own, and a beginning that was read is not read again: all else is the same."""
 
 from __future__ import annotations
 
@@ -236,4 +236,4 @@ async def test_answers_are_the_same_with_and_without(tmp_path: Path, number: int
     read_events = [event for event in events if isinstance(event, PromptsRead)]
     assert sum(event.num_read for event in read_events) > 0
     assert (sum(event.num_reused for event in read_events) > 0) == (num_rows > 1), "one row leaves no room for what is kept"
-    assert MAX_LENGTH >= len(STEM) + 6 + 9
+    assert len(STEM) + 6 + 9 <= MAX_LENGTH

@@ -49,7 +49,8 @@ async def test_a_conversation_goes_on(service: Service) -> None:
     (choice,) = answer["choices"]
     assert choice["message"] == {"role": "assistant", "content": " the film was good", "refusal": None}
     assert (choice["finish_reason"], answer["object"], answer["model"]) == ("stop", "chat.completion", f"{TASK}/1")
-    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}
+    details = {"prompt_tokens_details": {"cached_tokens": 0}}
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9, **details}
 
 
 async def test_a_stream_says_the_same_in_pieces_and_what_it_cost(service: Service) -> None:
@@ -105,7 +106,8 @@ async def test_a_text_ends_where_it_is_told_to(service: Service) -> None:
 async def test_several_texts_are_drawn(service: Service) -> None:
     answer = (await chat(service, HELLO, n=3, temperature=0.8, top_p=0.9, seed=-4)).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
-    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 15, "total_tokens": 19}
+    details = {"prompt_tokens_details": {"cached_tokens": 0}}
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 15, "total_tokens": 19, **details}
 
 
 async def test_how_likely_tokens_were_is_told(service: Service) -> None:
