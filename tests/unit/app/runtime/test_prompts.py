@@ -129,8 +129,7 @@ async def test_what_a_failed_step_read_is_not_kept(engine: GenerationEngine, mon
     with pytest.raises(RuntimeError, match="boom"):
         await read(engine, [row_of(5)])
     engine.release([100])
-    monkeypatch.undo()
-    monkeypatch.setattr(prompts, "PROMPT_TOKENS", SIZE)
+    monkeypatch.setattr(session, "read", real)
     assert tokens(engine.generate([row_of(5)], SHARED)[0]) == tokens(expected)
     assert (await read(engine, [row_of(5)]))[0] == [16]
 
