@@ -22,7 +22,7 @@ from app.observability.metrics import LiveModel, Metrics
 from app.runtime.layout import PACKED_WIDTH
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
-from app.tasks.base import Detokenizer, Encoded, Generative, Result, StreamedText, Task
+from app.tasks.base import Detokenizer, Encoded, Generative, Result, StreamedText, Task, telling_reused
 from app.tasks.spec import TaskSpec
 
 
@@ -286,7 +286,7 @@ class Deployment:
             submission = self.scheduler.start(rows, deadline, priority, sampling)
             with _telling(on_written, submission):
                 ran = await submission.result()
-        results = _telling_reused(encoded, await self.decode(encoded, ran.outputs, options, is_repeated), ran.num_reused)
+        results = telling_reused(encoded, await self.decode(encoded, ran.outputs, options, is_repeated), ran.num_reused)
         timings = Timings.of(tokenize_s, ran)
         if not is_copy:
             self.measure(results, timings)
@@ -324,7 +324,7 @@ class Deployment:
                     async for piece in pieces:
                         yield piece
             ran = submission.future.result()
-        results = _telling_reused(encoded, await self.decode(encoded, ran.outputs, options), ran.num_reused)
+        results = telling_reused(encoded, await self.decode(encoded, ran.outputs, options), ran.num_reused)
         timings = Timings.of(tokenize_s, ran)
         self.measure(results, timings)
         yield Prediction(results, timings)
@@ -465,23 +465,6 @@ def _telling(on_written: OnWritten | None, submission: RowsUnderWay) -> Iterator
 def num_rows_of(encoded: Sequence[Encoded | HooperError]) -> list[int]:
     """Of each item that could be encoded."""
     return [len(item.rows) for item in encoded if isinstance(item, Encoded)]
-
-
-def _telling_reused(
-    encoded: Sequence[Encoded | HooperError], results: Sequence[Result | HooperError], num_reused: Sequence[int]
-) -> list[Result | HooperError]:
-    """Results that say what of their first rows was not read for them.
-
-    Args:
-        encoded, results: of each item.
-        num_reused: of each row, in the order of `rows_of`; empty: nothing.
-    """
-    remaining = iter(num_reused)
-    of_items = [[next(remaining, 0) for _ in item.rows] if isinstance(item, Encoded) else [] for item in encoded]
-    return [
-        replace(result, num_reused=rows[0]) if isinstance(result, Result) and rows and rows[0] else result
-        for result, rows in zip(results, of_items, strict=True)
-    ]
 
 
 def rows_of(encoded: Sequence[Encoded | HooperError]) -> list[Row]:

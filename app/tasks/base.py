@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from app.core.errors import HooperError, InvalidInput
@@ -37,6 +37,23 @@ class Result:
     truncated: bool
     num_reused: int = 0
     """Tokens of its first row that were not read for it, since they were before."""
+
+
+def telling_reused(
+    encoded: Sequence[Encoded | HooperError], results: Sequence[Result | HooperError], num_reused: Sequence[int]
+) -> list[Result | HooperError]:
+    """Results that say what of their first rows was not read for them.
+
+    Args:
+        encoded, results: of each item.
+        num_reused: of each row, in the order of the items; empty: nothing.
+    """
+    remaining = iter(num_reused)
+    of_items = [[next(remaining, 0) for _ in item.rows] if isinstance(item, Encoded) else [] for item in encoded]
+    return [
+        replace(result, num_reused=rows[0]) if isinstance(result, Result) and rows and rows[0] else result
+        for result, rows in zip(results, of_items, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,9 @@ class CompletionUsage(BaseModel):
     prompt_tokens: int = Field(description="Tokens of what was asked, special tokens included.")
     completion_tokens: int = Field(description="Tokens that were written, those that end a text included.")
     total_tokens: int = Field(description="Tokens of both.")
-    prompt_tokens_details: PromptTokensDetails = Field(description="What the tokens of the prompts were.")
+    prompt_tokens_details: PromptTokensDetails | None = Field(
+        None, description="What the tokens of the prompts were; null before a stream's end."
+    )
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> CompletionUsage:
