@@ -53,7 +53,8 @@ def result_to_blob(result: SubmissionResult) -> tuple[dict[str, Any], bytes]:
 
 
 def result_from_blob(body: Mapping[str, Any], blob: bytes | bytearray) -> SubmissionResult:
-    return SubmissionResult(outputs_from_blob(body["outputs"], blob), *body["timings"], body["num_reused"])
+    result = SubmissionResult(outputs_from_blob(body["outputs"], blob), *body["timings"])
+    return replace(result, num_reused=body["num_reused"])
 
 
 def outputs_to_blob(of_rows: Sequence[RowOutput | HooperError]) -> tuple[list[Any], bytes]:

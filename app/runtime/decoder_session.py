@@ -79,7 +79,7 @@ class DecoderSession:
         self._total_length[()] = self.cache.past_lengths[rows.start : rows.stop].max() + 1
         self._session.run_with_iobinding(binding, options)
 
-    def read(self, row: int, token_ids: Sequence[int], options: Any) -> None:
+    def read(self, row: int, token_ids: Sequence[int] | Ints, options: Any) -> None:
         """Read several tokens of one row at once: as so many steps, whose last one's logits are kept."""
         given = np.array([token_ids], np.int64)
         self._total_length[()] = self.cache.past_lengths[row] + len(token_ids)

@@ -165,7 +165,8 @@ class CompletionUsage(BaseModel):
     @classmethod
     def so_far(cls, piece: StreamedText) -> CompletionUsage:
         prompt, written = piece.num_tokens, piece.num_new_tokens
-        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
+        total = prompt + written
+        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=total, prompt_tokens_details=None)
 
 
 class WritingAnswer(BaseModel):
