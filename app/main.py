@@ -128,11 +128,7 @@ async def load_models(
             if on_setup_error is not None:
                 on_setup_error(failure)
         else:
-            registry.loading_finished()
-            if registry.unmet_reason:
-                logger.error("not ready: %s", registry.unmet_reason)
-            loaded = [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in registry.deployments]
-            logger.info("%s: %s", "loaded" if registry.unmet_reason else "ready", ", ".join(loaded))
+            _loading_finished(registry)
 
     loading = app.state.loading = asyncio.create_task(load_all(), name="load-models")
     try:
@@ -146,6 +142,14 @@ async def load_models(
         await recovery.aclose()
         await registry.aclose()
         await feedback.aclose()  # last: whoever holds a lease may still be writing
+
+
+def _loading_finished(registry: Registry) -> None:
+    registry.loading_finished()
+    if registry.unmet_reason:
+        logger.error("not ready: %s", registry.unmet_reason)
+    loaded = [f"{deployment.manifest.name}/{deployment.manifest.version}" for deployment in registry.deployments]
+    logger.info("%s: %s", "loaded" if registry.unmet_reason else "ready", ", ".join(loaded))
 
 
 def tasks_of(settings: Settings) -> Tasks:

@@ -30,7 +30,8 @@ from scripts.training.recipe import Recipe, load_recipe, recipe_options  # noqa:
 from scripts.training.run_folder import Interrupted  # noqa: E402
 
 if TYPE_CHECKING:
-    from scripts.training.pipeline import Pipeline, PublishedModel
+    from scripts.training.pipeline import Pipeline
+    from scripts.training.publication import PublishedModel
 
 RECIPES = ROOT / "scripts" / "recipes"
 EXAMPLES = """\

@@ -97,14 +97,7 @@ async def explain(
         raise UnknownModel(f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained")
     deployment.scheduler.check_open(priority)
     began = time.monotonic()
-    task_options = deployment.spec.options()
-    if options.truncation is not None:
-        task_options = replace(task_options, truncation=options.truncation)
-    if options.language is not None:
-        if not hasattr(task_options, "language"):
-            raise InvalidInput(f"is for documents to sum up: {deployment.manifest.name!r} is for another task", "language")
-        task_options = replace(task_options, language=options.language)
-    encoded = await deployment.encode(items, task_options)
+    encoded = await deployment.encode(items, _task_options(deployment, options))
     tokenize_s = time.monotonic() - began
     rows = rows_of(encoded)
     check_size(len(rows), sum(row.num_tokens for row in rows), deployment.scheduler.limit)  # as for answers
@@ -118,15 +111,31 @@ async def explain(
     except* HooperError as errors:
         raise _first(errors) from None
     results = [answer.result() for answer in answers]
-    timings = Timings(
+    timings = _timings(tokenize_s, explanations)
+    deployment.measure(results, timings)
+    return Prediction(results, timings)
+
+
+def _task_options(deployment: Deployment, options: ExplainOptions) -> Any:
+    """The task's own, by which items are read."""
+    task_options = deployment.spec.options()
+    if options.truncation is not None:
+        task_options = replace(task_options, truncation=options.truncation)
+    if options.language is not None:
+        if not hasattr(task_options, "language"):
+            raise InvalidInput(f"is for documents to sum up: {deployment.manifest.name!r} is for another task", "language")
+        task_options = replace(task_options, language=options.language)
+    return task_options
+
+
+def _timings(tokenize_s: float, explanations: Sequence[_Explaining]) -> Timings:
+    return Timings(
         tokenize_s,
         max(item.queue_s for item in explanations),
         sum(item.inference_s for item in explanations),
         max(item.batch_rows for item in explanations),
         max(item.batch_tokens for item in explanations),
     )
-    deployment.measure(results, timings)
-    return Prediction(results, timings)
 
 
 @dataclass(slots=True)

@@ -29,8 +29,9 @@ from scripts.training.learning_rate import Curve, check_plot
 from scripts.training.learning_rate import plot as draw
 from scripts.training.objective import mean_loss
 from scripts.training.out_of_fold import cross_validate, cut_rows
-from scripts.training.pipeline import Pipeline, Trained
+from scripts.training.pipeline import Pipeline
 from scripts.training.pretrained import BaseModel, Start
+from scripts.training.publication import Trained
 from scripts.training.recipe import recipe_of
 
 F = TypeVar("F")

@@ -12,12 +12,11 @@ pipeline, which reads windows and words otherwise, every different answer is put
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,8 @@ import transformers
 from tqdm.auto import tqdm
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from app.core.errors import HooperError
-from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionAnswering, QuestionItem
+from scripts.bench.report import measurement_parser, run_measurement
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import OpenVersion, open_folder
 from scripts.peers.answer_rule import reference_answer, whole_words
@@ -65,26 +63,20 @@ class JudgedModel(transformers.BertForQuestionAnswering):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns: 0 where the second writing of the rule gives the same answers and every difference from the pipeline has a
     reason; else 1."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.peers.answers", description=(__doc__ or "").splitlines()[0])
+    parser = measurement_parser("scripts.peers.answers", __doc__)
     parser.add_argument("data", nargs="+", metavar="DATA", help="SQuAD files")
     parser.add_argument("--model", type=Path, default=Path("models/qa/1"), help="folder of a published version")
     parser.add_argument("--window", type=int, default=0, help="tokens of a window (default: what the model reads at once)")
     parser.add_argument("--paragraphs", type=int, default=1, help="neighbouring contexts made one (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=0, help="questions of each file; 0: all")
-    parser.add_argument("--output", type=Path, help="file for the report")
-    options = parser.parse_args(arguments)
-    try:
-        report = compare(options.model, options.data, options.limit, options.window, options.paragraphs)
-    except HooperError as error:
-        print(f"answers: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text, encoding="utf-8")
-    print(text, end="")
-    passed = report["reference"]["same_text"] >= MIN_AGREEMENT and not report["reasons"].get("unexplained")
-    return 0 if passed else EXIT_FAILED
+    return run_measurement(parser, _judged, arguments)
+
+
+def _judged(options: argparse.Namespace) -> dict[str, Any]:
+    report = compare(options.model, options.data, options.limit, options.window, options.paragraphs)
+    if report["reference"]["same_text"] < MIN_AGREEMENT or report["reasons"].get("unexplained"):
+        report["complaints"] = ["answers differ without a reason"]
+    return report
 
 
 def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 0, paragraphs: int = 1) -> dict[str, Any]:
@@ -110,25 +102,10 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
     predictions = predict(task, options, [example.item for example in examples], version.session, "Hooper")
     model = JudgedModel(version)
     pipe = _pipeline(version, model)
-    differences, otherwise, of_pipeline, of_reference, largest = [], [], [], [], 0.0
+    others = OtherAnswers(pipe, model.rows, options, length)
     for index, example in enumerate(tqdm(examples, desc="others", disable=not sys.stderr.isatty())):
-        own, encoded = predictions.answers[index].answers[0], predictions.encoded[index]
-        model.rows.remember(encoded, predictions.outputs[index])
-        reference = reference_answer(
-            pipe.tokenizer, model.rows.read, example.item.question, example.item.context, length, options.stride,
-            options.max_answer_tokens,
-        )  # fmt: skip
-        of_reference.append(reference)
-        if reference.answer.lower() == own.answer.lower():
-            largest = max(largest, abs(reference.score - own.score))
-        else:
-            otherwise.append({"where": example.where, "hooper": _span(own), "reference": _span(reference)})
-        other = _answers(pipe, example, options, 1)[0]
-        of_pipeline.append(other)
-        if own.answer != other.answer:
-            more = _answers(pipe, example, options, RUNNERS_UP)
-            reason = difference_reason(example.item.context, own, more, len(encoded.rows))
-            differences.append({"where": example.where, "reason": reason, "hooper": _span(own), "pipeline": _span(other)})
+        model.rows.remember(predictions.encoded[index], predictions.outputs[index])
+        others.add(example, predictions.answers[index].answers[0], len(predictions.encoded[index].rows))
 
     def metrics(answers: Sequence[Answer]) -> dict[str, Any]:
         headline = version.training.evaluate([Answers([answer], 0.0) for answer in answers], examples, {})["headline"]
@@ -144,19 +121,55 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
         "paragraphs": paragraphs,
         "windows_per_question": round(float(np.mean([len(encoded.rows) for encoded in predictions.encoded])), 2),
         "reference": {
-            "same_text": round(1 - len(otherwise) / len(examples), 4),
-            "largest_difference_of_scores": round(largest, 6),
-            "differences": otherwise,
+            "same_text": round(1 - len(others.from_reference) / len(examples), 4),
+            "largest_difference_of_scores": round(others.largest, 6),
+            "differences": others.from_reference,
         },
-        "same_text": round(1 - len(differences) / len(examples), 4),
-        "reasons": dict(Counter(difference["reason"] for difference in differences)),
+        "same_text": round(1 - len(others.from_pipeline) / len(examples), 4),
+        "reasons": dict(Counter(difference["reason"] for difference in others.from_pipeline)),
         "figures": {
             "hooper": metrics([answers.answers[0] for answers in predictions.answers]),
-            "reference": metrics(of_reference),
-            "pipeline": metrics(of_pipeline),
+            "reference": metrics(others.of_reference),
+            "pipeline": metrics(others.of_pipeline),
         },
-        "differences": differences,
+        "differences": others.from_pipeline,
     }
+
+
+@dataclass
+class OtherAnswers:
+    """The answers of the second writing of the rule and of the pipeline, and where Hooper's differ from them."""
+
+    pipe: Any
+    rows: JudgedRows
+    options: AnswerOptions
+    length: int
+    """Tokens of a window."""
+    of_reference: list[Answer] = field(default_factory=list)
+    of_pipeline: list[Answer] = field(default_factory=list)
+    from_reference: list[dict[str, Any]] = field(default_factory=list)
+    from_pipeline: list[dict[str, Any]] = field(default_factory=list)
+    largest: float = 0.0
+    """Difference of the scores of equal answers, of the second writing."""
+
+    def add(self, example: Example, own: Answer, num_windows: int) -> None:
+        """Ask both; `rows` remembers what the model says to the example."""
+        item, options = example.item, self.options
+        reference = reference_answer(
+            self.pipe.tokenizer, self.rows.read, item.question, item.context, self.length, options.stride,
+            options.max_answer_tokens,
+        )  # fmt: skip
+        self.of_reference.append(reference)
+        if reference.answer.lower() == own.answer.lower():
+            self.largest = max(self.largest, abs(reference.score - own.score))
+        else:
+            self.from_reference.append({"where": example.where, "hooper": _span(own), "reference": _span(reference)})
+        other = _answers(self.pipe, example, options, 1)[0]
+        self.of_pipeline.append(other)
+        if own.answer != other.answer:
+            reason = difference_reason(item.context, own, _answers(self.pipe, example, options, RUNNERS_UP), num_windows)
+            difference = {"where": example.where, "reason": reason, "hooper": _span(own), "pipeline": _span(other)}
+            self.from_pipeline.append(difference)
 
 
 def difference_reason(context: str, own: Answer, others: Sequence[Answer], num_windows: int) -> str:

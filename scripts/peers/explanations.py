@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import HooperError
-from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from app.runtime.encoder_engine import EncoderEngine
 from app.tasks.attribution import METHODS, Method, Spending
 from app.tasks.passage import Keep, Passage
+from scripts.bench.report import measurement_parser, run_measurement
 from scripts.export.published import open_version
 from scripts.training.evaluation import encode_all
 from scripts.training.records import read_records
@@ -171,26 +170,19 @@ def _means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns: 0 where every method beats random weights on every kind of item; else 1."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.peers.explanations", description="How faithful explanations are.")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="the model repository")
+    parser = measurement_parser("scripts.peers.explanations", __doc__, "models")
     parser.add_argument("--budget", type=int, default=4096, help="tokens that one explanation may read")
     parser.add_argument("--scale", type=float, default=1.0, help="more items or fewer than by default")
     parser.add_argument("--seed", type=int, default=1, help="draws the items; the method was chosen on those of seed 0")
-    parser.add_argument("--output", type=Path, help="file for the report")
-    options = parser.parse_args(arguments)
-    try:
-        report = compare(options.models, options.budget, options.scale, options.seed)
-    except HooperError as error:
-        print(f"explanations: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    text = json.dumps(report, indent=2) + "\n"
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text, encoding="utf-8")
-    print(text, end="")
+    return run_measurement(parser, _judged, arguments)
+
+
+def _judged(options: argparse.Namespace) -> dict[str, Any]:
+    report = compare(options.models, options.budget, options.scale, options.seed)
     key = "comprehensiveness_log_odds"
-    beaten = all(kind[method][key] > kind["random"][key] for kind in report["kinds"].values() for method in METHODS)
-    return 0 if beaten else EXIT_FAILED
+    if any(kind[method][key] <= kind["random"][key] for kind in report["kinds"].values() for method in METHODS):
+        report["complaints"] = ["random weights are as good as a method's"]
+    return report
 
 
 if __name__ == "__main__":

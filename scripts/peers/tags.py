@@ -10,7 +10,6 @@ thousandth. Every difference is put down to a reason, or is unexplained.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import typing
 import warnings
@@ -24,8 +23,6 @@ import torch
 import transformers
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from app.core.errors import HooperError
-from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
 from app.tasks.token_classification.task import (
     Aggregation,
     Entities,
@@ -35,6 +32,7 @@ from app.tasks.token_classification.task import (
     keys_of,
     softmax,
 )
+from scripts.bench.report import measurement_parser, run_measurement
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import OpenVersion, open_folder
 from scripts.peers.judged import TINY, JudgedRows, hub_tokenizer
@@ -70,25 +68,19 @@ class JudgedTagger(transformers.BertForTokenClassification):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns: 0 where every strategy gives the same entities and every difference has a reason; else 1."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.peers.tags", description=(__doc__ or "").splitlines()[0])
+    parser = measurement_parser("scripts.peers.tags", __doc__)
     parser.add_argument("data", nargs="+", metavar="DATA", help="files of tagged texts")
     parser.add_argument("--model", type=Path, default=Path("models/ner/1"), help="folder of a published version")
     parser.add_argument("--limit", type=int, default=0, help="texts of each file; 0: all")
-    parser.add_argument("--output", type=Path, help="file for the report")
-    options = parser.parse_args(arguments)
-    try:
-        report = compare(options.model, options.data, options.limit)
-    except HooperError as error:
-        print(f"tags: {error.detail}", file=sys.stderr)
-        return EXIT_SETUP
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text, encoding="utf-8")
-    print(text, end="")
+    return run_measurement(parser, _judged, arguments)
+
+
+def _judged(options: argparse.Namespace) -> dict[str, Any]:
+    report = compare(options.model, options.data, options.limit)
     by_strategy = report["strategies"].values()
-    passed = all(entry["same"] >= MIN_AGREEMENT and UNEXPLAINED not in entry["reasons"] for entry in by_strategy)
-    return 0 if passed else EXIT_FAILED
+    if any(entry["same"] < MIN_AGREEMENT or UNEXPLAINED in entry["reasons"] for entry in by_strategy):
+        report["complaints"] = ["entities differ without a reason"]
+    return report
 
 
 def compare(folder: Path, sources: Sequence[str], limit: int = 0) -> dict[str, Any]:

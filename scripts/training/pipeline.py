@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,32 @@ import torch
 
 from app.core.artefact import check_name
 from app.core.errors import InvalidSettings
-from app.core.manifest import read_manifest
 from app.data import Record
-from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider
-from app.tasks.registry import installed_tasks
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.card import CardInput, write_card
 from scripts.export.export import Exported, try_export
 from scripts.export.formatting import Say, describe_beginning, describe_cost, describe_metrics, describe_perplexity
-from scripts.export.optimize import num_bytes
-from scripts.export.publish import contents_of, publish
 from scripts.export.seq2seq.trained import TrainedWriter, WrittenVersion, make_version
-from scripts.export.succession import FINGERPRINT, Succession, judge_succession
 from scripts.export.torch_reference import torch_reference
-from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
+from scripts.export.verified_graph import describe_layout, make_graph
 from scripts.export.verify import Reference
-from scripts.report.build import write_run_report
 from scripts.tasks import training_task
 from scripts.tasks.generation.task import GenerationTraining
-from scripts.tasks.spec import Prepared, TrainingRow, TrainingTask
+from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training import pretrained, trained_rows
-from scripts.training.baselines import compare_baselines, describe_baselines, unbeaten
 from scripts.training.budget import length_cost
-from scripts.training.callbacks import Callback, ExperimentTracker, check_trackers, notify
+from scripts.training.callbacks import Callback, ExperimentTracker, check_trackers
 from scripts.training.casing import add_capitals, folded_for_trial, with_capitals
-from scripts.training.columns import data_format, with_task
-from scripts.training.data import Dataset, Example, data_notes, held_out_fingerprint, read_all, read_corrections
+from scripts.training.columns import with_task
+from scripts.training.data import Example, data_notes, read_all, read_corrections
 from scripts.training.data_checks import check_vocabulary
 from scripts.training.disk import check_writable, disk_needs, disk_room
 from scripts.training.distillation import open_teacher, with_teacher_logits
-from scripts.training.evaluation import RowRunner
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
 from scripts.training.pretrained import BaseModel
 from scripts.training.processes import is_main_process, wait_for_all
-from scripts.training.recipe import Recipe, to_command
+from scripts.training.publication import Publication, PublishedModel, PublishingRun, Trained
+from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder, refusals_told
 from scripts.training.seq2seq import models as seq2seq
 from scripts.training.seq2seq.generate import make_judge
@@ -57,11 +46,6 @@ from scripts.training.seq2seq.perplexity import measure_perplexity
 from scripts.training.seq2seq.tokenizer import PairTokenizer
 from scripts.training.small_data import begin_with_probe, resolved
 from scripts.training.trainer import Judge
-
-SHOWN_FROM = 50
-"""Held-out items of which one is shown as a request."""
-EASILY_TYPED = 160
-"""Characters of a request that is short enough."""
 
 
 @dataclass(frozen=True)
@@ -75,43 +59,6 @@ class Beginning:
     tokenizer: Tokenizer
     recipe: Recipe
     """With everything decided that was `auto`."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A fine-tuned model, and what is needed to feed it."""
-
-    model: Any
-    base: BaseModel
-    tokenizer: str
-    max_tokens: int
-    cost: dict[str, Any]
-    history: Mapping[str, Any] = field(default_factory=dict)
-    """Losses and learning rates, as `history_of` gives them."""
-    untrained: Sequence[Any] = ()
-    """What the base model answered to the held-out rows, of a task that is compared with it."""
-    writing: PairTokenizer | None = None
-    """Of a model that writes, in place of a plain tokenizer."""
-    perplexity: Mapping[str, Any] = field(default_factory=dict)
-    """Of a model that writes, on the held-out targets; `before` training, too, where it had learnt something."""
-
-    @property
-    def reader(self) -> Tokenizer:
-        """The tokenizer with the length of the longest input."""
-        return self.writing or Tokenizer(self.tokenizer, self.max_tokens)
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """What the line made."""
-
-    folder: Path
-    evaluation: dict[str, Any]
-    request: dict[str, Any]
-    """A held-out item to try it with, as its fields."""
-    succession: Succession
-    report: Path | None = None
-    """The page of its report, if it could be written."""
 
 
 class Pipeline:
@@ -314,12 +261,18 @@ class Pipeline:
     def export(self, prepared: Prepared, trained: Trained, reference: Reference) -> PublishedModel:
         """export > optimize > verify > quantize > verify > card > publish."""
         with refusals_told(self.run_folder), tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            version: WrittenVersion | None = None
             if isinstance(self.training, GenerationTraining):
                 version = make_version(self._written(trained), reference, Path(folder), self.say)
-                return self.publish(prepared, trained, reference, version.contents.verified, version)
-            storage, axis = self.recipe.storage, self.training.output_axis
-            verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
-            return self.publish(prepared, trained, reference, verified)
+                verified = version.contents.verified
+            else:
+                storage, axis = self.recipe.storage, self.training.output_axis
+                verified = make_graph(trained.model, axis, storage, reference, Path(folder), self.say)
+            return Publication(self._publishing_run, prepared, trained, reference, verified, version).publish(self._callbacks)
+
+    @property
+    def _publishing_run(self) -> PublishingRun:
+        return PublishingRun(self.recipe, self.training, self.run_folder, self.say, self.script, self.recipe_file)
 
     def _written(self, trained: Trained) -> TrainedWriter:
         """What a model that writes is published from."""
@@ -327,51 +280,6 @@ class Pipeline:
         if not isinstance(training, GenerationTraining) or tokenizer is None:
             raise TypeError(f"a model for {training.name} does not write")
         return TrainedWriter(self.recipe, training, trained.model, trained.base, tokenizer)
-
-    def publish(
-        self,
-        prepared: Prepared,
-        trained: Trained,
-        reference: Reference,
-        verified: VerifiedGraph,
-        version: WrittenVersion | None = None,
-    ) -> PublishedModel:
-        """card > publish, with the figures of the very graph that is published.
-
-        Args:
-            version: of a model that writes, `verified` being its encoder.
-        """
-        recipe = self.recipe
-        answers, options = verified.predictions.answers, dict(reference.task_options)
-        succession = judge_succession(recipe, self.training, reference.examples, answers, options)
-        evaluation = self._evaluation(prepared, trained, reference, verified)
-        if version is not None:
-            evaluation |= version.int8_evaluation
-        if succession.record:
-            evaluation["replaces"] = succession.record
-        card = self._card(prepared, trained, verified, evaluation, version)
-        if version is None:
-            name, tokenizer = trained.base.name, trained.reader
-            contents = contents_of(
-                recipe, recipe.task, name, trained.tokenizer, tokenizer, verified, reference, evaluation, card
-            )
-        else:
-            contents = replace(version.contents, evaluation=evaluation, card=card, description=recipe.description)
-        contents = replace(contents, data_format=data_format(recipe, prepared))
-        folder = publish(contents, Path(recipe.models), succession.serves)
-        self.say("publish", str(folder))
-        if succession.sentence:
-            self.say("", succession.sentence)
-        if not succession.serves:
-            self.say("", f"to let it serve: {succession.promotion(recipe.models)}")
-        self._keep_rows(folder, prepared.dataset, trained.base)
-        session: RowRunner = (
-            EncoderEngine(verified.file, verified.graph, choose_provider("cpu")) if version is None else version.runner
-        )
-        notify(self._callbacks, "on_publish", evaluation["headline"], folder)
-        sections = {"baselines": evaluation["baselines"], "history": dict(trained.history), **_perplexity_section(trained)}
-        report = self._report(folder, prepared, reference, verified, session, sections)
-        return PublishedModel(folder, evaluation, request_of(self.training, reference.examples), succession, report)
 
     def begin(self, recipe: Recipe, prepared: Prepared, start: pretrained.Start, resume: bool = False) -> Beginning:
         """The model with its head, the tokenizer cut to its longest input, and the recipe by which this data is trained."""
@@ -504,92 +412,6 @@ class Pipeline:
             rows, lambda: open_teacher(teacher, self.training, options).answers(examples), logits_file, resume
         )
 
-    def _evaluation(
-        self, prepared: Prepared, trained: Trained, reference: Reference, verified: VerifiedGraph
-    ) -> dict[str, Any]:
-        dataset = prepared.dataset
-        return {
-            **evaluation_of(verified, reference),
-            **({"perplexity": dict(trained.perplexity)} if trained.perplexity else {}),
-            "baselines": self._baselines(prepared, trained, verified.predictions.answers, reference),
-            "data": {
-                "trained_on": len(dataset.train),
-                "held_out": len(dataset.validation),
-                FINGERPRINT: held_out_fingerprint(dataset.validation),
-                "broken": len(dataset.broken),
-                "left_out_because_held_out": dataset.num_leaked,
-                **({"corrections": dataset.num_corrections} if self.recipe.from_feedback else {}),
-            },
-            "training": trained.cost,
-            **({"script": self.script} if self.script else {"command": to_command(self.recipe, self.recipe_file)}),
-        }
-
-    def _baselines(
-        self, prepared: Prepared, trained: Trained, answers: Sequence[Any], reference: Reference
-    ) -> dict[str, dict[str, Any]]:
-        """What methods without a transformer reach on the same held-out rows, and perhaps the base model."""
-        dataset, options = prepared.dataset, reference.task_options
-        untrained = [(f"{trained.base.name}, untrained", trained.untrained)] if trained.untrained else []
-        others = self.training.baselines(dataset.train, dataset.validation, options)
-        baselines = compare_baselines(self.training, [*untrained, *others], dataset.validation, answers, options)
-        names = self.training.metric_names(options)
-        lines = [*describe_baselines(baselines, names), *unbeaten(baselines, names)]
-        for number, line in enumerate(lines):
-            self.say("" if number else "baseline", line)
-        return baselines
-
-    def _keep_rows(self, folder: Path, dataset: Dataset, base: BaseModel) -> None:
-        """For reports on other data, which say what of it was trained on."""
-        before = None if base.version is None else trained_rows.find(base.version, Path(self.recipe.runs))
-        try:
-            trained_rows.keep(self.run_folder.path, read_manifest(folder), dataset, before)
-        except OSError as error:  # the model is published, and answers without it
-            self.say("", f"which rows were trained on could not be written down: {error.strerror or error}")
-
-    def _report(
-        self,
-        folder: Path,
-        prepared: Prepared,
-        reference: Reference,
-        verified: VerifiedGraph,
-        session: RowRunner,
-        sections: Mapping[str, Any],
-    ) -> Path | None:
-        try:
-            page = write_run_report(folder, prepared, reference, verified, session, self.run_folder.path, sections)
-        except Exception as error:  # whatever it is: the model is published, and nothing of it depends on its report
-            self.say("", f"no report was written: {error}")
-            return None
-        self.say("report", str(page))
-        return page
-
-    def _card(
-        self,
-        prepared: Prepared,
-        trained: Trained,
-        verified: VerifiedGraph,
-        evaluation: dict[str, Any],
-        version: WrittenVersion | None,
-    ) -> str:
-        parity = dict(verified.parity)
-        if self.recipe.storage != "fp32":
-            parity = {"before quantization": verified.exported, **parity}
-        return write_card(
-            CardInput(
-                recipe=self.recipe,
-                base_model=trained.base.name,
-                dataset=prepared.dataset,
-                max_tokens=trained.max_tokens,
-                num_bytes=num_bytes(verified.file) + (version.num_decoder_bytes if version else 0),
-                evaluation=evaluation,
-                parity=parity,
-                cost=trained.cost,
-                command=self.script or evaluation["command"],
-                language="python" if self.script else "sh",
-                notes=prepared.sentences,
-            )
-        )
-
 
 def beginning_of(base: BaseModel, recipe: Recipe, model: Any) -> dict[str, Any] | None:
     """What a training takes over of a published version; None where it begins with another base model.
@@ -610,21 +432,6 @@ def beginning_of(base: BaseModel, recipe: Recipe, model: Any) -> dict[str, Any] 
         "storage": version.graph.storage,
         "head_kept": head_kept,
     }
-
-
-def _perplexity_section(trained: Trained) -> dict[str, Any]:
-    """Of the report."""
-    return {"perplexity": describe_perplexity(trained.perplexity)} if trained.perplexity else {}
-
-
-def request_of(training: TrainingTask, examples: Sequence[Example]) -> dict[str, Any]:
-    """The fields of a held-out item that is easily typed: of the first ones the first that is short, else the shortest."""
-    served = installed_tasks()[training.name].fields  # training may compare an item with others
-    items = [
-        {field: value for field, value in training.item_fields(example.item).items() if field in served}
-        for example in examples[:SHOWN_FROM]
-    ]
-    return min(items, key=lambda fields: max(EASILY_TYPED, len(json.dumps(fields))))
 
 
 def _device() -> str:
