@@ -221,4 +221,5 @@ def test_at_a_signal_streams_go_on_within_the_time_to_drain_and_then_end_in_word
             name, problem = long.end()
         assert (name, problem["status"]) == ("error", 503)
         assert "stopped before the text was finished" in problem["detail"]
+        writing.pace("g")  # else the step that it is in hangs, which is waited for
         assert writing.service.wait() == 0

@@ -139,6 +139,7 @@ async def test_more_spans_than_the_queue_holds_are_dropped_and_the_end_does_not_
     assert 0 < len(kept.spans) < 5000
 
 
+@pytest.mark.slow  # tests/integration/test_tracing.py shows it of a process
 async def test_a_collector_that_is_not_there_fails_no_request(start: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "opentelemetry")
     async with start(traces_endpoint=f"http://127.0.0.1:{free_port()}") as service:

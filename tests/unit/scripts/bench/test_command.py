@@ -14,9 +14,9 @@ from app.core.errors import SetupError
 from scripts.bench import command
 from scripts.bench.command import BenchReport, LoadLine, main
 from scripts.bench.load import LoadResult, Sample, model_state
-from scripts.bench.service import start_service
+from scripts.bench.service import Address
 from scripts.bench.texts import LONG_SHARE, PROFILES, profile_texts
-from tests.support.live_service import ROOT, free_port
+from tests.support.live_service import ROOT, free_port, serving
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 MODEL = {"name": "sentiment", "version": 1, "provider": "CPUExecutionProvider", "precision": "fp32", "layout": "packed"}
@@ -87,9 +87,8 @@ def test_a_service_is_really_asked_without_torch_and_onnx_and_only_a_model_that_
     assert all(line["failed"] == 0 < line["texts_per_s"] for line in found["lines"])
     assert found["ceilings"]["short"]["texts_per_s"] > 0
     assert found["matrix_gflop_per_s"] is None
-    settings = {"HOOPER_MODELS": str(tmp_path), "HOOPER_DEVICE": "cpu"}
-    with start_service(settings) as service, pytest.raises(SetupError, match="reader does not classify texts"):
-        model_state(service.address, "reader")
+    with serving(tmp_path) as service, pytest.raises(SetupError, match="reader does not classify texts"):
+        model_state(Address.of(service.url), "reader")
 
 
 def test_the_options_former_name_for_comparing_still_compares(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,15 +135,12 @@ def test_a_graph_without_branches_is_left_alone(tmp_path: Path, export: Any) -> 
     assert write_without_branches(file, tmp_path / "straight.onnx") == file
 
 
+@pytest.mark.slow  # how branches go is shown by small graphs, above
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("family", "config"),
     [
-        pytest.param(
-            "Deberta",
-            {**RELATIVE, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
-            marks=pytest.mark.slow,
-        ),
+        ("Deberta", {**RELATIVE, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}),
         ("DebertaV2", {**RELATIVE, "position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm"}),
     ],
 )

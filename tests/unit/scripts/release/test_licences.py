@@ -23,6 +23,7 @@ from tests.support.live_service import ROOT
 from tests.support.tiny_model import publish_tiny
 
 
+@pytest.mark.slow  # as make release-check does, too
 def test_licences_are_those_that_pip_licenses_reads() -> None:
     licences = installed_licences()
     assert licences["fastapi"] == "MIT"

@@ -131,15 +131,17 @@ def test_labels_of_another_model_are_refused(place: Path, capsys: pytest.Capture
     assert not Path("runs").exists()
 
 
-def test_judging_a_published_model_needs_no_torch(place: Path) -> None:
-    publish_tiny(place / "models")
+def test_judging_and_comparing_published_models_need_no_torch(place: Path) -> None:
+    for version in (1, 2):
+        publish_tiny(place / "models", version=version)
     Path("dev.csv").write_text(DATA)
     code = "import sys\n"
-    code += "from scripts.report.command import main\n"
-    code += "main(['tiny', '--data', 'dev.csv']); print('torch' in sys.modules)"
+    code += "from scripts.report import command, compare_command\n"
+    code += "ended = [command.main(['tiny', '--data', 'dev.csv']), compare_command.main(['tiny/1', 'tiny/2', '--json'])]\n"
+    code += "print(ended, 'torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(Path(command.__file__).parents[2])}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "False"
+    assert ran.stdout.splitlines()[-1] == "[0, 0] False"
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_left_as_it_was(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ import pytest
 
 from app.core.manifest import read_manifest
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.report import compare_command as command
 from scripts.report.compare_command import as_lines, main
 from scripts.training.data import Dataset, Example
 from scripts.training.trained_rows import keep
@@ -151,15 +147,6 @@ def test_what_cannot_be_compared_is_one_sentence(other: str, said: str, capsys: 
     as_lines = capsys.readouterr().err
     assert said in as_lines
     assert as_lines.count("\n") == 1
-
-
-def test_comparing_needs_no_torch() -> None:
-    code = "import sys\n"
-    code += "from scripts.report.compare_command import main\n"
-    code += "main(['tiny/1', 'tiny/2', '--json']); print('torch' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": str(Path(command.__file__).parents[2])}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "False"
 
 
 def test_rows_that_one_was_trained_on_are_counted_and_left_out_of_second_figures(capsys: pytest.CaptureFixture[str]) -> None:
