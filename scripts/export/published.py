@@ -214,20 +214,8 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
     manifest, graph = version.manifest, version.manifest.graph
     if manifest.decoder is not None:
         return _publish_int8_step(version, manifest.decoder, recipe, models, say)
-    if variant.precision in graph.variants:
-        raise InvalidSettings(f"{folder} has an {variant.precision} variant already")
-    if graph.storage not in variant.storages:
-        storages = " or ".join(sorted(variant.storages))
-        raise InvalidSettings(
-            f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {variant.precision} variant"
-        )
-    data = load_eval_data(version.training, manifest.task_options, recipe, manifest.data_format)
-    say("load", data.origin)
-    examples = data.examples
-    if 0 < variant.max_rows < len(examples):
-        examples = random.Random(recipe.seed).sample(list(examples), variant.max_rows)
-        say("", f"{len(examples):,} of them are drawn")
-    reference = version.answers(examples)
+    _check_may_have(variant, version)
+    reference = version.answers(_drawn_examples(variant, version, recipe, say))
     # its predictions are nearly those of the version that it is made from, which is no reason to serve another one
     with next_release(models, manifest.name, serves=False) as release:
         release.add_files(version.artefact)
@@ -248,6 +236,28 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         }
         release.seal(manifest.model_copy(update=update))
     return release.folder
+
+
+def _check_may_have(variant: Variant, version: OpenVersion) -> None:
+    graph, folder = version.manifest.graph, version.folder
+    if variant.precision in graph.variants:
+        raise InvalidSettings(f"{folder} has an {variant.precision} variant already")
+    if graph.storage not in variant.storages:
+        storages = " or ".join(sorted(variant.storages))
+        raise InvalidSettings(
+            f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {variant.precision} variant"
+        )
+
+
+def _drawn_examples(variant: Variant, version: OpenVersion, recipe: Recipe, say: Say) -> Sequence[Example]:
+    """Held-out ones, as many as the variant is judged by at most."""
+    data = load_eval_data(version.training, version.manifest.task_options, recipe, version.manifest.data_format)
+    say("load", data.origin)
+    if not 0 < variant.max_rows < len(data.examples):
+        return data.examples
+    examples = random.Random(recipe.seed).sample(list(data.examples), variant.max_rows)
+    say("", f"{len(examples):,} of them are drawn")
+    return examples
 
 
 def _publish_int8_step(version: OpenVersion, decoder: Decoder, recipe: Recipe, models: Path, say: Say) -> Path:

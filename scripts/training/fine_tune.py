@@ -101,8 +101,7 @@ def fine_tune(
         merge_adapters(learner)
     if recipe.cased:
         fold_capitals(model)
-    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    cost = _cost(setup, trainer, result, resumed)
+    cost = _cost(setup, trainer, result, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     if recipe.autofit:
         cost["autofit"] = autofit_record(
             trainer.state, len(validation_split), stopping_metric(task, judge), is_error(task, judge)
