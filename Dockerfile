@@ -74,7 +74,7 @@ FROM python AS runtime
 ENV ORT_DISABLE_TELEMETRY=1
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Hooper" \
-      org.opencontainers.image.description="Serves BERT: classification, question answering and summarization over HTTP" \
+      org.opencontainers.image.description="Serves BERT, and small models that write, over HTTP" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -69,7 +69,7 @@ def build_application(
     """All routes of the HTTP contract over an application whose lifespan sets `state.hooper`."""
     app = FastAPI(
         title="Hooper",
-        summary="Serves BERT: classification, question answering and summarization over REST, on the hardware that is there.",
+        summary="Serves BERT, and small models that write, over REST, on the hardware that is there.",
         description=DESCRIPTION,
         version=product_version(),
         openapi_tags=TAGS,
