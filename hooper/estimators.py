@@ -34,8 +34,9 @@ from scripts.tasks.text_classification.labels import MULTI
 from scripts.training.bars import quiet
 from scripts.training.data import Example, normalized
 from scripts.training.evaluation import predict
-from scripts.training.pipeline import Pipeline, Trained
+from scripts.training.pipeline import Pipeline
 from scripts.training.pretrained import BaseModel, Start, find_start
+from scripts.training.publication import Trained
 from scripts.training.recipe import FIELDS, WRITING, Recipe, recipe_of
 from scripts.training.run_folder import Interrupted
 
