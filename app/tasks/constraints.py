@@ -14,7 +14,7 @@ import numpy as np
 
 from app.core.errors import InvalidInput, NotEnabled
 from app.core.types import Array
-from app.tasks.tokenizer import Tokenizer
+from app.tasks.tokenizer import Tokenizer, encodable
 
 Kind = Literal["schema", "regex", "choices"]
 MAX_SCHEMA_CHARACTERS = 65_536
@@ -34,6 +34,8 @@ LIMITS = {
     "max_grammar_size": 100_000,
 }
 """Of llguidance, by its own names: an expression that needs more is refused, at its beginning or where it comes to that."""
+IN_WORDS = {"NoExtensionBias": "no text obeys it, or none that ends"}
+"""What the library says by the name of a state alone."""
 STUCK = "the model has no token with which the text could go on"
 PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 """Where the library finds something wrong, in what was made here of what was sent."""
@@ -65,6 +67,8 @@ class OutputFormat:
             InvalidInput: it is too large.
         """
         value = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+        if not encodable(value):
+            raise InvalidInput("contains a lone surrogate, which is not valid Unicode", "schema")
         if len(value) > MAX_SCHEMA_CHARACTERS:
             raise InvalidInput(f"has {len(value)} characters; at most {MAX_SCHEMA_CHARACTERS} are read", "schema")
         return cls("schema", value)
@@ -225,7 +229,7 @@ def _reason(error: str) -> str:
     """The library's message in one sentence; of an expression it draws the place below it."""
     lines = [line.strip() for line in error.splitlines()]
     said = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), PLACE.sub("", lines[0]))
-    return f"cannot be followed: {said}"
+    return f"cannot be followed: {IN_WORDS.get(said, said)}"
 
 
 def _llguidance() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from huggingface_hub import InferenceClient
+from huggingface_hub import AsyncInferenceClient, InferenceClient
 
 from tests.support.live_service import LiveService, serving
 from tests.support.tiny_continuer import publish_tiny_continuer
@@ -110,3 +110,22 @@ def test_hugging_faces_client_holds_a_conversation(talking: LiveService, expecte
     assert answer.choices[0].message.content == expected
     parts = list(asked.chat_completion(MESSAGES, model=MODEL, max_tokens=6, stream=True))
     assert "".join(part.choices[0].delta.content or "" for part in parts) == expected
+
+
+async def test_hugging_faces_clients_continue_a_text_and_the_asynchronous_one_does_all_of_it(
+    talking: LiveService, expected: str
+) -> None:
+    url = f"{talking.url}/models/{MODEL}"
+    named = InferenceClient(model=url)
+    assert named.text_generation(PROMPT, max_new_tokens=6) == expected
+    assert named.text_generation(PROMPT, max_new_tokens=6, return_full_text=True) == PROMPT + expected
+    assert "".join(named.text_generation(PROMPT, max_new_tokens=6, stream=True)) == expected
+    async with AsyncInferenceClient(model=url) as client:
+        assert await client.text_generation(PROMPT, max_new_tokens=6) == expected
+        pieces = await client.text_generation(PROMPT, max_new_tokens=6, stream=True)
+        assert "".join([piece async for piece in pieces]) == expected
+    async with AsyncInferenceClient(base_url=talking.url) as client:
+        answer = await client.chat_completion(MESSAGES, model=MODEL, max_tokens=6)
+        assert answer.choices[0].message.content == expected
+        parts = await client.chat_completion(MESSAGES, model=MODEL, max_tokens=6, stream=True)
+        assert "".join([part.choices[0].delta.content or "" async for part in parts]) == expected

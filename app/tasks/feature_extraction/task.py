@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,6 +28,11 @@ SAME_COSINE = 0.995
 """Two models' vectors of a text that are so near to each other are the same: what the parity gate and a shadow count."""
 DECIMALS = 8
 """Of a component: float32 holds no more of a vector of length 1, and a number that is short costs less on the line."""
+SAME_TOKENS = 0.6
+"""Share of tokens that come again where their text is tokenized: 1 of a whole text's; of texts that are cut within a word, and
+of 8 tokens or more, 0.67 at least, and of numbers of another tokenizer, with one in two among the unused, 0.7 at most."""
+NUM_LOOKED_AT = 64
+SEND_TEXTS = "send texts, which are tokenized here"
 NUM_NAMED = 10
 """Prompts or sizes of the model that an error names."""
 
@@ -162,7 +168,7 @@ class FeatureExtraction:
         self._sizes = tuple(matryoshka_dimensions)
         self._can_cut = is_matryoshka or bool(matryoshka_dimensions)
         self._max_tokens, self._vocabulary_size = tokenizer.max_tokens, tokenizer.vocabulary_size()
-        self._pieces = tokenizer.pieces()
+        self._tokenizer, self._pieces = tokenizer, tokenizer.pieces()
 
     # rows
 
@@ -194,13 +200,20 @@ class FeatureExtraction:
         if not item.token_ids:
             return [refuse_text(item.text, "text") or self._prompted(item.text, self._prompt(options))]
         wrong = next((number for number in item.token_ids if not 0 <= number < self._vocabulary_size), None)
-        if wrong is None:
-            return [item.token_ids]
-        reason = (
-            f"{wrong} is no token of this model, whose own tokenizer knows {self._vocabulary_size}; send texts, which are"
-            " tokenized here"
-        )
-        return [InvalidInput(reason, "text")]
+        if wrong is not None:
+            reason = f"{wrong} is no token of this model, whose own tokenizer knows {self._vocabulary_size}; {SEND_TEXTS}"
+            return [InvalidInput(reason, "text")]
+        if not self._are_own(item.token_ids[:NUM_LOOKED_AT]):
+            return [
+                InvalidInput(f"the model's own tokenizer makes other tokens of the text that these are; {SEND_TEXTS}", "text")
+            ]
+        return [item.token_ids]
+
+    def _are_own(self, token_ids: Sequence[int]) -> bool:
+        """Whether the text of these tokens is made of much the same again: of other tokenizers' numbers it is not."""
+        text = self._tokenizer.decode(token_ids, skip_special_tokens=False)
+        (again,) = self._pieces.encode([text])
+        return SequenceMatcher(None, token_ids, again.ids, autojunk=False).ratio() >= SAME_TOKENS
 
     def _compared(self, item: SimilarityItem, options: EmbedOptions) -> Iterator[Reading]:
         fields = [("source_sentence", item.source_sentence, item.source_prompt)]

@@ -20,7 +20,9 @@ from app.tasks.spec import WritingCodec
 from app.tasks.text_generation.task import ContinueOptions, Prompt, TextGeneration
 
 MAX_TOP_LOGPROBS = 20
-MAX_BIASES = 1024
+MAX_BIASES = 64
+"""As many fields as an object of a body may have."""
+MAX_TOKEN_ID = 2**31 - 1
 USUAL_COMPLETION_TOKENS = 16
 """Of a completion, where nobody says: OpenAI's own number."""
 UNUSED = frozenset({
@@ -36,7 +38,7 @@ SAY_NOTHING: Mapping[str, Sequence[Any]] = {
 Number = Annotated[float, Field(strict=True)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS, strict=True)]
-Whole = Annotated[int, Field(ge=0, strict=True)]
+Whole = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID, strict=True)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 RENAMED = {"num_return_sequences": "n", "schema": "response_format", "regex": "response_format", "inputs": "prompt"}
 """Fields by the names that the other routes have for them."""
@@ -87,10 +89,12 @@ class WritingRequest(Request):
     n: Annotated[int, Field(ge=1, le=MAX_BEAMS, strict=True)] | None = Field(
         None, description="How many texts to write of each prompt; several where they are drawn."
     )
-    logit_bias: Annotated[dict[Annotated[int, Field(ge=0)], Bias], Field(max_length=MAX_BIASES)] | None = Field(
-        None,
-        description=f"What is added to the logits of up to {MAX_BIASES} tokens, -100 to 100 each, by the token's id.",
-        examples=[None],
+    logit_bias: Annotated[dict[Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)], Bias], Field(max_length=MAX_BIASES)] | None = (
+        Field(
+            None,
+            description=f"What is added to the logits of up to {MAX_BIASES} tokens, -100 to 100 each, by the token's id.",
+            examples=[None],
+        )
     )
     stream: Annotated[bool, Field(strict=True)] | None = Field(None, description="Whether the text is sent as it is written.")
     stream_options: StreamOptions | None = Field(None, description="What a stream tells besides.")

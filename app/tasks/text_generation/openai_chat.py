@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result, StreamedText
@@ -30,6 +30,8 @@ from app.tasks.text_generation.openai import (
 )
 from app.tasks.text_generation.task import Prompt, TextGeneration
 
+MAX_SHOWN = 40
+"""Characters of what was sent that an error repeats."""
 CALL = "<tool_call>"
 TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|$)", re.DOTALL)
 
@@ -48,6 +50,14 @@ class TextPart(Request):
 
     type: Literal["text"] = Field(description="What it is: of other kinds, models here read nothing.")
     text: str = Field(description="The text.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_no_other_kind(cls, value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind != "text":
+            raise ValueError(f"models here read text alone, and nothing of a part of the type {kind[:MAX_SHOWN]!r}")
+        return value
 
 
 class CalledFunction(Request):
@@ -69,11 +79,19 @@ class ChatMessage(Request):
     """What somebody said."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(description="Who said it.")
-    content: str | list[TextPart] | None = Field(None, description="What was said.")
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)] | None = Field(
+        None, description="What was said; nothing where an assistant called functions alone."
+    )
     name: str | None = Field(None, description="What who said it is called, for templates that tell it.")
     tool_calls: list[ToolCall] | None = Field(None, description="Of an assistant: what was called.")
     tool_call_id: str | None = Field(None, description="Of a tool: which call it answers.")
     refusal: None = Field(None, description="Changes nothing.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ChatMessage:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError(f"content is required, of the role {self.role}")
+        return self
 
     def as_template_reads_it(self) -> dict[str, Any]:
         """In the form that chat templates are written for."""
@@ -137,7 +155,13 @@ class ResponseFormat(Request):
         return OutputFormat.of_schema({"type": "object"}) if self.type == "json_object" else None
 
 
-Scalar = str | bool | float | None
+def _no_list(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        raise ValueError("should be a text, a number, true, false or null")
+    return value
+
+
+Scalar = Annotated[str | bool | float | None, BeforeValidator(_no_list)]
 
 
 class ChatCompletionRequest(WritingRequest):

@@ -98,6 +98,8 @@ class TextGeneration(GenerativeTask):
             new = f"{options.max_new_tokens} new ones" if options.max_new_tokens else "one more"
             reason = f"the text has {num_tokens} tokens; with {new} they are more than the {max_length} that the model reads"
             return TooLarge(f"{reason} and writes", () if isinstance(item, Prompt) else ("truncate",))
+        if not num_tokens:
+            return InvalidInput("must not be empty: the model reads no token of it", "text")
         kept = token_ids[max(0, num_tokens - limit) :]
         before = item.text if options.return_full_text else ""
         return self.encoded([template.row(kept)], (before, ""), len(kept) < len(token_ids), options)

@@ -20,6 +20,8 @@ from app.tasks.feature_extraction.task import (
     cosine,
 )
 from app.tasks.manifest_options import checked_options
+from app.tasks.tokenizer import Tokenizer
+from tests.support.live_service import ROOT
 from tests.support.tiny_model import VOCABULARY, tiny_tokenizer
 
 GOOD, BAD, FILM, VERY = (VOCABULARY[word] for word in ("good", "bad", "film", "very"))
@@ -193,6 +195,16 @@ def test_token_ids_of_another_tokenizer_are_refused() -> None:
     assert (
         str(error) == "text: 99 is no token of this model, whose own tokenizer knows 14; send texts, which are tokenized here"
     )
+
+
+def test_numbers_that_mean_other_words_to_another_tokenizer_are_refused() -> None:
+    tokenizer = Tokenizer.from_file(ROOT / "models/embed/1/tokenizer.json", 512)
+    shipped = FeatureExtraction(tokenizer, 384)
+    of_openai = (83, 1609, 5963, 374, 2294, 0)  # "tiktoken is great!", as OpenAI's cl100k_base has it
+    assert "makes other tokens of the text" in str(refusal(shipped, EmbedItem("", of_openai)))
+    (own,) = tokenizer.pieces().encode(["tiktoken isn't great, naïve or 3.5 %! 日本語 🙂"])
+    encoded(shipped, EmbedItem("", tuple(own.ids)))
+    encoded(shipped, EmbedItem("", tuple(own.ids[1:-1])))  # as of a text that was cut within a word
 
 
 # --- comparing

@@ -38,6 +38,10 @@ async def complete(service: Service, prompt: Any, status: int = 200, **options: 
     return await chat(service, path="/v1/completions", status=status, prompt=prompt, **options)
 
 
+def schema_format(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+
+
 def chunks(response: Any) -> list[dict[str, Any]]:
     lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
     assert lines[-1] == "[DONE]"
@@ -171,6 +175,38 @@ async def test_an_answer_obeys_its_format(service: Service) -> None:
     assert anything["choices"][0]["message"]["content"].startswith("{")
 
 
+def sent_by_langchain(**own: Any) -> dict[str, Any]:
+    """As `langchain-openai` 1.7.4 sends it, recorded: with what it needs, it would be a dozen packages more."""
+    return {"model": TASK, "stream": False, "max_completion_tokens": 300, "temperature": 0.0, **own}
+
+
+async def test_langchains_classes_find_what_they_read(service: Service) -> None:
+    river = {
+        "properties": {"is_long": {"title": "Is Long", "type": "boolean"}}, "required": ["is_long"], "title": "River",
+        "type": "object", "additionalProperties": False,
+    }  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"schema": river, "name": "River", "strict": True}}
+    (choice,) = (await chat(service, HELLO, **sent_by_langchain(response_format=form))).json()["choices"]
+    assert (choice["message"]["refusal"], set(json.loads(choice["message"]["content"]))) == (None, {"is_long"})
+    told = chunks(await chat(service, HELLO, **sent_by_langchain(stream=True)))
+    assert "".join(part["choices"][0]["delta"].get("content", "") for part in told) == " the film was good"
+    legacy = {
+        "frequency_penalty": 0,
+        "logprobs": None,
+        "max_tokens": 6,
+        "n": 1,
+        "presence_penalty": 0,
+        "seed": None,
+        "top_p": 1,
+    }
+    answer = (await complete(service, ["the film", "was good"], model=TASK, temperature=0.0, **legacy)).json()
+    assert [choice["text"] for choice in answer["choices"]] == [" the film", " was good"]
+    tool = sent_by_langchain(
+        tools=[TOOL], parallel_tool_calls=False, tool_choice={"type": "function", "function": {"name": "see"}}
+    )
+    assert (await chat(service, HELLO, status=400, **tool)).json()["error"]["param"].startswith("tool_choice")
+
+
 async def test_calls_of_tools_are_told_as_such(service: Service) -> None:
     said = {"role": "user", "content": "now " + CALL}
     choice = (await chat(service, said, tools=[TOOL])).json()["choices"][0]
@@ -224,7 +260,7 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         ({"response_format": {"type": "json_object"}, "tools": [TOOL]}, "response_format", "does not go with tools"),
         ({"response_format": {"type": "json_object"}, "stop": "a"}, "stop", "does not go with"),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+            {"response_format": schema_format({"not": {}})},
             "response_format",
             'Unimplemented keys: ["not"]',
         ),
@@ -233,9 +269,15 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         ({"messages": [{"role": "narrator", "content": "a"}]}, "messages.0.role", "'user'"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
-            None,
-            "messages.0.content",
+            "messages.0.content.0",
+            "models here read text alone, and nothing of a part of the type 'image_url'",
         ),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content", "must not be empty"),
+        ({"messages": [{"role": "user"}]}, "messages.0", "content is required, of the role user"),
+        ({"messages": [{"role": "assistant", "tool_calls": []}, HELLO]}, "messages.0", "content is required"),
+        ({"chat_template_kwargs": {"a": [1]}}, "chat_template_kwargs.a", "should be a text, a number"),
+        ({"logit_bias": {"9" * 400: 1}}, None, "less than or equal to 2147483647"),
+        ({"response_format": schema_format({"$ref": "#"})}, "response_format", "no text obeys it"),
         ({"messages": [HELLO] * 300}, "messages", "300 items are too many"),
         ({"messages": [{"role": "user", "content": "the film " * 300}]}, None, "601 tokens"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages", "must not be empty"),
@@ -258,6 +300,7 @@ async def test_what_cannot_be_is_refused_by_its_name(
         ({"prompt": []}, "prompt: must not be empty"),
         ({"prompt": ""}, "prompt: must not be empty"),
         ({"prompt": [5, 99999]}, "prompt: the model has no token 99999"),
+        ({"prompt": [[]]}, "prompt.0: must not be empty"),
         ({"prompt": ["a", ""]}, "prompt.1: must not be empty"),
         ({"prompt": ["a", "b"], "stream": True}, "prompt: of a stream there is one prompt"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "echo: of a prompt's own tokens"),
