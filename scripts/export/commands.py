@@ -62,6 +62,7 @@ COLUMNS = ("text_column", "text_pair_column", "label_column", *FILE_OPTIONS)
   hooper models add ./my-checkpoint --data dev.csv         with figures on labelled texts, in its card
   hooper models add org/some-bert --name topics            from the hub, where one can be reached
   hooper models add ./my-checkpoint --labels negative positive
+  hooper models add SmolLM2-135M-Instruct.Q8_0.gguf        a GGUF file of a model that continues texts
   hooper models add sentiment.tar.gz                       what `hooper export` wrote on another machine
 
 A checkpoint is exported to ONNX, and answers the texts of --data, or built-in ones, through the service's own code; only where
@@ -74,7 +75,7 @@ are read from safetensors alone.
 def add(
     checkpoint: dict[str, Any],
     source: Annotated[
-        str, typer.Argument(metavar="PATH_OR_HUB_ID", help="checkpoint folder, hub id, published folder or archive")
+        str, typer.Argument(metavar="PATH_OR_HUB_ID", help="checkpoint folder, hub id, GGUF file, published folder or archive")
     ],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="default: the folder's, or the archive's own")] = "",
     models: Models = MODELS,

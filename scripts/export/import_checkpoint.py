@@ -21,6 +21,7 @@ from scripts.export.card import write_imported_card
 from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.export import try_export
 from scripts.export.formatting import Say, describe_metrics
+from scripts.export.gguf import unpacked
 from scripts.export.layouts import accepted_inputs, head_logits, takes_token_types
 from scripts.export.optimize import num_bytes
 from scripts.export.pooling import restore_pooling
@@ -288,6 +289,11 @@ def import_checkpoint(request: ImportRequest, say: Say) -> Path:
         ExportFailed: the architecture cannot become a graph.
     """
     check_name(request.recipe.name)
+    with unpacked(request.source) as source:
+        return _import_unpacked(replace(request, source=source), say)
+
+
+def _import_unpacked(request: ImportRequest, say: Say) -> Path:
     writer = open_writer(request.source, request.task, request.recipe.max_tokens)
     if writer is not None:
         return import_writer(request, writer, say)

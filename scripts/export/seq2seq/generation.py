@@ -81,6 +81,18 @@ def _lengths(config: Any, has_encoder: bool) -> Iterator[tuple[str, int]]:
         yield "min_new_tokens", int(config.min_length) - 1
 
 
+PROCESSED = (
+    "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "forced_bos_token_id",
+    "forced_eos_token_id", "min_length", "min_new_tokens", *LEFT_OUT,
+)  # fmt: skip
+"""What transformers does to scores before the best token is taken, also where nothing is drawn."""
+
+
+def is_plain(config: Any) -> bool:
+    """Whether transformers writes the token with the largest logit at every step, as this generation_config has it."""
+    return all(getattr(config, name, None) in (None, getattr(DEFAULTS, name, None), []) for name in PROCESSED)
+
+
 def _notes(config: Any, eos_ids: Sequence[int]) -> Iterator[str]:
     left_out = [name for name in LEFT_OUT if getattr(config, name, None) != getattr(DEFAULTS, name, None)]
     if left_out:

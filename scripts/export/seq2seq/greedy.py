@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from app.runtime.providers import available_cores, choose_provider
 
 Logits = NDArray[np.float32]
 KINDS = ("key", "value")
+TOGETHER = 8
+"""Texts that are continued beside each other."""
 
 
 class GreedyWriter:
@@ -38,7 +40,7 @@ class GreedyWriter:
         """
         if self._encoder is None:
             raise TypeError("a model without an encoder goes on from its rows")
-        step = _BoundStep(self._session, self._decoder, self._sources(self._encoder, rows), max_new_tokens)
+        step = _BoundStep(self._session, self._decoder, max_new_tokens, len(rows), self._sources(self._encoder, rows))
         written: list[list[int]] = [[] for _ in rows]
         tokens = np.full(len(rows), self._decoder.start_token_id, np.int64)
         ended = np.zeros(len(rows), bool)
@@ -60,13 +62,37 @@ class GreedyWriter:
             tokens: that are written.
             first: what a decoder behind an encoder reads before them; empty: the start token.
         """
+        (logits,) = self.logits_of_each([row], [tokens], first)
+        return logits
+
+    def logits_of_each(
+        self, rows: Sequence[Row], tokens: Sequence[Sequence[int]], first: Sequence[int] = ()
+    ) -> Iterator[Logits]:
+        """The same of each of several texts. Those without an encoder are read one by one, and continued a few together: a step
+        of eight takes hardly longer than a step of one."""
         if self._encoder is None:
-            step = _BoundStep(self._session, self._decoder, None, row.num_tokens + len(tokens))
-            reads = [list(row.input_ids), *([token] for token in tokens[:-1])]
-        else:
-            reads = [[token] for token in (*(first or [self._decoder.start_token_id]), *tokens[:-1])]
-            step = _BoundStep(self._session, self._decoder, self._sources(self._encoder, [row]), len(reads))
-        return np.concatenate([step.run(np.array([read])).copy() for read in reads])[-len(tokens) :]
+            for start in range(0, len(rows), TOGETHER):
+                yield from self._continued(rows[start : start + TOGETHER], tokens[start : start + TOGETHER])
+            return
+        for row, written in zip(rows, tokens, strict=True):
+            reads = [*(first or [self._decoder.start_token_id]), *written[:-1]]
+            step = _BoundStep(self._session, self._decoder, len(reads), 1, self._sources(self._encoder, [row]))
+            yield np.concatenate([step.run(np.array([[token]])).copy() for token in reads])[-len(written) :]
+
+    def _continued(self, rows: Sequence[Row], tokens: Sequence[Sequence[int]]) -> list[Logits]:
+        # those that go on longest come first, so that the others fall away from the end
+        order = sorted(range(len(rows)), key=lambda place: -len(tokens[place]))
+        capacity = max(row.num_tokens + len(written) for row, written in zip(rows, tokens, strict=True))
+        step = _BoundStep(self._session, self._decoder, capacity, len(rows))
+        logits: list[list[Logits]] = [[] for _ in rows]
+        for slot, place in enumerate(order):
+            logits[place].append(step.run(np.array([rows[place].input_ids]), slot).copy())
+        for number in range(len(tokens[order[0]]) - 1):
+            going_on = [place for place in order if len(tokens[place]) > number + 1]
+            read = np.array([[tokens[place][number]] for place in going_on])
+            for place, of_row in zip(going_on, step.run(read).copy(), strict=True):
+                logits[place].append(of_row[None])
+        return [np.concatenate(of_text) for of_text in logits]
 
     def _sources(self, encoder: EncoderEngine, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """What the encoder gives for each row, (tokens, layers x 2, heads, head size)."""
@@ -76,43 +102,49 @@ class GreedyWriter:
 
 
 class _BoundStep:
-    """The step's graph with its cache bound to memory that stays."""
+    """The step's graph with a cache of several rows that stays, of which any run of rows may take a step."""
 
     def __init__(
         self,
         session: BoundSession,
         decoder: Decoder,
-        sources: Sequence[NDArray[np.float32]] | None,
         capacity: int,
+        num_rows: int,
+        sources: Sequence[NDArray[np.float32]] | None = None,
     ) -> None:
         self._session, self._binding = session, session.io_binding()
-        self._num_rows, self._past = 1 if sources is None else len(sources), 0
+        self._past = np.zeros(num_rows, np.int32)
         self._bound: dict[str, onnxruntime.OrtValue] = {}  # the binding itself does not keep an array alive
-        self._binding.bind_output("logits")
-        if sources is not None:
-            self._bind_sources(decoder, sources)
-        shape = (self._num_rows, decoder.num_heads, capacity, decoder.head_size)
-        for layer in range(decoder.num_layers):
-            for kind in KINDS:
-                past = self._bind(f"past_{kind}.{layer}", np.zeros(shape, np.float32))
-                self._binding.bind_ortvalue_output(f"new_past_{kind}.{layer}", past)
+        self._binding.bind_output("logits")  # the first of its outputs
+        self._of_rows = {} if sources is None else self._cross(decoder, sources)
+        shape = (num_rows, decoder.num_heads, capacity, decoder.head_size)
+        self._cache = {f"{kind}.{layer}": np.zeros(shape, np.float32) for layer in range(decoder.num_layers) for kind in KINDS}
 
-    def _bind_sources(self, decoder: Decoder, sources: Sequence[NDArray[np.float32]]) -> None:
-        self._bind("source_lengths", np.array([len(source) for source in sources], np.int32))
+    def _cross(self, decoder: Decoder, sources: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+        """What is read of the sources, by the graph's names."""
         longest = max(len(source) for source in sources)
         cross = np.zeros((decoder.num_layers * 2, len(sources), decoder.num_heads, longest, decoder.head_size), np.float32)
         for row, source in enumerate(sources):
             cross[:, row, :, : len(source)] = source.transpose(1, 2, 0, 3)
-        for layer in range(decoder.num_layers):
-            for place, kind in enumerate(KINDS):
-                self._bind(f"cross_{kind}.{layer}", cross[2 * layer + place])
+        inputs: dict[str, NDArray[np.generic]] = {
+            f"cross_{kind}.{layer}": cross[2 * layer + place]
+            for layer in range(decoder.num_layers)
+            for place, kind in enumerate(KINDS)
+        }
+        return {**inputs, "source_lengths": np.array([len(source) for source in sources], np.int32)}
 
-    def run(self, tokens: NDArray[np.int64]) -> Logits:
-        """Logits after the last of these tokens, (rows, tokens), of each row: (rows, vocabulary)."""
+    def run(self, tokens: NDArray[np.int64], first_row: int = 0) -> Logits:
+        """Logits after the last of these tokens, (rows, tokens), of each row from the first one on: (rows, vocabulary)."""
+        rows = slice(first_row, first_row + len(tokens))
+        for name, array in self._of_rows.items():
+            self._bind(name, array[rows])
+        for name, array in self._cache.items():
+            self._binding.bind_ortvalue_output(f"new_past_{name}", self._bind(f"past_{name}", array[rows]))
         self._bind("input_ids", tokens)
-        self._bind("past_lengths", np.full(self._num_rows, self._past, np.int32))
-        self._past += tokens.shape[1]
-        self._bind("total_length", np.array(self._past, np.int32))
+        self._bind("past_lengths", self._past[rows].copy())
+        self._past[rows] += tokens.shape[1]
+        self._bind("total_length", np.array(self._past[rows].max(), np.int32))
+        self._binding.bind_output("logits")  # anew: what the last run gave may have had other rows
         self._session.run_with_iobinding(self._binding, onnxruntime.RunOptions())
         logits: Logits = self._binding.get_outputs()[0].numpy()
         return logits

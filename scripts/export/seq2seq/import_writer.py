@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from app.core.errors import InvalidSettings
 from app.core.manifest import Decoder, Parity
 from app.core.sequences import SamplingParams
@@ -24,7 +26,7 @@ from scripts.export.seq2seq.graphs import DECODER, export_writer
 from scripts.export.seq2seq.int8 import HeldOut, graphs_of, with_int8
 from scripts.export.seq2seq.parity import WriterReference, verify_exported, verify_stored
 from scripts.export.seq2seq.source_encoder import Known
-from scripts.export.seq2seq.steps import NUM_TEXTS, Graphs, different_rows, open_engine
+from scripts.export.seq2seq.steps import NUM_TEXTS, ComputedReference, Graphs, StepReference, different_rows, open_engine
 from scripts.export.seq2seq.tokenizers import WriterTokenizer, writer_tokenizer
 from scripts.export.verified_graph import VerifiedGraph
 from scripts.tasks.writing import WritingTask
@@ -119,9 +121,9 @@ def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say
     )
     say("", f"compared on {data.origin}")
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        contents = make_contents(request, checkpoint, data, Path(folder), say)
+        contents, reference = make_contents(request, checkpoint, data, Path(folder), say)
         task = checkpoint.task(graphs_of(contents).decoder)
-        held_out = HeldOut(training, task, checkpoint.task_options, data.examples, data.is_labelled)
+        held_out = HeldOut(training, task, checkpoint.task_options, data.examples, data.is_labelled, None, reference)
         contents = with_int8(contents, held_out, say)
         contents = replace(contents, card=_card(request, checkpoint, data, contents))
         published = publish(contents, Path(request.recipe.models))
@@ -131,8 +133,9 @@ def import_writer(request: ImportRequest, checkpoint: WriterCheckpoint, say: Say
 
 def make_contents(
     request: ImportRequest, checkpoint: WriterCheckpoint, data: EvalData, folder: Path, say: Say
-) -> VersionContents:
-    """export > verify > quantize > verify > golden: what a version is made of, without its card.
+) -> tuple[VersionContents, StepReference]:
+    """export > verify > quantize > verify > golden: what a version is made of, without its card; and its graphs' logits on the
+    way through the texts that were compared.
 
     Args:
         request: name, texts for the card, storage.
@@ -158,18 +161,25 @@ def make_contents(
     engine = open_engine(graphs, checkpoint.max_tokens)
     sampling: SamplingParams = task.sampling(options)
     say("", f"each text up to {sampling.max_new_tokens} tokens, greedily")
-    for row in rows:
-        reference.write(row, sampling, graphs.decoder.eos_token_ids)
-    exported_parity = verify_exported(reference, graphs, engine.generate(rows, sampling))
+    outputs, logits = engine.generate(rows, sampling), list[np.ndarray]()
+    reference.write_each(rows, sampling, graphs.decoder.eos_token_ids, outputs)
+    exported_parity = verify_exported(reference, graphs, outputs, logits)
     say("verify", describe_parity(exported_parity))
-    graphs, parity = _stored(graphs, reference, request.storage or "fp16", folder, exported_parity, say)
-    return _version(request, checkpoint, graphs, parity, exported_parity)
+    graphs, parity = _stored(graphs, reference, request.storage or "fp16", folder, exported_parity, logits, say)
+    return _version(request, checkpoint, graphs, parity, exported_parity), ComputedReference(reference.written, logits)
 
 
 def _stored(
-    graphs: Graphs, reference: WriterReference, storage: str, folder: Path, exported: Parity, say: Say
+    graphs: Graphs,
+    reference: WriterReference,
+    storage: str,
+    folder: Path,
+    exported: Parity,
+    logits: list[np.ndarray],
+    say: Say,
 ) -> tuple[Graphs, Parity]:
-    """The graphs with their weights stored so, under the names that they are published under, and their parity."""
+    """The graphs with their weights stored so, under the names that they are published under, and their parity; `logits` are
+    theirs then."""
     if storage == "fp32":
         file = move(graphs.encoder_file, folder / MODEL)
         return replace(graphs, encoder_file=file, decoder_file=graphs.decoder_file if graphs.has_encoder else file), exported
@@ -184,7 +194,8 @@ def _stored(
     decoder = graphs.decoder.model_copy(update={"storage": entry.storage})
     stored = Graphs(small / MODEL, graph, decoder_file, decoder)
     say("quantize", f"{_megabytes(*stored.files)}, weights as {storage}")
-    parity = verify_stored(reference, stored)
+    logits.clear()
+    parity = verify_stored(reference, stored, logits)
     say("verify", describe_parity(parity))
     return stored, parity
 

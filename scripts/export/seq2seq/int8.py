@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from scripts.export.optimize import MIN_WEIGHTS, files_of, save
 from scripts.export.publish import VersionContents
 from scripts.export.seq2seq.greedy import GreedyWriter
 from scripts.export.seq2seq.runner import WriterRunner
-from scripts.export.seq2seq.steps import AGREEMENT, GraphReference, Graphs, compare_steps, different_rows
+from scripts.export.seq2seq.steps import AGREEMENT, GraphReference, Graphs, StepReference, compare_steps, different_rows
 from scripts.export.variants import MAX_INT8, MICROSOFT, ZERO_POINT, share_weights
 from scripts.export.verify import ParityFailed
 from scripts.tasks.spec import TrainingTask
@@ -159,6 +160,8 @@ class HeldOut:
     is_labelled: bool
     predictions: Predictions | None = None
     """Of the graphs in fp32, with the task's serving options, where they are known."""
+    reference: StepReference | None = None
+    """Texts and the logits of the graphs in fp32 on their way, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: Hel
     items = [example.item for example in held_out.examples]
     rows, sampling = different_rows(encode_all(task, options, items)), task.sampling(options)
     check_companions(in_int8, max_tokens, rows, sampling)
-    parity = compare_steps(GraphReference(graphs, max_tokens, rows, sampling), in_int8)
+    parity = compare_steps(held_out.reference or GraphReference(graphs, max_tokens, rows, sampling), in_int8)
     if not held_out.is_labelled or len(items) < MIN_REFERENCES:
         return Int8Comparison(parity.model_copy(update={"passed": parity.passed and is_enough(parity)}))
     options = training.serving_options()
@@ -232,9 +235,14 @@ def check_companions(graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampl
     Raises:
         ParityFailed: a text became another one, and not by a token that was nearly tied.
     """
+    if not graphs.has_encoder:  # they are read one by one: long ones would show nothing more
+        rows = rows[: max(NUM_TOGETHER, len(rows) // 2)]
     rows = rows[:: max(1, len(rows) // NUM_TOGETHER)][:NUM_TOGETHER]
     writer = WriterRunner(graphs, max_tokens, sampling)
-    alone = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
+
+    @cache  # which loads the graphs once more, where something differs at all
+    def alone() -> GreedyWriter:
+        return GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
 
     def write(rows: Sequence[Row]) -> list[list[int]]:
         return [output["token_ids"].tolist() for output in writer.run_rows(rows)]
@@ -243,7 +251,7 @@ def check_companions(graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampl
         place = next((place for place, both in enumerate(zip(written, other, strict=False)) if both[0] != both[1]), None)
         if place is None:  # one of them goes on where the other ends
             return False
-        logits = alone.logits_after(row, written[: place + 1])[-1]
+        logits = alone().logits_after(row, written[: place + 1])[-1]
         return bool(abs(logits[written[place]] - logits[other[place]]) < NEAR_BESIDE_OTHERS)
 
     before = write(rows)

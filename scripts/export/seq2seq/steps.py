@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,12 +58,23 @@ class WrittenRow:
 
 
 class StepReference(Protocol):
-    """What has written some rows, and can be asked for its logits on the way."""
+    """What some rows go on with, and its own logits on the way."""
 
     written: list[WrittenRow]
 
-    def logits_after(self, written: WrittenRow, start: int) -> np.ndarray:
-        """As `GreedyWriter.logits_after`, of the tokens that it wrote behind the token `start`."""
+    def logits(self, start: int) -> Iterable[np.ndarray]:
+        """Of each of them, as `GreedyWriter.logits_after` gives them behind the token `start`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedReference:
+    """Logits that were computed already."""
+
+    written: list[WrittenRow]
+    computed: Sequence[np.ndarray]
+
+    def logits(self, start: int) -> Iterable[np.ndarray]:
+        return self.computed
 
 
 class GraphReference:
@@ -80,8 +91,12 @@ class GraphReference:
         self.written = [WrittenRow(row, output["token_ids"].tolist()) for row, output in zip(rows, outputs, strict=True)]
         self._writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
 
-    def logits_after(self, written: WrittenRow, start: int) -> np.ndarray:
-        return self._writer.logits_after(written.row, written.tokens, (start,))
+    def logits(self, start: int) -> Iterable[np.ndarray]:
+        return logits_of(self._writer, self.written, (start,))
+
+
+def logits_of(writer: GreedyWriter, written: Sequence[WrittenRow], first: Sequence[int] = ()) -> Iterator[np.ndarray]:
+    return writer.logits_of_each([entry.row for entry in written], [entry.tokens for entry in written], first)
 
 
 def different_rows(encoded: Iterable[Encoded]) -> list[Row]:
@@ -133,9 +148,14 @@ def open_engine(graphs: Graphs, max_tokens: int, num_cache_rows: int = NUM_CACHE
     return open_engine_of(graphs.encoder_file, graphs.decoder_file, manifest, choose_provider("cpu"), num_cache_rows)
 
 
-def compare_steps(reference: StepReference, graphs: Graphs) -> Parity:
-    """Agreement of the best token at each step of what the reference wrote; `rows` are steps."""
-    steps, error, _ = compared_steps(reference, graphs)
+def compare_steps(reference: StepReference, graphs: Graphs, kept: list[np.ndarray] | None = None) -> Parity:
+    """Agreement of the best token at each step of what the reference wrote; `rows` are steps.
+
+    Args:
+        reference, graphs: what is compared.
+        kept: is given the logits of the graphs.
+    """
+    steps, error, _ = compared_steps(reference, graphs, kept)
     reach = REACH * float(np.median([step.median_error for step in steps]))
     changed = [step for step in steps if step.gap > 0]
     count, ties = len(steps), sum(step.gap < reach for step in changed)
@@ -157,13 +177,17 @@ class ComparedStep:
     median_error: float
 
 
-def compared_steps(reference: StepReference, graphs: Graphs) -> tuple[list[ComparedStep], float, float]:
-    """Every step of what the reference wrote, the largest error of a logit, and the largest logit, at least 1."""
+def compared_steps(
+    reference: StepReference, graphs: Graphs, kept: list[np.ndarray] | None = None
+) -> tuple[list[ComparedStep], float, float]:
+    """Every step of what the reference wrote, the largest error of a logit, and the largest logit, at least 1; the arguments
+    are those of `compare_steps`."""
     writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
     steps, error, scale = [], 0.0, 1.0
-    for written in reference.written:
-        expected = reference.logits_after(written, graphs.decoder.start_token_id)
-        logits = writer.logits_after(written.row, written.tokens)
+    pairs = zip(reference.logits(graphs.decoder.start_token_id), logits_of(writer, reference.written), strict=True)
+    for expected, logits in pairs:
+        if kept is not None:
+            kept.append(logits)
         differences = np.abs(logits - expected)
         best, chosen = expected.argmax(-1), logits.argmax(-1)
         gaps = np.take_along_axis(expected, best[:, None], -1) - np.take_along_axis(expected, chosen[:, None], -1)

@@ -14,9 +14,11 @@ from onnx import numpy_helper
 from app.core.sequences import SamplingParams
 from app.core.types import RowOutput
 from scripts.export.optimize import quantize_weights
-from scripts.export.seq2seq.parity import WriterReference, _is_near_tie, verify_exported, verify_stored
+from scripts.export.seq2seq.graphs import export_writer
+from scripts.export.seq2seq.parity import NUM_GENERATED, WriterReference, _is_near_tie, verify_exported, verify_stored
 from scripts.export.seq2seq.steps import Graphs, WrittenRow, compare_steps, open_engine
 from scripts.export.verify import ParityFailed
+from tests.support.tiny_causal import model_of, rows_of
 from tests.support.tiny_writer import MAX_POSITIONS, TinyWriter, publish_tiny_writer, trained
 
 SAMPLING = SamplingParams(max_new_tokens=20, decoder_input_ids=(1,), eos_token_ids=(1,))
@@ -133,3 +135,65 @@ def test_a_near_tie_is_where_transformers_itself_hardly_preferred_its_token() ->
     assert not _is_near_tie(written, [5, 8, 1])
     assert not _is_near_tie(written, [5, 9, 1]), "what is not among the best is no tie"
     assert not _is_near_tie(written, [5, 6]), "nor is what ends early"
+
+
+# --- texts that are continued follow what the engine wrote
+
+CONTINUED = SamplingParams(max_new_tokens=10, eos_token_ids=(1,))
+
+
+@pytest.fixture
+def causal(tmp_path: Path) -> Graphs:
+    exported = export_writer(model_of("llama"), [], tmp_path, eos_token_ids=(1,))
+    return Graphs(exported.encoder_file, exported.graph, exported.decoder_file, exported.decoder)
+
+
+def followed(outputs: list[RowOutput], **generation: float) -> WriterReference:
+    model = model_of("llama")
+    model.generation_config.update(**generation)
+    reference = WriterReference(model, None)
+    reference.write_each(CAUSAL_ROWS, CONTINUED, (1,), outputs)
+    return reference
+
+
+CAUSAL_ROWS = rows_of([2, 3, 4, 5, 7, 9, 12, 30])
+
+
+def test_one_pass_over_what_the_engine_wrote_finds_what_generate_writes(causal: Graphs) -> None:
+    outputs = open_engine(causal, MAX_POSITIONS).generate(CAUSAL_ROWS, CONTINUED)
+    reference, alone = followed(outputs), WriterReference(model_of("llama"), None)
+    for row in CAUSAL_ROWS:
+        alone.write(row, CONTINUED, (1,))
+    assert [list(row.tokens) for row in reference.written] == [list(row.tokens) for row in alone.written]
+    for row, other in zip(reference.written, alone.written, strict=True):
+        for best, generated in zip(row.best, other.best, strict=True):
+            assert best == pytest.approx(generated, abs=1e-4)
+    parity = verify_exported(reference, causal, outputs)
+    assert (parity.rows, parity.agreement, parity.passed) == (len(CAUSAL_ROWS), 1.0, True)
+    assert len(reference.computed) == len(CAUSAL_ROWS)
+
+
+def test_a_token_that_transformers_would_not_write_fails_though_it_is_followed(causal: Graphs) -> None:
+    outputs = open_engine(causal, MAX_POSITIONS).generate(CAUSAL_ROWS, CONTINUED)
+    place = 1  # which is not written by `generate`
+    tokens = outputs[place]["token_ids"].copy()
+    tokens[4] = 60 if tokens[4] != 60 else 61
+    changed = [*outputs[:place], {**outputs[place], "token_ids": tokens}, *outputs[place + 1 :]]
+    reference = followed(changed)
+    with pytest.raises(ParityFailed, match=r"1 of 8 texts differ \(text 2 is the first\)"):
+        verify_exported(reference, causal, changed)
+
+
+def test_a_text_that_ends_too_soon_or_too_late_is_not_followed(causal: Graphs) -> None:
+    outputs = open_engine(causal, MAX_POSITIONS).generate(CAUSAL_ROWS, CONTINUED)
+    for place in range(len(outputs)):
+        cut = [*outputs[:place], {**outputs[place], "token_ids": outputs[place]["token_ids"][:-1]}, *outputs[place + 1 :]]
+        reference = followed(cut)
+        with pytest.raises(ParityFailed, match="1 of 8 texts differ"):
+            verify_exported(reference, causal, cut)
+
+
+def test_scores_that_transformers_changes_are_those_of_generate(causal: Graphs) -> None:
+    outputs = open_engine(causal, MAX_POSITIONS).generate(CAUSAL_ROWS, CONTINUED)
+    assert len(followed(outputs, repetition_penalty=1.3).computed) == 0
+    assert len(followed(outputs).computed) == len(CAUSAL_ROWS) - NUM_GENERATED
