@@ -169,7 +169,9 @@ def _find_learning_rate(pipeline: Pipeline, file: str) -> int:
 
     picture = Path(file) if file else pipeline.run_folder.path / "learning_rate.svg"
     check_plot(picture)
-    curve = pipeline.find_learning_rate(pipeline.load(read_all(pipeline.recipe)))
+    start = pipeline.find_start()
+    prepared = pipeline.for_base(pipeline.load(read_all(pipeline.recipe)), start)
+    curve = pipeline.find_learning_rate(prepared, start)
     pipeline.say("", f"steepest descent at {curve.steepest:.1e}, minimum at {curve.minimum:.1e}")
     pipeline.say("plot", str(plot(curve, picture)))
     pipeline.say("suggest", f"--learning-rate {curve.suggestion:g}")

@@ -46,10 +46,12 @@ NEXT_ARMED = pytest.StashKey[float]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     now = time.monotonic()
-    if now >= item.config.stash.get(NEXT_ARMED, 0.0):
-        item.config.stash[NEXT_ARMED] = now + REARM_S
+    own = item.get_closest_marker("timeout")
+    limit = max(HANG_S, own.args[0] + REARM_S if own is not None and own.args else 0)  # some may take longer
+    if limit > HANG_S or now >= item.config.stash.get(NEXT_ARMED, 0.0):
+        item.config.stash[NEXT_ARMED] = now + (0 if limit > HANG_S else REARM_S)
         file = item.config.stash[fault_handler_stderr_fd_key]  # what standard error was before pytest captured it
-        faulthandler.dump_traceback_later(HANG_S, exit=True, file=file)
+        faulthandler.dump_traceback_later(limit, exit=True, file=file)
 
 
 @pytest.hookimpl(wrapper=True)

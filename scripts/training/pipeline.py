@@ -176,7 +176,9 @@ class Pipeline:
         if not isinstance(training, GenerationTraining) or start.writer is None:
             return prepared
         options = training.base_options(start, seq2seq.config_of(start.base), prepared.task_options)
-        return training.prepared_for_base(replace(prepared, task_options=options))
+        prepared = replace(prepared, task_options=options)
+        training.check_for_base(prepared)
+        return prepared
 
     def without_known_rows(self, prepared: Prepared, base: BaseModel, runs: Path) -> Prepared:
         """Without held-out rows that a published version was trained on, with which this training begins.

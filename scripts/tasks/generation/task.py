@@ -111,13 +111,11 @@ class GenerationTraining(WritingTask):
         own, _ = self.writer_options(config, start.writer.original) if start.writer else ({}, [])
         return {**own, **task_options}
 
-    def prepared_for_base(self, prepared: Prepared) -> Prepared:
-        """The data as the base model reads it, which the task options now tell of.
-
-        Raises:
-            InvalidSettings: the base model cannot read it.
+    def check_for_base(self, prepared: Prepared) -> None:
         """
-        return prepared
+        Raises:
+            InvalidSettings: the base model, of which the task options now tell, cannot read the data.
+        """
 
     def serving_options(self) -> Any:
         return self.served.options(num_beams=1, temperature=0.0)

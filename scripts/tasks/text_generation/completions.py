@@ -6,23 +6,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.core.types import Row
-from app.tasks.generation import SourceText
-from app.tasks.text_generation.task import Prompt, TextGeneration
 from scripts.tasks.spec import TrainingRow
-from scripts.tasks.text_generation.conversations import AnswerFrame
+from scripts.tasks.text_generation.conversations import AnswerFrame, Conversation, ConversationReader
 from scripts.training.data import Example
 
 
 class CompletionReader:
     """Turns prompts and completions into rows to train on."""
 
-    def __init__(self, task: TextGeneration, max_new_tokens: int) -> None:
+    def __init__(self, task: ConversationReader, max_new_tokens: int) -> None:
         """
         Args:
             task: the production task, which reads the prompts.
             max_new_tokens: of a completion; what is longer is cut, and does not end.
         """
-        self._pieces, self._decoder = task.pieces, task.generator.decoder
+        self._task, self._pieces, self._decoder = task, task.pieces, task.generator.decoder
         self._limit = max_new_tokens
         self._chat = task.chat_template
         self._frame: AnswerFrame | None = None
@@ -35,9 +33,9 @@ class CompletionReader:
             encoded: the prompts, as the production task reads them; cut ones are left out.
         """
         texts = [self._framed(example) for example in examples]
-        together = self._pieces.encode([example.item.text + text for example, text in zip(examples, texts, strict=True)])
-        alone = self._pieces.encode(texts)
-        prompts = self._pieces.encode([example.item.text for example in examples])
+        read = [self._task.read(example.item).text for example in examples]
+        together = self._pieces.encode([prompt + text for prompt, text in zip(read, texts, strict=True)])
+        alone, prompts = self._pieces.encode(texts), self._pieces.encode(read)
         for entry, both, own, prompt in zip(encoded, together, alone, prompts, strict=True):
             # where a token of both would begin before the border, the service would not have read it
             follows = list(both.ids[: len(prompt.ids)]) == list(prompt.ids)
@@ -48,8 +46,7 @@ class CompletionReader:
 
     def _framed(self, example: Example) -> str:
         """The completion with what a chat template writes around it."""
-        item: SourceText = example.item
-        if not (isinstance(item, Prompt) and item.has_special_tokens and self._chat is not None):
+        if not isinstance(example.item, Conversation) or self._chat is None:
             return str(example.target)
         if self._frame is None:
             self._frame = AnswerFrame.of(self._chat)

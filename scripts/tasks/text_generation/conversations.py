@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from app.core.errors import InvalidInput, InvalidSettings
+from app.core.errors import HooperError, InvalidInput, InvalidSettings
 from app.core.fields import same_column
 from app.data import Record
 from app.data.cells import plain, spelled
-from app.tasks.base import refuse_text
+from app.tasks.base import Encoded, refuse_text
 from app.tasks.chat_template import ChatTemplate
 from app.tasks.generation import SourceText
-from app.tasks.text_generation.task import Prompt
+from app.tasks.text_generation.task import ContinueOptions, Prompt, TextGeneration
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 
@@ -21,6 +22,9 @@ MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 OTHER_ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant", "developer": "system"}
 """What roles are called in data of other tools, and by OpenAI, to what chat templates call them."""
+MAX_RENDERED = 100_000
+"""Texts of conversations that are kept."""
+Names = tuple[tuple[str, str], ...]
 ANSWER = "XQZX"
 """A text that no template has of its own."""
 
@@ -31,9 +35,6 @@ class Conversation(SourceText):
 
     messages: tuple[tuple[str, str], ...] = ()
     """Role and content of each."""
-
-    def as_template_reads_it(self) -> list[dict[str, str]]:
-        return [{"role": role, "content": content} for role, content in self.messages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +114,44 @@ def _message(message: Mapping[str, Any], place: str) -> tuple[str, str]:
     return name, content
 
 
-def rendered(examples: Sequence[Example], chat: ChatTemplate | None) -> list[Example]:
-    """With conversations as the text that a model reads.
+class ConversationReader(TextGeneration):
+    """The production task, which reads conversations too: as the text that its chat template makes of them."""
 
-    Raises:
-        InvalidSettings: there is no template, or it refuses one of them.
+    def encode(self, items: Sequence[SourceText], options: ContinueOptions) -> list[Encoded | HooperError]:
+        texts = [self._text(item) for item in items]
+        encoded = iter(super().encode([text for text in texts if not isinstance(text, HooperError)], options))
+        return [text if isinstance(text, HooperError) else next(encoded) for text in texts]
+
+    def read(self, item: SourceText) -> SourceText:
+        """
+        Raises:
+            InvalidInput: there is no template, or it refuses the conversation.
+        """
+        return rendered(item, self.chat_template) if isinstance(item, Conversation) else item
+
+    def _text(self, item: SourceText) -> SourceText | HooperError:
+        try:
+            return self.read(item)
+        except HooperError as error:
+            return error
+
+
+def rendered(conversation: Conversation, chat: ChatTemplate | None) -> Prompt:
     """
-    return [_rendered(example, chat) if isinstance(example.item, Conversation) else example for example in examples]
-
-
-def _rendered(example: Example, chat: ChatTemplate | None) -> Example:
+    Raises:
+        InvalidInput: there is no template, or it refuses the conversation.
+    """
     if chat is None:
-        raise InvalidSettings(
-            f"{example.where} is a conversation, but the base model has no chat template, which says how it is read; take one"
-            " that has, or bring columns prompt and completion"
+        raise InvalidInput(
+            "it is a conversation, but the base model has no chat template, which says how one is read; take one that has, or"
+            " bring columns prompt and completion",
+            MESSAGE_COLUMNS[0],
         )
-    try:
-        text = chat.render(example.item.as_template_reads_it())
-    except InvalidInput as error:
-        raise InvalidSettings(f"{example.where}: the base model's chat template refuses it: {error.reason}") from error
-    return replace(example, item=Prompt(text, has_special_tokens=True))
+    sources, tokens = (tuple(sorted(names.items())) for names in (chat.sources, chat.special_tokens))
+    return Prompt(_text_of(sources, tokens, conversation.messages), has_special_tokens=True)
+
+
+@lru_cache(MAX_RENDERED)  # a row is read when it is checked, to train and to evaluate
+def _text_of(sources: Names, tokens: Names, messages: tuple[tuple[str, str], ...]) -> str:
+    read = [{"role": role, "content": content} for role, content in messages]
+    return ChatTemplate(dict(sources), dict(tokens)).render(read)

@@ -7,12 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from app.core.errors import InvalidSettings
+from app.core.errors import HooperError, InvalidInput, InvalidSettings
 from app.core.fields import FieldSpec, column_key
 from app.data import Record
 from app.tasks.chat_template import ChatTemplate
 from app.tasks.text_generation.spec import SPEC as SERVED
-from app.tasks.text_generation.task import TextGeneration
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.chat_template import chat_options
 from scripts.tasks.generation.pairs import SourceTargetColumns
@@ -22,6 +21,8 @@ from scripts.tasks.text2text_generation import TARGET, TextToTextTraining
 from scripts.tasks.text_generation.completions import CompletionReader
 from scripts.tasks.text_generation.conversations import (
     MESSAGE_COLUMNS,
+    Conversation,
+    ConversationReader,
     message_column,
     parse_conversation,
     rendered,
@@ -41,7 +42,7 @@ class TextGenerationTraining(TextToTextTraining):
     """Satisfies `TrainingTask`. An example's target is what continues its prompt; its figures are those of texts from texts."""
 
     name = SERVED.name
-    served = SERVED
+    served = replace(SERVED, task=ConversationReader)
     api_module = "text_generator"
     has_encoder = False
     auto_class = "AutoModelForCausalLM"
@@ -67,22 +68,21 @@ class TextGenerationTraining(TextToTextTraining):
         notes = [f"conversations from column {column!r}: the last answer of each is learnt, what was said before is its prompt"]
         return Prepared(dataset, {}, notes, list(check_texts(dataset)), {"text": column, LABEL: column})
 
-    def prepared_for_base(self, prepared: Prepared) -> Prepared:
+    def check_for_base(self, prepared: Prepared) -> None:
         chat = self._chat(prepared.task_options)
-        train, validation = (rendered(part, chat) for part in (prepared.dataset.train, prepared.dataset.validation))
-        return replace(prepared, dataset=replace(prepared.dataset, train=train, validation=validation))
+        for example in (*prepared.dataset.train, *prepared.dataset.validation):
+            if isinstance(example.item, Conversation):
+                try:
+                    rendered(example.item, chat)
+                except HooperError as error:
+                    reason = error.reason if isinstance(error, InvalidInput) else error.detail
+                    raise InvalidSettings(f"{example.where}: {reason}") from error
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         column = message_column(recipe, records)
         if not column:
             return super().labelled_parser(recipe, records, task_options)
-        chat = self._chat(task_options)
-
-        def parse(record: Record, source: str) -> Any:
-            example = parse_conversation(record, source, column)
-            return rendered([example], chat)[0] if isinstance(example, Example) else example
-
-        return parse
+        return partial(parse_conversation, column=column)
 
     def _columns(self, recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> SourceTargetColumns:
         return replace(super()._columns(recipe, records), keeps_blanks=True)  # what continues a text may begin with one
@@ -127,7 +127,7 @@ class TextGenerationTraining(TextToTextTraining):
         """
         if not isinstance(tokenizer, PairTokenizer):
             raise TypeError(f"completions are read by a PairTokenizer, not by a {type(tokenizer).__name__}")
-        task: TextGeneration = self.serving_task(tokenizer, task_options)  # type: ignore[assignment]
+        task: ConversationReader = self.serving_task(tokenizer, task_options)  # type: ignore[assignment]
         encoded = list(encode_all(task, self.reading_options(), [example.item for example in examples]))
         rows = list(CompletionReader(task, tokenizer.max_target_tokens).rows(examples, encoded))
         if examples and not rows:

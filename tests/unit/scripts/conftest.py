@@ -52,6 +52,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "DistilBert": {**DISTIL_SIZE, "max_position_embeddings": 64},
     "MPNet": {**SIZE, "max_position_embeddings": 66},
     "GPT2": {**GPT_SIZE, "pad_token_id": 0, "n_positions": 64},
+    "Llama": {**SIZE, "num_key_value_heads": 1, "max_position_embeddings": 64},
     "XLNet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "pad_token_id": 0},
     "BigBird": {**SIZE, "max_position_embeddings": 64, "sep_token_id": 3, "attention_type": "original_full"},
     "ConvBert": {**SIZE, "max_position_embeddings": 64, "embedding_size": 16},

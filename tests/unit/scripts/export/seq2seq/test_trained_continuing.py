@@ -109,5 +109,5 @@ def test_rows_that_are_all_too_long_are_refused_in_a_sentence(tmp_path: Path) ->
 def test_conversations_need_a_chat_template(tmp_path: Path) -> None:
     line = pipeline(tmp_path, [], is_chat=True)
     (tmp_path / "base" / "chat_template.jinja").unlink()
-    with pytest.raises(InvalidSettings, match="is a conversation, but the base model has no chat template"):
+    with pytest.raises(InvalidSettings, match=r"data.jsonl:\d+: it is a conversation, but the base model has no chat template"):
         line.check_start(line.load(read_all(line.recipe)), line.find_start())

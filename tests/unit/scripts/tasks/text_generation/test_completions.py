@@ -6,11 +6,12 @@ import pytest
 
 from app.core.manifest import Decoder
 from app.tasks.generation import SourceText
-from app.tasks.text_generation.task import ContinueOptions, Prompt, TextGeneration
+from app.tasks.text_generation.task import ContinueOptions
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import TrainingRow
 from scripts.tasks.text_generation import SPEC as TASK
 from scripts.tasks.text_generation.completions import CompletionReader
+from scripts.tasks.text_generation.conversations import Conversation, ConversationReader
 from scripts.training.data import Example
 from tests.support.writing import byte_level_json
 
@@ -25,7 +26,7 @@ CHAT = "{% for m in messages %}{{ m.content }}</s>\n{% endfor %}{% if add_genera
 def rows(prompt: SourceText, target: str, limit: int = 39, **options: object) -> list[TrainingRow]:
     tokenizer = Tokenizer(byte_level_json(), 40)
     task = TASK.serving_task(tokenizer, options, DECODER)  # type: ignore[call-arg]
-    assert isinstance(task, TextGeneration)
+    assert isinstance(task, ConversationReader)
     encoded = task.encode([prompt], ContinueOptions(truncation="truncate"))
     return list(CompletionReader(task, limit).rows([Example(prompt, target, "a", "a:1")], encoded))
 
@@ -60,7 +61,8 @@ def test_a_row_that_does_not_fit_is_left_out() -> None:
 
 def test_of_a_conversation_the_end_is_the_templates_own() -> None:
     options = {"chat_template": {"default": CHAT}, "chat_tokens": {}}
-    (row,) = rows(Prompt("is it?</s>\n", has_special_tokens=True), "yes", **options)
+    (row,) = rows(Conversation("", (("user", "is it?"),)), "yes", **options)
+    assert read(row)[0] == "is it?</s>\n"
     assert row.label.count(EOS) == 1
     assert row.label[-1] == EOS
     assert read(row)[1] == "yes"

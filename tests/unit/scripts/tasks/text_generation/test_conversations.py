@@ -7,23 +7,38 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidInput, InvalidSettings
+from app.core.manifest import Decoder
 from app.data import Record
+from app.tasks.base import Encoded
 from app.tasks.chat_template import ChatTemplate
 from app.tasks.generation import SourceText
-from app.tasks.text_generation.task import Prompt
+from app.tasks.text_generation.task import ContinueOptions, Prompt
+from app.tasks.tokenizer import Tokenizer
+from scripts.tasks.text_generation import SPEC as TASK
 from scripts.tasks.text_generation.conversations import (
     AnswerFrame,
     Conversation,
+    ConversationReader,
     message_column,
     parse_conversation,
-    rendered,
 )
 from scripts.training.data import Broken, Example
 from scripts.training.recipe import Recipe
 from tests.support.chat_templates import CHATML, STRICT
+from tests.support.writing import byte_level_json
 
 USER, ANSWER = {"role": "user", "content": "How?"}, {"role": "assistant", "content": " So. "}
+
+
+def reader(source: str = "") -> ConversationReader:
+    options = {"chat_template": {"default": source}, "chat_tokens": {"bos_token": "<s>"}} if source else {}
+    decoder = Decoder(
+        file="model.onnx", has_encoder=False, num_layers=1, num_heads=1, head_size=8, vocab_size=300, max_length=200
+    )
+    task = TASK.serving_task(Tokenizer(byte_level_json(), 200), options, decoder)  # type: ignore[call-arg]
+    assert isinstance(task, ConversationReader)
+    return task
 
 
 def template(source: str) -> ChatTemplate:
@@ -82,18 +97,27 @@ def test_the_column_of_conversations(columns: dict[str, Any], named: str, found:
 
 
 def test_a_conversation_is_read_as_the_chat_template_renders_it() -> None:
-    example = Example(Conversation("", (("user", "How?"),)), "So.", "a", "a:1")
-    (read,) = rendered([example], template(CHATML))
-    assert read.item == Prompt("<|im_start|>user\nHow?<|im_end|>\n\n<|im_start|>assistant\n", has_special_tokens=True)
-    assert rendered([Example(SourceText("x"), "y", "a", "a:1")], None)[0].item == SourceText("x")
+    task = reader(CHATML)
+    conversation = Conversation("", (("user", "How?"),))
+    text = "<|im_start|>user\nHow?<|im_end|>\n\n<|im_start|>assistant\n"
+    assert task.read(conversation) == Prompt(text, has_special_tokens=True)
+    options = ContinueOptions()
+    mixed = [SourceText("x"), conversation, Prompt(text, has_special_tokens=True)]
+    plain, read, expected = task.encode(mixed, options)
+    assert isinstance(plain, Encoded)
+    assert isinstance(read, Encoded)
+    assert isinstance(expected, Encoded)
+    assert plain.num_tokens == 1
+    assert read.rows[0].input_ids == expected.rows[0].input_ids
 
 
-def test_what_cannot_be_rendered_is_refused_with_its_row() -> None:
-    example = Example(Conversation("", (("system", "Be brief."), ("user", "How?"))), "So.", "a", "a:7")
-    with pytest.raises(InvalidSettings, match="a:7 is a conversation, but the base model has no chat template"):
-        rendered([example], None)
-    with pytest.raises(InvalidSettings, match="a:7: the base model's chat template refuses it: System role not supported"):
-        rendered([example], template(STRICT))
+def test_what_cannot_be_rendered_is_an_error_in_its_place() -> None:
+    conversation = Conversation("", (("system", "Be brief."), ("user", "How?")))
+    for task, reason in ((reader(), "the base model has no chat template"), (reader(STRICT), "System role not supported")):
+        first, error = task.encode([SourceText("x"), conversation], ContinueOptions())
+        assert isinstance(first, Encoded)
+        assert isinstance(error, InvalidInput)
+        assert reason in error.reason
 
 
 def test_what_a_template_writes_around_an_answer() -> None:
