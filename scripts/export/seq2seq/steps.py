@@ -60,7 +60,8 @@ class WrittenRow:
 class StepReference(Protocol):
     """What some rows go on with, and its own logits on the way."""
 
-    written: list[WrittenRow]
+    @property
+    def written(self) -> Sequence[WrittenRow]: ...
 
     def logits(self, start: int) -> Iterable[np.ndarray]:
         """Of each of them, as `GreedyWriter.logits_after` gives them behind the token `start`."""
@@ -70,7 +71,7 @@ class StepReference(Protocol):
 class ComputedReference:
     """Logits that were computed already."""
 
-    written: list[WrittenRow]
+    written: Sequence[WrittenRow]
     computed: Sequence[np.ndarray]
 
     def logits(self, start: int) -> Iterable[np.ndarray]:
