@@ -17,7 +17,7 @@ SequenceState = Literal["waiting", "running", "finished"]
 
 
 class TokenFilter(Protocol):
-    """What one sequence may go on with, by what was written of it; asked on the engine's thread."""
+    """What one sequence may go on with, by what was written of it; asked by one thread at a time, beside the engine's own."""
 
     def allowed(self) -> Array:
         """(vocabulary,) of bool: which tokens may be written next; the end of a sequence, where it may end.

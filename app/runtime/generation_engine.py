@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import abc, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,7 @@ from app.runtime.decoder_session import BoundSession, DecoderSession
 from app.runtime.encoder_engine import CLOSE_S, EncoderEngine, is_out_of_memory
 from app.runtime.kv_cache import CacheSlots, KvCache
 from app.runtime.onnx_session import RunOptions
-from app.runtime.prompts import Prompt, Reading, read_prompts
+from app.runtime.prompts import ContinuedRow, Reading, read_prompts
 from app.runtime.providers import Provider
 from app.runtime.sampling import TokenSampler, Written
 from app.runtime.thread import EngineThread
@@ -48,7 +49,7 @@ class Generation:
     writer: Writer
     next_token_ids: abc.Sequence[int]
     """What each of its rows reads in the next step."""
-    prompt: Prompt | None = None
+    prompt: ContinuedRow | None = None
     """Its row, where that is continued."""
 
     @property
@@ -104,6 +105,8 @@ class GenerationEngine:
         """The decoder's chain, as the engine reports it."""
         self._generations: dict[int, Generation] = {}
         self._released: deque[int] = deque()
+        self._masks = ThreadPoolExecutor(1, f"{manifest.name} masks")
+        self._preparing: Future[None] | None = None  # what constrained sequences may write next
         self._run_options: RunOptions = onnxruntime.RunOptions()
         self._name = f"{manifest.name}/{manifest.version}"
         self._thread = EngineThread(manifest.name, self._give_back)
@@ -189,6 +192,7 @@ class GenerationEngine:
         ]
 
     def _give_back(self) -> None:
+        self._masks.shutdown(wait=False, cancel_futures=True)
         self._session = None
         self._generations.clear()
         if self._encoder is not None:
@@ -214,6 +218,7 @@ class GenerationEngine:
         writing = [entry for entry in entries if not entry.is_reading]
         if batch.phase == "decode":
             num_computed = sum(entry.writer.num_rows for entry in writing)
+        self._prepare(entries)
         unread = [entry for entry in entries if entry.is_reading]
         results, reading = self._read(session, unread, options)
         num_reused = dict(zip(map(id, unread), reading.num_reused, strict=True))
@@ -229,10 +234,21 @@ class GenerationEngine:
             num_evicted=prefixes.num_evicted - num_evicted,
         )
 
+    def _prepare(self, generations: abc.Sequence[Generation]) -> None:
+        """Have it found out beside the decoder's step what those may write next that are held to a form."""
+        writers = [
+            entry.writer for entry in generations if isinstance(entry.writer, TokenSampler) and entry.writer.is_unprepared
+        ]
+        self._preparing = self._masks.submit(_prepare_all, writers) if writers else None
+
+    def _finish_preparing(self) -> None:
+        if self._preparing is not None:
+            self._preparing.result()
+
     def _begin_reading(self, cache: KvCache, sequence: Sequence) -> Generation:
         generation, owner = self._begin(sequence), _sampling_of(sequence).prefix_owner
         cache.add(generation.slot)
-        generation.prompt = Prompt(np.array(sequence.row.input_ids, np.int64), owner if self._keeps_prefixes else None)
+        generation.prompt = ContinuedRow(np.array(sequence.row.input_ids, np.int64), owner if self._keeps_prefixes else None)
         return generation
 
     def _read(
@@ -246,6 +262,7 @@ class GenerationEngine:
         rows_of = [session.cache.rows(generation.slot) for generation in generations]
         unread = [(entry.prompt, rows[0]) for entry, rows in zip(generations, rows_of, strict=True) if entry.prompt]
         reading = read_prompts(session, unread, options)
+        self._finish_preparing()
         return {
             id(generation): NOTHING if generation.is_reading else _written(generation, session, rows)
             for generation, rows in zip(generations, rows_of, strict=True)
@@ -310,6 +327,7 @@ class GenerationEngine:
             cache.input_ids[rows, 0] = generation.next_token_ids
         for neighbours in cache.ranges(row for rows in rows_of for row in rows):
             _run(session, neighbours, options)
+        self._finish_preparing()
         return [_written(generation, session, rows) for generation, rows in zip(generations, rows_of, strict=True)]
 
     def _opened(self) -> DecoderSession:
@@ -378,6 +396,11 @@ def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence
 
 NOTHING = Written([], None, [], [], is_finished=False)
 """What a step comes to for a sequence whose row has more to read."""
+
+
+def _prepare_all(writers: abc.Sequence[TokenSampler]) -> None:
+    for writer in writers:
+        writer.prepare()
 
 
 def _step_output(results: abc.Sequence[Written | HooperError]) -> StepOutput:

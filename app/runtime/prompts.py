@@ -19,7 +19,7 @@ besides: what is read of a beginning has the same bits every time, and is kept b
 
 
 @dataclass(eq=False, slots=True)
-class Prompt:
+class ContinuedRow:
     """A row that is continued, as far as it has been read."""
 
     token_ids: Ints
@@ -46,7 +46,7 @@ class Reading:
     """Tokens of each row that are there now without being read."""
 
 
-def read_prompts(session: DecoderSession, prompts: Iterable[tuple[Prompt, int]], options: RunOptions) -> Reading:
+def read_prompts(session: DecoderSession, prompts: Iterable[tuple[ContinuedRow, int]], options: RunOptions) -> Reading:
     """Read on in these, the first ones first, of each the whole next piece or none of it: where that ends is nobody else's.
 
     Args:
@@ -70,7 +70,7 @@ def read_prompts(session: DecoderSession, prompts: Iterable[tuple[Prompt, int]],
     return reading
 
 
-def _reuse(cache: KvCache, prompt: Prompt, row: int) -> int:
+def _reuse(cache: KvCache, prompt: ContinuedRow, row: int) -> int:
     """Put into its row what is kept of what it would read next: how many tokens."""
     if prompt.owner is None:
         return 0
@@ -80,7 +80,7 @@ def _reuse(cache: KvCache, prompt: Prompt, row: int) -> int:
     return num_reused
 
 
-def _read_piece(session: DecoderSession, prompt: Prompt, row: int, piece: Ints, options: RunOptions) -> None:
+def _read_piece(session: DecoderSession, prompt: ContinuedRow, row: int, piece: Ints, options: RunOptions) -> None:
     """Read what comes next of a row, and keep it where it is a whole page."""
     cache = session.cache
     if _read_in_parts(session, row, piece, options) > 1:

@@ -193,12 +193,26 @@ class TokenSampler:
     token_ids: list[int] = field(default_factory=list)
     filter: TokenFilter | None = field(init=False)
     """What its constraint allows."""
+    _coming: Array | Exception | None = field(default=None, init=False)  # what may be written next, once that is known
 
     num_rows = 1
 
     def __post_init__(self) -> None:
         constraint = self.sampling.constraint
         self.filter = None if constraint is None else constraint.start()
+
+    @property
+    def is_unprepared(self) -> bool:
+        """Whether `prepare` has something to do."""
+        return self.filter is not None and self._coming is None and not self._is_forced
+
+    def prepare(self) -> None:
+        """Find out what may be written next: on any thread, while the decoder takes the step whose logits `write` is given."""
+        if self.filter is not None:
+            try:
+                self._coming = self.filter.allowed()
+            except Exception as error:  # raised where the sequence is written, so that it fails alone
+                self._coming = error
 
     def write(self, logits: Array) -> Written:
         """
@@ -228,7 +242,12 @@ class TokenSampler:
         scores = logits.copy()
         process(np.array([*self.first_token_ids, *self.token_ids], np.int64), scores)
         if self.filter is not None and not self._is_forced:
-            scores[np.logical_not(self.filter.allowed())] = -np.inf
+            if self._coming is None:
+                self.prepare()
+            allowed, self._coming = self._coming, None
+            if isinstance(allowed, Exception):
+                raise allowed
+            scores[np.logical_not(allowed)] = -np.inf
         if scores.max() == -np.inf:
             raise InvalidInput("what is forbidden leaves no token to write")
         return scores

@@ -7,17 +7,22 @@ The sequences of a run begin together and do not end before they have so many to
 well compare the tokens of a second of processor time.
 
 With `--shared-tokens` it is measured how long the first token of a text takes that begins as the one before it does: where that
-beginning is read again, and where it is not, by turns.
+beginning is read again, and where it is not, by turns. With `--schema` what a step of texts that are held to it takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import patch
 
 import numpy as np
 
@@ -27,6 +32,9 @@ from app.core.sequences import SamplingParams
 from app.core.types import Row
 from app.runtime.generation_engine import GenerationEngine
 from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, has_int8
+from app.runtime.sampling import TokenSampler
+from app.tasks.constraints import GrammarCompiler, OutputFormat
+from app.tasks.tokenizer import Tokenizer
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.export.seq2seq.steps import open_engine_of
 
@@ -60,6 +68,26 @@ def rates(engine: GenerationEngine, rows: Sequence[Row], sampling: SamplingParam
     return {"tokens_per_s": round(per_s, 1), "tokens_per_cpu_s": round(per_cpu_s, 1)}
 
 
+def held_to_a_form(engine: GenerationEngine, row: Row, sampling: SamplingParams, sequences: Sequence[int], runs: int) -> Any:
+    """Milliseconds of processor time for a step of so many sequences: of the thread that takes the steps, and of all together.
+
+    By turns: with the masks found out beside the steps, as in the service, and between them; the medians of some runs.
+    """
+    between = partial(patch.object, TokenSampler, "is_unprepared", property(lambda _: False))
+    told: dict[str, Any] = {}
+    for number in sequences:
+        spent: dict[str, list[tuple[float, float]]] = {"beside": [], "between": []}
+        for turn in range(2 * runs):
+            way = "beside" if turn % 2 else "between"
+            with nullcontext() if way == "beside" else between():
+                began, began_all = time.thread_time(), time.process_time()
+                engine.generate([row] * number, sampling)
+                spent[way].append((time.thread_time() - began, time.process_time() - began_all))
+        ms = {way: np.median(of_way, axis=0) / sampling.max_new_tokens * 1000 for way, of_way in spent.items()}
+        told[str(number)] = {way: {"steps": round(own, 2), "all": round(both, 2)} for way, (own, both) in ms.items()}
+    return told
+
+
 def first_tokens(engine: GenerationEngine, rows: Sequence[Row]) -> dict[str, Any]:
     """How long the first token takes of rows that begin as the first one does: medians of seconds, without the first one's.
 
@@ -83,6 +111,19 @@ def first_tokens(engine: GenerationEngine, rows: Sequence[Row]) -> dict[str, Any
     return {**told, "times_as_fast": round(float(ratio), 2), "times_less_cpu": round(float(cpu_ratio), 2)}
 
 
+def compiler_of(folder: Path) -> GrammarCompiler:
+    """Of a version that writes.
+
+    Raises:
+        InvalidArtefact: it does not.
+    """
+    manifest = read_manifest(folder)
+    if (decoder := manifest.decoder) is None:
+        raise InvalidArtefact(f"{folder} holds a model that reads and does not write")
+    tokenizer = Tokenizer.from_file(folder / (decoder.tokenizer or manifest.tokenizer), decoder.max_length)
+    return GrammarCompiler(tokenizer, decoder.vocab_size, decoder.eos_token_ids, decoder.has_encoder)
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.shared_tokens:
         return measure_shared(options)
@@ -95,6 +136,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     num_source = min(options.source_tokens, manifest.max_tokens)
     sources = rng.integers(0, options.source_ids, (max(options.sequences), num_source)).tolist()
     rows = [Row(token_ids, [0] * num_source) for token_ids in sources]
+    if options.schema:
+        form = OutputFormat.of_schema(json.loads(options.schema))
+        sampling = replace(sampling, constraint=compiler_of(options.model).compiled(form))
+        milliseconds = held_to_a_form(engine, rows[0], sampling, options.sequences, options.runs)
+        return {"precision": engine.decoder_provider.precision, "threads": engine.num_threads, "ms_per_step": milliseconds}
     written = {str(number): rates(engine, rows[:number], sampling, options.runs) for number in options.sequences}
     return {"precision": engine.decoder_provider.precision, "threads": engine.num_threads, "sequences": written}
 
@@ -128,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="that texts to continue begin with, before their own; 0: see above (0)",
     )
+    parser.add_argument("--schema", default="", metavar="JSON", help="that texts are held to; see above")
     parser.add_argument("--new-tokens", type=int, default=64, metavar="N", help="of each sequence (64)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores (0)")
     parser.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto", help="as HOOPER_PRECISION (auto)")

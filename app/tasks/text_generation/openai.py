@@ -144,7 +144,7 @@ class PromptTokensDetails(BaseModel):
     """What the tokens of the prompts were."""
 
     cached_tokens: int = Field(
-        description="Those that were not read again, since a text that was asked about before began with them."
+        description="Tokens that were not read again, since a text that was asked about before began with them."
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import abc
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,13 +19,23 @@ import pytest_asyncio
 from app.batching.admission import QueueLimit
 from app.batching.policy import Budget
 from app.batching.scheduler import Scheduler
-from app.core.errors import EngineFailed, InvalidArtefact, OutOfMemory, TooLarge
+from app.core.errors import EngineFailed, InvalidArtefact, InvalidInput, OutOfMemory, TooLarge
 from app.core.sequences import Batch, SamplingParams, Sequence
 from app.core.types import Row
 from app.runtime import prompts
 from app.runtime.decoder_session import open_decoder
 from app.runtime.generation_engine import GenerationEngine
-from tests.support.tiny_continuer import CPU, EOS, KV_HEADS, LAYERS, MAX_LENGTH, SIZE, continuer_engine, write_continuer
+from tests.support.tiny_continuer import (
+    CPU,
+    EOS,
+    KV_HEADS,
+    LAYERS,
+    MAX_LENGTH,
+    SIZE,
+    VOCABULARY,
+    continuer_engine,
+    write_continuer,
+)
 
 GREEDY = SamplingParams(max_new_tokens=8, eos_token_ids=(EOS,))
 RNG = np.random.default_rng(3)
@@ -181,6 +194,51 @@ async def test_a_row_without_finite_numbers_fails_alone(tmp_path: Path) -> None:
     assert isinstance(step.outputs[1], EngineFailed)
     assert [tokens(step.outputs[n]) for n in (0, 2)] == [token_by_token(tmp_path, rows[n])[:1] for n in (0, 2)]
     await engine.aclose()
+
+
+class Anything:
+    """A constraint that allows every token but the end, and its own filter."""
+
+    def __init__(self, num_allowed: int = 99) -> None:
+        self.was_asked, self.num_left, self.written = threading.Event(), num_allowed, list[int]()
+
+    def start(self) -> Anything:
+        return self
+
+    def allowed(self) -> Any:
+        self.was_asked.set()
+        self.num_left -= 1
+        if self.num_left < 0:
+            raise InvalidInput("is stuck", "schema")
+        return np.arange(VOCABULARY) != EOS
+
+    def advance(self, token_id: int) -> None:
+        self.written.append(token_id)
+
+
+async def test_what_may_be_written_is_found_out_while_the_decoder_takes_its_step(
+    engine: GenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, anything = engine._opened(), Anything()
+
+    def after_the_mask(run: abc.Callable[..., None], *arguments: Any) -> None:
+        assert anything.was_asked.wait(30), "it is found out behind the step"
+        anything.was_asked.clear()
+        run(*arguments)
+
+    monkeypatch.setattr(session, "read", partial(after_the_mask, session.read))
+    monkeypatch.setattr(session, "step", partial(after_the_mask, session.step))
+    (output,) = engine.generate([ROWS[1]], replace(GREEDY, constraint=anything, max_new_tokens=5))
+    assert tokens(output) == anything.written
+    assert 99 - anything.num_left == len(anything.written) == 5
+
+
+async def test_a_form_that_cannot_be_followed_fails_its_sequence_alone(engine: GenerationEngine, tmp_path: Path) -> None:
+    sampling = replace(GREEDY, constraint=Anything(num_allowed=1))
+    batch = [Sequence(ROWS[1], sampling, cache_slot=1), Sequence(ROWS[2], GREEDY, cache_slot=2)]
+    steps = [await engine.forward(Batch(phase, batch)) for phase in ("prefill", "decode")]
+    assert isinstance(steps[1].outputs[0], InvalidInput)
+    assert [tokens(step.outputs[1])[0] for step in steps] == token_by_token(tmp_path, ROWS[2])[:2]
 
 
 def test_a_decoder_behind_an_encoder_is_none_of_these(tmp_path: Path) -> None:

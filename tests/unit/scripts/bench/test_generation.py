@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, decoders, models
 
 from app.core.errors import InvalidArtefact
 from app.runtime import prompts
@@ -38,8 +39,22 @@ def test_the_first_token_is_told_with_and_without_a_beginning_that_is_reused(
     assert (report["shared_tokens"], report["own_tokens"], report["texts"]) == (30, 3, 3)
     told = report["first_token"]
     assert told["read_again"]["cpu_s"] > told["reused"]["cpu_s"] > 0
-    with pytest.raises(InvalidArtefact, match="continues no text"):
-        main(["--model", str(publish_tiny_decoder(tmp_path)), *options])
+    assert main(["--model", str(publish_tiny_decoder(tmp_path)), *options]) == 1
+    assert "continues no text" in capsys.readouterr().err
+
+
+def test_what_a_form_costs_is_told_beside_the_steps_and_between_them(tmp_path: Path) -> None:
+    folder, output = publish_tiny_continuer(tmp_path), tmp_path / "forms.json"
+    words = ["<pad>", "<s>", "</s>", "<unk>", "\u2581", '"', *"abcdefghijklmnopqr"]
+    tokenizer = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=3))
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    sizes = ["--source-tokens", "3", "--source-ids", "20", "--new-tokens", "4", "--sequences", "1", "2"]
+    options = ["--schema", '{"type": "string", "minLength": 9}', "--threads", "1", "--runs", "1", "--output", str(output)]
+    assert main(["--model", str(folder), *sizes, *options]) == 0
+    report = json.loads(output.read_text(encoding="utf-8"))["ms_per_step"]
+    assert list(report) == ["1", "2"]
+    assert all(told[way]["all"] > 0 < told[way]["steps"] for told in report.values() for way in ("beside", "between"))
 
 
 def test_a_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
