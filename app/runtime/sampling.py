@@ -242,9 +242,7 @@ class TokenSampler:
         scores = logits.copy()
         process(np.array([*self.first_token_ids, *self.token_ids], np.int64), scores)
         if self.filter is not None and not self._is_forced:
-            if self._coming is None:
-                self.prepare()
-            allowed, self._coming = self._coming, None
+            allowed, self._coming = self.filter.allowed() if self._coming is None else self._coming, None
             if isinstance(allowed, Exception):
                 raise allowed
             scores[np.logical_not(allowed)] = -np.inf
