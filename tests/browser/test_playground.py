@@ -325,6 +325,7 @@ def test_a_service_with_keys_asks_for_one_and_never_writes_it_out(open_page: Ope
 # --- live
 
 
+@pytest.mark.slow  # the figures that it draws are read in the test below
 def test_the_live_view_draws_what_the_service_does(open_page: Open) -> None:
     with open_page() as page:
         numbers = page.locator(".chart .number")

@@ -146,7 +146,7 @@ def test_the_exit_code_tells_how_it_went(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("line", "code"), [("doctor", 0), ("serve --model nothing", 2)])
+@pytest.mark.parametrize(("line", "code"), [pytest.param("doctor", 0, marks=pytest.mark.slow), ("serve --model nothing", 2)])
 def test_so_does_that_of_a_command_that_sets_up_its_process(line: str, code: int, hooper: Hooper) -> None:
     assert hooper(*line.split()).returncode == code
 

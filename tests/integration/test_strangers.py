@@ -99,6 +99,7 @@ def can_be_alone() -> bool:
     return subprocess.run(["unshare", "--net", "--map-root-user", "true"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_be_alone(), reason="a network of its own cannot be made here")
 def test_nor_does_any_library_below_it_from_start_to_end_as_the_kernel_counts(models: Path) -> None:
     command = ["unshare", "--net", "--map-root-user", sys.executable, "-m", "tests.support.no_network", models]

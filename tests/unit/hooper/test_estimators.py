@@ -244,6 +244,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
         act(options)
 
 
+@pytest.mark.slow  # as that of the command does: tests/unit/scripts/test_train_and_export_further.py
 def test_it_goes_on_from_a_published_version_with_the_head_of_that(
     fitted: TextClassifier, options: dict[str, Any], place: Path
 ) -> None:
