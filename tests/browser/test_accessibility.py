@@ -33,12 +33,23 @@ def everything_shown(page: Page, model: str, verb: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
-def test_every_text_has_enough_contrast(open_page: Open, model: str, verb: str, scheme: Literal["light", "dark"]) -> None:
+def test_every_text_has_enough_contrast_and_every_control_a_name(
+    open_page: Open, model: str, verb: str, scheme: Literal["light", "dark"]
+) -> None:
     with open_page(color_scheme=scheme, reduced_motion="reduce") as page:
         everything_shown(page, model, verb)
         found = page.evaluate(CONTRAST)
         assert found["seen"] > 60
         assert found["faint"] == []
+        check_names(page)
+
+
+def check_names(page: Page) -> None:
+    tree: list[dict[str, Any]] = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "link", "radio", "checkbox", "slider", "textbox", "combobox", "img", "DisclosureTriangle"}
+    controls = [entry for entry in tree if entry.get("role", {}).get("value") in roles and not entry.get("ignored")]
+    assert len(controls) >= 15
+    assert [entry["role"]["value"] for entry in controls if not entry.get("name", {}).get("value", "").strip()] == []
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
@@ -60,18 +71,6 @@ def test_the_measure_of_contrast_finds_what_is_too_faint(open_page: Open) -> Non
         expect(page.get_by_role("radio", name="sentiment")).to_be_visible()
         page.evaluate("document.querySelector('h1').style.color = '#b0b0b0'")
         assert [entry for entry in page.evaluate(CONTRAST)["faint"] if entry.startswith("Ask a model")]
-
-
-@pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
-def test_every_control_has_a_name(open_page: Open, model: str, verb: str) -> None:
-    with open_page() as page:
-        everything_shown(page, model, verb)
-        session = page.context.new_cdp_session(page)
-        tree: list[dict[str, Any]] = session.send("Accessibility.getFullAXTree")["nodes"]
-        roles = {"button", "link", "radio", "checkbox", "slider", "textbox", "combobox", "img", "DisclosureTriangle"}
-        found = [entry for entry in tree if entry.get("role", {}).get("value") in roles and not entry.get("ignored")]
-        assert len(found) >= 15
-        assert [match["role"]["value"] for match in found if not match.get("name", {}).get("value", "").strip()] == []
 
 
 @pytest.mark.slow

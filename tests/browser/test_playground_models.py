@@ -22,11 +22,16 @@ LABELS = ("bad", "fine", "good")
 
 @pytest.fixture(scope="module")
 def own_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    """A service over a model of each kind of labels, and two of one kind."""
+    """A service over a model of each kind of labels and of items, and two of one kind."""
     models = tmp_path_factory.mktemp("models")
     publish_tiny(models, "first")
     publish_tiny(models, "second", labels=("good", "bad"))
     publish_tiny(models, "topics", labels=LABELS, problem_type="multi_label_classification", thresholds={"bad": 0, "good": 1})
+    sign_again(
+        publish_tiny(models, "pairs"), data_format={"columns": {"text": "sentence1", "text_pair": "sentence2", "label": "gold"}}
+    )
+    publish_tiny(models, "nli", labels=("entailment", "contradiction"))
+    publish_tiny_spec(models, installed_tasks()["feature-extraction"])
     publish_tiny(models, "stars", labels=["score"], problem_type="regression", scale=2.0, offset=3.0, value_range=[1, 5])
     with serving(models) as running:
         yield running
@@ -62,11 +67,10 @@ def test_labels_are_selected_by_the_models_thresholds_until_the_slider_is_moved(
         expect(page.get_by_label("Second text")).to_have_count(0)
 
 
-def test_labels_of_ones_own_are_chosen_among_by_models_of_inference_and_of_vectors(open_page: Open, tmp_path: Path) -> None:
-    publish_tiny(tmp_path, "nli", labels=("entailment", "contradiction"))
-    publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
-    publish_tiny(tmp_path, "first")
-    with serving(tmp_path) as running, open_page(url=running.url) as page:
+def test_labels_of_ones_own_are_chosen_among_by_models_of_inference_and_of_vectors(
+    open_page: Open, own_models: LiveService
+) -> None:
+    with open_page(url=own_models.url) as page:
         choose(page, "nli")
         page.get_by_label("Labels of your own").fill("good, bad , film")
         press(page, "Classify")
@@ -115,10 +119,9 @@ def test_examples_and_figures_are_the_models_own(open_page: Open, own_models: Li
         expect(page.locator(".answer .facts")).to_be_visible()
 
 
-def test_only_a_model_for_pairs_asks_for_a_second_text(open_page: Open, tmp_path: Path) -> None:
-    folder = publish_tiny(tmp_path, "pairs")
-    sign_again(folder, data_format={"columns": {"text": "sentence1", "text_pair": "sentence2", "label": "gold"}})
-    with serving(tmp_path) as running, open_page(url=running.url) as page:
+def test_only_a_model_for_pairs_asks_for_a_second_text(open_page: Open, own_models: LiveService) -> None:
+    with open_page(url=own_models.url) as page:
+        choose(page, "pairs")
         page.get_by_label("Second text").fill("bad")
         press(page, "Classify")
         upload(page, b"sentence1,sentence2\ngood,bad\n")
@@ -218,7 +221,8 @@ def test_a_file_that_cannot_be_answered_says_why(
         expect(page.get_by_role("alert")).to_contain_text(sentence)
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_it_is_readable_on_a_phone shows the same of the shipped models
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_scrolls_sideways_on_a_phone(open_page: Open, own_models: LiveService, scheme: str) -> None:
     with open_page(url=own_models.url, viewport={"width": 360, "height": 800}, color_scheme=scheme) as page:
         for model, verb in (("topics", "Classify"), ("stars", "Predict"), ("first", "Classify")):
