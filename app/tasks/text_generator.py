@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -276,7 +277,7 @@ def _joined(separators: Sequence[str], hypotheses: Sequence[Hypothesis]) -> str:
     )
 
 
-class GenerativeTask:
+class GenerativeTask(ABC):
     """What `Task` and `Generative` want and all tasks that write do alike; a task adds `encode` and its options."""
 
     def __init__(self, generator: TextGenerator, newline: str = "") -> None:
@@ -312,8 +313,9 @@ class GenerativeTask:
         is_same = are_as_published(outputs, expected[ROWS], tolerance) if ROWS in expected else text == published
         return "" if is_same else f"{text[:SHOWN]!r} is written, was {published[:SHOWN]!r}"
 
+    @abstractmethod
     def golden_options(self) -> Any:
-        raise NotImplementedError
+        """See `Generative`."""
 
     @property
     def max_source_tokens(self) -> int:

@@ -29,8 +29,8 @@ SAME_COSINE = 0.995
 DECIMALS = 8
 """Of a component: float32 holds no more of a vector of length 1, and a number that is short costs less on the line."""
 SAME_TOKENS = 0.6
-"""Share of tokens that come again where their text is tokenized: 1 of a whole text's; of texts that are cut within a word, and
-of 8 tokens or more, 0.67 at least, and of numbers of another tokenizer, with one in two among the unused, 0.7 at most."""
+"""Share of tokens that come again where their text is tokenized: all of a whole text's, most of one that was cut within a word,
+and few of another tokenizer's numbers, many of which fall on tokens that no text has."""
 NUM_LOOKED_AT = 64
 SEND_TEXTS = "send texts, which are tokenized here"
 NUM_NAMED = 10
