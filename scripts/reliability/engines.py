@@ -241,3 +241,5 @@ WRITER_FAULTS = (
     InjectedFault("clients leave", well, leaving, step=decoders.slow),
 )
 """Of a model that writes: of its two engines either may fail."""
+CONTINUER_FAULTS = tuple(fault for fault in WRITER_FAULTS if fault.behaviour is well)
+"""Of one without an encoder: its decoder is all there is."""

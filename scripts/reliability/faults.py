@@ -31,7 +31,7 @@ from scripts.bench.report import measurement_parser, run_measurement
 from scripts.bench.service import OK, Address, start_service, wait_until_ready
 from scripts.bench.texts import profile_texts
 from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
-from scripts.reliability.engines import FAULTS, WRITER_FAULTS, InjectedFault
+from scripts.reliability.engines import CONTINUER_FAULTS, FAULTS, WRITER_FAULTS, InjectedFault
 
 ADMIN_KEY = "admin"
 POISONS = "poison", "not"
@@ -73,7 +73,9 @@ class FaultSetup:
         poison, token = next((word, token) for word, token in forms if token is not None)
         short = (" ".join(text.split()[:NUM_WORDS]) for text in profile_texts("short"))
         texts = list(dict.fromkeys(text for text in short if poison not in text.lower()))[:NUM_TEXTS]
-        faults = FAULTS if manifest.decoder is None else WRITER_FAULTS
+        faults: Sequence[InjectedFault] = FAULTS
+        if manifest.decoder is not None:
+            faults = WRITER_FAULTS if manifest.decoder.has_encoder else CONTINUER_FAULTS
         path = f"/{installed_tasks()[manifest.task].routes[0].route.path}"
         return cls(folder, device, num_requests, connections, run_s, poison, token, texts, faults, path)
 
@@ -83,7 +85,7 @@ class FaultSetup:
         return [replace(request, text=f"{request.text} {self.poison}") if request.is_guilty else request for request in changed]
 
     def request(self, number: int) -> CountedRequest:
-        fields = WRITTEN | {"stream": number % 2 == 1} if self.faults is WRITER_FAULTS else {}
+        fields = WRITTEN | {"stream": number % 2 == 1} if self.faults is not FAULTS else {}
         text = self.texts[number % len(self.texts)]
         return CountedRequest(number, text, path=self.path, fields={"model": self.folder.parent.name, **fields})
 

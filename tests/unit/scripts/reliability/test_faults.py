@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
-from scripts.reliability.engines import FAULTS, WRITER_FAULTS, InjectedFault
+from scripts.reliability.engines import CONTINUER_FAULTS, FAULTS, WRITER_FAULTS, InjectedFault
 from scripts.reliability.faults import FaultSetup, complaints, inject
 from tests.support.live_service import ROOT
+from tests.support.tiny_continuer import publish_tiny_continuer
 from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
@@ -30,10 +31,15 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("faults", [FAULTS, WRITER_FAULTS], ids=["a classifier", "a writer"])
-def test_under_every_fault_each_request_gets_exactly_one_answer(tmp_path: Path, faults: Sequence[InjectedFault]) -> None:
-    models = tmp_path / "published"
-    folder = publish_tiny(models) if faults is FAULTS else publish_tiny_decoder(models)
+@pytest.mark.parametrize(
+    ("faults", "publish"),
+    [(FAULTS, publish_tiny), (WRITER_FAULTS, publish_tiny_decoder), (CONTINUER_FAULTS, publish_tiny_continuer)],
+    ids=["a classifier", "a writer", "one that continues"],
+)
+def test_under_every_fault_each_request_gets_exactly_one_answer(
+    tmp_path: Path, faults: Sequence[InjectedFault], publish: Callable[[Path], Path]
+) -> None:
+    folder = publish(tmp_path / "published")
     output = tmp_path / "faults.json"
     command = [sys.executable, "-m", "scripts.reliability.faults", "--model", folder, "--requests", "64", "--connections", "8"]
     command += ["--run-s", "2", "--poison", "not", "w23"]
