@@ -65,7 +65,7 @@ def test_a_beginning_that_is_not_read_again_is_continued_as_by_generate(family: 
         assert sequences(output, 1) == continued(model, row, sampling)
     beams = replace(sampling, num_beams=3, num_return_sequences=3)
     assert sequences(engine.generate(rows[:1], beams)[0], 3) == continued(model, rows[0], beams)
-    assert [reused(engine, row) for row in rows] == [12, 12, 12]
+    assert [reused(engine, row) for row in rows] == [12, 18, 12]  # whole pieces of six, and at least one token is left
 
 
 def reused(engine: Any, row: Row) -> int:

@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.support.writing import EOS, byte_level_json, generator, metaspace_jso
 BEYOND = 3
 """Logits for which there is no token: models are wider than their vocabularies."""
 MAX_TOKENS = 400
+BESIDE = ThreadPoolExecutor(1)
 
 
 class Babbler:
@@ -46,6 +48,8 @@ class Babbler:
             logits = draw.normal(size=(1, self.size)).astype(np.float32)
             logits[0, self._ends] += 1.5
             before = logits.copy()
+            if seed % 3 and sampler.is_unprepared:  # as the engine does, beside a step; else the sampler finds it out itself
+                BESIDE.submit(sampler.prepare).result()
             is_finished = sampler.write(logits).is_finished
             assert (logits == before).all()  # which the cache's rows share
             if is_finished:
