@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from app.core.errors import HooperError, InvalidInput, InvalidSettings
@@ -22,6 +23,8 @@ MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 OTHER_ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant", "developer": "system"}
 """What roles are called in data of other tools, and by OpenAI, to what chat templates call them."""
+SAMPLED = 20
+"""Rows of a source that are looked at."""
 MAX_RENDERED = 100_000
 """Texts of conversations that are kept."""
 Names = tuple[tuple[str, str], ...]
@@ -63,12 +66,19 @@ class AnswerFrame:
 
 def message_column(recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> str:
     """The column of conversations: the named one where it holds lists, else one that is called so; empty: there is none."""
-    present = {name: cell for rows in records.values() for row in rows[:1] for name, cell in row.columns.items()}
+    rows = [row for of_source in records.values() for row in islice((row for row in of_source if not row.broken), SAMPLED)]
+    present = list(dict.fromkeys(name for row in rows for name in row.columns))
     named = recipe.source_column or recipe.text_column
-    if named:
-        column = same_column(named, list(present))
-        return column if column is not None and isinstance(spelled(plain(present[column])), list) else ""
-    return next((column for name in MESSAGE_COLUMNS if (column := same_column(name, list(present))) is not None), "")
+    for name in [named] if named else MESSAGE_COLUMNS:
+        column = same_column(name, present)
+        if column is not None and any(holds_messages(row.columns.get(column)) for row in rows):
+            return column
+    return ""
+
+
+def holds_messages(cell: Any) -> bool:
+    """Whether a cell is a list, or spells one; whether it is one of messages is told of each row."""
+    return isinstance(spelled(plain(cell)), list)
 
 
 def parse_conversation(record: Record, source: str, column: str) -> Example | Broken:

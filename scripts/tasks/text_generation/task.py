@@ -23,6 +23,7 @@ from scripts.tasks.text_generation.conversations import (
     MESSAGE_COLUMNS,
     Conversation,
     ConversationReader,
+    holds_messages,
     message_column,
     parse_conversation,
     rendered,
@@ -55,8 +56,8 @@ class TextGenerationTraining(TextToTextTraining):
 
     def recognizes(self, recipe: Recipe, table: TableSample) -> float:
         """A column of conversations; prompts and completions may be for a model with an encoder as well."""
-        keys = {column_key(name) for name in table.names}
-        return 0.9 if keys.intersection(MESSAGE_COLUMNS) else 0.0
+        cells = [cell for name in table.names if column_key(name) in MESSAGE_COLUMNS for cell in table[name].cells[:1]]
+        return 0.9 if any(map(holds_messages, cells)) else 0.0
 
     def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
         own = {source: rows for source, rows in records.items() if source not in recipe.from_feedback}

@@ -87,6 +87,7 @@ def test_a_row_that_is_none_is_told_in_a_sentence(cell: Any, reason: str) -> Non
     [
         ({"Messages": "[]", "id": "1"}, "", "Messages"),
         ({"conversations": []}, "", "conversations"),
+        ({"conversation": "a: hello b: good morning", "label": "polite"}, "", ""),
         ({"prompt": "a", "completion": "b"}, "", ""),
         ({"messages": [], "prompt": "a"}, "prompt", ""),
         ({"dialogue": [USER], "prompt": "a"}, "dialogue", "dialogue"),

@@ -138,9 +138,10 @@ def test_a_prefix_is_part_of_the_prompts() -> None:
 
 def test_conversations_say_the_task() -> None:
     chat = [{"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]}] * 4
-    of = {"chat": records(chat)["a"], "pairs": records(ROWS)["a"]}
+    texts = records([{"conversation": f"a: hello {number}", "label": "polite"} for number in range(4)])["a"]
+    of = {"chat": records(chat)["a"], "pairs": records(ROWS)["a"], "texts": texts}
     surely = {name: TASK.recognizes(Recipe(), TableSample.of(rows)) for name, rows in of.items()}
-    assert surely == {"chat": 0.9, "pairs": 0.0}
+    assert surely == {"chat": 0.9, "pairs": 0.0, "texts": 0.0}
 
 
 @pytest.mark.parametrize("chat", [True, False])
