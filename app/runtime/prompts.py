@@ -57,13 +57,14 @@ def read_prompts(session: DecoderSession, prompts: Iterable[tuple[ContinuedRow, 
     Raises:
         OutOfMemory: memory is too short for one token.
     """
-    reading = Reading()
+    reading, num_copied = Reading(), 0  # pages, each of which takes no longer than to read a token
     for prompt, row in prompts:
         num_reused = 0
-        if reading.num_read < PROMPT_TOKENS:
+        if reading.num_read + num_copied < PROMPT_TOKENS:
             num_reused = _reuse(session.cache, prompt, row)
+            num_copied += num_reused // PROMPT_TOKENS
             piece = prompt.token_ids[prompt.num_read :][:PROMPT_TOKENS]
-            if reading.num_read + len(piece) <= PROMPT_TOKENS:
+            if not reading.num_read or reading.num_read + num_copied + len(piece) <= PROMPT_TOKENS:
                 _read_piece(session, prompt, row, piece, options)
                 reading.num_read += len(piece)
         reading.num_reused.append(num_reused)

@@ -101,6 +101,14 @@ async def test_rows_of_one_batch_read_what_they_share_once(engine: GenerationEng
     assert len({tuple(tokens(output)) for output in outputs}) == 1
 
 
+async def test_what_a_step_copies_is_bounded_too(engine: GenerationEngine) -> None:
+    await read(engine, [row_of(5)])
+    batch = [Sequence(row_of(5, 6), SHARED, cache_slot=number) for number in range(3)]
+    step = await engine.forward(Batch("prefill", batch))
+    assert (step.num_reused, step.num_read) == ([16, 0, 0], SIZE)  # four pages fill it, and somebody is always read
+    engine.release([0, 1, 2])
+
+
 @pytest.mark.parametrize("owner", [None, "b"])
 async def test_nobody_else_gets_what_was_read(engine: GenerationEngine, owner: str | None) -> None:
     await read(engine, [row_of(5)])
