@@ -60,11 +60,12 @@ def test_a_conversation_stays_in_the_page_and_can_be_stopped(open_page: Open, wr
         page.get_by_role("button", name="Stop").click()
         expect(page.locator(".turn.assistant")).to_contain_text("stopped")
         writing.pace("g")
+        page.get_by_text("Options").click()
+        page.get_by_label("Tokens to write at most").fill("1")
         message.fill("w7")
         page.get_by_role("button", name="Send").click()
         expect(page.locator(".turn.assistant").last).to_contain_text("cut off at its longest")
         assert asked == [["w5 w6"], ["w5 w6", "w14 w20", "w7"]]
-        page.get_by_text("Options").click()
         page.get_by_label("System message").fill("Be brief.")
         message.fill("w8")
         message.press("Enter")
@@ -79,4 +80,4 @@ def test_a_conversation_stays_in_the_page_and_can_be_stopped(open_page: Open, wr
 
 
 def contents(request: Request) -> list[str]:
-    return [message["content"] for message in request.post_data_json["messages"]]
+    return [message["content"].strip() for message in request.post_data_json["messages"]]
