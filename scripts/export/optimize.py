@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -244,6 +244,8 @@ Storage = Literal["int8", "fp16"]
 MIN_WEIGHTS = 65_536
 """Smaller matrices stay as they are: a head of a few labels decides everything and saves nothing."""
 MAX_INT8 = 127
+ELEMENTWISE = frozenset({"Cast", "Clip", "Identity", "Min", "Where"})
+"""Operators behind which token ids are still token ids."""
 SHRINKS = np.linspace(0.80, 1.0, 11)
 """Shares of a channel's largest weight that are tried as the end of its scale."""
 
@@ -303,20 +305,30 @@ def _channel_axes(model: ModelProto) -> dict[str, int]:
     """Matrices to store as int8, with the axis of their channels; one that is used in two ways is left alone."""
     tensors = model.graph.initializer
     matrices = {tensor.name for tensor in tensors if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2}
+    token_ids = _token_ids(model.graph)
     uses: dict[str, set[int | None]] = defaultdict(set)
     for node in model.graph.node:
         for position, name in enumerate(node.input):
             if name in matrices:
-                uses[name].add(_channel_axis(node, position))
+                uses[name].add(_channel_axis(node, position, token_ids))
     return {name: axis for name, axes in uses.items() if len(axes) == 1 and (axis := next(iter(axes))) is not None}
 
 
-def _channel_axis(node: NodeProto, position: int) -> int | None:
+def _token_ids(graph: GraphProto) -> set[str]:
+    """`input_ids`, and what is made of them element by element, as where what a vocabulary lacks becomes what it has."""
+    names = {"input_ids"}
+    for node in graph.node:  # each behind those that it reads
+        if node.op_type in ELEMENTWISE and not names.isdisjoint(node.input):
+            names.update(node.output)
+    return names
+
+
+def _channel_axis(node: NodeProto, position: int, token_ids: Collection[str]) -> int | None:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "MatMul" and position == 1:
         return 1
     if node.op_type == "Gemm" and position == 1:
         return 0 if attributes.get("transB") else 1
-    if node.op_type == "Gather" and position == 0 and node.input[1] == "input_ids" and not attributes.get("axis"):
+    if node.op_type == "Gather" and position == 0 and node.input[1] in token_ids and not attributes.get("axis"):
         return 0
     return None

@@ -298,6 +298,28 @@ def test_a_matrix_used_in_two_ways_is_left_alone(tmp_path: Path) -> None:
     assert quantize_weights(source, tmp_path / "c.onnx", GRAPH, min_weights=1).storage == "fp32"
 
 
+@pytest.mark.parametrize("storage", ["int8", "fp16"])
+def test_words_are_stored_small_where_those_that_the_vocabulary_lacks_become_another(storage: Storage, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Less", ["input_ids", "known"], ["is_known"]),
+        helper.make_node("Where", ["is_known", "input_ids", "unknown"], ["read"]),
+        helper.make_node("Gather", ["w", "read"], ["words"]),
+        helper.make_node("Gather", ["positions", "place"], ["placed"]),
+        helper.make_node("Add", ["words", "placed"], ["vectors"]),
+        helper.make_node("ReduceMax", ["vectors"], ["y"], axes=[2], keepdims=0),
+    ]
+    words = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    numbers = {"known": np.array(5), "unknown": np.array(1), "place": np.array([2])}
+    weights = {"w": words, "positions": np.ones((6, 4), np.float32), **numbers}
+    source = save_graph(tmp_path / "g.onnx", nodes, weights, {"input_ids": TensorProto.INT64})
+    quantize_weights(source, tmp_path / "small.onnx", GRAPH, storage, min_weights=1)
+    assert f"w_{storage}" in stored(tmp_path / "small.onnx")
+    assert "positions" in stored(tmp_path / "small.onnx"), "only tables of words are read by token"
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"input_ids": np.array([[3, 5]])})
+    np.testing.assert_allclose(answer, [words[[3, 1]].max(axis=1) + 1], atol=0.02)
+
+
 def test_a_channel_of_zeros_stays_zero() -> None:
     quantized, scale = quantize(np.zeros((2, 3), np.float32), 0)
     assert not quantized.any()
