@@ -129,8 +129,8 @@ class Submission:
     """
 
     __slots__ = (
-        "_leave", "_stream", "batch_rows", "batch_tokens", "deadline", "future", "inference_s", "is_split", "num_missing",
-        "num_new_tokens", "num_running", "sequences", "started", "submitted",
+        "_held", "_leave", "_stream", "batch_rows", "batch_tokens", "deadline", "future", "inference_s", "is_split",
+        "num_missing", "num_new_tokens", "num_running", "sequences", "started", "submitted",
     )  # fmt: skip
 
     def __init__(
@@ -155,6 +155,7 @@ class Submission:
         self.is_split = False  # whether two of them ran at the same time
         self.inference_s, self.batch_rows, self.batch_tokens = 0.0, 0, 0
         self._stream: asyncio.Queue[StreamedStep | None] | None = None  # None ends it
+        self._held: list[StreamedStep] = []  # delivered, but not told
 
     async def result(self) -> SubmissionResult:
         """Wait for every row; whoever is cancelled while waiting has left.
@@ -165,7 +166,7 @@ class Submission:
         """
         reason: DropReason = "client_left"
         try:
-            async with self._timeout():
+            async with asyncio.timeout(None if self.deadline is None else self.deadline - time.monotonic()):
                 return await self.future
         except TimeoutError:
             reason = "deadline"
@@ -188,22 +189,21 @@ class Submission:
         if self.future.done():
             steps.put_nowait(None)
         reason: DropReason = "client_left"
+        timer = None  # one for all steps
+        if self.deadline is not None:
+            left_s, late = self.deadline - time.monotonic(), DeadlineExceeded(DEADLINE_PASSED)
+            timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self.refuse, late)
         try:
-            while True:
-                async with self._timeout():
-                    following = await steps.get()
-                if following is None:
-                    if not self.future.cancelled():
-                        self.future.result()
-                    return
+            while (following := await steps.get()) is not None:
                 yield following
-        except TimeoutError:
-            reason = "deadline"
-            raise DeadlineExceeded(DEADLINE_PASSED) from None
+            if not self.future.cancelled():
+                self.future.result()
         except DeadlineExceeded:
             reason = "deadline"
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             self.cancel(reason)
 
     def cancel(self, reason: DropReason = "client_left") -> None:
@@ -213,10 +213,10 @@ class Submission:
         self._end(reason)
 
     def deliver(self, sequence: SubmittedSequence, output: RowOutput | HooperError, is_last: bool) -> None:
-        """Take what a step gave for one of its sequences."""
+        """Take what a step gave for one of its sequences. A stream has it with `tell`, or with its end."""
         sequence.outputs.append(output)
         if self._stream is not None:
-            self._stream.put_nowait(StreamedStep(sequence.index, output, is_last))
+            self._held.append(StreamedStep(sequence.index, output, is_last))
         if not is_last:
             return
         sequence.state = "finished"
@@ -228,6 +228,13 @@ class Submission:
                 SubmissionResult(outputs, queue_s, self.inference_s, self.batch_rows, self.batch_tokens, num_reused)
             )
             self._end_stream()
+
+    def tell(self) -> None:
+        """Let whoever iterates have what was delivered."""
+        if self._held and self._stream is not None:
+            for step in self._held:
+                self._stream.put_nowait(step)
+            self._held.clear()
 
     def refuse(self, error: HooperError) -> None:
         if not self.future.done():
@@ -241,10 +248,8 @@ class Submission:
 
     def _end_stream(self) -> None:
         if self._stream is not None:
+            self.tell()
             self._stream.put_nowait(None)
-
-    def _timeout(self) -> asyncio.Timeout:
-        return asyncio.timeout(None if self.deadline is None else self.deadline - time.monotonic())
 
     def _steps_so_far(self) -> abc.Iterator[StreamedStep]:
         for sequence in self.sequences:

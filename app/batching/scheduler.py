@@ -223,9 +223,13 @@ class Scheduler:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                self._end_steps()
+                ended = self._end_steps()
                 self._retire_active()
                 self._start_steps()
+                for (
+                    sequence
+                ) in ended:  # now that the engine has its next step: who reads, and what that takes, holds up no step
+                    sequence.submission.tell()
                 if not self._has_work:
                     self._idle.set()
         except BaseException as error:
@@ -248,16 +252,22 @@ class Scheduler:
             if not self.has_died:  # an engine that is lost is asked nothing more
                 self._free_slots(sequences)
 
-    def _end_steps(self) -> None:
+    def _end_steps(self) -> list[SubmittedSequence]:
         """
+        Returns:
+            the sequences whose step has ended.
+
         Raises:
             EngineLost: an engine is gone; the rows of its batch have no answer yet.
         """
+        ended: list[SubmittedSequence] = []
         for task in [task for task in self._running if task.done()]:
             task.result()
             batch = self._running.pop(task)
+            ended += batch
             if self._slots is not None:
                 self._active.extend(sequence for sequence in batch if sequence.cache_slot is not None)
+        return ended
 
     def _retire_active(self) -> None:
         """Free the slots of sequences that have ended, or that nobody wants any more."""

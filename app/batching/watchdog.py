@@ -35,14 +35,33 @@ class Watchdog:
             EngineStalled: the step did not end in time and was stopped. The engine may be asked again.
             EngineLost: it did not stop either. The engine must not be asked again.
         """
-        running = asyncio.ensure_future(self._engine.forward(batch))
+        late = f"the engine did not end a batch of {len(batch.sequences)} rows within {self._step_s:g} s"
+        is_late = False
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            nonlocal is_late
+            is_late = True
+            grace.reschedule(loop.time() + self._grace_s)
+            self._engine.terminate()
+
+        # one timer, and no task of its own: a step of a small model takes less than what tasks and waiting for them would
+        timer, grace = loop.call_later(self._step_s, stop), asyncio.timeout(None)
         try:
-            if not await _ends(running, self._step_s):
-                late = f"the engine did not end a batch of {len(batch.sequences)} rows within {self._step_s:g} s"
-                await self._stop(running, late)
-            return await running
+            async with grace:
+                return await self._engine.forward(batch)  # if it has an output after all, that it was late is not its end
+        except asyncio.CancelledError as error:
+            if not is_late or _is_cancelled():
+                raise
+            raise EngineStalled(late) from error
+        except Exception as error:
+            if grace.expired():
+                raise EngineLost(f"{late}, nor stop within {self._grace_s:g} s more") from error
+            if not is_late or isinstance(error, EngineLost):
+                raise
+            raise EngineStalled(late) from error
         finally:
-            running.cancel()
+            timer.cancel()
 
     def release(self, slots: abc.Sequence[int]) -> None:
         self._engine.release(slots)
@@ -50,18 +69,8 @@ class Watchdog:
     def terminate(self) -> None:
         self._engine.terminate()
 
-    async def _stop(self, running: asyncio.Future[StepOutput], late: str) -> None:
-        """Return where the step has an output after all, or has found the engine lost: that it was late is then not its end."""
-        self._engine.terminate()
-        if not await _ends(running, self._grace_s):
-            raise EngineLost(f"{late}, nor stop within {self._grace_s:g} s more")
-        if running.cancelled():
-            raise EngineStalled(late)
-        error = running.exception()
-        if error is not None and not isinstance(error, EngineLost):
-            raise EngineStalled(late) from error
 
-
-async def _ends(running: asyncio.Future[StepOutput], seconds: float) -> bool:
-    done, _ = await asyncio.wait((running,), timeout=seconds)
-    return bool(done)
+def _is_cancelled() -> bool:
+    """Whether somebody wants the task that runs to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -7,6 +7,7 @@ import time
 from collections import abc, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -323,9 +324,9 @@ class GenerationEngine:
         """One step of the decoder for all of these, and what each comes to."""
         cache = session.cache
         rows_of = [cache.rows(generation.slot) for generation in generations]
-        for generation, rows in zip(generations, rows_of, strict=True):
-            cache.input_ids[rows, 0] = generation.next_token_ids
-        for neighbours in cache.ranges(row for rows in rows_of for row in rows):
+        all_rows = [*chain.from_iterable(rows_of)]
+        cache.input_ids[all_rows, 0] = [*chain.from_iterable(generation.next_token_ids for generation in generations)]
+        for neighbours in cache.ranges(all_rows):
             _run(session, neighbours, options)
         self._finish_preparing()
         return [_written(generation, session, rows) for generation, rows in zip(generations, rows_of, strict=True)]
@@ -379,7 +380,7 @@ def _written(generation: Generation, session: DecoderSession, rows: abc.Sequence
     """What the logits of its rows come to, with the cache ready for its next step."""
     cache = session.cache
     try:
-        written = generation.writer.write(session.logits[rows])
+        written = generation.writer.write(session.logits[rows[0] : rows[0] + 1] if len(rows) == 1 else session.logits[rows])
     except HooperError as error:
         cache.clear(generation.slot)
         return error
@@ -410,10 +411,16 @@ def _step_output(results: abc.Sequence[Written | HooperError]) -> StepOutput:
     return StepOutput(outputs, 0, 0.0, is_finished, [result is NOTHING for result in results])
 
 
+FIRST = np.zeros(1, np.int64)
+"""The index of a sequence's only token in a step, which every output of one token shares."""
+FIRST.setflags(write=False)
+
+
 def _output(written: Written) -> RowOutput:
+    is_one = len(written.sequence_index) == 1 and not written.sequence_index[0]
     output: dict[str, Array | Ints] = {
         "token_ids": np.array(written.token_ids, np.int64),
-        "sequence_index": np.array(written.sequence_index, np.int64),
+        "sequence_index": FIRST if is_one else np.array(written.sequence_index, np.int64),
     }
     if (logprobs := written.logprobs) is not None:
         output["logprobs"] = np.array([logprobs.logprob], np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -218,8 +218,10 @@ class KvCache:
             else:
                 row += 1
 
-    def ranges(self, rows: Iterable[int]) -> list[range]:
-        """These rows as ranges of neighbours: one, where they are all that are in use."""
+    def ranges(self, rows: Collection[int]) -> list[range]:
+        """These rows, each named once and in use, as ranges of neighbours."""
+        if len(rows) == self.num_used > 0:
+            return [range(self.num_used)]
         ranges: list[range] = []
         for row in sorted(rows):
             if ranges and ranges[-1].stop == row:

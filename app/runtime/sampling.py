@@ -6,6 +6,7 @@ is drawn depends on the seed, the step and the scores alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -194,12 +195,17 @@ class TokenSampler:
     filter: TokenFilter | None = field(init=False)
     """What its constraint allows."""
     _coming: Array | Exception | None = field(default=None, init=False)  # what may be written next, once that is known
+    process: LogitsProcessor = field(init=False)
+    is_plain: bool = field(init=False)
+    """Whether tokens are chosen by the logits as they are."""
 
     num_rows = 1
 
     def __post_init__(self) -> None:
         constraint = self.sampling.constraint
         self.filter = None if constraint is None else constraint.start()
+        self.process = LogitsProcessor(self.sampling, len(self.first_token_ids))
+        self.is_plain = self.filter is None and self.process.changes_nothing
 
     @property
     def is_unprepared(self) -> bool:
@@ -223,24 +229,25 @@ class TokenSampler:
             EngineFailed: they are not finite.
             InvalidInput: of all tokens none is allowed.
         """
-        sampling, scores = self.sampling, self._allowed(logits[0])
-        if sampling.temperature > 0:
-            token_id = draw(warped(scores, sampling), sampling.seed, len(self.token_ids))
-        else:
-            token_id = int(scores.argmax())
+        sampling, best = self.sampling, int(logits[0].argmax())
+        if not math.isfinite(logits[0, best]):  # NaN wins every maximum
+            raise EngineFailed(NOT_FINITE)
+        token_id = best if self.is_plain and sampling.temperature == 0 else self._chosen(logits[0])
         is_finished = self._take(token_id)
         logprobs = None if sampling.num_logprobs is None else TokenLogprobs.of(logits[0], token_id, sampling.num_logprobs)
         return Written([token_id], None, [token_id], [0], is_finished, logprobs)
 
+    def _chosen(self, logits: Array) -> int:
+        """A token by (vocabulary,)."""
+        sampling, scores = self.sampling, logits if self.is_plain else self._allowed(logits)
+        if sampling.temperature > 0:
+            return draw(warped(scores, sampling), sampling.seed, len(self.token_ids))
+        return int(scores.argmax())
+
     def _allowed(self, logits: Array) -> Array:
         """The scores that are chosen by, (vocabulary,)."""
-        if not np.isfinite(logits.max()):  # NaN wins every maximum
-            raise EngineFailed(NOT_FINITE)
-        process = LogitsProcessor(self.sampling, len(self.first_token_ids))
-        if process.changes_nothing and self.filter is None:
-            return logits
         scores = logits.copy()
-        process(np.array([*self.first_token_ids, *self.token_ids], np.int64), scores)
+        self.process(np.array([*self.first_token_ids, *self.token_ids], np.int64), scores)
         if self.filter is not None and not self._is_forced:
             allowed, self._coming = self.filter.allowed() if self._coming is None else self._coming, None
             if isinstance(allowed, Exception):

@@ -65,20 +65,25 @@ def _bart(vocab_size: int) -> Any:
     return transformers.BartForConditionalGeneration(config)
 
 
-def _marian(vocab_size: int) -> Any:
+def _marian(vocab_size: int, layers: int = 6, size: int = 512, inner: int = 2048, heads: int = 8) -> Any:
     pad = vocab_size - 1
     config = transformers.MarianConfig(
-        vocab_size=vocab_size, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
-        decoder_attention_heads=8, encoder_ffn_dim=2048, decoder_ffn_dim=2048, max_position_embeddings=512,
+        vocab_size=vocab_size, d_model=size, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads,
+        decoder_attention_heads=heads, encoder_ffn_dim=inner, decoder_ffn_dim=inner, max_position_embeddings=512,
         activation_function="swish", scale_embedding=True, pad_token_id=pad, decoder_start_token_id=pad, eos_token_id=0,
         forced_eos_token_id=None,
     )  # fmt: skip
     return transformers.MarianMTModel(config)
 
 
+def _small_marian(vocab_size: int) -> Any:
+    return _marian(vocab_size, layers=3, size=256, inner=768, heads=4)
+
+
 SHAPES = {
     "t5-small": WriterShape(32_128, 512, {0: "<pad>", 1: "</s>", 2: "<unk>"}, _t5),
     "bart-base": WriterShape(50_265, 512, {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>"}, _bart),
+    "small-mt": WriterShape(8_000, 512, {0: "</s>", 1: "<unk>", 7_999: "<pad>"}, _small_marian),
     "opus-mt": WriterShape(58_101, 512, {0: "</s>", 1: "<unk>", 58_100: "<pad>"}, _marian),
 }
 

@@ -21,6 +21,7 @@ from app.batching.results import (
     cancel_reason,
 )
 from app.core.errors import DeadlineExceeded, Unavailable
+from tests.support.gated_engine import turn
 from tests.support.tiny_model import row
 
 DEADLINE = 100.0
@@ -146,6 +147,21 @@ async def test_a_stream_that_begins_late_says_whose_each_step_is() -> None:
         shown = [await anext(steps) for _ in range(2)]
     assert [(step.index, step.is_last) for step in shown] == [(0, False), (1, True)]
     assert isinstance(shown[0], StreamedStep)
+
+
+async def test_a_stream_has_a_step_once_it_is_told() -> None:
+    submission = Told().submit()
+    async with contextlib.aclosing(submission.stream()) as steps:
+        following = asyncio.ensure_future(anext(steps))
+        await asyncio.sleep(0)
+        submission.deliver(submission.sequences[0], {"logits": np.zeros(2)}, is_last=False)
+        await turn()
+        assert not following.done()
+        submission.tell()
+        submission.tell()
+        assert not (await following).is_last
+        submission.deliver(submission.sequences[0], {"logits": np.zeros(2)}, is_last=True)  # its end tells all
+        assert [step.is_last async for step in steps] == [True]
 
 
 async def test_an_answer_without_a_step_names_no_batch() -> None:

@@ -75,6 +75,21 @@ async def test_a_stream_gives_each_step_as_it_comes(generation: GenerationBench)
         assert await anext(steps, None) is None
 
 
+async def test_the_engine_has_its_next_step_before_anybody_reads_the_last_one(generation: GenerationBench) -> None:
+    submission = await generation.start(prompt(7, num_steps=3))
+    has_next = list[bool]()
+
+    async def read() -> None:
+        async for _ in submission.stream():
+            has_next.append(generation.engine.has_batch)
+
+    reading = asyncio.ensure_future(read())
+    for _ in range(3):
+        await generation.step()
+    await reading
+    assert has_next == [True, True, False]
+
+
 async def test_what_came_before_the_stream_was_iterated_is_not_lost(generation: GenerationBench) -> None:
     submission = await generation.start(prompt(7, num_steps=2))
     for _ in range(2):
