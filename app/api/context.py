@@ -353,14 +353,20 @@ class PredictContext:
         return good
 
     async def _predict(self, deployment: Deployment, items: Sequence[Any], options: Any, is_counted: bool = True) -> Prediction:
-        self._check_answer_size(deployment, len(items), options)
+        max_tokens = self._check_answer_size(deployment, len(items), options)
         if deployment.spec.is_generative:
             self._state.key_new_tokens.check(self._caller)
 
         async def ask(good: Sequence[Any]) -> Prediction:
             priority = self._priority or "interactive"
             prediction = await deployment.predict(
-                good, options, self._deadline, priority, on_written=self._count_written, prefix_owner=self._caller or ""
+                good,
+                options,
+                self._deadline,
+                priority,
+                on_written=self._count_written,
+                prefix_owner=self._caller or "",
+                max_tokens=max_tokens,
             )
             if self._state.shadows.are_wanted(deployment):
                 self._afterwards.add_task(self._state.shadows.send, copy_of(deployment, good, options, prediction))
@@ -373,14 +379,16 @@ class PredictContext:
             self._trace.attributes["hooper.num_new_tokens"] = num_tokens
         self._state.key_new_tokens.count(self._caller, num_tokens)
 
-    def _check_answer_size(self, deployment: Deployment, num_items: int, options: Any) -> None:
-        num_bytes = num_items * deployment.spec.answer_bytes(deployment.manifest.task_options, options)
-        limit = self._state.settings.max_answer_bytes
+    def _check_answer_size(self, deployment: Deployment, num_items: int, options: Any) -> int | None:
+        """The tokens that the items may have together; None: any number."""
+        item_bytes, token_bytes = deployment.spec.answer_bytes(deployment.manifest.task_options, options)
+        num_bytes, limit = num_items * item_bytes, self._state.settings.max_answer_bytes
         if num_bytes > limit:
             raise TooLarge(
                 f"the answer to {num_items} items would have up to {num_bytes} bytes, more than the {limit} that one may have;"
                 " send them in several requests"
             )
+        return limit // token_bytes if token_bytes else None
 
     async def _merged(
         self, items: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[Prediction]], is_counted: bool = True

@@ -41,6 +41,8 @@ class Row:
     token_type_ids: Sequence[int]
     output_positions: Sequence[int] = (0,)
     """Tokens whose outputs are read where an output's axis is `position`, counted from 0."""
+    extra_outputs: Sequence[str] = ()
+    """Names of optional outputs of the graph that it wants, too."""
 
     @property
     def num_tokens(self) -> int:

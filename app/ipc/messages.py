@@ -26,22 +26,24 @@ KINDS = {"<f2", "<f4", "<f8", "<i4", "<i8"}
 """What numpy calls the types that outputs may have: token ids are whole numbers."""
 
 
-def rows_to_blob(rows: Sequence[Row]) -> tuple[list[list[int]], bytes]:
-    """Tokens and output positions of each row, and the numbers themselves: ids, types, then positions, row after row."""
+def rows_to_blob(rows: Sequence[Row]) -> tuple[list[list[Any]], bytes]:
+    """Tokens and output positions of each row, names of its extra outputs, and the numbers themselves: ids, types, then
+    positions, row after row."""
     numbers = array("i")
     for row in rows:
         numbers.extend(row.input_ids)
         numbers.extend(row.token_type_ids)
         numbers.extend(row.output_positions)
-    return [[row.num_tokens, len(row.output_positions)] for row in rows], numbers.tobytes()
+    return [[row.num_tokens, len(row.output_positions), *row.extra_outputs] for row in rows], numbers.tobytes()
 
 
-def rows_from_blob(lengths: Sequence[Sequence[int]], blob: bytes | bytearray) -> list[Row]:
+def rows_from_blob(lengths: Sequence[Sequence[Any]], blob: bytes | bytearray) -> list[Row]:
     numbers = np.frombuffer(blob, np.intc)
     rows, start = [], 0
-    for num_tokens, num_positions in lengths:
+    for num_tokens, num_positions, *extra in lengths:
         types, positions, end = start + num_tokens, start + 2 * num_tokens, start + 2 * num_tokens + num_positions
-        rows.append(Row(numbers[start:types], numbers[types:positions], numbers[positions:end].tolist()))  # type: ignore[arg-type]
+        places = numbers[positions:end].tolist()
+        rows.append(Row(numbers[start:types], numbers[types:positions], places, extra))  # type: ignore[arg-type]
         start = end
     return rows
 

@@ -16,7 +16,7 @@ from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefa
 from app.core.manifest import Graph
 from app.core.sequences import Batch, StepOutput
 from app.core.types import Row, RowOutput
-from app.runtime.layout import Plan, check_shapes, num_computed_tokens, plan, split, to_tensors
+from app.runtime.layout import Plan, check_shapes, num_computed_tokens, plan, requested, split, to_tensors
 from app.runtime.onnx_session import OrtSession, RunOptions, SessionFactory, open_session
 from app.runtime.providers import Provider, available_cores
 from app.runtime.shapes import Part, parts
@@ -86,7 +86,7 @@ class EncoderEngine:
         self.execution_providers = engine.get_providers()
         """The chain really in use, as the engine reports it."""
         self._engine: OrtSession | None = engine
-        self._outputs = [output.name for output in graph.outputs]
+        self._required = requested(graph, ())
         self._run_options: RunOptions = onnxruntime.RunOptions()
         self._thread = EngineThread(graph_file.parent.parent.name, self.give_back)
 
@@ -176,17 +176,18 @@ class EncoderEngine:
     def _compute_tensor(self, rows: Sequence[Row], where: Plan, options: RunOptions) -> list[RowOutput | HooperError]:
         if self._engine is None:
             raise EngineLost("the engine was given back")
+        graph = requested(self.graph, rows) if any(row.extra_outputs for row in rows) else self._required
         try:
-            tensors = to_tensors(rows, where, self.graph, self.provider.fixed_shapes)
-            produced = self._engine.run(self._outputs, tensors, options)
+            tensors = to_tensors(rows, where, graph, self.provider.fixed_shapes)
+            produced = self._engine.run([output.name for output in graph.outputs], tensors, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated types here
             if is_out_of_memory(error):
                 raise OutOfMemory(
                     f"the engine had no memory for {len(rows)} rows in {where.height} x {where.width} tokens"
                 ) from error
             raise
-        check_shapes(produced, tensors, self.graph)
-        outputs = split(produced, rows, where, self.graph)
+        check_shapes(produced, tensors, graph)
+        outputs = split(produced, rows, where, graph)
         finite = all(np.isfinite(tensor).all() for tensor in produced)
         return [output if finite else _checked(output) for output in outputs]
 

@@ -95,6 +95,13 @@ def pack(lengths: Sequence[int], width: int) -> Plan:
     return Plan(places, 1 + max(place.line for place in places), width)
 
 
+def requested(graph: Graph, rows: Sequence[Row]) -> Graph:
+    """The graph with the outputs that any of these rows wants."""
+    wanted = {name for row in rows for name in row.extra_outputs}
+    outputs = tuple(output for output in graph.outputs if not output.is_optional or output.name in wanted)
+    return graph if len(outputs) == len(graph.outputs) else graph.model_copy(update={"outputs": outputs})
+
+
 def largest(graph: Graph, limits: Limits) -> Largest:
     """The largest tensors that batches within these limits are laid out in where shapes are fixed."""
     height = limits.max_batch_rows

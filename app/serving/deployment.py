@@ -14,7 +14,7 @@ from app.batching.admission import QueueLimit
 from app.batching.engine import CacheRows
 from app.batching.policy import Budget, offline_order
 from app.batching.results import StreamedStep, SubmissionResult
-from app.core.errors import EngineFailed, HooperError, Overloaded
+from app.core.errors import EngineFailed, HooperError, Overloaded, TooLarge
 from app.core.manifest import Manifest
 from app.core.sequences import Sampling
 from app.core.types import Priority, Row, RowOutput
@@ -258,6 +258,7 @@ class Deployment:
         is_copy: bool = False,
         on_written: OnWritten | None = None,
         prefix_owner: str | None = None,
+        max_tokens: int | None = None,
     ) -> Prediction:
         """Answer items; one that cannot be answered yields its error in its place.
 
@@ -270,6 +271,7 @@ class Deployment:
             is_copy: nobody waits for the answer: the metrics of what callers wait for are not told.
             on_written: of a model that writes, called once with the tokens that were written, however it ends.
             prefix_owner: see `SamplingParams`.
+            max_tokens: that the items may have together; None: any number.
 
         Raises:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
@@ -277,6 +279,7 @@ class Deployment:
         self.scheduler.check_open(priority)
         began = time.monotonic()
         encoded = await self.encode(items, options)
+        _refuse_tokens(encoded, max_tokens)
         tokenize_s = time.monotonic() - began
         rows, sampling = rows_of(encoded), await self._sampling(num_rows_of(encoded), options, prefix_owner)
         ran = SubmissionResult([], 0.0, 0.0)
@@ -465,6 +468,15 @@ def _telling(on_written: OnWritten | None, submission: RowsUnderWay) -> Iterator
 def num_rows_of(encoded: Sequence[Encoded | HooperError]) -> list[int]:
     """Of each item that could be encoded."""
     return [len(item.rows) for item in encoded if isinstance(item, Encoded)]
+
+
+def _refuse_tokens(encoded: Sequence[Encoded | HooperError], limit: int | None) -> None:
+    num_tokens = sum(item.num_tokens for item in encoded if isinstance(item, Encoded))
+    if limit is not None and num_tokens > limit:
+        raise TooLarge(
+            f"the answer would tell of each of {num_tokens} tokens, more than the {limit} that one may tell of; send the texts"
+            " in several requests"
+        )
 
 
 def rows_of(encoded: Sequence[Encoded | HooperError]) -> list[Row]:

@@ -447,9 +447,9 @@ class TaskSpec:
     """`module:NAME` of its training half, which only the offline half imports; empty: it cannot be published here."""
     is_trained: bool = True
     """Whether `hooper train` trains it; else its training half only publishes models that were trained elsewhere."""
-    answer_bytes: Callable[[Mapping[str, Any], Any], int] = lambda task_options, options: 0
-    """From the manifest's task options and the request's own to the bytes that the answer to one item has at most, of a task
-    whose answers are long whatever is asked; 0: they are as short as their items."""
+    answer_bytes: Callable[[Mapping[str, Any], Any], tuple[int, int]] = lambda task_options, options: (0, 0)
+    """From the manifest's task options and the request's own to the bytes that the answer to one item has at most, and those
+    for each token read of it, of a task whose answers are long whatever is asked; 0: they are as short as their items."""
     distribution: str = DISTRIBUTION
     """The installed package that brings it."""
 

@@ -23,7 +23,7 @@ from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial, Graph
 from app.core.types import Device, Precision, Row, RowOutput
 from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.layout import plan, split, to_tensors
+from app.runtime.layout import plan, requested, split, to_tensors
 from app.runtime.onnx_session import FoldedGraph, cause_of
 from app.runtime.providers import Provider, choose_provider
 from scripts.training.evaluation import RowRunner, largest_error, token_batches
@@ -65,8 +65,8 @@ class OpenVinoRunner:
     def _run(self, rows: Sequence[Row]) -> list[RowOutput]:
         placement = plan([row.num_tokens for row in rows], self._graph.layout, fixed_shapes=True)
         tensors = to_tensors(rows, placement, self._graph, fixed_shapes=True)
-        produced = self._compiled(dict(tensors))
-        return split([produced[output.name] for output in self._graph.outputs], rows, placement, self._graph)
+        produced, graph = self._compiled(dict(tensors)), requested(self._graph, rows)
+        return split([produced[output.name] for output in graph.outputs], rows, placement, graph)
 
 
 LARGEST_ERROR = 0.01

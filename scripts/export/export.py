@@ -10,7 +10,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import onnx
 import torch
 
 from app.core.errors import HooperError, SetupError
-from app.core.manifest import Graph, Output
+from app.core.manifest import Graph
 from app.core.types import Row, RowOutput
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.layout import plan, to_tensors
@@ -30,15 +30,17 @@ from scripts.export.layouts import (
     PADDING_SIDE,
     PackedModel,
     PaddedModel,
+    graph_outputs,
     is_packable,
     longest_full_attention,
     padded_graph,
     padding_id,
     position_offset,
     takes_token_types,
+    token_outputs,
 )
 from scripts.export.optimize import optimize
-from scripts.export.pooling import pooling_of, restore_pooling
+from scripts.export.pooling import restore_pooling
 from scripts.export.torch_reference import TorchRunner
 from scripts.tasks.spec import Axis, TrainingTask
 from scripts.training.evaluation import encode_all, largest_error
@@ -95,7 +97,7 @@ def export_graph(
         file=file.name,
         layout="packed" if packed else "padded",
         inputs=tuple(inputs),
-        outputs=(Output(name="logits", axis=axis, pooling=pooling_of(model)),),
+        outputs=graph_outputs(model, axis),
         pad_token_id=padding_id(model.config),
         position_offset=position_offset(model) if packed else 0,
         padding_side="right" if packed else padding_side,
@@ -120,7 +122,7 @@ def _packed(model: Any, axis: Axis) -> tuple[PackedModel, _Config]:
     }
     left_out = {name for name, out in (("token_type_ids", not takes_token_types(model)), ("gather", axis == "token")) if out}
     names = [name for name in examples if name not in left_out]
-    return PackedModel(model, axis), _Config(model.config, axis, {name: examples[name] for name in names})
+    return PackedModel(model, axis), _Config(model, axis, {name: examples[name] for name in names})
 
 
 def _padded(model: Any, axis: Axis, side: Literal["right", "left"], rows: Sequence[Row]) -> tuple[PaddedModel, _Config]:
@@ -129,9 +131,7 @@ def _padded(model: Any, axis: Axis, side: Literal["right", "left"], rows: Sequen
         graph = graph.model_copy(update={"inputs": (*graph.inputs, "gather")})
     placement = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
     tensors = to_tensors(rows, placement, graph, fixed_shapes=False)
-    return PaddedModel(model, axis), _Config(
-        model.config, axis, {name: torch.from_numpy(tensors[name]) for name in graph.inputs}
-    )
+    return PaddedModel(model, axis), _Config(model, axis, {name: torch.from_numpy(tensors[name]) for name in graph.inputs})
 
 
 class _Config(OnnxConfig):  # type: ignore[misc]
@@ -139,9 +139,9 @@ class _Config(OnnxConfig):  # type: ignore[misc]
 
     NORMALIZED_CONFIG_CLASS = NormalizedConfig
 
-    def __init__(self, config: Any, axis: Axis, examples: Mapping[str, torch.Tensor]) -> None:
-        super().__init__(config, task="feature-extraction")
-        self.examples, self.axis = examples, axis
+    def __init__(self, model: Any, axis: Axis, examples: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(model.config, task="feature-extraction")
+        self.examples, self.axis, self.token_outputs = examples, axis, token_outputs(model)
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
@@ -149,9 +149,9 @@ class _Config(OnnxConfig):  # type: ignore[misc]
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
-        if self.axis == "token":
-            return {"logits": {0: "lines", 1: "tokens"}}
-        return {"logits": {0: "rows" if "gather" in self.examples else "lines"}}
+        of_tokens = {0: "lines", 1: "tokens"}
+        of_rows = {0: "rows" if "gather" in self.examples else "lines"}
+        return {"logits": of_tokens if self.axis == "token" else of_rows, **dict.fromkeys(self.token_outputs, of_tokens)}
 
     def generate_dummy_inputs(self, framework: str = "pt", **shapes: Any) -> dict[str, Any]:
         return {name: tensor if framework == "pt" else tensor.numpy() for name, tensor in self.examples.items()}
@@ -263,7 +263,7 @@ def export_model(model: Any, axis: Axis, rows: Sequence[Row], folder: Path) -> E
     Raises:
         ExportFailed: no layout gives what transformers gives for each row alone.
     """
-    sample = spread(rows)
+    sample = [replace(row, extra_outputs=token_outputs(model)) for row in spread(rows)]
     was_training = model.training
     try:
         expected, side = _torch_outputs(model, axis, sample)
@@ -367,7 +367,7 @@ def _input_names(file: Path) -> set[str]:
 
 def _distance(expected: Sequence[RowOutput], outputs: Sequence[RowOutput]) -> float:
     """The largest error, in parts of the largest logit where that is more than 1; NaN where any error is."""
-    scale = max(1.0, *(float(np.abs(output["logits"]).max(initial=0.0)) for output in expected))
+    scale = max(1.0, *(float(np.abs(values).max(initial=0.0)) for output in expected for values in output.values()))
     return largest_error(expected, outputs) / scale
 
 

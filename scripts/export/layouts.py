@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -102,11 +102,23 @@ def padded_graph(model: Any, axis: Axis) -> Graph:
         file="model.onnx",
         layout="padded",
         inputs=(*inputs, *(["token_type_ids"] if takes_token_types(model) else []), *reads_from),
-        outputs=(Output(name="logits", axis=axis),),
+        outputs=graph_outputs(model, axis),
         pad_token_id=padding_id(model.config),
         padding_side=getattr(model.config, PADDING_SIDE, "right"),
         storage="fp32",
     )
+
+
+def graph_outputs(model: Any, axis: Axis) -> tuple[Output, ...]:
+    """The manifest entries of what a model gives: its logits, and for each token what the model says that it gives besides."""
+    extra = tuple(Output(name=name, axis="token", is_optional=True) for name in token_outputs(model))
+    return (Output(name="logits", axis=axis, pooling=pooling.pooling_of(model)), *extra)
+
+
+def token_outputs(model: Any) -> Sequence[str]:
+    """Names of the outputs that a model has for each token beside its logits."""
+    names: Sequence[str] = getattr(model, "token_outputs", ())
+    return names
 
 
 class PaddedModel(torch.nn.Module):
@@ -137,10 +149,11 @@ class PaddedModel(torch.nn.Module):
         inputs = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         if self.axis == "row" and is_read_at_its_end(self.model):
             return {"logits": _read_at_the_end(self.model, inputs)}
-        logits = head_logits(self.model(**inputs, return_dict=True))
+        outputs = all_outputs(self.model, self.model(**inputs, return_dict=True))
         if gather is not None and self.axis != "row":
-            logits = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
-        return {"logits": logits}
+            logits = outputs["logits"]
+            outputs["logits"] = logits.reshape(-1, logits.shape[-1])[gather]  # (positions, labels)
+        return outputs
 
 
 def is_read_at_its_end(model: Any) -> bool:
@@ -160,6 +173,11 @@ def _read_at_the_end(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     read = hidden[torch.arange(input_ids.shape[0], device=input_ids.device), last]
     logits: torch.Tensor = model.classification_head(read)
     return logits
+
+
+def all_outputs(model: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    """Those of `graph_outputs`, out of what the model's forward gave."""
+    return {"logits": head_logits(outputs), **{name: outputs[name] for name in token_outputs(model)}}
 
 
 def head_logits(outputs: Any) -> torch.Tensor:
@@ -229,10 +247,10 @@ class PackedModel(torch.nn.Module):
         with _packing(self.model.base_model, mask, position_ids), self._gathering(same, gather):
             if "position_ids" in accepted:
                 inputs["position_ids"] = position_ids
-            logits = head_logits(self.model(**inputs, return_dict=True))
+            outputs = all_outputs(self.model, self.model(**inputs, return_dict=True))
         if self.axis == "position" and gather is not None:
-            logits = logits.flatten(0, -2)  # (positions, labels)
-        return {"logits": logits}
+            outputs["logits"] = outputs["logits"].flatten(0, -2)  # (positions, labels)
+        return outputs
 
     @contextmanager
     def _gathering(self, same: torch.Tensor, gather: torch.Tensor | None) -> Iterator[None]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from app.core.types import Row, RowOutput
-from app.runtime.layout import on_side, plan, split, to_tensors
+from app.runtime.layout import on_side, plan, requested, split, to_tensors
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.layouts import PaddedModel, head_logits, padded_graph
+from scripts.export.layouts import PaddedModel, all_outputs, padded_graph
 from scripts.export.verify import Reference
 from scripts.tasks.spec import Axis, Calibration, TrainingTask
 from scripts.training.data import Example
@@ -55,7 +55,7 @@ class TorchRunner:
 
         def forward(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
             inputs = {name: tensor for name, tensor in inputs.items() if name != "token_type_ids" or tensor.any()}
-            return {"logits": head_logits(self._model(**inputs, return_dict=True))}
+            return all_outputs(self._model, self._model(**inputs, return_dict=True))
 
         (output,) = self._run([row], forward)
         return output
@@ -64,12 +64,14 @@ class TorchRunner:
         placement = plan([row.num_tokens for row in rows], "padded", fixed_shapes=False)
         tensors = to_tensors(rows, placement, self._graph, fixed_shapes=False)
         inputs = {name: torch.from_numpy(tensor).to(self._model.device) for name, tensor in tensors.items()}
-        logits = forward(**inputs)["logits"].float().cpu().numpy()
+        graph = requested(self._graph, rows)
+        given = forward(**inputs)
+        logits, *extra = (given[output.name].float().cpu().numpy() for output in graph.outputs)
         if self._axis == "position":  # (rows, tokens, labels) -> (positions, labels)
             places = enumerate(zip(rows, on_side(placement, rows, self._graph), strict=True))
             positions = [logits[line, place.start + np.array(row.output_positions)] for line, (row, place) in places]
             logits = np.concatenate(positions)
-        return split([logits], rows, placement, self._graph)
+        return split([logits, *extra], rows, placement, graph)
 
 
 def torch_reference(

@@ -373,6 +373,8 @@ def test_text_embeddings_vectors_are_valid_by_its_openapi_file(client: httpx.Cli
     for inputs in ("A lost parcel.", ["A lost parcel.", "A recipe."], [[101, 102], [103]]):
         tei_schema("EmbedRequest").validate({"inputs": inputs})
         tei_schema("EmbedResponse").validate(client.post("/embed", json={"inputs": inputs}).json())
+        tei_schema("EmbedAllRequest").validate({"inputs": inputs})
+        tei_schema("EmbedAllResponse").validate(client.post("/embed_all", json={"inputs": inputs}).json())
     body = {"inputs": {"source_sentence": "A lost parcel.", "sentences": ["A missing package.", "A recipe."]}}
     tei_schema("SimilarityRequest").validate(body)
     tei_schema("SimilarityResponse").validate(client.post("/similarity", json=body).json())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
@@ -26,6 +27,8 @@ from app.tasks.text_embeddings import CutSide, side_of
 
 MAX_TOKEN_IDS = 65_536
 """Of one text."""
+TOKEN_DECIMALS = 6
+"""Of a component of a token's vector, which is not scaled to the length 1: about what float32 holds of it."""
 
 
 def _native_item(value: Any) -> EmbedItem | InvalidInput:
@@ -236,6 +239,26 @@ class TextEmbeddingsEmbedRequest(_Cutting):
         return [list(result.answer.vector) for result in results]
 
 
+class EmbedAllRequest(_Cutting):
+    """A text or several, the vectors of whose tokens are wished."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
+
+    inputs: Inputs = Field(description=INPUTS)
+
+    def items(self) -> Sequence[EmbedItem]:
+        return items_of(self.inputs, "inputs")
+
+    def options(self) -> EmbedOptions:
+        return EmbedOptions(of_tokens=True, **self._common())
+
+    def place(self, number: int, field: str) -> str:
+        return place_of(self.inputs, number, field, "inputs")
+
+    def shaped(self, results: Sequence[Result], model: str) -> list[list[list[float]]]:
+        return [np.round(result.answer.vectors.astype(np.float64), TOKEN_DECIMALS).tolist() for result in results]
+
+
 class SimilarityParameters(_Cutting):
     """How the sentences are read."""
 
@@ -272,6 +295,17 @@ TEXT_EMBEDDINGS = TextEmbeddingsCodec(
             answer=list[list[float]],
             summary="Give texts their vectors",
             description="""The vector of each text, in a list, also for one text.
+
+Where one of several texts cannot be answered, none is.""",
+            advice='"truncate": true',
+        ),
+        DropInCodec(
+            path="embed_all",
+            request=EmbedAllRequest,
+            answer=list[list[list[float]]],
+            summary="Give tokens their vectors",
+            description="""For each text the vectors of its tokens in their order, which `/tokenize` tells, as the transformer
+gives them: neither pooled nor scaled, and those of special tokens and of a prompt, too.
 
 Where one of several texts cannot be answered, none is.""",
             advice='"truncate": true',

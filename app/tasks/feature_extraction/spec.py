@@ -42,8 +42,10 @@ def _lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int
     return [TextLine(None, f"{len(vector)} numbers: {shown}{more}", WIDTH, str(fields.get("text", "")))]
 
 
-def _answer_bytes(task_options: Mapping[str, Any], options: EmbedOptions) -> int:
-    return BYTES_PER_NUMBER * (options.dimensions or int(task_options["dimensions"]))
+def _answer_bytes(task_options: Mapping[str, Any], options: EmbedOptions) -> tuple[int, int]:
+    if options.of_tokens:
+        return 0, BYTES_PER_NUMBER * int(task_options.get("token_dimensions", 0))
+    return BYTES_PER_NUMBER * (options.dimensions or int(task_options["dimensions"])), 0
 
 
 def _vector_size(task_options: Mapping[str, Any], options: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
-from app.core.types import Row, RowOutput, Truncation
+from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.tokenizer import Side, Tokenizer, Tokens
 
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 VectorEncoding = Literal["float", "base64"]
 OUTPUT = "logits"
 """What the graph calls its vector: an export names the output of every head so."""
+TOKEN_OUTPUT = "token_embeddings"  # noqa: S105  # the name of a tensor
+"""What a graph calls the vectors of single tokens, before they are pooled: (tokens, token_dimensions)."""
 SAME_COSINE = 0.995
 """Two models' vectors of a text that are so near to each other are the same: what the parity gate and a shadow count."""
 DECIMALS = 8
@@ -84,6 +86,8 @@ class EmbedOptions:
     """Which end of a longer text `truncate` cuts off; None: the one that the model's tokenizer cuts off."""
     vector_encoding: VectorEncoding = "float"
     """How the vector is written down."""
+    of_tokens: bool = False
+    """Whether the vectors of a text's single tokens are wished, as the transformer gives them; no window is read then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,14 @@ class Embedding:
 
     vector: Sequence[float]
     encoding: VectorEncoding = "float"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """The vectors of a text's tokens, special ones and those of a prompt included."""
+
+    vectors: Array
+    """(tokens, token_dimensions)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ class FeatureExtraction:
         is_matryoshka: bool = False,
         matryoshka_dimensions: Sequence[Annotated[int, Field(ge=1)]] = (),
         pooling: str = "mean",
+        token_dimensions: Annotated[int, Field(ge=0, le=65_536)] = 0,
     ) -> None:
         """
         Args:
@@ -160,11 +173,13 @@ class FeatureExtraction:
             is_matryoshka: whether the model was trained so that a vector's beginning is a vector, too.
             matryoshka_dimensions: how many components its makers cut to; empty: any number.
             pooling: how the graph makes a vector of those of the tokens, for whoever asks.
+            token_dimensions: of a token's vector; 0: the graph gives none, as those that were published before it could.
         """
         self.dimensions, self.prompts = dimensions, dict(prompts or {})
         self._default_prompt = default_prompt
         self._include_prompt, self._lower_case = include_prompt, lower_case
         self._is_normalized = is_normalized
+        self._token_dimensions = token_dimensions
         self._sizes = tuple(matryoshka_dimensions)
         self._can_cut = is_matryoshka or bool(matryoshka_dimensions)
         self._max_tokens, self._vocabulary_size = tokenizer.max_tokens, tokenizer.vocabulary_size()
@@ -250,7 +265,7 @@ class FeatureExtraction:
         else:
             ids, num_prompt, num_skipped = text, 0, 0  # type: ignore[assignment]  # token ids
         if len(ids) <= size:
-            return EmbeddedRows([self._row(ids, num_skipped)], [len(ids)], False)
+            return EmbeddedRows([self._row(ids, num_skipped, options)], [len(ids)], False)
         if options.truncation == "error":
             return TooLarge(
                 f"the text has more than {self._max_tokens} tokens, the longest this model reads", ("truncate", "window")
@@ -262,20 +277,23 @@ class FeatureExtraction:
         if options.truncation == "truncate":
             is_left = (options.truncation_side or self._pieces.side) == "left"
             kept = [*prompt, *(own[-room:] if is_left else own[:room])]
-            return EmbeddedRows([self._row(kept, num_skipped)], [room], True)
+            return EmbeddedRows([self._row(kept, num_skipped, options)], [room], True)
         windows = [own[start : start + room] for start in range(0, len(own), room)]
-        rows = [self._row([*prompt, *window], num_skipped) for window in windows]
+        rows = [self._row([*prompt, *window], num_skipped, options) for window in windows]
         return EmbeddedRows(rows, [len(window) for window in windows], False)
 
-    def _row(self, ids: Sequence[int], num_skipped: int) -> Row:
+    def _row(self, ids: Sequence[int], num_skipped: int, options: EmbedOptions) -> Row:
         row = self._pieces.single.row(ids)
         # the graph pools from here on to the row's end: see `docs/adr/0069-embeddings-are-pooled-in-the-graph.md`
-        return Row(row.input_ids, row.token_type_ids, (min(num_skipped, row.num_tokens - 1),))
+        begin = min(num_skipped, row.num_tokens - 1)
+        return Row(row.input_ids, row.token_type_ids, (begin,), (TOKEN_OUTPUT,) if options.of_tokens else ())
 
     def _refuse_options(self, options: EmbedOptions) -> InvalidInput | None:
         if options.prompt_name is not None and options.prompt_name not in self.prompts:
             names = ", ".join(map(repr, list(self.prompts)[:NUM_NAMED])) or "none"
             return InvalidInput(f"{options.prompt_name!r} is no prompt of this model, which has {names}", "prompt_name")
+        if options.of_tokens and not self._token_dimensions:
+            return InvalidInput("no vectors of single tokens come from this model: it was published without them", "text")
         wished = options.dimensions
         if wished is None or wished == self.dimensions:
             return None
@@ -291,8 +309,12 @@ class FeatureExtraction:
 
     # answers
 
-    def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: EmbedOptions) -> Embedding | Similarities:
-        """A text's vector; of a `SimilarityItem` the cosines of its texts."""
+    def decode(
+        self, encoded: Encoded, outputs: Sequence[RowOutput], options: EmbedOptions
+    ) -> Embedding | TokenVectors | Similarities:
+        """A text's vector, or those of its tokens; of a `SimilarityItem` the cosines of its texts."""
+        if options.of_tokens:
+            return TokenVectors(outputs[0][TOKEN_OUTPUT])
         vectors = self._vectors(encoded, outputs, options)
         if len(vectors) == 1:
             return Embedding(np.round(vectors[0], DECIMALS).tolist(), options.vector_encoding)
@@ -320,6 +342,8 @@ class FeatureExtraction:
 
     def same_decision(self, answer: Any, other: Any, options: EmbedOptions) -> bool:
         """Whether the vectors point the same way, of similarities those of each text."""
+        if isinstance(answer, TokenVectors):
+            return cosine(answer.vectors.ravel(), other.vectors.ravel()) >= SAME_COSINE
         if isinstance(answer, Similarities):
             return all(cosine(*pair) >= SAME_COSINE for pair in zip(answer.vectors, other.vectors, strict=True))
         return cosine(answer.vector, other.vector) >= SAME_COSINE

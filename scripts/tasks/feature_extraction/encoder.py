@@ -19,6 +19,7 @@ import torch
 import transformers
 
 from app.core.errors import InvalidSettings
+from app.tasks.feature_extraction.task import TOKEN_OUTPUT
 from scripts.tasks.feature_extraction.modules import LayerSpec, SentenceModules, write_modules
 
 LOWEST = -1e4
@@ -34,6 +35,8 @@ class SentenceEncoder(torch.nn.Module):
 
     base_model_prefix = "body"
     """Where its transformer is, as models of transformers say it."""
+    token_outputs = (TOKEN_OUTPUT,)
+    """What an export adds to the logits, for each token: what its transformer gives, as sentence-transformers calls it."""
 
     def __init__(self, body: Any, pooling: Sequence[str], layers: Sequence[LayerSpec]) -> None:
         """
@@ -77,7 +80,12 @@ class SentenceEncoder(torch.nn.Module):
     def dimensions(self) -> int:
         """Of a vector."""
         sizes = [layer.out_features for layer in self.layers if isinstance(layer, _Dense)]
-        return sizes[-1] if sizes else len(self.pooling) * hidden_size(self.config)
+        return sizes[-1] if sizes else len(self.pooling) * self.token_dimensions
+
+    @property
+    def token_dimensions(self) -> int:
+        """Of a token's vector."""
+        return hidden_size(self.config)
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
@@ -121,7 +129,7 @@ class SentenceEncoder(torch.nn.Module):
         hidden = self.body(**inputs, return_dict=True)["last_hidden_state"]  # (lines, tokens, hidden)
         same, starts = self._packed or _padded_rows(input_ids, attention_mask, gather)
         vectors: torch.Tensor = self.layers(pooled(hidden, same, starts, self.pooling))
-        return {"logits": vectors}
+        return {"logits": vectors, TOKEN_OUTPUT: hidden}
 
     @contextmanager
     def packed(self, same: torch.Tensor, gather: torch.Tensor) -> Iterator[None]:

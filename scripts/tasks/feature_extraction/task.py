@@ -125,7 +125,7 @@ class FeatureExtractionTask(TrainingTask):
         from scripts.tasks.feature_extraction.encoder import assemble  # needs torch, which judging a version does not
 
         model = assemble(body, parts.layout)
-        model.config.hooper_task_options = _task_options(parts.layout, model.dimensions)
+        model.config.hooper_task_options = _task_options(parts.layout, model.dimensions, model.token_dimensions)
         return model
 
     def checkpoint_options(self, config: Any, labels: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -353,7 +353,7 @@ def _vectors(answer: Any) -> np.ndarray:
     return answer.vectors if isinstance(answer, Similarities) else np.array([answer.vector])
 
 
-def _task_options(modules: SentenceModules, dimensions: int) -> dict[str, Any]:
+def _task_options(modules: SentenceModules, dimensions: int, token_dimensions: int) -> dict[str, Any]:
     """What the manifest says; what is as usual is left out."""
     options: dict[str, Any] = {
         "prompts": dict(modules.prompts),
@@ -365,7 +365,8 @@ def _task_options(modules: SentenceModules, dimensions: int) -> dict[str, Any]:
     }
     told = {name: value for name, value in options.items() if value}
     without = {} if modules.include_prompt else {"include_prompt": False}
-    return {"dimensions": dimensions, "pooling": "+".join(modules.pooling), **told, **without}
+    sizes = {"dimensions": dimensions, "token_dimensions": token_dimensions}
+    return {**sizes, "pooling": "+".join(modules.pooling), **told, **without}
 
 
 def _base_options(recipe: Recipe) -> dict[str, Any]:
@@ -379,7 +380,8 @@ def _base_options(recipe: Recipe) -> dict[str, Any]:
     modules = find_modules(location) or plain_modules(location)
     sizes = [layer.num_outputs for layer in modules.layers if layer.kind == "Dense"]
     config = AutoConfig.from_pretrained(modules.transformer, trust_remote_code=False)
-    return _task_options(modules, sizes[-1] if sizes else len(modules.pooling) * hidden_size(config))
+    width = hidden_size(config)
+    return _task_options(modules, sizes[-1] if sizes else len(modules.pooling) * width, width)
 
 
 def _cropped(row: Row, limit: int) -> Row:

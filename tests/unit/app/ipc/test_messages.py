@@ -30,12 +30,13 @@ from app.runtime.providers import Provider
 
 
 def test_rows_come_out_with_their_tokens_types_and_output_positions() -> None:
-    rows = [Row([101, 7, 102], [0, 0, 0]), Row([101, 30_521, 9, 102], [0, 1, 1, 1], (0, 2)), Row((1,), (0,), ())]
+    rows = [Row([101, 7, 102], [0, 0, 0]), Row([101, 30_521, 9, 102], [0, 1, 1, 1], (0, 2)), Row((1,), (0,), (), ("a", "b"))]
     came = rows_from_blob(*rows_to_blob(rows))
     for row, other in zip(rows, came, strict=True):
         assert list(other.input_ids) == list(row.input_ids)
         assert list(other.token_type_ids) == list(row.token_type_ids)
         assert list(other.output_positions) == list(row.output_positions)
+        assert tuple(other.extra_outputs) == tuple(row.extra_outputs)
         assert other.num_tokens == row.num_tokens
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import helper
 
+from app.core.manifest import read_manifest
 from app.tasks.registry import installed_tasks
 from app.tasks.text_classification.protocols import PredictRequest
+from tests.support.mutated_model import sign_again
 from tests.support.requests import Service
 from tests.support.tiny_model import MAX_TOKENS, publish_tiny, publish_tiny_spec
 
@@ -169,3 +173,55 @@ async def test_a_setting_names_the_model_of_the_routes_that_its_task_has(start: 
         response = await service.client.post("/predict", json={"inputs": "good"})
     assert response.status_code == 424
     assert "third" in response.json()["error"]
+
+
+@pytest.fixture(scope="module")
+def token_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that gives vectors of tokens, too, the sums of words and types in the tiny graph; and one that does not."""
+    root = tmp_path_factory.mktemp("tokens")
+    spec = installed_tasks()["feature-extraction"]
+    publish_tiny_spec(root / "without", spec)
+    folder = publish_tiny_spec(root / "with", spec)
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node.append(helper.make_node("Identity", ["typed"], ["token_embeddings"]))
+    model.graph.output.append(helper.make_tensor_value_info("token_embeddings", onnx.TensorProto.FLOAT, ["B", "S", "D"]))
+    onnx.save(model, folder / "model.onnx")
+    manifest = read_manifest(folder)
+    graph = manifest.graph.model_dump(mode="json")
+    graph["outputs"] += [{"name": "token_embeddings", "axis": "token", "is_optional": True}]
+    sign_again(
+        folder, graph=graph, task_options={**manifest.task_options, "token_dimensions": manifest.task_options["dimensions"]}
+    )
+    return root
+
+
+async def test_each_token_has_its_vector_special_ones_too(start: Any, token_models: Path) -> None:
+    async with start(models=token_models / "with") as service:
+        texts = ["very good", "bad film bad"]
+        answer = (await service.client.post("/embed_all", json={"inputs": texts})).json()
+        tokens = (await service.client.post("/tokenize", json={"inputs": texts})).json()
+        assert [len(vectors) for vectors in answer] == [len(entries) for entries in tokens] == [4, 5]
+        assert answer[1][1] == answer[1][3] != answer[1][2]  # the word, wherever it stands: they are not pooled
+        assert (await service.client.post("/embed_all", json={"inputs": "very good"})).json() == answer[:1]
+        ids = [[entry["id"] for entry in entries if not entry["special"]] for entries in tokens]
+        assert (await service.client.post("/embed_all", json={"inputs": ids})).json() == answer
+        refused = await service.client.post("/embed_all", json={"inputs": [LONG]})
+        assert (refused.status_code, refused.json()["error_type"]) == (413, "Validation")
+        assert '"truncate": true' in refused.json()["error"]
+        (cut,) = (await service.client.post("/embed_all", json={"inputs": [LONG], "truncate": True})).json()
+        assert len(cut) == MAX_TOKENS
+
+
+async def test_an_answer_of_too_many_tokens_is_refused_before_it_is_computed(start: Any, token_models: Path) -> None:
+    async with start(models=token_models / "with", max_answer_bytes=65_536, max_items=4096) as service:
+        refused = await service.client.post("/embed_all", json={"inputs": ["bad film"] * 2000})
+        assert (refused.status_code, refused.json()["error_type"]) == (413, "Validation")
+        assert refused.json()["error"].startswith("the answer would tell of each of 8000 tokens")
+        assert (await service.client.post("/embed_all", json={"inputs": ["bad film"] * 20})).status_code == 200
+
+
+async def test_a_model_without_vectors_of_tokens_says_so(start: Any, token_models: Path) -> None:
+    async with start(models=token_models / "without") as service:
+        refused = await service.client.post("/embed_all", json={"inputs": ["good"]})
+        assert refused.status_code == 422
+        assert "no vectors of single tokens come from this model" in refused.json()["error"]

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from app.tasks.feature_extraction.protocols import TOKEN_DECIMALS
 from app.tasks.feature_extraction.spec import SPEC
 from app.tasks.feature_extraction.task import DECIMALS, EmbedOptions
 
@@ -19,5 +20,16 @@ def test_no_vector_of_length_1_is_longer_than_was_reckoned() -> None:
     """A number is told to so many decimals that it takes no more bytes than that."""
     vector = np.random.default_rng(0).normal(size=384)
     written = json.dumps(np.round(vector / np.linalg.norm(vector), DECIMALS).tolist(), separators=(",", ":"))
-    assert len(written) <= SPEC.answer_bytes({"dimensions": 384}, EmbedOptions())
-    assert SPEC.answer_bytes({"dimensions": 384}, EmbedOptions(dimensions=64)) < len(written) / 4
+    sizes = {"dimensions": 384, "token_dimensions": 100}
+    bound, for_each_token = SPEC.answer_bytes(sizes, EmbedOptions())
+    assert len(written) <= bound
+    assert for_each_token == 0
+    assert SPEC.answer_bytes(sizes, EmbedOptions(dimensions=64))[0] < len(written) / 4
+
+
+def test_vectors_of_tokens_are_reckoned_by_the_tokens_that_are_read() -> None:
+    vector = 20 * np.random.default_rng(0).normal(size=100)
+    written = json.dumps(np.round(vector, TOKEN_DECIMALS).tolist(), separators=(",", ":"))
+    bound, for_each_token = SPEC.answer_bytes({"dimensions": 384, "token_dimensions": 100}, EmbedOptions(of_tokens=True))
+    assert bound == 0
+    assert len(written) <= for_each_token

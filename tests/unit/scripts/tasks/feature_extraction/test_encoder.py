@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,29 @@ def test_the_packed_graph_gives_the_librarys_vectors(
     assert np.abs(found - model.encode(TEXTS, **prompt)).max() < TOLERANCE
 
 
+def test_the_vectors_of_tokens_are_the_librarys_and_are_computed_only_where_they_are_wished(
+    whole: tuple[Any, Checkpoint], graph: EncoderEngine
+) -> None:
+    model, checkpoint = whole
+    task = SPEC.serving_task(Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens), checkpoint.task_options)
+    wished = EmbedOptions(of_tokens=True, truncation="truncate")
+    encoded = [item for item in task.encode([EmbedItem(text) for text in TEXTS], wished) if isinstance(item, Encoded)]
+    plain = [replace(item.rows[0], extra_outputs=()) for item in encoded]
+    outputs = graph.run_rows([row for item, other in zip(encoded, plain, strict=True) for row in (*item.rows, other)])
+    expected = model.encode(TEXTS, output_value="token_embeddings")
+    for item, output, tokens in zip(encoded, outputs[::2], expected, strict=True):
+        found = task.decode(item, [output], wished).vectors
+        assert found.shape == tuple(tokens.shape)
+        assert np.abs(found - tokens.numpy()).max() < TOLERANCE
+    assert all(list(output) == ["logits"] for output in graph.run_rows(plain))
+
+
 def test_what_the_library_wrote_stands_in_the_manifest(whole: tuple[Any, Checkpoint]) -> None:
     _, checkpoint = whole
     assert checkpoint.max_tokens == 32
     assert checkpoint.task_options == {
         "dimensions": 16,
+        "token_dimensions": 16,
         "pooling": "+".join(MOST),
         "prompts": {**PROMPTS, "document": ""},  # the library adds its own names
         "default_prompt": "passage",
