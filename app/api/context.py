@@ -489,7 +489,7 @@ def _check_results(request: NativeRequest | ExplainRequest | FeedbackRequest, re
 
 def _of(request: NativeRequest | ExplainRequest | FeedbackRequest, result: object) -> bool:
     """Whether an error is about a field that stands beside the items, not in one."""
-    return isinstance(result, InvalidInput) and result.field is not None and hasattr(request, result.field)
+    return isinstance(result, InvalidInput) and bool(result.field) and hasattr(request, str(result.field).partition(".")[0])
 
 
 def no_codec(spec: TaskSpec) -> UnknownModel:

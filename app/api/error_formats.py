@@ -133,7 +133,7 @@ _BY_FIRST_PART = {
     "v2": OPEN_INFERENCE,
     **dict.fromkeys(("generate", "generate_stream"), TGI),
     **dict.fromkeys(("languages", "translate"), LIBRE_TRANSLATE),
-    **dict.fromkeys(("embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"), TEI),
+    **dict.fromkeys(("decode", "embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"), TEI),
 }
 _OPENAI_PATHS = frozenset({"v1/chat/completions", "v1/completions", "v1/embeddings"})
 """Of its API those that the contract has; other paths below `v1` are this service's own."""

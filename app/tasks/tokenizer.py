@@ -219,6 +219,15 @@ class Pieces:
             for text, encoding in zip(texts, _encodings(self._tokenizer, texts, with_special), strict=True)
         ]
 
+    def text_of(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        """What these tokens are for; the vocabulary has them."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def unknown(self, ids: Sequence[int]) -> int | None:
+        """The first of these numbers that is no token; None: all are."""
+        return next((number for number in ids if self._tokenizer.id_to_token(number) is None), None)
+
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text."""
         encodings = _encodings(self._tokenizer, texts, add_special_tokens=False)

@@ -162,10 +162,13 @@ def route_request(own: Served, items: Sequence[Any], options: Mapping[str, Any])
         raise InvalidInput(message, f"parameters.{renamed.get(name, name)}") from None
 
 
-def place_of(request: Any, codec: HuggingFaceCodec, number: int, field: str) -> str:
-    """How the caller names what is a field of a native route's request, or of one of its inputs."""
-    name = codec.renamed.get(field, field)
-    return f"parameters.{name}" if name in codec.parameters else str(request.place(number, ""))
+def place_of(request: Any, codec: HuggingFaceCodec, is_route: bool, number: int, field: str) -> str:
+    """How the caller names an option, or a field of an input; of a native route's request its inputs have no fields here."""
+    head, dot, rest = field.partition(".")
+    name = codec.renamed.get(head, head)
+    return (
+        f"parameters.{name}{dot}{rest}" if name in codec.parameters else str(request.place(number, "" if is_route else field))
+    )
 
 
 def _all_parameters(request: Any, parameters: Any, codecs: Sequence[HuggingFaceCodec]) -> Any:
@@ -227,11 +230,11 @@ def router(tasks: Tasks) -> APIRouter:
             own = spec.hugging_face_for(given)
             codec = own.hugging_face if own is not None and own.hugging_face is not None else codec
             items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
+            place = partial(place_of, request, codec, own is not None)
             if own is None:
-                results = await context.results(deployment, items, options, request.place, ADVICE)
+                results = await context.results(deployment, items, options, place, ADVICE)
             else:
-                asked, place = route_request(own, items, options), partial(place_of, request, codec)
-                results = await context.route_results(deployment, own, asked, place, ADVICE)
+                results = await context.route_results(deployment, own, route_request(own, items, options), place, ADVICE)
             response.headers["Vary"] = "User-Agent"
             ignored = [parameter for parameter in sorted(codec.unused) if getattr(given, parameter)]
             if ignored:

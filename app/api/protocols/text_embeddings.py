@@ -144,6 +144,37 @@ class SimpleToken(BaseModel):
         return cls.model_construct(id=token.id, text=token.text, special=token.span is None, start=start, stop=stop)
 
 
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**32, strict=True)]], Field(fail_fast=True), Field(min_length=1, max_length=65_536)
+]
+
+
+class DecodeRequest(RequestBody):
+    """Tokens that are to be a text again."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [101, 7592, 102]}]})
+
+    ids: TokenIds | Annotated[list[TokenIds], Field(fail_fast=True), Field(min_length=1)] = Field(
+        description="Numbers of the tokens of one text, or a list of such lists."
+    )
+    skip_special_tokens: Annotated[bool, Field(strict=True)] = Field(
+        True, description="Whether tokens that the model has at a text's beginning and end are left out."
+    )
+
+    def texts(self, pieces: Pieces) -> list[str]:
+        """
+        Raises:
+            InvalidInput: a number is no token.
+        """
+        is_batch = isinstance(self.ids[0], list)
+        lists: list[list[int]] = self.ids if is_batch else [self.ids]  # type: ignore[assignment,list-item]
+        for number, ids in enumerate(lists):
+            unknown = pieces.unknown(ids)
+            if unknown is not None:
+                raise InvalidInput(f"{unknown} is no token of this model", f"ids.{number}" if is_batch else "ids")
+        return [pieces.text_of(ids, self.skip_special_tokens) for ids in lists]
+
+
 @lru_cache(maxsize=4)
 def _pieces(definition: str) -> Pieces:
     return Pieces(definition)
@@ -183,6 +214,12 @@ def router(tasks: Tasks) -> APIRouter:
         with state.registry.lease(described, chosen_model(state, described)) as deployment:
             texts = request.texts(deployment.manifest.task_options.get("prompts") or {})
             return await asyncio.to_thread(_tokenized, deployment.tokenizers[0], texts, request.add_special_tokens)
+
+    @routes.post("/decode", summary="Show the text of tokens", responses=openapi_responses(*STATUSES, error_format=TEI))
+    async def decode(request: DecodeRequest, state: Annotated[AppState, Depends(app_state)]) -> list[str]:
+        """The text of each list of tokens by the tokenizer of the model that `GET /info` describes."""
+        with state.registry.lease(described, chosen_model(state, described)) as deployment:
+            return await asyncio.to_thread(request.texts, _pieces(deployment.tokenizer))
 
     return routes
 

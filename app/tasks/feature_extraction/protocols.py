@@ -344,8 +344,10 @@ class OpenAIEmbeddingsRequest(Request):
     model: Annotated[str, StringConstraints(max_length=96)] | None = Field(
         None, description="A loaded model, as `name` or `name/version`; null, which OpenAI's own does not take: the default."
     )
-    encoding_format: Literal["float", "base64"] = Field(
-        "float", description="How a vector is written: a list of numbers, or base64 of its float32 numbers, lowest byte first."
+    encoding_format: Literal["float", "base64"] | None = Field(
+        "float",
+        description="How a vector is written: a list of numbers, which null, too, asks for, or base64 of its float32 numbers,"
+        " lowest byte first.",
     )
     dimensions: Dimensions | None = Field(
         None, description="How many numbers of a vector, of a model that was trained for fewer; null: all."
@@ -356,7 +358,7 @@ class OpenAIEmbeddingsRequest(Request):
         return items_of(self.input, "input")
 
     def options(self) -> EmbedOptions:
-        return EmbedOptions(dimensions=self.dimensions, vector_encoding=self.encoding_format)
+        return EmbedOptions(dimensions=self.dimensions, vector_encoding=self.encoding_format or "float")
 
     def place(self, number: int, field: str) -> str:
         return place_of(self.input, number, field, "input")

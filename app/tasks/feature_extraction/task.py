@@ -321,7 +321,8 @@ class FeatureExtraction:
         scaled = np.array([unit(vector) for vector in vectors])
         parts: Sequence[EmbeddedRows] = encoded.state[1:]
         num_tokens = [sum(row.num_tokens for row in part.rows) for part in parts]
-        return Similarities((scaled[1:] @ scaled[0]).tolist(), scaled, num_tokens, [part.truncated for part in parts])
+        scores = np.clip(scaled[1:] @ scaled[0], -1.0, 1.0)  # rounding may pass the ends
+        return Similarities(scores.tolist(), scaled, num_tokens, [part.truncated for part in parts])
 
     def _vectors(self, encoded: Encoded, outputs: Sequence[RowOutput], options: EmbedOptions) -> list[Floats]:
         """Of each of an item's texts: (dimensions,)."""

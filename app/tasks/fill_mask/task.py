@@ -161,7 +161,7 @@ class FillMask:
         reading: MaskReading = encoded.state
         tokens = reading.tokens
         masks = []
-        for number, shares in zip(reading.masks, _shares(outputs), strict=True):
+        for number, shares in zip(reading.masks, _covering(_shares(outputs), reading.targets), strict=True):
             start, end = tokens.offsets[number]
             ids = _likeliest(shares, reading.targets, options)
             fills = [
@@ -267,6 +267,12 @@ def _shares(outputs: Sequence[RowOutput]) -> Floats:
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return shares
+
+
+def _covering(shares: Floats, targets: Sequence[Sequence[int]]) -> Floats:
+    """The same, with 0 for targets beyond the head, which a tokenizer may have: the model never fills them in."""
+    missing = max((token + 1 for target in targets for token in target), default=0) - shares.shape[1]
+    return np.pad(shares, ((0, 0), (0, missing))) if missing > 0 else shares
 
 
 def _likeliest(shares: Floats, targets: Sequence[Sequence[int]], options: FillOptions) -> list[int]:

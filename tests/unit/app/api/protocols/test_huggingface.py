@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.api.protocols.huggingface import parameters_model, parse_options
+from app.api.protocols.huggingface import parameters_model, parse_options, place_of, request_model
 from app.tasks.question_answering.spec import SPEC
 from app.tasks.question_answering.task import AnswerOptions
+from app.tasks.registry import installed_tasks
 from tests.support.requests import Service
 
 TEXT, QUESTION = (
@@ -227,3 +228,14 @@ async def test_the_language_of_a_document_decides_where_its_sentences_end(every_
         response = await every_task.client.post(f"/models/{model}", json=body)
         assert response.status_code in (400, 422)
         assert "parameters.language" in response.text
+
+
+def test_an_option_that_a_task_refuses_is_named_as_the_parameter_that_it_is() -> None:
+    spec = installed_tasks()["feature-extraction"]
+    codec = spec.hugging_face
+    assert codec is not None
+    request = request_model([spec], [codec]).model_validate({"inputs": ["a", {"source_sentence": "b", "sentences": ["c"]}]})
+    assert place_of(request, codec, False, 1, "prompt_name") == "parameters.prompt_name"
+    assert place_of(request, codec, False, 1, "prompt_name.3") == "parameters.prompt_name.3"
+    assert place_of(request, codec, False, 1, "sentences.0") == "inputs.1.sentences.0"
+    assert place_of(request, codec, True, 1, "sentences.0") == "inputs.1"

@@ -11,7 +11,9 @@ import jsonschema
 import pytest
 from fastapi import FastAPI
 
+from app.tasks.registry import installed_tasks
 from tests.support.requests import Service, check_problem
+from tests.support.tiny_model import publish_tiny_spec
 from tests.unit.app.conftest import Start
 
 REFUSALS: list[dict[str, Any]] = json.loads((Path(__file__).parents[4] / "fixtures" / "native_errors.json").read_text())
@@ -128,3 +130,11 @@ async def test_a_prefix_of_a_proxy_is_no_hindrance(start: Start) -> None:
     async with start(root_path="/hooper") as service:
         assert (await service.send(b'{"inputs": "good"}', path="/hooper/v1/classify")).status_code == 200
         assert (await service.send(b'{"inputs": "good"}', path="/hooperv1/classify")).status_code == 404
+
+
+async def test_an_option_is_named_where_it_stands_beside_the_items(start: Start, tmp_path: Path) -> None:
+    publish_tiny_spec(tmp_path, installed_tasks()["fill-mask"])
+    async with start(models=tmp_path) as service:
+        body = json.dumps({"inputs": "a [MASK]", "targets": ["bad", "nobody"]}).encode()
+        refused = await service.send(body, path="/v1/fill")
+        assert (refused.status_code, refused.json()["detail"]) == (422, "targets.1: 'nobody' is unknown to this model")

@@ -47,6 +47,7 @@ async def test_each_text_has_its_vector_and_the_model_its_name(embedding: Servic
 
 async def test_base64_holds_the_same_numbers(embedding: Service) -> None:
     numbers = await post(embedding, "/v1/embeddings", input="good")
+    assert await post(embedding, "/v1/embeddings", input="good", encoding_format=None) == numbers  # as LiteLLM sends it
     coded = await post(embedding, "/v1/embeddings", input="good", encoding_format="base64", model=NAME)
     vector = np.frombuffer(base64.b64decode(coded["data"][0]["embedding"]), "<f4")
     assert vector.tolist() == pytest.approx(numbers["data"][0]["embedding"], abs=1e-7)

@@ -136,6 +136,20 @@ async def test_what_has_no_tokens_is_named(service: Service, body: dict[str, Any
     assert (response.status_code, response.json()["error"]) == (status, error)
 
 
+async def test_tokens_become_the_text_again(service: Service) -> None:
+    tokens = (await service.client.post("/tokenize", json={"inputs": ["very good", "bad film"]})).json()
+    ids = [[entry["id"] for entry in entries] for entries in tokens]
+    assert (await service.client.post("/decode", json={"ids": ids})).json() == ["very good", "bad film"]
+    whole = await service.client.post("/decode", json={"ids": ids[0], "skip_special_tokens": False})
+    assert whole.json() == ["[CLS] very good [SEP]"]
+    for wrong, error in (([1, 9999], "ids: 9999 is no token"), ([[1], [9999]], "ids.1: 9999 is no token")):
+        refused = await service.client.post("/decode", json={"ids": wrong})
+        assert (refused.status_code, refused.json()["error_type"]) == (422, "Validation")
+        assert refused.json()["error"].startswith(error)
+    for wrong in ([], [[]], [-1], ["a"], 7, [2**40]):
+        assert (await service.client.post("/decode", json={"ids": wrong})).status_code == 422
+
+
 async def test_a_prompt_stands_before_each_text(start: Any, tmp_path: Path) -> None:
     publish_tiny_spec(tmp_path, installed_tasks()["feature-extraction"])
     async with start(models=tmp_path) as service:

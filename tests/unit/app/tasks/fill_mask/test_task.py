@@ -130,6 +130,14 @@ def test_a_target_that_the_vocabulary_lacks_is_refused(task: FillMask) -> None:
     assert (error.field, error.detail) == ("targets.1", "targets.1: '😀' is unknown to this model")
 
 
+def test_a_target_that_the_head_does_not_give_is_never_filled_in(task: FillMask) -> None:
+    """Tokens may have been added to a tokenizer, and not to the model."""
+    last = list(VOCABULARY)[-1]
+    options = FillOptions(targets=("bad", last))
+    (mask,) = filled(task, "a [MASK]", [{"bad": 1.0}], options, size=NUM_TOKENS - 2).masks
+    assert [(fill.token, fill.score > 0) for fill in mask.fills] == [("bad", True), (last, False)]
+
+
 def test_a_target_of_several_tokens_is_refused_by_its_place_or_its_first_counts(task: FillMask) -> None:
     error = encode(task, "a [MASK]", FillOptions(targets=("good", "films")))
     assert isinstance(error, InvalidInput)
