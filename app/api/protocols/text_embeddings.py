@@ -219,7 +219,7 @@ def router(tasks: Tasks) -> APIRouter:
     async def decode(request: DecodeRequest, state: Annotated[AppState, Depends(app_state)]) -> list[str]:
         """The text of each list of tokens by the tokenizer of the model that `GET /info` describes."""
         with state.registry.lease(described, chosen_model(state, described)) as deployment:
-            return await asyncio.to_thread(request.texts, _pieces(deployment.tokenizer))
+            return await asyncio.to_thread(request.texts, _pieces(deployment.tokenizers[0]))
 
     return routes
 
