@@ -43,7 +43,7 @@ class Output(_Frozen):
     pooling: Literal["first", "mean"] = "first"
     """What the head reads to give the vector of a `row`: its first token, or the mean over its tokens. The graph does it; a
     training that starts from its weights needs to know."""
-    is_optional: bool = Field(False, exclude_if=lambda value: value is False)
+    is_optional: Annotated[bool, Field(exclude_if=lambda value: value is False)] = False
     """Whether only those rows get it that name it in `Row.extra_outputs`. Left out where it is not, as of most models, which
     earlier releases read as well."""
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 from tokenizers import Tokenizer as _Tokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
@@ -226,7 +226,20 @@ def publish_tiny_spec(models_dir: Path, spec: TaskSpec) -> Path:
     folder.mkdir(parents=True)
     kind, task_options = kind_of(spec)
     graph = packed_graph(folder / "model.onnx", kind.num_labels, kind.axis)
+    if spec.name == "feature-extraction":
+        graph = _with_token_vectors(folder / "model.onnx", graph)
+        task_options = {**task_options, "token_dimensions": kind.num_labels}
     return _publish(folder, spec.name, graph, task_options, MAX_TOKENS, kind, MASK in text_for(spec, "a"))
+
+
+def _with_token_vectors(file: Path, graph: Graph) -> Graph:
+    """The graph with an optional output beside its logits: for each token the sum of its word and its type."""
+    model = load(file)
+    model.graph.node.append(helper.make_node("Identity", ["typed"], ["token_embeddings"]))
+    model.graph.output.append(helper.make_tensor_value_info("token_embeddings", TensorProto.FLOAT, ["B", "S", "D"]))
+    save(model, file)
+    extra = Output(name="token_embeddings", axis="token", is_optional=True)
+    return graph.model_copy(update={"outputs": (*graph.outputs, extra)})
 
 
 def publish_tiny(

@@ -152,7 +152,7 @@ TokenIds = Annotated[
 class DecodeRequest(RequestBody):
     """Tokens that are to be a text again."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [101, 7592, 102]}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [2, 3], "skip_special_tokens": False}]})
 
     ids: TokenIds | Annotated[list[TokenIds], Field(fail_fast=True), Field(min_length=1)] = Field(
         description="Numbers of the tokens of one text, or a list of such lists."

@@ -344,7 +344,7 @@ class FeatureExtraction:
     def same_decision(self, answer: Any, other: Any, options: EmbedOptions) -> bool:
         """Whether the vectors point the same way, of similarities those of each text."""
         if isinstance(answer, TokenVectors):
-            return cosine(answer.vectors.ravel(), other.vectors.ravel()) >= SAME_COSINE
+            return cosine(*(vectors.astype(np.float64).ravel() for vectors in (answer.vectors, other.vectors))) >= SAME_COSINE
         if isinstance(answer, Similarities):
             return all(cosine(*pair) >= SAME_COSINE for pair in zip(answer.vectors, other.vectors, strict=True))
         return cosine(answer.vector, other.vector) >= SAME_COSINE
