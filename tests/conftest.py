@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
@@ -54,15 +54,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         faulthandler.dump_traceback_later(limit, exit=True, file=file)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """What is imported stays: no garbage is sought in it, neither while it is imported nor by any test."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
+def pytest_collection_finish() -> None:
+    """What was imported stays: each training asks for a collection of garbage, which need not look through all of it."""
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
