@@ -31,7 +31,7 @@ MAX_DIGITS = 100
 """Of an integer: reading one of thousands takes a time that grows with their square."""
 NOT_JSON = "the body is not valid JSON in UTF-8"
 
-TOKEN_IDS = frozenset({"ids", "input", "inputs", "prompt"})
+TOKEN_IDS = frozenset({"ids", "input", "prompt"})
 """Fields in which a list of integers is one text."""
 SHORT_BYTES = 65_536
 """Bodies up to here are measured in less time than another thread would need to begin."""
