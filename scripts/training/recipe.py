@@ -37,10 +37,9 @@ PACKAGED = ("auto", "packaged")
 NEW = "new"
 """The base model that is none: all weights are drawn at random."""
 FROM_NOTHING: Mapping[str, Any] = {
-    "learning_rate": 1.5e-3,
+    "learning_rate": 8e-4,
     "schedule": "cosine",
     "warmup_share": 0.15,
-    "hidden_dropout": 0.3,
     "label_smoothing": 0.1,
 }
 """Defaults where nothing was learnt before."""
@@ -135,7 +134,7 @@ class Recipe:
     batch_tokens: int = option(
         0, "tokens of an update where texts are written, padding included; 0: by the size of the data, 256 to 4,096"
     )
-    learning_rate: float = option(1e-4, "peak learning rate of AdamW; from nothing 1.5e-3")
+    learning_rate: float = option(1e-4, "peak learning rate of AdamW; from nothing 8e-4")
     schedule: Literal["linear", "cosine", "one-cycle", "constant"] = option(
         "linear", "how the learning rate falls once it has risen"
     )

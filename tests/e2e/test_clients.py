@@ -409,7 +409,11 @@ def test_text_embeddings_cuts_only_where_it_may_and_where_it_is_told(client: htt
 
 def test_the_examples_of_the_docs_page_run_on_the_shipped_models(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    assert set(HUGGING_FACE_EXAMPLES) == set(OPEN_INFERENCE_EXAMPLES) == {"sentiment", "qa", "summary", "embed", "ner"}
+    assert (
+        set(HUGGING_FACE_EXAMPLES)
+        == set(OPEN_INFERENCE_EXAMPLES)
+        == {"sentiment", "qa", "summary", "embed", "ner", "translate"}
+    )
     for path in ("/models/{name}", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         examples = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
         for name, example in examples.items():

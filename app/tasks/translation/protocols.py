@@ -42,14 +42,14 @@ HUGGING_FACE = codec(
     },
     answer=lambda result: TranslatedText.model_construct(translation_text=result.answer.text),
     answers=(TranslatedText,),
-    example=BodyExample("translation", {"inputs": EXAMPLE}),
+    example=BodyExample("translate", {"inputs": EXAMPLE}),
     renamed={"source": "src_lang", "target": "tgt_lang"},
 )
 
 OPEN_INFERENCE = written_tensors(
     "translation",
     "Translation: `text` to `translation`, (items,).",
-    BodyExample("translation", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    BodyExample("translate", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
 )
 
 

@@ -10,7 +10,7 @@ from app.tasks.base import Result
 from app.tasks.generation import GenerationRequest, GenerationResult, generation_fields
 from app.tasks.translation.task import TranslationOptions
 
-EXAMPLE = "The film was very good."
+EXAMPLE = "A dog runs through the snow."
 Code = Annotated[str, StringConstraints(min_length=1, max_length=35)]
 
 
@@ -19,7 +19,9 @@ class TranslateRequest(GenerationRequest):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"inputs": EXAMPLE}, {"inputs": [EXAMPLE, "A bad film."], "num_beams": 2}]},
+        json_schema_extra={
+            "examples": [{"inputs": EXAMPLE}, {"inputs": [EXAMPLE, "Two children are playing."], "num_beams": 2}]
+        },
     )
 
     source: Code | None = Field(

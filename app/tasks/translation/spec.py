@@ -8,7 +8,7 @@ from app.tasks.generation import SourceText, native_item
 from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TaskSpec, written_lines, written_table
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.translation.protocols import HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
-from app.tasks.translation.schemas import TranslateRequest, TranslateResult
+from app.tasks.translation.schemas import EXAMPLE, TranslateRequest, TranslateResult
 from app.tasks.translation.task import Translation, TranslationOptions
 from app.tasks.written_correction import correction_of
 
@@ -23,7 +23,7 @@ Greedy unless `num_beams` above 1 or a `temperature` above 0 is sent, or the che
 In a list, an item that cannot be translated gets an `error` in its place, and the others are.""",
 )
 
-EXAMPLE_CORRECTION = ("The film was very good.", "Der Film war sehr gut.")
+EXAMPLE_CORRECTION = (EXAMPLE, "Ein Hund läuft durch den Schnee.")
 
 SPEC = TaskSpec(
     name="translation",

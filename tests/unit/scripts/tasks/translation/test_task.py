@@ -117,12 +117,7 @@ def test_figures_are_of_the_corpus_with_intervals_and_rows_average_to_what_is_co
 
 def test_a_model_from_nothing_has_defaults_of_its_own() -> None:
     recipe = recipe_of({"task": "translation", "data": ["a"], "base_model": "new"})
-    assert (recipe.learning_rate, recipe.schedule, recipe.hidden_dropout, recipe.label_smoothing) == (
-        1.5e-3,
-        "cosine",
-        0.3,
-        0.1,
-    )
+    assert (recipe.learning_rate, recipe.schedule, recipe.warmup_share, recipe.label_smoothing) == (8e-4, "cosine", 0.15, 0.1)
     assert recipe_of({"task": "translation", "data": ["a"], "base_model": "new", "hidden_dropout": 0.0}).hidden_dropout == 0
     assert recipe_of({"task": "translation", "data": ["a"], "base_model": "new", "autofit": True}).schedule == "linear"
 
