@@ -64,7 +64,7 @@ SHIPPED_TASKS = {
     "ranking": "text-ranking",
     "embed": "feature-extraction",
     "fill": "fill-mask",
-    "translation": "translation",
+    "translate": "translation",
     "writer": "text2text-generation",
     "story": "text-generation",
 }  # fmt: skip
