@@ -40,8 +40,8 @@ NATIVE_PATH = re.compile(r"v1/[a-z0-9]+(-[a-z0-9]+)*")
 HOUSE_PATHS = frozenset({"v1/explain", "v1/feedback", "v1/models"})
 """Native paths that serve every task."""
 ROOT_PATHS = frozenset({
-    "docs", "generate", "generate_stream", "health", "hooper", "info", "languages", "metrics", "models", "openapi.json",
-    "static", "tokenize", "translate", "v1", "v2",
+    "decode", "docs", "generate", "generate_stream", "health", "hooper", "info", "languages", "metrics", "models",
+    "openapi.json", "static", "tokenize", "translate", "v1", "v2",
 })  # fmt: skip
 """First words of paths that no route of text-embeddings-inference may have."""
 OPENAI_PATH = re.compile(r"v1/[a-z]+(/[a-z]+)?")

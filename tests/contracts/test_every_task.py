@@ -246,16 +246,19 @@ def test_the_playground_has_a_form_for_it(world: World, spec: TaskSpec) -> None:
     assert response.headers["content-type"].startswith("text/javascript")
     module = response.text
     inherited = re.search(r'^import (\w+) from "(\./[\w-]+\.js)";$.*^  \.\.\.\1,$', module, re.MULTILINE | re.DOTALL)
-    if inherited is not None:  # what it says itself comes first
-        module += world.client.get(urljoin(address, inherited[2])).text
-    assert re.findall(r'^  route: "([^"]+)",$', module, re.MULTILINE) == [spec.route.path]
+    made = re.search(r'^import { (\w+) } from "([\w./-]+\.js)";$.*\b\1\(\{', module, re.MULTILINE | re.DOTALL)
+    sources = [urljoin(address, source[2]) for source in (inherited, made) if source is not None]
+    texts = {address: module} | {source: world.client.get(source).text for source in sources}
+    module = "".join(texts.values())  # what it says itself comes first
+    assert re.findall(r'^ +route: "([^"]+)",$', module, re.MULTILINE) == [spec.route.path]
     for name in ("verb", "words", "form", "show", "say"):
-        assert re.search(rf"^  {name}(: |\(|,)", module, re.MULTILINE), name
-    for names, source in re.findall(r'^import {([^}]+)} from "([^"]+)";$', module, re.MULTILINE):
-        helper = world.client.get(urljoin(address, source))
-        assert helper.status_code == 200, source
-        for name in names.split(","):
-            assert re.search(rf"^export (function|const) {name.strip()}\b", helper.text, re.MULTILINE), name
+        assert re.search(rf"^ +{name}(: |\(|,)", module, re.MULTILINE), name
+    for place, text in texts.items():
+        for names, source in re.findall(r'^import {([^}]+)} from "([^"]+)";$', text, re.MULTILINE):
+            helper = world.client.get(urljoin(place, source))
+            assert helper.status_code == 200, source
+            for name in names.split(","):
+                assert re.search(rf"^export (function|const) {name.strip()}\b", helper.text, re.MULTILINE), name
 
 
 # --- what the house asks of it

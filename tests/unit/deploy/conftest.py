@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.live_service import serving
+from tests.support.tiny_continuer import publish_tiny_continuer
 from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
@@ -29,6 +30,7 @@ def labels_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     models = tmp_path_factory.mktemp("models")
     publish_tiny(models)
     publish_tiny_decoder(models)  # whose golden requests are written
+    publish_tiny_continuer(models, "continuer")
     with serving(models) as running, running.client() as client:
         assert client.post("/v1/classify", json={"inputs": LONG, "truncation": "truncate"}).json()["results"][0]["truncated"]
         client.post("/v1/classify", json={"inputs": ""})

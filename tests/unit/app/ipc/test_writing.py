@@ -152,9 +152,10 @@ async def test_whoever_leaves_a_text_that_is_not_streamed_has_had_what_was_writt
 async def test_a_deadline_ends_a_text(pair: IpcPair) -> None:
     engine = EchoEngine()
     engine.hold()
-    _, remote = await opened(pair, engine)
+    own, remote = await opened(pair, engine)
     with pytest.raises(DeadlineExceeded, match="the deadline passed before the engine answered"):
         await written(remote, OPTIONS(), time.monotonic() + 0.05)
+    await until(lambda: num_in_use(own) == 0 or engine.let() is not None)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -126,7 +126,7 @@ def prepare(path: Path, rows: list[dict[str, Any]], base: Path, **keys: Any) -> 
 
 def test_a_training_has_the_options_of_its_base_model(tmp_path: Path, base_folder: Path) -> None:
     prepared = prepare(tmp_path, PAIRS, base_folder)
-    assert prepared.task_options == {"dimensions": 16, "pooling": "mean"}
+    assert prepared.task_options == {"dimensions": 16, "token_dimensions": 16, "pooling": "mean"}
     assert (len(prepared.dataset.train), len(prepared.dataset.validation)) == (8, 2)
     with pytest.raises(InvalidSettings, match=r"label_smoothing is 0\.1, but there are no labels here"):
         prepare(tmp_path, PAIRS, base_folder, label_smoothing=0.1)
