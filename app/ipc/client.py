@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.batching.admission import queue_is_full
-from app.batching.results import StreamedStep, SubmissionResult
+from app.batching.results import DEADLINE_PASSED, StreamedStep, SubmissionResult
 from app.core.errors import DeadlineExceeded, Overloaded, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.channel import Channel, Frame
@@ -325,7 +325,7 @@ class RemoteScheduler:
             async with asyncio.timeout(None if deadline is None else deadline + GRACE_S - time.monotonic()):
                 answer = await self._client.wait(call)
         except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the engine answered") from None
+            raise DeadlineExceeded(DEADLINE_PASSED) from None
         finally:
             self._calls.discard(call)
             if not self._calls:
