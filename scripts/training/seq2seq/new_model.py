@@ -26,6 +26,9 @@ POSITIONS = 512
 """Tokens that source and target may have."""
 ACTIVATION = "swish"
 ACTIVATION_DROPOUT = 0.0
+INITIAL_DEVIATION = 0.02
+"""Of the weights drawn, as Marian's config has it. With 1 / sqrt(width), which keeps the size of what passes through, layers
+that norm after adding learn slower: after an epoch of Multi30k the training loss was 4.32 nats with it, 4.07 with this."""
 
 
 def learn_vocabulary(texts: Sequence[str], num_tokens: int) -> str:
@@ -98,7 +101,7 @@ def new_model(recipe: Recipe, definition: str) -> Any:
         eos_token_id=ids[END],
         decoder_start_token_id=ids[PAD],
         forced_eos_token_id=None,
-        init_std=recipe.new_width**-0.5,
+        init_std=INITIAL_DEVIATION,
         **sizes,
     )
     config._attn_implementation = None if torch.cuda.is_available() else "eager"
