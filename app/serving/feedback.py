@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from app.core.correction import Correction
+from app.core.correction import Correction, canonical
 from app.core.errors import CallerError, HooperError, InvalidInput, NotEnabled, Overloaded, Unavailable
 from app.core.feedback import Change, FeedbackFile
 from app.core.manifest import Manifest
@@ -186,43 +186,68 @@ async def _store(
     priority: Priority,
 ) -> Prediction:
     manifest = deployment.manifest
-    golds = [_gold(correction, manifest.task_options) for correction in corrections]
-    valid = [
-        (correction, gold) for correction, gold in zip(corrections, golds, strict=True) if not isinstance(gold, HooperError)
-    ]
-    prediction = Prediction([], Timings(0, 0, 0))
-    if valid:
-        items, options = [correction.item for correction, _ in valid], deployment.spec.options()
-        prediction = await deployment.predict(items, options, deadline, priority, is_repeated=True)
-    pairs = zip(valid, prediction.results, strict=True)
+    checked = [_checked(correction, deployment) for correction in corrections]
+    valid = [entry for entry in checked if not isinstance(entry, HooperError)]
+    prediction = await _answer(deployment, valid, deadline, priority)
     entries = [
-        (_correction(correction, gold, result, manifest, note), result) if isinstance(result, Result) else result
-        for (correction, gold), result in pairs
+        (_correction(entry, result, manifest, note), result) if isinstance(result, Result) else result
+        for entry, result in zip(valid, prediction.results, strict=True)
     ]
     to_store = [entry[0] for entry in entries if not isinstance(entry, HooperError)]
     ids = iter(await writer.store(to_store) if to_store else [])
     results = (entry if isinstance(entry, HooperError) else _stored(next(ids), *entry) for entry in entries)
-    return Prediction([gold if isinstance(gold, HooperError) else next(results) for gold in golds], prediction.timings)
+    return Prediction([entry if isinstance(entry, HooperError) else next(results) for entry in checked], prediction.timings)
 
 
-def _gold(correction: SentCorrection, task_options: Mapping[str, Any]) -> Gold | InvalidInput:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A correction that may be kept."""
+
+    correction: SentCorrection
+    gold: Gold
+    asked: Mapping[str, Any]
+    """Options of the request that is corrected."""
+
+
+def _checked(correction: SentCorrection, deployment: Deployment) -> _Checked | InvalidInput:
+    codec, task_options = correction.codec, deployment.manifest.task_options
     try:
-        return correction.codec.gold(correction.sent, correction.item, correction.allows_new_labels, task_options)
+        gold = codec.gold(correction.sent, correction.item, correction.allows_new_labels, task_options)
+        return _Checked(correction, gold, codec.asked(correction.sent, deployment.task))
     except InvalidInput as error:
         return error
 
 
-def _correction(correction: SentCorrection, gold: Gold, result: Result, manifest: Manifest, note: Note) -> Correction:
+async def _answer(
+    deployment: Deployment, entries: Sequence[_Checked], deadline: float | None, priority: Priority
+) -> Prediction:
+    """What the model says to each, in one request for all that were asked alike."""
+    groups: dict[str, list[int]] = {}
+    for number, entry in enumerate(entries):
+        groups.setdefault(canonical(entry.asked), []).append(number)
+    results: dict[int, Result | HooperError] = {}
+    timings = Timings(0, 0, 0)
+    for numbers in groups.values():
+        items, options = [entries[number].correction.item for number in numbers], entries[numbers[0]].asked
+        prediction = await deployment.predict(items, deployment.spec.options(**options), deadline, priority, is_repeated=True)
+        results.update(zip(numbers, prediction.results, strict=True))
+        timings = prediction.timings
+    return Prediction([results[number] for number in range(len(entries))], timings)
+
+
+def _correction(entry: _Checked, result: Result, manifest: Manifest, note: Note) -> Correction:
+    correction = entry.correction
     predicted = correction.codec.predicted(result.answer)
     if "labels" in predicted:
         predicted["labels"] = predicted["labels"][:MAX_LABELS]
+    item = {name: value for name, value in asdict(correction.item).items() if value is not None}
     return Correction(
         model=manifest.name,
         version=manifest.version,
         task=manifest.task,
-        item={name: value for name, value in asdict(correction.item).items() if value is not None},
+        item={**item, **entry.asked},
         predicted=predicted,
-        right=gold,
+        right=entry.gold,
         agrees=correction.codec.agrees(result.answer, correction.sent),
         request_id=note.request_id,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -97,6 +98,30 @@ class TgiGrammar(Request):
             return None
 
 
+def _parameter(family: str, kind: Any, description: str) -> tuple[Any, Any]:
+    return kind | None, Field(None, description=f"{family}: {description}.")
+
+
+def pipeline_parameters(family: str) -> dict[str, tuple[Any, Any]]:
+    """What a call of a transformers pipeline is told beside its texts, and so the hosted API, for any task that writes.
+
+    Args:
+        family: what the task is called in descriptions.
+    """
+    parameter = partial(_parameter, family)
+    return {
+        "max_new_tokens": parameter(Whole, "how many tokens to write at most"),
+        "max_length": parameter(Whole, "the same and one more: it counts the token that a text starts with"),
+        "min_length": parameter(Whole, "how many tokens to write at least, counted in the same way"),
+        "num_beams": parameter(Whole, "beams of the beam search"),
+        "do_sample": parameter(Flag, "whether tokens are drawn"),
+        "temperature": parameter(Number, "how freely tokens are drawn, from 0 for the likeliest alone to 100"),
+        "top_k": parameter(Annotated[int, Field(ge=1, strict=True)], "they are drawn from so many of the likeliest"),
+        "top_p": parameter(Number, "they are drawn from those that together have this probability"),
+        "repetition_penalty": parameter(Number, "above 1 makes tokens that were written less likely"),
+    }
+
+
 def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
     """Parameters of text-generation-inference, for a task that writes any text.
 
@@ -104,20 +129,13 @@ def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any,
         family: what the task is called in descriptions.
         own: those that the task describes itself.
     """
-
-    def parameter(kind: Any, description: str) -> tuple[Any, Any]:
-        return kind | None, Field(None, description=f"{family}: {description}.")
-
+    parameter = partial(_parameter, family)
     refused = "of text-generation-inference, and refused unless it says nothing"
+    shared = pipeline_parameters(family)
     return {
-        "max_new_tokens": parameter(Whole, "how many tokens to write at most"),
-        "do_sample": parameter(Flag, "whether tokens are drawn"),
-        "temperature": parameter(Number, "how freely tokens are drawn, from 0 for the likeliest alone to 100"),
-        "top_k": parameter(Annotated[int, Field(ge=1, strict=True)], "they are drawn from so many of the likeliest"),
-        "top_p": parameter(Number, "they are drawn from those that together have this probability"),
+        **{name: shared[name] for name in ("max_new_tokens", "do_sample", *SAMPLING, "repetition_penalty")},
         "seed": parameter(Whole, "the same seed gives the same text"),
         "stop": parameter(list[str], "strings at which a text ends"),
-        "repetition_penalty": parameter(Number, "above 1 makes tokens that were written less likely"),
         **{name: parameter(FLAGS.get(name, Any), refused) for name in NOT_HERE if name not in own},
         "grammar": parameter(TgiGrammar, "what the text must be, as `schema` and `regex` of the native route"),
         "details": parameter(Flag, "changes nothing; every answer says how its text ended"),
@@ -163,7 +181,10 @@ def _grammar(value: Any) -> TgiGrammar:
 
 def sent_name(field: str, parameters: Mapping[str, Any]) -> str:
     """How a caller of these parameters calls an option of the native routes."""
-    return "grammar" if field in FORMS and parameters.get("grammar") is not None else field
+    if field in FORMS and parameters.get("grammar") is not None:
+        return "grammar"
+    lengths = (name for name, own in LENGTHS.items() if own == field and parameters.get(own) is None)
+    return next((name for name in lengths if parameters.get(name) is not None), field)
 
 
 def read_options(

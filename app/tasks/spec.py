@@ -355,6 +355,9 @@ class CorrectionCodec:
     """Bodies for `POST /v1/feedback`."""
     predicted: Callable[[Any], dict[str, Any]] = asdict
     """From the model's answer to what is kept of it, and told."""
+    asked: Callable[[Any, Any], Mapping[str, Any]] = lambda sent, task: {}
+    """From the schema and the model's task to the options of the request that is corrected, which are kept as fields of the
+    item: the same text with others is another item. May raise InvalidInput."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import Field, create_model
@@ -13,13 +13,28 @@ from app.tasks.schemas import Request
 from app.tasks.spec import CorrectionCodec, Gold
 
 
-def correction_of(name: str, key: str, described: str, example: tuple[str, str]) -> CorrectionCodec:
+def _nothing(sent: Any, task: Any) -> Mapping[str, Any]:
+    return {}
+
+
+def correction_of(
+    name: str,
+    key: str,
+    described: str,
+    example: tuple[str, str],
+    options: Mapping[str, str] = {},
+    columns: Mapping[str, str] = {},
+    asked: Callable[[Any, Any], Mapping[str, Any]] = _nothing,
+) -> CorrectionCodec:
     """
     Args:
         name: of the schema.
         key: of the better text, in what is sent, in what is kept and in the row that is trained on.
         described: the better text, in a sentence for the schema.
         example: a text and what should be written for it.
+        options: names of texts that say how the item was read, with a sentence each for the schema; null: not sent.
+        columns: the columns that these have in the row that is trained on, where they were kept.
+        asked: see `CorrectionCodec`.
     """
     schema = create_model(
         name,
@@ -27,6 +42,7 @@ def correction_of(name: str, key: str, described: str, example: tuple[str, str])
         __doc__="A text, and what should have been written for it.",
         text=(str, Field(description="The text that was read.")),
         **{key: (str, Field(description=described))},  # type: ignore[call-overload]
+        **{option: (str | None, Field(None, max_length=35, description=text)) for option, text in options.items()},
     )
 
     def gold(correction: Any, item: SourceText, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
@@ -34,6 +50,10 @@ def correction_of(name: str, key: str, described: str, example: tuple[str, str])
         if (error := refuse_text(right, key)) is not None:
             raise error
         return {key: right.strip()}
+
+    def training_row(item: Mapping[str, Any], right: Gold) -> dict[str, Any]:
+        told = {column: item[option] for option, column in columns.items() if option in item}
+        return {"text": item["text"], key: right[key], **told}
 
     def predicted(answer: GeneratedText) -> dict[str, Any]:
         return {key: answer.text, "finish_reason": answer.finish_reason, "num_new_tokens": answer.num_new_tokens}
@@ -46,7 +66,8 @@ def correction_of(name: str, key: str, described: str, example: tuple[str, str])
         item=lambda sent: SourceText(sent.text),
         gold=gold,
         agrees=lambda answer, sent: answer.text.strip() == getattr(sent, key).strip(),
-        training_row=lambda item, right: {"text": item["text"], key: right[key]},
+        training_row=training_row,
         examples=({"inputs": {"text": text, key: right}},),
         predicted=predicted,
+        asked=asked,
     )

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.core.manifest import Manifest
+from app.tasks.registry import installed_tasks
 from scripts.bench.events import EVENT_STREAM, SentEvent
-from scripts.bench.service import OK
+from scripts.bench.service import OK, Address
 from scripts.bench.streams import read_events
 
 TIMED_OUT = 504
@@ -20,6 +22,8 @@ TIMEOUT_S = 120.0
 SETTLE_S = 0.2
 """Seconds in which a second answer must come to be seen."""
 TOLERANCE = 0.01
+WRITTEN = {"max_new_tokens": 16, "num_beams": 1}
+"""What texts are written with: pieces of a beam search cannot be told."""
 Said = float | str
 """What is compared of an answer."""
 
@@ -47,6 +51,40 @@ class CountedRequest:
         head = f"POST {self.path} HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nX-Request-Id: {self.id}\r\n"
         deadline = "" if self.timeout_ms is None else f"X-Request-Timeout-Ms: {self.timeout_ms}\r\n"
         return f"{head}{deadline}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+USED_ROWS = "hooper_cache_rows_used"
+"""Metric of the rows of caches in which texts are being written."""
+
+
+def native_path(task: str) -> str:
+    """The first route of a task."""
+    return f"/{installed_tasks()[task].routes[0].route.path}"
+
+
+def served_models(address: Address) -> dict[str, str]:
+    """Names of models to their tasks."""
+    return {model["name"]: model["task"] for model in address.get("/v1/models")["models"]}
+
+
+def writing_models(address: Address) -> list[str]:
+    """Names of those that have a cache."""
+    return [labels.split('"')[1] for labels in address.metric("hooper_cache_rows")]
+
+
+def used_rows(address: Address, seconds: float) -> int:
+    """Rows of caches in use, once what nobody waits for any more has had so much time to leave them."""
+    until = time.monotonic() + seconds
+    while (used := address.metric_sum(USED_ROWS)) and time.monotonic() < until:
+        time.sleep(SETTLE_S)
+    return int(used)
+
+
+def request_for(manifest: Manifest, number: int, text: str, prefix: str = "request") -> CountedRequest:
+    """On the first route of a model's task; every other one for a model that writes reads along."""
+    written = {**WRITTEN, "stream": number % 2 == 1} if manifest.decoder is not None else {}
+    fields = {"model": manifest.name, **written}
+    return CountedRequest(number, text, prefix=prefix, path=native_path(manifest.task), fields=fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app.core.manifest import read_manifest
-from app.tasks.registry import installed_tasks
+from app.core.manifest import Manifest, read_manifest
 from app.tasks.tokenizer import Tokenizer
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.bench.service import OK, Address, start_service, wait_until_ready
 from scripts.bench.texts import profile_texts
-from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
+from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive, request_for, used_rows
 from scripts.reliability.engines import CONTINUER_FAULTS, FAULTS, WRITER_FAULTS, InjectedFault
 
 ADMIN_KEY = "admin"
@@ -39,9 +38,6 @@ POISONS = "poison", "not"
 NUM_TEXTS, NUM_WORDS = 100, 4
 SETTLE_S, PAUSE_S = 30.0, 0.1
 MAX_MORE_REQUESTS = 1000
-WRITTEN = {"max_new_tokens": 16, "num_beams": 1}
-"""What texts are written with: pieces of a beam search cannot be told."""
-USED_ROWS = "hooper_cache_rows_used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,7 @@ class FaultSetup:
     """
 
     folder: Path
+    manifest: Manifest
     device: str
     num_requests: int
     connections: int
@@ -60,8 +57,6 @@ class FaultSetup:
     poison_token: int
     texts: Sequence[str]
     faults: Sequence[InjectedFault] = FAULTS
-    path: str = "/v1/classify"
-    """Where the model is asked."""
     expected: dict[str, Said] = field(default_factory=dict)
 
     @classmethod
@@ -76,8 +71,7 @@ class FaultSetup:
         faults: Sequence[InjectedFault] = FAULTS
         if manifest.decoder is not None:
             faults = WRITER_FAULTS if manifest.decoder.has_encoder else CONTINUER_FAULTS
-        path = f"/{installed_tasks()[manifest.task].routes[0].route.path}"
-        return cls(folder, device, num_requests, connections, run_s, poison, token, texts, faults, path)
+        return cls(folder, manifest, device, num_requests, connections, run_s, poison, token, texts, faults)
 
     def requests(self, fault: InjectedFault) -> list[CountedRequest]:
         rng = random.Random(fault.name)
@@ -85,9 +79,7 @@ class FaultSetup:
         return [replace(request, text=f"{request.text} {self.poison}") if request.is_guilty else request for request in changed]
 
     def request(self, number: int) -> CountedRequest:
-        fields = WRITTEN | {"stream": number % 2 == 1} if self.faults is not FAULTS else {}
-        text = self.texts[number % len(self.texts)]
-        return CountedRequest(number, text, path=self.path, fields={"model": self.folder.parent.name, **fields})
+        return request_for(self.manifest, number, self.texts[number % len(self.texts)])
 
 
 def inject(fault: InjectedFault, setup: FaultSetup) -> dict[str, Any]:
@@ -112,17 +104,10 @@ def inject(fault: InjectedFault, setup: FaultSetup) -> dict[str, Any]:
             counts = asyncio.run(drive(service.address.port, requests, setup.connections, setup.expected))
             if fault.ends_ready:
                 wait_until_ready(service.address, seconds=SETTLE_S)
-                wait_until_free(service.address)
+                used_rows(service.address, SETTLE_S)
             if not fault.ends_live:
                 ask_until_dead(service.address, setup, counts)
             return figures(fault, counts, service.address) | loses_files()
-
-
-def wait_until_free(address: Address) -> None:
-    """Give the cache the time to lose what nobody waits for any more."""
-    until = time.monotonic() + SETTLE_S
-    while address.metric_sum(USED_ROWS) and time.monotonic() < until:
-        time.sleep(PAUSE_S)
 
 
 def ask_until_dead(address: Address, setup: FaultSetup, counts: AnswerCounts) -> None:
@@ -172,7 +157,7 @@ def figures(fault: InjectedFault, counts: AnswerCounts, address: Address) -> dic
         "engine_failures": int(address.metric_sum("hooper_engine_failures_total")),
         "engines_lost": int(address.metric_sum("hooper_engines_lost_total")),
         "rows_dropped": {labels[1:-1]: int(value) for labels, value in address.metric("hooper_dropped_rows_total").items()},
-        "cache_rows_used": int(address.metric_sum(USED_ROWS)),
+        "cache_rows_used": used_rows(address, 0.0),
         "batch_token_budget": int(address.metric_sum("hooper_batch_token_budget")),
     }
 

@@ -26,7 +26,8 @@ from typing import Any
 from app.core.errors import SetupError
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.bench.service import OK, Address, StartedService, start_service
-from scripts.reliability.fuzz_sockets import fuzz_sockets
+from scripts.reliability.callers import native_path, served_models, used_rows
+from scripts.reliability.fuzz_sockets import PATHS, fuzz_sockets
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 TIMEOUT_S = 60.0
@@ -77,6 +78,8 @@ def left_behind(service: StartedService, num_sockets: int) -> list[str]:
         leftovers.append(f"{open_sockets(service)} sockets are open, {num_sockets} were before")
     waiting = service.address.metric("hooper_waiting_rows")
     leftovers += [f"{count:g} rows wait {labels}" for labels, count in waiting.items() if count]
+    if used := used_rows(service.address, SETTLE_S):
+        leftovers.append(f"{used} rows of caches are in use, and nobody waits")
     return leftovers + ([] if service.address.status("/health/ready") == OK else ["the service is not ready any more"])
 
 
@@ -104,7 +107,8 @@ def fuzz(count: int, models: Path, seed: int, seconds: float = math.inf) -> dict
         log = Path(folder, "log")
         with log.open("wb") as stream, start_service(settings, log=stream) as service:
             served, before = service.address.get("/health/ready")["models"], open_sockets(service)
-            sockets = fuzz_sockets(service.address, count // 5, random.Random(seed), TIMEOUT_S)
+            paths = [*dict.fromkeys(map(native_path, served_models(service.address).values())), *PATHS]
+            sockets = fuzz_sockets(service.address, count // 5, random.Random(seed), TIMEOUT_S, paths)
             openapi = run_schemathesis(service.address, count - count // 5, seed, seconds - (time.monotonic() - began))
             leftovers = left_behind(service, before)
         marks = marked_lines(log.read_text(encoding="utf-8", errors="replace").splitlines())

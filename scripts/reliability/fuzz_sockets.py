@@ -22,9 +22,10 @@ from scripts.bench.service import Address
 MAX_CONNECTIONS = 200
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 BODY = json.dumps({"inputs": ["A fine film.", "It broke."]}).encode()
-PATHS = ["/v1/classify", "/v1/answer", "/v1/summarize", "/predict", "/health/ready", "/v2", "/docs", "/nowhere"]
+PATHS = ["/predict", "/health/ready", "/v2", "/docs", "/nowhere"]
 
-End = Literal["wait", "half-close", "reset", "leave"]
+STREAMED_TEXTS = ("A dog runs.", "A dog runs. " * 20, "👩‍👩‍👧 e\u0301", "\n\n", ".", "中" * 50)
+End = Literal["wait", "half-close", "reset", "leave", "read some"]
 
 
 MAX_FAILURES_SHOWN = 20
@@ -96,6 +97,24 @@ def reset(rng: random.Random, path: str) -> ClientAct:
 
 def left(rng: random.Random, path: str) -> ClientAct:
     return ClientAct("left before the answer", [head(path, len(BODY)) + BODY], "leave")
+
+
+def streamed(rng: random.Random, path: str) -> ClientAct:
+    """Wants to read along; the answer ends, whatever the model does."""
+    return _with_body("reads a stream", path, _stream_body(rng))
+
+
+def left_stream(rng: random.Random, path: str) -> ClientAct:
+    body = _stream_body(rng)
+    return ClientAct("left within a stream", [head(path, len(body)) + body], "read some")
+
+
+def _stream_body(rng: random.Random) -> bytes:
+    choices: list[dict[str, Any]] = [
+        {}, {"num_beams": 3}, {"temperature": 1.0, "seed": 1}, {"stop": ["e"]}, {"max_new_tokens": 1}
+    ]  # fmt: skip
+    options = rng.choice(choices)
+    return json.dumps({"inputs": rng.choice(STREAMED_TEXTS), "stream": True, **options}).encode()
 
 
 def lying_length(rng: random.Random, path: str) -> ClientAct:
@@ -213,15 +232,18 @@ def _with_body(kind: str, path: str, body: bytes, more: str = "") -> ClientAct:
 
 
 KINDS: Sequence[Callable[[random.Random, str], ClientAct]] = (
-    whole, slow_body, slow_head, half_closed_body, reset, left, lying_length, chunks, noise, odd_head, pipelined, refused_body,
+    whole, slow_body, slow_head, half_closed_body, reset, left, streamed, left_stream,
+    lying_length, chunks, noise, odd_head, pipelined, refused_body,
     upgrading, expecting, broken_json, nested_json, wrong_encoding, bytes_behind_json,
 )  # fmt: skip
 
 
-def fuzz_sockets(address: Address, count: int, rng: random.Random, timeout_s: float) -> SocketCounts:
+def fuzz_sockets(
+    address: Address, count: int, rng: random.Random, timeout_s: float, paths: Sequence[str] = PATHS
+) -> SocketCounts:
     """Act so many clients, many at a time; whoever has no end after so many seconds is a failure, and so is any 5xx."""
     counts = SocketCounts()
-    acts = [KINDS[number % len(KINDS)](rng, rng.choice(PATHS)) for number in range(count)]
+    acts = [KINDS[number % len(KINDS)](rng, rng.choice(paths)) for number in range(count)]
     asyncio.run(_act_all(address, acts, timeout_s, counts))
     return counts
 
@@ -257,7 +279,10 @@ async def _play(address: Address, act: ClientAct) -> bytes:
             await asyncio.sleep(0)  # lets the piece travel alone
         if act.end == "reset":
             _reset(writer)
-        if act.end in ("reset", "leave"):
+        if act.end == "read some":
+            await reader.read(1)
+            _reset(writer)
+        if act.end in ("reset", "leave", "read some"):
             return b""
         if act.end == "half-close":
             writer.write_eof()

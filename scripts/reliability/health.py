@@ -1,11 +1,12 @@
-"""Health, asked at its times while something else happens: how late the answers were, and which failed."""
+"""Health, or another model, asked at its times while something else happens: how late the answers were, and which failed."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,8 +32,13 @@ class HealthLog:
 
 
 @contextmanager
-def watch_health(address: Address, every_s: float, paths: Sequence[str] = ("/health/live",)) -> Iterator[HealthLog]:
-    """Ask each path every so many seconds, from a thread, until the block ends; what was due during a stall is late, too."""
+def watch_health(
+    address: Address, every_s: float, paths: Sequence[str] = ("/health/live",), bodies: Mapping[str, Any] = {}
+) -> Iterator[HealthLog]:
+    """Ask each path every so many seconds, from a thread, until the block ends; what was due during a stall is late, too.
+
+    Those paths that have one of the `bodies` are sent it as JSON.
+    """
     log, is_over = HealthLog(), threading.Event()
 
     def ask() -> None:
@@ -41,7 +47,8 @@ def watch_health(address: Address, every_s: float, paths: Sequence[str] = ("/hea
         while True:
             for path in paths:
                 try:
-                    connection.request("GET", path)
+                    body = json.dumps(bodies[path]) if path in bodies else None
+                    connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json"})
                     with connection.getresponse() as answer:
                         answer.read()
                         failure = "" if answer.status == OK else str(answer.status)

@@ -7,8 +7,11 @@ requests at times drawn beforehand, from a process of its own. Meanwhile health 
 
 An accepted request finds at most a full queue before it, and a batch in the engine, and then runs in one of its own. So it is
 answered within (queue limit + 2 batches) / drain rate: that of the step or, where the queue is empty at times, the capacity.
+Of a model that writes, every row gets as many new tokens (`--new-tokens`), so that rows are alike; its cache is the batch: the
+rows in it are before an accepted one, and its own time in the cache is what as many rows take to be worked off.
 Goodput is what is answered with 200 within that bound, in steady state. At 3 times the capacity it must be 0.9 of what it is at
-the capacity, or more. The generator runs on the service's cores, and its processor time is reported.
+the capacity, or more. What Retry-After tells must be about the time that half of a full queue takes. The generator runs on the
+service's cores, and its processor time is reported. With `--beside` another model is asked meanwhile, and must answer.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import uvloop
@@ -32,15 +35,18 @@ from scripts.bench.load import LoadResult, closed_loop, open_loop, text_requests
 from scripts.bench.report import BLUE, GREEN, GREY, OPTIONS, ORANGE, draw, measurement_parser, run_measurement
 from scripts.bench.service import OK, Address, StartedService, start_service
 from scripts.bench.texts import profile_texts
+from scripts.reliability.callers import native_path, served_models
 from scripts.reliability.health import watch_health
 
 STEPS = (0.5, 1.0, 3.0, 2.0, 3.0, 1.0)
 """The two that are compared come twice, around each other: a shared machine's pace changes within minutes."""
 MIN_GOODPUT_KEPT = 0.9
 """Of the goodput at capacity, how much must be left at 3 times the load."""
-MAX_RETRY_S = 60
+MIN_RETRY_S, MAX_RETRY_S = 1.0, 60.0
+RETRY_TIMES = 2.5
+"""How far off Retry-After may be in the middle, beside the second to which it is rounded up: it tells the mean of lately."""
 TOO_MANY = 429
-HEALTH_EVERY_S = 0.25
+HEALTH_EVERY_S, BESIDE_EVERY_S = 0.25, 1.0
 TICK_S = 0.002
 """Requests that are due within so many seconds are sent together: to wake up for each would take the service's cores."""
 
@@ -52,7 +58,7 @@ class QueueBound:
     waiting_rows: int
     waiting_tokens: int
     batch_rows: int
-    batch_tokens: int
+    batch_tokens: float
     tokens_per_row: float
 
     def seconds(self, rows_per_s: float) -> float:
@@ -60,6 +66,47 @@ class QueueBound:
         rows = (self.waiting_rows + 2 * self.batch_rows) / rows_per_s
         tokens = (self.waiting_tokens + 2 * self.batch_tokens) / (rows_per_s * self.tokens_per_row)
         return min(rows, tokens)
+
+    def retry_s(self, rows_per_s: float) -> float:
+        """What Retry-After should say where it is full: until half of what waits is worked off."""
+        seconds = min(self.waiting_rows, self.waiting_tokens / self.tokens_per_row) / 2 / rows_per_s
+        return min(MAX_RETRY_S, max(MIN_RETRY_S, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class AskedModel:
+    """How a model is asked: where, with which fields beside the texts, and how many rows its cache has, if it writes."""
+
+    name: str
+    path: str
+    new_tokens: int
+    cache_rows: int
+
+    @classmethod
+    def of(cls, address: Address, name: str, new_tokens: int) -> AskedModel:
+        name = name.partition("/")[0]
+        cache_rows = int(address.metric("hooper_cache_rows").get(f'{{model="{name}"}}', 0))
+        return cls(name, native_path(served_models(address)[name]), new_tokens, cache_rows)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        written = {"max_new_tokens": self.new_tokens, "min_new_tokens": self.new_tokens, "num_beams": 1}
+        return {"model": self.name, **(written if self.cache_rows else {})}
+
+    def rows_and_tokens(self, address: Address) -> tuple[float, float]:
+        """That it has read so far. Batches of a model that writes count a row again for each token."""
+        if self.cache_rows:
+            return self._counted(address, "generated_tokens_total") / self.new_tokens, self._counted(
+                address, "drift_tokens_total"
+            )
+        return self._counted(address, "batch_rows_sum"), self._counted(address, "batch_tokens_sum")
+
+    def num_answered(self, address: Address) -> float:
+        return self._counted(address, "requests_total")
+
+    def _counted(self, address: Address, name: str) -> float:
+        values = address.metric(f"hooper_{name}").items()
+        return sum(value for labels, value in values if f'model="{self.name}"' in labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +116,15 @@ class OverloadSetup:
     service: StartedService
     generator: Executor
     requests: Sequence[bytes]
-    items: int
+    rows_per_request: float
     seconds: float
     capacity_per_s: float
     bound: QueueBound
+    beside: Mapping[str, Any]
+    """Path to body of another model, or nothing."""
 
     def bound_s(self, requests_per_s: float) -> float:
-        return self.bound.seconds(requests_per_s * self.items)
+        return self.bound.seconds(requests_per_s * self.rows_per_request)
 
 
 def generate_closed(address: Address, requests: Sequence[bytes], connections: int, seconds: float) -> LoadResult:
@@ -109,16 +158,21 @@ def take_step(setup: OverloadSetup, times: float) -> dict[str, Any]:
     rate, cpu_before, warm_up_s = times * capacity, service.stats.cpu_s(), setup.bound_s(capacity)
     print(f"{times:g} times the capacity: {rate:.0f} requests/s", file=sys.stderr)
     until_s = warm_up_s + setup.seconds
-    with watch_health(service.address, HEALTH_EVERY_S, ("/health/live", "/health/ready")) as health:
+    with (
+        watch_health(service.address, HEALTH_EVERY_S, ("/health/live", "/health/ready")) as health,
+        watch_health(service.address, BESIDE_EVERY_S, list(setup.beside), setup.beside) as beside,
+    ):
         arguments = (service.address, setup.requests, rate, until_s)
         result, generator_cpu_s = setup.generator.submit(generate_open, *arguments).result()
     steady = [sample for sample in result.samples if sample.status == OK and warm_up_s < sample.ended_s <= until_s]
     drained_per_s = min(capacity, len(steady) / setup.seconds) if times >= 1 else capacity
-    bound_s = setup.bound_s(max(drained_per_s, 1e-3))
+    drained_per_s = max(drained_per_s, 1e-3)
+    bound_s = setup.bound_s(drained_per_s)
     return {
         "times": times,
         "offered_per_s": round(len(result.samples) / until_s, 1),
         **outcome_counts(result),
+        "retry_after_expected_s": round(setup.bound.retry_s(drained_per_s * setup.rows_per_request), 1),
         "bound_ms": round(1000 * bound_s, 1),
         "answered_later": sum(sample.status == OK and sample.latency_s > bound_s for sample in result.samples),
         "goodput_per_s": round(sum(sample.latency_s <= bound_s for sample in steady) / setup.seconds, 1),
@@ -127,6 +181,7 @@ def take_step(setup: OverloadSetup, times: float) -> dict[str, Any]:
         "generator_cpu_s": round(generator_cpu_s, 1),
         "service_cpu_s": round(service.stats.cpu_s() - cpu_before, 1),
         "health": health.figures(),
+        **({"beside": beside.figures()} if setup.beside else {}),
     }  # fmt: skip
 
 
@@ -143,8 +198,9 @@ def outcome_counts(result: LoadResult) -> dict[str, Any]:
         "turned_away": turned_away,
         "others": len(result.samples) - num_ok - turned_away,
         "statuses": {str(status): number for status, number in sorted(statuses.items())},
+        "retry_after_median_s": median(waits) if waits else None,
         "retry_after_s": {f"{wait:g}": waits.count(wait) for wait in sorted(set(waits))},
-        "without_plausible_retry_after": turned_away - sum(1 <= wait <= MAX_RETRY_S for wait in waits),
+        "without_plausible_retry_after": turned_away - sum(MIN_RETRY_S <= wait <= MAX_RETRY_S for wait in waits),
     }
 
 
@@ -171,9 +227,14 @@ def complaints(steps: Sequence[dict[str, Any]]) -> list[str]:
         if step["answered_later"]:
             problems.append(f"{at} {step['answered_later']} answers came later than the queue limit implies")
         if step["without_plausible_retry_after"]:
-            problems.append(f"{at} Retry-After was missing or not within 1 to {MAX_RETRY_S} s")
+            problems.append(f"{at} Retry-After was missing or not within {MIN_RETRY_S:g} to {MAX_RETRY_S:g} s")
+        told, expected = step["retry_after_median_s"], step["retry_after_expected_s"]
+        if told is not None and not expected / RETRY_TIMES <= told <= RETRY_TIMES * expected + 1:
+            problems.append(f"{at} Retry-After was {told:g} s in the middle, where {expected:g} s is what the queue takes")
         if step["health"]["failed"]:
             problems.append(f"{at} health failed {step['health']['failed']} of {step['health']['asked']} times")
+        if "beside" in step and step["beside"]["failed"]:
+            problems.append(f"{at} the model beside it failed {step['beside']['failed']} of {step['beside']['asked']} times")
     return problems
 
 
@@ -184,31 +245,33 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         SetupError: the service does not start.
     """
     settings = {
-        "HOOPER_MODELS": str(options.models), "HOOPER_SERVE": options.model, "HOOPER_DEVICE": options.device,
-        "HOOPER_MAX_WAITING_ROWS": str(options.waiting_rows),
+        "HOOPER_MODELS": str(options.models), "HOOPER_SERVE": ",".join(filter(None, (options.model, options.beside))),
+        "HOOPER_DEVICE": options.device, "HOOPER_MAX_WAITING_ROWS": str(options.waiting_rows),
+        "HOOPER_MAX_BATCH_ROWS": str(options.batch_rows or ""),
     }  # fmt: skip
-    requests = text_requests("/v1/classify", profile_texts(options.profile), options.items)
     with start_service(settings) as service, ProcessPoolExecutor(1, get_context("spawn")) as generator:
         address = service.address
+        model = AskedModel.of(address, options.model, options.new_tokens)
+        requests = text_requests(model.path, profile_texts(options.profile), options.items, **model.fields)
         print(f"capacity: {options.connections} callers for {options.seconds:g} s", file=sys.stderr)
         closed = generator.submit(generate_closed, address, requests, options.connections, options.seconds).result()
-        rows, tokens = (address.metric_sum(f"hooper_batch_{what}_sum") for what in ("rows", "tokens"))
-        limits = address.get(f"/v1/models/{options.model.partition('/')[0]}")["limits"]
-        bound = QueueBound(
-            options.waiting_rows, limits["max_waiting_tokens"], limits["max_batch_rows"], limits["max_batch_tokens"],
-            tokens / max(rows, 1),
-        )  # fmt: skip
-        capacity = closed.requests_per_s
-        setup = OverloadSetup(service, generator, requests, options.items, options.seconds, capacity, bound)
+        capacity, bound, rows_per_request = closed.requests_per_s, *measured_bound(address, model, options.waiting_rows)
+        beside = {}
+        if options.beside:
+            other = AskedModel.of(address, options.beside, options.new_tokens)
+            beside = {other.path: {"inputs": "A fine film.", **other.fields}}
+        setup = OverloadSetup(service, generator, requests, rows_per_request, options.seconds, capacity, bound, beside)
         steps = [take_step(setup, times) for times in options.steps]
     report = {
         "model": options.model,
         "texts": options.profile,
         "texts_per_request": options.items,
+        "rows_per_request": round(rows_per_request, 2),
         "waiting_rows": bound.waiting_rows,
         "waiting_tokens": bound.waiting_tokens,
         "capacity_per_s": round(capacity, 1),
         "tokens_per_row": round(bound.tokens_per_row, 1),
+        **written_figures(model, capacity * rows_per_request),
         "seconds_per_step": options.seconds,
         "steps": steps,
         "goodput_kept": goodput_kept(steps),
@@ -217,6 +280,28 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.image:
         draw_overload(report, options.image)
     return report
+
+
+def measured_bound(address: Address, model: AskedModel, waiting_rows: int) -> tuple[QueueBound, float]:
+    """After some load: what an accepted request may find before it, and how many rows a request is."""
+    rows, tokens = model.rows_and_tokens(address)
+    limits = address.get(f"/v1/models/{model.name}")["limits"]
+    tokens_per_row = tokens / max(rows, 1)
+    batch_rows, batch_tokens = limits["max_batch_rows"], float(limits["max_batch_tokens"])
+    if model.cache_rows:
+        batch_rows, batch_tokens = model.cache_rows, model.cache_rows * tokens_per_row
+    bound = QueueBound(waiting_rows, limits["max_waiting_tokens"], batch_rows, batch_tokens, tokens_per_row)
+    return bound, rows / max(model.num_answered(address), 1)
+
+
+def written_figures(model: AskedModel, rows_per_s: float) -> dict[str, Any]:
+    """Of a model that writes."""
+    if not model.cache_rows:
+        return {}
+    return {
+        "new_tokens_per_row": model.new_tokens, "cache_rows": model.cache_rows,
+        "new_tokens_per_s": round(rows_per_s * model.new_tokens, 1),
+    }  # fmt: skip
 
 
 def draw_overload(report: dict[str, Any], file: Path) -> None:
@@ -248,6 +333,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--waiting-rows", type=int, default=256, metavar="N",
         help="HOOPER_MAX_WAITING_ROWS: with one text a request, connections run out before the default's 2048 are full (256)",
     )  # fmt: skip
+    parser.add_argument(
+        "--batch-rows", type=int, metavar="N", help="HOOPER_MAX_BATCH_ROWS: of a model that writes, texts at a time"
+    )
+    parser.add_argument("--new-tokens", type=int, default=32, metavar="N", help="of each row, of a model that writes (32)")
+    parser.add_argument("--beside", default="", metavar="NAME", help="another model, which is asked once a second meanwhile")
     parser.add_argument("--connections", type=int, default=128, metavar="N", help="callers that measure the capacity (128)")
     parser.add_argument(
         "--steps", type=float, nargs="+", default=list(STEPS), metavar="X", help="of the capacity (0.5 1 3 2 3 1)"

@@ -2,11 +2,14 @@
 
     python -m scripts.reliability.soak --requests 1000000 --output docs/measurements/soak.json --image docs/images/soak.svg
 
-Starts `hooper serve` and lets Locust's users (soak_users.py) ask it: short texts, long ones and lists, all three tasks, some
-wrong requests, and some clients who leave. Memory, open files and threads are looked at a hundred times. The first tenth of the
-requests warms up: memory pools grow until the largest request has been seen. After it memory (resident, and private) must stay
-within 5 %, and once the callers are gone there must be no more open files and threads than there were after the warm-up without
-them. What was measured is kept, also where it is interrupted or the service ends.
+Starts `hooper serve` and lets Locust's users (soak_users.py) ask it: short texts, long ones and lists, of several tasks, some
+wrong requests, and some clients who leave. Of models that write, where there are any, texts are asked for whole, with beams and
+as streams, some of which are left, and no row of a cache may be in use in the end.
+
+Memory, open files and threads are looked at a hundred times. The first tenth of the requests warms up: memory pools grow until
+the largest request has been seen. After it memory (resident, and private) must stay within 5 %, and once the callers are gone
+there must be no more open files and threads than there were after the warm-up without them. What was measured is kept, also
+where it is interrupted or the service ends.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 
 from scripts.bench.report import BLUE, GREEN, GREY, OPTIONS, draw, measurement_parser, run_measurement
 from scripts.bench.service import ProcessStats, StartedService, start_service
+from scripts.reliability.callers import served_models, used_rows, writing_models
 
 NUM_LOOKS = 100
 MAX_MOVEMENT = 0.05
@@ -65,6 +69,10 @@ class SoakRun:
     requests: int
     sent_before: int
     requests_per_look: int
+    models: dict[str, str]
+    """Names to tasks, of those that do not write."""
+    writers: dict[str, str]
+    """Of those that do."""
     result_file: str
 
 
@@ -79,6 +87,8 @@ class SoakResult:
     looks: list[Look] = field(default_factory=list)
     warmed_up: Look | None = None
     ended: Look | None = None
+    cache_rows_used: int = 0
+    """When nobody was connected any more."""
     interrupted: bool = False
     lost: list[str] = field(default_factory=list)
 
@@ -93,11 +103,13 @@ class SoakResult:
 def run_locust(service: StartedService, options: argparse.Namespace, num_requests: int, so_far: SoakResult) -> None:
     """Let its users send so many requests, and add what became of them."""
     per_look = max(1, options.requests // NUM_LOOKS)
+    models, writing = served_models(service.address), writing_models(service.address)
+    writers = {name: models.pop(name) for name in writing}
     with tempfile.TemporaryDirectory() as folder:
         result_file = Path(folder, "result.json")
         run = SoakRun(
             service.address.host, service.address.port, service.process.pid, options.seed + so_far.sent, num_requests,
-            so_far.sent, per_look, str(result_file),
+            so_far.sent, per_look, models, writers, str(result_file),
         )  # fmt: skip
         command = [
             sys.executable, "-m", "locust", "--locustfile", str(Path(__file__).with_name("soak_users.py")), "--headless",
@@ -144,6 +156,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 run_locust(service, options, num_requests, result)
             if not result.interrupted and not result.lost:
                 setattr(result, what, settled_look(service, result.sent))
+                result.cache_rows_used = used_rows(service.address, SETTLE_S)
         seconds = time.monotonic() - began
     growth = memory_growth(result.looks, warm_up)
     report = {
@@ -180,6 +193,8 @@ def complaints(result: SoakResult, growth: dict[str, float] | None) -> list[str]
     problems = []
     if result.failed:
         problems.append(f"{result.failed} requests failed")
+    if result.cache_rows_used:
+        problems.append(f"{result.cache_rows_used} rows of caches are in use in the end")
     for name, share in (growth or {}).items():
         if abs(share) > MAX_MOVEMENT:
             problems.append(f"{name} moved by {100 * share:.1f} % after the warm-up, more than {100 * MAX_MOVEMENT:.0f} %")

@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from locust.env import Environment
 from scripts.bench.load import prepared_request
 from scripts.bench.service import OK
 from scripts.bench.texts import profile_texts
+from scripts.reliability.callers import native_path
 from scripts.reliability.soak import RUN_VARIABLE, Look, SoakRun
 
 LEAVES_AFTER_S = 0.002
@@ -65,7 +67,46 @@ def leave(user: Any) -> None:
     with socket.create_connection((RUN.host, RUN.port)) as connection:
         connection.sendall(prepared_request(RUN.host, "/v1/classify", {"inputs": rng.choice(LONG)}))
         gevent.sleep(LEAVES_AFTER_S)
-    name = "a client who leaves"
+    count(user, "a client who leaves")
+
+
+def written(user: Any) -> None:
+    ask(user, "a written text", *to_write())
+
+
+def with_beams(user: Any) -> None:
+    ask(user, "a text of two beams", *to_write(num_beams=2))
+
+
+def streamed(user: Any) -> None:
+    path, body = to_write(stream=True)
+    with user.client.post(path, json=body, name="a stream", catch_response=True) as response:
+        is_whole = "\nevent: done\n" in f"\n{response.text}" and response.text.endswith("\n\n")
+        response.success() if is_whole else response.failure(f"{response.status_code}, and no end")
+
+
+def leave_stream(user: Any) -> None:
+    with socket.create_connection((RUN.host, RUN.port)) as connection:
+        connection.sendall(prepared_request(RUN.host, *to_write(stream=True)))
+        connection.recv(rng.choice((1, 1000)))
+    count(user, "a client who leaves a stream")
+
+
+def wrong_to_write(user: Any) -> None:
+    path, body = to_write()
+    unlike: dict[str, Any] = rng.choice([{"max_new_tokens": 0}, {"num_beams": 0}, {"top_p": 2}, {"inputs": ""}, {"stop": 5}])
+    ask(user, "a wrong request to write", path, body | unlike, 422)
+
+
+def to_write(**fields: Any) -> tuple[str, dict[str, Any]]:
+    """Path and body."""
+    model, task = rng.choice(list(RUN.writers.items()))
+    text = rng.choice(SHORT) if rng.random() < 0.9 else " ".join(rng.choices(SHORT, k=4))
+    return native_path(task), {"model": model, "inputs": text, "max_new_tokens": rng.randint(1, 20), "num_beams": 1, **fields}
+
+
+def count(user: Any, name: str) -> None:
+    """A request that nobody waits for."""
     user.environment.events.request.fire(
         request_type="POST", name=name, response_time=0, response_length=0, response=None, exception=None, context={}
     )
@@ -84,10 +125,21 @@ def passage() -> str:
     return rng.choice(LONG) if rng.random() < 0.1 else " ".join(rng.choices(SHORT, k=2))
 
 
-class MixedUser(FastHttpUser):  # type: ignore[misc]  # its package is not read by mypy
-    """A caller with always a request under way; the weights are of a hundred requests."""
+KINDS: tuple[tuple[int, Callable[[Any], None], str], ...] = (
+    (76, short, "text-classification"), (4, long, "text-classification"), (6, several, "text-classification"),
+    (3, wrong, "text-classification"), (2, leave, "text-classification"), (5, question, "question-answering"),
+    (4, document, "summarization"), (20, written, ""), (20, streamed, ""), (4, with_beams, ""), (4, leave_stream, ""),
+    (2, wrong_to_write, ""),
+)  # fmt: skip
+"""How often, what, and of which task there must be a model; empty: one that writes."""
 
-    tasks: ClassVar = {short: 76, long: 4, several: 6, question: 5, document: 4, wrong: 3, leave: 2}
+
+class MixedUser(FastHttpUser):  # type: ignore[misc]  # its package is not read by mypy
+    """A caller with always a request under way."""
+
+    tasks: ClassVar = {
+        kind: weight for weight, kind, task in KINDS if task in RUN.models.values() or (not task and RUN.writers)
+    }
 
 
 def watch(environment: Environment, **_: Any) -> None:

@@ -6,6 +6,9 @@ Starts `hooper serve` with a copy of a published model and asks it over 32 conne
 way. Meanwhile version 2 is loaded, version 3 is refused because it does not answer its golden requests, and version 1 is loaded
 again; then version 2 runs beside it, first with half of the requests, then as its shadow, and is promoted. Several rounds of
 these, and a SIGTERM in the end. No request may fail: the count of those that did must be 0.
+
+Of a model that writes, half of the requests are streams, and the service is started once more and gets SIGTERM without any time
+for what is under way: each request must get its text, or be told that it does not.
 """
 
 from __future__ import annotations
@@ -21,19 +24,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.core.manifest import MANIFEST, describe_file
+from app.core.manifest import MANIFEST, Manifest, describe_file, read_manifest
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.bench.service import OK, StartedService, start_service
 from scripts.bench.texts import profile_texts
-from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive
+from scripts.reliability.callers import AnswerCounts, CountedRequest, Said, drive, request_for
 
 ADMIN_KEY = "admin"
 NUM_TEXTS = 100
-REFUSED = 500
+REFUSED, UNAVAILABLE = 500, 503
 SHADOW_OUTCOMES = ("agree", "disagree", "failed", "dropped")
 SHUTTING_DOWN = "Shutting down"
 END_S, POLL_S = 120.0, 0.005
@@ -80,7 +84,8 @@ class UpgradeSetup:
     """
 
     service: StartedService
-    model: str
+    manifest: Manifest
+    log: Path
     num_requests: int
     connections: int
     texts: Sequence[str]
@@ -89,7 +94,12 @@ class UpgradeSetup:
     def requests(self, prefix: str = "request") -> Iterator[CountedRequest]:
         """Without an end."""
         texts = enumerate(itertools.cycle(self.texts))
-        return (CountedRequest(number, text, prefix=prefix) for number, text in texts)
+        return (request_for(self.manifest, number, text, prefix) for number, text in texts)
+
+    def learn(self) -> None:
+        """What is said to each text."""
+        known = [request_for(self.manifest, number, text, "known") for number, text in enumerate(self.texts)]
+        asyncio.run(drive(self.service.address.port, known, 1, self.expected))
 
 
 def publish_versions(source: Path, models: Path) -> None:
@@ -101,7 +111,10 @@ def publish_versions(source: Path, models: Path) -> None:
         if version == 3:
             golden_file = folder / manifest["golden"]
             golden = json.loads(golden_file.read_text(encoding="utf-8"))
-            golden[0]["answer"]["labels"][0]["score"] -= 0.5
+            if "labels" in golden[0]["answer"]:
+                golden[0]["answer"]["labels"][0]["score"] -= 0.5
+            else:
+                golden[0]["answer"], golden[1]["answer"] = golden[1]["answer"], golden[0]["answer"]
             golden_file.write_text(json.dumps(golden), encoding="utf-8")
             manifest["files"][manifest["golden"]] = describe_file(golden_file).model_dump()
         (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
@@ -127,7 +140,7 @@ async def take_step(step: UpgradeStep, setup: UpgradeSetup) -> dict[str, Any]:
         await begins.wait()
         began = time.perf_counter()
         try:
-            path = f"/v1/models/{setup.model}/{step.call}"
+            path = f"/v1/models/{setup.manifest.name}/{step.call}"
             return *await asyncio.to_thread(address.ask, path, "POST", step.body), time.perf_counter() - began
         finally:
             is_over.set()
@@ -146,8 +159,8 @@ async def take_step(step: UpgradeStep, setup: UpgradeSetup) -> dict[str, Any]:
     return result
 
 
-async def end_service(setup: UpgradeSetup, log: Path) -> dict[str, Any]:
-    """What became of the requests of a service that gets SIGTERM."""
+async def end_service(setup: UpgradeSetup, name: str, may_refuse: bool = False) -> dict[str, Any]:
+    """What became of the requests of a service that gets SIGTERM; 503 is a failure unless it may refuse what is under way."""
     begins = asyncio.Event()
 
     def coming() -> Iterator[CountedRequest]:
@@ -163,10 +176,10 @@ async def end_service(setup: UpgradeSetup, log: Path) -> dict[str, Any]:
     counts, stopped = await asyncio.gather(
         drive(setup.service.address.port, coming(), setup.connections, setup.expected, until_closed=True), stop()
     )
-    read, late = requests_read(read_log(log))
+    read, late = requests_read(read_log(setup.log))
     lost = [id for id in counts.unanswered if id in read]
     return {
-        **figures("SIGTERM", counts, len(lost)),
+        **figures(name, counts, len(lost), may_refuse),
         **stopped,
         "answered_after_the_signal": sum(id.startswith("end-") for id in late),
         "closed_unread": len(counts.unanswered) - len(lost),  # HTTP lets no server prevent that
@@ -206,14 +219,15 @@ def requests_read(lines: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str
     return set(read), {id for id, place in read.items() if place > end}
 
 
-def figures(name: str, counts: AnswerCounts, unanswered: int) -> dict[str, Any]:
-    wrong = counts.wrong_answers + counts.second_answers
+def figures(name: str, counts: AnswerCounts, unanswered: int, may_refuse: bool = False) -> dict[str, Any]:
+    wrong, good = counts.wrong_answers + counts.second_answers, counts.statuses[OK]
+    good += counts.statuses[UNAVAILABLE] if may_refuse else 0
     return {
         "step": name,
         "sent": counts.sent,
         "statuses": dict(sorted(counts.statuses.items())),
         "versions": dict(sorted(counts.versions.items())),
-        "failed": counts.answered - counts.statuses[OK] + wrong + unanswered,
+        "failed": counts.answered - good + wrong + unanswered,
         "unanswered": unanswered,
         "wrong_answers": wrong,
         "longest_s": round(counts.longest_s, 3),
@@ -246,29 +260,48 @@ def end_complaints(result: Mapping[str, Any]) -> list[str]:
         problems.append(f"exit code {result['exit_code']}")
     if not result["answered_after_the_signal"]:
         problems.append("no request was under way when the signal came: nothing is shown")
-    return [f"SIGTERM: {complaint}" for complaint in problems]
+    return [f"{result['step']}: {complaint}" for complaint in problems]
+
+
+@contextmanager
+def started(options: argparse.Namespace, manifest: Manifest, models: Path, **more: str) -> Iterator[UpgradeSetup]:
+    """Version 1 is served; what is said to each text is known."""
+    log, texts = models.parent / "log", list(dict.fromkeys(profile_texts("short")))[:NUM_TEXTS]
+    settings = {
+        "HOOPER_MODELS": str(models), "HOOPER_SERVE": f"{manifest.name}/1", "HOOPER_DEVICE": options.device,
+        "HOOPER_LOG_LEVEL": "info", "HOOPER_ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
+    }  # fmt: skip
+    exact = EXACT_SCORES if manifest.decoder is None else {}  # a text is written alike, whatever is written beside it
+    with log.open("wb") as stream, start_service(settings | exact | more, log=stream, key=ADMIN_KEY) as service:
+        setup = UpgradeSetup(service, manifest, log, options.requests, options.connections, texts)
+        setup.learn()
+        yield setup
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    texts = list(dict.fromkeys(profile_texts("short")))[:NUM_TEXTS]
-    steps, problems, model = [], [], options.model.parent.name
+    steps: list[dict[str, Any]] = []
+    problems: list[str] = []
+
+    def keep(result: dict[str, Any], found: Sequence[str]) -> None:
+        steps.append(result)
+        problems.extend(found)
+        print(json.dumps(result), file=sys.stderr, flush=True)
+
+    manifest = read_manifest(options.model)
     with tempfile.TemporaryDirectory(prefix="hooper-upgrades-") as temporary:
-        models, log = Path(temporary) / "models", Path(temporary) / "log"
+        models = Path(temporary) / "models"
         publish_versions(options.model, models)
-        settings = {
-            "HOOPER_MODELS": str(models), "HOOPER_SERVE": f"{model}/1", "HOOPER_DEVICE": options.device,
-            "HOOPER_LOG_LEVEL": "info", "HOOPER_ADMIN_KEY_HASHES": hashlib.sha256(ADMIN_KEY.encode()).hexdigest(),
-        }  # fmt: skip
-        with log.open("wb") as stream, start_service(settings | EXACT_SCORES, log=stream, key=ADMIN_KEY) as service:
-            setup = UpgradeSetup(service, model, options.requests, options.connections, texts)
-            known = [CountedRequest(number, text) for number, text in enumerate(texts)]
-            asyncio.run(drive(service.address.port, known, 1, setup.expected))
+        with started(options, manifest, models) as setup:
             for step in STEPS * options.rounds:
-                steps.append(asyncio.run(take_step(step, setup)))
-                problems += complaints(step, steps[-1], service.address.get(f"/v1/models/{model}")["version"])
-                print(json.dumps(steps[-1]), file=sys.stderr, flush=True)
-            steps.append(asyncio.run(end_service(setup, log)))
-            problems += end_complaints(steps[-1])
+                result = asyncio.run(take_step(step, setup))
+                version = setup.service.address.get(f"/v1/models/{manifest.name}")["version"]
+                keep(result, complaints(step, result, version))
+            result = asyncio.run(end_service(setup, "SIGTERM"))
+            keep(result, end_complaints(result))
+        if manifest.decoder is not None:
+            with started(options, manifest, models, HOOPER_DRAIN_S="0") as setup:
+                result = asyncio.run(end_service(setup, "SIGTERM without time", may_refuse=True))
+                keep(result, end_complaints(result))
     return {
         "model": "/".join(options.model.parts[-2:]), "device": options.device, "connections": options.connections,
         "requests": sum(step["sent"] for step in steps), "failed": sum(step["failed"] for step in steps),
@@ -278,7 +311,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.reliability.upgrades", __doc__)
-    parser.add_argument("--model", type=Path, default=Path("models/sentiment/1"), help="a classification model's folder")
+    parser.add_argument(
+        "--model", type=Path, default=Path("models/sentiment/1"), help="folder of a model that classifies or writes"
+    )
     parser.add_argument("--device", default="cpu", help="what to compute on")
     parser.add_argument("--requests", type=int, default=1000, help="for each step")
     parser.add_argument("--connections", type=int, default=32)

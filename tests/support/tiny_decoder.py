@@ -187,7 +187,12 @@ def text_of(token_ids: Sequence[int]) -> str:
 
 
 def publish_tiny_decoder(
-    models_dir: Path, name: str = "writer", version: int = 1, task: str = "text2text-generation", **decoder: Any
+    models_dir: Path,
+    name: str = "writer",
+    version: int = 1,
+    task: str = "text2text-generation",
+    max_tokens: int = MAX_SOURCE_TOKENS,
+    **decoder: Any,
 ) -> Path:
     """Write `models_dir/name/version`, which writes a text from a text; `decoder` is changed in the manifest. One that
     translates knows two languages.
@@ -210,6 +215,7 @@ def publish_tiny_decoder(
         "name": name,
         "version": version,
         "task": task,
+        "max_tokens": max_tokens,
         "task_options": TASK_OPTIONS.get(task, {}),
         "decoder": manifest.decoder.model_copy(update=decoder),
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from app.tasks.hub_generation import TRUNCATIONS, WrittenText, codec, tgi_parameters, written_tensors
+from app.tasks.hub_generation import TRUNCATIONS, WrittenText, codec, pipeline_parameters, tgi_parameters, written_tensors
 from app.tasks.spec import BodyExample
 from app.tasks.text2text_generation.schemas import EXAMPLE, GenerateRequest
 
-BESIDE = tgi_parameters("Text to text")
+BESIDE = pipeline_parameters("Text to text") | tgi_parameters("Text to text")
 
 HUGGING_FACE = codec(
     family="Text to text",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
 from app.tasks.generation import MAX_BEAMS, SourceText
-from app.tasks.hub_generation import TRUNCATIONS, codec, written_tensors
+from app.tasks.hub_generation import TRUNCATIONS, codec, pipeline_parameters, written_tensors
 from app.tasks.schemas import Request, as_list
 from app.tasks.spec import BodyExample, LibreTranslateCodec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.schemas import EXAMPLE, TranslateRequest
 from app.tasks.translation.task import Translation, TranslationOptions
+from app.tasks.written_correction import correction_of
 
 AUTO = "auto"
 Code = Annotated[str, StringConstraints(max_length=35)] | None
@@ -27,11 +28,15 @@ class TranslatedText(BaseModel):
     translation_text: str = Field(description="The text in the other language.")
 
 
+BESIDE = pipeline_parameters("Translation")
+
 HUGGING_FACE = codec(
     family="Translation",
     inputs="translation: a text",
     options=lambda values: TranslateRequest.model_validate(values).options(),
+    beside=tuple(BESIDE),
     parameters={
+        **BESIDE,
         "src_lang": (Code, Field(None, description="Translation: language of the texts; null: the model's only or usual one.")),
         "tgt_lang": (Code, Field(None, description="Translation: language to translate into; null: likewise.")),
     },
@@ -132,4 +137,30 @@ LIBRE_TRANSLATE = LibreTranslateCodec(
     languages=lambda task: task.pairs(),
     names=name_of,
     advice="shorter sentences",
+)
+
+
+# corrections
+
+LANGUAGE_COLUMNS = {"source": "source_language", "target": "target_language"}
+"""Of what a correction's languages are called in the data that is trained on."""
+
+
+def _asked(sent: Any, task: Translation) -> dict[str, str]:
+    """Of a model that knows several languages, its codes for the two; that of one pair has nothing to tell."""
+    source, target = task.languages(TranslationOptions(source=sent.source, target=sent.target))
+    return {"source": source, "target": target} if len(task.sources) > 1 or len(task.targets) > 1 else {}
+
+
+CORRECTION = correction_of(
+    "CorrectTranslation",
+    "translation",
+    "The right translation.",
+    (EXAMPLE, "Ein Hund läuft durch den Schnee."),
+    options={
+        "source": "Language of the text, as for `/v1/translate`; null: the model's only one, or its usual one.",
+        "target": "Language of the translation, in the same way.",
+    },
+    columns=LANGUAGE_COLUMNS,
+    asked=_asked,
 )

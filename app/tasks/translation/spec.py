@@ -7,10 +7,9 @@ from pathlib import Path
 from app.tasks.generation import SourceText, native_item
 from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TaskSpec, written_lines, written_table
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.translation.protocols import HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
-from app.tasks.translation.schemas import EXAMPLE, TranslateRequest, TranslateResult
+from app.tasks.translation.protocols import CORRECTION, HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
+from app.tasks.translation.schemas import TranslateRequest, TranslateResult
 from app.tasks.translation.task import Translation, TranslationOptions
-from app.tasks.written_correction import correction_of
 
 TRANSLATE = NativeRoute(
     path="v1/translate",
@@ -22,8 +21,6 @@ TRANSLATE = NativeRoute(
 Greedy unless `num_beams` above 1 or a `temperature` above 0 is sent, or the checkpoint says otherwise.
 In a list, an item that cannot be translated gets an `error` in its place, and the others are.""",
 )
-
-EXAMPLE_CORRECTION = (EXAMPLE, "Ein Hund läuft durch den Schnee.")
 
 SPEC = TaskSpec(
     name="translation",
@@ -43,5 +40,5 @@ SPEC = TaskSpec(
     open_inference=OPEN_INFERENCE,
     libre_translate=LIBRE_TRANSLATE,
     training="scripts.tasks.translation:SPEC",
-    correction=correction_of("CorrectTranslation", "translation", "The right translation.", EXAMPLE_CORRECTION),
+    correction=CORRECTION,
 )

@@ -124,7 +124,9 @@ class Translation(GenerativeTask):
         behind = [self._source_ids[source]] if self._source_place == "last" else []
         limit = self.max_source_tokens - len(before) - len(behind)
         spans = sentences(text, base_of(source) or LANGUAGE)
-        if not self._by_sentence:
+        if self._by_sentence:  # of `...` and of signs a model makes words
+            spans = [(start, end) for start, end in spans if any(map(str.isalnum, text[start:end]))] or spans
+        else:
             spans = self._together(text, spans, limit)
         prefix = self._prefixes.get(f"{source} {target}", "")
         pieces = self.pieces.encode([prefix + text[start:end] for start, end in spans])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,9 @@ from app.core.fields import FieldSpec, same_column
 from app.data import Record
 from app.data.cells import plain
 from app.tasks.base import refuse_text
+from app.tasks.generation import SourceText
 from app.tasks.translation.languages import base_of, name_of
+from app.tasks.translation.protocols import LANGUAGE_COLUMNS
 from scripts.training.columns import LABEL, Columns, TableSample, choose_columns
 from scripts.training.data import Broken, Example, first_readable
 from scripts.training.recipe import Recipe
@@ -21,6 +23,14 @@ OPTIONS = ("--source-column", "--target-column")
 TRANSLATIONS = "translation"
 """A column of the Hub's data sets: an object with a text for each language."""
 _CODE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z]{2,4})?")
+
+
+@dataclass(frozen=True, slots=True)
+class PairText(SourceText):
+    """A source of another pair of languages than the one that is trained, with its codes."""
+
+    source: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class SourceTargetColumns:
     """Codes of what is read and written; empty where the data does not say."""
     keeps_blanks: bool = False
     """Whether those at the ends of a target are learnt."""
+    corrections: Collection[str] = ()
+    """Sources whose rows say themselves in which languages they are, where their model knows several."""
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -54,7 +66,10 @@ class SourceTargetColumns:
                 return Broken(record.where, f"{name!r} {refusal.reason}")
             texts.append(value)
         read, written = texts
-        return Example(make_item(read), written if self.keeps_blanks else written.strip(), source, record.where)
+        item, pair = make_item(read), tuple(str(cells.get(name, "")) for name in LANGUAGE_COLUMNS.values())
+        if source in self.corrections and all(pair) and [*map(base_of, pair)] != [*map(base_of, self.languages)]:
+            item = PairText(read, *pair)
+        return Example(item, written if self.keeps_blanks else written.strip(), source, record.where)
 
 
 def flat(record: Record) -> Record:
@@ -109,7 +124,7 @@ def choose_pairs(
     languages = wished[0] or named[0], wished[1] or named[1]
     if languages[0] and languages[0] == languages[1]:
         raise InvalidSettings(f"source and target are both in {name_of(languages[0])} ({languages[0]})")
-    return SourceTargetColumns(columns, languages)
+    return SourceTargetColumns(columns, languages, corrections=recipe.from_feedback)
 
 
 def language_columns(table: TableSample) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
 from app.tasks.sentences import LANGUAGE, sentences
+from app.tasks.tokenizer import Tokenizer
 from app.tasks.translation.languages import base_of, name_of, same_language
 from app.tasks.translation.spec import SPEC as SERVED
 from scripts.tasks.generation.metrics import (
@@ -22,12 +23,12 @@ from scripts.tasks.generation.metrics import (
     mean_interval,
     row_chrf,
 )
-from scripts.tasks.generation.pairs import TRANSLATIONS, SourceTargetColumns, language_columns
+from scripts.tasks.generation.pairs import TRANSLATIONS, PairText, SourceTargetColumns, language_columns
 from scripts.tasks.generation.task import GenerationTraining, RowMetrics, language_of
-from scripts.tasks.spec import TrainingTask
+from scripts.tasks.spec import Prepared, TrainingRow, TrainingTask
 from scripts.tasks.translation.checkpoint import TranslationCheckpoints
 from scripts.training.columns import TableSample
-from scripts.training.data import Dataset
+from scripts.training.data import Dataset, Example
 from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:  # they import torch, which judging a published graph does without
@@ -88,6 +89,27 @@ class TranslationTraining(GenerationTraining, TranslationCheckpoints):
             options = {name: value for name, value in options.items() if name not in ("sources", "targets")}
         return options
 
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        """As of any task; corrections of other pairs of languages are read and written in theirs.
+
+        Raises:
+            InvalidSettings: the model does not know them.
+        """
+        of_pair: dict[tuple[str, str], list[Example]] = {}
+        for example in examples:
+            of_pair.setdefault(_pair_of(example, task_options), []).append(example)
+        rows: list[TrainingRow] = []
+        for (source, target), alike in of_pair.items():
+            options = {**task_options, "source": source, "target": target} if source else task_options
+            rows += super().training_rows(alike, tokenizer, options)
+        return rows
+
+    def check_for_base(self, prepared: Prepared) -> None:
+        for example in prepared.dataset.train:
+            _pair_of(example, prepared.task_options)
+
     def first_labels(self, task: Any, task_options: Mapping[str, Any]) -> Sequence[int]:
         """The token of the target's language, where that is written first."""
         forced = task.sampling(self.serving_options()).forced_bos_token_id
@@ -124,6 +146,27 @@ class TranslationTraining(GenerationTraining, TranslationCheckpoints):
 
 
 SPEC: TrainingTask = TranslationTraining()
+
+
+def _pair_of(example: Example, task_options: Mapping[str, Any]) -> tuple[str, str]:
+    """The model's codes for the languages of an example that says itself which they are; empty: it does not.
+
+    Raises:
+        InvalidSettings: the model does not know them.
+    """
+    if not isinstance(example.item, PairText):
+        return "", ""
+    codes = []
+    for code, side in ((example.item.source, "source"), (example.item.target, "target")):
+        own = same_language(code, task_options.get(f"{side}s", ()))
+        if own is None:
+            raise InvalidSettings(
+                f"{example.where} is a correction from {name_of(example.item.source)} into {name_of(example.item.target)}, and"
+                f" the model that is trained does not know {name_of(code)} ({code}); `hooper feedback export` writes the"
+                " corrections to a file, from which it can be taken out"
+            )
+        codes.append(own)
+    return codes[0], codes[1]
 
 
 def _are_sentences(dataset: Dataset, source: str) -> bool:

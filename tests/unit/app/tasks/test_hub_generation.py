@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from app.core.errors import InvalidInput
-from app.tasks.hub_generation import native_values
+from app.tasks.hub_generation import native_values, pipeline_parameters, sent_name
+from app.tasks.registry import installed_tasks
 from tests.support.requests import Service
 
+SENT = {"max_length": 130, "min_length": 30, "num_beams": 2, "do_sample": False}
 TEXT = "the film was good."
 MODEL = "text2text-generation"
 
@@ -80,3 +83,22 @@ async def test_lengths_are_counted_as_transformers_counts_them(echo_service: Ser
     body = {"inputs": TEXT, "parameters": {"generate_parameters": {"max_length": 1}}}
     problem = (await post(echo_service, "/models/translation", body, 422))["error"]
     assert problem.startswith("parameters.generate_parameters.max_length: should be a whole number above 1")
+
+
+@pytest.mark.parametrize("task", ["translation", "abstractive-summarization", "text2text-generation"])
+def test_what_a_pipeline_is_told_stands_beside_generate_parameters_too(task: str) -> None:
+    codec = installed_tasks()[task].hugging_face
+    assert codec is not None
+    assert set(pipeline_parameters("")) <= set(codec.parameters)
+    given = SimpleNamespace(**(dict.fromkeys(codec.parameters) | SENT))
+    options = codec.options(given)
+    assert (options.max_new_tokens, options.min_new_tokens, options.num_beams, options.temperature) == (129, 29, 2, 0.0)
+    given.max_length = 10**9
+    with pytest.raises(InvalidInput) as refused:
+        codec.options(given)
+    assert refused.value.field == "parameters.max_length"
+
+
+def test_a_length_is_called_as_it_was_sent() -> None:
+    assert sent_name("max_new_tokens", {"max_length": 5}) == "max_length"
+    assert sent_name("max_new_tokens", {"max_length": 5, "max_new_tokens": 9}) == "max_new_tokens"

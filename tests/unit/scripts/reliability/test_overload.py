@@ -14,15 +14,20 @@ from scripts.bench.load import LoadResult, Sample
 from scripts.bench.service import Address
 from scripts.reliability.overload import QueueBound, complaints, generate_open, goodput_kept, outcome_counts
 from tests.support.live_service import ROOT
+from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_request_of_the_steps_is_accounted_for_and_the_curve_is_drawn(tmp_path: Path) -> None:
-    publish_tiny(tmp_path / "models")
+@pytest.mark.parametrize("writes", [False, True])
+def test_every_request_of_the_steps_is_accounted_for_and_the_curve_is_drawn(tmp_path: Path, writes: bool) -> None:
+    publish_tiny(tmp_path / "models", "beside" if writes else "tiny")
+    if writes:
+        publish_tiny_decoder(tmp_path / "models", "tiny", max_tokens=128)
     output, image = tmp_path / "overload.json", tmp_path / "overload.svg"
     command = [sys.executable, "-m", "scripts.reliability.overload", "--models", tmp_path / "models", "--model", "tiny"]
+    command += ["--beside", "beside", "--new-tokens", "16", "--batch-rows", "4"] if writes else []
     ran = subprocess.run(
         [*command, "--waiting-rows", "16", "--seconds", "1", "--steps", "0.5", "3", "--output", output, "--image", image],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -34,6 +39,7 @@ def test_every_request_of_the_steps_is_accounted_for_and_the_curve_is_drawn(tmp_
     for entry in told["steps"]:
         assert entry["offered"] == entry["answered"] + entry["turned_away"] + entry["others"] > 0
         assert entry["others"] == entry["without_plausible_retry_after"] == entry["health"]["failed"] == 0
+    assert ("new_tokens_per_s" in told, "beside" in half, told["rows_per_request"]) == (writes, writes, 1.0)
     assert "prefers-color-scheme" in image.read_text()
 
 
@@ -58,8 +64,17 @@ def test_requests_are_counted_by_what_came_of_them() -> None:
     assert told["retry_after_s"] == {"2": 1, "61": 1}
 
 
-STEP = {"times": 3.0, "others": 0, "answered_later": 0, "without_plausible_retry_after": 0, "goodput_per_s": 90.0,
-        "health": {"failed": 0, "asked": 9}}  # fmt: skip
+def test_half_of_a_full_queue_is_what_retry_after_should_tell() -> None:
+    limits = {"waiting_rows": 100, "waiting_tokens": 10_000, "batch_rows": 10, "batch_tokens": 1000}
+    assert QueueBound(**limits, tokens_per_row=10).retry_s(rows_per_s=10) == pytest.approx(5.0)
+    assert QueueBound(**limits, tokens_per_row=1000).retry_s(rows_per_s=2) == pytest.approx(2.5)
+    assert [QueueBound(**limits, tokens_per_row=10).retry_s(rate) for rate in (0.1, 1000)] == [60.0, 1.0]
+
+
+STEP = {
+    "times": 3.0, "others": 0, "answered_later": 0, "without_plausible_retry_after": 0, "goodput_per_s": 90.0,
+    "retry_after_median_s": 4.0, "retry_after_expected_s": 3.6, "health": {"failed": 0, "asked": 9},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -71,6 +86,10 @@ STEP = {"times": 3.0, "others": 0, "answered_later": 0, "without_plausible_retry
         ({"answered_later": 2}, "2 answers came later"),
         ({"without_plausible_retry_after": 1}, "Retry-After"),
         ({"health": {"failed": 1, "asked": 9}}, "health failed 1 of 9"),
+        ({"retry_after_median_s": 11.0}, "11 s in the middle, where 3.6 s"),
+        ({"retry_after_median_s": 1.0}, "1 s in the middle, where 3.6 s"),
+        ({"retry_after_median_s": None}, None),
+        ({"beside": {"failed": 2, "asked": 9}}, "the model beside it failed 2 of 9"),
     ],
 )
 def test_what_was_not_as_promised_is_told(change: dict[str, Any], told: str | None) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from scripts.reliability.soak import Look, SoakResult, complaints, memory_growth
 from tests.support.live_service import ROOT
+from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import KINDS, publish_tiny_task
 
 
@@ -29,6 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for task in KINDS:
         publish_tiny_task(folder, task, task)
+    publish_tiny_decoder(folder, max_tokens=128)
     return folder
 
 
@@ -41,7 +43,8 @@ def test_requests_of_every_kind_are_answered_as_they_should_be_and_nothing_stays
     told = json.loads(output.read_text())
     assert 600 <= told["sent"] == sum(told["kinds"].values()) < 600 + 2 * 32
     assert told["failed"] == 0, told["failures"]
-    assert len(told["kinds"]) == 7
+    assert len(told["kinds"]) == 12
+    assert told["cache_rows_used"] == 0
     assert 99 <= len(told["looks"]) <= 110
     assert told["ended"]["open_files"] <= told["warmed_up"]["open_files"]
     assert "<svg" in output.with_suffix(".svg").read_text()

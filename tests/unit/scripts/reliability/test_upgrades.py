@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from app.core.errors import InvalidArtefact
 from app.core.manifest import read_manifest
 from app.serving.repository import Repository
 from scripts.reliability.callers import AnswerCounts, CountedRequest, drive
-from scripts.reliability.upgrades import STEPS, complaints, end_complaints, publish_versions, requests_read
+from scripts.reliability.upgrades import STEPS, complaints, end_complaints, figures, publish_versions, requests_read
 from tests.support.live_service import ROOT
+from tests.support.tiny_decoder import publish_tiny_decoder
 from tests.support.tiny_model import publish_tiny
 
 GOOD = {"model": {"name": "tiny", "version": 1}, "results": [{"labels": [{"label": "good", "score": 0.75}]}]}
@@ -27,16 +29,23 @@ GOOD = {"model": {"name": "tiny", "version": 1}, "results": [{"labels": [{"label
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_no_request_fails_while_versions_change_and_the_process_ends(tmp_path: Path) -> None:
-    folder, output = publish_tiny(tmp_path / "published"), tmp_path / "upgrades.json"
+@pytest.mark.parametrize(
+    ("publish", "ends"),
+    [(publish_tiny, ["SIGTERM"]), (partial(publish_tiny_decoder, max_tokens=128), ["SIGTERM", "SIGTERM without time"])],
+    ids=["a classifier", "a writer"],
+)
+def test_no_request_fails_while_versions_change_and_the_process_ends(
+    tmp_path: Path, publish: Callable[[Path], Path], ends: list[str]
+) -> None:
+    folder, output = publish(tmp_path / "published"), tmp_path / "upgrades.json"
     command = [sys.executable, "-m", "scripts.reliability.upgrades", "--model", folder, "--requests", "400", "--rounds", "1"]
     ran = subprocess.run([*command, "--output", output], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(output.read_text())
-    assert [entry["step"] for entry in told["steps"]] == [*(entry.name for entry in STEPS), "SIGTERM"]
+    assert [entry["step"] for entry in told["steps"]] == [*(entry.name for entry in STEPS), *ends]
     assert told["failed"] == 0
-    assert all(entry["sent"] >= 400 for entry in told["steps"][:-1])
-    assert told["steps"][1]["load_said"].startswith("tiny/3: golden request 0 is answered differently")
+    assert all(entry["sent"] >= 400 for entry in told["steps"][: len(STEPS)])
+    assert told["steps"][1]["load_said"].startswith(f"{folder.parent.name}/3: golden request 0 is answered differently")
     (shadowed,) = [entry for entry in told["steps"] if "compared" in entry]
     assert shadowed["compared"]["agree"] > 0
 
@@ -99,8 +108,16 @@ def test_a_shadow_that_was_not_compared_or_did_not_agree_is_told(counts: dict[st
     ],
 )
 def test_an_end_that_was_not_as_promised_is_told(change: dict[str, int], told: str | None) -> None:
-    found = end_complaints({"failed": 0, "exit_code": 0, "answered_after_the_signal": 3} | change)
+    found = end_complaints({"step": "SIGTERM", "failed": 0, "exit_code": 0, "answered_after_the_signal": 3} | change)
     assert (told in found[0]) if told else (found == [])
+
+
+def test_at_the_end_503_is_a_failure_unless_there_was_no_time() -> None:
+    counts = AnswerCounts(sent=3, answered=3)
+    counts.statuses.update({200: 2, 503: 1})
+    assert figures("SIGTERM", counts, 0)["failed"] == 1
+    assert figures("SIGTERM without time", counts, 0, may_refuse=True)["failed"] == 0
+    assert figures("SIGTERM without time", counts, 1, may_refuse=True)["failed"] == 1
 
 
 def test_a_log_tells_what_was_read_and_what_ended_after_the_signal() -> None:

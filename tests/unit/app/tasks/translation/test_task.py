@@ -39,6 +39,14 @@ def test_each_sentence_is_a_row_and_what_stands_between_them_stays() -> None:
     assert (answer.finish_reason, item.truncated) == ("stop", False)
 
 
+def test_what_has_no_letters_stands_in_the_translation_as_it_is() -> None:
+    task = Translation(WRITER)
+    item = encoded(task, "...\n\nThe film was bad.\n***\nA good film. 👍\n")
+    answer = task.decode(item, [output(ids_of(WRITER, text)) for text in ("good.", "bad.")], TranslationOptions())
+    assert answer.text == "...\n\ngood.\n***\nbad. 👍\n"
+    assert len(encoded(task, "...").rows) == 1  # something is asked all the same
+
+
 @pytest.mark.parametrize(("target", "text"), [("zh", "good.bad."), ("de", "good. bad.")])
 def test_chinese_has_no_blank_between_sentences(target: str, text: str) -> None:
     task = Translation(WRITER, source="en", target=target)
